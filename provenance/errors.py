@@ -1,0 +1,85 @@
+"""The one tree of errors.
+
+Every error that leaves this package is a :class:`ProvenanceError`. It carries its data as fields:
+*what* is wrong, *where* (a path, a JSON pointer, a line), and the *mend* (what the user can do).
+``str(error)`` is always one line, ``where: what (mend)``, with control characters escaped.
+
+The classes tell apart what a caller does next, and the command line gives each its exit status:
+
+====================  ======  =====================================================
+class                 status  meaning
+====================  ======  =====================================================
+RefusedError          1       the input was read and understood, and the answer is no
+UsageError            2       the call contradicts itself
+MalformedError        3       these bytes are not what the format allows
+UnreadableError       3       this file cannot be read as it should be
+UnavailableError      4       something outside failed: disk, log, network, key service
+====================  ======  =====================================================
+"""
+
+from __future__ import annotations
+
+
+def one_line(text: str) -> str:
+    """Return *text* with every control character, line break and lone surrogate escaped.
+
+    File names and the contents of documents reach the terminal through errors; an unescaped one
+    could forge a line of output or move the cursor.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class ProvenanceError(Exception):
+    """Anything that this package refuses or cannot do."""
+
+    def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
+        """Keep *what* is wrong, *where*, and the *mend*, each without a full stop at its end."""
+        super().__init__(what, where, mend)
+        self.what = what
+        self.where = where
+        self.mend = mend
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        mend = f" ({self.mend})" if self.mend else ""
+        return one_line(f"{place}{self.what}{mend}")
+
+
+class UsageError(ProvenanceError):
+    """The call contradicts itself or asks for what does not exist."""
+
+
+class MalformedError(ProvenanceError):
+    """The bytes are not a document of the expected format."""
+
+
+class UnreadableError(ProvenanceError):
+    """A file or folder is missing, of the wrong kind, not permitted, or changes while it is read."""
+
+
+class UnavailableError(ProvenanceError):
+    """Something outside the program failed: a full disk, a log, a network, a key service."""
+
+
+class RefusedError(ProvenanceError):
+    """The input was understood and the answer is no."""
+
+
+class SignatureError(RefusedError):
+    """No trusted key made this signature over these bytes."""
+
+
+class ContentError(RefusedError):
+    """The files are not those that the statement names."""
+
+
+class LogProofError(RefusedError):
+    """A transparency log's proof, checkpoint or signature does not hold."""
+
+
+class PolicyError(RefusedError):
+    """What was proven is less than what was asked for."""
+
+
+class SecretError(RefusedError):
+    """A document to be signed contains a live secret; publication cannot be undone."""
