@@ -1,1 +1,27 @@
-"""TODO."""
+"""Keys: making them, reading them, signing, and checking signatures.
+
+- :mod:`~provenance.keys.public`: public keys and the check of a signature.
+- :mod:`~provenance.keys.private`: private keys, their files, and ``keygen``.
+"""
+
+from provenance.keys.private import ALGORITHMS, PrivateKey, generate, load_private, write_pair
+from provenance.keys.public import (
+    PublicKey,
+    load_public,
+    parse_public_pem,
+    parse_raw_ed25519,
+    parse_spki,
+)
+
+__all__ = [
+    "ALGORITHMS",
+    "PrivateKey",
+    "PublicKey",
+    "generate",
+    "load_private",
+    "load_public",
+    "parse_public_pem",
+    "parse_raw_ed25519",
+    "parse_spki",
+    "write_pair",
+]

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Reports: the same values for people (terminal) and for programs (JSON)."""

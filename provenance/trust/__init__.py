@@ -1,1 +1,1 @@
-"""TODO."""
+"""Trust: the numbered steps of verification (:mod:`~provenance.trust.verification`)."""

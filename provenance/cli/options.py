@@ -1,0 +1,91 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from provenance.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from provenance.keys import PrivateKey, PublicKey
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+PATH = click.Path(path_type=Path)
+"""A path that the library checks itself, so that its error has one wording."""
+
+
+def json_option(command: F) -> F:
+    """Add ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(command)
+
+
+def signing_options(command: F) -> F:
+    """Add ``--key`` for a private key and ``--password-env``."""
+    command = click.option(
+        "--password-env", metavar="VAR", help="Environment variable that holds the key's password."
+    )(command)
+    return click.option(
+        "--key", "key_path", type=PATH, required=True, metavar="KEY", help="Private key (PEM)."
+    )(command)
+
+
+def trusted_keys_option(command: F) -> F:
+    """Add ``--key`` for public keys, any number of them."""
+    return click.option(
+        "--key",
+        "key_paths",
+        type=PATH,
+        multiple=True,
+        metavar="PUB",
+        help="Public key that you trust; may be repeated. Nothing is trusted by default.",
+    )(command)
+
+
+def read_password(variable: str | None) -> bytes | None:
+    """Return the password in the environment *variable*, or None where none is named.
+
+    Raises:
+        UsageError: the variable is not set, or empty.
+    """
+    if variable is None:
+        return None
+    password = os.environ.get(variable, "")
+    if not password:
+        raise UsageError(f"the variable {variable} is not set", mend="export it first")
+    return os.fsencode(password)
+
+
+def read_signing_key(path: Path, password_env: str | None) -> PrivateKey:
+    """Return the private key at *path*."""
+    from provenance.keys import load_private
+
+    return load_private(path, read_password(password_env))
+
+
+def read_trusted_keys(paths: tuple[Path, ...]) -> tuple[PublicKey, ...]:
+    """Return the public keys at *paths*, each once."""
+    from provenance.keys import load_public
+
+    return tuple(dict.fromkeys(load_public(path) for path in paths))
+
+
+def read_log_key(text: str) -> VerifierKey:
+    """Return the log key that *text* is, or that the file *text* holds.
+
+    Raises:
+        MalformedError: it is not a verifier key (``name+hex+base64``).
+    """
+    from provenance.statement.claims import read_document
+    from provenance.transparency.note import parse_vkey
+
+    path = Path(text)
+    if path.is_file():
+        text = read_document(path, MAX_VKEY_BYTES).decode("utf-8", "replace").strip()
+    return parse_vkey(text)

@@ -1,0 +1,47 @@
+"""``provenance sign``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from provenance.cli.options import PATH, json_option, read_signing_key, signing_options
+from provenance.files.manifest import hash_folder
+from provenance.files.reserved import MODEL_SIGNATURE, RESERVED
+from provenance.report.progress import progress
+from provenance.report.terminal import print_json
+from provenance.statement import claims
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command(short_help="Sign a model's files (OpenSSF model signature).")
+@click.argument("model", type=PATH, metavar="DIR")
+@signing_options
+@json_option
+def command(model: Path, key_path: Path, password_env: str | None, *, as_json: bool) -> None:
+    """Sign the files in DIR and write DIR/model.sig.
+
+    The signature says which files these are, not how they were made; 'record' and 'attest' do.
+    """
+    key = read_signing_key(key_path, password_env)
+    claims.require_folder(model)
+    with progress("hashing") as advance:
+        manifest = hash_folder(model, ignore=RESERVED, progress=advance)
+    claims.write_model_signature(model, claims.sign_model(model.resolve().name, manifest, key))
+    if as_json:
+        print_json(
+            {
+                "files": len(manifest.entries),
+                "keyId": key.public.key_id,
+                "rootDigest": {"sha256": manifest.root_digest},
+                "signature": str(model / MODEL_SIGNATURE),
+            }
+        )
+        return
+    click.echo(f"signed   {len(manifest.entries):,} files, {manifest.size:,} bytes")
+    click.echo(f"root     sha256 {manifest.root_digest}")
+    click.echo(f"key id   {key.public.key_id}")
+    click.echo(f"written  {model / MODEL_SIGNATURE}")

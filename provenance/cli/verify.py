@@ -1,0 +1,71 @@
+"""``provenance verify``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from provenance.cli.options import (
+    PATH,
+    json_option,
+    read_log_key,
+    read_trusted_keys,
+    trusted_keys_option,
+)
+from provenance.errors import ProvenanceError, UsageError
+from provenance.report.progress import progress
+from provenance.report.terminal import print_json
+from provenance.report.verification import failed_line, step_line, summary_lines, verified_document
+from provenance.trust.verification import Request, Step, verify_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command(short_help="Check that a key you trust attested these files.")
+@click.argument("model", type=PATH, metavar="DIR")
+@trusted_keys_option
+@click.option(
+    "--claims", "claims_path", type=PATH, metavar="FILE", help="Claims to check instead of DIR's own."
+)
+@click.option(
+    "--log", "log", metavar="VKEY", help="Log key (or a file with it): demand a proof of that log."
+)
+@json_option
+def command(
+    model: Path, key_paths: tuple[Path, ...], claims_path: Path | None, log: str | None, *, as_json: bool
+) -> None:
+    """Check that a key you trust attested the files in DIR, and show how they were made.
+
+    Every file is hashed; one that was changed, is missing, or is extra is refused.
+    """
+    request = Request(
+        model,
+        read_trusted_keys(key_paths),
+        claims_path,
+        read_log_key(log) if log is not None else None,
+    )
+    steps: list[Step] = []
+
+    def report(step: Step) -> None:
+        steps.append(step)
+        if not as_json:
+            click.echo(step_line(step))
+
+    try:
+        with progress("hashing") as advance:
+            verified = verify_model(request, on_step=report, progress=advance)
+    except ProvenanceError as error:
+        if as_json:
+            print_json(
+                {"error": {"message": str(error)}, "steps": steps, "verified": False}
+            )
+        elif not isinstance(error, UsageError):
+            click.echo(failed_line(len(steps)))
+        raise
+    if as_json:
+        print_json(verified_document(verified))
+        return
+    for line in summary_lines(verified):
+        click.echo(line)

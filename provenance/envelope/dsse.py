@@ -1,0 +1,92 @@
+"""DSSE, the Dead Simple Signing Envelope (DSSE 1.0.2).
+
+What is signed is the pre-authentication encoding of the payload and its type::
+
+    PAE(type, payload) = "DSSEv1" SP LEN(type) SP type SP LEN(payload) SP payload
+
+with lengths in bytes as decimal ASCII. In JSON, payload and signatures are base64::
+
+    {"payload": "…", "payloadType": "application/vnd.in-toto+json",
+     "signatures": [{"keyid": "…", "sig": "…"}]}
+
+``keyid`` is a hint that says which key to try; it proves nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from provenance.errors import SignatureError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from provenance.keys import PrivateKey, PublicKey
+
+IN_TOTO_PAYLOAD = "application/vnd.in-toto+json"
+"""The payload type of an in-toto Statement in JSON."""
+
+
+class Signature(msgspec.Struct, frozen=True):
+    """One signature over the PAE, with the hint of the key that made it (empty: no hint)."""
+
+    keyid: str
+    sig: bytes
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """A payload, its type, and the signatures over both."""
+
+    payload_type: str
+    payload: bytes
+    signatures: tuple[Signature, ...]
+
+    @property
+    def pae(self) -> bytes:
+        """The bytes that are signed."""
+        return pae(self.payload_type, self.payload)
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """What a trusted key signed: the payload, its type, the key, and its signature."""
+
+    payload_type: str
+    payload: bytes
+    key: PublicKey
+    signature: bytes
+
+
+def pae(payload_type: str, payload: bytes) -> bytes:
+    """Return the pre-authentication encoding."""
+    kind = payload_type.encode("utf-8")
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+
+
+def sign(payload_type: str, payload: bytes, key: PrivateKey, *, keyid: str | None = None) -> Envelope:
+    """Return *payload* signed by *key*; *keyid* replaces the key's own id as the hint."""
+    signature = key.sign(pae(payload_type, payload))
+    hint = key.public.key_id if keyid is None else keyid
+    return Envelope(payload_type, payload, (Signature(hint, signature),))
+
+
+def open_envelope(envelope: Envelope, keys: Sequence[PublicKey]) -> Opened:
+    """Return what one of *keys* signed.
+
+    A hint that names one of *keys* is binding: if that key's signature fails, the others are not
+    tried. Other hints and none let every key be tried.
+
+    Raises:
+        SignatureError: none of *keys* made a signature over this payload and type.
+    """
+    message = envelope.pae
+    for signature in envelope.signatures:
+        hinted = [key for key in keys if signature.keyid in (key.key_id, key.pem_digest)]
+        for key in hinted or keys:
+            try:
+                key.verify(signature.sig, message)
+            except SignatureError:
+                continue
+            return Opened(envelope.payload_type, envelope.payload, key, signature.sig)
+    raise SignatureError("none of the given keys made this signature")

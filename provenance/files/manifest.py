@@ -1,0 +1,176 @@
+"""A folder as names, sizes and digests.
+
+The *root digest* is the OpenSSF model signature's: SHA-256 over the files' raw SHA-256 digests in
+the order of their names (by path components, as the reference tool orders them). It does not cover
+the names; whoever checks a root digest checks the manifest too.
+
+Nothing in the folder is followed or skipped silently: symbolic links, FIFOs, sockets and devices
+are refused, and only the names that the caller passes as *ignore* (at the top level, files or whole
+folders) are left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from provenance.errors import MalformedError, UnreadableError
+from provenance.files.atomic import reason
+from provenance.files.digest import CHUNK_BYTES, hash_file, kind
+from provenance.files.names import check_name, component_order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+MAX_DEPTH = 64
+"""Deepest folder read, in levels: deeper is a mistake or an attack on the walk."""
+
+
+class FileEntry(msgspec.Struct, frozen=True, gc=False):
+    """One file: its name below the folder, its size in bytes, its SHA-256 in hexadecimal."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """The files of a folder, in the order of :func:`~provenance.files.names.component_order`."""
+
+    entries: tuple[FileEntry, ...]
+
+    @property
+    def root_digest(self) -> str:
+        """The OpenSSF root digest: SHA-256 in hexadecimal."""
+        return root_digest(entry.sha256 for entry in self.entries)
+
+    @property
+    def size(self) -> int:
+        """All files together, in bytes."""
+        return sum(entry.size for entry in self.entries)
+
+    def by_name(self) -> dict[str, FileEntry]:
+        """Return the entries under their names."""
+        return {entry.name: entry for entry in self.entries}
+
+
+def root_digest(digests: Iterable[str]) -> str:
+    """Return SHA-256 over the raw bytes of *digests* (hexadecimal), in hexadecimal."""
+    hasher = hashlib.sha256()
+    for digest in digests:
+        hasher.update(bytes.fromhex(digest))
+    return hasher.hexdigest()
+
+
+def manifest_of(entries: Iterable[FileEntry], *, where: str | None = None) -> Manifest:
+    """Return the manifest that holds *entries*, put in order.
+
+    Raises:
+        MalformedError: a name is not allowed or stands twice.
+    """
+    ordered = sorted(entries, key=lambda entry: component_order(entry.name))
+    for entry in ordered:
+        check_name(entry.name, where=where)
+    for first, second in zip(ordered, ordered[1:], strict=False):
+        if first.name == second.name:
+            raise MalformedError(f"the file {first.name!r} stands twice", where=where)
+    return Manifest(tuple(ordered))
+
+
+def hash_folder(
+    root: Path,
+    *,
+    ignore: frozenset[str] = frozenset(),
+    progress: Callable[[int], None] | None = None,
+) -> Manifest:
+    """Return the manifest of the folder *root*, leaving out the top-level names *ignore*.
+
+    Files of a megabyte and more are hashed on all cores, smaller ones in the calling thread: for
+    them the interpreter's lock costs more than a second core gives.
+
+    Raises:
+        UnreadableError: *root* is missing or empty, or something in it cannot be read safely.
+        MalformedError: a file's name is not allowed in a manifest.
+    """
+    names = walk(root, ignore=ignore)
+    if not names:
+        raise UnreadableError("holds no files", where=str(root))
+    base = os.fspath(root)
+    entries: list[FileEntry] = []
+
+    def hashed(name: str) -> FileEntry:
+        digest, size = hash_file(f"{base}/{name}", progress)
+        return FileEntry(name, size, digest)
+
+    pool = ThreadPoolExecutor(os.cpu_count() or 1)
+    try:
+        large = [pool.submit(hashed, name) for name, size in names if size >= CHUNK_BYTES]
+        entries.extend(hashed(name) for name, size in names if size < CHUNK_BYTES)
+        entries.extend(future.result() for future in large)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return manifest_of(entries, where=str(root))
+
+
+def hash_path(path: Path, *, progress: Callable[[int], None] | None = None) -> Manifest:
+    """Return the manifest of *path*, a folder or one file (whose name is then its own).
+
+    Raises:
+        UnreadableError, MalformedError: as :func:`hash_folder`.
+    """
+    if path.is_dir():
+        return hash_folder(path, progress=progress)
+    digest, size = hash_file(path, progress)
+    return manifest_of([FileEntry(path.name, size, digest)], where=str(path))
+
+
+def walk(root: Path, *, ignore: frozenset[str] = frozenset()) -> list[tuple[str, int]]:
+    """Return the name and the size in bytes of every file below *root*, in no special order.
+
+    Raises:
+        UnreadableError: *root* is not a folder, or holds a symbolic link or something that is
+            neither a file nor a folder.
+        MalformedError: a file's name is not allowed in a manifest.
+    """
+    found: list[tuple[str, int]] = []
+    folders = [("", 0)]
+    while folders:
+        prefix, depth = folders.pop()
+        if depth > MAX_DEPTH:
+            raise UnreadableError(f"is deeper than {MAX_DEPTH} folders", where=f"{root}/{prefix}")
+        try:
+            with os.scandir(f"{os.fspath(root)}/{prefix}") as listing:
+                for item in listing:
+                    name = prefix + item.name
+                    if not prefix and name in ignore:
+                        continue
+                    status = item.stat(follow_symlinks=False)
+                    if stat.S_ISDIR(status.st_mode):
+                        folders.append((name + "/", depth + 1))
+                    elif stat.S_ISREG(status.st_mode):
+                        found.append((check_name(name, where=str(root)), status.st_size))
+                    else:
+                        raise _wrong_kind(root, name, status.st_mode)
+        except OSError as error:
+            place = f"{root}/{prefix}".rstrip("/")
+            what = "no such folder" if isinstance(error, FileNotFoundError) else reason(error)
+            raise UnreadableError(what, where=place) from error
+    return found
+
+
+def _wrong_kind(root: Path, name: str, mode: int) -> UnreadableError:
+    path = root / name
+    if not stat.S_ISLNK(mode):
+        return UnreadableError(f"is {kind(mode)}, not a file", where=str(path))
+    inside = path.resolve().is_relative_to(root.resolve())
+    return UnreadableError(
+        "is a symbolic link" if inside else "is a symbolic link that leaves the folder",
+        where=str(path),
+        mend="copy the folder with 'cp -rL' first, so that it holds the files themselves",
+    )

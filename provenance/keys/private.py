@@ -1,0 +1,133 @@
+"""Private keys, their files, and ``keygen``.
+
+A private key is written as PKCS#8 in PEM (RFC 5958, RFC 7468), mode 0600, encrypted where a
+password is given; its public key beside it at ``PATH.pub`` as SubjectPublicKeyInfo in PEM. Read are
+PKCS#8, traditional EC keys, and OpenSSH keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
+
+from provenance.errors import MalformedError, ProvenanceError, UsageError
+from provenance.files.atomic import create_file
+from provenance.keys.public import CURVES, PublicKey, public_key_of, read_key_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ALGORITHMS = ("ecdsa-p256", "ed25519", "ml-dsa-65")
+"""What ``keygen`` makes. The first is the default: Rekor v2 takes no pure Ed25519 for DSSE."""
+
+PrivateHandle = (
+    ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | mldsa.MLDSA65PrivateKey
+)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class PrivateKey:
+    """A private key that can sign."""
+
+    public: PublicKey
+    _handle: PrivateHandle
+
+    def __repr__(self) -> str:
+        return f"PrivateKey(public={self.public!r})"
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the signature over *message*, encoded as :mod:`provenance.keys.public` lists."""
+        if isinstance(self._handle, ec.EllipticCurvePrivateKey):
+            _, hash_of = CURVES[self._handle.curve.name]
+            return self._handle.sign(message, ec.ECDSA(hash_of()))
+        return self._handle.sign(message)
+
+    def pem(self, password: bytes | None = None) -> bytes:
+        """Return the key as PKCS#8 in PEM, encrypted if *password* is given."""
+        encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+        if password is not None:
+            encryption = serialization.BestAvailableEncryption(password)
+        return self._handle.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
+        )
+
+
+def generate(algorithm: str = ALGORITHMS[0]) -> PrivateKey:
+    """Return a new private key for *algorithm*, one of :data:`ALGORITHMS`.
+
+    Raises:
+        UsageError: *algorithm* is another word.
+    """
+    makers = {
+        "ecdsa-p256": lambda: ec.generate_private_key(ec.SECP256R1()),
+        "ed25519": ed25519.Ed25519PrivateKey.generate,
+        "ml-dsa-65": mldsa.MLDSA65PrivateKey.generate,
+    }
+    if algorithm not in makers:
+        raise UsageError(f"unknown algorithm {algorithm!r}", mend=f"use {', '.join(makers)}")
+    return _private_key_of(makers[algorithm]())
+
+
+def write_pair(key: PrivateKey, path: Path, password: bytes | None = None) -> Path:
+    """Write *key* at *path*, mode 0600, and its public key at ``path.pub``; return the latter.
+
+    Raises:
+        UsageError: one of the two exists; then neither is written.
+        UnavailableError: the disk is full, or the folder is missing or may not be written.
+    """
+    public_path = path.with_name(path.name + ".pub")
+    for taken in (path, public_path):
+        if taken.is_symlink() or taken.exists():
+            raise UsageError(
+                "exists already, and keys are never overwritten",
+                where=str(taken),
+                mend="choose another name",
+            )
+    create_file(path, key.pem(password), mode=0o600)
+    try:
+        create_file(public_path, key.public.pem, mode=0o644)
+    except ProvenanceError:
+        path.unlink(missing_ok=True)
+        raise
+    return public_path
+
+
+def load_private(path: Path, password: bytes | None = None) -> PrivateKey:
+    """Return the private key in the file *path*.
+
+    Raises:
+        UnreadableError: the file cannot be read.
+        MalformedError: it holds no private key, or the password is missing, wrong or superfluous.
+    """
+    data = read_key_file(path)
+    where = str(path)
+    if b"PRIVATE KEY" not in data:
+        raise MalformedError("not a private key in PEM or OpenSSH form", where=where)
+    is_openssh = b"BEGIN OPENSSH PRIVATE KEY" in data
+    load = serialization.load_ssh_private_key if is_openssh else serialization.load_pem_private_key
+    try:
+        handle = load(data, password)
+    except TypeError as error:  # cryptography's word for a missing or a superfluous password
+        if password is None:
+            raise MalformedError(
+                "the key is encrypted", where=where, mend="name its password with --password-env"
+            ) from error
+        raise MalformedError(
+            "the key is not encrypted, and a password was given", where=where
+        ) from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        what = "not a private key that can be read"
+        if password is not None:
+            what = "the password is wrong, or the key is damaged"
+        raise MalformedError(what, where=where) from error
+    return _private_key_of(handle, where=where)
+
+
+def _private_key_of(handle: object, *, where: str | None = None) -> PrivateKey:
+    if not isinstance(handle, PrivateHandle):
+        public_key_of(None, where=where)
+    return PrivateKey(public_key_of(handle.public_key(), where=where), handle)  # type: ignore[attr-defined, arg-type]

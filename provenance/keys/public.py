@@ -1,0 +1,206 @@
+"""Public keys and the check of a signature.
+
+=============  ===========================================  ==========================
+name           signature                                    encoding of the signature
+=============  ===========================================  ==========================
+ecdsa-p256     ECDSA, SHA-256 (FIPS 186-5)                  DER
+ecdsa-p384     ECDSA, SHA-384                               DER
+ecdsa-p521     ECDSA, SHA-512                               DER
+ed25519        Ed25519 (RFC 8032)                           64 bytes
+ml-dsa-65      ML-DSA-65, pure, empty context (FIPS 204)    3309 bytes
+=============  ===========================================  ==========================
+
+A key is identified by base64 of SHA-256 over its SubjectPublicKeyInfo (DER): the key id of DSSE
+signatures and the hint of Sigstore bundles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
+
+from provenance.encoding import strict_base64
+from provenance.errors import MalformedError, SignatureError, UnreadableError
+from provenance.files.atomic import reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+PublicHandle = (
+    ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | mldsa.MLDSA65PublicKey
+)
+
+CURVES: dict[str, tuple[str, Callable[[], hashes.HashAlgorithm]]] = {
+    "secp256r1": ("ecdsa-p256", hashes.SHA256),
+    "secp384r1": ("ecdsa-p384", hashes.SHA384),
+    "secp521r1": ("ecdsa-p521", hashes.SHA512),
+}
+
+MAX_KEY_BYTES = 64 * 2**10
+"""Largest key file read, in bytes; an ML-DSA-87 key is under 8 KiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """A public key: its algorithm's name and its SubjectPublicKeyInfo in DER."""
+
+    algorithm: str
+    spki: bytes
+    _handle: PublicHandle
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PublicKey) and self.spki == other.spki
+
+    def __hash__(self) -> int:
+        return hash(self.spki)
+
+    @property
+    def key_id(self) -> str:
+        """Base64 of SHA-256 over the SubjectPublicKeyInfo."""
+        return strict_base64.format(hashlib.sha256(self.spki).digest())
+
+    @property
+    def pem_digest(self) -> str:
+        """SHA-256 over the PEM text, hexadecimal: the hint in OpenSSF model signatures."""
+        return hashlib.sha256(self.pem).hexdigest()
+
+    @property
+    def pem(self) -> bytes:
+        """The key as SubjectPublicKeyInfo in PEM."""
+        return self._handle.public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+
+    @property
+    def raw(self) -> bytes:
+        """The 32 bytes of an Ed25519 key.
+
+        Raises:
+            MalformedError: the key is of another algorithm.
+        """
+        if not isinstance(self._handle, ed25519.Ed25519PublicKey):
+            raise MalformedError(f"an Ed25519 key is needed, and this is {self.algorithm}")
+        return self._handle.public_bytes_raw()
+
+    def verify(self, signature: bytes, message: bytes) -> None:
+        """Return if this key made *signature* over *message*.
+
+        Raises:
+            SignatureError: it did not.
+        """
+        try:
+            if isinstance(self._handle, ec.EllipticCurvePublicKey):
+                _, hash_of = CURVES[self._handle.curve.name]
+                self._handle.verify(signature, message, ec.ECDSA(hash_of()))
+            else:
+                self._handle.verify(signature, message)
+        except (InvalidSignature, ValueError) as error:
+            raise SignatureError("the signature does not match", where=self.key_id) from error
+
+
+def public_key_of(handle: object, *, where: str | None = None) -> PublicKey:
+    """Return the key that *handle*, an object of ``cryptography``, stands for.
+
+    Raises:
+        MalformedError: it is of an algorithm that is not in the table above.
+    """
+    if isinstance(handle, ec.EllipticCurvePublicKey) and handle.curve.name in CURVES:
+        name = CURVES[handle.curve.name][0]
+    elif isinstance(handle, ed25519.Ed25519PublicKey):
+        name = "ed25519"
+    elif isinstance(handle, mldsa.MLDSA65PublicKey):
+        name = "ml-dsa-65"
+    else:
+        raise MalformedError(
+            "the key's algorithm is not supported",
+            where=where,
+            mend="use ECDSA on P-256, P-384 or P-521, Ed25519, or ML-DSA-65",
+        )
+    spki = handle.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return PublicKey(name, spki, handle)
+
+
+def parse_spki(spki: bytes, *, where: str | None = None) -> PublicKey:
+    """Return the key that *spki*, a SubjectPublicKeyInfo in DER, holds.
+
+    Raises:
+        MalformedError: it does not hold one, or has another spelling than DER's.
+    """
+    try:
+        handle = serialization.load_der_public_key(spki)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise MalformedError("not a public key in DER", where=where) from error
+    key = public_key_of(handle, where=where)
+    if key.spki != spki:
+        raise MalformedError("not the DER form of a public key", where=where)
+    return key
+
+
+def parse_raw_ed25519(raw: bytes, *, where: str | None = None) -> PublicKey:
+    """Return the Ed25519 key of the 32 bytes *raw*.
+
+    Raises:
+        MalformedError: these are not 32 bytes.
+    """
+    try:
+        return public_key_of(ed25519.Ed25519PublicKey.from_public_bytes(raw), where=where)
+    except ValueError as error:
+        raise MalformedError("an Ed25519 key has 32 bytes", where=where) from error
+
+
+def parse_public_pem(data: bytes, *, where: str | None = None) -> PublicKey:
+    """Return the key in *data*: SubjectPublicKeyInfo in PEM, or one OpenSSH public key line.
+
+    Raises:
+        MalformedError: *data* is not a public key.
+    """
+    if b"PRIVATE KEY" in data:
+        raise MalformedError(
+            "this is a private key, and a public key is needed",
+            where=where,
+            mend="give the file that ends in .pub",
+        )
+    is_openssh = data.startswith((b"ssh-", b"ecdsa-", b"sk-"))
+    load = serialization.load_ssh_public_key if is_openssh else serialization.load_pem_public_key
+    try:
+        handle = load(data)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise MalformedError("not a public key in PEM or OpenSSH form", where=where) from error
+    return public_key_of(handle, where=where)
+
+
+def load_public(path: Path) -> PublicKey:
+    """Return the public key in the file *path*.
+
+    Raises:
+        UnreadableError: the file cannot be read.
+        MalformedError: it holds no public key.
+    """
+    return parse_public_pem(read_key_file(path), where=str(path))
+
+
+def read_key_file(path: Path) -> bytes:
+    """Return the bytes of the key file *path*, at most :data:`MAX_KEY_BYTES`.
+
+    Raises:
+        UnreadableError: the file is missing, not a file, not permitted, or too large.
+    """
+    try:
+        if not path.is_file():
+            what = "is not a file" if path.exists() else "no such file"
+            raise UnreadableError(what, where=str(path))
+        with path.open("rb") as file:
+            data = file.read(MAX_KEY_BYTES + 1)
+    except OSError as error:
+        raise UnreadableError(f"cannot be read: {reason(error)}", where=str(path)) from error
+    if len(data) > MAX_KEY_BYTES:
+        raise UnreadableError("is too large for a key", where=str(path))
+    return data

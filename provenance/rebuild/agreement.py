@@ -1,0 +1,156 @@
+"""Do rebuilds agree with the published model, under the equality that it declared?
+
+The first model is the published one: its attestation's equality applies, and every other model is
+compared with *it* (a star), because closeness is not transitive; where the equality is not exact,
+the largest distance between any two is reported too. A builder is a signing key: two models by one
+key count once. Any model that differs makes the whole a mismatch: dissent is not outvoted.
+
+==============  ===============================================================================
+conclusion      when
+==============  ===============================================================================
+match           every rebuild equals the published model exactly (``bytes`` or ``tensors``)
+consistent      every rebuild is within the declared tolerance of it; never called a match
+mismatch        a rebuild differs by more, or followed another recipe
+inconclusive    something is missing: builders, a part of a recipe, or what cannot be read
+==============  ===============================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from provenance.equality.comparators import compare_models
+from provenance.errors import PolicyError, UsageError
+from provenance.rebuild import recipe
+from provenance.rebuild.verdict import (
+    AppliedEquality,
+    Conclusion,
+    Diameter,
+    Party,
+    Rebuild,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from provenance.equality.declaration import Declaration
+    from provenance.equality.findings import Outcome
+    from provenance.statement.training import Recipe
+    from provenance.trust.verification import Claim, Verified
+
+BEST_FIRST: tuple[Conclusion, ...] = ("match", "consistent", "inconclusive", "mismatch")
+"""The conclusion over several parts is the last of theirs in this order."""
+
+SMALLEST_AGREEMENT = 2
+"""Models that can agree, and builders that a quorum needs: one agrees with itself."""
+
+
+def agree(
+    models: Sequence[Verified],
+    *,
+    quorum: int = SMALLEST_AGREEMENT,
+    unsafe_equality: Declaration | None = None,
+) -> Verdict:
+    """Return the judgement over *models*, the published one first.
+
+    *quorum* is how many builders must agree, the publisher among them. *unsafe_equality* replaces
+    what the published attestation declared; the verdict then says so.
+
+    Raises:
+        UsageError: fewer than two models, or a quorum below two.
+        PolicyError: a model has no training statement, or nothing was declared.
+        UnreadableError: a model's files changed meanwhile.
+    """
+    if len(models) < SMALLEST_AGREEMENT:
+        raise UsageError("agreement takes two models or more")
+    if quorum < SMALLEST_AGREEMENT:
+        raise UsageError("a quorum below two is no agreement")
+    claims = [_claim(model) for model in models]
+    declaration = unsafe_equality or models[0].declaration
+    if declaration is None:
+        raise PolicyError(
+            "the first attestation declares no equality, and one chosen afterwards proves nothing",
+            where=str(models[0].root),
+            mend="record with --equality",
+        )
+    rebuilds = tuple(
+        Rebuild(
+            _party(claim),
+            _compare(models[0], model, declaration),
+            recipe.differences(claims[0].training.recipe, claim.training.recipe),
+            recipe.environment_differences(
+                claims[0].training.build.internal_parameters,
+                claim.training.build.internal_parameters,
+            ),
+        )
+        for model, claim in zip(models[1:], claims[1:], strict=True)
+    )
+    builders = tuple(sorted({claim.opened.key.key_id for claim in claims}))
+    conclusion, reasons = _conclude(rebuilds, [c.training.recipe for c in claims], len(builders), quorum)
+    return Verdict(
+        conclusion,
+        AppliedEquality(declaration.name, declaration.digest, unsafe_equality is None),
+        _party(claims[0]),
+        rebuilds,
+        builders,
+        quorum,
+        reasons,
+        _diameter(models, declaration, rebuilds) if conclusion == "consistent" else None,
+    )
+
+
+def _claim(model: Verified) -> Claim:
+    if model.claim is None:
+        raise PolicyError("has no training statement", where=str(model.root))
+    return model.claim
+
+
+def _party(claim: Claim) -> Party:
+    return Party(
+        claim.training.model_name,
+        {"sha256": claim.training.manifest.root_digest},
+        {"sha256": hashlib.sha256(claim.opened.payload).hexdigest()},
+        claim.opened.key.key_id,
+    )
+
+
+def _compare(left: Verified, right: Verified, declaration: Declaration) -> Outcome:
+    return compare_models(left.root, left.manifest, right.root, right.manifest, declaration)
+
+
+def _conclude(
+    rebuilds: Sequence[Rebuild], recipes: Sequence[Recipe], builders: int, quorum: int
+) -> tuple[Conclusion, tuple[str, ...]]:
+    conclusions: list[Conclusion] = []
+    reasons = []
+    for number, rebuild in enumerate(rebuilds, 1):
+        conclusions.append(rebuild.outcome.conclusion)
+        if rebuild.recipe_differences:
+            conclusions.append("mismatch")
+        reasons += [f"rebuild {number}: another {text}" for text in rebuild.recipe_differences]
+        reasons += [f"rebuild {number}: {text}" for text in rebuild.outcome.missing]
+    for number, each in enumerate(recipes):
+        if missing := recipe.gaps(each):
+            conclusions.append("inconclusive")
+            who = f"rebuild {number}" if number else "the published model"
+            reasons.append(f"{who}: the recipe names {', '.join(missing)}")
+    if builders < quorum:
+        conclusions.append("inconclusive")
+        reasons.append(f"{builders} of {quorum} builders: models by one key count once")
+    return max(conclusions, key=BEST_FIRST.index), tuple(reasons)
+
+
+def _diameter(
+    models: Sequence[Verified], declaration: Declaration, rebuilds: Sequence[Rebuild]
+) -> Diameter:
+    outcomes = [rebuild.outcome for rebuild in rebuilds]
+    outcomes += [_compare(a, b, declaration) for a, b in combinations(models[1:], 2)]
+    distances = [distance for outcome in outcomes for distance in outcome.distances]
+    relative = [d.relative_l2_update for d in distances if d.relative_l2_update is not None]
+    return Diameter(
+        max(relative, default=None),
+        max((d.linf for d in distances if d.linf is not None), default=None),
+    )

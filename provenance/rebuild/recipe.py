@@ -1,0 +1,90 @@
+"""Whether two trainings followed the same recipe.
+
+Compared are the command, the code (the git tree of the work tree and the folder in it, or the files
+that the command names where there is no repository), configuration, data and base model by content
+*and* names, and the seeds. Not compared are what may differ between people: where a repository was
+cloned from, which commit a tree belongs to, what an input is called.
+
+A recipe that leaves something open is *incomplete*: nobody can repeat it, and agreement over it
+proves less than it seems to.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from provenance.statement.training import Environment, Input, Recipe, Source
+
+MAX_SHOWN = 120
+"""Longest text shown of one side, in characters."""
+
+
+def differences(left: Recipe, right: Recipe) -> tuple[str, ...]:
+    """Return the parts in which the recipes differ, each with both sides in words."""
+    found = []
+    for name, of in _PARTS.items():
+        mine, other = of(left), of(right)
+        if mine != other:
+            found.append(f"{name}: {_shown(mine)} against {_shown(other)}")
+    return tuple(found)
+
+
+def gaps(recipe: Recipe) -> tuple[str, ...]:
+    """Return what *recipe* leaves open."""
+    found = []
+    if not recipe.command:
+        found.append("no command")
+    if recipe.source is None or not (recipe.source.tree or recipe.source.files):
+        found.append("no code")
+    if not recipe.data:
+        found.append("no data")
+    return tuple(found)
+
+
+def environment_differences(left: Environment, right: Environment) -> tuple[str, ...]:
+    """Return ``collector.name`` of every environment value that differs."""
+    found = []
+    for collector in sorted(left.collectors.keys() | right.collectors.keys()):
+        values = []
+        for side in (left, right):
+            collected = side.collectors.get(collector)
+            values.append(collected.values if collected else {})
+        found += [
+            f"{collector}.{name}"
+            for name in sorted(values[0].keys() | values[1].keys())
+            if values[0].get(name) != values[1].get(name)
+        ]
+    return tuple(found)
+
+
+def _code(recipe: Recipe) -> Any:  # noqa: ANN401 - compared and shown, nothing else
+    source: Source | None = recipe.source
+    if source is None:
+        return None
+    if source.tree:
+        return (source.tree, source.folder)
+    return tuple(sorted((file.name, file.sha256) for file in source.files))
+
+
+def _inputs(inputs: tuple[Input, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((item.role, item.manifest) for item in inputs))
+
+
+_PARTS = {
+    "command": lambda recipe: recipe.command,
+    "code": _code,
+    "configuration": lambda recipe: _inputs(recipe.config),
+    "data": lambda recipe: _inputs(recipe.data),
+    "base model": lambda recipe: recipe.base_model and recipe.base_model.manifest,
+    "seeds": lambda recipe: tuple(sorted(recipe.seeds.items())),
+}
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401
+    if not value:
+        return "none"
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"

@@ -1,0 +1,33 @@
+"""Text for a terminal, and JSON for programs.
+
+Everything that comes out of a document passes :func:`~provenance.errors.one_line` before it is
+shown: a name could otherwise move the cursor or forge a line.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import msgspec
+
+
+def print_json(document: Any) -> None:  # noqa: ANN401 - any JSON value or struct
+    """Print *document* as one indented JSON document on stdout."""
+    encoded = msgspec.json.encode(document, order="sorted")
+    click.echo(msgspec.json.format(encoded, indent=2))
+
+
+def good(text: str) -> str:
+    """Return *text* in green where stdout is a terminal."""
+    return click.style(text, fg="green")
+
+
+def bad(text: str) -> str:
+    """Return *text* in red where stdout is a terminal."""
+    return click.style(text, fg="red")
+
+
+def dim(text: str) -> str:
+    """Return *text* dimmed where stdout is a terminal."""
+    return click.style(text, dim=True)

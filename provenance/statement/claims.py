@@ -1,0 +1,146 @@
+"""The claims beside a model: ``claims.jsonl``, ``model.sig``, and the files in ``provenance/``.
+
+Writers exclude each other by locking the model's folder, and each file is replaced in one step, so
+a reader sees the old claims or the new ones.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from provenance.envelope import bundle, dsse
+from provenance.envelope.bundle import Bundle
+from provenance.errors import MalformedError, UnreadableError
+from provenance.files.atomic import locked, reason, storage_error, write_file
+from provenance.files.reserved import BYPRODUCTS, CLAIMS, MODEL_SIGNATURE
+from provenance.statement import intoto, model_signature
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from provenance.files.manifest import Manifest
+    from provenance.keys import PrivateKey
+    from provenance.statement.intoto import Statement
+
+MAX_CLAIMS_BYTES = 2**30
+"""Largest claims file read, in bytes."""
+
+
+def sign_statement(statement: Statement, key: PrivateKey) -> bytes:
+    """Return the bundle, in JCS, in which *key* signs *statement*."""
+    envelope = dsse.sign(dsse.IN_TOTO_PAYLOAD, intoto.format(statement), key)
+    return bundle.format(envelope, hint=key.public.key_id)
+
+
+def sign_model(model_name: str, manifest: Manifest, key: PrivateKey) -> bytes:
+    """Return the OpenSSF model signature of *manifest*, as a bundle in JCS.
+
+    Its hint is the digest of the key's PEM text and its ``keyid`` is empty, as the reference tool
+    has them and checks them.
+    """
+    payload = intoto.format(model_signature.to_statement(model_name, manifest))
+    envelope = dsse.sign(dsse.IN_TOTO_PAYLOAD, payload, key, keyid="")
+    return bundle.format(envelope, hint=key.public.pem_digest)
+
+
+def read_bundles(path: Path) -> tuple[Bundle, ...]:
+    """Return the bundles in the file *path*: one a line, or one over several lines.
+
+    Raises:
+        UnreadableError: the file is missing, not a file, or too large.
+        MalformedError: it holds something else than bundles.
+    """
+    return bundle.parse_any(read_document(path, MAX_CLAIMS_BYTES), where=str(path))
+
+
+def read_document(path: Path, max_bytes: int) -> bytes:
+    """Return the bytes of the file *path*.
+
+    Raises:
+        UnreadableError: the file is missing, not a regular file, or longer than *max_bytes*.
+    """
+    try:
+        if not path.is_file():
+            what = "is not a file" if path.exists() else "no such file"
+            raise UnreadableError(what, where=str(path))
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except OSError as error:
+        raise UnreadableError(f"cannot be read: {reason(error)}", where=str(path)) from error
+    if len(data) > max_bytes:
+        raise UnreadableError(f"is longer than {max_bytes} bytes", where=str(path))
+    return data
+
+
+def append_claim(model: Path, claim: bytes) -> None:
+    """Add the bundle *claim* as the last line of the claims beside *model*.
+
+    Raises:
+        UnreadableError, MalformedError: the claims that are there cannot be read.
+        UnavailableError: the disk is full, or the folder may not be written.
+    """
+    update_claims(model, lambda lines: (*lines, claim))
+
+
+def update_claims(
+    model: Path, change: Callable[[tuple[bytes, ...]], Sequence[bytes]]
+) -> None:
+    """Replace the lines of the claims beside *model* by what *change* makes of them.
+
+    Raises:
+        UnreadableError, MalformedError: the claims that are there cannot be read.
+        UnavailableError: the disk is full, or the folder may not be written.
+    """
+    path = model / CLAIMS
+    with locked(model):
+        lines: tuple[bytes, ...] = ()
+        if path.exists() or path.is_symlink():
+            lines = tuple(item.raw for item in read_bundles(path))
+        changed = tuple(change(lines))
+        if changed == lines:
+            return
+        for line in changed:
+            if b"\n" in line:
+                raise MalformedError("a bundle over several lines is no claim", where=str(path))
+        write_file(path, b"".join(line + b"\n" for line in changed))
+
+
+def write_model_signature(model: Path, signature: bytes) -> None:
+    """Put *signature* beside the weights as ``model.sig``.
+
+    Raises:
+        UnavailableError: the disk is full, or the folder may not be written.
+    """
+    with locked(model):
+        write_file(model / MODEL_SIGNATURE, signature)
+
+
+def write_byproducts(model: Path, contents: Mapping[str, bytes]) -> None:
+    """Put each of *contents*, keyed by its SHA-256 in hexadecimal, beside the weights.
+
+    Raises:
+        UnavailableError: the disk is full, or the folder may not be written.
+    """
+    if not contents:
+        return
+    folder = model / BYPRODUCTS
+    with locked(model):
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise storage_error(error, folder) from error
+        for digest, content in contents.items():
+            if not (folder / digest).exists():
+                write_file(folder / digest, content)
+
+
+def require_folder(path: Path) -> None:
+    """Return if *path* is a folder.
+
+    Raises:
+        UnreadableError: it is not there, or something else.
+    """
+    if not path.is_dir():
+        what = "is not a folder" if path.exists() else "no such folder"
+        raise UnreadableError(what, where=str(path))

@@ -1,0 +1,118 @@
+"""The in-toto Statement v1 (in-toto/attestation, ``spec/v1/statement.md``).
+
+::
+
+    {"_type": "https://in-toto.io/Statement/v1",
+     "subject": [{"name": "digits", "digest": {"sha256": "…"}}],
+     "predicateType": "https://slsa.dev/provenance/v1",
+     "predicate": {…}}
+
+Unknown fields of a Statement are ignored, as the specification asks. Ours name one subject: a
+verifier that accepts any matching subject would otherwise accept part of a model.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+
+from provenance.encoding import strict_json
+from provenance.errors import MalformedError
+from provenance.statement.uris import STATEMENT
+
+T = TypeVar("T")
+
+_HEX_LENGTH = {"sha256": 64, "sha384": 96, "sha512": 128, "gitCommit": None, "gitTree": None}
+_HEX = re.compile(r"[0-9a-f]+")
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """What the statement is about: a name, which proves nothing, and digests in hexadecimal."""
+
+    name: str
+    digest: dict[str, str]
+
+
+class ResourceDescriptor(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """A resource (``spec/v1/resource_descriptor.md``): it has a uri, a digest or content.
+
+    ``content`` is base64 of at most a kilobyte.
+    """
+
+    name: str = ""
+    uri: str = ""
+    digest: dict[str, str] = {}
+    content: str = ""
+    media_type: str = ""
+    annotations: dict[str, Any] = {}
+
+
+class Statement(msgspec.Struct, frozen=True):
+    """A parsed Statement; the predicate is still a JSON object."""
+
+    subject: tuple[Subject, ...]
+    predicate_type: str
+    predicate: dict[str, Any]
+
+
+class _Received(msgspec.Struct, frozen=True, rename={"type": "_type", "predicate_type": "predicateType"}):
+    type: str
+    subject: tuple[Subject, ...]
+    predicate_type: str
+    predicate: dict[str, Any] = {}
+
+
+def format(statement: Statement) -> bytes:  # noqa: A001
+    """Return *statement* in JCS."""
+    return strict_json.format(
+        {
+            "_type": STATEMENT,
+            "subject": msgspec.to_builtins(statement.subject),
+            "predicateType": statement.predicate_type,
+            "predicate": statement.predicate,
+        }
+    )
+
+
+def parse(payload: bytes, *, where: str | None = None) -> Statement:
+    """Return the statement that *payload* spells.
+
+    Raises:
+        MalformedError: it is not a Statement v1, or a subject has no digest in hexadecimal.
+    """
+    received = convert(strict_json.parse(payload, where=where), _Received, where=where)
+    if received.type != STATEMENT:
+        raise MalformedError(f"not an in-toto Statement v1 but {received.type!r}", where=where)
+    if not received.subject:
+        raise MalformedError("the statement has no subject", where=where)
+    for subject in received.subject:
+        check_digests(subject.digest, where=where)
+    return Statement(received.subject, received.predicate_type, received.predicate)
+
+
+def check_digests(digests: dict[str, str], *, where: str | None = None) -> None:
+    """Return if *digests* is a digest set: not empty, each in lower-case hexadecimal.
+
+    Raises:
+        MalformedError: it is not.
+    """
+    if not digests:
+        raise MalformedError("a digest is missing", where=where)
+    for algorithm, value in digests.items():
+        length = _HEX_LENGTH.get(algorithm)
+        if not _HEX.fullmatch(value) or (length is not None and len(value) != length):
+            raise MalformedError(f"not a {algorithm} digest: {value!r}", where=where)
+
+
+def convert(value: object, kind: type[T], *, where: str | None = None) -> T:
+    """Return the JSON value *value* as a *kind* (a ``msgspec.Struct``).
+
+    Raises:
+        MalformedError: it has another shape; the message names the place as a JSON path.
+    """
+    try:
+        return msgspec.convert(value, kind, strict=True)
+    except msgspec.ValidationError as error:
+        raise MalformedError(str(error).replace("`", "'"), where=where) from error

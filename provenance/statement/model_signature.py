@@ -1,0 +1,121 @@
+"""The OpenSSF model signature, predicate v1.0 (ossf/model-signing-spec).
+
+::
+
+    {"predicateType": "https://model_signing/signature/v1.0",
+     "predicate": {
+       "resources": [{"name": "config.json", "algorithm": "sha256", "digest": "…"}, …],
+       "serialization": {"method": "files", "hash_type": "sha256",
+                         "allow_symlinks": false, "ignore_paths": [".git", …]}}}
+
+The subject's ``sha256`` is the root digest: SHA-256 over the raw digests in the order in which the
+resources are listed. Written is the reference tool's order (by path components); any order is read,
+because the specification's text has another one (by code points). Read are signatures by whole
+files with SHA-256. What ``ignore_paths`` names was not signed: a verifier of ours takes no path
+from it, it only shows them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from provenance.errors import MalformedError
+from provenance.files.names import check_name
+from provenance.files.manifest import Manifest, root_digest
+from provenance.files.reserved import RESERVED
+from provenance.statement import intoto
+from provenance.statement.intoto import Statement, Subject
+from provenance.statement.uris import MODEL_SIGNATURE
+
+
+class Resource(msgspec.Struct, frozen=True, gc=False):
+    """One file: its name, the hash algorithm, the digest in hexadecimal."""
+
+    name: str
+    algorithm: str
+    digest: str
+
+
+class Serialization(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the model became a list of resources."""
+
+    method: str
+    hash_type: str
+    allow_symlinks: bool = False
+    ignore_paths: tuple[str, ...] = ()
+    shard_size: float | None = None
+
+
+class ModelSignaturePredicate(msgspec.Struct, frozen=True):
+    """The predicate of a model signature."""
+
+    resources: tuple[Resource, ...]
+    serialization: Serialization
+
+
+class ModelSignature(msgspec.Struct, frozen=True):
+    """A model signature: the model's name, its root digest, and the SHA-256 of each file."""
+
+    model_name: str
+    root_digest: str
+    files: dict[str, str]
+    ignored: tuple[str, ...]
+    predicate_type: Literal["https://model_signing/signature/v1.0"] = MODEL_SIGNATURE
+
+
+def to_statement(model_name: str, manifest: Manifest) -> Statement:
+    """Return the statement that signs the files of *manifest*."""
+    resources = [
+        {"name": entry.name, "algorithm": "sha256", "digest": entry.sha256}
+        for entry in manifest.entries
+    ]
+    serialization: dict[str, Any] = {
+        "method": "files",
+        "hash_type": "sha256",
+        "allow_symlinks": False,
+        "ignore_paths": sorted(RESERVED),
+    }
+    return Statement(
+        subject=(Subject(model_name, {"sha256": manifest.root_digest}),),
+        predicate_type=MODEL_SIGNATURE,
+        predicate={"resources": resources, "serialization": serialization},
+    )
+
+
+def from_statement(statement: Statement, *, where: str | None = None) -> ModelSignature:
+    """Return the model signature that *statement* is.
+
+    Raises:
+        MalformedError: it is another kind of statement, lists shards or other digests than
+            SHA-256, names a file twice or one outside the model, or its subject is not the digest
+            of its resources.
+    """
+    if statement.predicate_type != MODEL_SIGNATURE:
+        raise MalformedError(f"not a model signature but {statement.predicate_type}", where=where)
+    predicate = intoto.convert(statement.predicate, ModelSignaturePredicate, where=where)
+    serialization = predicate.serialization
+    if (serialization.method, serialization.hash_type) != ("files", "sha256"):
+        raise MalformedError(
+            f"signed by {serialization.method} with {serialization.hash_type}, which this version"
+            " does not read",
+            where=where,
+            mend="ask the signer for a signature by files with sha256",
+        )
+    files: dict[str, str] = {}
+    for resource in predicate.resources:
+        check_name(resource.name, where=where)
+        if resource.algorithm != "sha256":
+            raise MalformedError(f"unknown digest algorithm {resource.algorithm!r}", where=where)
+        intoto.check_digests({"sha256": resource.digest}, where=where)
+        if resource.name in files:
+            raise MalformedError(f"the file {resource.name!r} stands twice", where=where)
+        files[resource.name] = resource.digest
+    if len(statement.subject) != 1:
+        raise MalformedError("a model signature has exactly one subject", where=where)
+    subject = statement.subject[0]
+    root = root_digest(files.values())
+    if not files or subject.digest.get("sha256") != root:
+        raise MalformedError("the subject is not the digest of the resources", where=where)
+    return ModelSignature(subject.name, root, files, serialization.ignore_paths)

@@ -1,0 +1,241 @@
+"""The training statement: SLSA Provenance v1 with our ``buildType`` (docs/spec/training.md).
+
+======================  ==================================================================
+SLSA field              what it holds here
+======================  ==================================================================
+externalParameters      the recipe, a closed set: a name that is not listed is refused
+internalParameters      the environment, by collector, and what drifted during the run
+resolvedDependencies    code, data, base model, configuration, installed distributions
+runDetails              builder, times, exit status, byproducts
+provenance_manifest     every file of the model: the root digest does not cover names
+======================  ==================================================================
+
+Integers beyond 2^53 are decimal strings. Absent means no claim.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from provenance.encoding import strict_json
+from provenance.errors import MalformedError
+from provenance.files.manifest import FileEntry, Manifest, manifest_of
+from provenance.statement import intoto
+from provenance.statement.intoto import ResourceDescriptor, Statement, Subject
+from provenance.statement.uris import BUILD_TYPE, SLSA_PROVENANCE
+
+
+class Input(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, rename="camel"):
+    """A file or folder that went in, by content.
+
+    ``digest`` holds the OpenSSF root digest (sha256) over its files, which ignores their names, and
+    ``manifest`` the SHA-256 of the JCS of ``[[name, size, sha256], …]``, which binds them.
+    ``files`` counts them, ``size`` is in bytes. ``role`` is the trainer's word: ``train``, ``eval``.
+    """
+
+    name: str
+    digest: dict[str, str]
+    manifest: str
+    files: int
+    size: int
+    role: str = ""
+
+
+class ProgramFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file that the command line names: its SHA-256 in hexadecimal."""
+
+    name: str
+    sha256: str
+
+
+class Source(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The code. ``tree`` is the git tree of the work tree as it was, uncommitted changes included.
+
+    ``folder`` is where in the repository the command ran. ``files`` are the files that the command
+    line names: all that is known of the code outside a repository.
+    """
+
+    commit: str = ""
+    tree: str = ""
+    dirty: bool = False
+    folder: str = ""
+    uri: str = ""
+    files: tuple[ProgramFile, ...] = ()
+
+
+class DeclaredEquality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The equality declaration: its whole text (TOML) and the SHA-256 of that text."""
+
+    name: str
+    sha256: str
+    declaration: str
+
+
+class Recipe(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, rename="camel"):
+    """What determines the training (``externalParameters``)."""
+
+    command: tuple[str, ...] = ()
+    source: Source | None = None
+    config: tuple[Input, ...] = ()
+    data: tuple[Input, ...] = ()
+    base_model: Input | None = None
+    seeds: dict[str, str] = {}
+    axes: tuple[str, ...] = ()
+    equality: DeclaredEquality | None = None
+
+
+class Collected(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one collector found. ``reason`` says why where the status is not ``ok``."""
+
+    status: Literal["ok", "absent", "denied", "error"]
+    values: dict[str, Any] = {}
+    reason: str = ""
+
+
+class Drift(msgspec.Struct, frozen=True):
+    """A value that was another at the end of the run than at its start; null: not there."""
+
+    collector: str
+    name: str
+    start: Any
+    end: Any
+
+
+class Environment(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Everything else that may decide bits (``internalParameters``), as it was at the start."""
+
+    collectors: dict[str, Collected] = {}
+    drift: tuple[Drift, ...] = ()
+    observed: tuple[Literal["start", "end"], ...] = ("start", "end")
+
+
+class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """How the command ended: its exit status, or the signal that killed it. Neither: not run here.
+
+    ``changedInputs`` names the inputs whose content was another after the run than before.
+    """
+
+    exit_status: int | None = None
+    signal: str = ""
+    changed_inputs: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether the command is known to have failed."""
+        return bool(self.signal) or self.exit_status not in (None, 0)
+
+
+class Builder(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who ran it, in SLSA's sense: the kind of platform and its versions."""
+
+    id: str
+    version: dict[str, str] = {}
+
+
+class Metadata(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """The run's id and its times, RFC 3339 in UTC."""
+
+    invocation_id: str = ""
+    started_on: str = ""
+    finished_on: str = ""
+
+
+class RunDetails(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the run went."""
+
+    builder: Builder
+    metadata: Metadata = Metadata()
+    byproducts: tuple[ResourceDescriptor, ...] = ()
+    provenance_outcome: Outcome = Outcome()
+
+
+class BuildDefinition(msgspec.Struct, frozen=True, rename="camel"):
+    """What went in."""
+
+    build_type: str
+    external_parameters: Recipe
+    internal_parameters: Environment
+    resolved_dependencies: tuple[ResourceDescriptor, ...]
+
+
+class TrainingPredicate(msgspec.Struct, frozen=True, rename={"build_definition": "buildDefinition", "run_details": "runDetails"}):
+    """The predicate of a training statement."""
+
+    build_definition: BuildDefinition
+    run_details: RunDetails
+    provenance_manifest: tuple[FileEntry, ...]
+
+
+class TrainingStatement(msgspec.Struct, frozen=True):
+    """A training statement: the model's name, its files, and how it was made."""
+
+    model_name: str
+    manifest: Manifest
+    build: BuildDefinition
+    run: RunDetails
+
+    @property
+    def recipe(self) -> Recipe:
+        """What determines the training."""
+        return self.build.external_parameters
+
+
+def manifest_digest(manifest: Manifest) -> str:
+    """Return the SHA-256, hexadecimal, that binds names, sizes and contents of *manifest*."""
+    import hashlib  # noqa: PLC0415
+
+    rows = [[entry.name, entry.size, entry.sha256] for entry in manifest.entries]
+    return hashlib.sha256(strict_json.format(rows)).hexdigest()
+
+
+def describe_input(name: str, manifest: Manifest, *, role: str = "") -> Input:
+    """Return *manifest* as an input called *name*."""
+    return Input(
+        name=name,
+        role=role,
+        digest={"sha256": manifest.root_digest},
+        manifest=manifest_digest(manifest),
+        files=len(manifest.entries),
+        size=manifest.size,
+    )
+
+
+def to_statement(training: TrainingStatement) -> Statement:
+    """Return *training* as an in-toto Statement."""
+    predicate = TrainingPredicate(training.build, training.run, training.manifest.entries)
+    return Statement(
+        subject=(Subject(training.model_name, {"sha256": training.manifest.root_digest}),),
+        predicate_type=SLSA_PROVENANCE,
+        predicate=msgspec.to_builtins(predicate),
+    )
+
+
+def from_statement(statement: Statement, *, where: str | None = None) -> TrainingStatement:
+    """Return the training statement that *statement* is.
+
+    Raises:
+        MalformedError: it is another kind of statement, names something in ``externalParameters``
+            that this version does not know, has more than one subject, or its subject is not the
+            root digest of its manifest.
+    """
+    if statement.predicate_type != SLSA_PROVENANCE:
+        raise MalformedError(f"not a training statement but {statement.predicate_type}", where=where)
+    predicate = intoto.convert(statement.predicate, TrainingPredicate, where=where)
+    build = predicate.build_definition
+    if build.build_type != BUILD_TYPE:
+        raise MalformedError(f"not a training: the build type is {build.build_type!r}", where=where)
+    if len(statement.subject) != 1:
+        raise MalformedError("a training statement has exactly one subject", where=where)
+    for item in (*build.external_parameters.data, *build.external_parameters.config):
+        intoto.check_digests(item.digest, where=where)
+    for entry in predicate.provenance_manifest:
+        intoto.check_digests({"sha256": entry.sha256}, where=where)
+    manifest = manifest_of(predicate.provenance_manifest, where=where)
+    if not manifest.entries:
+        raise MalformedError("the manifest names no file", where=where)
+    subject = statement.subject[0]
+    if subject.digest.get("sha256") != manifest.root_digest:
+        raise MalformedError("the subject is not the root digest of the manifest", where=where)
+    return TrainingStatement(subject.name, manifest, build, predicate.run_details)

@@ -1,0 +1,385 @@
+"""Are these the weights that someone I trust attested? The numbered steps.
+
+1. *parse*: the claims are bundles, each with one signed envelope.
+2. *signature*: a given key signed at least one; where a claim names a given key, that key's
+   signature holds. Claims by other keys count for nothing.
+3. *statement*: each claim of a given key is a statement this version understands; an unknown
+   external parameter is refused.
+4. *subject*: its subject is the root digest of the manifest it carries.
+5. *manifest*: the files are those of the manifest: none changed, missing, or extra. Of several
+   claims, those about these files count.
+6. *outcome*: the command that made them did not fail.
+7. *equality declaration*: its text has the digest that the statement gives, and can be parsed.
+8. *log proof*: with a log's key, the claim is in that log.
+
+A step either holds, and is reported, or raises. Nothing here reads the clock or the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from provenance.envelope import bundle as bundles
+from provenance.equality import declaration as declarations
+from provenance.errors import (
+    ContentError,
+    LogProofError,
+    MalformedError,
+    PolicyError,
+    SignatureError,
+    UnreadableError,
+    UsageError,
+)
+from provenance.files.digest import hash_file
+from provenance.files.manifest import Manifest, hash_folder
+from provenance.files.reserved import (
+    BYPRODUCTS,
+    CLAIMS,
+    GIT_NAMES,
+    MODEL_SIGNATURE,
+    RESERVED,
+)
+from provenance.statement import claims, intoto, model_signature, training, uris
+from provenance.transparency import entry as log_entries
+from provenance.transparency import rekor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from provenance.envelope.bundle import Bundle
+    from provenance.envelope.dsse import Opened
+    from provenance.equality.declaration import Declaration
+    from provenance.keys import PublicKey
+    from provenance.statement.model_signature import ModelSignature
+    from provenance.statement.training import TrainingStatement
+    from provenance.transparency.note import VerifierKey
+
+_SHA256_NAME = re.compile(r"[0-9a-f]{64}")
+
+STEPS = (
+    "parse",
+    "signature",
+    "statement",
+    "subject",
+    "manifest",
+    "outcome",
+    "equality declaration",
+    "log proof",
+)
+
+SHOWN_DIFFERENCES = 5
+"""Differing files named in an error; the rest are counted."""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One step of verification that held, or that there was nothing to do for."""
+
+    number: int
+    name: str
+    detail: str
+    skipped: bool = False
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A training statement that a given key signed."""
+
+    where: str
+    training: TrainingStatement
+    opened: Opened
+    bundle: Bundle
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """A model whose every step held.
+
+    ``claim`` is the last claim about these files; None where only an OpenSSF model signature says
+    anything. ``manifest`` are the files as they are.
+    """
+
+    root: Path
+    manifest: Manifest
+    claim: Claim | None
+    declaration: Declaration | None
+    signature: ModelSignature | None
+    log_index: int | None
+    steps: tuple[Step, ...]
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What to verify: the folder, the keys, and optionally other claims than those beside it."""
+
+    root: Path
+    keys: tuple[PublicKey, ...]
+    claims: Path | None = None
+    log: VerifierKey | None = None
+
+
+class _Opened(msgspec.Struct, frozen=True):
+    """The statements of the given keys, and how many claims were others'."""
+
+    trainings: tuple[Claim, ...]
+    signatures: tuple[ModelSignature, ...]
+    others: int
+
+
+def verify_model(
+    request: Request,
+    *,
+    on_step: Callable[[Step], None] = lambda _: None,
+    progress: Callable[[int], None] | None = None,
+) -> Verified:
+    """Return what *request* asks for, verified; *on_step* hears of each step that held.
+
+    Raises:
+        UsageError: no key is given.
+        UnreadableError, MalformedError: a file, a claim or a statement cannot be understood.
+        SignatureError, ContentError, PolicyError, LogProofError: a step does not hold.
+    """
+    if not request.keys:
+        raise UsageError("nothing is trusted by default", mend="name a public key with --key")
+    claims.require_folder(request.root)
+    steps: list[Step] = []
+
+    def held(detail: str, *, skipped: bool = False) -> None:
+        steps.append(Step(len(steps) + 1, STEPS[len(steps)], detail, skipped))
+        on_step(steps[-1])
+
+    received = _read(request)
+    held(f"{_count(len(received), 'bundle')} in {_sources(received)}")
+    trusted = _open_all(received, request.keys)
+    held(_signature_detail(trusted, len(received)))
+    opened = _understand(trusted, len(received) - len(trusted))
+    held(_statement_detail(opened))
+    held(_subject_detail(opened))
+    manifest = hash_folder(request.root, ignore=RESERVED, progress=progress)
+    claim, signature = _select(request.root, manifest, opened)
+    left_out = _check_beside(request.root, claim)
+    held(f"{_count(len(manifest.entries), 'file')}, {manifest.size:,} bytes{left_out}")
+    held(_check_outcome(claim))
+    declaration = _declaration(claim)
+    held(
+        f"{declaration.name}, sha256 {declaration.sha256[:16]}…" if declaration else "none declared",
+        skipped=declaration is None,
+    )
+    index = _check_log(claim, request.log) if request.log else None
+    held(_log_detail(claim, request.log, index), skipped=request.log is None)
+    return Verified(
+        request.root, manifest, claim, declaration, signature, index, tuple(steps)
+    )
+
+
+def _read(request: Request) -> list[tuple[str, Bundle]]:
+    """Step 1. Beside a model are its claims, its OpenSSF signature, or both."""
+    if request.claims is not None:
+        paths = [request.claims]
+    else:
+        beside = [request.root / CLAIMS, request.root / MODEL_SIGNATURE]
+        paths = [path for path in beside if path.exists() or path.is_symlink()]
+        if not paths:
+            raise UnreadableError(
+                f"holds neither {CLAIMS} nor {MODEL_SIGNATURE}",
+                where=str(request.root),
+                mend="name the claims with --claims, or ask whoever trained it for them",
+            )
+    found = []
+    for path in paths:
+        parsed = claims.read_bundles(path)
+        numbered = len(parsed) > 1
+        found += [
+            (f"{path.name}:{n}" if numbered else path.name, item) for n, item in enumerate(parsed, 1)
+        ]
+    return found
+
+
+def _open_all(
+    received: Sequence[tuple[str, Bundle]], keys: Sequence[PublicKey]
+) -> list[tuple[str, Bundle, Opened]]:
+    """Step 2."""
+    known = {name for key in keys for name in (key.key_id, key.pem_digest)}
+    trusted = []
+    refusal: SignatureError | None = None
+    for where, item in received:
+        try:
+            trusted.append((where, item, bundles.open_bundle(item, keys)))
+        except SignatureError as error:
+            located = SignatureError(error.what, where=where, mend=error.mend)
+            hints = {item.hint, *(signature.keyid for signature in item.envelope.signatures)}
+            if hints & known:
+                raise located from error
+            refusal = refusal or located
+    if not trusted:
+        raise refusal or SignatureError("there is nothing signed")
+    return trusted
+
+
+def _understand(trusted: Sequence[tuple[str, Bundle, Opened]], others: int) -> _Opened:
+    """Steps 3 and 4."""
+    trainings, signatures = [], []
+    for where, item, opened in trusted:
+        statement = intoto.parse(opened.payload, where=where)
+        if statement.predicate_type == uris.SLSA_PROVENANCE:
+            parsed = training.from_statement(statement, where=where)
+            trainings.append(Claim(where, parsed, opened, item))
+        elif statement.predicate_type == uris.MODEL_SIGNATURE:
+            signatures.append(model_signature.from_statement(statement, where=where))
+    if not trainings and not signatures:
+        raise PolicyError(
+            "the given keys signed other statements, but none about what these files are"
+        )
+    return _Opened(tuple(trainings), tuple(signatures), others)
+
+
+def _select(
+    root: Path, manifest: Manifest, opened: _Opened
+) -> tuple[Claim | None, ModelSignature | None]:
+    """Step 5: the last training claim and the model signature that are about these files."""
+    claim = None
+    if opened.trainings:
+        matching = [c for c in opened.trainings if c.training.manifest == manifest]
+        if not matching:
+            last = opened.trainings[-1]
+            stated = {entry.name: entry.sha256 for entry in last.training.manifest.entries}
+            _check_files(root, manifest, stated, last.where)
+            raise ContentError("the files differ from the manifest", where=str(root))
+        claim = matching[-1]
+    signature = None
+    for signature in opened.signatures:
+        _check_files(root, manifest, signature.files, MODEL_SIGNATURE)
+    return claim, signature
+
+
+def _check_files(root: Path, manifest: Manifest, stated: Mapping[str, str], where: str) -> None:
+    actual = {entry.name: entry.sha256 for entry in manifest.entries}
+    for name in stated.keys() & RESERVED:  # signed by a tool that has other reserved names
+        actual[name] = hash_file(root / name)[0] if (root / name).exists() else ""
+    changed = [f"{name} was changed" for name in stated if actual.get(name) not in (None, "", stated[name])]
+    missing = [f"{name} is missing" for name in stated if actual.get(name, "") == ""]
+    extra = [f"{name} is extra" for name in actual if name not in stated]
+    problems = [*changed, *missing, *extra]
+    if problems:
+        shown = ", ".join(problems[:SHOWN_DIFFERENCES])
+        rest = len(problems) - SHOWN_DIFFERENCES
+        more = f", and {rest} more" if rest > 0 else ""
+        raise ContentError(f"not the files that {where} states: {shown}{more}", where=str(root))
+
+
+def _check_beside(root: Path, claim: Claim | None) -> str:
+    """Check ``provenance/``: each file is its digest's. Return what was left out, for the reader."""
+    notes = []
+    folder = root / BYPRODUCTS
+    stated = {
+        item.digest.get("sha256", "")
+        for item in (claim.training.run.byproducts if claim else ())
+        if not item.content
+    }
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise UnreadableError("is not a folder", where=str(folder))
+    present = set()
+    for path in sorted(folder.iterdir()) if folder.exists() else ():
+        if not _SHA256_NAME.fullmatch(path.name):
+            raise ContentError("is extra: byproducts are named by their SHA-256", where=str(path))
+        if hash_file(path)[0] != path.name:
+            raise ContentError("its content is not what its name says", where=str(path))
+        present.add(path.name)
+    if missing := stated - present:
+        notes.append(f"{_count(len(missing), 'byproduct')} not here")
+    if git := sorted(name for name in GIT_NAMES if (root / name).exists()):
+        notes.append(f"not checked: {', '.join(git)}")
+    return f" ({'; '.join(notes)})" if notes else ""
+
+
+def _check_outcome(claim: Claim | None) -> str:
+    """Step 6."""
+    if claim is None:
+        return "not stated: the files are signed, but how they were made is not"
+    outcome = claim.training.run.provenance_outcome
+    if outcome.failed:
+        how = f"was killed by {outcome.signal}" if outcome.signal else f"ended with status {outcome.exit_status}"
+        raise PolicyError(f"the training command {how}", where=claim.where)
+    if outcome.changed_inputs:
+        names = ", ".join(outcome.changed_inputs)
+        raise PolicyError(f"inputs changed while the training ran: {names}", where=claim.where)
+    if outcome.exit_status is None:
+        return "attested after the fact: the run itself was not observed"
+    return "the command ended with status 0, and no input changed meanwhile"
+
+
+def _declaration(claim: Claim | None) -> Declaration | None:
+    """Step 7."""
+    declared = claim.training.recipe.equality if claim else None
+    if claim is None or declared is None:
+        return None
+    where = f"{claim.where}: equality"
+    text = declared.declaration.encode("utf-8")
+    if hashlib.sha256(text).hexdigest() != declared.sha256:
+        raise MalformedError("the declaration has another digest than stated", where=where)
+    declaration = declarations.parse(text, where=where)
+    if declaration.name != declared.name or declaration.axes != claim.training.recipe.axes:
+        raise MalformedError("name or axes differ from the declaration's own", where=where)
+    return declaration
+
+
+def _check_log(claim: Claim | None, log: VerifierKey) -> int:
+    """Step 8."""
+    if claim is None:
+        raise LogProofError("only training statements are logged, and there is none")
+    body = rekor.body(
+        hashlib.sha256(claim.bundle.envelope.pae).digest(), claim.opened.signature, claim.opened.key
+    )
+    failure = LogProofError(
+        "the claim carries no proof of any log",
+        where=claim.where,
+        mend="ask for a published claim, or run 'provenance publish'",
+    )
+    for value in claim.bundle.log_entries:
+        entry = log_entries.parse_entry(value, where=claim.where)
+        try:
+            return log_entries.check_entry(entry, body=body, vkey=log).index
+        except LogProofError as error:
+            failure = LogProofError(error.what, where=claim.where, mend=error.mend)
+    raise failure
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _sources(received: Sequence[tuple[str, Bundle]]) -> str:
+    return " and ".join(dict.fromkeys(where.split(":")[0] for where, _ in received))
+
+
+def _signature_detail(trusted: Sequence[tuple[str, Bundle, Opened]], received: int) -> str:
+    ids = sorted({opened.key.key_id for _, _, opened in trusted})
+    others = received - len(trusted)
+    more = f"; {_count(others, 'claim')} by other keys, not counted" if others else ""
+    return f"{_count(len(trusted), 'bundle')} signed by {', '.join(ids)}{more}"
+
+
+def _statement_detail(opened: _Opened) -> str:
+    parts = []
+    if opened.trainings:
+        parts.append(_count(len(opened.trainings), "training statement"))
+    if opened.signatures:
+        parts.append(_count(len(opened.signatures), "model signature"))
+    return " and ".join(parts)
+
+
+def _subject_detail(opened: _Opened) -> str:
+    if opened.trainings:
+        last = opened.trainings[-1].training
+        return f"{last.model_name}, root sha256 {last.manifest.root_digest[:16]}…"
+    last_signature = opened.signatures[-1]
+    return f"{last_signature.model_name}, root sha256 {last_signature.root_digest[:16]}…"
+
+
+def _log_detail(claim: Claim | None, log: VerifierKey | None, index: int | None) -> str:
+    if log is not None:
+        return f"entry {index} of {log.name}, proven offline"
+    held = len(claim.bundle.log_entries) if claim else 0
+    carried = f"{_count(held, 'log entry').replace('entrys', 'entries')} carried, " if held else ""
+    return f"{carried}not asked for (--log)"
