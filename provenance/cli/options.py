@@ -13,7 +13,12 @@ from provenance.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from provenance.equality.declaration import Declaration
     from provenance.keys import PrivateKey, PublicKey
+    from provenance.transparency.note import VerifierKey
+
+MAX_VKEY_BYTES = 8192
+"""Longest file with a log's key, in bytes; an ML-DSA-44 key takes 1.8 KiB."""
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -89,3 +94,19 @@ def read_log_key(text: str) -> VerifierKey:
     if path.is_file():
         text = read_document(path, MAX_VKEY_BYTES).decode("utf-8", "replace").strip()
     return parse_vkey(text)
+
+
+def read_equality(text: str) -> Declaration:
+    """Return the declaration in the file *text*, or the built-in one of that name.
+
+    Raises:
+        UnreadableError, MalformedError: the file cannot be read, or is no declaration.
+        UsageError: there is neither a file nor a built-in declaration of that name.
+    """
+    from provenance.equality import declaration
+    from provenance.statement.claims import read_document
+
+    path = Path(text)
+    if path.exists() or "/" in text or "." in text:
+        return declaration.parse(read_document(path, declaration.MAX_BYTES), where=text)
+    return declaration.builtin(text)

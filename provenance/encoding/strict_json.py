@@ -148,7 +148,7 @@ def _sorts_alike(root: Any) -> bool:  # noqa: ANN401
             if not all(type(key) is str and key.isascii() for key in value):
                 return False
             stack.extend(value.values())
-        elif kind is list:
+        elif kind is list or kind is tuple:
             stack.extend(value)
         elif kind is int:
             if not -MAX_INTEGER <= value <= MAX_INTEGER:

@@ -35,14 +35,41 @@ def hash_file(path: str | Path, progress: Callable[[int], None] | None = None) -
     Raises:
         UnreadableError: *path* is missing, not a regular file, not permitted, or changes.
     """
+    return hash_open(*open_file(path), path, progress)
+
+
+def open_file(path: str | Path) -> tuple[int, os.stat_result]:
+    """Return a descriptor of the regular file at *path*, for :func:`hash_open`, and its status.
+
+    Raises:
+        UnreadableError: *path* is missing, not a regular file, or not permitted.
+    """
     try:
         descriptor = os.open(path, _FLAGS)
     except OSError as error:
         raise _unreadable(path, error) from error
     try:
-        before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            raise UnreadableError(f"is {kind(before.st_mode)}, not a file", where=str(path))
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableError(f"is {kind(status.st_mode)}, not a file", where=str(path))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, status
+
+
+def hash_open(
+    descriptor: int,
+    before: os.stat_result,
+    path: str | Path,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[str, int]:
+    """Return what :func:`hash_file` does, of the file that is open as *descriptor*; close it.
+
+    Raises:
+        UnreadableError: the file cannot be read, or changes.
+    """
+    try:
         digest, size = _hash_descriptor(descriptor, before.st_size, progress)
         after = os.fstat(descriptor)
     except OSError as error:
@@ -59,17 +86,13 @@ def hash_file(path: str | Path, progress: Callable[[int], None] | None = None) -
 def _hash_descriptor(
     descriptor: int, expected_size: int, progress: Callable[[int], None] | None
 ) -> tuple[str, int]:
-    hasher = hashlib.sha256()
-    if expected_size < CHUNK_BYTES:  # one call for the bytes and one that finds the end
-        total = 0
-        while data := os.read(descriptor, expected_size + 1 - min(total, expected_size)):
-            hasher.update(data)
-            total += len(data)
-            if total >= expected_size + 1:
-                break
+    if expected_size < CHUNK_BYTES:
+        # One call: it asks for a byte more than there should be, and so finds the end as well.
+        data = os.read(descriptor, expected_size + 1)
         if progress:
-            progress(total)
-        return hasher.hexdigest(), total
+            progress(len(data))
+        return hashlib.sha256(data).hexdigest(), len(data)
+    hasher = hashlib.sha256()
     buffer = memoryview(bytearray(CHUNK_BYTES))
     total = 0
     while count := os.readv(descriptor, [buffer]):

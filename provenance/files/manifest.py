@@ -14,14 +14,15 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from provenance.errors import MalformedError, UnreadableError
 from provenance.files.atomic import reason
-from provenance.files.digest import CHUNK_BYTES, hash_file, kind
+from provenance.files.digest import CHUNK_BYTES, hash_file, hash_open, kind, open_file
 from provenance.files.names import check_name, component_order
 
 if TYPE_CHECKING:
@@ -74,13 +75,17 @@ def manifest_of(entries: Iterable[FileEntry], *, where: str | None = None) -> Ma
     Raises:
         MalformedError: a name is not allowed or stands twice.
     """
-    ordered = sorted(entries, key=lambda entry: component_order(entry.name))
+    ordered = _in_order(entries)
     for entry in ordered:
         check_name(entry.name, where=where)
-    for first, second in zip(ordered, ordered[1:], strict=False):
+    for first, second in pairwise(ordered):
         if first.name == second.name:
             raise MalformedError(f"the file {first.name!r} stands twice", where=where)
-    return Manifest(tuple(ordered))
+    return Manifest(ordered)
+
+
+def _in_order(entries: Iterable[FileEntry]) -> tuple[FileEntry, ...]:
+    return tuple(sorted(entries, key=lambda entry: component_order(entry.name)))
 
 
 def hash_folder(
@@ -103,19 +108,24 @@ def hash_folder(
         raise UnreadableError("holds no files", where=str(root))
     base = os.fspath(root)
     entries: list[FileEntry] = []
-
-    def hashed(name: str) -> FileEntry:
-        digest, size = hash_file(f"{base}/{name}", progress)
-        return FileEntry(name, size, digest)
-
+    large: list[tuple[str, Future[tuple[str, int]]]] = []
     pool = ThreadPoolExecutor(os.cpu_count() or 1)
     try:
-        large = [pool.submit(hashed, name) for name, size in names if size >= CHUNK_BYTES]
-        entries.extend(hashed(name) for name, size in names if size < CHUNK_BYTES)
-        entries.extend(future.result() for future in large)
+        for name in names:
+            path = f"{base}/{name}"
+            descriptor, status = open_file(path)
+            if status.st_size < CHUNK_BYTES:
+                digest, size = hash_open(descriptor, status, path, progress)
+                entries.append(FileEntry(name, size, digest))
+            else:  # opened again when its turn comes: a thousand shards are too many descriptors
+                os.close(descriptor)
+                large.append((name, pool.submit(hash_file, path, progress)))
+        for name, future in large:
+            digest, size = future.result()
+            entries.append(FileEntry(name, size, digest))
     finally:
         pool.shutdown(cancel_futures=True)
-    return manifest_of(entries, where=str(root))
+    return Manifest(_in_order(entries))
 
 
 def hash_path(path: Path, *, progress: Callable[[int], None] | None = None) -> Manifest:
@@ -130,15 +140,15 @@ def hash_path(path: Path, *, progress: Callable[[int], None] | None = None) -> M
     return manifest_of([FileEntry(path.name, size, digest)], where=str(path))
 
 
-def walk(root: Path, *, ignore: frozenset[str] = frozenset()) -> list[tuple[str, int]]:
-    """Return the name and the size in bytes of every file below *root*, in no special order.
+def walk(root: Path, *, ignore: frozenset[str] = frozenset()) -> list[str]:
+    """Return the name of every file below *root*, in no special order.
 
     Raises:
         UnreadableError: *root* is not a folder, or holds a symbolic link or something that is
             neither a file nor a folder.
         MalformedError: a file's name is not allowed in a manifest.
     """
-    found: list[tuple[str, int]] = []
+    found: list[str] = []
     folders = [("", 0)]
     while folders:
         prefix, depth = folders.pop()
@@ -150,13 +160,12 @@ def walk(root: Path, *, ignore: frozenset[str] = frozenset()) -> list[tuple[str,
                     name = prefix + item.name
                     if not prefix and name in ignore:
                         continue
-                    status = item.stat(follow_symlinks=False)
-                    if stat.S_ISDIR(status.st_mode):
+                    if item.is_file(follow_symlinks=False):
+                        found.append(check_name(name, where=str(root)))
+                    elif item.is_dir(follow_symlinks=False):
                         folders.append((name + "/", depth + 1))
-                    elif stat.S_ISREG(status.st_mode):
-                        found.append((check_name(name, where=str(root)), status.st_size))
                     else:
-                        raise _wrong_kind(root, name, status.st_mode)
+                        raise _wrong_kind(root, name, item.stat(follow_symlinks=False).st_mode)
         except OSError as error:
             place = f"{root}/{prefix}".rstrip("/")
             what = "no such folder" if isinstance(error, FileNotFoundError) else reason(error)

@@ -21,7 +21,7 @@ import hashlib
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from provenance.equality.comparators import compare_models
+from provenance.equality.comparators import Model, compare_models
 from provenance.errors import PolicyError, UsageError
 from provenance.rebuild import recipe
 from provenance.rebuild.verdict import (
@@ -34,7 +34,7 @@ from provenance.rebuild.verdict import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from provenance.equality.declaration import Declaration
     from provenance.equality.findings import Outcome
@@ -53,11 +53,13 @@ def agree(
     *,
     quorum: int = SMALLEST_AGREEMENT,
     unsafe_equality: Declaration | None = None,
+    on_bytes: Callable[[int], None] | None = None,
 ) -> Verdict:
     """Return the judgement over *models*, the published one first.
 
     *quorum* is how many builders must agree, the publisher among them. *unsafe_equality* replaces
-    what the published attestation declared; the verdict then says so.
+    what the published attestation declared; the verdict then says so. *on_bytes* is told the bytes
+    of each side as they are compared.
 
     Raises:
         UsageError: fewer than two models, or a quorum below two.
@@ -79,7 +81,7 @@ def agree(
     rebuilds = tuple(
         Rebuild(
             _party(claim),
-            _compare(models[0], model, declaration),
+            _compare(models[0], model, declaration, on_bytes),
             recipe.differences(claims[0].training.recipe, claim.training.recipe),
             recipe.environment_differences(
                 claims[0].training.build.internal_parameters,
@@ -117,8 +119,17 @@ def _party(claim: Claim) -> Party:
     )
 
 
-def _compare(left: Verified, right: Verified, declaration: Declaration) -> Outcome:
-    return compare_models(left.root, left.manifest, right.root, right.manifest, declaration)
+def _compare(
+    left: Verified,
+    right: Verified,
+    declaration: Declaration,
+    on_bytes: Callable[[int], None] | None = None,
+) -> Outcome:
+    return compare_models(_files(left), _files(right), declaration, on_bytes=on_bytes)
+
+
+def _files(model: Verified) -> Model:
+    return Model(model.root, model.manifest.by_name())
 
 
 def _conclude(

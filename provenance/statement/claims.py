@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from provenance.encoding import strict_base64
 from provenance.envelope import bundle, dsse
 from provenance.envelope.bundle import Bundle
 from provenance.errors import MalformedError, UnreadableError
 from provenance.files.atomic import locked, reason, storage_error, write_file
 from provenance.files.reserved import BYPRODUCTS, CLAIMS, MODEL_SIGNATURE
-from provenance.statement import intoto, model_signature
+from provenance.statement import intoto, model_signature, training
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from provenance.files.manifest import Manifest
     from provenance.keys import PrivateKey
     from provenance.statement.intoto import Statement
+    from provenance.statement.training import TrainingStatement
 
 MAX_CLAIMS_BYTES = 2**30
 """Largest claims file read, in bytes."""
@@ -33,6 +37,15 @@ def sign_statement(statement: Statement, key: PrivateKey) -> bytes:
     return bundle.format(envelope, hint=key.public.key_id)
 
 
+def sign_training(statement: TrainingStatement, key: PrivateKey) -> bytes:
+    """Return the bundle, in JCS, in which *key* signs *statement* and names itself."""
+    run = msgspec.structs.replace(
+        statement.run, provenance_signer=strict_base64.format(key.public.spki)
+    )
+    named = msgspec.structs.replace(statement, run=run)
+    return sign_statement(training.to_statement(named), key)
+
+
 def sign_model(model_name: str, manifest: Manifest, key: PrivateKey) -> bytes:
     """Return the OpenSSF model signature of *manifest*, as a bundle in JCS.
 
@@ -42,6 +55,36 @@ def sign_model(model_name: str, manifest: Manifest, key: PrivateKey) -> bytes:
     payload = intoto.format(model_signature.to_statement(model_name, manifest))
     envelope = dsse.sign(dsse.IN_TOTO_PAYLOAD, payload, key, keyid="")
     return bundle.format(envelope, hint=key.public.pem_digest)
+
+
+class Attached(msgspec.Struct, frozen=True):
+    """What was put beside a model: its claim, and the paths that were written."""
+
+    claim: bytes
+    written: tuple[str, ...]
+
+
+def attach(
+    model: Path, statement: TrainingStatement, files: Mapping[str, bytes], key: PrivateKey
+) -> Attached:
+    """Sign *statement* with *key* and put it beside *model*, with *files* and a model signature.
+
+    A training that failed gets no model signature, which could not say so; an earlier one, which
+    is about other files, is left alone.
+
+    Raises:
+        UnreadableError, MalformedError: the claims that are there cannot be read.
+        UnavailableError: the disk is full, or the folder may not be written.
+    """
+    claim = sign_training(statement, key)
+    write_byproducts(model, files)
+    append_claim(model, claim)
+    written = [str(model / CLAIMS)]
+    if not statement.run.provenance_outcome.failed:
+        signature = sign_model(statement.model_name, statement.manifest, key)
+        write_model_signature(model, signature)
+        written.append(str(model / MODEL_SIGNATURE))
+    return Attached(claim, tuple(written))
 
 
 def read_bundles(path: Path) -> tuple[Bundle, ...]:

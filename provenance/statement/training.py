@@ -143,12 +143,18 @@ class Metadata(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
 
 
 class RunDetails(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How the run went."""
+    """How the run went.
+
+    ``provenance_signer`` is the signer's own public key (SubjectPublicKeyInfo, base64). It proves
+    nothing: trust comes from outside. It lets anybody publish the claim, whose entry in a log holds
+    the key.
+    """
 
     builder: Builder
     metadata: Metadata = Metadata()
     byproducts: tuple[ResourceDescriptor, ...] = ()
     provenance_outcome: Outcome = Outcome()
+    provenance_signer: str = ""
 
 
 class BuildDefinition(msgspec.Struct, frozen=True, rename="camel"):

@@ -163,7 +163,7 @@ def verify_model(
     held(_check_outcome(claim))
     declaration = _declaration(claim)
     held(
-        f"{declaration.name}, sha256 {declaration.sha256[:16]}…" if declaration else "none declared",
+        f"{declaration.name}, sha256 {declaration.digest[:16]}…" if declaration else "none declared",
         skipped=declaration is None,
     )
     index = _check_log(claim, request.log) if request.log else None
@@ -328,9 +328,8 @@ def _check_log(claim: Claim | None, log: VerifierKey) -> int:
     """Step 8."""
     if claim is None:
         raise LogProofError("only training statements are logged, and there is none")
-    body = rekor.body(
-        hashlib.sha256(claim.bundle.envelope.pae).digest(), claim.opened.signature, claim.opened.key
-    )
+    opened = claim.opened
+    body = rekor.format_body(claim.bundle.envelope.pae, opened.signature, opened.key)
     failure = LogProofError(
         "the claim carries no proof of any log",
         where=claim.where,

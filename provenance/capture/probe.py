@@ -1,0 +1,125 @@
+"""What a Python interpreter says of itself: a program that runs inside it.
+
+The recorder and the training often use different interpreters, so this file's text is given to the
+training's own (``python -c``), with the environment that the training will have. It needs Python
+3.8 and imports nothing of ours; it writes one line of JSON after :data:`MARK`.
+
+The *canonical digest of a RECORD* (the list of files in an installed distribution) is the same for
+a wheel and for what pip or uv install from it: the rows that have a hash, less those that the
+installer adds or that stand outside the library folder, written as ``path,hash,size``, sorted by
+code point, each with a line feed, SHA-256.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import json
+import os
+import platform
+import re
+import sys
+
+MARK = "provenance-probe:"
+
+ADDED_BY_INSTALLERS = frozenset(
+    {"INSTALLER", "REQUESTED", "direct_url.json", "provenance_url.json", "uv_build.json"}
+    | {"uv_cache.json"}
+)
+"""Files in ``*.dist-info`` that are not in the wheel."""
+
+
+def record_digest(record: str) -> str:
+    """Return the canonical digest of the text *record*, of a wheel or of what is installed."""
+    rows = []
+    for row in csv.reader(record.splitlines()):
+        if len(row) < 2 or not row[1]:  # noqa: PLR2004 - path, hash, size
+            continue
+        path = _installed_path(row[0])
+        if path is not None:
+            rows.append(",".join([path, row[1], row[2] if len(row) > 2 else ""]))  # noqa: PLR2004
+    text = "".join(row + "\n" for row in sorted(rows))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _installed_path(path: str) -> str | None:
+    """Return where below the library folder *path* is installed; None: elsewhere, or not kept."""
+    parts = path.replace("\\", "/").split("/")
+    if parts[0].endswith(".data") and len(parts) > 2:  # noqa: PLR2004 - name.data/purelib/path
+        if parts[1] not in ("purelib", "platlib"):
+            return None
+        parts = parts[2:]
+    if parts[0] in ("..", "") or "__pycache__" in parts:
+        return None
+    if parts[0].endswith(".dist-info") and parts[-1] in ADDED_BY_INSTALLERS:
+        return None
+    return "/".join(parts)
+
+
+def distributions() -> list[dict[str, object]]:
+    """Return every installed distribution once: that which an import would find."""
+    from importlib import metadata  # noqa: PLC0415 - absent before Python 3.8
+
+    found: dict[str, dict[str, object]] = {}
+    for distribution in metadata.distributions():
+        name = distribution.metadata["Name"]
+        if not name:
+            continue
+        key = re.sub(r"[-_.]+", "-", str(name)).lower()
+        if key in found:
+            continue
+        entry: dict[str, object] = {"name": key, "version": str(distribution.version)}
+        record = distribution.read_text("RECORD")
+        if record:
+            entry["recordDigest"] = record_digest(record)
+        direct_url = distribution.read_text("direct_url.json")
+        if direct_url:
+            with contextlib.suppress(ValueError):
+                entry["directUrl"] = json.loads(direct_url)
+        found[key] = entry
+    return [found[key] for key in sorted(found)]
+
+
+def interpreter() -> dict[str, object]:
+    """Return what this interpreter is."""
+    executable = os.path.realpath(sys.executable) if sys.executable else ""
+    return {
+        "implementation": platform.python_implementation(),
+        "version": platform.python_version(),
+        "build": list(platform.python_build()),
+        "compiler": platform.python_compiler(),
+        "cacheTag": sys.implementation.cache_tag or "",
+        "pointerBits": 64 if sys.maxsize > 2**32 else 32,
+        "executable": executable,
+        "executableDigest": _digest(executable),
+        "virtualEnvironment": sys.prefix != sys.base_prefix,
+        "optimize": sys.flags.optimize,
+        "hashRandomization": bool(sys.flags.hash_randomization),
+    }
+
+
+def _digest(path: str) -> str:
+    hasher = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - as light as can be
+            for chunk in iter(lambda: file.read(1 << 20), b""):
+                hasher.update(chunk)
+    except OSError:
+        return ""
+    return hasher.hexdigest()
+
+
+def main() -> None:
+    """Write what this interpreter is and has."""
+    answer: dict[str, object] = {"interpreter": interpreter(), "distributions": []}
+    try:
+        answer["distributions"] = distributions()
+    except Exception as error:  # noqa: BLE001 - a broken distribution; the recorder tells of it
+        answer["problem"] = f"{type(error).__name__}: {error}"
+    sys.stdout.write("\n" + MARK + json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Reading what the training program said (:mod:`provenance.capture.run` has the format).
+
+The program may have been killed in the middle of a record, or its disk may have filled up, so a
+line that is not a record is counted, not refused: a training of weeks must not end without its
+statement because of one torn line. The counts stand in the statement.
+
+The metrics leave here as JSON lines in canonical form, in the order in which they were written::
+
+    {"name":"loss","step":10,"value":0.25}
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from provenance.capture.run import MAX_NAME_BYTES, MAX_RECORD_BYTES, MAX_STEP, RECORDS
+from provenance.encoding import strict_json
+from provenance.errors import UnreadableError
+from provenance.files.atomic import reason, storage_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MAX_RECORDS_BYTES = 256 * 2**20
+"""Most that is read of the records, in bytes: about four million metrics. The rest is dropped."""
+
+MAX_LAST_VALUES = 64
+"""Most metrics of which the last value stands in the statement itself."""
+
+_NOT_FINITE = ("NaN", "Infinity", "-Infinity")
+_MAX_SEED_DIGITS = 1300
+_MAX_SEED_NAMES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What the program said.
+
+    ``metrics`` are JSON lines, ``count`` of them. ``last`` holds the last value of each metric.
+    ``seeds`` are decimal strings; a name seeded with several values has them all, in order of size,
+    with commas between. ``dropped`` records could not be written or were too many, ``damaged``
+    lines could not be read.
+    """
+
+    metrics: bytes = b""
+    count: int = 0
+    last: dict[str, float | str] = field(default_factory=dict)
+    seeds: dict[str, str] = field(default_factory=dict)
+    dropped: int = 0
+    damaged: int = 0
+
+
+class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    metric: str | None = None
+    seed: str | None = None
+    dropped: int | None = None
+    value: float | str | None = None
+    step: int | None = None
+
+
+_decoder = msgspec.json.Decoder(_Line)
+
+
+def prepare(directory: Path) -> None:
+    """Put the empty file of records into the run directory *directory*.
+
+    Raises:
+        UnavailableError: it cannot be created.
+    """
+    try:
+        directory.joinpath(RECORDS).touch(mode=0o600, exist_ok=False)
+    except OSError as error:
+        raise storage_error(error, directory / RECORDS) from error
+
+
+def read_records(directory: Path) -> Records:
+    """Return what the program said in the run directory *directory*.
+
+    Raises:
+        UnreadableError: the file of records cannot be read.
+    """
+    metrics = bytearray()
+    last: dict[str, float | str] = {}
+    seeds: dict[str, str] = {}
+    count = dropped = damaged = 0
+    for data in _lines(directory / RECORDS):
+        line = None if data is None else _parse(data)
+        if line is None:
+            damaged += 1
+        elif line.dropped is not None:
+            dropped += line.dropped
+        elif line.metric is not None and line.value is not None:
+            metrics += _format(line.metric, line.value, line.step)
+            count += 1
+            if line.metric in last or len(last) < MAX_LAST_VALUES:
+                last[line.metric] = line.value
+        elif line.seed is not None and (line.seed in seeds or len(seeds) < _MAX_SEED_NAMES):
+            seeds[line.seed] = merge_seeds(seeds.get(line.seed), str(line.value))
+        else:
+            dropped += 1
+    return Records(bytes(metrics), count, last, seeds, dropped, damaged)
+
+
+def merge_seeds(first: str | None, second: str) -> str:
+    """Return the seeds *first* and *second*, each one integer or several, as one text."""
+    values = {int(value) for text in (first, second) if text for value in text.split(",")}
+    return ",".join(str(value) for value in sorted(values))
+
+
+def parse_seed(text: str) -> str | None:
+    """Return the integer that *text* spells, as the shortest decimal string; None: it is none."""
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= _MAX_SEED_DIGITS):
+        return None
+    return str(int(text))
+
+
+def _lines(path: Path) -> Iterator[bytes | None]:
+    """Yield the lines of *path* that are not empty; None stands for one that is too long."""
+    try:
+        with path.open("rb") as file:
+            left = MAX_RECORDS_BYTES
+            while left > 0 and (line := file.readline(MAX_RECORD_BYTES + 1)):
+                left -= len(line)
+                if line.endswith(b"\n"):
+                    if line != b"\n":
+                        yield line
+                    continue
+                yield None  # torn at the end, or longer than any record
+                while line and not line.endswith(b"\n"):
+                    line = file.readline(MAX_RECORD_BYTES)
+                    left -= len(line)
+            while chunk := file.read(2**20):
+                yield from (b'{"dropped":1}' for line in chunk.split(b"\n")[:-1] if line)
+    except OSError as error:
+        raise UnreadableError(f"cannot be read: {reason(error)}", where=str(path)) from error
+
+
+def _parse(data: bytes) -> _Line | None:
+    """Return the record that *data* spells; None: it is none."""
+    try:
+        line = _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return line if _is_record(line) else None
+
+
+def _is_record(line: _Line) -> bool:
+    """Tell whether *line* is one of the three records, within the limits."""
+    match line:
+        case _Line(metric=str(name), seed=None, dropped=None, value=value, step=step):
+            in_range = step is None or -MAX_STEP <= step <= MAX_STEP
+            return _is_name(name) and in_range and (type(value) is float or value in _NOT_FINITE)
+        case _Line(metric=None, seed=str(name), dropped=None, value=str(text), step=None):
+            return _is_name(name) and parse_seed(text) == text
+        case _Line(metric=None, seed=None, dropped=int(count), value=None, step=None):
+            return 0 < count <= MAX_STEP
+        case _:
+            return False
+
+
+def _is_name(name: str) -> bool:
+    try:
+        return 0 < len(name.encode()) <= MAX_NAME_BYTES
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+
+
+def _format(name: str, value: float | str, step: int | None) -> bytes:
+    record: dict[str, object] = {"name": name, "value": value}
+    if step is not None:
+        record["step"] = step
+    return strict_json.format(record) + b"\n"

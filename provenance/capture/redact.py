@@ -1,0 +1,144 @@
+"""What must not be published, recognised by its name or by its shape.
+
+Used where a value is about to be written down: arguments, URLs, variables. Whatever escapes this is
+left to :mod:`provenance.capture.secrets`, which looks at the finished document.
+
+Names are split into words at ``_ - .`` and between lower and upper case. A name is *secret* where a
+word of it says so (``password``), and *suspect* where it ends in ``key``: ``--sort-key`` is
+harmless, so its value is hidden only if it looks random. ``tokenizer`` and ``max_tokens`` are
+neither.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit, urlunsplit
+
+REDACTED = "${redacted}"
+"""Stands for what was left out. A literal ``${`` is never written so: see ``command``."""
+
+SECRET_WORDS = frozenset(
+    "apikey auth authorization credential credentials jwt passphrase passwd password passwords pwd"
+    " secret secrets sshkey token".split()
+)
+"""Words that make a name secret, wherever they stand in it."""
+
+_BEFORE_KEY = frozenset("access account api auth client encryption private secret signing".split())
+"""Words that make a name secret if ``key`` follows."""
+
+_HARMLESS_BEFORE_TOKEN = frozenset(
+    "bos cls eos image mask max min new num pad per sep special stop unk use".split()
+)
+"""Words before ``token`` that speak of text, not of access."""
+
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+
+_SHAPES = re.compile(
+    r"""
+      hf_[A-Za-z0-9]{20,}                      # Hugging Face
+    | gh[pousr]_[A-Za-z0-9]{20,}               # GitHub
+    | github_pat_[A-Za-z0-9_]{20,}
+    | glpat-[A-Za-z0-9_-]{20,}                 # GitLab
+    | sk-[A-Za-z0-9_-]{20,}                    # OpenAI, Anthropic
+    | (?:AKIA|ASIA)[0-9A-Z]{16}                # AWS
+    | AIza[0-9A-Za-z_-]{35}                    # Google
+    | nvapi-[A-Za-z0-9_-]{20,}                 # NVIDIA
+    | xox[abeoprs]-[A-Za-z0-9-]{10,}           # Slack
+    | npm_[A-Za-z0-9]{36}
+    | pypi-[A-Za-z0-9_-]{50,}
+    | wandb_v1_[A-Za-z0-9_]{20,}
+    | eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*    # JWT
+    | -----BEGIN[ ][A-Z ]{0,30}PRIVATE[ ]KEY-----[^-]*(?:-----END[ ][A-Z ]{0,30}PRIVATE[ ]KEY-----)?
+    """,
+    re.VERBOSE,
+)
+"""Access tokens that can be told by their prefix, as their issuers intend."""
+
+_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s'\"<>]+")
+_SECRET_QUERY = frozenset("sig signature key code".split())
+
+
+def is_secret_name(name: str) -> bool:
+    """Tell whether a value called *name* is secret, whatever it is."""
+    words = [word.lower() for word in _WORDS.findall(name)]
+    for before, word in zip(["", *words], words, strict=False):
+        if word == "token" and before in _HARMLESS_BEFORE_TOKEN:
+            continue
+        if word in SECRET_WORDS or (word == "key" and before in _BEFORE_KEY):
+            return True
+    return False
+
+
+def is_suspect_name(name: str) -> bool:
+    """Tell whether a value called *name* is secret if it looks random."""
+    words = [word.lower() for word in _WORDS.findall(name)]
+    return bool(words) and words[-1] in ("key", "keys", "tokens")
+
+
+def looks_random(value: str) -> bool:
+    """Tell whether *value* looks like a key: long, in one piece, digits among letters."""
+    return (
+        len(value) >= _RANDOM_LENGTH
+        and re.fullmatch(r"[A-Za-z0-9_+/=.-]+", value) is not None
+        and sum(character.isdigit() for character in value) >= _RANDOM_DIGITS
+        and sum(character.isalpha() for character in value) >= _RANDOM_DIGITS
+    )
+
+
+_RANDOM_LENGTH = 16
+_RANDOM_DIGITS = 3
+
+
+def has_secret_shape(text: str) -> re.Match[str] | None:
+    """Return the first access token or private key in *text*."""
+    return _SHAPES.search(text)
+
+
+def redact_text(text: str) -> str:
+    """Return *text* less access tokens, private keys, and what URLs in it hold of the kind."""
+    text = _URL.sub(lambda match: redact_url(match[0]), text)
+    text = _BEARER.sub(lambda match: f"{match[1]} {REDACTED}", text)
+    # A dollar before the mark would read as an escape of it.
+    return re.sub(rf"\$*(?:{_SHAPES.pattern})", REDACTED, text, flags=re.VERBOSE)
+
+
+def redact_url(url: str, mark: str = REDACTED) -> str:
+    """Return *url* with *mark* for its user and password and for secret values of its query."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # an address in brackets that is none
+        return mark
+    _, at, host = parts.netloc.rpartition("@")
+    user = f"{mark}@" if at and mark else ""
+    query = "&".join(_redact_parameter(parameter, mark) for parameter in parts.query.split("&"))
+    return urlunsplit((parts.scheme, user + host, parts.path, query, parts.fragment))
+
+
+def _redact_parameter(parameter: str, mark: str) -> str:
+    name, equals, value = parameter.partition("=")
+    secret = is_secret_name(name) or is_suspect_name(name) or name.lower() in _SECRET_QUERY
+    return f"{name}={mark}" if equals and value and secret else parameter
+
+
+def public_remote(url: str) -> str:
+    """Return where a repository can be had: no user, no query; empty for a path on this machine.
+
+    ``git@example.org:a/b`` becomes ``ssh://example.org/a/b``.
+    """
+    url = readable(url)
+    scheme = url.partition("://")[0].lower() if "://" in url else ""
+    if scheme in ("https", "http", "ssh", "git"):
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            return ""
+        return urlunsplit((scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    if not scheme and (match := re.fullmatch(r"(?:[^/@:]+@)?([\w.-]+\.[\w-]+):(?!/)(.+)", url)):
+        return f"ssh://{match[1]}/{match[2]}"
+    return ""
+
+
+def readable(text: str) -> str:
+    r"""Return *text* as UTF-8 can hold it: bytes that are none become ``\xff``."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

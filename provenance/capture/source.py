@@ -1,0 +1,238 @@
+"""The code: a commit, the git tree of what was really there, and the files the command names.
+
+In a git repository the tree says all (:mod:`provenance.capture.git_tree`), and submodules and
+repositories inside the work tree each have their own. Outside one, only the files that the command
+line names are known.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from provenance.capture.git import Git, GitError, NoGitError, open_git
+from provenance.capture.git_tree import commit_of_head, tree_of_work_tree
+from provenance.capture.redact import public_remote
+from provenance.files.digest import hash_file
+from provenance.statement.intoto import ResourceDescriptor
+from provenance.statement.training import Collected, ProgramFile, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+MAX_SUBMODULES = 256
+"""Most repositories inside a work tree that are looked at, all levels together."""
+
+MAX_PROGRAM_FILES = 256
+"""Most files that are taken from one command line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """One repository: ``path`` is where it stands in the outermost one, ``.`` for that itself."""
+
+    path: str
+    commit: str
+    tree: str
+    dirty: bool
+    uri: str
+    folder: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedSource:
+    """The source, every repository that it is from, and how well they could be observed."""
+
+    source: Source | None
+    repositories: tuple[Repository, ...]
+    collected: Collected
+
+
+def observe_source(
+    folder: Path,
+    environ: Mapping[str, str],
+    *,
+    model: Path | None = None,
+    files: tuple[ProgramFile, ...] = (),
+) -> ObservedSource:
+    """Return the code in *folder*, without what is in *model*, and *files*. Never raises."""
+    try:
+        top, prefix = _open_work_tree(folder, environ)
+        repositories, problems = _observe_all(top, prefix, environ, model)
+    except NoGitError as error:
+        collected = Collected("absent", reason=error.what)
+        return ObservedSource(Source(files=files) if files else None, (), collected)
+    except GitError as error:
+        collected = Collected(_status(error), reason=error.what)
+        return ObservedSource(Source(files=files) if files else None, (), collected)
+    outermost = repositories[0]
+    source = Source(
+        commit=outermost.commit,
+        tree=outermost.tree,
+        dirty=any(repository.dirty for repository in repositories),
+        folder=outermost.folder,
+        uri=outermost.uri,
+        files=files,
+    )
+    values = {"repositories": len(repositories)}
+    collected = Collected("error" if problems else "ok", values, reason="; ".join(problems))
+    return ObservedSource(source, repositories, collected)
+
+
+def _status(error: GitError) -> Literal["absent", "denied", "error"]:
+    if error.denied:
+        return "denied"
+    return "absent" if "not a git repository" in error.what or "bare" in error.what else "error"
+
+
+def _open_work_tree(folder: Path, environ: Mapping[str, str]) -> tuple[Git, str]:
+    """Return git at the root of *folder*'s work tree, and the path of *folder* in it."""
+    git = open_git(folder, environ)
+    if git.line("rev-parse", "--is-inside-work-tree") != "true":
+        raise GitError("a bare repository has no work tree")
+    prefix = git.line("rev-parse", "--show-prefix").rstrip("/")
+    top = Path(git.line("rev-parse", "--show-toplevel"))
+    return Git(top, git.variables, git.settings), prefix
+
+
+def _observe_all(
+    top: Git, prefix: str, environ: Mapping[str, str], model: Path | None
+) -> tuple[tuple[Repository, ...], list[str]]:
+    """Return the repository *top* and those inside it, outermost first, and what went wrong."""
+    found: list[Repository] = []
+    problems: list[str] = []
+    waiting: list[tuple[Git, str]] = [(top, ".")]
+    while waiting:
+        git, path = waiting.pop(0)
+        if len(found) == MAX_SUBMODULES:
+            problems.append(f"more than {MAX_SUBMODULES} repositories")
+            break
+        try:
+            if path != ".":
+                git, _ = _open_work_tree(git.folder, environ)
+            repository, inner, note = _observe_one(git, path, model)
+        except GitError as error:
+            if path == ".":
+                raise
+            problems.append(f"{path}: {error.what}")
+            continue
+        found.append(repository)
+        problems.extend(note)
+        for name in inner:
+            below = git.folder / name
+            if below.joinpath(".git").exists() and not _is_below(below, model):
+                outer = name if path == "." else f"{path}/{name}"
+                waiting.append((Git(below, git.variables, git.settings), outer))
+    first = found[0]
+    found[0] = Repository(".", first.commit, first.tree, first.dirty, first.uri, prefix)
+    return tuple(found), problems
+
+
+def _observe_one(
+    git: Git, path: str, model: Path | None
+) -> tuple[Repository, list[str], list[str]]:
+    commit = commit_of_head(git)
+    as_committed = None
+    notes: list[str] = []
+    if _is_below(model, git.folder):
+        as_committed = os.path.relpath(os.path.realpath(model or "."), os.path.realpath(git.folder))
+        if as_committed == ".":
+            notes.append("the model folder is the whole work tree: only the commit is recorded")
+    tree, inner = tree_of_work_tree(git, as_committed=as_committed)
+    committed = git.line("rev-parse", f"{commit}^{{tree}}") if commit else ""
+    repository = Repository(path, commit, tree, tree != committed, _remote(git))
+    return repository, inner, notes
+
+
+def _is_below(path: Path | None, folder: Path | None) -> bool:
+    """Tell whether *path* is *folder* or in it, whatever links lead there."""
+    if path is None or folder is None:
+        return False
+    real = os.path.realpath(path)
+    return Path(real).is_relative_to(os.path.realpath(folder))
+
+
+def _remote(git: Git) -> str:
+    """Return where the repository was cloned from, as far as that may be published."""
+    url = git.line("config", "--get", "remote.origin.url", expect=(0, 1))
+    return public_remote(url)
+
+
+def describe_repositories(repositories: tuple[Repository, ...]) -> list[ResourceDescriptor]:
+    """Return *repositories* as dependencies.
+
+    A digest set matches if any digest in it does, so the commit stands among the digests only where
+    it is the whole truth; beside uncommitted changes it is an annotation.
+    """
+    described = []
+    for repository in repositories:
+        digest = {"gitTree": repository.tree}
+        annotations = {}
+        if repository.dirty:
+            annotations["baseCommit"] = repository.commit or None
+        else:
+            digest["gitCommit"] = repository.commit
+        name = "source" if repository.path == "." else f"source/{repository.path}"
+        described.append(
+            ResourceDescriptor(
+                name=name,
+                uri=f"git+{repository.uri}" if repository.uri else "",
+                digest=digest,
+                annotations=annotations,
+            )
+        )
+    return described
+
+
+def program_files(
+    command: Sequence[str],
+    folder: Path,
+    *,
+    leave_out: Callable[[Path], bool],
+) -> tuple[ProgramFile, ...]:
+    """Return the files that *command* names, less those of which *leave_out* is true.
+
+    Looked at are the first word if it is a path in *folder*, every argument, the value of each
+    ``--option=VALUE``, and the module of ``-m MODULE`` where *folder* has it. A file outside
+    *folder* goes by its last name.
+
+    Raises:
+        UnreadableError: one of them cannot be read.
+    """
+    found: dict[str, ProgramFile] = {}
+    for word in _words(command):
+        path = folder / word
+        if not _is_file(path) or len(found) == MAX_PROGRAM_FILES:
+            continue
+        real = Path(os.path.realpath(path))
+        if leave_out(real):
+            continue
+        home = os.path.realpath(folder)
+        name = os.path.relpath(real, home) if real.is_relative_to(home) else real.name
+        if name not in found:
+            found[name] = ProgramFile(name, hash_file(real)[0])
+    return tuple(found[name] for name in sorted(found))
+
+
+def _words(command: Sequence[str]) -> list[str]:
+    words = []
+    if command and "/" in command[0] and not command[0].startswith("/"):
+        words.append(command[0])
+    for number, argument in enumerate(command[1:], 1):
+        words.append(argument)
+        _, equals, value = argument.partition("=")
+        if equals:
+            words.append(value)
+        if command[number - 1] == "-m":
+            module = argument.replace(".", "/")
+            words += [f"{module}.py", f"{module}/__main__.py"]
+    return [word for word in words if word and "\0" not in word]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a word too long to be a name
+        return False

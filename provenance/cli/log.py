@@ -1,0 +1,52 @@
+"""``provenance log``: a transparency log in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from provenance.cli.options import PATH, json_option, read_log_key, read_password, signing_options
+from provenance.report.terminal import print_json
+from provenance.transparency import folder
+from provenance.transparency.audit import audit
+from provenance.transparency.note import format_vkey
+
+
+@click.group(short_help="Make and audit a transparency log.")
+def command() -> None:
+    """Make and audit a transparency log: a folder of tiles (C2SP tlog-tiles)."""
+
+
+@command.command("init", short_help="Make an empty log.")
+@click.argument("log", type=PATH, metavar="LOGDIR")
+@click.option("--origin", required=True, metavar="NAME", help="The log's name, such as example.org/log.")
+@signing_options
+@json_option
+def init(
+    log: Path, origin: str, key_path: Path, password_env: str | None, *, as_json: bool
+) -> None:
+    """Make an empty log in LOGDIR, signed by an Ed25519 key.
+
+    The log remembers where the key is and never holds it. Hand the log's key, which is printed, to
+    whoever shall verify.
+    """
+    vkey = format_vkey(folder.init(log, origin, key_path, password=read_password(password_env)))
+    if as_json:
+        print_json({"log": str(log), "origin": origin, "vkey": vkey})
+        return
+    click.echo(f"log      {log}")
+    click.echo(f"log key  {vkey}  (also in {log / 'vkey'})")
+
+
+@command.command("audit", short_help="Recompute a whole log and check what it signed.")
+@click.argument("log", type=PATH, metavar="LOGDIR")
+@click.option("--key", "key", required=True, metavar="VKEY", help="The log's key, or a file with it.")
+@json_option
+def audit_command(log: Path, key: str, *, as_json: bool) -> None:
+    """Recompute every hash of the log in LOGDIR from its entries and check the signed checkpoint."""
+    report = audit(log, read_log_key(key))
+    if as_json:
+        print_json(report)
+        return
+    click.echo(f"the log holds what it signed: {report}")

@@ -1,0 +1,49 @@
+"""``provenance publish``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from provenance.cli.options import PATH, json_option, read_password, read_trusted_keys
+from provenance.report.terminal import print_json
+from provenance.statement import claims
+from provenance.transparency import folder
+from provenance.transparency.note import format_vkey
+from provenance.trust.publication import publish_claims
+
+
+@click.command(short_help="Put a model's claims into a transparency log.")
+@click.argument("model", type=PATH, metavar="DIR")
+@click.option("--log", type=PATH, required=True, metavar="LOGDIR", help="Folder of the log.")
+@click.option(
+    "--key",
+    "key_paths",
+    type=PATH,
+    multiple=True,
+    metavar="PUB",
+    help="Public key of a claim that does not name its signer.",
+)
+@click.option(
+    "--password-env", metavar="VAR", help="Environment variable with the password of the log's key."
+)
+@json_option
+def command(
+    model: Path, log: Path, key_paths: tuple[Path, ...], password_env: str | None, *, as_json: bool
+) -> None:
+    """Put the claims beside the model in DIR into a log, and keep the proofs with them.
+
+    A log cannot forget. What it holds of a claim is a digest, the signature, and the public key.
+    """
+    claims.require_folder(model)
+    signer = folder.load_signer(log, password=read_password(password_env))
+    published = publish_claims(model, log, signer, read_trusted_keys(key_paths))
+    vkey = format_vkey(signer.verifier)
+    if as_json:
+        print_json({"claims": published, "log": signer.verifier.name, "vkey": vkey})
+        return
+    for claim in published:
+        state = "published as" if claim.new else "is already"
+        click.echo(f"claim {claim.line} {state} entry {claim.index} of {signer.verifier.name}")
+    click.echo(f"log key  {vkey}")

@@ -1,0 +1,210 @@
+"""What ``record`` and ``attest`` share: the inputs that a trainer declares, and the claim made."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from provenance.capture.inputs import Inputs
+from provenance.capture.recorder import Before, Recording, observe_before, plan, refuse_secrets_in
+from provenance.cli.options import (
+    PATH,
+    json_option,
+    read_equality,
+    read_password,
+    read_signing_key,
+    signing_options,
+)
+from provenance.errors import UsageError, one_line
+from provenance.report.progress import progress
+from provenance.report.terminal import print_json
+from provenance.statement import claims, training
+from provenance.statement.training import DeclaredEquality
+from provenance.transparency import folder
+from provenance.trust.publication import publish_claims
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from provenance.keys import PrivateKey
+    from provenance.transparency.note import SignerKey
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+_NAMED = re.compile(r"([A-Za-z][A-Za-z0-9_.-]*)=(.+)", re.DOTALL)
+
+DEFAULT_SEED = "seed"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The options of ``record`` and ``attest``, read."""
+
+    inputs: Inputs
+    key: PrivateKey
+    log: Path | None
+    log_signer: SignerKey | None
+    allowed_secrets: frozenset[str]
+    dry_run: bool
+    as_json: bool
+
+
+def recording_options(command: F) -> F:
+    """Add the options that both commands have."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return signing_options(json_option(command))
+
+
+_OPTIONS = (
+    click.option(
+        "--data", "data", multiple=True, metavar="[ROLE=]PATH",
+        help="Training data: a file or folder, with its role ('train', 'eval'). Repeatable.",
+    ),
+    click.option(
+        "--config", "config", type=PATH, multiple=True, metavar="FILE",
+        help="Configuration file. Repeatable.",
+    ),
+    click.option("--base-model", type=PATH, metavar="DIR", help="Model that training starts from."),
+    click.option(
+        "--equality", metavar="FILE|NAME",
+        help="What shall count as the same model: a declaration, 'bytes' or 'tensors'.",
+    ),
+    click.option(
+        "--seed", "seeds", multiple=True, metavar="[NAME=]N", help="A seed. Repeatable."
+    ),
+    click.option("--log", type=PATH, metavar="LOGDIR", help="Publish to this log at once."),
+    click.option(
+        "--log-password-env", metavar="VAR", help="Variable with the password of the log's key."
+    ),
+    click.option(
+        "--dry-run", is_flag=True, help="Run and write nothing; show what would be published."
+    ),
+    click.option(
+        "--unsafe-allow-secret", "allowed_secrets", multiple=True, metavar="VAR",
+        help="Sign although the value of this variable stands in the statement.",
+    ),
+)  # fmt: skip
+
+
+def read_request(options: Mapping[str, Any], model: Path) -> Request:
+    """Return *options*, as click passes them, read: keys, inputs and the equality."""
+    declared, axes = _equality(options["equality"])
+    inputs = Inputs(
+        model=model,
+        working_folder=Path.cwd(),
+        data=tuple(_data(text) for text in options["data"]),
+        config=options["config"],
+        base_model=options["base_model"],
+        equality=declared,
+        axes=axes,
+        seeds=_seeds(options["seeds"]),
+    )
+    log: Path | None = options["log"]
+    log_password = read_password(options["log_password_env"])
+    return Request(
+        inputs=inputs,
+        key=read_signing_key(options["key_path"], options["password_env"]),
+        log=log,
+        log_signer=folder.load_signer(log, password=log_password) if log else None,
+        allowed_secrets=frozenset(options["allowed_secrets"]),
+        dry_run=options["dry_run"],
+        as_json=options["as_json"],
+    )
+
+
+def observe(request: Request, command: tuple[str, ...] | None, invocation_id: str) -> Before:
+    """Observe what is there before *command*, and refuse what could never be published."""
+    with progress("hashing inputs") as advance:
+        before = observe_before(
+            request.inputs,
+            command,
+            environ=os.environ,
+            invocation_id=invocation_id,
+            progress=advance,
+        )
+    refuse_secrets_in(plan(before), os.environ, allowed=request.allowed_secrets)
+    return before
+
+
+def show_plan(recording: Recording) -> None:
+    """Print *recording* as it would be signed."""
+    statement = training.to_statement(recording.statement)
+    print_json(
+        {
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": statement.subject,
+            "predicateType": statement.predicate_type,
+            "predicate": statement.predicate,
+        }
+    )
+    for sha256, data in recording.files.items():
+        click.echo(f"and beside the weights: provenance/{sha256} ({len(data):,} bytes)", err=True)
+
+
+def attach(request: Request, recording: Recording) -> None:
+    """Sign *recording*, put it beside the model, publish it where asked, and say so on stderr.
+
+    Standard output belongs to the training program; only ``--json`` prints there.
+    """
+    refuse_secrets_in(recording, os.environ, allowed=request.allowed_secrets)
+    model = request.inputs.model
+    attached = claims.attach(model, recording.statement, recording.files, request.key)
+    published = ()
+    if request.log is not None and request.log_signer is not None:
+        published = publish_claims(model, request.log, request.log_signer)
+    manifest = recording.statement.manifest
+    if request.as_json:
+        print_json(
+            {
+                "keyId": request.key.public.key_id,
+                "outcome": recording.statement.run.provenance_outcome,
+                "published": published,
+                "rootDigest": {"sha256": manifest.root_digest},
+                "written": attached.written,
+            }
+        )
+        return
+    _say(f"attested {len(manifest.entries):,} files, root sha256 {manifest.root_digest}")
+    for path in attached.written:
+        _say(f"written  {one_line(path)}")
+    for claim in published:
+        _say(f"published claim {claim.line} as entry {claim.index}")
+    changed = recording.statement.run.provenance_outcome.changed_inputs
+    if changed:
+        _say(f"warning: inputs changed while the training ran: {', '.join(changed)}")
+
+
+def _say(text: str) -> None:
+    click.echo(f"provenance: {text}", err=True)
+
+
+def _data(text: str) -> tuple[str, Path]:
+    named = _NAMED.fullmatch(text)
+    return (named[1], Path(named[2])) if named else ("", Path(text))
+
+
+def _seeds(texts: tuple[str, ...]) -> dict[str, str]:
+    seeds: dict[str, str] = {}
+    for text in texts:
+        named = _NAMED.fullmatch(text)
+        name, value = (named[1], named[2]) if named else (DEFAULT_SEED, text)
+        if name in seeds:
+            raise UsageError(f"the seed {name!r} is given twice", mend="name them: --seed numpy=0")
+        seeds[name] = value
+    return seeds
+
+
+def _equality(text: str | None) -> tuple[DeclaredEquality | None, tuple[str, ...]]:
+    if text is None:
+        return None, ()
+    declaration = read_equality(text)
+    declared = DeclaredEquality(
+        declaration.name, declaration.digest, declaration.source.decode("utf-8")
+    )
+    return declared, declaration.axes

@@ -1,0 +1,121 @@
+"""npz: npy arrays in a ZIP archive, as ``numpy.savez`` and ``savez_compressed`` write it.
+
+A tensor is named as its member without ``.npy``; a member of any other name is refused. The
+archive is read by :mod:`~provenance.tensors.zip_archive`, each array by
+:mod:`~provenance.tensors.npy`; their limits hold.
+
+The container facts hold everything but the compressed bytes themselves: two files with equal
+tensors and equal facts may still differ in how deflate spelled them at the same length.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Self
+
+from provenance.errors import MalformedError
+from provenance.tensors.npy import (
+    MAX_HEADER,
+    PREFIX_BYTES,
+    NpyHeader,
+    canonical_chunks,
+    parse_header,
+)
+from provenance.tensors.zip_archive import Member, MemberReader, members
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+    from provenance.tensors.source import Source
+    from provenance.tensors.view import TensorInfo
+
+_SUFFIX: Final = ".npy"
+
+
+class NpzFile:
+    """An open npz file. See :class:`~provenance.tensors.view.TensorFile`."""
+
+    format = "npz"
+
+    def __init__(self, source: Source) -> None:
+        """Read and check the directory of *source* and the header of every array.
+
+        Raises:
+            MalformedError: the file is not a strict archive of plain arrays.
+            UnreadableError: the file cannot be read.
+        """
+        self._source = source
+        self._members: dict[str, Member] = {}
+        self._headers: dict[str, NpyHeader] = {}
+        for member in members(source):
+            if not member.name.endswith(_SUFFIX) or member.name == _SUFFIX:
+                raise MalformedError(f"the member {member.name!r} is not *.npy", where=source.name)
+            name = member.name.removesuffix(_SUFFIX)
+            self._members[name] = member
+            self._headers[name] = self._header(member, name)
+        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(
+            {name: header.info for name, header in self._headers.items()}
+        )
+        self.metadata: Mapping[str, str] = MappingProxyType({})
+        self.container = self._container()
+        self.aliases: frozenset[frozenset[str]] = frozenset()
+
+    def _header(self, member: Member, name: str) -> NpyHeader:
+        data = bytearray(min(member.size, PREFIX_BYTES + MAX_HEADER))
+        MemberReader(self._source, member).fill(memoryview(data))
+        where = f"{self._source.name}: {name}"
+        header = parse_header(bytes(data), name, where=where)
+        if header.start + header.info.nbytes != member.size:
+            raise MalformedError(
+                f"the array takes {header.info.nbytes} bytes, "
+                f"the member has {member.size - header.start}",
+                where=where,
+            )
+        return header
+
+    def _container(self) -> Mapping[str, str]:
+        in_order = [(name, self._members[name], header) for name, header in self._headers.items()]
+        by_name = sorted(in_order)
+        return MappingProxyType(
+            {
+                "npz-member-order": _digest([name for name, _, _ in in_order]),
+                "npz-compression": _digest([[m.method, m.compressed] for _, m, _ in by_name]),
+                "npz-member-fields": _digest([m.fields for _, m, _ in by_name]),
+                "npy-header-spelling": _digest([h.spelling for _, _, h in by_name]),
+                "npy-byte-order": _digest([h.byte_order for _, _, h in by_name]),
+                "npy-memory-order": _digest([h.memory_order for _, _, h in by_name]),
+            }
+        )
+
+    def chunks(self, name: str, elements: int) -> Iterator[memoryview]:
+        """Yield the tensor's bytes. See :meth:`~provenance.tensors.view.TensorFile.chunks`."""
+        header = self._headers[name]
+        reader = MemberReader(self._source, self._members[name])
+        reader.fill(memoryview(bytearray(header.start)))
+        return canonical_chunks(reader, header, elements, where=f"{self._source.name}: {name}")
+
+    def check_unchanged(self) -> None:
+        """Raise UnreadableError if the file was written to since it was opened."""
+        self._source.check_unchanged()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -1,0 +1,97 @@
+"""Bytes of one file, by position.
+
+Reads go through ``pread``: a file that shrinks under a memory map kills the process, here it is an
+error. A file is opened without blocking, so a FIFO is refused rather than waited for.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING, Self
+
+from provenance.errors import UnreadableError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+
+class Source:
+    """An open regular file. Close it, or use it as a context manager."""
+
+    def __init__(self, path: Path, *, name: str | None = None) -> None:
+        """Open *path*; errors call it *name*.
+
+        Raises:
+            UnreadableError: the file is missing, not permitted, or not a regular file.
+        """
+        self.name = name if name is not None else str(path)
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except (OSError, ValueError) as error:
+            raise UnreadableError(f"cannot be opened: {_reason(error)}", where=self.name) from error
+        self._opened = os.fstat(self._descriptor)
+        self.size = self._opened.st_size
+        if not stat.S_ISREG(self._opened.st_mode):
+            self.close()
+            raise UnreadableError("not a regular file", where=self.name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; closing it again does nothing."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill *buffer* with the bytes from *offset* on.
+
+        Raises:
+            UnreadableError: the file ends first, or cannot be read.
+        """
+        done = 0
+        while done < len(buffer):
+            try:
+                count = os.preadv(self._descriptor, [buffer[done:]], offset + done)
+            except OSError as error:
+                raise UnreadableError(
+                    f"cannot be read: {_reason(error)}", where=self.name
+                ) from error
+            if count == 0:
+                raise UnreadableError("shrank while it was read", where=self.name)
+            done += count
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Return *count* bytes from *offset* on. See :meth:`read_into`."""
+        buffer = bytearray(count)
+        self.read_into(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    def check_unchanged(self) -> None:
+        """Check that nobody wrote to the file since it was opened.
+
+        Raises:
+            UnreadableError: its size or its time of modification is another.
+        """
+        now = os.fstat(self._descriptor)
+        if (now.st_size, now.st_mtime_ns) != (self.size, self._opened.st_mtime_ns):
+            raise UnreadableError("changed while it was read", where=self.name)
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
+        known = {errno.ENOENT: "no such file", errno.EACCES: "permission denied"}
+        return known.get(error.errno, os.strerror(error.errno).lower())
+    return str(error)

@@ -1,0 +1,372 @@
+"""ZIP archives as containers of weights: PKWARE APPNOTE 6.3.10, read strictly.
+
+One reading only: members tile the file from its first byte to the central directory without gap or
+overlap, nothing stands before, between or after, local headers say what the directory says, no
+name stands twice. Refused: encryption, methods other than stored and deflated, archives in parts,
+comments, directories, links out (absolute names, ``..``, backslashes).
+
+Members are decompressed as they are read, in constant memory; the declared size is enforced and
+the CRC-32 checked. A member that declares more than deflate can hold (1032 : 1) is refused before.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from provenance.errors import MalformedError
+from provenance.tensors.view import check_name
+
+if TYPE_CHECKING:
+    from provenance.tensors.source import Source
+
+MAX_DIRECTORY: Final = 100_000_000
+"""Longest central directory, in bytes."""
+
+STORED: Final = 0
+DEFLATED: Final = 8
+
+_DEFLATE_RATIO: Final = 1032
+"""Most bytes that one byte of deflate can spell (zlib's technical details)."""
+
+_READ: Final = 2**18
+_FLAG_DESCRIPTOR: Final = 1 << 3
+_FLAG_UTF8: Final = 1 << 11
+_ALLOWED_FLAGS: Final = _FLAG_DESCRIPTOR | _FLAG_UTF8 | 0b110  # 1 and 2: effort of deflate
+_U16: Final = 0xFFFF
+_U32: Final = 0xFFFFFFFF
+
+
+class _Central(NamedTuple):
+    """A record of the central directory (section 4.3.12)."""
+
+    signature: bytes
+    made_by: int
+    needed: int
+    flags: int
+    method: int
+    time: int
+    date: int
+    crc: int
+    compressed: int
+    size: int
+    name_length: int
+    extra_length: int
+    comment_length: int
+    disk: int
+    internal: int
+    external: int
+    offset: int
+
+
+class _Local(NamedTuple):
+    """A local header (section 4.3.7)."""
+
+    signature: bytes
+    needed: int
+    flags: int
+    method: int
+    time: int
+    date: int
+    crc: int
+    compressed: int
+    size: int
+    name_length: int
+    extra_length: int
+
+
+_CENTRAL: Final = struct.Struct("<4s6H3I5H2I")
+_LOCAL: Final = struct.Struct("<4s5H3I2H")
+_END: Final = struct.Struct("<4s4H2IH")
+_END64: Final = struct.Struct("<4sQ2H2I4Q")
+_LOCATOR: Final = struct.Struct("<4sIQI")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member, its place checked."""
+
+    name: str
+    method: int
+    compressed: int
+    size: int
+    crc: int
+    offset: int
+    """Of the local header."""
+    start: int
+    """Of the compressed bytes."""
+    fields: str
+    """Times, versions, flags, attributes and extra fields: what readers pay no heed to."""
+
+
+def members(source: Source) -> tuple[Member, ...]:
+    """Return the members of the archive, in the order of their bytes.
+
+    Raises:
+        MalformedError: the file is not a strict archive.
+        UnreadableError: the file cannot be read.
+    """
+    count, start, length = _end(source)
+    found = _directory(source, source.read(start, length), count)
+    found.sort(key=lambda pair: pair[0].offset)
+    checked: list[Member] = []
+    position = 0
+    for index, (record, name, extra) in enumerate(found):
+        if record.offset != position:
+            raise MalformedError("bytes between the members, or two overlap", where=source.name)
+        position = found[index + 1][0].offset if index + 1 < len(found) else start
+        checked.append(_local(source, record, name, extra, position))
+    if position != start:
+        raise MalformedError("bytes before the central directory", where=source.name)
+    return tuple(checked)
+
+
+def _end(source: Source) -> tuple[int, int, int]:
+    """Return how many records the central directory has, its place and its length (4.3.16)."""
+    where = source.name
+    if source.size < _END.size:
+        raise MalformedError("too short to be a ZIP archive", where=where)
+    place = source.size - _END.size
+    signature, disk, first, here, count, length, start, comment = _END.unpack(
+        source.read(place, _END.size)
+    )
+    if signature != b"PK\5\6" or comment:
+        raise MalformedError("does not end as a ZIP archive without comment", where=where)
+    if _U16 in (here, count) or _U32 in (length, start):
+        locator = place - _LOCATOR.size
+        end64 = locator - _END64.size
+        if end64 < 0:
+            raise MalformedError("the ZIP64 records are missing", where=where)
+        mark, disk64, where64, disks = _LOCATOR.unpack(source.read(locator, _LOCATOR.size))
+        if (mark, disk64, where64, disks) != (b"PK\6\7", 0, end64, 1):
+            raise MalformedError("the ZIP64 locator is wrong", where=where)
+        record = _END64.unpack(source.read(end64, _END64.size))
+        if record[:2] != (b"PK\6\6", _END64.size - 12):
+            raise MalformedError("the ZIP64 end record is wrong", where=where)
+        _, _, _, _, disk, first, here, count, length, start = record
+        place = end64
+    if disk or first or here != count:
+        raise MalformedError("an archive in parts", where=where)
+    if length > MAX_DIRECTORY or start + length != place:
+        raise MalformedError("the central directory is misplaced or too long", where=where)
+    return count, start, length
+
+
+def _directory(source: Source, data: bytes, count: int) -> list[tuple[_Central, str, bytes]]:
+    """Return each record of the central directory, its name and its extra field."""
+    where = source.name
+    found: list[tuple[_Central, str, bytes]] = []
+    names: set[str] = set()
+    position = 0
+    while position < len(data):
+        if len(data) - position < _CENTRAL.size:
+            raise MalformedError("the central directory is cut off", where=where)
+        record = _Central(*_CENTRAL.unpack_from(data, position))
+        position += _CENTRAL.size
+        after = position + record.name_length + record.extra_length
+        if record.signature != b"PK\1\2" or record.disk or record.comment_length:
+            raise MalformedError("a record of the central directory is wrong", where=where)
+        if after > len(data):
+            raise MalformedError("the central directory is cut off", where=where)
+        name = _name(data[position : position + record.name_length], record.flags, where)
+        if name in names:
+            raise MalformedError(f"the member {name!r} stands twice", where=where)
+        names.add(name)
+        extra = data[position + record.name_length : after]
+        found.append((_check(_resolve(record, extra, where), f"{where}: {name}"), name, extra))
+        position = after
+    if len(found) != count:
+        raise MalformedError("the central directory has another number of records", where=where)
+    return found
+
+
+def _name(raw: bytes, flags: int, where: str) -> str:
+    try:
+        name = raw.decode("utf-8" if flags & _FLAG_UTF8 else "ascii")
+    except UnicodeDecodeError as error:
+        raise MalformedError("a member's name is not in UTF-8", where=where) from error
+    check_name(name, where=where)
+    if "\\" in name or any(part in ("", ".", "..") for part in name.split("/")):
+        raise MalformedError(f"the member name {name!r} is not plain", where=where)
+    return name
+
+
+def _resolve(record: _Central, extra: bytes, where: str) -> _Central:
+    """Return *record* with the sizes and offset of its ZIP64 extra field (section 4.5.3)."""
+    said = (record.size, record.compressed, record.offset)
+    if _U32 not in said:
+        return record
+    size, compressed, offset = _widened(said, extra, where)
+    return record._replace(size=size, compressed=compressed, offset=offset)
+
+
+def _widened(said: tuple[int, ...], extra: bytes, where: str) -> tuple[int, ...]:
+    """Return *said* with each number that did not fit taken from the ZIP64 extra field."""
+    wide = iter(_zip64(extra, where))
+    try:
+        return tuple(next(wide) if number == _U32 else number for number in said)
+    except (StopIteration, RuntimeError) as error:
+        raise MalformedError("a ZIP64 extra field is missing or short", where=where) from error
+
+
+def _zip64(extra: bytes, where: str) -> tuple[int, ...]:
+    """Return the numbers of the ZIP64 extra field, or none."""
+    position = 0
+    while position + 4 <= len(extra):
+        kind, length = struct.unpack_from("<HH", extra, position)
+        position += 4
+        if position + length > len(extra):
+            raise MalformedError("an extra field is cut off", where=where)
+        if kind == 1:
+            return struct.unpack_from(f"<{length // 8}Q", extra, position)
+        position += length
+    return ()
+
+
+def _check(record: _Central, where: str) -> _Central:
+    """Check what does not need the local header."""
+    if record.flags & ~_ALLOWED_FLAGS:
+        raise MalformedError("encrypted, or with features that are not read", where=where)
+    if record.method == STORED:
+        if record.size != record.compressed:
+            raise MalformedError("stored, but of two sizes", where=where)
+    elif record.method != DEFLATED:
+        raise MalformedError(f"the compression method {record.method} is not read", where=where)
+    elif record.size > record.compressed * _DEFLATE_RATIO:
+        raise MalformedError("declares more bytes than deflate can hold", where=where)
+    return record
+
+
+def _local(source: Source, record: _Central, name: str, extra: bytes, end: int) -> Member:
+    """Return the member, its local header and data descriptor checked against *record*."""
+    where = f"{source.name}: {name}"
+    room = end - record.offset
+    if room < _LOCAL.size:
+        raise MalformedError("the local header is cut off", where=where)
+    local = _Local(*_LOCAL.unpack(source.read(record.offset, _LOCAL.size)))
+    tail = local.name_length + local.extra_length
+    start = record.offset + _LOCAL.size + tail
+    gap = end - start - record.compressed
+    if gap < 0:
+        raise MalformedError("the member overlaps the next", where=where)
+    raw = source.read(record.offset + _LOCAL.size, tail)
+    local_extra = raw[local.name_length :]
+    said: tuple[object, ...] = (
+        local.crc,
+        *_widened((local.size, local.compressed), local_extra, where),
+    )
+    expected = (record.crc, record.size, record.compressed)
+    if record.flags & _FLAG_DESCRIPTOR and said == (0, 0, 0):
+        said = expected
+        _check_descriptor(source.read(end - gap, gap) if gap <= 24 else b"", expected, where)  # noqa: PLR2004
+        gap = 0
+    same = (local.signature, local.flags, local.method) == (b"PK\3\4", record.flags, record.method)
+    same_name = _name(raw[: local.name_length], local.flags, where) == name
+    if gap or not same or not same_name or said != expected:
+        raise MalformedError("the local header is not what the directory says", where=where)
+    ignored = (record[1:4], record[5:7], record[14:16], local[1], local[4:6], extra, local_extra)
+    return Member(
+        name, record.method, record.compressed, record.size, record.crc, record.offset, start,
+        repr(ignored),
+    )  # fmt: skip
+
+
+def _check_descriptor(data: bytes, expected: tuple[int, int, int], where: str) -> None:
+    """Check a data descriptor (section 4.3.9), with or without signature, of either width."""
+    crc, size, compressed = expected
+    narrow = max(size, compressed) <= _U32
+    forms = [struct.pack("<IQQ", crc, compressed, size)]
+    if narrow:
+        forms.append(struct.pack("<III", crc, compressed, size))
+    if data not in [*forms, *(b"PK\7\10" + form for form in forms)]:
+        raise MalformedError("the data descriptor is wrong", where=where)
+
+
+class MemberReader:
+    """The bytes of one member, decompressed, from its start; read once, in order."""
+
+    def __init__(self, source: Source, member: Member) -> None:
+        """Stand before the first byte of *member*."""
+        self._source = source
+        self._member = member
+        self._where = f"{source.name}: {member.name}"
+        self._position = member.start
+        self._end = member.start + member.compressed
+        self._inflate = zlib.decompressobj(-zlib.MAX_WBITS) if member.method == DEFLATED else None
+        self._crc = 0
+        self._left = member.size
+
+    def fill(self, buffer: memoryview) -> None:
+        """Fill *buffer* with the next bytes.
+
+        Raises:
+            MalformedError: the member is shorter, or is not deflate.
+            UnreadableError: the file cannot be read.
+        """
+        if len(buffer) > self._left:
+            raise MalformedError("the member is too short", where=self._where)
+        if self._inflate is None:
+            self._source.read_into(self._position, buffer)
+            self._position += len(buffer)
+        else:
+            done = 0
+            while done < len(buffer):
+                piece = self._next(len(buffer) - done)
+                buffer[done : done + len(piece)] = piece
+                done += len(piece)
+        self._left -= len(buffer)
+        self._crc = zlib.crc32(buffer, self._crc)
+
+    def _next(self, most: int) -> bytes:
+        """Return up to *most* decompressed bytes, and at least one."""
+        if self._inflate is None:
+            raise AssertionError
+        while True:
+            data = self._inflate.unconsumed_tail
+            if not data and self._position < self._end:
+                data = self._source.read(self._position, min(_READ, self._end - self._position))
+                self._position += len(data)
+            try:
+                piece = self._inflate.decompress(data, most)
+            except zlib.error as error:
+                raise MalformedError(
+                    f"cannot be decompressed: {error}", where=self._where
+                ) from error
+            if piece:
+                return piece
+            if self._inflate.eof or not (data or self._position < self._end):
+                raise MalformedError("the member is too short", where=self._where)
+
+    def finish(self) -> None:
+        """Check that the member ends here, and its CRC-32.
+
+        Raises:
+            MalformedError: bytes are left, or the CRC-32 is another.
+        """
+        if self._left:
+            raise MalformedError(f"{self._left} bytes after the array", where=self._where)
+        if self._inflate is not None:
+            self._end_of_deflate()
+        if self._crc != self._member.crc:
+            raise MalformedError("the CRC-32 is wrong", where=self._where)
+
+    def _end_of_deflate(self) -> None:
+        """Check that the compressed stream ends with its last byte of output."""
+        inflate = self._inflate
+        while inflate is not None and not inflate.eof:
+            data = inflate.unconsumed_tail
+            if not data and self._position < self._end:
+                data = self._source.read(self._position, min(_READ, self._end - self._position))
+                self._position += len(data)
+            try:
+                extra = inflate.decompress(data, 1)
+            except zlib.error as error:
+                raise MalformedError(
+                    f"cannot be decompressed: {error}", where=self._where
+                ) from error
+            if extra or not (data or inflate.eof):
+                raise MalformedError("the member is not of its declared size", where=self._where)
+        if inflate is not None and (inflate.unused_data or self._position < self._end):
+            raise MalformedError("bytes after the compressed stream", where=self._where)

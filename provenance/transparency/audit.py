@@ -1,0 +1,195 @@
+"""The audit of a log in a folder: everything is computed again from its entries.
+
+Steps; the error of a step names the file or the step in its ``where``:
+
+1. checkpoint: signed by the log's key, under the log's name;
+2. state: where there is one, its version is 1, and its tree is the checkpoint's or a larger one;
+3. files: each tile and bundle that the tree needs is there, and nothing else stands in ``tile/``
+   but partial tiles at their places, and what a killed append left;
+4. entries: each bundle has the entries that its width says, and their hashes are the tiles;
+5. roots: at the sizes of the checkpoint, of the state, and of an older checkpoint where one is
+   given, the entries give exactly the signed root. So the log extends that older checkpoint.
+
+A copy without ``.state`` can be audited too. Memory grows with the number of files (two for each
+256 entries), not with their content.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import msgspec
+
+from provenance.errors import LogProofError, MalformedError, UnreadableError
+from provenance.files.atomic import TEMPORARY_SUFFIX, reason
+from provenance.transparency import checkpoint as checkpoints
+from provenance.transparency import log_state, merkle, tiles
+from provenance.transparency.checkpoint import Checkpoint
+from provenance.transparency.folder import read_checkpoint
+from provenance.transparency.log_state import STATE, TreeState
+from provenance.transparency.tile_store import TileStore, read_file
+from provenance.transparency.tiles import ENTRIES, WIDTH, Tile
+
+if TYPE_CHECKING:
+    from provenance.transparency.note import VerifierKey
+
+
+class AuditReport(msgspec.Struct, frozen=True):
+    """What holds: the log has promised *checkpoint*, and its entries give it.
+
+    *durable* entries are in the tree; those beyond the checkpoint are not promised yet.
+    *interrupted*: a killed append left files, which the next append removes. *extends* is the older
+    checkpoint that was given.
+    """
+
+    checkpoint: Checkpoint
+    durable: int
+    files: int
+    interrupted: bool
+    extends: Checkpoint | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Root:
+    """A root that the entries must give at *size*, and who says so."""
+
+    size: int
+    root: bytes
+    source: str
+
+
+def audit(folder: Path, vkey: VerifierKey, *, older: bytes | None = None) -> AuditReport:
+    """Return the proof that the log in *folder* is what its checkpoint says.
+
+    *older* is a checkpoint of the same log, kept from an earlier time.
+
+    Raises:
+        LogProofError: the log lies: the entries give other tiles or another root, a file is
+            missing or does not belong, a signature fails.
+        MalformedError: a file is not of its format.
+        UnreadableError: a file cannot be read.
+    """
+    with log_state.unchanging(folder):
+        # 1. checkpoint
+        signed = read_checkpoint(folder, vkey)
+        earlier = checkpoints.open_checkpoint(older, vkey, where="older") if older else None
+        if earlier and earlier.size > signed.size:
+            raise LogProofError(
+                f"the log had {earlier.size} entries, and now has {signed.size}", where="older"
+            )
+        # 2. state
+        tree, pending = _check_state(folder, signed)
+        # 3. files
+        present = _check_files(folder, tree.size, pending)
+        # 4. entries, 5. roots
+        roots = [
+            _Root(signed.size, signed.root, "checkpoint"),
+            _Root(tree.size, tree.root, f"{STATE}/treeState"),
+        ]
+        if earlier:
+            roots.append(_Root(earlier.size, earlier.root, "older"))
+        _check_entries(TileStore(folder), tree.size, present, roots)
+    files = sum(len(widths) for widths in present.values())
+    return AuditReport(signed, tree.size, files, pending is not None, earlier)
+
+
+def _check_state(folder: Path, signed: Checkpoint) -> tuple[TreeState, tuple[int, int] | None]:
+    """Return the durable tree, and the sizes of a killed append."""
+    promised = TreeState(signed.size, signed.root)
+    if not os.path.lexists(folder / STATE):
+        return promised, None
+    log_state.check_version(folder)
+    tree = log_state.read_tree(folder)
+    if tree.size < signed.size or (tree.size == signed.size and tree != promised):
+        raise LogProofError(
+            "the state is not of the tree that the checkpoint promises",
+            where=str(folder / STATE / "treeState"),
+        )
+    return tree, log_state.read_pending(folder)
+
+
+def _check_files(
+    folder: Path, size: int, pending: tuple[int, int] | None
+) -> dict[tuple[int, int], set[int]]:
+    """Return the widths of the tiles that are there, by level and index."""
+    needed = {(tile.level, tile.index): tile.width for tile in tiles.between(0, size)}
+    undone = set(tiles.between(size, max(size, pending[1]))) if pending else set()
+    present: dict[tuple[int, int], set[int]] = {}
+    for path in _files(folder):
+        try:
+            tile = tiles.parse_path(path.removesuffix(TEMPORARY_SUFFIX) if pending else path)
+        except MalformedError as error:
+            raise LogProofError("does not belong to the log", where=path) from error
+        if tile in undone:
+            continue
+        place = (tile.level, tile.index)
+        if tile.width > needed.get(place, 0) or path.endswith(TEMPORARY_SUFFIX):
+            raise LogProofError(f"does not belong to the log of size {size}", where=path)
+        present.setdefault(place, set()).add(tile.width)
+    for place, width in needed.items():
+        if width not in present.get(place, ()):
+            missing = tiles.format_path(Tile(*place, width))
+            raise LogProofError("is missing from the log", where=missing)
+    return present
+
+
+def _files(folder: Path) -> list[str]:
+    """Return the paths of everything in ``tile/`` that is not a folder, relative to *folder*."""
+
+    def refuse(error: OSError) -> NoReturn:
+        raise UnreadableError(f"cannot be read: {reason(error)}", where=error.filename)
+
+    found: list[str] = []
+    if not os.path.lexists(folder / "tile"):
+        return found
+    for parent, folders, names in os.walk(folder / "tile", onerror=refuse):
+        here = Path(parent)
+        links = [name for name in folders if (here / name).is_symlink()]
+        found.extend(str((here / name).relative_to(folder)) for name in (*names, *links))
+    return found
+
+
+def _check_entries(
+    store: TileStore, size: int, present: dict[tuple[int, int], set[int]], roots: list[_Root]
+) -> None:
+    """Hash the entries bundle by bundle, and compare with every tile and root."""
+    edge: tiles.Edge = ()
+    _check_roots(roots, 0, edge, ())
+    final = {place: max(widths) for place, widths in present.items()}
+    for done in range(0, size, WIDTH):
+        index, width = done // WIDTH, min(WIDTH, size - done)
+        entries = store.entries(index, width)
+        for narrow in present[ENTRIES, index] - {width}:
+            _check_file(store, Tile(ENTRIES, index, narrow), tiles.format_bundle(entries[:narrow]))
+        leaves = [merkle.hash_leaf(entry) for entry in entries]
+        before = edge
+        written, edge = tiles.extend(done, before, leaves)
+        for tile, data in written.items():
+            place = (tile.level, tile.index)
+            if tile.width != final[place]:
+                continue
+            for any_width in present[place]:
+                part = data[: any_width * merkle.HASH_BYTES]
+                _check_file(store, Tile(*place, any_width), part)
+        _check_roots(roots, done, before, leaves)
+
+
+def _check_roots(
+    roots: list[_Root], done: int, edge: tiles.Edge, leaves: list[bytes] | tuple[()]
+) -> None:
+    """Check those of *roots* that fall in the tree of *done* leaves grown by some of *leaves*."""
+    for wanted in roots:
+        if wanted.size == done == 0 or done < wanted.size <= done + len(leaves):
+            _, grown = tiles.extend(done, edge, leaves[: wanted.size - done])
+            if tiles.root(grown) != wanted.root:
+                raise LogProofError(
+                    f"the entries give another root at size {wanted.size}", where=wanted.source
+                )
+
+
+def _check_file(store: TileStore, tile: Tile, expected: bytes) -> None:
+    if read_file(store.path(tile), max(len(expected), 1)) != expected:
+        raise LogProofError("the entries give another tile", where=tiles.format_path(tile))

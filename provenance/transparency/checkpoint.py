@@ -1,0 +1,121 @@
+"""Checkpoints: the signed statement of a log's size and root (C2SP tlog-checkpoint v1.0.0).
+
+The text of a signed note::
+
+    example.com/behind-the-sofa
+    20852163
+    CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=
+
+1. the origin, which names the log: one non-empty line;
+2. the size in leaves, decimal, without leading zeros, at most 2^63 - 1;
+3. the root, base64 of 32 bytes;
+4. extension lines, each non-empty; ours has none.
+
+The specification only recommends that the signing key's name is the origin; here it must be, so
+that one key cannot speak for two logs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from provenance.encoding import strict_base64
+from provenance.errors import LogProofError, MalformedError
+from provenance.transparency import note
+from provenance.transparency.merkle import EMPTY_ROOT, HASH_BYTES, MAX_SIZE
+
+if TYPE_CHECKING:
+    from provenance.transparency.note import SignerKey, VerifierKey
+
+_MAX_DIGITS = len(str(MAX_SIZE))
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """The size (in leaves) and root (32 bytes) of the log called *origin*, at one moment."""
+
+    origin: str
+    size: int
+    root: bytes
+    extensions: tuple[str, ...] = ()
+
+
+def parse(text: str, *, where: str | None = None) -> Checkpoint:
+    """Return the checkpoint that *text*, the text of a note, spells.
+
+    Raises:
+        MalformedError: it is not a checkpoint.
+    """
+    note.check_text(text, where=where)
+    lines = text.split("\n")
+    if len(lines) < 4 or lines.pop() or not all(lines):  # noqa: PLR2004 - three lines, each ended
+        raise MalformedError(
+            "a checkpoint has at least three lines, none empty, each ended", where=where
+        )
+    origin, size, root, *extensions = lines
+    digest = strict_base64.parse(root, where=where)
+    if len(digest) != HASH_BYTES:
+        raise MalformedError(f"a root has {HASH_BYTES} bytes, not {len(digest)}", where=where)
+    return Checkpoint(origin, parse_size(size, where=where), digest, tuple(extensions))
+
+
+def parse_size(text: str, *, where: str | None = None) -> int:
+    """Return the number of leaves, or the index, that *text* spells.
+
+    Raises:
+        MalformedError: it is not decimal, has leading zeros, or exceeds 2^63 - 1.
+    """
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
+        raise MalformedError(f"not a decimal number below 2^63: {text[:32]!r}", where=where)
+    size = int(text)
+    if str(size) != text or size > MAX_SIZE:
+        raise MalformedError(f"not a decimal number below 2^63: {text!r}", where=where)
+    return size
+
+
+def format(checkpoint: Checkpoint) -> str:  # noqa: A001 - the pair parse/format
+    """Return the text of *checkpoint*.
+
+    Raises:
+        MalformedError: it holds what no checkpoint can hold.
+    """
+    root = strict_base64.format(checkpoint.root)
+    lines = (checkpoint.origin, str(checkpoint.size), root, *checkpoint.extensions)
+    text = "".join(f"{line}\n" for line in lines)
+    if parse(text) != checkpoint:
+        raise MalformedError("this cannot be written as a checkpoint")
+    return text
+
+
+def sign(checkpoint: Checkpoint, signer: SignerKey) -> bytes:
+    """Return *checkpoint* as a note signed by *signer*, whose name must be the origin.
+
+    Raises:
+        LogProofError: the key is another log's.
+    """
+    _check_origin(checkpoint, signer.verifier, None)
+    return note.sign(format(checkpoint), (signer,))
+
+
+def open_checkpoint(data: bytes, key: VerifierKey, *, where: str | None = None) -> Checkpoint:
+    """Return the checkpoint in the note *data*, signed by the log's *key*.
+
+    Raises:
+        MalformedError: *data* is not a note that holds a checkpoint.
+        LogProofError: the key did not sign it, its origin is another log, or it gives the tree
+            without leaves another root than its only one.
+    """
+    checkpoint = parse(note.open_note(data, (key,), where=where).text, where=where)
+    _check_origin(checkpoint, key, where)
+    if checkpoint.size == 0 and checkpoint.root != EMPTY_ROOT:
+        raise LogProofError("the checkpoint gives an empty tree a wrong root", where=where)
+    return checkpoint
+
+
+def _check_origin(checkpoint: Checkpoint, key: VerifierKey, where: str | None) -> None:
+    if checkpoint.origin != key.name:
+        raise LogProofError(
+            f"the checkpoint is of the log {checkpoint.origin!r}, and the key is of {key.name!r}",
+            where=where,
+        )

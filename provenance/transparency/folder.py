@@ -1,0 +1,320 @@
+"""A transparency log in a folder: C2SP tiles in the layout of Tessera's POSIX storage.
+
+::
+
+    checkpoint      the signed size and root: what the log has promised
+    tile/…          tiles and entry bundles (:mod:`provenance.transparency.tiles`)
+    vkey            the log's verifier key, for people; trust in it comes from elsewhere
+    .state/…        the writer's own (:mod:`provenance.transparency.log_state`)
+
+All but ``.state`` can be served as static files.
+
+An append makes durable, in this order: what it is about to do (``pending``); bundles and tiles;
+``treeState``; the end of ``pending``; ``checkpoint``. Killed before ``treeState``, the next append
+removes the tiles that ``pending`` tells; killed after, it signs the tree as it stands. So a
+checkpoint never needs a tile that is missing, and what a returned append promised is in every later
+checkpoint. Nothing is signed before the tiles give the durable root, and the new tree is proven to
+extend the one that was signed last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from provenance.errors import LogProofError, MalformedError, UnavailableError, UsageError
+from provenance.files import atomic
+from provenance.files.atomic import TEMPORARY_SUFFIX
+from provenance.keys import load_private
+from provenance.transparency import checkpoint as checkpoints
+from provenance.transparency import leaf_index, log_state, merkle, note, rekor, tiles
+from provenance.transparency.checkpoint import Checkpoint
+from provenance.transparency.entry import InclusionProof, LogEntry
+from provenance.transparency.log_state import MAX_BATCH, STATE, Settings, TreeState
+from provenance.transparency.tile_store import TileStore, make_folders, read_file
+from provenance.transparency.tiles import ENTRIES, WIDTH, Edge, Tile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from provenance.transparency.note import SignerKey, VerifierKey
+
+CHECKPOINT = "checkpoint"
+VKEY = "vkey"
+
+MAX_VKEY_BYTES = 4096
+"""Largest vkey file read, in bytes; a vkey is its name and 54 characters."""
+
+
+def init(
+    folder: Path, origin: str, key_path: Path, *, password: bytes | None = None
+) -> VerifierKey:
+    """Make an empty log called *origin* in *folder*, signed by the key at *key_path*.
+
+    Raises:
+        UsageError: *folder* holds something, *origin* cannot name a log, or the key is not Ed25519.
+        UnreadableError, MalformedError: the key cannot be read.
+        UnavailableError: the disk is full or may not be written.
+    """
+    signer = note.signer_key(origin, load_private(key_path, password))
+    _check_vacant(folder)
+    make_folders(folder / STATE)
+    with log_state.locked(folder):
+        _check_vacant(folder)
+        vkey = note.format_vkey(signer.verifier)
+        empty = TreeState(0, merkle.EMPTY_ROOT)
+        log_state.write_version(folder)
+        log_state.write_settings(folder, Settings(str(key_path.absolute()), origin, vkey))
+        log_state.write_tree(folder, empty)
+        atomic.write_file(folder / VKEY, f"{vkey}\n".encode())
+        _publish(folder, empty, signer)
+    return signer.verifier
+
+
+def load_signer(folder: Path, *, password: bytes | None = None) -> SignerKey:
+    """Return the key that signs the log in *folder*, from the path that :func:`init` was given.
+
+    Raises:
+        UnreadableError, MalformedError: there is no log, or the key cannot be read.
+        UsageError: the key at that path is another one now.
+    """
+    settings = log_state.read_settings(folder)
+    path = Path(settings.key)
+    signer = note.signer_key(settings.origin, load_private(path, password))
+    if note.format_vkey(signer.verifier) != settings.vkey:
+        raise UsageError(f"is not the key that signs {settings.origin}", where=str(path))
+    return signer
+
+
+def read_vkey(path: Path) -> VerifierKey:
+    """Return the verifier key in the file *path*: one line.
+
+    Raises:
+        UnreadableError: the file cannot be read.
+        MalformedError: it holds no verifier key.
+    """
+    try:
+        text = read_file(path, MAX_VKEY_BYTES).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MalformedError("not a verifier key", where=str(path)) from error
+    return note.parse_vkey(text.removesuffix("\n"), where=str(path))
+
+
+def read_checkpoint(folder: Path, vkey: VerifierKey) -> Checkpoint:
+    """Return what the log in *folder* has promised.
+
+    Raises:
+        UnreadableError: there is no log.
+        MalformedError, LogProofError: the checkpoint is not one, or not signed by *vkey*.
+    """
+    return _open_checkpoint(folder, vkey)[0]
+
+
+def append(folder: Path, entries: Sequence[bytes], signer: SignerKey) -> tuple[int, ...]:
+    """Add *entries* to the log in *folder*, sign the new tree, and return the entries' indices.
+
+    An entry that is in the log already is not added again; its index is returned.
+
+    Raises:
+        UsageError: *signer* is not the log's key, an entry is longer than 65,535 bytes, or there
+            are more than 2^20.
+        LogProofError: the folder contradicts its signed checkpoint; nothing is signed.
+        UnreadableError, MalformedError: a file of the log is missing or damaged.
+        UnavailableError: the disk is full or may not be written; the old checkpoint stays valid.
+    """
+    if len(entries) > MAX_BATCH:
+        raise UsageError(f"at most {MAX_BATCH} entries can be appended at once")
+    tiles.check_entries(entries)
+    leaves = [merkle.hash_leaf(entry) for entry in entries]
+    with log_state.locked(folder):
+        collected = log_state.read_collected(folder)
+        tree, edge = _recover(folder, signer)
+        positions = _find(folder, tree.size, set(leaves), update=True)
+        new = {
+            leaf: entry
+            for leaf, entry in zip(leaves, entries, strict=True)
+            if leaf not in positions
+        }
+        if new:
+            grown = _grow(folder, tree, edge, new)
+            _publish(folder, grown, signer)
+            positions |= dict(zip(new, range(tree.size, grown.size), strict=True))
+            leaf_index.add(_index_path(folder), tree.size, list(new))
+            tree = grown
+        with contextlib.suppress(UnavailableError):  # then it is done after the next append
+            _collect(folder, collected, tree.size)
+    return tuple(positions[leaf] for leaf in leaves)
+
+
+def prove(folder: Path, index: int, vkey: VerifierKey) -> LogEntry:
+    """Return entry *index* of the log in *folder*, with its proof under the signed checkpoint.
+
+    Raises:
+        LogProofError: the checkpoint is not signed by *vkey*, has no entry *index*, or the tiles
+            contradict it.
+        UnreadableError, MalformedError: a file of the log is missing or damaged.
+    """
+    signed, raw = _open_checkpoint(folder, vkey)
+    store = TileStore(folder)
+    path = merkle.prove_inclusion(index, signed.size, store.subtree(signed.size))
+    number, offset = divmod(index, WIDTH)
+    body = store.entries(number, min(WIDTH, signed.size - number * WIDTH))[offset]
+    merkle.check_inclusion(
+        merkle.hash_leaf(body), path, index=index, size=signed.size, root=signed.root
+    )
+    kind, version = rekor.parse_kind(body)
+    proof = InclusionProof(index, signed.root, signed.size, path, raw)
+    return LogEntry(index, vkey.hash, kind, version, body, proof)
+
+
+def publish(folder: Path, bodies: Sequence[bytes], signer: SignerKey) -> tuple[LogEntry, ...]:
+    """Append *bodies* to the log in *folder*, and return each with its proof.
+
+    Raises:
+        ProvenanceError: as :func:`append` and :func:`prove`.
+    """
+    indices = append(folder, bodies, signer)
+    return tuple(prove(folder, index, signer.verifier) for index in indices)
+
+
+def find(folder: Path, leaf: bytes, vkey: VerifierKey) -> int | None:
+    """Return the index of the entry whose leaf hash is *leaf*; None if the log has none.
+
+    Raises:
+        ProvenanceError: as :func:`read_checkpoint`, or a tile is missing or damaged.
+    """
+    size = read_checkpoint(folder, vkey).size
+    return _find(folder, size, {leaf}, update=False).get(leaf)
+
+
+def _check_vacant(folder: Path) -> None:
+    """Return if *folder* can take a new log: it is missing, empty, or left by a killed init."""
+    leftovers = {STATE, VKEY, VKEY + TEMPORARY_SUFFIX, CHECKPOINT + TEMPORARY_SUFFIX}
+    try:
+        vacant = leftovers.issuperset(path.name for path in folder.iterdir())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UsageError(f"cannot hold a log: {atomic.reason(error)}", where=str(folder)) from error
+    if not vacant:
+        raise UsageError("the folder is not empty", where=str(folder), mend="choose another folder")
+
+
+def _recover(folder: Path, signer: SignerKey) -> tuple[TreeState, Edge]:
+    """Return the durable tree and its edge, after undoing or ending what a killed append began."""
+    log_state.check_version(folder)
+    if log_state.read_settings(folder).vkey != note.format_vkey(signer.verifier):
+        raise UsageError("this is not the key that signs this log", where=str(folder))
+    tree = log_state.read_tree(folder)
+    store = TileStore(folder)
+    pending = log_state.read_pending(folder)
+    if pending:
+        for tile in tiles.between(tree.size, max(tree.size, pending[1])):
+            store.remove(tile)
+        log_state.clear_pending(folder)
+    edge = store.edge(tree.size)
+    if tiles.root(edge) != tree.root:
+        raise LogProofError("the tiles do not give the root of the tree", where=str(folder))
+    signed = read_checkpoint(folder, signer.verifier)
+    if (signed.size, signed.root) != (tree.size, tree.root):
+        _publish(folder, tree, signer)
+    return tree, edge
+
+
+def _grow(folder: Path, tree: TreeState, edge: Edge, new: dict[bytes, bytes]) -> TreeState:
+    """Make the entries *new* (by leaf hash) durable, and return the tree with them."""
+    store = TileStore(folder)
+    size = tree.size + len(new)
+    written, new_edge = tiles.extend(tree.size, edge, list(new))
+    log_state.write_pending(folder, tree.size, size)
+    for tile, data in _bundles(store, tree.size, list(new.values())):
+        store.write(tile, data)
+    for tile, data in written.items():
+        store.write(tile, data)
+    grown = TreeState(size, tiles.root(new_edge))
+    log_state.write_tree(folder, grown)
+    log_state.clear_pending(folder)
+    return grown
+
+
+def _bundles(store: TileStore, size: int, entries: Sequence[bytes]) -> Iterator[tuple[Tile, bytes]]:
+    """Give the bundles that adding *entries* to the log of *size* writes, with their bytes."""
+    for tile in tiles.between(size, size + len(entries)):
+        if tile.level != ENTRIES:
+            return
+        first = tile.index * WIDTH
+        kept = store.entries(tile.index, size - first) if first < size else ()
+        added = entries[max(0, first - size) : first + tile.width - size]
+        yield tile, tiles.format_bundle([*kept, *added])
+
+
+def _publish(folder: Path, tree: TreeState, signer: SignerKey) -> None:
+    """Sign *tree*, after proving that it extends the tree that was signed last."""
+    if _has_checkpoint(folder):
+        old = read_checkpoint(folder, signer.verifier)
+        subtree = TileStore(folder).subtree(tree.size)
+        merkle.check_consistency(
+            merkle.prove_consistency(old.size, tree.size, subtree),
+            old_size=old.size,
+            old_root=old.root,
+            size=tree.size,
+            root=tree.root,
+        )
+    signed = checkpoints.sign(Checkpoint(signer.name, tree.size, tree.root), signer)
+    atomic.write_file(folder / CHECKPOINT, signed)
+
+
+def _collect(folder: Path, done: int, size: int) -> None:
+    """Remove partial tiles whose full tile is published (tlog-tiles, "Partial Tiles").
+
+    It was done up to the tree of size *done*.
+    """
+    if done // WIDTH >= size // WIDTH:
+        return
+    store = TileStore(folder)
+    for tile in tiles.between(done, size):
+        if tile.width == WIDTH:
+            store.remove_partial(tile)
+    log_state.write_collected(folder, size)
+
+
+def _find(folder: Path, size: int, wanted: set[bytes], *, update: bool) -> dict[bytes, int]:
+    """Return the first position of each of *wanted* among the first *size* leaves.
+
+    With *update*, the index is brought up to *size*, or made anew where it does not fit the log.
+    """
+    store = TileStore(folder)
+    path = _index_path(folder)
+    covered, found = leaf_index.lookup(path, wanted)
+    found = {leaf: position for leaf, position in found.items() if position < size}
+    subtree = store.subtree(size)
+    fits = all(subtree(0, position) == leaf for leaf, position in found.items())
+    if update and covered > size:
+        fits = False
+    if not fits:
+        covered, found = 0, {}
+        if update:
+            leaf_index.discard(path)
+    for start, row in store.leaves(min(covered, size), size):
+        for position, leaf in enumerate(row, start):
+            if leaf in wanted:
+                found.setdefault(leaf, position)
+        if update:
+            leaf_index.add(path, start, row)
+    return found
+
+
+def _open_checkpoint(folder: Path, vkey: VerifierKey) -> tuple[Checkpoint, bytes]:
+    path = folder / CHECKPOINT
+    raw = read_file(path, note.MAX_NOTE_BYTES)
+    return checkpoints.open_checkpoint(raw, vkey, where=str(path)), raw
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    return os.path.lexists(folder / CHECKPOINT)
+
+
+def _index_path(folder: Path) -> Path:
+    return folder / STATE / "leaves.sqlite"

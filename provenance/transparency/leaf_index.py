@@ -1,0 +1,73 @@
+"""Where each leaf hash stands in a log: a cache, in one SQLite file.
+
+A log must answer "is this entry in already?" without reading all of its tiles. The file holds
+nothing that the tiles do not hold: when it is missing, damaged or behind, the caller reads the rest
+from the tiles, and an answer counts only after the tile agrees. So no failure here is an error.
+
+``leaves(hash, position)`` holds the first position of each hash among the first ``covered.size``
+leaves of the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS leaves (
+    hash BLOB PRIMARY KEY, position INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS covered (size INTEGER NOT NULL);
+INSERT INTO covered SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM covered);
+"""
+
+
+def lookup(path: Path, hashes: Iterable[bytes]) -> tuple[int, dict[bytes, int]]:
+    """Return how many leaves the index *path* covers, and the positions of *hashes* among them."""
+    with contextlib.suppress(sqlite3.Error), _opened(path, "ro") as connection:
+        (size,) = connection.execute("SELECT size FROM covered").fetchone()
+        query = "SELECT position FROM leaves WHERE hash = ?"
+        rows = ((item, connection.execute(query, (item,)).fetchone()) for item in hashes)
+        return size, {item: row[0] for item, row in rows if row}
+    return 0, {}
+
+
+def add(path: Path, start: int, hashes: Sequence[bytes]) -> None:
+    """Add *hashes*, the leaves from *start* on; the index must cover just those before."""
+    try:
+        with _opened(path, "rwc") as connection:
+            connection.executescript(_SCHEMA)
+            with connection:
+                connection.execute("BEGIN IMMEDIATE")
+                (size,) = connection.execute("SELECT size FROM covered").fetchone()
+                if size != start:
+                    return
+                connection.executemany(
+                    "INSERT OR IGNORE INTO leaves VALUES (?, ?)",
+                    zip(hashes, range(start, start + len(hashes)), strict=True),
+                )
+                connection.execute("UPDATE covered SET size = ?", (start + len(hashes),))
+    except sqlite3.OperationalError:
+        return  # a full disk, a lock: the index stays behind, and the next append reads the tiles
+    except sqlite3.Error:
+        discard(path)
+
+
+def discard(path: Path) -> None:
+    """Remove the index: it is damaged, or of another log."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+@contextlib.contextmanager
+def _opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True)
+    try:
+        yield connection
+    finally:
+        connection.close()

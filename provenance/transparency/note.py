@@ -1,0 +1,275 @@
+"""Signed notes: a text and the signatures of named keys (C2SP signed-note v1.0.0).
+
+::
+
+    If you think cryptography is the answer to your problem,
+    then you don't know what your problem is.
+
+    — PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FF…KE6RyyBwJnAM=
+
+The text ends with a newline; after an empty line come the signature lines: em dash (U+2014), space,
+key name, space, base64 of ``key id (4 bytes) || signature``, newline. A note is UTF-8 and has no
+control character below U+0020 but newline. The signature is over the text without the empty line.
+
+A key is known by its name and id, ``SHA-256(name || 0x0A || type || public key)[:4]``. Its text
+form, the *vkey*, is ``name+hex(id)+base64(type || public key)``. Only type 0x01, Ed25519, is
+supported: it is the one that a public log must have (C2SP tlog-tiles, "Checkpoints").
+
+What :func:`parse` and :func:`parse_vkey` accept has one spelling: formatted again, it gives the
+same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from provenance.encoding import strict_base64
+from provenance.errors import LogProofError, MalformedError, SignatureError, UsageError
+from provenance.keys import PrivateKey, PublicKey, parse_raw_ed25519
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_NOTE_BYTES = 2**20
+"""Largest note read, in bytes: 100 signatures of 5 kB (post-quantum) and a text fit twice."""
+
+MAX_SIGNATURES = 100
+"""Most signature lines read. At least 16 must be accepted (signed-note); Go's note takes 100."""
+
+ED25519 = 0x01
+"""The signature type of Ed25519 over the note's text (signed-note, "Signature types")."""
+
+_SIGNATURE_START = "— "
+
+
+class VerifierKey(msgspec.Struct, frozen=True):
+    """A named Ed25519 key that can verify notes."""
+
+    name: str
+    public: PublicKey
+
+    @property
+    def hash(self) -> bytes:
+        """SHA-256(name || 0x0A || type || public key), 32 bytes: the log id of Rekor v2."""
+        return hashlib.sha256(self.name.encode() + b"\n" + _typed(self.public)).digest()
+
+    @property
+    def key_id(self) -> bytes:
+        """The first 4 bytes of the hash."""
+        return self.hash[:4]
+
+
+class SignerKey(msgspec.Struct, frozen=True):
+    """A named Ed25519 key that can sign notes."""
+
+    name: str
+    private: PrivateKey
+
+    @property
+    def verifier(self) -> VerifierKey:
+        """The key that verifies what this one signs."""
+        return VerifierKey(self.name, self.private.public)
+
+
+class NoteSignature(msgspec.Struct, frozen=True):
+    """One signature line: key name, key id (4 bytes), signature (at least 1 byte)."""
+
+    name: str
+    key_id: bytes
+    signature: bytes
+
+
+class Note(msgspec.Struct, frozen=True):
+    """A text, ending with a newline, and its signature lines, not verified."""
+
+    text: str
+    signatures: tuple[NoteSignature, ...]
+
+
+class OpenedNote(msgspec.Struct, frozen=True):
+    """A text and those of the known keys that signed it, each once, in the order of the lines."""
+
+    text: str
+    keys: tuple[VerifierKey, ...]
+
+
+def verifier_key(name: str, public: PublicKey) -> VerifierKey:
+    """Return the key *public* under *name*.
+
+    Raises:
+        UsageError: *name* cannot name a key, or *public* is not an Ed25519 key.
+    """
+    if not is_name(name) or not name.isprintable():
+        raise UsageError(
+            f"{name!r} cannot name a log", mend="use a URL without scheme, spaces and plus signs"
+        )
+    if public.algorithm != "ed25519":
+        raise UsageError(
+            f"a log signs with Ed25519, and this key is {public.algorithm}",
+            mend="make one with: provenance keygen --algorithm ed25519",
+        )
+    return VerifierKey(name, public)
+
+
+def signer_key(name: str, private: PrivateKey) -> SignerKey:
+    """Return the key *private* under *name*.
+
+    Raises:
+        UsageError: as :func:`verifier_key`.
+    """
+    verifier_key(name, private.public)
+    return SignerKey(name, private)
+
+
+def format_vkey(key: VerifierKey) -> str:
+    """Return *key* as ``name+hex(id)+base64(type || public key)``."""
+    return f"{key.name}+{key.key_id.hex()}+{strict_base64.format(_typed(key.public))}"
+
+
+def parse_vkey(text: str, *, where: str | None = None) -> VerifierKey:
+    """Return the key that *text*, a vkey without line end, spells.
+
+    Raises:
+        MalformedError: it is not a vkey of an Ed25519 key, or its id does not fit the key.
+    """
+    parts = text.split("+", 2)
+    if len(parts) != 3 or not is_name(parts[0]):  # noqa: PLR2004 - name, id, key
+        raise MalformedError("not a verifier key: expected NAME+ID+KEY", where=where)
+    name, written_id, encoded = parts
+    typed = strict_base64.parse(encoded, where=where)
+    if not typed or typed[0] != ED25519:
+        kind = f"0x{typed[0]:02x}" if typed else "missing"
+        raise MalformedError(
+            f"a verifier key must be of type 0x01 (Ed25519), and this one is {kind}", where=where
+        )
+    key = VerifierKey(name, parse_raw_ed25519(typed[1:], where=where))
+    if written_id != key.key_id.hex():
+        raise MalformedError("the verifier key's id does not fit its name and key", where=where)
+    return key
+
+
+def parse(data: bytes, *, where: str | None = None) -> Note:
+    """Return the note that *data* spells; its signatures are not verified.
+
+    Raises:
+        MalformedError: *data* is not a note, or exceeds the limits of this module.
+    """
+    if len(data) > MAX_NOTE_BYTES:
+        raise MalformedError(f"a note has at most {MAX_NOTE_BYTES} bytes", where=where)
+    try:
+        whole = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MalformedError(f"not UTF-8 at byte {error.start}", where=where) from error
+    check_text(whole, where=where)
+    text, separator, tail = whole.rpartition("\n\n")
+    if not separator or not tail.endswith("\n"):
+        raise MalformedError(
+            "not a note: no signature lines after an empty line, or the last has no end",
+            where=where,
+        )
+    lines = tail[:-1].split("\n")
+    if len(lines) > MAX_SIGNATURES:
+        raise MalformedError(f"a note has at most {MAX_SIGNATURES} signatures", where=where)
+    return Note(text + "\n", tuple(_parse_line(line, where) for line in lines))
+
+
+def format(note: Note) -> bytes:  # noqa: A001 - the pair parse/format is the house's naming
+    """Return *note* as bytes.
+
+    Raises:
+        MalformedError: it holds what no note can hold.
+    """
+    lines = "".join(
+        f"{_SIGNATURE_START}{line.name} {strict_base64.format(line.key_id + line.signature)}\n"
+        for line in note.signatures
+    )
+    data = f"{note.text}\n{lines}".encode()
+    if parse(data) != note:
+        raise MalformedError("this text cannot be written as a note")
+    return data
+
+
+def sign(text: str, signers: Sequence[SignerKey]) -> bytes:
+    """Return *text*, which ends with a newline, as a note signed by each of *signers*.
+
+    Raises:
+        MalformedError: *text* cannot be the text of a note, or there is no signer.
+    """
+    message = text.encode()
+    return format(
+        Note(
+            text,
+            tuple(
+                NoteSignature(key.name, key.verifier.key_id, key.private.sign(message))
+                for key in signers
+            ),
+        )
+    )
+
+
+def open_note(data: bytes, known: Sequence[VerifierKey], *, where: str | None = None) -> OpenedNote:
+    """Return the text of the note *data* and which of the *known* keys signed it.
+
+    Signatures of unknown keys are ignored. Every line of a known key is verified.
+
+    Raises:
+        MalformedError: *data* is not a note.
+        LogProofError: a known key's signature fails, or no known key signed.
+        UsageError: *known* holds the same key twice; it would count twice in a quorum.
+    """
+    by_name_and_id = {(key.name, key.key_id): key for key in known}
+    if len({key.public for key in known}) != len(known) or len(by_name_and_id) != len(known):
+        raise UsageError("the same verifier key is given twice")
+    note = parse(data, where=where)
+    message = note.text.encode()
+    found: dict[VerifierKey, None] = {}
+    for line in note.signatures:
+        key = by_name_and_id.get((line.name, line.key_id))
+        if key is None:
+            continue
+        try:
+            key.public.verify(line.signature, message)
+        except SignatureError as error:
+            raise LogProofError(
+                f"the signature of {key.name} does not match", where=where
+            ) from error
+        found[key] = None
+    if not found:
+        names = ", ".join(key.name for key in known)
+        raise LogProofError(f"not signed by the key of {names or 'any log'}", where=where)
+    return OpenedNote(note.text, tuple(found))
+
+
+def is_name(text: str) -> bool:
+    """Tell whether *text* can name a key: not empty, no plus, no space, no control character."""
+    return bool(text) and not any(c == "+" or c < " " or c.isspace() for c in text)
+
+
+def check_text(text: str, *, where: str | None = None) -> None:
+    """Return if *text* has no control character below U+0020 but newline.
+
+    Raises:
+        MalformedError: it has one.
+    """
+    for character in text:
+        if character < " " and character != "\n":
+            raise MalformedError(
+                f"a note cannot hold the control character U+{ord(character):04X}", where=where
+            )
+
+
+def _parse_line(line: str, where: str | None) -> NoteSignature:
+    name, space, encoded = line.removeprefix(_SIGNATURE_START).partition(" ")
+    if not line.startswith(_SIGNATURE_START) or not space or not is_name(name):
+        raise MalformedError("not a signature line: expected — NAME BASE64", where=where)
+    data = strict_base64.parse(encoded, where=where)
+    if len(data) < 5:  # noqa: PLR2004 - the id and at least one byte
+        raise MalformedError("a note's signature is too short", where=where)
+    return NoteSignature(name, data[:4], data[4:])
+
+
+def _typed(public: PublicKey) -> bytes:
+    return bytes([ED25519]) + public.raw

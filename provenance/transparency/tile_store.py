@@ -1,0 +1,157 @@
+"""Reading and writing the tiles of a log that is kept in a folder.
+
+Only this module and :mod:`~provenance.transparency.folder` touch files. Every file is read with a
+limit, and only if it is a regular file; every write is whole and durable
+(:mod:`provenance.files.atomic`).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from provenance.errors import MalformedError, UnreadableError
+from provenance.files import atomic
+from provenance.transparency import merkle, tiles
+from provenance.transparency.tiles import ENTRIES, WIDTH, Tile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class TileStore:
+    """The tiles and entry bundles in the log folder *root*."""
+
+    root: Path
+
+    def hashes(self, tile: Tile) -> tuple[bytes, ...]:
+        """Return the hashes of *tile*, from the full tile where the partial one is gone.
+
+        Raises:
+            UnreadableError: neither is there, or it is not a file.
+            MalformedError: it has another length.
+        """
+        found, data = self._read(tile, merkle.HASH_BYTES * WIDTH)
+        whole = tiles.parse_tile(data, found, where=str(self.path(found)))
+        return whole[: tile.width]
+
+    def entries(self, index: int, width: int) -> tuple[bytes, ...]:
+        """Return the first *width* entries of bundle *index*; otherwise as :meth:`hashes`."""
+        found, data = self._read(Tile(ENTRIES, index, width), tiles.MAX_BUNDLE_BYTES)
+        whole = tiles.parse_bundle(data, found.width, where=str(self.path(found)))
+        return whole[:width]
+
+    def subtree(self, size: int) -> merkle.Subtree:
+        """Return the reader of the tree of *size*."""
+        return tiles.subtree(size, self.hashes)
+
+    def edge(self, size: int) -> tiles.Edge:
+        """Return the edge of the tree of *size*."""
+        return tuple(self.hashes(tile) if tile else () for tile in tiles.edge_tiles(size))
+
+    def leaf(self, position: int, size: int) -> bytes:
+        """Return the leaf hash at *position* in the tree of *size*."""
+        return self.subtree(size)(0, position)
+
+    def leaves(self, start: int, size: int) -> Iterator[tuple[int, tuple[bytes, ...]]]:
+        """Give the leaf hashes from *start* on in the tree of *size*, with each row's position."""
+        for index in range(start // WIDTH, -(-size // WIDTH)):
+            first = index * WIDTH
+            row = self.hashes(Tile(0, index, min(WIDTH, size - first)))
+            begin = max(start, first)
+            yield begin, row[begin - first :]
+
+    def write(self, tile: Tile, data: bytes) -> None:
+        """Put *data* at the place of *tile*.
+
+        Raises:
+            UnavailableError: the disk is full or may not be written.
+        """
+        path = self.path(tile)
+        make_folders(path.parent)
+        atomic.write_file(path, data)
+
+    def remove(self, tile: Tile) -> None:
+        """Remove *tile* and what a killed process may have left beside it."""
+        path = self.path(tile)
+        unlink(path.with_name(path.name + atomic.TEMPORARY_SUFFIX))
+        unlink(path)
+
+    def remove_partial(self, tile: Tile) -> None:
+        """Remove all partial tiles at the place of the full *tile*."""
+        path = self.path(tile)
+        folder = path.with_name(path.name + ".p")
+        try:
+            for partial in list(folder.iterdir()):
+                unlink(partial)
+            folder.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise atomic.storage_error(error, folder) from error
+
+    def path(self, tile: Tile) -> Path:
+        """Return the path of *tile*."""
+        return self.root / tiles.format_path(tile)
+
+    def _read(self, tile: Tile, limit: int) -> tuple[Tile, bytes]:
+        """Return *tile*, or the full tile at its place where the partial one is gone, and bytes."""
+        try:
+            return tile, read_file(self.path(tile), limit)
+        except UnreadableError:
+            full = Tile(tile.level, tile.index, WIDTH)
+            if os.path.lexists(self.path(tile)) or not os.path.lexists(self.path(full)):
+                raise
+        return full, read_file(self.path(full), limit)
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """Return the bytes of the regular file *path*, at most *limit*.
+
+    Raises:
+        UnreadableError: it is missing, not a regular file, or may not be read.
+        MalformedError: it is longer.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UnreadableError("is not a regular file", where=str(path))
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise UnreadableError(f"cannot be read: {atomic.reason(error)}", where=str(path)) from error
+    if len(data) > limit:
+        raise MalformedError(f"is longer than {limit} bytes", where=str(path))
+    return data
+
+
+def make_folders(folder: Path) -> None:
+    """Make *folder* and those above it that are missing, durably.
+
+    Raises:
+        UnavailableError: the disk is full or may not be written.
+    """
+    if folder.is_dir():
+        return
+    make_folders(folder.parent)
+    try:
+        folder.mkdir(exist_ok=True)
+        atomic.flush_folder(folder.parent)
+    except OSError as error:
+        raise atomic.storage_error(error, folder) from error
+
+
+def unlink(path: Path) -> None:
+    """Remove the file *path* if it is there.
+
+    Raises:
+        UnavailableError: it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise atomic.storage_error(error, path) from error

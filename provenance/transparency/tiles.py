@@ -1,0 +1,232 @@
+"""Tiles: how a log's tree and entries are cut into files (C2SP tlog-tiles).
+
+A tile holds up to 256 consecutive hashes of one level, 32 bytes each. On level 0 they are leaf
+hashes; on level L, each is the root over a *full* tile of level L - 1, so over 256^L leaves. Tile N
+of level L in a tree of size s has ``floor(s / 256^L) - 256 N`` hashes, at most 256; one with fewer
+is *partial*; an empty tile does not exist. Beside each tile of level 0 stands an entry bundle: the
+entries themselves, each after its length (2 bytes, big-endian), so an entry has at most 65,535
+bytes. Here a bundle is a tile of level -1, as in Go's sumdb.
+
+::
+
+    tile/<L>/<N>            a full tile, 8192 bytes       tile/0/x001/x234/067
+    tile/<L>/<N>.p/<W>      a partial tile of width W     tile/1/000.p/17
+    tile/entries/<N>[.p/<W>]  a bundle
+
+L is 0 to 63; N is written in groups of three digits, each but the last after an ``x``; W is 1 to
+255.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from provenance.errors import MalformedError, UsageError
+from provenance.transparency import merkle
+from provenance.transparency.merkle import HASH_BYTES, MAX_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+HEIGHT = 8
+"""Levels of the tree in one tile."""
+
+WIDTH = 2**HEIGHT
+"""Hashes in a full tile, and entries in a full bundle."""
+
+ENTRIES = -1
+"""The level that stands for entry bundles."""
+
+MAX_ENTRY_BYTES = 2**16 - 1
+"""Largest entry, in bytes: its length is written in 2."""
+
+MAX_BUNDLE_BYTES = WIDTH * (2 + MAX_ENTRY_BYTES)
+"""Largest entry bundle, in bytes."""
+
+MAX_LEVEL = 63
+"""Highest level that has a path (tlog-tiles); trees below 2^63 leaves use levels 0 to 7."""
+
+_PATH = re.compile(
+    r"tile/(?P<level>entries|0|[1-9][0-9]?)/(?P<index>(?:x[0-9]{3}/)*[0-9]{3})"
+    r"(?:\.p/(?P<width>[1-9][0-9]{0,2}))?",
+    re.ASCII,
+)
+
+
+class Tile(msgspec.Struct, frozen=True, order=True):
+    """The place of one tile: its level (or ENTRIES), its index in the level, its width (1-256)."""
+
+    level: int
+    index: int
+    width: int
+
+
+Edge = tuple[tuple[bytes, ...], ...]
+"""The hashes of each level's partial tile, from level 0 up: what a tree needs to grow."""
+
+
+def format_path(tile: Tile) -> str:
+    """Return the path of *tile*, relative to the log."""
+    digits = str(tile.index)
+    digits = digits.zfill(-(-len(digits) // 3) * 3)
+    groups = [digits[i : i + 3] for i in range(0, len(digits), 3)]
+    index = "/".join([*("x" + group for group in groups[:-1]), groups[-1]])
+    level = "entries" if tile.level == ENTRIES else str(tile.level)
+    partial = "" if tile.width == WIDTH else f".p/{tile.width}"
+    return f"tile/{level}/{index}{partial}"
+
+
+def parse_path(path: str) -> Tile:
+    """Return the tile at *path*, relative to the log.
+
+    Raises:
+        MalformedError: *path* is not that of a tile, or has another spelling.
+    """
+    match = _PATH.fullmatch(path)
+    if match:
+        level = ENTRIES if match["level"] == "entries" else int(match["level"])
+        index = int(match["index"].replace("/", "").replace("x", ""))
+        tile = Tile(level, index, int(match["width"] or WIDTH))
+        in_range = (
+            level <= MAX_LEVEL and index <= MAX_SIZE and (tile.width < WIDTH or not match["width"])
+        )
+        if in_range and format_path(tile) == path:
+            return tile
+    raise MalformedError("not the path of a tile", where=path)
+
+
+def between(old_size: int, size: int) -> Iterator[Tile]:
+    """Give the tiles and bundles that growing from *old_size* to *size* writes, from level -1 up.
+
+    From size 0 these are all that the tree has.
+    """
+    for level in range(ENTRIES, MAX_LEVEL + 1):
+        old_count, count = _count(level, old_size), _count(level, size)
+        if count == 0:
+            return
+        if count > old_count:
+            for index in range(old_count // WIDTH, -(-count // WIDTH)):
+                yield Tile(level, index, min(WIDTH, count - WIDTH * index))
+
+
+def locate(size: int, level: int, index: int) -> tuple[Tile, int, int]:
+    """Return where the complete subtree (*level*, *index*) lies in the tree of *size*.
+
+    That is the tile, and the first and last plus one of its hashes that the subtree is over.
+    """
+    tile_level, height = divmod(level, HEIGHT)
+    tile_index, start = divmod(index << height, WIDTH)
+    width = min(WIDTH, _count(tile_level, size) - WIDTH * tile_index)
+    return Tile(tile_level, tile_index, width), start, start + (1 << height)
+
+
+def subtree(size: int, read: Callable[[Tile], Sequence[bytes]]) -> merkle.Subtree:
+    """Return the reader of the tree of *size* over *read*, which gives a tile's hashes."""
+    cache: dict[Tile, Sequence[bytes]] = {}
+
+    def find(level: int, index: int) -> bytes:
+        tile, start, end = locate(size, level, index)
+        if tile not in cache:
+            cache[tile] = read(tile)
+        return merkle.fold(cache[tile][start:end])
+
+    return find
+
+
+def edge_tiles(size: int) -> tuple[Tile | None, ...]:
+    """Return the partial tile of each level in the tree of *size*; None where there is none."""
+    edge: list[Tile | None] = []
+    while count := _count(len(edge), size):
+        width = count % WIDTH
+        edge.append(Tile(len(edge), count // WIDTH, width) if width else None)
+    return tuple(edge)
+
+
+def extend(size: int, edge: Edge, leaves: Sequence[bytes]) -> tuple[dict[Tile, bytes], Edge]:
+    """Return the tiles that adding the leaf hashes *leaves* writes, with their bytes, and the edge.
+
+    *edge* is that of the tree of *size*; the returned one is that of the grown tree.
+    """
+    written: dict[Tile, bytes] = {}
+    new_edge = list(edge)
+    incoming: Sequence[bytes] = leaves
+    level = 0
+    while incoming:
+        if level == len(new_edge):
+            new_edge.append(())
+        first = _count(level, size) // WIDTH
+        hashes = [*new_edge[level], *incoming]
+        rows = [hashes[i : i + WIDTH] for i in range(0, len(hashes), WIDTH)]
+        for offset, row in enumerate(rows):
+            written[Tile(level, first + offset, len(row))] = b"".join(row)
+        full = [row for row in rows if len(row) == WIDTH]
+        new_edge[level] = tuple(rows[-1]) if len(full) < len(rows) else ()
+        incoming = [merkle.fold(row) for row in full]
+        level += 1
+    return written, tuple(new_edge)
+
+
+def root(edge: Edge) -> bytes:
+    """Return the root of the tree that has *edge*: of all its leaves."""
+    carried: list[bytes] = []
+    for row in edge:
+        hashes = [*row, *carried]
+        carried = [merkle.fold(hashes)] if hashes else []
+    return merkle.fold(carried)
+
+
+def parse_tile(data: bytes, tile: Tile, *, where: str | None = None) -> tuple[bytes, ...]:
+    """Return the hashes of *tile*, whose bytes are *data*.
+
+    Raises:
+        MalformedError: *data* has another length.
+    """
+    if len(data) != HASH_BYTES * tile.width:
+        raise MalformedError(
+            f"a tile of {tile.width} hashes has {HASH_BYTES * tile.width} bytes, not {len(data)}",
+            where=where,
+        )
+    return tuple(data[i : i + HASH_BYTES] for i in range(0, len(data), HASH_BYTES))
+
+
+def check_entries(entries: Sequence[bytes]) -> None:
+    """Return if each of *entries* fits in a bundle.
+
+    Raises:
+        UsageError: one is longer than 65,535 bytes.
+    """
+    longest = max(map(len, entries), default=0)
+    if longest > MAX_ENTRY_BYTES:
+        raise UsageError(f"a log entry has at most {MAX_ENTRY_BYTES} bytes, and one has {longest}")
+
+
+def format_bundle(entries: Sequence[bytes]) -> bytes:
+    """Return *entries*, of which none is too long, as an entry bundle."""
+    return b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
+
+
+def parse_bundle(data: bytes, width: int, *, where: str | None = None) -> tuple[bytes, ...]:
+    """Return the *width* entries of the bundle *data*.
+
+    Raises:
+        MalformedError: *data* ends early, or has bytes after the last entry.
+    """
+    entries: list[bytes] = []
+    place = 0
+    for _ in range(width):
+        start = place + 2
+        place = start + int.from_bytes(data[place:start], "big")
+        if start > len(data) or place > len(data):
+            raise MalformedError(f"the bundle ends within entry {len(entries)}", where=where)
+        entries.append(data[start:place])
+    if place != len(data):
+        raise MalformedError(f"the bundle has bytes after its {width} entries", where=where)
+    return tuple(entries)
+
+
+def _count(level: int, size: int) -> int:
+    """Return how many hashes (or entries) *level* has in the tree of *size*."""
+    return size >> HEIGHT * max(level, 0)

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provenance.capture.command import Places, fill, is_python, record_command
+from provenance.capture.redact import REDACTED
+from provenance.errors import UsageError
+
+FOLDER = Path("/home/alice/project")
+PLACES = Places(
+    paths={
+        "model": Path("out/model"),
+        "data:train": Path("/data/digits"),
+        "data:eval": Path("/data/digits/eval"),
+        "config:a.toml": Path("conf/a.toml"),
+        "baseModel": Path("../base"),
+    },
+    folder=FOLDER,
+    home="/home/alice",
+    user="alice",
+    secrets=("correct horse battery",),
+)
+TOKEN = "hf_" + "aB3" * 10
+
+
+def record(*arguments: str) -> tuple[str, ...]:
+    return record_command(("python", *arguments), PLACES).arguments[1:]
+
+
+@pytest.mark.parametrize(
+    ("argument", "recorded"),
+    [
+        ("out/model", "${model}"),
+        ("./out//model/", "${model}"),
+        ("/home/alice/project/out/model", "${model}"),
+        ("out/x/../model", "${model}"),
+        ("--model=out/model", "--model=${model}"),
+        ("trainer.output_dir=out/model", "trainer.output_dir=${model}"),
+        ("out/model/weights.npz", "${model}/weights.npz"),
+        ("out/model-2", "out/model-2"),
+        ("model", "model"),
+        ("/data/digits", "${data:train}"),
+        ("/data/digits/a.csv", "${data:train}/a.csv"),
+        ("/data/digits/eval/b.csv", "${data:eval}/b.csv"),
+        ("conf/a.toml", "${config:a.toml}"),
+        ("--config=conf/a.toml", "--config=${config:a.toml}"),
+        ("../base/w.bin", "${baseModel}/w.bin"),
+        ("/home/alice/project/train.py", "train.py"),
+        ("/home/alice/cache", "${home}/cache"),
+        ("--cache=/home/alice/cache", "--cache=${home}/cache"),
+        ("/home/alicea/cache", "/home/alicea/cache"),
+        ("/scratch/alice/cache", "/scratch/${user}/cache"),
+        ("https://example.org/alice/x", "https://example.org/alice/x"),
+        ("s3://data/digits", "s3://data/digits"),
+        ("", ""),
+        ("--x=", "--x="),
+        ("a\0b", "a\0b"),
+        ("${HOME}", "$${HOME}"),
+        ("$${model}", "$$${model}"),
+        ("$HOME {x}", "$HOME {x}"),
+        ("--a=${model}", "--a=$${model}"),
+        ("caf\udce9", "caf\\xe9"),
+        ("x" * 100_000, "x" * 100_000),
+    ],
+)
+def test_paths_become_placeholders(argument: str, recorded: str) -> None:
+    assert record(argument) == (recorded,)
+
+
+@pytest.mark.parametrize(
+    ("program", "recorded"),
+    [
+        ("/usr/bin/python3.11", "python3.11"),
+        ("../venv/bin/python", "python"),
+        (".venv/bin/python3", "python3"),
+        ("torchrun", "torchrun"),
+        ("/opt/bin/torchrun", "torchrun"),
+        ("./train.sh", "./train.sh"),
+        ("/data/digits/run", "run"),
+    ],
+)
+def test_a_program_goes_by_its_name(program: str, recorded: str) -> None:
+    assert record_command((program,), PLACES).arguments == (recorded,)
+
+
+def test_a_link_to_an_input_is_that_input(tmp_path: Path) -> None:
+    tmp_path.joinpath("real").mkdir()
+    tmp_path.joinpath("link").symlink_to("real")
+    places = Places(paths={"data:x": tmp_path / "real"}, folder=tmp_path)
+    recorded = record_command(("python", "link/a", os.path.relpath(tmp_path / "real")), places)
+    assert recorded.arguments[1] == "${data:x}/a"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "recorded", "redacted"),
+    [
+        (("--token", "abc"), ("--token", REDACTED), (2,)),
+        (("--token=abc",), (f"--token={REDACTED}",), (1,)),
+        (("--token="), ("--token=",), ()),
+        (("wandb.api_key=abc",), (f"wandb.api_key={REDACTED}",), (1,)),
+        (("HF_TOKEN=abc", "python"), (f"HF_TOKEN={REDACTED}", "python"), (1,)),
+        (("--use-auth-token", "--lr", "1"), ("--use-auth-token", "--lr", "1"), ()),
+        (("--max-tokens", "100"), ("--max-tokens", "100"), ()),
+        (("--tokenizer", "bert"), ("--tokenizer", "bert"), ()),
+        (("--image-key", "jpg"), ("--image-key", "jpg"), ()),
+        (("--wandb-key", "a1b2c3d4e5f6a7b8"), ("--wandb-key", REDACTED), (2,)),
+        (("--x", TOKEN), ("--x", REDACTED), (2,)),
+        (("https://u:p@h/x",), ("https://${redacted}@h/x",), (1,)),
+        (("say correct horse battery!",), (f"say {REDACTED}!",), (1,)),
+        (("$correct horse battery",), (REDACTED,), (1,)),
+        (("--revision", "b6b4f3a4c95a8a5e"), ("--revision", "b6b4f3a4c95a8a5e"), ()),
+    ],
+)
+def test_secrets_are_cut(
+    arguments: tuple[str, ...] | str, recorded: tuple[str, ...], redacted: tuple[int, ...]
+) -> None:
+    words = (arguments,) if isinstance(arguments, str) else arguments
+    found = record_command(("python", *words), PLACES)
+    assert found.arguments[1:] == recorded
+    assert found.redacted == redacted
+
+
+def test_a_secret_that_holds_a_placeholder_is_cut_whole() -> None:
+    places = Places(paths={}, folder=FOLDER, secrets=("pass${model}word",))
+    assert record_command(("x", "a pass${model}word b"), places).arguments[1] == f"a {REDACTED} b"
+
+
+def test_secrets_are_not_in_the_representation() -> None:
+    assert "battery" not in repr(PLACES)
+
+
+def test_a_recorded_command_is_filled_with_other_paths() -> None:
+    arguments = record("out/model/w", "--d=/data/digits", "${x}", "$${y}", "/home/alice/z")
+    values = {"model": "M", "data:train": "D", "home": "H"}
+    assert fill(arguments, values) == ("M/w", "--d=D", "${x}", "$${y}", "H/z")
+
+
+@pytest.mark.parametrize("argument", ["${data:other}", "${redacted}", "${model", "${}"])
+def test_what_has_no_value_is_refused(argument: str) -> None:
+    with pytest.raises(UsageError, match="needs"):
+        fill((argument,), {"model": "M"})
+
+
+def test_pythons() -> None:
+    for name in ("python", "/x/python3", "python3.13", "python3.13t", "pypy3"):
+        assert is_python(name)
+    for name in ("pythonista", "ipython", "python-config", "bash", ""):
+        assert not is_python(name)
+
+
+@given(st.lists(st.text(st.sampled_from("${}a/.=-:" + "é\n \\'\""), max_size=12), max_size=4))
+def test_what_is_recorded_can_be_filled_back(arguments: list[str]) -> None:
+    places = Places(paths={"model": Path("a")}, folder=Path("/nowhere"))
+    recorded = record_command(("program", *arguments), places).arguments[1:]
+    filled = fill(recorded, {"model": "/nowhere/a"})
+    for argument, again in zip(arguments, filled, strict=True):
+        name, _, value = argument.rpartition("=")
+        same = again == argument or os.path.normpath(
+            Path("/nowhere") / again.rpartition("=")[2]
+        ) == os.path.normpath(Path("/nowhere") / value)
+        assert same, (argument, again, name)
+
+
+@given(st.lists(st.text(max_size=30), max_size=5))
+def test_any_command_is_recorded_without_error(arguments: list[str]) -> None:
+    recorded = record_command(("program", *arguments), PLACES)
+    for argument in recorded.arguments:
+        argument.encode()

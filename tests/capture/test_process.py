@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from provenance.capture.process import CommandResult, find_program, run, timestamp
+from provenance.capture.run import VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).parents[2]
+ENVIRON = {"PATH": os.environ["PATH"]}
+
+# A recorder in a process of its own: what it makes of signals can only be seen from outside.
+RECORDER = """
+import datetime, os, sys
+from pathlib import Path
+from provenance.capture.process import run
+result = run(
+    sys.argv[1:], folder=Path(), environ=os.environ, clock=lambda: datetime.datetime.now(datetime.UTC)
+)
+print("recorder:", result.status, result.signal, flush=True)
+sys.exit(result.status)
+"""
+
+# A training that says when it is ready and what reached it; it ends when told to.
+TRAINING = """
+import signal, sys, time
+def tell(number, frame):
+    print("training:", signal.Signals(number).name, flush=True)
+    if signal.Signals(number).name in sys.argv[1:]:
+        sys.exit(7)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(number, tell)
+print("training: ready", flush=True)
+while True:
+    time.sleep(0.05)
+"""
+
+
+def ticking() -> Callable[[], datetime]:
+    moments = iter(datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=n) for n in range(10))
+    return lambda: next(moments)
+
+
+def run_here(*command: str, folder: Path | None = None) -> CommandResult:
+    return run(command, folder=folder or Path(), environ=ENVIRON, clock=ticking())
+
+
+def recorder(*command: str) -> list[str]:
+    return [sys.executable, "-c", RECORDER, *command]
+
+
+def training(*ends_at: str) -> list[str]:
+    return [sys.executable, "-c", TRAINING, *ends_at]
+
+
+def environ() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.mark.parametrize("status", [0, 1, 2, 125, 255])
+def test_the_exit_status_is_passed_on(status: int) -> None:
+    result = run_here("sh", "-c", f"exit {status}")
+    assert (result.status, result.exit_status, result.signal) == (status, status, "")
+    assert result.started
+    assert result.started_on == "2026-01-01T00:00:00Z"
+    assert result.finished_on == "2026-01-01T01:00:00Z"
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGSEGV", "SIGHUP"])
+def test_a_killed_command_is_128_and_the_signal(name: str) -> None:
+    number = signal.Signals[name]
+    result = run_here("sh", "-c", f"ulimit -c 0; kill -{number.value} $$")
+    assert (result.status, result.exit_status, result.signal) == (128 + number, None, name)
+
+
+def test_a_real_time_signal_has_a_name() -> None:
+    number = signal.SIGRTMIN + 3
+    result = run_here(sys.executable, "-c", f"import os; os.kill(os.getpid(), {number})")
+    assert (result.status, result.signal) == (128 + number, f"SIG{number}")
+
+
+@pytest.mark.parametrize("name", ["no-such-command", "./no-such-file", "/no/such/file"])
+def test_a_command_that_does_not_exist_is_127(tmp_path: Path, name: str) -> None:
+    result = run_here(name, folder=tmp_path)
+    assert (result.status, result.started, result.problem) == (127, False, "command not found")
+
+
+def test_a_script_whose_interpreter_is_missing_is_127(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    assert run_here("./script", folder=tmp_path).status == 127
+
+
+def test_a_file_that_is_not_executable_is_126(tmp_path: Path) -> None:
+    tmp_path.joinpath("script").write_text("echo\n")
+    assert run_here("./script", folder=tmp_path).status == 126
+    assert run_here(str(tmp_path), folder=tmp_path).status == 126
+    result = run(
+        ["script"], folder=Path(), environ={"PATH": str(tmp_path)}, clock=ticking()
+    )
+    assert result.status == 126
+
+
+def test_a_file_of_no_known_format_is_126(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_bytes(b"\0\1\2\3")
+    script.chmod(0o755)
+    assert run_here("./script", folder=tmp_path).status == 126
+
+
+def test_the_program_is_looked_for_on_the_path_of_its_own_environment(tmp_path: Path) -> None:
+    program = tmp_path / "train"
+    program.write_text("#!/bin/sh\nexit 3\n")
+    program.chmod(0o755)
+    result = run(["train"], folder=Path(), environ={"PATH": str(tmp_path)}, clock=ticking())
+    assert result.status == 3
+    assert find_program("train", {"PATH": str(tmp_path)}, Path()) == str(program)
+    assert find_program("sh", {}, Path()) is not None
+
+
+def test_the_command_gets_folder_environment_and_arguments_untouched(tmp_path: Path) -> None:
+    argument = "a b'\"$HOME\\\n*"
+    script = f'printf %s "$1" > arg; printf %s "${VARIABLE}" > run; [ -z "$HOME" ]'
+    result = run(
+        ["sh", "-c", script, "sh", argument],
+        folder=tmp_path,
+        environ=ENVIRON,
+        clock=ticking(),
+        run_directory=tmp_path / "directory",
+    )
+    assert result.status == 0
+    assert tmp_path.joinpath("arg").read_text() == argument
+    assert tmp_path.joinpath("run").read_text() == str(tmp_path / "directory")
+
+
+def test_inherited_descriptors_reach_the_command() -> None:
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)  # noqa: FBT003 - the name of the function says it
+    try:
+        assert run_here("sh", "-c", f"echo here > /dev/fd/{writer}").status == 0
+        assert os.read(reader, 10) == b"here\n"
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_it_runs_outside_the_main_thread() -> None:
+    found: list[CommandResult] = []
+    thread = threading.Thread(target=lambda: found.append(run_here("sh", "-c", "exit 4")))
+    thread.start()
+    thread.join()
+    assert found[0].status == 4
+
+
+def test_handlers_are_put_back() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    run_here("true")
+    run_here("no-such-command")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGINT"])
+def test_a_signal_to_the_recorder_alone_reaches_the_command(name: str) -> None:
+    with subprocess.Popen(
+        recorder(*training(name)),
+        env=environ(),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # no terminal
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "training: ready\n"
+        process.send_signal(signal.Signals[name])
+        assert process.stdout.read() == f"training: {name}\nrecorder: 7 \n"
+    assert process.returncode == 7
+
+
+def test_signals_that_the_command_ignores_do_not_end_the_recorder() -> None:
+    with subprocess.Popen(
+        recorder(*training("SIGUSR2")),
+        env=environ(),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        for name in ("SIGINT", "SIGTERM", "SIGTERM", "SIGINT"):
+            process.send_signal(signal.Signals[name])
+            assert process.stdout.readline() == f"training: {name}\n"
+        process.send_signal(signal.SIGUSR2)
+        assert process.stdout.read() == "training: SIGUSR2\nrecorder: 7 \n"
+
+
+def test_signals_that_the_recorder_was_started_to_ignore_stay_ignored() -> None:
+    shell = 'trap "" HUP; exec "$@"'
+    program = "import signal; print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)"
+    done = subprocess.run(
+        ["sh", "-c", shell, "sh", *recorder(sys.executable, "-c", program)],
+        env=environ(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "True\nrecorder: 0 \n"
+
+
+@pytest.fixture
+def terminal() -> Iterator[Callable[..., tuple[int, int]]]:
+    """Start a command on a terminal of its own: its process id and the terminal's other end."""
+    started: list[tuple[int, int]] = []
+
+    def start(*command: str) -> tuple[int, int]:
+        child, descriptor = pty.fork()
+        if child == 0:
+            os.execvpe(command[0], command, environ())  # noqa: S606 - no shell is meant
+        started.append((child, descriptor))
+        return child, descriptor
+
+    yield start
+    for _, descriptor in started:
+        os.close(descriptor)
+
+
+def read_until(descriptor: int, text: str, seconds: float = 30) -> str:
+    found = ""
+    end = time.monotonic() + seconds
+    while text not in found and time.monotonic() < end:
+        try:
+            found += os.read(descriptor, 1024).decode()
+        except OSError:  # the other end is closed
+            break
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_ctrl_c_at_a_terminal_reaches_the_command_once(
+    terminal: Callable[..., tuple[int, int]],
+) -> None:
+    child, descriptor = terminal(*recorder(*training("SIGUSR1")))
+    assert "ready" in read_until(descriptor, "ready")
+    os.write(descriptor, b"\x03")
+    assert "SIGINT" in read_until(descriptor, "SIGINT")
+    time.sleep(0.3)  # a second one would come now
+    os.kill(child, signal.SIGUSR1)
+    rest = read_until(descriptor, "recorder: 7")
+    assert "SIGINT" not in rest
+    assert "recorder: 7" in rest
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_command_that_dies_of_ctrl_c_is_recorded(
+    terminal: Callable[..., tuple[int, int]],
+) -> None:
+    child, descriptor = terminal(*recorder("sh", "-c", "echo ready; exec sleep 60"))
+    assert "ready" in read_until(descriptor, "ready")
+    time.sleep(0.3)
+    os.write(descriptor, b"\x03")
+    assert "recorder: 130 SIGINT" in read_until(descriptor, "SIGINT")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
+
+
+def test_what_the_command_leaves_running_is_not_waited_for(tmp_path: Path) -> None:
+    begin = time.monotonic()
+    result = run_here("sh", "-c", "sleep 30 >/dev/null 2>&1 & echo $! > pid", folder=tmp_path)
+    assert result.status == 0
+    assert time.monotonic() - begin < 20
+    os.kill(int(tmp_path.joinpath("pid").read_text()), signal.SIGKILL)
+
+
+def test_times_are_utc_to_the_second() -> None:
+    moment = datetime(2026, 7, 1, 1, 2, 3, 999999, timezone(timedelta(hours=2)))
+    assert timestamp(moment) == "2026-06-30T23:02:03Z"

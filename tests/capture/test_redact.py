@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provenance.capture.redact import (
+    REDACTED,
+    has_secret_shape,
+    is_secret_name,
+    is_suspect_name,
+    looks_random,
+    public_remote,
+    readable,
+    redact_text,
+    redact_url,
+)
+
+# Made up, in parts, so that no scanner takes this file for a leak.
+TOKENS = {
+    "hugging-face": "hf_" + "aB3" * 10,
+    "github": "ghp_" + "aB3" * 12,
+    "github-fine-grained": "github_pat_" + "aB3_" * 10,
+    "gitlab": "glpat-" + "aB3-" * 6,
+    "openai": "sk-" + "proj-" + "aB3" * 10,
+    "aws": "AKIA" + "ABCDEFGH" * 2,
+    "google": "AIza" + "a" * 35,
+    "nvidia": "nvapi-" + "aB3" * 10,
+    "slack": "xoxb-" + "12345-" * 3,
+    "npm": "npm_" + "a" * 36,
+    "pypi": "pypi-" + "a" * 60,
+    "jwt": "eyJ" + "a" * 12 + ".eyJ" + "b" * 12 + ".c-_d",
+    "private-key": "-----BEGIN " + "RSA PRIVATE KEY-----\nMIIB\n-----END RSA PRIVATE KEY-----",
+}
+
+HARMLESS = [
+    "b6b4f3a4c95a8a5e9d3ad8e4f3b7d8a4f3c2e1d0",  # a commit
+    "0" * 64,
+    "sk-learn",
+    "hf_model",
+    "task-oriented-dialogue-system-with-long-name",
+    "sentence-transformers/all-MiniLM-L6-v2",
+    "-----BEGIN CERTIFICATE-----",
+    "eyJust a word",
+]
+
+
+@pytest.mark.parametrize(
+    "name",
+    "token --token --hf-token hf_token HF_TOKEN authToken api_key --api-key apiKey APIKEY password"
+    " db.password PGPASSWORD --passwd client-secret secret_key access-key MYSQL_PWD auth"
+    " credentials aws_secret_access_key privateKey passphrase wandb.api_key jwt".split(),
+)
+def test_names_of_secrets(name: str) -> None:
+    if name == "PGPASSWORD":  # one word to us; the scan of the payload knows it
+        assert not is_secret_name(name)
+    else:
+        assert is_secret_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    "--tokenizer tokenizer_name max_tokens --max-token num-token --pad-token eos_token --mask-token"
+    " --author authority --keyboard --monkey --lr secretary path --bypass sort-key".split(),
+)
+def test_names_that_only_look_like_secrets(name: str) -> None:
+    assert not is_secret_name(name)
+
+
+def test_a_key_is_suspect() -> None:
+    assert is_suspect_name("--wandb-key")
+    assert not is_suspect_name("--keyboard")
+    assert not is_suspect_name("--")
+    assert looks_random("a1b2c3d4e5f6a7b8")
+    assert not looks_random("image")
+    assert not looks_random("a-very-long-column-name")
+    assert not looks_random("a1 b2 c3 d4 e5 f6 a7 b8")
+
+
+@pytest.mark.parametrize("token", TOKENS.values(), ids=TOKENS)
+def test_tokens_are_known_by_their_shape(token: str) -> None:
+    assert has_secret_shape(f"x={token}")
+    assert redact_text(token) == REDACTED
+    assert redact_text(f"before ${token} after") == f"before {REDACTED} after"
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_harmless_text_stays(text: str) -> None:
+    assert redact_text(text) == text
+    assert has_secret_shape(text) is None
+
+
+def test_a_bearer_goes() -> None:
+    assert redact_text("Authorization: Bearer abcdefghi") == f"Authorization: Bearer {REDACTED}"
+
+
+@pytest.mark.parametrize(
+    ("url", "redacted"),
+    [
+        ("https://u:p@h/x", "https://${redacted}@h/x"),
+        ("https://token@h:8080/x", "https://${redacted}@h:8080/x"),
+        ("https://u:p@a@h/x", "https://${redacted}@h/x"),
+        ("https://h/x?token=abc&page=2", "https://h/x?token=${redacted}&page=2"),
+        ("https://h/x?sig=a%20b", "https://h/x?sig=${redacted}"),
+        ("https://h/x?X-Amz-Signature=a&X-Amz-Credential=b", None),
+        ("s3://bucket/path?versionId=1", "s3://bucket/path?versionId=1"),
+        ("postgresql://u:p@h/db", "postgresql://${redacted}@h/db"),
+        ("https://[broken/x", "${redacted}"),
+    ],
+)
+def test_urls_lose_users_and_secret_parameters(url: str, redacted: str | None) -> None:
+    expected = redacted or (
+        "https://h/x?X-Amz-Signature=${redacted}&X-Amz-Credential=${redacted}"
+    )
+    assert redact_url(url) == expected
+    assert redact_text(f"--index {url} end") == f"--index {expected} end"
+
+
+def test_a_url_may_lose_its_user_without_a_mark() -> None:
+    assert redact_url("https://u:p@h/x?token=a", mark="") == "https://h/x?token="
+
+
+@pytest.mark.parametrize(
+    ("url", "public"),
+    [
+        ("https://u:p@example.org/a.git", "https://example.org/a.git"),
+        ("HTTPS://example.org/a?token=x#y", "https://example.org/a"),
+        ("ssh://git@example.org:22/a", "ssh://example.org:22/a"),
+        ("git@example.org:a/b", "ssh://example.org/a/b"),
+        ("example.org:a/b", "ssh://example.org/a/b"),
+        ("file:///home/alice/a", ""),
+        ("/home/alice/a", ""),
+        ("../a", ""),
+        ("C:/alice/a", ""),
+        ("https://[broken", ""),
+        ("ext::sh -c evil", ""),
+        ("", ""),
+    ],
+)
+def test_a_remote_is_public_or_left_out(url: str, public: str) -> None:
+    assert public_remote(url) == public
+
+
+def test_text_that_is_not_utf8_becomes_readable() -> None:
+    assert readable("a\udcffb") == "a\\xffb"
+    assert readable("é\n") == "é\n"
+    assert readable("\ud800") == "\\ud800"
+
+
+@given(st.text())
+def test_any_text_is_redacted_without_error(text: str) -> None:
+    redact_text(text)
+    redact_url(text)
+    public_remote(text)
+    is_secret_name(text)
+    readable(text).encode()
+
+
+@given(
+    user=st.text("abcXYZ019%._~-", min_size=1),
+    password=st.text("abcXYZ019%._~-:", min_size=8),
+    rest=st.text("abc/?=&", max_size=10),
+)
+def test_no_password_of_a_url_remains(user: str, password: str, rest: str) -> None:
+    redacted = redact_text(f"x https://{user}:{password}@example.org/{rest} y")
+    assert urlsplit(redacted.split()[1]).netloc == f"{REDACTED}@example.org"

@@ -1,0 +1,62 @@
+"""Weight files written by hand, so that every byte can be wrong on purpose."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def safetensors(header: Any, data: bytes = b"", *, padding: int = 0) -> bytes:  # noqa: ANN401
+    """Return a file of *header* (text, or a value for JSON) and *data*."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    text += b" " * padding
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def entry(dtype: str, shape: list[Any], begin: int, end: int) -> dict[str, Any]:
+    """Return a tensor's entry in the header."""
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+def simple(tensors: Mapping[str, np.ndarray[Any, Any]], **metadata: str) -> bytes:
+    """Return a safetensors file of little-endian arrays, in the order given."""
+    names = {"<f4": "F32", "<f8": "F64", "<f2": "F16", "<i8": "I64", "|u1": "U8", "<c8": "C64"}
+    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+    data = b""
+    for name, array in tensors.items():
+        raw = array.tobytes()
+        dtype = names[array.dtype.str]
+        header[name] = entry(dtype, list(array.shape), len(data), len(data) + len(raw))
+        data += raw
+    return safetensors(header, data)
+
+
+def npy(array: np.ndarray[Any, Any], version: tuple[int, int] | None = None) -> bytes:
+    """Return *array* as numpy writes it."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, array, version=version)
+    return buffer.getvalue()
+
+
+def npy_header(text: str, data: bytes = b"", *, version: int = 1) -> bytes:
+    """Return an npy array with this *text* as header."""
+    raw = text.encode("utf-8" if version == 3 else "latin-1")
+    length = struct.pack("<H" if version == 1 else "<I", len(raw))
+    return b"\x93NUMPY" + bytes([version, 0]) + length + raw + data
+
+
+def archive(members: Mapping[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
+    """Return a ZIP archive."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as file:
+        for name, data in members.items():
+            file.writestr(name, data)
+    return buffer.getvalue()

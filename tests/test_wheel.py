@@ -1,0 +1,71 @@
+"""The built wheel, installed with the core dependencies alone (`make test-integrations`)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from provenance import __version__
+
+REPOSITORY = Path(__file__).parent.parent
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(
+        "PROVENANCE_WHEEL" not in os.environ, reason="run by `make test-integrations`"
+    ),
+]
+
+IMPORT_ALL = """
+import importlib, pkgutil, provenance
+for module in pkgutil.walk_packages(provenance.__path__, "provenance."):
+    if module.name != "provenance.__main__":
+        importlib.import_module(module.name)
+"""
+
+
+@pytest.fixture
+def wheel() -> zipfile.ZipFile:
+    [path] = Path(os.environ["PROVENANCE_WHEEL"]).glob("*.whl")
+    return zipfile.ZipFile(path)
+
+
+def installed(program: str, *arguments: str, cwd: Path) -> str:
+    """Return what *program* of the wheel's environment prints; *cwd* must not be the checkout."""
+    path = Path(os.environ["PROVENANCE_WHEEL_VENV"], "bin", program)
+    result = subprocess.run(
+        [str(path), *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_it_holds_every_file_of_the_package_and_the_licence(wheel: zipfile.ZipFile) -> None:
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "provenance"]
+    try:
+        output = subprocess.run(listing, cwd=REPOSITORY, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this is no git checkout")
+    files = {name for name in output.decode().split("\0") if name and (REPOSITORY / name).exists()}
+    metadata = f"training_provenance-{__version__}.dist-info"
+    held = set(wheel.namelist())
+    assert {name for name in held if not name.startswith(metadata)} == files
+    assert "provenance/py.typed" in held
+    assert f"{metadata}/licenses/LICENSE" in held
+
+
+def test_every_module_imports_with_the_core_dependencies(tmp_path: Path) -> None:
+    installed("python", "-c", IMPORT_ALL, cwd=tmp_path)
+
+
+def test_the_command_runs(tmp_path: Path) -> None:
+    assert installed("provenance", "--version", cwd=tmp_path).split()[-1] == __version__
+    assert "verify" in installed("provenance", "--help", cwd=tmp_path)
+
+
+def test_its_dependencies_agree(tmp_path: Path) -> None:
+    installed("python", "-m", "pip", "check", cwd=tmp_path)
