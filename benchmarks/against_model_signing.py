@@ -48,7 +48,9 @@ class Measured:
 
 def main() -> None:
     """Make the data, run the cases, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--peer", default=os.environ.get("PROVENANCE_PEER", "model_signing"))
     parser.add_argument("--folder", type=Path, help="where the data goes, and stays")
     parser.add_argument("--only", nargs="*", default=["start", "big", "small"])
@@ -86,24 +88,47 @@ def make_cases(folder: Path, ours: list[str], peer: list[str], only: list[str]) 
     key, cases = str(folder / "key"), []
 
     def sign(name: str, model: Path, repetitions: int, goal: str) -> Case:
-        theirs = ["sign", "key", str(model), "--private_key", key, "--signature", f"{model}.peer.sig"]
-        return Case(name, [*ours, "sign", str(model), "--key", key], [*peer, *theirs], repetitions, goal)
+        theirs = [
+            "sign",
+            "key",
+            str(model),
+            "--private_key",
+            key,
+            "--signature",
+            f"{model}.peer.sig",
+        ]
+        return Case(
+            name, [*ours, "sign", str(model), "--key", key], [*peer, *theirs], repetitions, goal
+        )
 
     if "start" in only:
         tiny = make_files(folder / "tiny", 4, 100)
-        subprocess.run([*ours, "sign", str(tiny), "--key", key], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [*ours, "sign", str(tiny), "--key", key], check=True, stdout=subprocess.DEVNULL
+        )
         cases.append(Case("--help", [*ours, "--help"], [*peer, "--help"], 15, "< 0.33"))
         cases.append(
             Case(
                 "verify 4 files",
                 [*ours, "verify", str(tiny), "--key", f"{key}.pub"],
-                [*peer, "verify", "key", str(tiny), "--public_key", f"{key}.pub", "--signature", str(tiny / "model.sig")],
+                [
+                    *peer,
+                    "verify",
+                    "key",
+                    str(tiny),
+                    "--public_key",
+                    f"{key}.pub",
+                    "--signature",
+                    str(tiny / "model.sig"),
+                ],
                 15,
                 "< 0.33",
             )
         )
     if "big" in only:
-        cases.append(sign("sign 8 x 512 MiB", make_files(folder / "big", BIG_FILES, BIG_BYTES), 5, "<= 1"))
+        cases.append(
+            sign("sign 8 x 512 MiB", make_files(folder / "big", BIG_FILES, BIG_BYTES), 5, "<= 1")
+        )
     if "small" in only:
         small = make_files(folder / "small", SMALL_FILES, SMALL_BYTES)
         cases.append(sign("sign 100,000 x 4 KiB", small, 3, "< 0.167, < 200 MB"))

@@ -19,6 +19,12 @@ UnavailableError      4       something outside failed: disk, log, network, key 
 
 from __future__ import annotations
 
+from functools import partial
+
+MAX_PART = 4096
+"""Longest part of a message, in characters: a path (PATH_MAX). What is wrong may quote a document,
+and one string of a document may be hundreds of megabytes."""
+
 
 def one_line(text: str) -> str:
     """Return *text* with every control character, line break and lone surrogate escaped.
@@ -27,6 +33,11 @@ def one_line(text: str) -> str:
     could forge a line of output or move the cursor.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Return *number* with *noun*, in the plural where it is not one: ``1 file``, ``2 files``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 class ProvenanceError(Exception):
@@ -40,9 +51,18 @@ class ProvenanceError(Exception):
         self.mend = mend
 
     def __str__(self) -> str:
-        place = f"{self.where}: " if self.where else ""
-        mend = f" ({self.mend})" if self.mend else ""
-        return one_line(f"{place}{self.what}{mend}")
+        place = f"{_short(self.where)}: " if self.where else ""
+        mend = f" ({_short(self.mend)})" if self.mend else ""
+        return one_line(f"{place}{_short(self.what)}{mend}")
+
+    def __reduce__(self) -> tuple[partial[ProvenanceError], tuple[str]]:
+        # An exception is copied, and passed between processes, by calling its class with `args`;
+        # two of ours are keywords.
+        return partial(type(self), where=self.where, mend=self.mend), (self.what,)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_PART else f"{text[:MAX_PART]}…"
 
 
 class UsageError(ProvenanceError):
@@ -54,7 +74,7 @@ class MalformedError(ProvenanceError):
 
 
 class UnreadableError(ProvenanceError):
-    """A file or folder is missing, of the wrong kind, not permitted, or changes while it is read."""
+    """A file or folder is missing, of the wrong kind, not permitted, or changes meanwhile."""
 
 
 class UnavailableError(ProvenanceError):

@@ -186,7 +186,11 @@ def _ask(interpreter: Interpreter, folder: Path, environ: Mapping[str, str]) -> 
 
 
 def _software(answer: _Answer) -> Software:
-    about = {name: value for name, value in answer.interpreter.items() if name != "executable"}
+    about = {
+        name: value
+        for name, value in answer.interpreter.items()
+        if name != "executable" and value != ""
+    }
     described = [_describe(distribution) for distribution in answer.distributions]
     editable = tuple(
         (distribution.name, path)

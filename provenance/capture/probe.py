@@ -20,6 +20,7 @@ import os
 import platform
 import re
 import sys
+import sysconfig
 
 MARK = "provenance-probe:"
 
@@ -93,13 +94,24 @@ def interpreter() -> dict[str, object]:
         "pointerBits": 64 if sys.maxsize > 2**32 else 32,
         "executable": executable,
         "executableDigest": _digest(executable),
+        "libraryDigest": _digest(_shared_library()),
         "virtualEnvironment": sys.prefix != sys.base_prefix,
         "optimize": sys.flags.optimize,
         "hashRandomization": bool(sys.flags.hash_randomization),
     }
 
 
+def _shared_library() -> str:
+    """Return the path of libpython where the executable is only a starter; empty: it is all."""
+    if not sysconfig.get_config_var("Py_ENABLE_SHARED"):
+        return ""
+    folder = sysconfig.get_config_var("LIBDIR") or ""
+    name = sysconfig.get_config_var("INSTSONAME") or ""
+    return os.path.realpath(os.path.join(folder, name)) if name else ""  # noqa: PTH118 - light
+
+
 def _digest(path: str) -> str:
+    """Return the SHA-256 of the file at *path*; empty: it cannot be read."""
     hasher = hashlib.sha256()
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - as light as can be

@@ -23,6 +23,8 @@ SECRET_WORDS = frozenset(
 )
 """Words that make a name secret, wherever they stand in it."""
 
+_SECRET_ENDINGS = ("password", "passwd", "apikey", "accesstoken", "authtoken")
+
 _BEFORE_KEY = frozenset("access account api auth client encryption private secret signing".split())
 """Words that make a name secret if ``key`` follows."""
 
@@ -35,11 +37,12 @@ _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 _SHAPES = re.compile(
     r"""
+    (?<![A-Za-z0-9])(?:
       hf_[A-Za-z0-9]{20,}                      # Hugging Face
     | gh[pousr]_[A-Za-z0-9]{20,}               # GitHub
     | github_pat_[A-Za-z0-9_]{20,}
     | glpat-[A-Za-z0-9_-]{20,}                 # GitLab
-    | sk-[A-Za-z0-9_-]{20,}                    # OpenAI, Anthropic
+    | sk-(?=[\w-]*[0-9])(?=[\w-]*[A-Z])[A-Za-z0-9_-]{20,}    # OpenAI, Anthropic; not sk-learn-…
     | (?:AKIA|ASIA)[0-9A-Z]{16}                # AWS
     | AIza[0-9A-Za-z_-]{35}                    # Google
     | nvapi-[A-Za-z0-9_-]{20,}                 # NVIDIA
@@ -49,7 +52,7 @@ _SHAPES = re.compile(
     | wandb_v1_[A-Za-z0-9_]{20,}
     | eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*    # JWT
     | -----BEGIN[ ][A-Z ]{0,30}PRIVATE[ ]KEY-----[^-]*(?:-----END[ ][A-Z ]{0,30}PRIVATE[ ]KEY-----)?
-    """,
+    )""",
     re.VERBOSE,
 )
 """Access tokens that can be told by their prefix, as their issuers intend."""
@@ -65,7 +68,9 @@ def is_secret_name(name: str) -> bool:
     for before, word in zip(["", *words], words, strict=False):
         if word == "token" and before in _HARMLESS_BEFORE_TOKEN:
             continue
-        if word in SECRET_WORDS or (word == "key" and before in _BEFORE_KEY):
+        if word in SECRET_WORDS or word.endswith(_SECRET_ENDINGS):
+            return True
+        if word == "key" and before in _BEFORE_KEY:
             return True
     return False
 
@@ -117,7 +122,8 @@ def redact_url(url: str, mark: str = REDACTED) -> str:
 
 def _redact_parameter(parameter: str, mark: str) -> str:
     name, equals, value = parameter.partition("=")
-    secret = is_secret_name(name) or is_suspect_name(name) or name.lower() in _SECRET_QUERY
+    words = {word.lower() for word in _WORDS.findall(name)}
+    secret = is_secret_name(name) or not words.isdisjoint(_SECRET_QUERY)
     return f"{name}={mark}" if equals and value and secret else parameter
 
 
@@ -141,4 +147,7 @@ def public_remote(url: str) -> str:
 
 def readable(text: str) -> str:
     r"""Return *text* as UTF-8 can hold it: bytes that are none become ``\xff``."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # a lone surrogate that stands for no byte
+        return text.encode("utf-8", "backslashreplace").decode()

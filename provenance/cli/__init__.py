@@ -111,7 +111,9 @@ def main() -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """Run *arguments* and return the exit status; errors become one line on stderr."""
-    before_command = [a for a in arguments[: arguments.index("--")] if a] if "--" in arguments else arguments
+    before_command = (
+        [a for a in arguments[: arguments.index("--")] if a] if "--" in arguments else arguments
+    )
     words = [argument for argument in before_command if not argument.startswith("-")]
     recording = words[:1] == ["record"]
     try:

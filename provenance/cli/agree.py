@@ -44,10 +44,16 @@ from provenance.trust.verification import Request, Verified, verify_model
     help="Apply --equality although the first attestation declared another one, or none.",
 )
 @click.option(
-    "--quorum", type=click.IntRange(min=2), default=2, show_default=True, metavar="K",
+    "--quorum",
+    type=click.IntRange(min=2),
+    default=2,
+    show_default=True,
+    metavar="K",
     help="Builders (keys) that must agree, the first among them.",
 )
-@click.option("--sign-with", type=PATH, metavar="KEY", help="Sign the verdict with this private key.")
+@click.option(
+    "--sign-with", type=PATH, metavar="KEY", help="Sign the verdict with this private key."
+)
 @click.option("--out", type=PATH, metavar="FILE", help="Where the signed verdict goes.")
 @click.option("--password-env", metavar="VAR", help="Environment variable with the key's password.")
 @json_option

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Make a key pair.")
 @click.argument("path", type=PATH)
-@click.option("--algorithm", type=click.Choice(ALGORITHMS), default=ALGORITHMS[0], show_default=True)
+@click.option(
+    "--algorithm", type=click.Choice(ALGORITHMS), default=ALGORITHMS[0], show_default=True
+)
 @click.option(
     "--password-env", metavar="VAR", help="Encrypt with the password in this environment variable."
 )

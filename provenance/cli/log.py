@@ -20,7 +20,9 @@ def command() -> None:
 
 @command.command("init", short_help="Make an empty log.")
 @click.argument("log", type=PATH, metavar="LOGDIR")
-@click.option("--origin", required=True, metavar="NAME", help="The log's name, such as example.org/log.")
+@click.option(
+    "--origin", required=True, metavar="NAME", help="The log's name, such as example.org/log."
+)
 @signing_options
 @json_option
 def init(
@@ -41,12 +43,27 @@ def init(
 
 @command.command("audit", short_help="Recompute a whole log and check what it signed.")
 @click.argument("log", type=PATH, metavar="LOGDIR")
-@click.option("--key", "key", required=True, metavar="VKEY", help="The log's key, or a file with it.")
+@click.option(
+    "--key", "key", required=True, metavar="VKEY", help="The log's key, or a file with it."
+)
 @json_option
 def audit_command(log: Path, key: str, *, as_json: bool) -> None:
     """Recompute every hash of the log in LOGDIR from its entries and check the signed checkpoint."""
     report = audit(log, read_log_key(key))
+    checkpoint = report.checkpoint
     if as_json:
-        print_json(report)
+        print_json(
+            {
+                "entries": checkpoint.size,
+                "files": report.files,
+                "interrupted": report.interrupted,
+                "log": checkpoint.origin,
+                "root": {"sha256": checkpoint.root.hex()},
+            }
+        )
         return
-    click.echo(f"the log holds what it signed: {report}")
+    click.echo(f"log      {checkpoint.origin}")
+    click.echo(f"entries  {checkpoint.size:,}, root sha256 {checkpoint.root.hex()}")
+    click.echo(f"files    {report.files:,}, every hash recomputed: the log holds what it signed")
+    if report.interrupted:
+        click.echo("an append was interrupted; the next one completes it")

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from provenance.capture import process
+from provenance.capture import process, records
 from provenance.capture.recorder import observe_after, plan
 from provenance.cli.options import PATH
 from provenance.cli.recording import attach, observe, read_request, recording_options, show_plan
@@ -42,7 +42,9 @@ def command(model: Path, words: tuple[str, ...], **options: Any) -> int:  # noqa
     before = observe(request, words, str(uuid.uuid4()))
     if request.dry_run:
         show_plan(plan(before))
-        click.echo("provenance: not run; times, metrics and files are added after the run", err=True)
+        click.echo(
+            "provenance: not run; times, metrics and files are added after the run", err=True
+        )
         return 0
     run_directory = _run_directory()
     try:
@@ -79,7 +81,9 @@ def command(model: Path, words: tuple[str, ...], **options: Any) -> int:  # noqa
 def _run_directory() -> Path:
     """Return a new folder in which the training program leaves what it says of itself."""
     try:
-        return Path(tempfile.mkdtemp(prefix="provenance-run-"))
+        directory = Path(tempfile.mkdtemp(prefix="provenance-run-"))
+        records.prepare(directory)
+        return directory
     except OSError as error:
         raise UnavailableError(
             f"no temporary folder: {reason(error)}", mend="name one in TMPDIR"

@@ -20,7 +20,7 @@ from provenance.cli.options import (
     read_signing_key,
     signing_options,
 )
-from provenance.errors import UsageError, one_line
+from provenance.errors import UsageError, count, one_line
 from provenance.report.progress import progress
 from provenance.report.terminal import print_json
 from provenance.statement import claims, training
@@ -170,7 +170,7 @@ def attach(request: Request, recording: Recording) -> None:
             }
         )
         return
-    _say(f"attested {len(manifest.entries):,} files, root sha256 {manifest.root_digest}")
+    _say(f"attested {count(len(manifest.entries), 'file')}, root sha256 {manifest.root_digest}")
     for path in attached.written:
         _say(f"written  {one_line(path)}")
     for claim in published:

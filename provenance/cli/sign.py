@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from provenance.cli.options import PATH, json_option, read_signing_key, signing_options
+from provenance.errors import count
 from provenance.files.manifest import hash_folder
 from provenance.files.reserved import MODEL_SIGNATURE, RESERVED
 from provenance.report.progress import progress
@@ -41,7 +42,7 @@ def command(model: Path, key_path: Path, password_env: str | None, *, as_json: b
             }
         )
         return
-    click.echo(f"signed   {len(manifest.entries):,} files, {manifest.size:,} bytes")
+    click.echo(f"signed   {count(len(manifest.entries), 'file')}, {manifest.size:,} bytes")
     click.echo(f"root     sha256 {manifest.root_digest}")
     click.echo(f"key id   {key.public.key_id}")
     click.echo(f"written  {model / MODEL_SIGNATURE}")

@@ -27,14 +27,23 @@ if TYPE_CHECKING:
 @click.argument("model", type=PATH, metavar="DIR")
 @trusted_keys_option
 @click.option(
-    "--claims", "claims_path", type=PATH, metavar="FILE", help="Claims to check instead of DIR's own."
+    "--claims",
+    "claims_path",
+    type=PATH,
+    metavar="FILE",
+    help="Claims to check instead of DIR's own.",
 )
 @click.option(
     "--log", "log", metavar="VKEY", help="Log key (or a file with it): demand a proof of that log."
 )
 @json_option
 def command(
-    model: Path, key_paths: tuple[Path, ...], claims_path: Path | None, log: str | None, *, as_json: bool
+    model: Path,
+    key_paths: tuple[Path, ...],
+    claims_path: Path | None,
+    log: str | None,
+    *,
+    as_json: bool,
 ) -> None:
     """Check that a key you trust attested the files in DIR, and show how they were made.
 
@@ -58,11 +67,9 @@ def command(
             verified = verify_model(request, on_step=report, progress=advance)
     except ProvenanceError as error:
         if as_json:
-            print_json(
-                {"error": {"message": str(error)}, "steps": steps, "verified": False}
-            )
+            print_json({"error": {"message": str(error)}, "steps": steps, "verified": False})
         elif not isinstance(error, UsageError):
-            click.echo(failed_line(len(steps)))
+            click.echo(failed_line(len(steps), error.what))
         raise
     if as_json:
         print_json(verified_document(verified))

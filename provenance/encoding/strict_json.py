@@ -4,7 +4,9 @@ Accepted (RFC 8259 with the restrictions of I-JSON, RFC 7493):
 
 - UTF-8 without a byte-order mark, one value, nothing after it but white space;
 - no object with the same key twice;
-- no ``NaN`` or infinity, no integer beyond 2^53 - 1 in magnitude, no lone surrogate;
+- no ``NaN`` or infinity, no lone surrogate;
+- no integer beyond 2^53 - 1 in magnitude, unless it is how JCS writes a float (see
+  :func:`parse`);
 - at most ``max_bytes`` bytes and ``max_depth`` levels of nesting.
 
 Emitted: JCS (RFC 8785), in UTF-8.
@@ -31,6 +33,14 @@ MAX_DEPTH = 64
 MAX_INTEGER = 2**53 - 1
 """Largest magnitude of an integer that every JSON reader keeps exactly (RFC 7493, section 2.2)."""
 
+_SAFE_CHARACTERS = 15
+"""No integer of so few digits is beyond 2^53 - 1, which has 16."""
+
+_MAX_CHARACTERS = 22
+"""The longest integer that JCS writes: a sign and 21 digits."""
+
+_CONTAINERS = (dict, list, tuple)
+
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -43,31 +53,27 @@ def parse(
 ) -> Any:  # noqa: ANN401 - a JSON value has no narrower type before its schema is checked
     """Return the value that *data* spells, as dict, list, str, int, float, bool and None.
 
+    JCS writes the float 1e16 as ``10000000000000000``. An integer beyond 2^53 - 1 is read as the
+    float whose JCS form it is; one that is no float's JCS form is refused.
+
     Raises:
         MalformedError: *data* is not JSON, or not as strict as this module asks.
     """
     if len(data) > max_bytes:
         raise MalformedError(f"longer than {max_bytes} bytes", where=where)
-
-    def refuse(what: str) -> NoReturn:
-        raise MalformedError(what, where=where)
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            seen: set[str] = set()
-            for key, _ in pairs:
-                if key in seen:
-                    refuse(f"the key {key!r} stands twice in one object")
-                seen.add(key)
-        return result
-
     try:
         value = json.loads(
             data.decode("utf-8"),
-            object_pairs_hook=unique,
-            parse_constant=lambda name: refuse(f"{name} is not JSON"),
+            object_pairs_hook=_unique,
+            parse_int=_integer,
+            parse_float=_decimal,
+            parse_constant=_constant,
         )
+        _check_depth(value, max_depth)
+        if _SURROGATE_ESCAPE.search(data):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise MalformedError("a string holds a lone surrogate", where=where) from error
     except UnicodeDecodeError as error:
         raise MalformedError(f"not UTF-8 at byte {error.start}", where=where) from error
     except json.JSONDecodeError as error:
@@ -76,61 +82,85 @@ def parse(
         ) from error
     except RecursionError as error:
         raise MalformedError(f"nested deeper than {max_depth} levels", where=where) from error
-    except ValueError as error:  # an integer too long for CPython to convert
-        raise MalformedError(f"not JSON: {error}", where=where) from error
-    _check_values(value, where, max_depth, surrogates=_SURROGATE_ESCAPE.search(data) is not None)
+    except MalformedError as error:  # from the functions below, which know no place
+        raise MalformedError(error.what, where=where) from error
     return value
 
 
-def _check_values(root: Any, where: str | None, max_depth: int, *, surrogates: bool) -> None:  # noqa: ANN401
-    """Check depth, numbers and, where the source has escaped surrogates, strings."""
-    level = [root]
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise MalformedError(f"the key {key!r} stands twice in one object")
+            seen.add(key)
+    return result
+
+
+def _integer(text: str) -> int | float:
+    """Return the number that *text*, an integer's spelling, stands for.
+
+    JCS writes a double below 10^21 without exponent, so ``10000000000000000`` is how a float of
+    ours comes back. Beyond 2^53 - 1 that one spelling of a double is read, and no other.
+    """
+    if len(text) <= _SAFE_CHARACTERS:
+        return int(text)
+    if len(text) <= _MAX_CHARACTERS:
+        number = int(text)
+        if -MAX_INTEGER <= number <= MAX_INTEGER:
+            return number
+        if rfc8785.dumps(float(number)) == text.encode("ascii"):
+            return float(number)
+    shown = text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}…"
+    raise MalformedError(f"the integer {shown} is beyond 2^53 - 1")
+
+
+def _decimal(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise MalformedError("a number is too large")
+    return number
+
+
+def _constant(name: str) -> NoReturn:
+    raise MalformedError(f"{name} is not JSON")
+
+
+def _check_depth(root: Any, max_depth: int) -> None:  # noqa: ANN401
+    level = [root] if isinstance(root, _CONTAINERS) else []
     depth = 0
     while level:
-        below: list[Any] = []
-        for value in level:
-            kind = type(value)
-            if kind is str:
-                if surrogates:
-                    _check_text(value, where)
-            elif kind is dict:
-                below.extend(value.values())
-                if surrogates:
-                    for key in value:
-                        _check_text(key, where)
-            elif kind is list:
-                below.extend(value)
-            elif kind is int:
-                if not -MAX_INTEGER <= value <= MAX_INTEGER:
-                    raise MalformedError(f"the integer {value} is beyond 2^53 - 1", where=where)
-            elif kind is float and not math.isfinite(value):
-                raise MalformedError("a number is too large", where=where)
-        depth += any(type(value) in (dict, list) for value in level)
+        depth += 1
         if depth > max_depth:
-            raise MalformedError(f"nested deeper than {max_depth} levels", where=where)
-        level = below
-
-
-def _check_text(text: str, where: str | None) -> None:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise MalformedError("a string holds a lone surrogate", where=where) from error
+            raise MalformedError(f"nested deeper than {max_depth} levels")
+        level = [
+            item
+            for value in level
+            for item in (value.values() if isinstance(value, dict) else value)
+            if isinstance(item, _CONTAINERS)
+        ]
 
 
 def format(value: Any) -> bytes:  # noqa: A001, ANN401 - see strict_base64; a struct or a JSON value
     """Return *value* (a ``msgspec.Struct`` or a JSON value) in JCS.
 
     Raises:
-        MalformedError: *value* has no JCS form: NaN, an integer beyond 2^53 - 1, a lone surrogate.
+        MalformedError: *value* has no JCS form (NaN, an integer beyond 2^53 - 1, a lone surrogate,
+            a key that is no text), or :func:`parse` would refuse it by depth or size.
     """
-    plain = msgspec.to_builtins(value)
     try:
+        plain = msgspec.to_builtins(value)
+        _check_depth(plain, MAX_DEPTH)
         if _sorts_alike(plain):
-            return msgspec.json.encode(plain, order="sorted")
-        return rfc8785.dumps(plain)
-    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
+            data = msgspec.json.encode(plain, order="sorted")
+        else:
+            data = rfc8785.dumps(plain)
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
         raise MalformedError(f"cannot be written as canonical JSON: {error}") from error
+    if len(data) > MAX_BYTES:
+        raise MalformedError(f"longer than {MAX_BYTES} bytes")
+    return data
 
 
 def _sorts_alike(root: Any) -> bool:  # noqa: ANN401

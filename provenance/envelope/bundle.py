@@ -7,7 +7,8 @@ Written is the form for self-managed keys::
 
 with exactly one signature, whose ``keyid`` equals the hint (sigstore/protobuf-specs,
 ``sigstore_bundle.proto``), in JCS. Read are also the older media types, and OpenSSF model
-signatures, whose hint is the digest of the PEM text while their ``keyid`` is empty.
+signatures, whose hint is the digest of the PEM text while their ``keyid`` is empty. A signer or
+``keyid`` of ``null`` is one that is not there, as protobuf's JSON has it.
 
 ``claims.jsonl`` holds one bundle a line. Received bytes are kept as they came; a log entry stays an
 opaque object here (:mod:`provenance.transparency` reads it).
@@ -34,6 +35,8 @@ MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 READ_MEDIA_TYPES = frozenset(
     {MEDIA_TYPE} | {f"application/vnd.dev.sigstore.bundle+json;version=0.{n}" for n in (1, 2, 3)}
 )
+
+_SIGNERS = ("publicKey", "certificate", "x509CertificateChain")
 
 MAX_LINES = 10_000
 """Most bundles in one ``claims.jsonl``."""
@@ -85,15 +88,16 @@ def parse(data: bytes, *, where: str | None = None) -> Bundle:
         MalformedError: it is not a bundle with one signed DSSE envelope.
     """
     document = _object(strict_json.parse(data, where=where), "the bundle", where)
-    if document.get("mediaType") not in READ_MEDIA_TYPES:
+    media_type = document.get("mediaType")
+    if not isinstance(media_type, str) or media_type not in READ_MEDIA_TYPES:
         raise MalformedError(
-            f"not a Sigstore bundle: the media type is {document.get('mediaType')!r}", where=where
+            f"not a Sigstore bundle: the media type is {media_type!r}", where=where
         )
     if "dsseEnvelope" not in document:
         raise MalformedError("the bundle holds no DSSE envelope", where=where)
     envelope = _parse_envelope(document["dsseEnvelope"], where)
     material = _object(document.get("verificationMaterial"), "verificationMaterial", where)
-    kinds = [k for k in ("publicKey", "certificate", "x509CertificateChain") if k in material]
+    kinds = [name for name in _SIGNERS if material.get(name) is not None]
     if len(kinds) != 1:
         raise MalformedError("the bundle must name its signer in exactly one way", where=where)
     hint = ""
@@ -101,7 +105,9 @@ def parse(data: bytes, *, where: str | None = None) -> Bundle:
         hint = _text(_object(material["publicKey"], "publicKey", where).get("hint", ""), where)
     entries = material.get("tlogEntries", [])
     if not isinstance(entries, list) or len(entries) > MAX_LOG_ENTRIES:
-        raise MalformedError(f"tlogEntries must be a list of at most {MAX_LOG_ENTRIES}", where=where)
+        raise MalformedError(
+            f"tlogEntries must be a list of at most {MAX_LOG_ENTRIES}", where=where
+        )
     objects = tuple(_object(entry, "a log entry", where) for entry in entries)
     return Bundle(envelope, kinds[0], hint, objects, data)
 
@@ -128,8 +134,9 @@ def parse_any(data: bytes, *, where: str | None = None) -> tuple[Bundle, ...]:
     Raises:
         MalformedError: *data* is neither.
     """
-    stripped = data.rstrip(b"\n")
-    one_document = b"\n" not in stripped or not stripped.partition(b"\n")[0].endswith(b"}")
+    stripped = data.rstrip(b"\r\n")
+    first = stripped.partition(b"\n")[0]
+    one_document = first == stripped or not first.rstrip(b"\r").endswith(b"}")
     return (parse(stripped, where=where),) if one_document else parse_lines(data, where=where)
 
 
@@ -163,12 +170,13 @@ def _parse_envelope(value: object, where: str | None) -> Envelope:
         raise MalformedError("a bundle holds exactly one signature", where=place)
     signature = _object(listed[0], "the signature", place)
     payload = strict_base64.parse(_text(document.get("payload"), place), where=f"{place}.payload")
+    keyid = signature.get("keyid")
     return Envelope(
         _text(document.get("payloadType"), place),
         payload,
         (
             Signature(
-                _text(signature.get("keyid") or "", place),
+                "" if keyid is None else _text(keyid, place),
                 strict_base64.parse(_text(signature.get("sig"), place), where=f"{place}.sig"),
             ),
         ),

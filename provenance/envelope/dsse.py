@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from provenance.errors import SignatureError
+from provenance.keys.public import PublicKey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from provenance.keys import PrivateKey, PublicKey
+    from provenance.keys import PrivateKey
 
 IN_TOTO_PAYLOAD = "application/vnd.in-toto+json"
 """The payload type of an in-toto Statement in JSON."""
@@ -64,7 +65,9 @@ def pae(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def sign(payload_type: str, payload: bytes, key: PrivateKey, *, keyid: str | None = None) -> Envelope:
+def sign(
+    payload_type: str, payload: bytes, key: PrivateKey, *, keyid: str | None = None
+) -> Envelope:
     """Return *payload* signed by *key*; *keyid* replaces the key's own id as the hint."""
     signature = key.sign(pae(payload_type, payload))
     hint = key.public.key_id if keyid is None else keyid

@@ -57,6 +57,8 @@ class Contents:
     """Two weight files, read."""
 
     tensors: tuple[TensorPair, ...]
+    initial: str | None
+    """The file of initial weights, where it was read."""
     metadata_equal: bool
     aliases_equal: bool
     normalisers: tuple[Normalised, ...] | None
@@ -90,6 +92,7 @@ def read_contents(
         equal = metadata_equal and aliases_equal and all(pair.differing == 0 for pair in pairs)
         return Contents(
             tensors=pairs,
+            initial=start.name if start else None,
             metadata_equal=metadata_equal,
             aliases_equal=aliases_equal,
             normalisers=effects(name, first.container, second.container, content_equal=equal),

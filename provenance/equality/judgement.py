@@ -45,16 +45,12 @@ def judge_contents(file: str, found: Sequence[tuple[Tensors | Close, Contents]])
     for index, pair in enumerate(contents.tensors):
         if not pair.differing:
             continue
-        selecting = [
-            (rule, each.tensors[index])
-            for rule, each in found
-            if selects_tensor(rule.tensors, pair.name)
-        ]
+        selecting = [each for each in found if selects_tensor(each[0].tensors, pair.name)]
         close = [(rule, each) for rule, each in selecting if isinstance(rule, Close)]
         if not close or len(close) < len(selecting):
             findings.append(_bits(file, pair))
         for rule, each in close:
-            judged = _judge_close(file, rule, each)
+            judged = _judge_close(file, rule, each, each.tensors[index])
             findings.extend(judged.findings)
             missing.extend(judged.missing)
     return Judged(tuple(findings), tuple(missing))
@@ -103,14 +99,16 @@ def _bits(file: str, pair: TensorPair, note: str | None = None) -> Finding:
     )
 
 
-def _judge_close(file: str, rule: Close, pair: TensorPair) -> Judged:
-    """Judge a tensor that differs in some bit."""
+def _judge_close(file: str, rule: Close, contents: Contents, pair: TensorPair) -> Judged:
+    """Judge a tensor of *contents* that differs in some bit."""
     distance = pair.distance
     if distance is None or "exact-type" in distance.notes:
         return Judged((_bits(file, pair, "exact-type"),), ())
     if "not-finite" in distance.notes:
         return Judged((_bits(file, pair, "not-finite"),), ())
-    if rule.relative_to == "update" and not pair.in_initial:
+    if rule.initial != contents.initial and rule.initial is not None:
+        return Judged((), (f"{rule.initial}: not the same initial weights in both models",))
+    if rule.initial is not None and not pair.in_initial:
         what = f"{file}: {pair.name}: no tensor of its type and shape in {rule.initial}"
         return Judged((), (what,))
     if rule.relative_to == "update":

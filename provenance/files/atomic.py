@@ -3,7 +3,9 @@
 The bytes go to ``NAME.tmp`` in the same folder, are flushed to the disk (``fsync``), and take their
 name in one step (``rename``, or ``link`` where nothing may be overwritten); then the folder is
 flushed. The temporary name is fixed, so a leftover of a killed process is overwritten by the next
-write and can be told from other files; writers of one file exclude each other with :func:`locked`.
+write and can be told from other files. Two writers of one file would therefore take each other's:
+those that replace it exclude each other with :func:`locked`, and :func:`create_file` locks the
+folder itself. A file planted under the temporary name is removed, never opened or followed.
 """
 
 from __future__ import annotations
@@ -22,32 +24,55 @@ if TYPE_CHECKING:
 
 TEMPORARY_SUFFIX = ".tmp"
 
+_NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""What ``link`` says on FAT and on some network and user-space file systems."""
+
 
 def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Put *data* at *path*, replacing what is there.
+    """Put *data* at *path*, replacing what is there; the caller excludes other writers of it.
+
+    *mode* is less what the umask takes away.
 
     Raises:
         UnavailableError: the disk is full, or the folder is missing or may not be written.
     """
     with _temporary(path, data, mode) as temporary:
-        os.replace(temporary, path)
+        temporary.replace(path)
 
 
 def create_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Put *data* at *path*, which must not exist.
+    """Put *data* at *path*, which must not exist, under a lock on its folder.
 
     Raises:
         UsageError: *path* exists.
         UnavailableError: as :func:`write_file`.
     """
+    exists = UsageError("exists already", where=str(path), mend="choose another name")
     if os.path.lexists(path):
-        raise UsageError("exists already", where=str(path), mend="choose another name")
+        raise exists
+    try:
+        lock = _lock(path.parent)
+    except OSError as error:
+        raise storage_error(error, path) from error
     try:
         with _temporary(path, data, mode) as temporary:
-            os.link(temporary, path)
+            _link(temporary, path, exists)
+    finally:
+        os.close(lock)
+
+
+def _link(temporary: Path, path: Path, exists: UsageError) -> None:
+    try:
+        os.link(temporary, path, follow_symlinks=False)
     except FileExistsError as error:
-        raise UsageError(
-            "exists already", where=str(path), mend="choose another name"
+        raise exists from error
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        raise UnavailableError(
+            "cannot be written: the file system has no hard links",
+            where=str(path),
+            mend="write it elsewhere and copy it",
         ) from error
 
 
@@ -70,8 +95,6 @@ def _temporary(path: Path, data: bytes, mode: int) -> Iterator[Path]:
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
         flush_folder(path.parent)
-    except FileExistsError:
-        raise
     except OSError as error:
         raise storage_error(error, path) from error
 
@@ -90,17 +113,26 @@ def locked(folder: Path) -> Iterator[None]:
     """Exclude other writers of *folder*: processes on this machine that lock it too (``flock``).
 
     Raises:
-        UnreadableError: *folder* is not a folder that can be opened.
+        UnreadableError: *folder* is not a folder that can be opened and locked.
     """
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = _lock(folder)
     except OSError as error:
-        raise UnreadableError(f"cannot be opened: {reason(error)}", where=str(folder)) from error
+        raise UnreadableError(f"cannot be locked: {reason(error)}", where=str(folder)) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(folder: Path) -> int:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def storage_error(error: OSError, path: Path) -> UnavailableError:

@@ -9,6 +9,7 @@ of the bytes read.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -46,15 +47,12 @@ def open_file(path: str | Path) -> tuple[int, os.stat_result]:
     """
     try:
         descriptor = os.open(path, _FLAGS)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableError(f"is {kind(status.st_mode)}, not a file", where=str(path))
-    except BaseException:
+    except (OSError, ValueError) as error:  # ValueError: the path holds NUL
+        raise _unreadable(path, error) from error
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        raise
+        raise UnreadableError(f"is {kind(status.st_mode)}, not a file", where=str(path))
     return descriptor, status
 
 
@@ -87,8 +85,11 @@ def _hash_descriptor(
     descriptor: int, expected_size: int, progress: Callable[[int], None] | None
 ) -> tuple[str, int]:
     if expected_size < CHUNK_BYTES:
-        # One call: it asks for a byte more than there should be, and so finds the end as well.
+        # One call, as a rule: it asks for a byte more than there should be, and so finds the end as
+        # well. Some file systems (FUSE, network) give less than there is.
         data = os.read(descriptor, expected_size + 1)
+        while len(data) < expected_size and (more := os.read(descriptor, expected_size + 1)):
+            data += more
         if progress:
             progress(len(data))
         return hashlib.sha256(data).hexdigest(), len(data)
@@ -115,11 +116,17 @@ def _identity(status: os.stat_result) -> tuple[int, ...]:
     )
 
 
-def _unreadable(path: str | Path, error: OSError) -> UnreadableError:
-    if os.path.islink(path):  # O_NOFOLLOW gives ELOOP on Linux, EMLINK on some BSDs
-        return UnreadableError(
-            "is a symbolic link", where=str(path), mend="copy the folder with 'cp -rL' first"
-        )
+def _unreadable(path: str | Path, error: OSError | ValueError) -> UnreadableError:
+    if not isinstance(error, OSError):
+        return UnreadableError(f"cannot be read: {error}", where=str(path))
+    with contextlib.suppress(OSError):
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode):  # O_NOFOLLOW gives ELOOP on Linux, EMLINK on some BSDs
+            return UnreadableError(
+                "is a symbolic link", where=str(path), mend="copy the folder with 'cp -rL' first"
+            )
+        if not stat.S_ISREG(mode):  # a socket cannot be opened at all
+            return UnreadableError(f"is {kind(mode)}, not a file", where=str(path))
     return UnreadableError(f"cannot be read: {reason(error)}", where=str(path))
 
 

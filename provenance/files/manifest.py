@@ -6,7 +6,7 @@ the names; whoever checks a root digest checks the manifest too.
 
 Nothing in the folder is followed or skipped silently: symbolic links, FIFOs, sockets and devices
 are refused, and only the names that the caller passes as *ignore* (at the top level, files or whole
-folders) are left out.
+folders) are left out. The path that the user names may itself be a symbolic link.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
@@ -27,7 +29,6 @@ from provenance.files.names import check_name, component_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
 MAX_DEPTH = 64
 """Deepest folder read, in levels: deeper is a mistake or an attack on the walk."""
@@ -37,7 +38,7 @@ class FileEntry(msgspec.Struct, frozen=True, gc=False):
     """One file: its name below the folder, its size in bytes, its SHA-256 in hexadecimal."""
 
     name: str
-    size: int
+    size: Annotated[int, msgspec.Meta(ge=0)]
     sha256: str
 
 
@@ -97,7 +98,8 @@ def hash_folder(
     """Return the manifest of the folder *root*, leaving out the top-level names *ignore*.
 
     Files of a megabyte and more are hashed on all cores, smaller ones in the calling thread: for
-    them the interpreter's lock costs more than a second core gives.
+    them the interpreter's lock costs more than a second core gives. *progress* is called with the
+    number of bytes read since its last call, from all of these threads.
 
     Raises:
         UnreadableError: *root* is missing or empty, or something in it cannot be read safely.
@@ -109,6 +111,14 @@ def hash_folder(
     base = os.fspath(root)
     entries: list[FileEntry] = []
     large: list[tuple[str, Future[tuple[str, int]]]] = []
+    stopped = threading.Event()
+
+    def advance(count: int) -> None:
+        if stopped.is_set():
+            raise CancelledError
+        if progress:
+            progress(count)
+
     pool = ThreadPoolExecutor(os.cpu_count() or 1)
     try:
         for name in names:
@@ -119,11 +129,12 @@ def hash_folder(
                 entries.append(FileEntry(name, size, digest))
             else:  # opened again when its turn comes: a thousand shards are too many descriptors
                 os.close(descriptor)
-                large.append((name, pool.submit(hash_file, path, progress)))
+                large.append((name, pool.submit(hash_file, path, advance)))
         for name, future in large:
             digest, size = future.result()
             entries.append(FileEntry(name, size, digest))
     finally:
+        stopped.set()  # an error or an interrupt need not wait for a file of a terabyte
         pool.shutdown(cancel_futures=True)
     return Manifest(_in_order(entries))
 
@@ -136,7 +147,7 @@ def hash_path(path: Path, *, progress: Callable[[int], None] | None = None) -> M
     """
     if path.is_dir():
         return hash_folder(path, progress=progress)
-    digest, size = hash_file(path, progress)
+    digest, size = hash_file(os.path.realpath(path) if path.is_symlink() else path, progress)
     return manifest_of([FileEntry(path.name, size, digest)], where=str(path))
 
 
@@ -166,6 +177,8 @@ def walk(root: Path, *, ignore: frozenset[str] = frozenset()) -> list[str]:
                         folders.append((name + "/", depth + 1))
                     else:
                         raise _wrong_kind(root, name, item.stat(follow_symlinks=False).st_mode)
+        except ValueError as error:  # the path holds NUL
+            raise UnreadableError(str(error), where=str(root)) from error
         except OSError as error:
             place = f"{root}/{prefix}".rstrip("/")
             what = "no such folder" if isinstance(error, FileNotFoundError) else reason(error)
@@ -177,7 +190,8 @@ def _wrong_kind(root: Path, name: str, mode: int) -> UnreadableError:
     path = root / name
     if not stat.S_ISLNK(mode):
         return UnreadableError(f"is {kind(mode)}, not a file", where=str(path))
-    inside = path.resolve().is_relative_to(root.resolve())
+    # Path.resolve raises RuntimeError for a loop before Python 3.13.
+    inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
     return UnreadableError(
         "is a symbolic link" if inside else "is a symbolic link that leaves the folder",
         where=str(path),

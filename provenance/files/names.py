@@ -2,8 +2,8 @@
 
 A name is the path of a file below the folder, with ``/`` between its parts. It is refused where a
 reader could be led outside the folder or shown something else than what is there: absolute names,
-``.`` and ``..`` and empty parts, NUL and other control characters, backslashes (a separator to some
-readers), text direction overrides, and names that are not UTF-8.
+``.`` and ``..`` and empty parts, NUL and other control characters, line breaks, backslashes (a
+separator to some readers), text direction overrides, and names that are not UTF-8.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from provenance.errors import MalformedError
 
 MAX_NAME_BYTES = 4096
 """PATH_MAX on Linux, bytes of UTF-8."""
+
+_CONTROL_CATEGORIES = ("Cc", "Zl", "Zp")
+"""Control characters and the two line breaks outside ASCII."""
 
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -30,25 +33,30 @@ def check_name(name: str, *, where: str | None = None) -> str:
 
 
 def _problem(name: str) -> str | None:
-    if name.isascii() and name.isprintable():
-        encoded_length = len(name)
-    else:
-        try:
-            encoded_length = len(name.encode("utf-8"))
-        except UnicodeEncodeError:
-            return "is not UTF-8"
-        if any(unicodedata.category(c) == "Cc" or c in _BIDI_CONTROLS for c in name):
-            return "holds a control character"
-    if encoded_length > MAX_NAME_BYTES:
+    try:
+        length = len(name.encode("utf-8"))
+    except UnicodeEncodeError:
+        return "is not UTF-8"
+    if not (name.isascii() and name.isprintable()) and any(map(_is_control, name)):
+        return "holds a control character"
+    if length > MAX_NAME_BYTES:
         return f"is longer than {MAX_NAME_BYTES} bytes"
+    return _path_problem(name)
+
+
+def _path_problem(name: str) -> str | None:
     if name.startswith("/"):
         return "is absolute"
     if "\\" in name:
         return "holds a backslash"
-    for part in name.split("/"):
-        if part in ("", ".", ".."):
-            return "leaves the folder" if part == ".." else f"has the part {part!r}"
-    return None
+    parts = name.split("/")
+    if ".." in parts:
+        return "leaves the folder"
+    return "has an empty part or '.'" if "" in parts or "." in parts else None
+
+
+def _is_control(character: str) -> bool:
+    return character in _BIDI_CONTROLS or unicodedata.category(character) in _CONTROL_CATEGORIES
 
 
 def component_order(name: str) -> list[str]:

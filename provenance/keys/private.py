@@ -7,6 +7,7 @@ PKCS#8, traditional EC keys, and OpenSSH keys.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 ALGORITHMS = ("ecdsa-p256", "ed25519", "ml-dsa-65")
 """What ``keygen`` makes. The first is the default: Rekor v2 takes no pure Ed25519 for DSSE."""
 
-PrivateHandle = (
-    ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | mldsa.MLDSA65PrivateKey
-)
+MAX_PASSWORD_BYTES = 1023
+"""OpenSSL's limit, which it has when it reads an encrypted key too."""
+
+PrivateHandle = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | mldsa.MLDSA65PrivateKey
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -47,9 +49,15 @@ class PrivateKey:
         return self._handle.sign(message)
 
     def pem(self, password: bytes | None = None) -> bytes:
-        """Return the key as PKCS#8 in PEM, encrypted if *password* is given."""
+        """Return the key as PKCS#8 in PEM, encrypted if *password* is given.
+
+        Raises:
+            UsageError: *password* is empty or longer than :data:`MAX_PASSWORD_BYTES`.
+        """
         encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
         if password is not None:
+            if not 1 <= len(password) <= MAX_PASSWORD_BYTES:
+                raise UsageError(f"a password has 1 to {MAX_PASSWORD_BYTES} bytes")
             encryption = serialization.BestAvailableEncryption(password)
         return self._handle.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
@@ -76,12 +84,14 @@ def write_pair(key: PrivateKey, path: Path, password: bytes | None = None) -> Pa
     """Write *key* at *path*, mode 0600, and its public key at ``path.pub``; return the latter.
 
     Raises:
-        UsageError: one of the two exists; then neither is written.
+        UsageError: one of the two exists, or *path* names no file; then neither is written.
         UnavailableError: the disk is full, or the folder is missing or may not be written.
     """
+    if path.name in ("", ".."):
+        raise UsageError("is a folder, and a key is a file", where=str(path))
     public_path = path.with_name(path.name + ".pub")
     for taken in (path, public_path):
-        if taken.is_symlink() or taken.exists():
+        if os.path.lexists(taken):
             raise UsageError(
                 "exists already, and keys are never overwritten",
                 where=str(taken),
@@ -119,7 +129,15 @@ def load_private(path: Path, password: bytes | None = None) -> PrivateKey:
         raise MalformedError(
             "the key is not encrypted, and a password was given", where=where
         ) from error
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except UnsupportedAlgorithm as error:
+        if is_openssh:  # cryptography reads encrypted ones only with the package bcrypt
+            raise MalformedError(
+                "an OpenSSH key that is encrypted, or of a kind that is not read",
+                where=where,
+                mend="write a copy of it as PKCS#8 with 'ssh-keygen -p -m PKCS8'",
+            ) from error
+        raise MalformedError("the key's algorithm is not supported", where=where) from error
+    except ValueError as error:
         what = "not a private key that can be read"
         if password is not None:
             what = "the password is wrong, or the key is damaged"

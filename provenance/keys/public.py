@@ -10,6 +10,11 @@ ed25519        Ed25519 (RFC 8032)                           64 bytes
 ml-dsa-65      ML-DSA-65, pure, empty context (FIPS 204)    3309 bytes
 =============  ===========================================  ==========================
 
+A signature does not identify a document. Whoever sees an ECDSA signature (r, s) can make another,
+(r, n - s), that holds for the same bytes; and a signer can make any number by every algorithm here
+but Ed25519. Of Ed25519 and ML-DSA a stranger can make no second one. DER has one spelling: OpenSSL
+refuses the others.
+
 A key is identified by base64 of SHA-256 over its SubjectPublicKeyInfo (DER): the key id of DSSE
 signatures and the hint of Sigstore bundles.
 """
@@ -25,16 +30,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 
 from provenance.encoding import strict_base64
-from provenance.errors import MalformedError, SignatureError, UnreadableError
-from provenance.files.atomic import reason
+from provenance.errors import MalformedError, SignatureError
+from provenance.files.reading import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-PublicHandle = (
-    ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | mldsa.MLDSA65PublicKey
-)
+PublicHandle = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | mldsa.MLDSA65PublicKey
 
 CURVES: dict[str, tuple[str, Callable[[], hashes.HashAlgorithm]]] = {
     "secp256r1": ("ecdsa-p256", hashes.SHA256),
@@ -169,6 +172,14 @@ def parse_public_pem(data: bytes, *, where: str | None = None) -> PublicKey:
             mend="give the file that ends in .pub",
         )
     is_openssh = data.startswith((b"ssh-", b"ecdsa-", b"sk-"))
+    if is_openssh and (data.startswith(b"sk-") or b"-cert-" in data.split(maxsplit=1)[0]):
+        # cryptography reads these as the plain key inside. A security key signs more than the
+        # message, so nothing it made would verify; a certificate's limits would be ignored.
+        raise MalformedError(
+            "an OpenSSH certificate or security key, which is not read",
+            where=where,
+            mend="make a key pair with 'provenance keygen'",
+        )
     load = serialization.load_ssh_public_key if is_openssh else serialization.load_pem_public_key
     try:
         handle = load(data)
@@ -191,16 +202,6 @@ def read_key_file(path: Path) -> bytes:
     """Return the bytes of the key file *path*, at most :data:`MAX_KEY_BYTES`.
 
     Raises:
-        UnreadableError: the file is missing, not a file, not permitted, or too large.
+        UnreadableError: the file is missing, not a file, not permitted, or larger.
     """
-    try:
-        if not path.is_file():
-            what = "is not a file" if path.exists() else "no such file"
-            raise UnreadableError(what, where=str(path))
-        with path.open("rb") as file:
-            data = file.read(MAX_KEY_BYTES + 1)
-    except OSError as error:
-        raise UnreadableError(f"cannot be read: {reason(error)}", where=str(path)) from error
-    if len(data) > MAX_KEY_BYTES:
-        raise UnreadableError("is too large for a key", where=str(path))
-    return data
+    return read_file(path, MAX_KEY_BYTES)

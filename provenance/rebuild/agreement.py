@@ -91,7 +91,9 @@ def agree(
         for model, claim in zip(models[1:], claims[1:], strict=True)
     )
     builders = tuple(sorted({claim.opened.key.key_id for claim in claims}))
-    conclusion, reasons = _conclude(rebuilds, [c.training.recipe for c in claims], len(builders), quorum)
+    conclusion, reasons = _conclude(
+        rebuilds, [c.training.recipe for c in claims], len(builders), quorum
+    )
     return Verdict(
         conclusion,
         AppliedEquality(declaration.name, declaration.digest, unsafe_equality is None),
@@ -141,7 +143,10 @@ def _conclude(
         conclusions.append(rebuild.outcome.conclusion)
         if rebuild.recipe_differences:
             conclusions.append("mismatch")
-        reasons += [f"rebuild {number}: another {text}" for text in rebuild.recipe_differences]
+        reasons += [
+            f"rebuild {number} followed another recipe: {text}"
+            for text in rebuild.recipe_differences
+        ]
         reasons += [f"rebuild {number}: {text}" for text in rebuild.outcome.missing]
     for number, each in enumerate(recipes):
         if missing := recipe.gaps(each):

@@ -45,19 +45,25 @@ def gaps(recipe: Recipe) -> tuple[str, ...]:
 
 
 def environment_differences(left: Environment, right: Environment) -> tuple[str, ...]:
-    """Return ``collector.name`` of every environment value that differs."""
-    found = []
-    for collector in sorted(left.collectors.keys() | right.collectors.keys()):
-        values = []
-        for side in (left, right):
-            collected = side.collectors.get(collector)
-            values.append(collected.values if collected else {})
-        found += [
-            f"{collector}.{name}"
-            for name in sorted(values[0].keys() | values[1].keys())
-            if values[0].get(name) != values[1].get(name)
-        ]
-    return tuple(found)
+    """Return the path (``collector.name…``) of every environment value that differs."""
+    names = sorted(left.collectors.keys() | right.collectors.keys())
+    return tuple(
+        path
+        for name in names
+        for path in _paths(name, *(_values(side, name) for side in (left, right)))
+    )
+
+
+def _values(environment: Environment, collector: str) -> dict[str, Any]:
+    collected = environment.collectors.get(collector)
+    return collected.values if collected else {}
+
+
+def _paths(path: str, left: Any, right: Any) -> list[str]:  # noqa: ANN401 - JSON values
+    if not (isinstance(left, dict) and isinstance(right, dict)):
+        return [] if left == right else [path]
+    keys = sorted(left.keys() | right.keys())
+    return [p for key in keys for p in _paths(f"{path}.{key}", left.get(key), right.get(key))]
 
 
 def _code(recipe: Recipe) -> Any:  # noqa: ANN401 - compared and shown, nothing else

@@ -17,7 +17,7 @@ is agreement by an equality that was not declared beforehand.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -38,7 +38,7 @@ class AppliedEquality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     name: str
-    sha256: str
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
     declared: bool
 
 
@@ -77,9 +77,9 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     conclusion: Conclusion
     equality: AppliedEquality
     published: Party
-    rebuilds: tuple[Rebuild, ...]
-    builders: tuple[str, ...]
-    quorum: int
+    rebuilds: Annotated[tuple[Rebuild, ...], msgspec.Meta(min_length=1)]
+    builders: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    quorum: Annotated[int, msgspec.Meta(ge=2)]
     reasons: tuple[str, ...] = ()
     diameter: Diameter | None = None
 

@@ -34,11 +34,15 @@ def verdict_lines(verdict: Verdict, names: Sequence[str]) -> list[str]:
     for name, rebuild in zip(names[1:], verdict.rebuilds, strict=True):
         lines.append(f"{one_line(name)} against {one_line(names[0])}")
         lines += [f"  {line}" for line in _rebuild_lines(rebuild)]
-    declared = "declared beforehand" if verdict.equality.declared else bad("NOT declared beforehand")
+    declared = (
+        "declared beforehand" if verdict.equality.declared else bad("NOT declared beforehand")
+    )
     lines.append(f"equality  {verdict.equality.name} ({declared})")
     lines.append(f"builders  {len(verdict.builders)} keys, {verdict.quorum} needed")
     if verdict.diameter is not None and len(verdict.rebuilds) > 1:
-        lines.append(f"diameter  L2/update {verdict.diameter.relative_l2_update}, L∞ {verdict.diameter.linf}")
+        lines.append(
+            f"diameter  L2/update {verdict.diameter.relative_l2_update}, L∞ {verdict.diameter.linf}"
+        )
     lines += [f"because   {one_line(reason)}" for reason in verdict.reasons]
     colour = good if verdict.conclusion in ("match", "consistent") else bad
     by = f" by '{verdict.strongest}'" if verdict.strongest else ""
@@ -48,12 +52,26 @@ def verdict_lines(verdict: Verdict, names: Sequence[str]) -> list[str]:
 
 def _rebuild_lines(rebuild: Rebuild) -> list[str]:
     lines = outcome_lines(rebuild.outcome)
-    farthest = sorted(rebuild.outcome.distances, key=lambda d: d.relative_l2_update or 0, reverse=True)
+    farthest = sorted(
+        rebuild.outcome.distances, key=lambda d: d.relative_l2_update or 0, reverse=True
+    )
     for distance in farthest[:SHOWN_DISTANCES]:
-        lines.append(f"  {one_line(distance.file)}: {one_line(distance.tensor)}: {distance_text(distance)}")
+        lines.append(
+            f"  {one_line(distance.file)}: {one_line(distance.tensor)}: {distance_text(distance)}"
+        )
     if len(farthest) > SHOWN_DISTANCES:
         lines.append(f"  and {len(farthest) - SHOWN_DISTANCES} more tensors")
     if differing := rebuild.environment_differences:
-        more = f" and {len(differing) - SHOWN_ENVIRONMENT} more" if len(differing) > SHOWN_ENVIRONMENT else ""
-        lines.append(dim(one_line(f"  environments differ in {', '.join(differing[:SHOWN_ENVIRONMENT])}{more}")))
+        more = (
+            f" and {len(differing) - SHOWN_ENVIRONMENT} more"
+            if len(differing) > SHOWN_ENVIRONMENT
+            else ""
+        )
+        lines.append(
+            dim(
+                one_line(
+                    f"  environments differ in {', '.join(differing[:SHOWN_ENVIRONMENT])}{more}"
+                )
+            )
+        )
     return lines

@@ -13,29 +13,38 @@ if TYPE_CHECKING:
     from provenance.statement.training import Recipe
     from provenance.trust.verification import Step, Verified
 
+
 def step_line(step: Step) -> str:
     """Return the line that reports *step*."""
     mark = dim("–") if step.skipped else good("✓")
     return f"{mark} {step.number} {step.name:<21}{one_line(step.detail)}"
 
 
-def failed_line(steps_held: int) -> str:
-    """Return the line that names the step after *steps_held*, which did not hold."""
-    return f"{bad('✗')} {steps_held + 1} {STEPS[steps_held]:<21}refused"
+def failed_line(steps_held: int, what: str) -> str:
+    """Return the line that names the step after *steps_held*, which did not hold, and why."""
+    return f"{bad('✗')} {steps_held + 1} {STEPS[steps_held]:<21}{one_line(what)}"
 
 
 def summary_lines(verified: Verified) -> list[str]:
     """Return what was proven, and how the model was made."""
     if verified.claim is None:
-        return ["", good("signed") + ": these are the files that the key signed.",
-                "How they were made is not stated."]
+        return [
+            "",
+            good("signed") + ": these are the files that the key signed.",
+            "How they were made is not stated.",
+        ]
     training = verified.claim.training
-    lines = ["", good("verified") + f": {one_line(training.model_name)} is what "
-             f"{verified.claim.opened.key.key_id} attested."]
+    lines = [
+        "",
+        good("verified") + f": {one_line(training.model_name)} is what "
+        f"{verified.claim.opened.key.key_id} attested.",
+    ]
     lines += [f"  {name:<11}{one_line(text)}" for name, text in _recipe_rows(training.recipe)]
     metadata = training.run.metadata
     if metadata.started_on:
-        lines.append(f"  {'run':<11}{one_line(metadata.started_on)} to {one_line(metadata.finished_on)}")
+        lines.append(
+            f"  {'run':<11}{one_line(metadata.started_on)} to {one_line(metadata.finished_on)}"
+        )
     return lines
 
 

@@ -6,15 +6,16 @@ a reader sees the old claims or the new ones.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from provenance.encoding import strict_base64
 from provenance.envelope import bundle, dsse
-from provenance.envelope.bundle import Bundle
 from provenance.errors import MalformedError, UnreadableError
-from provenance.files.atomic import locked, reason, storage_error, write_file
+from provenance.files.atomic import locked, storage_error, write_file
+from provenance.files.reading import read_file
 from provenance.files.reserved import BYPRODUCTS, CLAIMS, MODEL_SIGNATURE
 from provenance.statement import intoto, model_signature, training
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from provenance.envelope.bundle import Bundle
     from provenance.files.manifest import Manifest
     from provenance.keys import PrivateKey
     from provenance.statement.intoto import Statement
@@ -101,52 +103,53 @@ def read_document(path: Path, max_bytes: int) -> bytes:
     """Return the bytes of the file *path*.
 
     Raises:
-        UnreadableError: the file is missing, not a regular file, or longer than *max_bytes*.
+        UnreadableError: the file is missing, not a regular file, longer than *max_bytes*, or grows.
     """
-    try:
-        if not path.is_file():
-            what = "is not a file" if path.exists() else "no such file"
-            raise UnreadableError(what, where=str(path))
-        with path.open("rb") as file:
-            data = file.read(max_bytes + 1)
-    except OSError as error:
-        raise UnreadableError(f"cannot be read: {reason(error)}", where=str(path)) from error
-    if len(data) > max_bytes:
-        raise UnreadableError(f"is longer than {max_bytes} bytes", where=str(path))
-    return data
+    return read_file(path, max_bytes)
 
 
 def append_claim(model: Path, claim: bytes) -> None:
     """Add the bundle *claim* as the last line of the claims beside *model*.
 
     Raises:
-        UnreadableError, MalformedError: the claims that are there cannot be read.
+        UnreadableError, MalformedError: the claims that are there cannot be read, or *claim* is not
+            a bundle on one line.
         UnavailableError: the disk is full, or the folder may not be written.
     """
     update_claims(model, lambda lines: (*lines, claim))
 
 
-def update_claims(
-    model: Path, change: Callable[[tuple[bytes, ...]], Sequence[bytes]]
-) -> None:
+def update_claims(model: Path, change: Callable[[tuple[bytes, ...]], Sequence[bytes]]) -> None:
     """Replace the lines of the claims beside *model* by what *change* makes of them.
 
     Raises:
-        UnreadableError, MalformedError: the claims that are there cannot be read.
+        UnreadableError, MalformedError: the claims that are there cannot be read, or what *change*
+            makes of them could not be.
         UnavailableError: the disk is full, or the folder may not be written.
     """
     path = model / CLAIMS
     with locked(model):
         lines: tuple[bytes, ...] = ()
-        if path.exists() or path.is_symlink():
+        if os.path.lexists(path):
             lines = tuple(item.raw for item in read_bundles(path))
         changed = tuple(change(lines))
         if changed == lines:
             return
-        for line in changed:
-            if b"\n" in line:
-                raise MalformedError("a bundle over several lines is no claim", where=str(path))
+        _check_lines(changed, frozenset(lines), str(path))
         write_file(path, b"".join(line + b"\n" for line in changed))
+
+
+def _check_lines(changed: Sequence[bytes], known: frozenset[bytes], where: str) -> None:
+    """Refuse to write what could not be read again: one bad line would take all claims with it."""
+    if len(changed) > bundle.MAX_LINES:
+        raise MalformedError(f"more than {bundle.MAX_LINES} lines", where=where)
+    if sum(len(line) + 1 for line in changed) > MAX_CLAIMS_BYTES:
+        raise MalformedError(f"longer than {MAX_CLAIMS_BYTES} bytes", where=where)
+    for number, line in enumerate(changed, 1):
+        if b"\n" in line:
+            raise MalformedError("a bundle over several lines is no claim", where=where)
+        if line not in known:
+            bundle.parse(line, where=f"{where}:{number}")
 
 
 def write_model_signature(model: Path, signature: bytes) -> None:
@@ -163,12 +166,15 @@ def write_byproducts(model: Path, contents: Mapping[str, bytes]) -> None:
     """Put each of *contents*, keyed by its SHA-256 in hexadecimal, beside the weights.
 
     Raises:
+        UnreadableError: the folder of byproducts is a symbolic link, or *model* is no folder.
         UnavailableError: the disk is full, or the folder may not be written.
     """
     if not contents:
         return
     folder = model / BYPRODUCTS
     with locked(model):
+        if folder.is_symlink():
+            raise UnreadableError("is a symbolic link", where=str(folder))
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
@@ -184,6 +190,6 @@ def require_folder(path: Path) -> None:
     Raises:
         UnreadableError: it is not there, or something else.
     """
-    if not path.is_dir():
-        what = "is not a folder" if path.exists() else "no such folder"
+    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where it may not look
+        what = "is not a folder" if os.path.lexists(path) else "no such folder"
         raise UnreadableError(what, where=str(path))

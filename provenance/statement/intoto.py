@@ -14,17 +14,30 @@ verifier that accepts any matching subject would otherwise accept part of a mode
 from __future__ import annotations
 
 import re
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from provenance.encoding import strict_json
+from provenance.envelope.dsse import IN_TOTO_PAYLOAD
 from provenance.errors import MalformedError
 from provenance.statement.uris import STATEMENT
 
+if TYPE_CHECKING:
+    from provenance.envelope.dsse import Opened
+
 T = TypeVar("T")
 
-_HEX_LENGTH = {"sha256": 64, "sha384": 96, "sha512": 128, "gitCommit": None, "gitTree": None}
+_HEX_LENGTHS = {
+    "sha1": (40,),
+    "sha256": (64,),
+    "sha384": (96,),
+    "sha512": (128,),
+    "gitCommit": (40, 64),
+    "gitTree": (40, 64),
+}
+"""Digits of a digest, by algorithm; git has two hashes. Of other algorithms any number is read."""
+
 _HEX = re.compile(r"[0-9a-f]+")
 
 
@@ -57,7 +70,9 @@ class Statement(msgspec.Struct, frozen=True):
     predicate: dict[str, Any]
 
 
-class _Received(msgspec.Struct, frozen=True, rename={"type": "_type", "predicate_type": "predicateType"}):
+class _Received(
+    msgspec.Struct, frozen=True, rename={"type": "_type", "predicate_type": "predicateType"}
+):
     type: str
     subject: tuple[Subject, ...]
     predicate_type: str
@@ -92,6 +107,23 @@ def parse(payload: bytes, *, where: str | None = None) -> Statement:
     return Statement(received.subject, received.predicate_type, received.predicate)
 
 
+def from_opened(opened: Opened, *, where: str | None = None) -> Statement:
+    """Return the statement that was signed in *opened*.
+
+    The payload type is signed so that a document of one kind cannot pass for another: whoever holds
+    an envelope uses this, not :func:`parse`.
+
+    Raises:
+        MalformedError: it was signed as something else than an in-toto Statement, or as
+            :func:`parse`.
+    """
+    if opened.payload_type != IN_TOTO_PAYLOAD:
+        raise MalformedError(
+            f"not signed as a statement but as {opened.payload_type!r}", where=where
+        )
+    return parse(opened.payload, where=where)
+
+
 def check_digests(digests: dict[str, str], *, where: str | None = None) -> None:
     """Return if *digests* is a digest set: not empty, each in lower-case hexadecimal.
 
@@ -101,8 +133,8 @@ def check_digests(digests: dict[str, str], *, where: str | None = None) -> None:
     if not digests:
         raise MalformedError("a digest is missing", where=where)
     for algorithm, value in digests.items():
-        length = _HEX_LENGTH.get(algorithm)
-        if not _HEX.fullmatch(value) or (length is not None and len(value) != length):
+        lengths = _HEX_LENGTHS.get(algorithm, (len(value),))
+        if not _HEX.fullmatch(value) or len(value) not in lengths:
             raise MalformedError(f"not a {algorithm} digest: {value!r}", where=where)
 
 

@@ -22,8 +22,8 @@ from typing import Any, Literal
 import msgspec
 
 from provenance.errors import MalformedError
-from provenance.files.names import check_name
 from provenance.files.manifest import Manifest, root_digest
+from provenance.files.names import check_name
 from provenance.files.reserved import RESERVED
 from provenance.statement import intoto
 from provenance.statement.intoto import Statement, Subject

@@ -15,7 +15,8 @@ Integers beyond 2^53 are decimal strings. Absent means no claim.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import hashlib
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -26,20 +27,24 @@ from provenance.statement import intoto
 from provenance.statement.intoto import ResourceDescriptor, Statement, Subject
 from provenance.statement.uris import BUILD_TYPE, SLSA_PROVENANCE
 
+Count = Annotated[int, msgspec.Meta(ge=0)]
 
-class Input(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, rename="camel"):
+
+class Input(
+    msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, rename="camel"
+):
     """A file or folder that went in, by content.
 
     ``digest`` holds the OpenSSF root digest (sha256) over its files, which ignores their names, and
     ``manifest`` the SHA-256 of the JCS of ``[[name, size, sha256], …]``, which binds them.
-    ``files`` counts them, ``size`` is in bytes. ``role`` is the trainer's word: ``train``, ``eval``.
+    ``files`` counts them, ``size`` is in bytes. ``role`` is the trainer's word, as ``train``.
     """
 
     name: str
     digest: dict[str, str]
     manifest: str
-    files: int
-    size: int
+    files: Count
+    size: Count
     role: str = ""
 
 
@@ -73,7 +78,9 @@ class DeclaredEquality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     declaration: str
 
 
-class Recipe(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, rename="camel"):
+class Recipe(
+    msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, rename="camel"
+):
     """What determines the training (``externalParameters``)."""
 
     command: tuple[str, ...] = ()
@@ -166,7 +173,11 @@ class BuildDefinition(msgspec.Struct, frozen=True, rename="camel"):
     resolved_dependencies: tuple[ResourceDescriptor, ...]
 
 
-class TrainingPredicate(msgspec.Struct, frozen=True, rename={"build_definition": "buildDefinition", "run_details": "runDetails"}):
+class TrainingPredicate(
+    msgspec.Struct,
+    frozen=True,
+    rename={"build_definition": "buildDefinition", "run_details": "runDetails"},
+):
     """The predicate of a training statement."""
 
     build_definition: BuildDefinition
@@ -190,8 +201,6 @@ class TrainingStatement(msgspec.Struct, frozen=True):
 
 def manifest_digest(manifest: Manifest) -> str:
     """Return the SHA-256, hexadecimal, that binds names, sizes and contents of *manifest*."""
-    import hashlib  # noqa: PLC0415
-
     rows = [[entry.name, entry.size, entry.sha256] for entry in manifest.entries]
     return hashlib.sha256(strict_json.format(rows)).hexdigest()
 
@@ -223,19 +232,20 @@ def from_statement(statement: Statement, *, where: str | None = None) -> Trainin
 
     Raises:
         MalformedError: it is another kind of statement, names something in ``externalParameters``
-            that this version does not know, has more than one subject, or its subject is not the
-            root digest of its manifest.
+            that this version does not know, has more than one subject or a digest that is none, or
+            its subject is not the root digest of its manifest.
     """
     if statement.predicate_type != SLSA_PROVENANCE:
-        raise MalformedError(f"not a training statement but {statement.predicate_type}", where=where)
+        raise MalformedError(
+            f"not a training statement but {statement.predicate_type}", where=where
+        )
     predicate = intoto.convert(statement.predicate, TrainingPredicate, where=where)
     build = predicate.build_definition
     if build.build_type != BUILD_TYPE:
         raise MalformedError(f"not a training: the build type is {build.build_type!r}", where=where)
     if len(statement.subject) != 1:
         raise MalformedError("a training statement has exactly one subject", where=where)
-    for item in (*build.external_parameters.data, *build.external_parameters.config):
-        intoto.check_digests(item.digest, where=where)
+    _check_digests(predicate, where)
     for entry in predicate.provenance_manifest:
         intoto.check_digests({"sha256": entry.sha256}, where=where)
     manifest = manifest_of(predicate.provenance_manifest, where=where)
@@ -245,3 +255,29 @@ def from_statement(statement: Statement, *, where: str | None = None) -> Trainin
     if subject.digest.get("sha256") != manifest.root_digest:
         raise MalformedError("the subject is not the root digest of the manifest", where=where)
     return TrainingStatement(subject.name, manifest, build, predicate.run_details)
+
+
+def _check_digests(predicate: TrainingPredicate, where: str | None) -> None:
+    recipe = predicate.build_definition.external_parameters
+    base_model = () if recipe.base_model is None else (recipe.base_model,)
+    for item in (*recipe.data, *recipe.config, *base_model):
+        intoto.check_digests(item.digest, where=where)
+        intoto.check_digests({"sha256": item.manifest}, where=where)
+    if recipe.equality is not None:
+        intoto.check_digests({"sha256": recipe.equality.sha256}, where=where)
+    if recipe.source is not None:
+        for file in recipe.source.files:
+            intoto.check_digests({"sha256": file.sha256}, where=where)
+        for algorithm, value in (
+            ("gitCommit", recipe.source.commit),
+            ("gitTree", recipe.source.tree),
+        ):
+            if value:
+                intoto.check_digests({algorithm: value}, where=where)
+    described = (
+        *predicate.build_definition.resolved_dependencies,
+        *predicate.run_details.byproducts,
+    )
+    for resource in described:
+        if resource.digest:
+            intoto.check_digests(resource.digest, where=where)

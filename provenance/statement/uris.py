@@ -1,5 +1,9 @@
 """The type URIs, in one place. Each of ours has its page in ``docs/spec/``."""
 
+from __future__ import annotations
+
+from typing import Final
+
 BASE = "https://w3id.org/training-provenance"
 
 BUILD_TYPE = f"{BASE}/training/v1"
@@ -18,7 +22,7 @@ STATEMENT = "https://in-toto.io/Statement/v1"
 SLSA_PROVENANCE = "https://slsa.dev/provenance/v1"
 SLSA_VSA = "https://slsa.dev/verification_summary/v1"
 IN_TOTO_SVR = "https://in-toto.io/attestation/svr/v0.2"
-MODEL_SIGNATURE = "https://model_signing/signature/v1.0"
+MODEL_SIGNATURE: Final = "https://model_signing/signature/v1.0"
 
 EQUALITY = f"{BASE}/equality/v1"
 """The format of equality declarations (docs/spec/equality.md)."""

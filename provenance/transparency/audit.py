@@ -2,7 +2,7 @@
 
 Steps; the error of a step names the file or the step in its ``where``:
 
-1. checkpoint: signed by the log's key, under the log's name;
+1. checkpoint: signed by the log's key, under the log's name, and ``vkey``, if there, is that key;
 2. state: where there is one, its version is 1, and its tree is the checkpoint's or a larger one;
 3. files: each tile and bundle that the tree needs is there, and nothing else stands in ``tile/``
    but partial tiles at their places, and what a killed append left;
@@ -28,7 +28,7 @@ from provenance.files.atomic import TEMPORARY_SUFFIX, reason
 from provenance.transparency import checkpoint as checkpoints
 from provenance.transparency import log_state, merkle, tiles
 from provenance.transparency.checkpoint import Checkpoint
-from provenance.transparency.folder import read_checkpoint
+from provenance.transparency.folder import VKEY, read_checkpoint, read_vkey
 from provenance.transparency.log_state import STATE, TreeState
 from provenance.transparency.tile_store import TileStore, read_file
 from provenance.transparency.tiles import ENTRIES, WIDTH, Tile
@@ -75,11 +75,8 @@ def audit(folder: Path, vkey: VerifierKey, *, older: bytes | None = None) -> Aud
     with log_state.unchanging(folder):
         # 1. checkpoint
         signed = read_checkpoint(folder, vkey)
-        earlier = checkpoints.open_checkpoint(older, vkey, where="older") if older else None
-        if earlier and earlier.size > signed.size:
-            raise LogProofError(
-                f"the log had {earlier.size} entries, and now has {signed.size}", where="older"
-            )
+        _check_vkey(folder, vkey)
+        earlier = _open_older(older, vkey, signed)
         # 2. state
         tree, pending = _check_state(folder, signed)
         # 3. files
@@ -94,6 +91,23 @@ def audit(folder: Path, vkey: VerifierKey, *, older: bytes | None = None) -> Aud
         _check_entries(TileStore(folder), tree.size, present, roots)
     files = sum(len(widths) for widths in present.values())
     return AuditReport(signed, tree.size, files, pending is not None, earlier)
+
+
+def _check_vkey(folder: Path, vkey: VerifierKey) -> None:
+    path = folder / VKEY
+    if os.path.lexists(path) and read_vkey(path) != vkey:
+        raise LogProofError("is not the key of this log", where=str(path))
+
+
+def _open_older(older: bytes | None, vkey: VerifierKey, signed: Checkpoint) -> Checkpoint | None:
+    if older is None:
+        return None
+    earlier = checkpoints.open_checkpoint(older, vkey, where="older")
+    if earlier.size > signed.size:
+        raise LogProofError(
+            f"the log had {earlier.size} entries, and now has {signed.size}", where="older"
+        )
+    return earlier
 
 
 def _check_state(folder: Path, signed: Checkpoint) -> tuple[TreeState, tuple[int, int] | None]:
@@ -115,24 +129,28 @@ def _check_files(
     folder: Path, size: int, pending: tuple[int, int] | None
 ) -> dict[tuple[int, int], set[int]]:
     """Return the widths of the tiles that are there, by level and index."""
-    needed = {(tile.level, tile.index): tile.width for tile in tiles.between(0, size)}
     undone = set(tiles.between(size, max(size, pending[1]))) if pending else set()
-    present: dict[tuple[int, int], set[int]] = {}
+    found: set[Tile] = set()
     for path in _files(folder):
         try:
             tile = tiles.parse_path(path.removesuffix(TEMPORARY_SUFFIX) if pending else path)
         except MalformedError as error:
             raise LogProofError("does not belong to the log", where=path) from error
-        if tile in undone:
-            continue
+        if path.endswith(TEMPORARY_SUFFIX) and tile not in undone:
+            raise LogProofError("does not belong to the log", where=path)
+        found.add(tile)
+    needed: dict[tuple[int, int], int] = {}
+    for tile in tiles.between(0, size):  # a size may be any lie: the first missing tile ends this
+        if tile not in found:
+            raise LogProofError("is missing from the log", where=tiles.format_path(tile))
+        needed[tile.level, tile.index] = tile.width
+    present: dict[tuple[int, int], set[int]] = {}
+    for tile in found - undone:
         place = (tile.level, tile.index)
-        if tile.width > needed.get(place, 0) or path.endswith(TEMPORARY_SUFFIX):
+        if tile.width > needed.get(place, 0):
+            path = tiles.format_path(tile)
             raise LogProofError(f"does not belong to the log of size {size}", where=path)
         present.setdefault(place, set()).add(tile.width)
-    for place, width in needed.items():
-        if width not in present.get(place, ()):
-            missing = tiles.format_path(Tile(*place, width))
-            raise LogProofError("is missing from the log", where=missing)
     return present
 
 

@@ -291,18 +291,21 @@ def _find(folder: Path, size: int, wanted: set[bytes], *, update: bool) -> dict[
     found = {leaf: position for leaf, position in found.items() if position < size}
     subtree = store.subtree(size)
     fits = all(subtree(0, position) == leaf for leaf, position in found.items())
-    if update and covered > size:
-        fits = False
-    if not fits:
+    if not fits or (update and covered > size):
         covered, found = 0, {}
         if update:
             leaf_index.discard(path)
-    for start, row in store.leaves(min(covered, size), size):
-        for position, leaf in enumerate(row, start):
-            if leaf in wanted:
-                found.setdefault(leaf, position)
-        if update:
-            leaf_index.add(path, start, row)
+    unindexed: list[bytes] = []
+    start = min(covered, size)
+    for position, leaf in enumerate(store.leaves(start, size), start):
+        if leaf in wanted:
+            found.setdefault(leaf, position)
+        unindexed.append(leaf)
+        if update and len(unindexed) == MAX_BATCH:
+            leaf_index.add(path, position + 1 - MAX_BATCH, unindexed)
+            unindexed = []
+    if update and unindexed:
+        leaf_index.add(path, size - len(unindexed), unindexed)
     return found
 
 

@@ -53,17 +53,12 @@ class TileStore:
         """Return the edge of the tree of *size*."""
         return tuple(self.hashes(tile) if tile else () for tile in tiles.edge_tiles(size))
 
-    def leaf(self, position: int, size: int) -> bytes:
-        """Return the leaf hash at *position* in the tree of *size*."""
-        return self.subtree(size)(0, position)
-
-    def leaves(self, start: int, size: int) -> Iterator[tuple[int, tuple[bytes, ...]]]:
-        """Give the leaf hashes from *start* on in the tree of *size*, with each row's position."""
+    def leaves(self, start: int, size: int) -> Iterator[bytes]:
+        """Give the leaf hashes from *start* on in the tree of *size*."""
         for index in range(start // WIDTH, -(-size // WIDTH)):
             first = index * WIDTH
             row = self.hashes(Tile(0, index, min(WIDTH, size - first)))
-            begin = max(start, first)
-            yield begin, row[begin - first :]
+            yield from row[max(0, start - first) :]
 
     def write(self, tile: Tile, data: bytes) -> None:
         """Put *data* at the place of *tile*.

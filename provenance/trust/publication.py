@@ -54,11 +54,17 @@ def publish_claims(
             raise MalformedError("holds no claims to publish", where=str(model))
         parsed = [bundles.parse(line, where=f"claim {n}") for n, line in enumerate(lines, 1)]
         bodies = [_body(item, keys, f"claim {n}") for n, item in enumerate(parsed, 1)]
-        indices = [_proven(item, body, signer.verifier) for item, body in zip(parsed, bodies, strict=True)]
+        indices = [
+            _proven(item, body, signer.verifier) for item, body in zip(parsed, bodies, strict=True)
+        ]
         missing = [n for n, index in enumerate(indices) if index is None]
-        added = dict(
-            zip(missing, folder.publish(log, [bodies[n] for n in missing], signer), strict=True)
-        ) if missing else {}
+        added = (
+            dict(
+                zip(missing, folder.publish(log, [bodies[n] for n in missing], signer), strict=True)
+            )
+            if missing
+            else {}
+        )
         published.extend(
             Published(n + 1, added[n].index if index is None else index, index is None)
             for n, index in enumerate(indices)

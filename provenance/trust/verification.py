@@ -8,8 +8,10 @@
 4. *subject*: its subject is the root digest of the manifest it carries.
 5. *manifest*: the files are those of the manifest: none changed, missing, or extra. Of several
    claims, those about these files count.
-6. *outcome*: the command that made them did not fail.
-7. *equality declaration*: its text has the digest that the statement gives, and can be parsed.
+6. *outcome*: the command that made them did not fail, and no input changed meanwhile; the first
+   claim of which this is true is *the* claim.
+7. *equality declaration*: its text has the digest that the statement gives, and can be parsed; no
+   other claim about these files declares another one.
 8. *log proof*: with a log's key, the claim is in that log.
 
 A step either holds, and is reported, or raises. Nothing here reads the clock or the network.
@@ -33,6 +35,7 @@ from provenance.errors import (
     SignatureError,
     UnreadableError,
     UsageError,
+    count,
 )
 from provenance.files.digest import hash_file
 from provenance.files.manifest import Manifest, hash_folder
@@ -97,8 +100,8 @@ class Claim(msgspec.Struct, frozen=True):
 class Verified(msgspec.Struct, frozen=True):
     """A model whose every step held.
 
-    ``claim`` is the last claim about these files; None where only an OpenSSF model signature says
-    anything. ``manifest`` are the files as they are.
+    ``claim`` is the first claim about these files whose training did not fail; None where only an
+    OpenSSF model signature says anything. ``manifest`` are the files as they are.
     """
 
     root: Path
@@ -150,27 +153,28 @@ def verify_model(
         on_step(steps[-1])
 
     received = _read(request)
-    held(f"{_count(len(received), 'bundle')} in {_sources(received)}")
+    held(f"{count(len(received), 'bundle')} in {_sources(received)}")
     trusted = _open_all(received, request.keys)
     held(_signature_detail(trusted, len(received)))
     opened = _understand(trusted, len(received) - len(trusted))
     held(_statement_detail(opened))
     held(_subject_detail(opened))
     manifest = hash_folder(request.root, ignore=RESERVED, progress=progress)
-    claim, signature = _select(request.root, manifest, opened)
-    left_out = _check_beside(request.root, claim)
-    held(f"{_count(len(manifest.entries), 'file')}, {manifest.size:,} bytes{left_out}")
-    held(_check_outcome(claim))
-    declaration = _declaration(claim)
+    matching, signature = _select(request.root, manifest, opened)
+    left_out = _check_beside(request.root, matching)
+    held(f"{count(len(manifest.entries), 'file')}, {manifest.size:,} bytes{left_out}")
+    claim = _first_good(matching)
+    held(_outcome_detail(claim))
+    declaration = _declaration(matching, claim)
     held(
-        f"{declaration.name}, sha256 {declaration.digest[:16]}…" if declaration else "none declared",
+        f"{declaration.name}, sha256 {declaration.digest[:16]}…"
+        if declaration
+        else "none declared",
         skipped=declaration is None,
     )
     index = _check_log(claim, request.log) if request.log else None
     held(_log_detail(claim, request.log, index), skipped=request.log is None)
-    return Verified(
-        request.root, manifest, claim, declaration, signature, index, tuple(steps)
-    )
+    return Verified(request.root, manifest, claim, declaration, signature, index, tuple(steps))
 
 
 def _read(request: Request) -> list[tuple[str, Bundle]]:
@@ -191,7 +195,8 @@ def _read(request: Request) -> list[tuple[str, Bundle]]:
         parsed = claims.read_bundles(path)
         numbered = len(parsed) > 1
         found += [
-            (f"{path.name}:{n}" if numbered else path.name, item) for n, item in enumerate(parsed, 1)
+            (f"{path.name}:{n}" if numbered else path.name, item)
+            for n, item in enumerate(parsed, 1)
         ]
     return found
 
@@ -207,11 +212,14 @@ def _open_all(
         try:
             trusted.append((where, item, bundles.open_bundle(item, keys)))
         except SignatureError as error:
-            located = SignatureError(error.what, where=where, mend=error.mend)
             hints = {item.hint, *(signature.keyid for signature in item.envelope.signatures)}
             if hints & known:
-                raise located from error
-            refusal = refusal or located
+                raise SignatureError(
+                    "the signature does not fit: the claim was changed after it was signed,"
+                    " or another key signed it in this one's name",
+                    where=where,
+                ) from error
+            refusal = refusal or SignatureError(error.what, where=where, mend=error.mend)
     if not trusted:
         raise refusal or SignatureError("there is nothing signed")
     return trusted
@@ -236,28 +244,28 @@ def _understand(trusted: Sequence[tuple[str, Bundle, Opened]], others: int) -> _
 
 def _select(
     root: Path, manifest: Manifest, opened: _Opened
-) -> tuple[Claim | None, ModelSignature | None]:
-    """Step 5: the last training claim and the model signature that are about these files."""
-    claim = None
-    if opened.trainings:
-        matching = [c for c in opened.trainings if c.training.manifest == manifest]
-        if not matching:
-            last = opened.trainings[-1]
-            stated = {entry.name: entry.sha256 for entry in last.training.manifest.entries}
-            _check_files(root, manifest, stated, last.where)
-            raise ContentError("the files differ from the manifest", where=str(root))
-        claim = matching[-1]
+) -> tuple[tuple[Claim, ...], ModelSignature | None]:
+    """Step 5: the training claims and the model signature that are about these files."""
+    matching = tuple(c for c in opened.trainings if c.training.manifest == manifest)
+    if opened.trainings and not matching:
+        last = opened.trainings[-1]
+        stated = {entry.name: entry.sha256 for entry in last.training.manifest.entries}
+        _check_files(root, manifest, stated, last.where)
+        raise ContentError("the files differ from the manifest", where=str(root))
     signature = None
     for signature in opened.signatures:
         _check_files(root, manifest, signature.files, MODEL_SIGNATURE)
-    return claim, signature
+    return matching, signature
 
 
 def _check_files(root: Path, manifest: Manifest, stated: Mapping[str, str], where: str) -> None:
     actual = {entry.name: entry.sha256 for entry in manifest.entries}
-    for name in stated.keys() & RESERVED:  # signed by a tool that has other reserved names
-        actual[name] = hash_file(root / name)[0] if (root / name).exists() else ""
-    changed = [f"{name} was changed" for name in stated if actual.get(name) not in (None, "", stated[name])]
+    for name in stated:
+        if name.split("/")[0] in RESERVED:  # signed by a tool that has other reserved names
+            actual[name] = hash_file(root / name)[0] if (root / name).exists() else ""
+    changed = [
+        f"{name} was changed" for name in stated if actual.get(name) not in (None, "", stated[name])
+    ]
     missing = [f"{name} is missing" for name in stated if actual.get(name, "") == ""]
     extra = [f"{name} is extra" for name in actual if name not in stated]
     problems = [*changed, *missing, *extra]
@@ -268,13 +276,14 @@ def _check_files(root: Path, manifest: Manifest, stated: Mapping[str, str], wher
         raise ContentError(f"not the files that {where} states: {shown}{more}", where=str(root))
 
 
-def _check_beside(root: Path, claim: Claim | None) -> str:
+def _check_beside(root: Path, matching: Sequence[Claim]) -> str:
     """Check ``provenance/``: each file is its digest's. Return what was left out, for the reader."""
     notes = []
     folder = root / BYPRODUCTS
     stated = {
         item.digest.get("sha256", "")
-        for item in (claim.training.run.byproducts if claim else ())
+        for claim in matching
+        for item in claim.training.run.byproducts
         if not item.content
     }
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
@@ -287,31 +296,56 @@ def _check_beside(root: Path, claim: Claim | None) -> str:
             raise ContentError("its content is not what its name says", where=str(path))
         present.add(path.name)
     if missing := stated - present:
-        notes.append(f"{_count(len(missing), 'byproduct')} not here")
+        notes.append(f"{count(len(missing), 'byproduct')} not here")
     if git := sorted(name for name in GIT_NAMES if (root / name).exists()):
         notes.append(f"not checked: {', '.join(git)}")
     return f" ({'; '.join(notes)})" if notes else ""
 
 
-def _check_outcome(claim: Claim | None) -> str:
-    """Step 6."""
+def _first_good(matching: Sequence[Claim]) -> Claim | None:
+    """Step 6: the first claim about these files whose training did not fail.
+
+    The first, because an equality counts that was declared early: whoever may add a claim must not
+    be able to replace an earlier one.
+    """
+    for claim in matching:
+        if _failure(claim) is None:
+            return claim
+    if matching:
+        raise PolicyError(_failure(matching[0]) or "", where=matching[0].where)
+    return None
+
+
+def _failure(claim: Claim) -> str | None:
+    outcome = claim.training.run.provenance_outcome
+    if outcome.signal:
+        return f"the training command was killed by {outcome.signal}"
+    if outcome.failed:
+        return f"the training command ended with status {outcome.exit_status}"
+    if outcome.changed_inputs:
+        return f"inputs changed while the training ran: {', '.join(outcome.changed_inputs)}"
+    return None
+
+
+def _outcome_detail(claim: Claim | None) -> str:
     if claim is None:
         return "not stated: the files are signed, but how they were made is not"
-    outcome = claim.training.run.provenance_outcome
-    if outcome.failed:
-        how = f"was killed by {outcome.signal}" if outcome.signal else f"ended with status {outcome.exit_status}"
-        raise PolicyError(f"the training command {how}", where=claim.where)
-    if outcome.changed_inputs:
-        names = ", ".join(outcome.changed_inputs)
-        raise PolicyError(f"inputs changed while the training ran: {names}", where=claim.where)
-    if outcome.exit_status is None:
+    if claim.training.run.provenance_outcome.exit_status is None:
         return "attested after the fact: the run itself was not observed"
     return "the command ended with status 0, and no input changed meanwhile"
 
 
-def _declaration(claim: Claim | None) -> Declaration | None:
-    """Step 7."""
+def _declaration(matching: Sequence[Claim], claim: Claim | None) -> Declaration | None:
+    """Step 7. Two claims about the same files that declare two equalities leave none."""
     declared = claim.training.recipe.equality if claim else None
+    for other in matching:
+        theirs = other.training.recipe.equality
+        if declared and theirs and declared.sha256 != theirs.sha256:
+            raise PolicyError(
+                f"{claim.where if claim else ''} and {other.where} declare different equalities"
+                " for the same files",
+                mend="remove the claim that came later",
+            )
     if claim is None or declared is None:
         return None
     where = f"{claim.where}: equality"
@@ -344,10 +378,6 @@ def _check_log(claim: Claim | None, log: VerifierKey) -> int:
     raise failure
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def _sources(received: Sequence[tuple[str, Bundle]]) -> str:
     return " and ".join(dict.fromkeys(where.split(":")[0] for where, _ in received))
 
@@ -355,16 +385,16 @@ def _sources(received: Sequence[tuple[str, Bundle]]) -> str:
 def _signature_detail(trusted: Sequence[tuple[str, Bundle, Opened]], received: int) -> str:
     ids = sorted({opened.key.key_id for _, _, opened in trusted})
     others = received - len(trusted)
-    more = f"; {_count(others, 'claim')} by other keys, not counted" if others else ""
-    return f"{_count(len(trusted), 'bundle')} signed by {', '.join(ids)}{more}"
+    more = f"; {count(others, 'claim')} by other keys, not counted" if others else ""
+    return f"{count(len(trusted), 'bundle')} signed by {', '.join(ids)}{more}"
 
 
 def _statement_detail(opened: _Opened) -> str:
     parts = []
     if opened.trainings:
-        parts.append(_count(len(opened.trainings), "training statement"))
+        parts.append(count(len(opened.trainings), "training statement"))
     if opened.signatures:
-        parts.append(_count(len(opened.signatures), "model signature"))
+        parts.append(count(len(opened.signatures), "model signature"))
     return " and ".join(parts)
 
 
@@ -380,5 +410,5 @@ def _log_detail(claim: Claim | None, log: VerifierKey | None, index: int | None)
     if log is not None:
         return f"entry {index} of {log.name}, proven offline"
     held = len(claim.bundle.log_entries) if claim else 0
-    carried = f"{_count(held, 'log entry').replace('entrys', 'entries')} carried, " if held else ""
+    carried = f"{count(held, 'log entry', 'log entries')} carried, " if held else ""
     return f"{carried}not asked for (--log)"

@@ -109,9 +109,7 @@ def test_a_file_that_is_not_executable_is_126(tmp_path: Path) -> None:
     tmp_path.joinpath("script").write_text("echo\n")
     assert run_here("./script", folder=tmp_path).status == 126
     assert run_here(str(tmp_path), folder=tmp_path).status == 126
-    result = run(
-        ["script"], folder=Path(), environ={"PATH": str(tmp_path)}, clock=ticking()
-    )
+    result = run(["script"], folder=Path(), environ={"PATH": str(tmp_path)}, clock=ticking())
     assert result.status == 126
 
 

@@ -87,9 +87,7 @@ def test_losses_add_up(tmp_path: Path) -> None:
     assert read(tmp_path, b'{"dropped":2}\n{"dropped":3}\n').dropped == 5
 
 
-def test_more_than_the_limit_is_dropped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_than_the_limit_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = b'\n{"metric":"good","value":1}\n'
     monkeypatch.setattr(records, "MAX_RECORDS_BYTES", 10 * len(line))
     found = read(tmp_path, 25 * line)

@@ -162,7 +162,9 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM
     assert 100 < read.count < 400
 
 
-def test_a_device_without_space_is_no_error(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_without_space_is_no_error(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(run, "RECORDS", "../../../../../../../../../../dev/full")
     current = Run(str(directory))
     current.metric("loss", 1.0)
@@ -222,9 +224,7 @@ threads = [threading.Thread(target=work, args=(name,)) for name in "abcd"]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 """
-    workers = [
-        threading.Thread(target=in_a_program, args=(directory, program)) for _ in range(3)
-    ]
+    workers = [threading.Thread(target=in_a_program, args=(directory, program)) for _ in range(3)]
     for worker in workers:
         worker.start()
     for worker in workers:

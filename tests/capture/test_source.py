@@ -325,9 +325,7 @@ def test_without_git_the_source_is_absent(repository: Repository, tmp_path: Path
     assert "not installed" in observed.collected.reason
 
 
-def test_git_that_takes_too_long_is_an_error(
-    repository: Repository, tmp_path: Path
-) -> None:
+def test_git_that_takes_too_long_is_an_error(repository: Repository, tmp_path: Path) -> None:
     slow = tmp_path / "bin" / "git"
     slow.parent.mkdir()
     slow.write_text("#!/bin/sh\nexec sleep 60\n")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zipfile
@@ -135,14 +136,16 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "bzip2": (archive({"a.npy": ONE}, zipfile.ZIP_BZIP2), "method 12"),
     "lzma": (archive({"a.npy": ONE}, zipfile.ZIP_LZMA), "method 14"),
     "object array": (
-        archive({"a.npy": npy_header("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\n")}),
+        archive(
+            {"a.npy": npy_header("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\n")}
+        ),
         "not a plain number",
     ),
     "bytes after the array": (archive({"a.npy": ONE + b"x"}), "the member has 5"),
     "array cut off": (archive({"a.npy": ONE[:-1]}), "the member has 3"),
     "declares more than deflate can hold": (bomb(10**8), "more bytes than deflate"),
     "directory record missing": (
-        GOOD[:CENTRAL] + GOOD[-22:-12] + struct.pack("<IIH", 0, CENTRAL, 0),
+        GOOD[:CENTRAL] + GOOD[-22:-10] + struct.pack("<IIH", 0, CENTRAL, 0),
         "another number of records",
     ),
 }
@@ -174,12 +177,10 @@ def test_a_wrong_checksum_is_refused_while_reading(opened: Opener) -> None:
 def hidden(raw: bytes, stream: bytes) -> bytes:
     """An archive whose one member says it is *raw* and holds the deflate *stream*."""
     crc = zlib.crc32(raw)
-    local = struct.pack(
-        "<4s5H3I2H", b"PK\3\4", 20, 0, 8, 0, 33, crc, len(stream), len(raw), 5, 0
-    )
+    local = struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 8, 0, 33, crc, len(stream), len(raw), 5, 0)
     start = len(local) + 5 + len(stream)
     central = struct.pack(
-        "<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 8, 0, 33, crc, len(stream), len(raw), 5, 0, 0, 0, 0, 0, 0
+        "<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 8, 0, 33, crc, len(stream), len(raw), 5, *[0] * 6
     )  # fmt: skip
     end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, len(central) + 5, start, 0)
     return local + b"a.npy" + stream + central + b"a.npy" + end
@@ -226,9 +227,7 @@ def test_damaged_files_raise_only_our_errors(opened: Opener, data: st.DataObject
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(damaged) - 1))
         damaged[place] = data.draw(st.integers(0, 255))
-    try:
+    with contextlib.suppress(ProvenanceError):
         file = opened(bytes(damaged), "m.npz")
         for name in file.tensors:
             content(file, name)
-    except ProvenanceError:
-        pass

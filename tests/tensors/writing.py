@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def safetensors(header: Any, data: bytes = b"", *, padding: int = 0) -> bytes:  # noqa: ANN401
     """Return a file of *header* (text, or a value for JSON) and *data*."""
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    text = (
+        header if isinstance(header, bytes) else json.dumps(header, separators=(",", ":")).encode()
+    )
     text += b" " * padding
     return struct.pack("<Q", len(text)) + text + data
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from provenance.encoding import strict_base64, strict_json
 from provenance.errors import LogProofError, MalformedError, ProvenanceError, UnreadableError
-from provenance.transparency import audit, checkpoint, folder, merkle, tiles
+from provenance.transparency import audit, checkpoint, folder, merkle, note, tiles
 from provenance.transparency.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -215,6 +215,33 @@ def test_a_signed_root_that_the_entries_do_not_give_is_refused(
         LogProofError, match="checkpoint: the entries give another root at size 600"
     ):
         audit.audit(grown, signer.verifier)
+
+
+def test_a_size_that_is_a_lie_is_refused_at_once(grown: Path, signer: SignerKey) -> None:
+    shutil.rmtree(grown / ".state")
+    lie = checkpoint.sign(Checkpoint(signer.name, 2**63 - 1, b"\x00" * 32), signer)
+    (grown / "checkpoint").write_bytes(lie)
+    with pytest.raises(LogProofError, match="is missing from the log"):
+        audit.audit(grown, signer.verifier)
+    with pytest.raises(ProvenanceError):
+        folder.prove(grown, 2**62, signer.verifier)
+    with pytest.raises(ProvenanceError):
+        folder.find(grown, b"", signer.verifier)
+
+
+def test_a_vkey_file_of_another_key_is_refused(
+    grown: Path, signer: SignerKey, stranger: SignerKey
+) -> None:
+    (grown / "vkey").unlink()
+    audit.audit(grown, signer.verifier)
+    (grown / "vkey").write_text(note.format_vkey(stranger.verifier) + "\n")
+    with pytest.raises(LogProofError, match="vkey: is not the key of this log"):
+        audit.audit(grown, signer.verifier)
+
+
+def test_an_older_checkpoint_must_be_one(grown: Path, signer: SignerKey) -> None:
+    with pytest.raises(MalformedError, match="older: not a note"):
+        audit.audit(grown, signer.verifier, older=b"")
 
 
 def test_a_log_that_changed_an_entry_and_all_its_hashes_is_refused(

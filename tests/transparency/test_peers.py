@@ -54,4 +54,4 @@ def test_go_s_sumdb_agrees(log: Path, signer: SignerKey, cache: Path) -> None:
     tile.write_bytes(bytes([tile.read_bytes()[0] ^ 1]) + tile.read_bytes()[1:])
     refused = sumdb(log, vkey, cache)
     assert refused.returncode != 0
-    assert "inconsistent tile" in refused.stderr
+    assert "invalid transparency proof" in refused.stderr

@@ -1,6 +1,6 @@
 """Write scikit-learn's handwritten digits, split for training and testing, to the file DATA.
 
-    python data.py DATA
+python data.py DATA
 """
 
 import sys

@@ -1,7 +1,7 @@
 """Tamper with a model or with a claim about it, as an attacker would.
 
-    python tamper.py flip FILE      change one bit in the middle of FILE
-    python tamper.py edit CLAIMS    claim another seed, and leave the signature as it is
+python tamper.py flip FILE      change one bit in the middle of FILE
+python tamper.py edit CLAIMS    claim another seed, and leave the signature as it is
 """
 
 import base64

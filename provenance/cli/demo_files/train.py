@@ -101,7 +101,9 @@ def main():
     loss, accuracy = train(weights, data, options, rng, workers, run)
     save_file(weights, arguments.out / "model.safetensors")
     (arguments.out / "config.json").write_text(json.dumps({"sizes": sizes, "activation": "relu"}))
-    print(f"{options['epochs']} epochs, {workers} worker(s): loss {loss:.4f}, test accuracy {accuracy:.3f}")
+    print(
+        f"{options['epochs']} epochs, {workers} worker(s): loss {loss:.4f}, test accuracy {accuracy:.3f}"
+    )
 
 
 if __name__ == "__main__":

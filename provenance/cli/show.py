@@ -1,0 +1,32 @@
+"""``provenance show``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from provenance.cli.options import PATH, json_option
+from provenance.report.explain import NOT_VERIFIED, Shown, explain
+from provenance.report.terminal import print_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command(short_help="Explain any file that this program writes.")
+@click.argument("path", type=PATH)
+@json_option
+def command(path: Path, *, as_json: bool) -> None:
+    """Explain the file or folder PATH: claims, signatures, verdicts, keys, weights, logs.
+
+    Nothing is verified here: what is shown is what the file says. 'verify', 'agree' and 'log audit'
+    check it. Exit status 3: it, or a part of it, cannot be understood.
+    """
+    explained = explain(path)
+    if as_json:
+        print_json(Shown(str(path), explained.content))
+    else:
+        click.echo("\n".join([*explained.lines, NOT_VERIFIED]))
+    for problem in explained.problems:
+        raise problem

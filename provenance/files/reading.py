@@ -1,0 +1,55 @@
+"""Reading a whole file of bounded size: a key, a claim, a declaration.
+
+The path is one that the user named, so symbolic links are followed. It is opened without waiting
+(a FIFO would block) and must then be a regular file.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from provenance.errors import UnreadableError
+from provenance.files.atomic import reason
+from provenance.files.digest import kind
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+def read_file(path: Path, max_bytes: int) -> bytes:
+    """Return the bytes of the file *path*.
+
+    Raises:
+        UnreadableError: the file is missing, not a regular file, not permitted, longer than
+            *max_bytes*, or grows while it is read.
+    """
+    try:
+        descriptor = os.open(path, _FLAGS)
+    except FileNotFoundError as error:
+        raise UnreadableError("no such file", where=str(path)) from error
+    except (OSError, ValueError) as error:  # ValueError: the path holds NUL
+        raise _unreadable(path, error) from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableError(f"is {kind(status.st_mode)}, not a file", where=str(path))
+        if status.st_size > max_bytes:
+            raise UnreadableError(f"is longer than {max_bytes} bytes", where=str(path))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(status.st_size + 1)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    finally:
+        os.close(descriptor)
+    if len(data) != status.st_size:
+        raise UnreadableError("changed while it was read", where=str(path), mend="try again")
+    return data
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> UnreadableError:
+    what = reason(error) if isinstance(error, OSError) else str(error)
+    return UnreadableError(f"cannot be read: {what}", where=str(path))

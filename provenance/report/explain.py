@@ -1,0 +1,194 @@
+"""What is this file? An explanation of anything that the program writes.
+
+The kind is told by the content; by the name only where the content says nothing of itself (the
+tiles and the state of a log). Each file is then read by the strict parser of its kind, so what is
+shown is what the other commands would read. Nothing is verified: no signature, no digest, no proof.
+
+Limits: a file is held in memory only up to the limit of its kind, at most 1 GiB for claims; of
+weights only the header is read.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from provenance.encoding import strict_json
+from provenance.errors import MalformedError, UnreadableError
+from provenance.files.reserved import BYPRODUCTS
+from provenance.keys.public import MAX_KEY_BYTES
+from provenance.report import (
+    explain_bundles,
+    explain_byproducts,
+    explain_equality,
+    explain_keys,
+    explain_logs,
+    explain_models,
+    explain_weights,
+)
+from provenance.statement.claims import MAX_CLAIMS_BYTES, read_document
+from provenance.tensors.source import Source
+from provenance.transparency import note
+from provenance.transparency.log_state import STATE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from provenance.report.explain_text import Explained
+
+NOT_VERIFIED = "not verified: this is what it says; nothing of it was checked"
+"""The last line of every explanation."""
+
+HEAD_BYTES = 4096
+"""What is read to tell the kind, in bytes: more than any first line that tells it."""
+
+_DIGEST_NAME = re.compile(r"[0-9a-f]{64}")
+_OPENSSH_PUBLIC = (b"ssh-", b"ecdsa-", b"sk-")
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """What ``show --json`` prints: the file's kind and content; never verified."""
+
+    path: str
+    content: (
+        explain_bundles.BundleFile
+        | explain_bundles.StatementFile
+        | explain_byproducts.ByproductFile
+        | explain_byproducts.ManifestFile
+        | explain_byproducts.MetricsFile
+        | explain_equality.EqualityFile
+        | explain_keys.PrivateKeyFile
+        | explain_keys.PublicKeyFile
+        | explain_logs.CheckpointFile
+        | explain_logs.EntryBundleFile
+        | explain_logs.LogFolder
+        | explain_logs.NoteFile
+        | explain_logs.StateFile
+        | explain_logs.TileFile
+        | explain_logs.VkeyFile
+        | explain_models.ByproductFolder
+        | explain_models.ModelFolder
+        | explain_weights.WeightFile
+    )
+    verified: Literal[False] = False
+
+
+def explain(path: Path) -> Explained:
+    """Return what the file or folder at *path* is and says.
+
+    Raises:
+        UnreadableError: it is missing or cannot be read.
+        MalformedError: it is nothing that this program writes, or damaged.
+    """
+    if path.is_dir():
+        return _explain_folder(path)
+    with Source(path) as source:
+        size = source.size
+        head = source.read(0, min(size, HEAD_BYTES))
+    if path.absolute().parent.name == STATE:
+        return explain_logs.explain_state(path)
+    if (tile := explain_logs.find_tile(path)) is not None:
+        return explain_logs.explain_tile(path, tile)
+    if not _is_byproduct(path):
+        return _explain_content(path, head, size)
+    try:
+        return _explain_content(path, head, size)
+    except MalformedError:  # a byproduct can be anything
+        return explain_byproducts.explain_other(path, explain_models.describe_byproduct(path))
+
+
+def _explain_folder(folder: Path) -> Explained:
+    if explain_logs.is_log_folder(folder):
+        return explain_logs.explain_log_folder(folder)
+    if explain_models.is_model_folder(folder):
+        return explain_models.explain_model_folder(folder)
+    absolute = folder.absolute()
+    if absolute.name == BYPRODUCTS and explain_models.is_model_folder(absolute.parent):
+        return explain_models.explain_byproduct_folder(folder)
+    raise UnreadableError(
+        "nothing is signed about this folder, and it is no log",
+        where=str(folder),
+        mend="record, attest or sign a model in it first",
+    )
+
+
+def _is_byproduct(path: Path) -> bool:
+    return path.absolute().parent.name == BYPRODUCTS and bool(_DIGEST_NAME.fullmatch(path.name))
+
+
+def _explain_content(path: Path, head: bytes, size: int) -> Explained:
+    """Return what the file at *path* is, told by its first bytes *head*."""
+    where = str(path)
+    if (weights := explain_weights.weight_format(head, size)) is not None:
+        return explain_weights.explain_weights(path, weights)
+    if b"PRIVATE KEY-----" in head:
+        return explain_keys.explain_private_key(path)
+    if b"PUBLIC KEY-----" in head or head.startswith(_OPENSSH_PUBLIC):
+        return explain_keys.explain_public_key(read_document(path, MAX_KEY_BYTES), where)
+    first = head.lstrip()[:1]
+    if first == b"{":
+        return _explain_objects(path, head, size)
+    if first == b"[" and b"".join(head.split())[:3] in (b'[["', b"[]"):  # TOML begins with [ too
+        data = read_document(path, strict_json.MAX_BYTES)
+        return explain_byproducts.explain_manifest(data, where)
+    return _explain_text(path, head, size)
+
+
+def _explain_objects(path: Path, head: bytes, size: int) -> Explained:
+    """Return what a JSON object, or one a line, is; told by the fields that name its kind."""
+    where = str(path)
+    line = head.partition(b"\n")[0]
+    if line.endswith(b"}") and explain_byproducts.is_metric(_parsed(line)):
+        if size > explain_byproducts.MAX_METRICS_BYTES:
+            raise MalformedError("too many metrics to sum up", where=where)
+        return explain_byproducts.explain_metrics(read_document(path, size), where)
+    data = read_document(path, MAX_CLAIMS_BYTES)
+    if b'"mediaType"' in data and b'"verificationMaterial"' in data:
+        return explain_bundles.explain_bundles(data, where)
+    if b'"_type"' in data and b'"predicateType"' in data:
+        return explain_bundles.explain_bare_statement(data, where)
+    raise _unknown(path)
+
+
+def _parsed(line: bytes) -> object:
+    try:
+        value: object = strict_json.parse(line)
+    except MalformedError:
+        return None
+    return value
+
+
+def _explain_text(path: Path, head: bytes, size: int) -> Explained:
+    where = str(path)
+    if not head.strip() or b"\0" in head or size > note.MAX_NOTE_BYTES:
+        raise _unknown(path)
+    data = read_document(path, note.MAX_NOTE_BYTES)
+    if "\n\n— ".encode() in data:
+        return explain_logs.explain_note(data, where)
+    text = data.decode("utf-8", "replace")
+    if text.count("\n") <= 1 and text.count("+") >= 2:  # noqa: PLR2004 - NAME+ID+KEY
+        return explain_logs.explain_vkey(text.removesuffix("\n"), where)
+    try:
+        return explain_equality.explain_equality(data, where)
+    except MalformedError as error:
+        if path.suffix == ".toml":
+            raise
+        raise _unknown(path) from error
+
+
+def _unknown(path: Path) -> MalformedError | UnreadableError:
+    from provenance.tensors.opening import UNREAD_SUFFIXES  # noqa: PLC0415 - it loads numpy
+
+    if path.suffix.lower() in UNREAD_SUFFIXES:
+        return UnreadableError(
+            "its tensors cannot be read by this version",
+            where=str(path),
+            mend="safetensors, npz and npy can",
+        )
+    return MalformedError(
+        "not a file that this program writes",
+        where=str(path),
+        mend="name claims, a signature, a verdict, a key, weights, an equality, or a log",
+    )

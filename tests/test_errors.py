@@ -1,0 +1,122 @@
+"""The tree of errors: what each is, and that each shows as one harmless line."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provenance import errors
+from provenance.errors import (
+    ContentError,
+    LogProofError,
+    MalformedError,
+    PolicyError,
+    ProvenanceError,
+    RefusedError,
+    SecretError,
+    SignatureError,
+    UnavailableError,
+    UnreadableError,
+    UsageError,
+    one_line,
+)
+
+TREE = {
+    ProvenanceError: Exception,
+    UsageError: ProvenanceError,
+    MalformedError: ProvenanceError,
+    UnreadableError: ProvenanceError,
+    UnavailableError: ProvenanceError,
+    RefusedError: ProvenanceError,
+    SignatureError: RefusedError,
+    ContentError: RefusedError,
+    LogProofError: RefusedError,
+    PolicyError: RefusedError,
+    SecretError: RefusedError,
+}
+
+MESSAGES = {
+    "what": ((None, None), "no"),
+    "where": (("a/b", None), "a/b: no"),
+    "mend": ((None, "wait"), "no (wait)"),
+    "all": (("a/b", "wait"), "a/b: no (wait)"),
+    "empty place": (("", ""), "no"),
+}
+
+ESCAPED = {
+    "newline": ("a\nb", r"a\nb"),
+    "carriage return": ("a\rb", r"a\rb"),
+    "escape sequence": ("\x1b[2J", r"\x1b[2J"),
+    "NUL": ("\0", r"\x00"),
+    "C1 control": ("\x9b", r"\x9b"),
+    "line separator": ("\u2028", r"\u2028"),
+    "right-to-left override": ("\u202e", r"\u202e"),
+    "zero width space": ("\u200b", r"\u200b"),
+    "byte-order mark": ("\ufeff", r"\ufeff"),
+    "lone surrogate": ("\ud800", r"\ud800"),
+    "undecodable byte": ("\udcff", r"\udcff"),
+    "letters and signs": ("Grüße, 模型 ×∞", "Grüße, 模型 ×∞"),
+    "spaces": ("a b", "a b"),
+}
+
+
+def classes() -> set[type[ProvenanceError]]:
+    found = {ProvenanceError}
+    while more := {c for k in found for c in k.__subclasses__()} - found:
+        found |= more
+    return {c for c in found if c.__module__ == errors.__name__}
+
+
+def test_the_tree_is_the_one_above() -> None:
+    assert {kind: kind.__base__ for kind in classes()} == TREE
+
+
+def test_every_error_says_what_it_means() -> None:
+    assert all(kind.__doc__ for kind in classes())
+
+
+@pytest.mark.parametrize(("fields", "expected"), MESSAGES.values(), ids=MESSAGES)
+def test_a_message_names_place_problem_and_mend(
+    fields: tuple[str | None, str | None], expected: str
+) -> None:
+    where, mend = fields
+    error = MalformedError("no", where=where, mend=mend)
+    assert (error.what, error.where, error.mend) == ("no", where, mend)
+    assert str(error) == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), ESCAPED.values(), ids=ESCAPED)
+def test_what_could_forge_output_is_escaped(text: str, expected: str) -> None:
+    assert one_line(text) == expected
+    assert (
+        str(MalformedError(text, where=text, mend=text)) == f"{expected}: {expected} ({expected})"
+    )
+
+
+@given(st.text(st.characters()))
+def test_a_message_is_one_printable_line(text: str) -> None:
+    shown = str(MalformedError("w" + text, where=text, mend=text))
+    assert shown.isprintable()
+    assert len(shown.splitlines()) == 1
+    assert shown.encode("utf-8")
+
+
+def test_a_message_has_a_bound() -> None:
+    # A refused document may be one key of hundreds of megabytes.
+    long = "x" * 1_000_000
+    shown = str(MalformedError(long, where=long, mend=long))
+    assert len(shown) < 3 * (errors.MAX_PART + 5)
+    assert MalformedError(long).what == long
+
+
+@pytest.mark.parametrize("kind", list(TREE))
+def test_an_error_survives_a_copy_and_another_process(kind: type[ProvenanceError]) -> None:
+    error = kind("what", where="where", mend="mend")
+    for other in (copy.copy(error), pickle.loads(pickle.dumps(error))):  # noqa: S301
+        assert type(other) is kind
+        assert str(other) == "where: what (mend)"
+        assert (other.what, other.where, other.mend) == ("what", "where", "mend")
