@@ -62,7 +62,8 @@ class ProvenanceError(Exception):
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= MAX_PART else f"{text[:MAX_PART]}…"
+    half = MAX_PART // 2
+    return text if len(text) <= MAX_PART else f"{text[:half]}…{text[-half:]}"
 
 
 class UsageError(ProvenanceError):

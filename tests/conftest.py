@@ -1,13 +1,69 @@
-"""What every test shares: how hypothesis draws its examples."""
+"""What every test shares: how hypothesis draws its examples, and people with keys and a model."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
+
+from tests.world import Person, Shell, attest, declared, make_person, write_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # No deadline: a busy machine is not a defect. In CI the same examples every time, so that a change
 # is judged by what it changed; at a developer's desk new ones, kept in .hypothesis when they fail.
 settings.register_profile("desk", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Person]:
+    """Alice and Bob, who build; Mallory, whom nobody trusts; Larry, who keeps a log."""
+    folder = tmp_path_factory.mktemp("keys")
+    made = [make_person(folder, name) for name in ("alice", "bob", "mallory")]
+    made.append(make_person(folder, "larry", "ed25519"))
+    return {person.name: person for person in made}
+
+
+@pytest.fixture
+def alice(people: dict[str, Person]) -> Person:
+    return people["alice"]
+
+
+@pytest.fixture
+def bob(people: dict[str, Person]) -> Person:
+    return people["bob"]
+
+
+@pytest.fixture
+def mallory(people: dict[str, Person]) -> Person:
+    return people["mallory"]
+
+
+@pytest.fixture
+def larry(people: dict[str, Person]) -> Person:
+    return people["larry"]
+
+
+@pytest.fixture(scope="session")
+def alices_model(tmp_path_factory: pytest.TempPathFactory, people: dict[str, Person]) -> Path:
+    """A model that Alice attested, with the equality ``bytes``; not to be changed."""
+    root = write_files(tmp_path_factory.mktemp("made") / "model")
+    return attest(root, people["alice"], equality=declared("bytes"))
+
+
+@pytest.fixture
+def model(alices_model: Path, tmp_path: Path) -> Path:
+    """A copy of Alice's model, to be changed."""
+    return shutil.copytree(alices_model, tmp_path / "model")
+
+
+@pytest.fixture
+def provenance(capsys: pytest.CaptureFixture[str]) -> Shell:
+    """The command line, called in this process."""
+    return Shell(capsys)

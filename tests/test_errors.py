@@ -111,6 +111,7 @@ def test_a_message_has_a_bound() -> None:
     shown = str(MalformedError(long, where=long, mend=long))
     assert len(shown) < 3 * (errors.MAX_PART + 5)
     assert MalformedError(long).what == long
+    assert str(MalformedError(f"the name {long} is absolute")).endswith("x is absolute")
 
 
 @pytest.mark.parametrize("kind", list(TREE))

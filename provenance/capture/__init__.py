@@ -1,6 +1,7 @@
 """Capture: what is observed of a training, before, during and after it.
 
-- :mod:`~provenance.capture.recorder`: the order of things; its values become a training statement.
+- :mod:`~provenance.capture.recorder`: the order of things;
+  :mod:`~provenance.capture.draft` makes of them an unsigned training statement.
 - :mod:`~provenance.capture.run`: what the training program itself says, through
   ``provenance.current_run()``; :mod:`~provenance.capture.records` reads it back.
 - :mod:`~provenance.capture.process`: running the command so that it does not notice.

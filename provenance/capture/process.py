@@ -88,12 +88,21 @@ def run(
     if run_directory is not None:
         variables[VARIABLE] = str(run_directory.absolute())
     started_on = timestamp(clock())
+    program = find_program(command[0], variables, folder)
+    if program is None:  # exec would say "permission denied" where the PATH has a closed folder
+        return CommandResult(
+            NOT_FOUND,
+            started_on,
+            timestamp(clock()),
+            started=False,
+            problem="command not found",
+        )
     with _signals_passed_on() as start:
         try:
             child = start(
                 lambda: subprocess.Popen(
                     list(command),
-                    executable=find_program(command[0], variables, folder),
+                    executable=program,
                     cwd=folder,
                     env=variables,
                     close_fds=False,  # Python's own are not inherited; a job server's are

@@ -18,14 +18,14 @@ training (of :func:`plan`) and after it.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from provenance import __version__
 from provenance.capture import secrets
-from provenance.capture.byproducts import Byproduct, describe_manifest, describe_metrics
 from provenance.capture.command import Places, RecordedCommand, record_command
+from provenance.capture.draft import After, Before, Recording, draft
 from provenance.capture.environment import collect_environment, find_drift
 from provenance.capture.inputs import (
     HashedInput,
@@ -37,9 +37,8 @@ from provenance.capture.inputs import (
     located,
 )
 from provenance.capture.packages import Software, observe_software
-from provenance.capture.records import Records, merge_seeds, parse_seed, read_records
+from provenance.capture.records import Records, parse_seed, read_records
 from provenance.capture.source import (
-    ObservedSource,
     describe_repositories,
     observe_source,
     program_files,
@@ -50,20 +49,10 @@ from provenance.files.reserved import RESERVED
 from provenance.statement import intoto
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.training import (
-    BuildDefinition,
-    Builder,
     Collected,
     Drift,
-    Environment,
-    Metadata,
-    Outcome,
-    Recipe,
-    RunDetails,
-    TrainingStatement,
-    manifest_digest,
     to_statement,
 )
-from provenance.statement.uris import BUILD_TYPE, LOCAL_BUILDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -71,37 +60,14 @@ if TYPE_CHECKING:
     from provenance.capture.process import CommandResult
     from provenance.statement.training import ProgramFile
 
-DISTRIBUTION = "training-provenance"
-
-
-@dataclass(frozen=True, slots=True)
-class Before:
-    """Everything that was observed before the training."""
-
-    inputs: Inputs
-    model: Path
-    command: tuple[str, ...] = field(repr=False)
-    recorded: RecordedCommand
-    hashed: tuple[HashedInput, ...]
-    source: ObservedSource
-    software: Software
-    editable: tuple[ResourceDescriptor, ...]
-    collectors: dict[str, Collected]
-    root: Path
-    invocation_id: str
-
-    @property
-    def ran_here(self) -> bool:
-        """Whether a command is recorded, or a model attested after the fact."""
-        return bool(self.command)
-
-
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """An unsigned statement, and the files that belong beside the weights under their SHA-256."""
-
-    statement: TrainingStatement
-    files: Mapping[str, bytes]
+__all__ = [
+    "Before",
+    "Recording",
+    "observe_after",
+    "observe_before",
+    "plan",
+    "refuse_secrets_in",
+]
 
 
 def observe_before(
@@ -161,7 +127,7 @@ def observe_before(
 
 def plan(before: Before) -> Recording:
     """Return the statement as far as it is known before the training: without a model."""
-    return _state(before, _After(manifest=Manifest(())), None)
+    return draft(before, After(manifest=Manifest(())), None)
 
 
 def observe_after(
@@ -183,22 +149,45 @@ def observe_after(
     manifest = hash_folder(before.model, ignore=RESERVED, progress=progress)
     records, said = _read_records(run_directory)
     if result is None:
-        return _state(before, _After(manifest=manifest, records=records, said=said), None)
+        return draft(before, After(manifest=manifest, records=records, said=said), None)
     folder = located(before.inputs, Path())
+    before = _with_interpreter_that_spoke(before, records, environ)
     software = observe_software(before.command, folder, environ, before.inputs.interpreter)
     now = {
         **collect_environment(environ, before.root),
         "interpreter": software.interpreter,
         "packages": software.packages,
     }
-    after = _After(
+    after = After(
         manifest=manifest,
         records=records,
         said=said,
         changed=hash_again(before.hashed, progress),
         drift=find_drift(before.collectors, now) + _package_drift(before.software, software),
     )
-    return _state(before, after, result)
+    return draft(before, after, result)
+
+
+def _with_interpreter_that_spoke(
+    before: Before, records: Records, environ: Mapping[str, str]
+) -> Before:
+    """Return *before* with the Python that trained, where the command did not tell it.
+
+    It is asked only now, so what was installed during the run cannot be told from what was there.
+    """
+    if before.software.interpreter.status != "absent" or not records.interpreters:
+        return before
+    python = Path(records.interpreters[0])
+    folder = located(before.inputs, Path())
+    software = observe_software(before.command, folder, environ, python)
+    observed = {"interpreter": software.interpreter, "packages": software.packages}
+    return replace(
+        before,
+        inputs=replace(before.inputs, interpreter=python),
+        software=software,
+        editable=_describe_editable(software, folder, environ),
+        collectors=before.collectors | observed,
+    )
 
 
 def refuse_secrets_in(
@@ -215,97 +204,6 @@ def refuse_secrets_in(
     for sha256, data in recording.files.items():
         secrets.refuse_secrets(data, live, where=f"the byproduct {sha256}")
     return payload
-
-
-@dataclass(frozen=True, slots=True)
-class _After:
-    manifest: Manifest
-    records: Records = field(default_factory=Records)
-    said: Collected | None = None
-    changed: Mapping[str, str] = field(default_factory=dict)
-    drift: tuple[Drift, ...] = ()
-
-
-def _state(before: Before, after: _After, result: CommandResult | None) -> Recording:
-    """Return what is known as a statement."""
-    byproducts = [describe_manifest(item.place.key, item.manifest) for item in before.hashed]
-    if (metrics := describe_metrics(after.records)) is not None:
-        byproducts.append(metrics)
-    build = BuildDefinition(
-        build_type=BUILD_TYPE,
-        external_parameters=_recipe(before, after.records),
-        internal_parameters=_environment(before, after, result),
-        resolved_dependencies=_dependencies(before, after.changed),
-    )
-    statement = TrainingStatement(
-        model_name=before.model.name or "model",
-        manifest=after.manifest,
-        build=build,
-        run=_run_details(before, after, result, byproducts),
-    )
-    files = {item.sha256: item.data for item in byproducts if item.data is not None}
-    return Recording(statement, files)
-
-
-def _recipe(before: Before, records: Records) -> Recipe:
-    inputs = before.inputs
-    described = {item.place.key: item.description for item in before.hashed}
-    seeds = {name: parse_seed(value) or value for name, value in inputs.seeds.items()}
-    for name, value in records.seeds.items():
-        seeds[name] = merge_seeds(seeds.get(name), value)
-    return Recipe(
-        command=before.recorded.arguments,
-        source=before.source.source,
-        config=tuple(item for key, item in described.items() if key.startswith("config:")),
-        data=tuple(item for key, item in described.items() if key.startswith("data:")),
-        base_model=described.get("baseModel"),
-        seeds=seeds,
-        axes=inputs.axes,
-        equality=inputs.equality,
-    )
-
-
-def _environment(before: Before, after: _After, result: CommandResult | None) -> Environment:
-    collectors = dict(before.collectors)
-    if after.said is not None:
-        collectors["metrics"] = after.said
-    if result is not None:
-        return Environment(collectors, after.drift)
-    return Environment(collectors, observed=("start",) if before.ran_here else ("end",))
-
-
-def _dependencies(before: Before, changed: Mapping[str, str]) -> tuple[ResourceDescriptor, ...]:
-    """Return inputs, repositories and distributions."""
-    found = []
-    for item in before.hashed:
-        annotations: dict[str, Any] = {"manifest": manifest_digest(item.manifest)}
-        if item.place.key in changed:
-            annotations["digestAfter"] = changed[item.place.key] or None
-        digest = {"sha256": item.manifest.root_digest}
-        found.append(
-            ResourceDescriptor(name=item.place.key, digest=digest, annotations=annotations)
-        )
-    found += describe_repositories(before.source.repositories)
-    return (*found, *before.editable, *before.software.distributions)
-
-
-def _run_details(
-    before: Before,
-    after: _After,
-    result: CommandResult | None,
-    byproducts: list[Byproduct],
-) -> RunDetails:
-    outcome = Outcome()
-    metadata = Metadata(invocation_id=before.invocation_id)
-    if result is not None:
-        outcome = Outcome(result.exit_status, result.signal, tuple(sorted(after.changed)))
-        metadata = Metadata(before.invocation_id, result.started_on, result.finished_on)
-    return RunDetails(
-        builder=Builder(LOCAL_BUILDER, version={DISTRIBUTION: __version__}),
-        metadata=metadata,
-        byproducts=tuple(item.description for item in byproducts),
-        provenance_outcome=outcome,
-    )
 
 
 def _check_seeds(seeds: Mapping[str, str]) -> None:

@@ -34,6 +34,7 @@ MAX_LAST_VALUES = 64
 _NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 _MAX_SEED_DIGITS = 1300
 _MAX_SEED_NAMES = 256
+_MAX_INTERPRETERS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Records:
     ``metrics`` are JSON lines, ``count`` of them. ``last`` holds the last value of each metric.
     ``seeds`` are decimal strings; a name seeded with several values has them all, in order of size,
     with commas between. ``dropped`` records could not be written or were too many, ``damaged``
-    lines could not be read.
+    lines could not be read. ``interpreters`` are the executables of the processes that spoke.
     """
 
     metrics: bytes = b""
@@ -52,12 +53,14 @@ class Records:
     seeds: dict[str, str] = field(default_factory=dict)
     dropped: int = 0
     damaged: int = 0
+    interpreters: tuple[str, ...] = ()
 
 
 class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metric: str | None = None
     seed: str | None = None
     dropped: int | None = None
+    interpreter: str | None = None
     value: float | str | None = None
     step: int | None = None
 
@@ -86,6 +89,7 @@ def read_records(directory: Path) -> Records:
     metrics = bytearray()
     last: dict[str, float | str] = {}
     seeds: dict[str, str] = {}
+    interpreters: dict[str, None] = {}
     count = dropped = damaged = 0
     for data in _lines(directory / RECORDS):
         line = None if data is None else _parse(data)
@@ -93,6 +97,9 @@ def read_records(directory: Path) -> Records:
             damaged += 1
         elif line.dropped is not None:
             dropped += line.dropped
+        elif line.interpreter is not None:
+            if len(interpreters) < _MAX_INTERPRETERS:
+                interpreters[line.interpreter] = None
         elif line.metric is not None and line.value is not None:
             metrics += _format(line.metric, line.value, line.step)
             count += 1
@@ -102,7 +109,7 @@ def read_records(directory: Path) -> Records:
             seeds[line.seed] = merge_seeds(seeds.get(line.seed), str(line.value))
         else:
             dropped += 1
-    return Records(bytes(metrics), count, last, seeds, dropped, damaged)
+    return Records(bytes(metrics), count, last, seeds, dropped, damaged, tuple(interpreters))
 
 
 def merge_seeds(first: str | None, second: str) -> str:
@@ -150,7 +157,9 @@ def _parse(data: bytes) -> _Line | None:
 
 
 def _is_record(line: _Line) -> bool:
-    """Tell whether *line* is one of the three records, within the limits."""
+    """Tell whether *line* is one of the four records, within the limits."""
+    if line.interpreter is not None:
+        return line == _Line(interpreter=line.interpreter) and line.interpreter.startswith("/")
     match line:
         case _Line(metric=str(name), seed=None, dropped=None, value=value, step=step):
             in_range = step is None or -MAX_STEP <= step <= MAX_STEP

@@ -7,10 +7,12 @@ one JSON object a line::
     {"metric":"loss","value":0.25,"step":10}
     {"seed":"numpy","value":"20260729"}
     {"dropped":3}
+    {"interpreter":"/opt/venv/bin/python"}
 
 A value that JSON cannot hold is a string: ``"NaN"``, ``"Infinity"``, ``"-Infinity"``. A seed is a
 decimal string, because it may exceed 2^53. ``dropped`` counts records that this process could not
-write. Each record begins and ends with a line feed, so a torn one spoils no other.
+write. ``interpreter`` comes first of each process: behind ``bash train.sh`` it is the only way to
+learn what trains. Each record begins and ends with a line feed, so a torn one spoils no other.
 
 Three promises to the program:
 
@@ -20,12 +22,13 @@ Three promises to the program:
 - No file stays open between records. A program that closes all its descriptors, as daemons do,
   would otherwise find our records in the file that it opens next.
 
-Only ``os`` is imported up front, so that ``import provenance`` costs a program nothing.
+Only ``os`` and ``sys`` are imported up front: ``import provenance`` costs a program nothing.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -58,13 +61,14 @@ class Run:
     A ``Run`` without a run directory keeps nothing.
     """
 
-    __slots__ = ("_dropped", "_names", "_path", "_process")
+    __slots__ = ("_dropped", "_names", "_path", "_process", "_told")
 
     def __init__(self, directory: str | None) -> None:
         """Append to the records in *directory*; None keeps nothing."""
         self._path = None if directory is None else os.path.join(directory, RECORDS)  # noqa: PTH118 - pathlib costs 10 ms
         self._names: dict[str, str] = {}
         self._dropped = 0
+        self._told = False
         self._process = os.getpid()
 
     @property
@@ -131,7 +135,10 @@ class Run:
         """Write *record*, and how many before it were dropped."""
         process = os.getpid()
         if process != self._process:  # after a fork the parent reports its own losses
-            self._process, self._dropped = process, 0
+            self._process, self._dropped, self._told = process, 0, False
+        if not self._told:
+            self._told = True
+            _write(self._path, _interpreter())
         dropped = self._dropped
         if dropped:
             record = f'{{"dropped":{dropped}}}\n{record}'
@@ -152,6 +159,17 @@ class Run:
     def _tell_dropped(self) -> None:
         if self._dropped and self._process == os.getpid():
             _write(self._path, f'\n{{"dropped":{self._dropped}}}\n'.encode())
+
+
+def _interpreter() -> bytes:
+    """Return the record of this process's interpreter; empty: it has none that can be written."""
+    try:
+        from json.encoder import encode_basestring_ascii  # noqa: PLC0415 - see the docstring
+
+        name = encode_basestring_ascii(sys.executable).encode()
+    except Exception:  # noqa: BLE001 - an embedded interpreter may set anything
+        return b""
+    return b'\n{"interpreter":%b}\n' % name if len(name) < MAX_RECORD_BYTES // 2 else b""
 
 
 _INFINITY = float("inf")

@@ -19,10 +19,13 @@ status  meaning
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
+import io
 import os
 import sys
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import click
 
@@ -92,58 +95,127 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show a traceback where something fails.")
-def cli(debug: bool) -> None:  # noqa: FBT001, ARG001 - click's signature; main reads it
+def cli(debug: bool) -> None:
     """Prove how a machine-learning model was made."""
+
+
+class Answered(Exception):  # noqa: N818 - it says what happened, and wraps the error
+    """The command has printed its own ``--json`` document about *error*."""
+
+    def __init__(self, error: ProvenanceError) -> None:
+        """Keep *error*, which is still to be reported on stderr."""
+        super().__init__(error)
+        self.error = error
 
 
 def main() -> NoReturn:
     """Run the command line and exit with its status."""
-    arguments = sys.argv[1:]
-    status = run(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an old terminal's encoding has no check mark
+            stream.reconfigure(errors="backslashreplace")
+    status = run(sys.argv[1:])
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader went away (`provenance show … | head`): keep the interpreter from retrying.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:  # None: it was closed before the start
+            sys.stdout.flush()
+    except OSError as error:
+        _discard_output()
+        if not isinstance(error, BrokenPipeError):
+            status = _output_failed(error)
         status = status or 1
     sys.exit(status)
 
 
 def run(arguments: list[str]) -> int:
-    """Run *arguments* and return the exit status; errors become one line on stderr."""
-    before_command = (
-        [a for a in arguments[: arguments.index("--")] if a] if "--" in arguments else arguments
-    )
-    words = [argument for argument in before_command if not argument.startswith("-")]
-    recording = words[:1] == ["record"]
+    """Run *arguments* and return the exit status; errors become one line on stderr.
+
+    With ``--json`` an error is a document on stdout too: ``{"error": {"message": …, …}}``.
+    """
+    own = _own_options(arguments)
     try:
-        result = cli.main(arguments, prog_name="provenance", standalone_mode=False)
+        result = cli.main(arguments, prog_name="provenance", standalone_mode=False, color=_colour())
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        return 2
-    except click.ClickException as error:
-        click.echo(f"provenance: {one_line(error.format_message())}", err=True)
-        if isinstance(error, click.UsageError) and error.ctx is not None:
-            click.echo(f"Try '{error.ctx.command_path} --help'.", err=True)
-        return RECORD_FAILED if recording else 2
-    except ProvenanceError as error:
-        if "--debug" in before_command:
-            raise
-        click.echo(f"provenance: {error}", err=True)
-        own = next(code for kind, code in STATUS.items() if isinstance(error, kind))
-        return RECORD_FAILED if recording else own
+        return STATUS[UsageError]
     except (KeyboardInterrupt, click.Abort):
         click.echo("provenance: interrupted", err=True)
         return INTERRUPTED
-    except BrokenPipeError:
-        raise
     except Exception as error:
-        if "--debug" in before_command:
+        if own.debug and not isinstance(error, click.ClickException):
             raise
-        click.echo(
-            f"provenance: a defect: {type(error).__name__}: {one_line(str(error))}"
-            " (run 'provenance --debug …' and report what it prints)",
-            err=True,
-        )
-        return RECORD_FAILED if recording else DEFECT
+        status = _explain(error, own)
+        return RECORD_FAILED if own.verb == "record" else status
     return result if isinstance(result, int) else 0
+
+
+def _explain(error: Exception, own: _Own) -> int:
+    """Report *error* and return the exit status of its kind."""
+    if isinstance(error, click.ClickException):
+        _report(one_line(error.format_message()), as_json=own.as_json)
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            click.echo(f"Try '{error.ctx.command_path} --help'.", err=True)
+        return STATUS[UsageError]
+    problem = error.error if isinstance(error, Answered) else error
+    if isinstance(problem, ProvenanceError):
+        as_json = own.as_json and problem is error
+        _report(str(problem), as_json=as_json, where=problem.where)
+        return next(code for kind, code in STATUS.items() if isinstance(problem, kind))
+    if isinstance(error, OSError) and error.filename is None and error.errno in _FULL:
+        _discard_output()
+        return _output_failed(error)
+    message = (
+        f"a defect: {type(error).__name__}: {one_line(str(error))}"
+        " (run 'provenance --debug …' and report what it prints)"
+    )
+    _report(message, as_json=own.as_json)
+    return DEFECT
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a write to a stream says where there is no more room; a file's error has its name."""
+
+
+class _Own(NamedTuple):
+    """What of the arguments concerns this function: those of a recorded command do not."""
+
+    verb: str
+    debug: bool
+    as_json: bool
+
+
+def _own_options(arguments: list[str]) -> _Own:
+    position = next((n for n, word in enumerate(arguments) if not word.startswith("-")), None)
+    if position is None:
+        return _Own("", "--debug" in arguments, as_json=False)
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return _Own(
+        verb=arguments[position],
+        debug="--debug" in arguments[:position],
+        as_json="--json" in arguments[position:end],
+    )
+
+
+def _report(message: str, *, as_json: bool, where: str | None = None) -> None:
+    click.echo(f"provenance: {message}", err=True)
+    if as_json:
+        from provenance.report.terminal import print_json
+
+        error = {"message": message} if where is None else {"message": message, "where": where}
+        print_json({"error": error})
+
+
+def _colour() -> bool | None:
+    """Return False where the user wants none; None lets click look for a terminal."""
+    unwanted = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return False if unwanted else None
+
+
+def _discard_output() -> None:
+    """Keep the interpreter from writing at its end what could not be written."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _output_failed(error: OSError) -> int:
+    why = (error.strerror or type(error).__name__).lower()
+    click.echo(f"provenance: standard output cannot be written: {why}", err=True)
+    return STATUS[UnavailableError]

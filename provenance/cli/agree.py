@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,17 +17,24 @@ from provenance.cli.options import (
     read_trusted_keys,
     trusted_keys_option,
 )
-from provenance.equality.declaration import Declaration
-from provenance.errors import PolicyError, ProvenanceError, UsageError
+from provenance.errors import PolicyError, ProvenanceError, UsageError, one_line
 from provenance.files.atomic import create_file
-from provenance.keys import PublicKey, load_private
+from provenance.keys import load_private
 from provenance.rebuild.agreement import agree
-from provenance.rebuild.verdict import Verdict, Verifier, to_statement
+from provenance.rebuild.verdict import Verifier, to_statement
 from provenance.report.agreement import verdict_lines
 from provenance.report.progress import progress
 from provenance.report.terminal import print_json
 from provenance.statement import claims
-from provenance.trust.verification import Request, Verified, verify_model
+from provenance.trust.verification import Request, verify_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from provenance.equality.declaration import Declaration
+    from provenance.keys import PublicKey
+    from provenance.rebuild.verdict import Verdict
+    from provenance.trust.verification import Verified
 
 
 @click.command(short_help="Judge whether rebuilds are the same model, as declared beforehand.")
@@ -57,7 +65,7 @@ from provenance.trust.verification import Request, Verified, verify_model
 @click.option("--out", type=PATH, metavar="FILE", help="Where the signed verdict goes.")
 @click.option("--password-env", metavar="VAR", help="Environment variable with the key's password.")
 @json_option
-def command(  # noqa: PLR0913 - one parameter an option, as click passes them
+def command(
     *,
     models: tuple[Path, ...],
     key_paths: tuple[Path, ...],
@@ -77,6 +85,8 @@ def command(  # noqa: PLR0913 - one parameter an option, as click passes them
     """
     if (sign_with is None) != (out is None):
         raise UsageError("--sign-with and --out go together")
+    if out is not None and os.path.lexists(out):  # found out before hours of comparison
+        raise UsageError("exists already", where=str(out), mend="choose another name")
     key = None
     if sign_with is not None:
         key = load_private(sign_with, read_password(password_env))
@@ -133,4 +143,4 @@ def _print(verdict: Verdict, models: tuple[Path, ...], out: Path | None, *, as_j
     for line in verdict_lines(verdict, [str(model) for model in models]):
         click.echo(line)
     if out is not None:
-        click.echo(f"signed verdict  {out}")
+        click.echo(f"signed    {one_line(str(out))}")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +12,9 @@ from provenance.cli.options import PATH
 from provenance.cli.recording import attach, observe, read_request, recording_options, show_plan
 from provenance.report.progress import progress
 from provenance.statement import claims
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command(short_help="Sign how a model was made, after the fact.")

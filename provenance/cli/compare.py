@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +16,14 @@ from provenance.files.reserved import RESERVED
 from provenance.report.comparison import comparison_lines, outcome_lines
 from provenance.report.progress import progress
 from provenance.report.terminal import print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from provenance.equality.declaration import Declaration
+    from provenance.equality.findings import Outcome
+    from provenance.equality.side_by_side import FileComparison
 
 
 @click.command(short_help="Show two models side by side: files and tensors.")
@@ -30,30 +39,40 @@ def command(left: Path, right: Path, equality: str | None, *, as_json: bool) -> 
     verified here; 'verify' and 'agree' do.
     """
     declaration = read_equality(equality) if equality is not None else None
-    for path in (left, right):
-        if not path.exists():
-            raise UnreadableError("no such file or folder", where=str(path))
-    if left.is_dir() != right.is_dir():
-        raise UsageError("a folder and a file cannot be compared", where=f"{left}, {right}")
-    outcome = None
+    folders = _are_folders(left, right)
+    if declaration is not None and not folders:
+        raise UsageError("an equality is declared for whole models", mend="name two folders")
     with progress("comparing") as advance:
-        if left.is_dir():
-            models = [Model(p, hash_folder(p, ignore=RESERVED).by_name()) for p in (left, right)]
-            compared = compare_folders(models[0], models[1], on_bytes=advance)
-            if declaration is not None:
-                outcome = compare_models(models[0], models[1], declaration)
-        elif declaration is not None:
-            raise UsageError("an equality is declared for whole models", mend="name two folders")
+        if folders:
+            compared, outcome = _compare_folders(left, right, declaration, advance)
         else:
-            compared = (compare_files(left, right, on_bytes=advance),)
+            compared, outcome = (compare_files(left, right, on_bytes=advance),), None
     if as_json:
         print_json({"files": compared, "outcome": outcome})
     else:
-        for line in comparison_lines(compared):
-            click.echo(line)
-        if outcome is not None:
-            for line in outcome_lines(outcome):
-                click.echo(line)
+        lines = comparison_lines(compared)
+        lines += outcome_lines(outcome) if outcome is not None else []
+        click.echo("\n".join(lines))
     if outcome is not None:
         return 0 if outcome.conclusion in ("match", "consistent") else 1
     return 0 if all(item.state == "equal" for item in compared) else 1
+
+
+def _are_folders(left: Path, right: Path) -> bool:
+    for path in (left, right):
+        if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises where it may not look
+            raise UnreadableError("no such file or folder", where=str(path))
+    if left.is_dir() != right.is_dir():
+        raise UsageError("a folder and a file cannot be compared", where=f"{left}, {right}")
+    return left.is_dir()
+
+
+def _compare_folders(
+    left: Path,
+    right: Path,
+    declaration: Declaration | None,
+    advance: Callable[[int], None] | None,
+) -> tuple[tuple[FileComparison, ...], Outcome | None]:
+    one, other = (Model(p, hash_folder(p, ignore=RESERVED).by_name()) for p in (left, right))
+    compared = compare_folders(one, other, on_bytes=advance)
+    return compared, compare_models(one, other, declaration) if declaration else None

@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 
 from provenance.cli.options import PATH
-from provenance.errors import RefusedError, UnavailableError, UsageError
+from provenance.errors import RefusedError, UnavailableError, UsageError, one_line
 from provenance.files.atomic import reason
 
 MARKER = ".provenance-demo"
@@ -78,7 +78,7 @@ CHAPTERS = (
         ),
     ),
     Chapter(
-        "Alice trains under the recorder: program, configuration and equality are in her repository",
+        "Alice trains under the recorder; program, settings and equality are in her repository",
         (
             Step("git init --quiet", "alice"),
             Step("git add .", "alice"),
@@ -158,9 +158,9 @@ def command(folder: Path) -> None:
             _run(step, folder)
     click.echo()
     click.secho("Every step ended as it should.", bold=True)
-    click.echo(f"Look around in {folder}/, for example:")
+    click.echo(f"Look around in {one_line(str(folder))}/, for example:")
     for path in ("alice/model/claims.jsonl", "verdict.json", "log/checkpoint"):
-        click.echo(f"  provenance show {folder}/{path}")
+        click.echo(f"  provenance show {shlex.quote(one_line(str(folder / path)))}")
 
 
 def _check_requirements() -> None:
@@ -200,14 +200,15 @@ def _run(step: Step, folder: Path) -> None:
     place = click.style(f"{step.folder}", dim=True) if step.folder != "." else ""
     click.echo(f"\n{place}$ {click.style(step.line, fg='cyan')}")
     words = shlex.split(step.line)
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+    environment = {**os.environ, "PATH": path}
     while "=" in words[0]:
         name, _, value = words.pop(0).partition("=")
         environment[name] = value
     if words[0] == "provenance":  # the one that runs now, wherever it is installed
         words[:1] = [sys.executable, "-m", "provenance"]
     sys.stdout.flush()
-    done = subprocess.run(words, cwd=folder / step.folder, env=environment, check=False)  # noqa: S603 - the lines above
+    done = subprocess.run(words, cwd=folder / step.folder, env=environment, check=False)
     if done.returncode != step.status:
         raise RefusedError(
             f"ended with status {done.returncode}, and should have with {step.status}",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from provenance.cli.options import PATH, json_option, read_password
+from provenance.errors import one_line
 from provenance.keys import ALGORITHMS, generate, write_pair
 from provenance.report.terminal import print_json
 
@@ -40,6 +41,6 @@ def command(path: Path, algorithm: str, password_env: str | None, *, as_json: bo
             }
         )
         return
-    click.echo(f"private key  {path}  (keep it secret)")
-    click.echo(f"public key   {public_path}  (hand it to whoever shall verify)")
+    click.echo(f"private key  {one_line(str(path))}  (keep it secret)")
+    click.echo(f"public key   {one_line(str(public_path))}  (hand it to whoever shall verify)")
     click.echo(f"key id       {key.public.key_id}")

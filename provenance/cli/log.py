@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from provenance.cli.options import PATH, json_option, read_log_key, read_password, signing_options
+from provenance.errors import one_line
 from provenance.report.terminal import print_json
 from provenance.transparency import folder
 from provenance.transparency.audit import audit
 from provenance.transparency.note import format_vkey
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.group(short_help="Make and audit a transparency log.")
@@ -37,8 +41,8 @@ def init(
     if as_json:
         print_json({"log": str(log), "origin": origin, "vkey": vkey})
         return
-    click.echo(f"log      {log}")
-    click.echo(f"log key  {vkey}  (also in {log / 'vkey'})")
+    click.echo(f"log      {one_line(str(log))}")
+    click.echo(f"log key  {vkey}  (also in {one_line(str(log / folder.VKEY))})")
 
 
 @command.command("audit", short_help="Recompute a whole log and check what it signed.")
@@ -48,7 +52,7 @@ def init(
 )
 @json_option
 def audit_command(log: Path, key: str, *, as_json: bool) -> None:
-    """Recompute every hash of the log in LOGDIR from its entries and check the signed checkpoint."""
+    """Recompute every hash of the log in LOGDIR, and check the checkpoint that it signed."""
     report = audit(log, read_log_key(key))
     checkpoint = report.checkpoint
     if as_json:
@@ -66,4 +70,4 @@ def audit_command(log: Path, key: str, *, as_json: bool) -> None:
     click.echo(f"entries  {checkpoint.size:,}, root sha256 {checkpoint.root.hex()}")
     click.echo(f"files    {report.files:,}, every hash recomputed: the log holds what it signed")
     if report.interrupted:
-        click.echo("an append was interrupted; the next one completes it")
+        click.echo("an append was interrupted; the next one undoes what it left")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from provenance.errors import UsageError
+from provenance.errors import UnreadableError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,19 +85,28 @@ def read_log_key(text: str) -> VerifierKey:
     """Return the log key that *text* is, or that the file *text* holds.
 
     Raises:
+        UnreadableError: the file is not there or cannot be read.
         MalformedError: it is not a verifier key (``name+hex+base64``).
     """
     from provenance.statement.claims import read_document
     from provenance.transparency.note import parse_vkey
 
-    path = Path(text)
-    if path.is_file():
-        text = read_document(path, MAX_VKEY_BYTES).decode("utf-8", "replace").strip()
-    return parse_vkey(text)
+    if not os.path.lexists(text):
+        if "+" not in text:
+            raise UnreadableError(
+                "no such file, and no log key (NAME+ID+KEY)",
+                where=text,
+                mend="name the file 'vkey' of the log, or write its content",
+            )
+        return parse_vkey(text, where="the log's key")
+    content = read_document(Path(text), MAX_VKEY_BYTES).decode("utf-8", "replace")
+    return parse_vkey(content.strip(), where=text)
 
 
 def read_equality(text: str) -> Declaration:
-    """Return the declaration in the file *text*, or the built-in one of that name.
+    """Return the built-in declaration of the name *text*, or the one in the file *text*.
+
+    A built-in name wins, so that a file called ``bytes`` cannot stand in for it.
 
     Raises:
         UnreadableError, MalformedError: the file cannot be read, or is no declaration.
@@ -106,7 +115,10 @@ def read_equality(text: str) -> Declaration:
     from provenance.equality import declaration
     from provenance.statement.claims import read_document
 
-    path = Path(text)
-    if path.exists() or "/" in text or "." in text:
-        return declaration.parse(read_document(path, declaration.MAX_BYTES), where=text)
-    return declaration.builtin(text)
+    if "/" not in text and "." not in text:
+        try:
+            return declaration.builtin(text)
+        except UsageError:
+            if not os.path.lexists(text):
+                raise
+    return declaration.parse(read_document(Path(text), declaration.MAX_BYTES), where=text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +12,9 @@ from provenance.statement import claims
 from provenance.transparency import folder
 from provenance.transparency.note import format_vkey
 from provenance.trust.publication import publish_claims
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command(short_help="Put a model's claims into a transparency log.")

@@ -83,8 +83,8 @@ def _run_directory() -> Path:
     try:
         directory = Path(tempfile.mkdtemp(prefix="provenance-run-"))
         records.prepare(directory)
-        return directory
     except OSError as error:
         raise UnavailableError(
             f"no temporary folder: {reason(error)}", mend="name one in TMPDIR"
         ) from error
+    return directory

@@ -21,6 +21,7 @@ from provenance.cli.options import (
     signing_options,
 )
 from provenance.errors import UsageError, count, one_line
+from provenance.files.reserved import CLAIMS
 from provenance.report.progress import progress
 from provenance.report.terminal import print_json
 from provenance.statement import claims, training
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from provenance.keys import PrivateKey
     from provenance.transparency.note import SignerKey
+    from provenance.trust.publication import Published
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -119,7 +121,13 @@ def read_request(options: Mapping[str, Any], model: Path) -> Request:
 
 
 def observe(request: Request, command: tuple[str, ...] | None, invocation_id: str) -> Before:
-    """Observe what is there before *command*, and refuse what could never be published."""
+    """Observe what is there before *command*, and refuse what could never be attached or published.
+
+    Claims that are there already and cannot be read would only be found after the training.
+    """
+    claims_path = request.inputs.model / CLAIMS
+    if os.path.lexists(claims_path):
+        claims.read_bundles(claims_path)
     with progress("hashing inputs") as advance:
         before = observe_before(
             request.inputs,
@@ -155,7 +163,7 @@ def attach(request: Request, recording: Recording) -> None:
     refuse_secrets_in(recording, os.environ, allowed=request.allowed_secrets)
     model = request.inputs.model
     attached = claims.attach(model, recording.statement, recording.files, request.key)
-    published = ()
+    published: tuple[Published, ...] = ()
     if request.log is not None and request.log_signer is not None:
         published = publish_claims(model, request.log, request.log_signer)
     manifest = recording.statement.manifest
@@ -175,9 +183,14 @@ def attach(request: Request, recording: Recording) -> None:
         _say(f"written  {one_line(path)}")
     for claim in published:
         _say(f"published claim {claim.line} as entry {claim.index}")
-    changed = recording.statement.run.provenance_outcome.changed_inputs
-    if changed:
-        _say(f"warning: inputs changed while the training ran: {', '.join(changed)}")
+    outcome = recording.statement.run.provenance_outcome
+    if outcome.failed:
+        how = f"was killed by {outcome.signal}" if outcome.signal else "failed"
+        _say(f"warning: the command {how}, so 'verify' will refuse this claim")
+    if outcome.changed_inputs:
+        changed = one_line(", ".join(outcome.changed_inputs))
+        _say(f"warning: inputs changed while the training ran: {changed}")
+        _say("warning: 'verify' will refuse this claim: nobody can tell what the training read")
 
 
 def _say(text: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from provenance.cli.options import PATH, json_option, read_signing_key, signing_options
-from provenance.errors import count
+from provenance.errors import count, one_line
 from provenance.files.manifest import hash_folder
 from provenance.files.reserved import MODEL_SIGNATURE, RESERVED
 from provenance.report.progress import progress
@@ -45,4 +45,4 @@ def command(model: Path, key_path: Path, password_env: str | None, *, as_json: b
     click.echo(f"signed   {count(len(manifest.entries), 'file')}, {manifest.size:,} bytes")
     click.echo(f"root     sha256 {manifest.root_digest}")
     click.echo(f"key id   {key.public.key_id}")
-    click.echo(f"written  {model / MODEL_SIGNATURE}")
+    click.echo(f"written  {one_line(str(model / MODEL_SIGNATURE))}")

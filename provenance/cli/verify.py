@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from provenance.cli import Answered
 from provenance.cli.options import (
     PATH,
     json_option,
@@ -67,8 +68,10 @@ def command(
             verified = verify_model(request, on_step=report, progress=advance)
     except ProvenanceError as error:
         if as_json:
-            print_json({"error": {"message": str(error)}, "steps": steps, "verified": False})
-        elif not isinstance(error, UsageError):
+            problem = {"message": str(error), "where": error.where, "step": len(steps) + 1}
+            print_json({"error": problem, "steps": steps, "verified": False})
+            raise Answered(error) from error
+        if not isinstance(error, UsageError):
             click.echo(failed_line(len(steps), error.what))
         raise
     if as_json:

@@ -1,4 +1,4 @@
-"""Rebuilds: do independent repetitions of a training agree?
+"""Rebuilds: whether independent repetitions of a training agree.
 
 - :mod:`~provenance.rebuild.recipe`: whether two trainings followed the same recipe.
 - :mod:`~provenance.rebuild.agreement`: the judgement over several verified models.

@@ -1,4 +1,4 @@
-"""Do rebuilds agree with the published model, under the equality that it declared?
+"""Whether rebuilds agree with the published model, under the equality that it declared.
 
 The first model is the published one: its attestation's equality applies, and every other model is
 compared with *it* (a star), because closeness is not transitive; where the equality is not exact,
@@ -25,12 +25,14 @@ from provenance.equality.comparators import Model, compare_models
 from provenance.errors import PolicyError, UsageError
 from provenance.rebuild import recipe
 from provenance.rebuild.verdict import (
+    SMALLEST_AGREEMENT,
     AppliedEquality,
     Conclusion,
     Diameter,
     Party,
     Rebuild,
     Verdict,
+    worst,
 )
 
 if TYPE_CHECKING:
@@ -40,12 +42,6 @@ if TYPE_CHECKING:
     from provenance.equality.findings import Outcome
     from provenance.statement.training import Recipe
     from provenance.trust.verification import Claim, Verified
-
-BEST_FIRST: tuple[Conclusion, ...] = ("match", "consistent", "inconclusive", "mismatch")
-"""The conclusion over several parts is the last of theirs in this order."""
-
-SMALLEST_AGREEMENT = 2
-"""Models that can agree, and builders that a quorum needs: one agrees with itself."""
 
 
 def agree(
@@ -156,7 +152,7 @@ def _conclude(
     if builders < quorum:
         conclusions.append("inconclusive")
         reasons.append(f"{builders} of {quorum} builders: models by one key count once")
-    return max(conclusions, key=BEST_FIRST.index), tuple(reasons)
+    return worst(conclusions), tuple(reasons)
 
 
 def _diameter(

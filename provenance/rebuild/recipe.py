@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from provenance.statement.training import Environment, Input, Recipe, Source
 
 MAX_SHOWN = 120
@@ -28,7 +30,7 @@ def differences(left: Recipe, right: Recipe) -> tuple[str, ...]:
     for name, of in _PARTS.items():
         mine, other = of(left), of(right)
         if mine != other:
-            found.append(f"{name}: {_shown(mine)} against {_shown(other)}")
+            found.append(f"{name}: {_shown(mine, other)} against {_shown(other, mine)}")
     return tuple(found)
 
 
@@ -79,7 +81,7 @@ def _inputs(inputs: tuple[Input, ...]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((item.role, item.manifest) for item in inputs))
 
 
-_PARTS = {
+_PARTS: dict[str, Callable[[Recipe], Any]] = {
     "command": lambda recipe: recipe.command,
     "code": _code,
     "configuration": lambda recipe: _inputs(recipe.config),
@@ -89,8 +91,19 @@ _PARTS = {
 }
 
 
-def _shown(value: Any) -> str:  # noqa: ANN401
+def _shown(value: Any, other: Any) -> str:  # noqa: ANN401 - JSON values
+    """Return *value* in words; of a long one, the part where it begins to differ from *other*."""
+    text, theirs = _text(value), _text(other)
+    if len(text) <= MAX_SHOWN:
+        return text
+    pairs = enumerate(zip(text, theirs, strict=False))
+    same = next((n for n, (mine, other_one) in pairs if mine != other_one), len(theirs))
+    start = min(max(0, same - MAX_SHOWN // 4), len(text) - MAX_SHOWN)
+    shown = text[start : start + MAX_SHOWN]
+    return ("…" if start else "") + shown + ("…" if start + MAX_SHOWN < len(text) else "")
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 - JSON values
     if not value:
         return "none"
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

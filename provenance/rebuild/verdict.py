@@ -17,24 +17,34 @@ is agreement by an equality that was not declared beforehand.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from provenance.equality.findings import STRENGTHS, Outcome
+from provenance.equality.findings import CONCLUDES, STRENGTHS, Outcome
 from provenance.errors import MalformedError
 from provenance.statement import intoto, uris
 from provenance.statement.intoto import Statement, Subject
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 Conclusion = Literal["match", "consistent", "mismatch", "inconclusive"]
+
+BEST_FIRST: tuple[Conclusion, ...] = ("match", "consistent", "inconclusive", "mismatch")
+"""The conclusion over several parts is the last of theirs in this order."""
+
+SMALLEST_AGREEMENT = 2
+"""Models that can agree, and builders that a quorum needs: one agrees with itself."""
 
 TENSORS_PROPERTY = "TRAINING_PROVENANCE_SAME_TENSORS"
 CONSISTENT_PROPERTY = "TRAINING_PROVENANCE_CONSISTENT"
 
 
 class AppliedEquality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The equality that was applied: its name, the SHA-256 of its text, and whether the published
-    attestation declared it beforehand.
+    """The equality that was applied: its name and the SHA-256 of its text.
+
+    ``declared`` says whether the published attestation declared it beforehand.
     """
 
     name: str
@@ -137,11 +147,63 @@ def from_statement(statement: Statement, *, where: str | None = None) -> Verdict
     """Return the verdict that *statement* carries.
 
     Raises:
-        MalformedError: it carries none.
+        MalformedError: it carries none, concludes more than its own parts allow, or is wrapped in a
+            predicate that says something else.
     """
     body: object = statement.predicate
     if statement.predicate_type in (uris.SLSA_VSA, uris.IN_TOTO_SVR):
         body = statement.predicate.get("provenance_verdict")
     elif statement.predicate_type != uris.VERDICT:
         raise MalformedError(f"not a verdict but {statement.predicate_type}", where=where)
-    return intoto.convert(body, Verdict, where=where)
+    verdict = intoto.convert(body, Verdict, where=where)
+    if problem := _contradiction(verdict) or _other_predicate(statement, verdict):
+        raise MalformedError(f"the verdict contradicts itself: {problem}", where=where)
+    return verdict
+
+
+def worst(conclusions: Iterable[Conclusion]) -> Conclusion:
+    """Return the conclusion over several parts: the last of theirs in :data:`BEST_FIRST`."""
+    return max(conclusions, key=BEST_FIRST.index)
+
+
+def _contradiction(verdict: Verdict) -> str | None:
+    """Return why *verdict* cannot follow from its own parts, or nothing."""
+    parties = [verdict.published, *(rebuild.party for rebuild in verdict.rebuilds)]
+    if not {party.key_id for party in parties}.issuperset(verdict.builders):
+        return "a builder counts whose attestation was not compared"
+    if len(set(verdict.builders)) != len(verdict.builders):
+        return "a builder counts twice"
+    for rebuild in verdict.rebuilds:
+        strongest, conclusion = rebuild.outcome.strongest, rebuild.outcome.conclusion
+        if rebuild.outcome.declaration != verdict.equality.sha256:
+            return "a rebuild was compared by another equality"
+        agreed = conclusion in ("match", "consistent")
+        if agreed != (strongest is not None) or (strongest and CONCLUDES[strongest] != conclusion):
+            return f"a rebuild is called {conclusion} by {strongest or 'no equality'}"
+    parts: list[Conclusion] = [rebuild.outcome.conclusion for rebuild in verdict.rebuilds]
+    if any(rebuild.recipe_differences for rebuild in verdict.rebuilds):
+        parts.append("mismatch")
+    if len(verdict.builders) < max(verdict.quorum, SMALLEST_AGREEMENT) or not verdict.rebuilds:
+        parts.append("inconclusive")
+    if BEST_FIRST.index(verdict.conclusion) < BEST_FIRST.index(worst(parts)):
+        return f"it concludes {verdict.conclusion}, and its parts allow {worst(parts)} at best"
+    return None
+
+
+def _other_predicate(statement: Statement, verdict: Verdict) -> str | None:
+    """Return what *statement* says around *verdict* that this program would not, or nothing."""
+    expected = to_statement(verdict, Verifier("", ""))
+    if statement.predicate_type != expected.predicate_type:
+        return f"a {verdict.conclusion} is not stated as {statement.predicate_type}"
+    if statement.subject != expected.subject:
+        return "the subject is not the published model"
+    if statement.predicate_type == uris.VERDICT:
+        return None
+    for name in expected.predicate.keys() - _OF_THE_VERIFIER:
+        if statement.predicate.get(name) != expected.predicate[name]:
+            return f"its {name} is not what follows from it"
+    return None
+
+
+_OF_THE_VERIFIER = {"verifier", "timeVerified", "timeCreated", "provenance_verdict"}
+"""Fields of the wrapping predicates that say who judged and when, and the verdict itself."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from provenance.errors import one_line
+from provenance.errors import count, one_line
 from provenance.report.comparison import distance_text, outcome_lines
 from provenance.report.terminal import bad, dim, good
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from provenance.rebuild.verdict import Rebuild, Verdict
+    from provenance.rebuild.verdict import Diameter, Rebuild, Verdict
 
 SHOWN_DISTANCES = 8
 """Tensors listed of one rebuild, those farthest apart first."""
@@ -38,16 +38,22 @@ def verdict_lines(verdict: Verdict, names: Sequence[str]) -> list[str]:
         "declared beforehand" if verdict.equality.declared else bad("NOT declared beforehand")
     )
     lines.append(f"equality  {verdict.equality.name} ({declared})")
-    lines.append(f"builders  {len(verdict.builders)} keys, {verdict.quorum} needed")
+    lines.append(f"builders  {count(len(verdict.builders), 'key')}, {verdict.quorum} needed")
     if verdict.diameter is not None and len(verdict.rebuilds) > 1:
-        lines.append(
-            f"diameter  L2/update {verdict.diameter.relative_l2_update}, L∞ {verdict.diameter.linf}"
-        )
+        lines.append(f"diameter  {_diameter(verdict.diameter)}")
     lines += [f"because   {one_line(reason)}" for reason in verdict.reasons]
     colour = good if verdict.conclusion in ("match", "consistent") else bad
     by = f" by '{verdict.strongest}'" if verdict.strongest else ""
     lines.append(f"verdict   {colour(verdict.conclusion)}{by}: {MEANING[verdict.conclusion]}")
     return lines
+
+
+def _diameter(diameter: Diameter) -> str:
+    named = {"L2/update": diameter.relative_l2_update, "L∞": diameter.linf}
+    return ", ".join(
+        f"{name} {'not computed' if value is None else f'{value:.3g}'}"
+        for name, value in named.items()
+    )
 
 
 def _rebuild_lines(rebuild: Rebuild) -> list[str]:

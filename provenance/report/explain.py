@@ -179,14 +179,8 @@ def _explain_text(path: Path, head: bytes, size: int) -> Explained:
 
 
 def _unknown(path: Path) -> MalformedError | UnreadableError:
-    from provenance.tensors.opening import UNREAD_SUFFIXES  # noqa: PLC0415 - it loads numpy
-
-    if path.suffix.lower() in UNREAD_SUFFIXES:
-        return UnreadableError(
-            "its tensors cannot be read by this version",
-            where=str(path),
-            mend="safetensors, npz and npy can",
-        )
+    if explain_weights.is_unread(path):
+        return explain_weights.unread_error(path)
     return MalformedError(
         "not a file that this program writes",
         where=str(path),

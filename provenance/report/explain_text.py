@@ -22,7 +22,7 @@ LABEL_WIDTH = 13
 MAX_TEXT = 1000
 """Longest text shown of one value, in characters; ``--json`` has all of it."""
 
-MAX_VALUE = 80
+MAX_VALUE = 48
 """Longest text shown of one of many values in a line, in characters."""
 
 MAX_ROWS = 20

@@ -169,4 +169,6 @@ def _byproduct_rows(byproducts: tuple[ResourceDescriptor, ...], depth: int) -> l
 
 def _resource_text(item: ResourceDescriptor) -> str:
     digests = [f"{name} {value[:16]}…" for name, value in sorted(item.digest.items())]
-    return "  ".join([item.name or item.uri or "without a name", *digests])
+    packaged = item.uri.startswith("pkg:")  # its name alone would leave out the version
+    name = item.uri if packaged or not item.name else item.name
+    return "  ".join([name or "without a name", *digests])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from provenance.errors import count
+from provenance.errors import UnreadableError, count
 from provenance.report.explain_text import explained, row, rows, value_text
 from provenance.tensors.source import Source
 
@@ -65,6 +65,8 @@ def explain_weights(path: Path, kind: str) -> Explained:
     Raises:
         UnreadableError, MalformedError: it cannot be read as that format.
     """
+    if kind == "npz" and is_unread(path):  # torch's and Keras's files are ZIP archives too
+        raise unread_error(path)
     with Source(path) as source, _reader(kind)(source) as opened:
         tensors = tuple(
             Tensor(item.name, item.dtype.name, item.shape, item.nbytes)
@@ -85,6 +87,22 @@ def explain_weights(path: Path, kind: str) -> Explained:
     metadata = [f"{name}={value_text(text)}" for name, text in sorted(content.metadata.items())]
     lines += rows("metadata", metadata)
     return explained(content, lines)
+
+
+def is_unread(path: Path) -> bool:
+    """Tell whether the file at *path* is called like weights that have no reader here."""
+    from provenance.tensors.opening import UNREAD_SUFFIXES  # noqa: PLC0415 - it loads numpy
+
+    return path.suffix.lower() in UNREAD_SUFFIXES
+
+
+def unread_error(path: Path) -> UnreadableError:
+    """Return the error that says so."""
+    return UnreadableError(
+        "its tensors cannot be read by this version",
+        where=str(path),
+        mend="safetensors, npz and npy can",
+    )
 
 
 def _reader(kind: str) -> Callable[[Source], TensorFile]:

@@ -58,7 +58,7 @@ _CHANGES: dict[str, tuple[str, dict[str, tuple[tuple[str | int, ...], Any]]]] = 
             ),
             "integer-too-large": (
                 (*_BUILD, "internalParameters", "collectors", "system", "values", "memory"),
-                2**53,
+                2**53 + 1,  # 2^53 itself is how JCS writes a float
             ),
             "exit-status-as-text": (
                 ("predicate", "runDetails", "provenance_outcome", "exitStatus"),
@@ -85,6 +85,12 @@ _CHANGES: dict[str, tuple[str, dict[str, tuple[tuple[str | int, ...], Any]]]] = 
             "other-predicate": (("predicateType",), "https://slsa.dev/provenance/v1"),
             "without-the-verdict": ((*_PREDICATE, "provenance_verdict"), GONE),
             "unknown-conclusion": ((*_PREDICATE, "provenance_verdict", "conclusion"), "verified"),
+            "consistent-called-reproduced": (
+                (*_PREDICATE, "provenance_verdict", "conclusion"),
+                "consistent",
+            ),
+            "quorum-not-met": ((*_PREDICATE, "provenance_verdict", "quorum"), 3),
+            "of-another-model": (("subject", 0, "digest", "sha256"), _zeros),
             "quorum-of-one": ((*_PREDICATE, "provenance_verdict", "quorum"), 1),
             "no-rebuild": ((*_PREDICATE, "provenance_verdict", "rebuilds"), []),
             "unknown-party-field": (
@@ -143,7 +149,7 @@ _DECLARATIONS = {
 
 
 def invalid_examples(valid: dict[str, bytes]) -> dict[str, bytes]:
-    """Return every invalid example, by the document and what is wrong; each is a changed *valid*."""
+    """Return every invalid example, by its document and what is wrong: one of *valid*, changed."""
     found = {}
     for document, (base, changes) in _CHANGES.items():
         plain = json.loads(valid[f"{document}/{base}.json"])

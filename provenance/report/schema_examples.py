@@ -67,7 +67,7 @@ def example_key(text: str) -> PrivateKey:
 def valid_examples() -> dict[str, bytes]:
     """Return every valid example, by its name: the document and what the example shows."""
     key = example_key(TRAINER)
-    full = _training()
+    full = training_example()
     claim = claims.sign_training(full, key)
     found = {
         "training-statement/recorded.json": format_example(
@@ -106,7 +106,7 @@ def _manifest() -> tuple[FileEntry, ...]:
     return tuple(FileEntry(name, size, _digest(name)) for name, size in named.items())
 
 
-def _training() -> TrainingStatement:
+def training_example() -> TrainingStatement:
     """Return a statement that uses every part of the recipe."""
     data = manifest_of([FileEntry("digits.npz", 270_000, _digest("data"))])
     config = manifest_of([FileEntry("config.toml", 80, _digest("config"))])
@@ -182,13 +182,15 @@ def _verdicts() -> dict[str, Verdict]:
     tensors = msgspec.structs.replace(outcome, strongest="tensors")
     close = _verdict(_close_outcome(), Diameter(2e-5, 3e-7))
     mismatch = msgspec.structs.replace(outcome, conclusion="mismatch", strongest=None)
-    other = msgspec.structs.replace(match, conclusion="inconclusive", builders=(_key_id(0),))
+    by_one_key = _verdict(outcome, rebuilder=0)
     return {
         "reproduced": match,
         "same-tensors": _verdict(tensors),
         "consistent": close,
         "mismatch": _verdict(mismatch),
-        "inconclusive": msgspec.structs.replace(other, reasons=("1 of 2 builders",)),
+        "inconclusive": msgspec.structs.replace(
+            by_one_key, conclusion="inconclusive", reasons=("1 of 2 builders",)
+        ),
     }
 
 
@@ -223,10 +225,10 @@ def _close_outcome() -> Outcome:
     )
 
 
-def _verdict(outcome: Outcome, diameter: Diameter | None = None) -> Verdict:
+def _verdict(outcome: Outcome, diameter: Diameter | None = None, *, rebuilder: int = 1) -> Verdict:
     equality = AppliedEquality("digits-close", outcome.declaration, declared=True)
-    rebuild = Rebuild(_party(1), outcome, (), ("numerics.threads",))
-    builders = tuple(sorted((_key_id(0), _key_id(1))))
+    rebuild = Rebuild(_party(rebuilder), outcome, (), ("numerics.threads",))
+    builders = tuple(sorted({_key_id(0), _key_id(rebuilder)}))
     return Verdict(
         outcome.conclusion, equality, _party(0), (rebuild,), builders, 2, diameter=diameter
     )

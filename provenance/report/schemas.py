@@ -71,7 +71,12 @@ DOCUMENTS = (
         "What counts as the same model, as TOML spells it; docs/spec/equality.md is its page.",
     ),
     Document("show-output", (Shown,), "Output of show --json"),
-    Document("verify-output", (documents.Held, documents.Refused), "Output of verify --json"),
+    Document(
+        "verify-output",
+        (documents.Held, documents.Refused),
+        "Output of verify --json",
+        "What verify --json prints: every step held, or one did not.",
+    ),
     Document("compare-output", (documents.Compared,), "Output of compare --json"),
     Document("agree-output", (documents.Judged,), "Output of agree --json"),
 )
@@ -240,8 +245,8 @@ current. Do not edit a file here.
 
 `examples/valid` holds documents that the program makes, `examples/invalid` others, each named for
 what is wrong with it; its parser refuses every one. They are signed by a key that is made from a
-public text: never trust it. An equality declaration is TOML, and its schema is of the values that it
-spells.
+public text: never trust it. An equality declaration is TOML, and its schema is of the values that
+it spells.
 
 A document that fits its schema is well formed, no more. The parsers check what no schema can say
 (`tests/test_schemas.py` lists it), and only `provenance verify` says whether a document is true.

@@ -13,9 +13,25 @@ import msgspec
 
 
 def print_json(document: Any) -> None:  # noqa: ANN401 - any JSON value or struct
-    """Print *document* as one indented JSON document on stdout."""
-    encoded = msgspec.json.encode(document, order="sorted")
+    """Print *document* as one indented JSON document on stdout.
+
+    Bytes of a path that are not UTF-8, for which JSON has no spelling, are escaped.
+    """
+    try:
+        encoded = msgspec.json.encode(document, order="sorted")
+    except UnicodeEncodeError:
+        encoded = msgspec.json.encode(_spelled(msgspec.to_builtins(document)), order="sorted")
     click.echo(msgspec.json.format(encoded, indent=2))
+
+
+def _spelled(value: Any) -> Any:  # noqa: ANN401 - JSON values
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_spelled(key): _spelled(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spelled(item) for item in value]
+    return value
 
 
 def good(text: str) -> str:

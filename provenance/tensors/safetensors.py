@@ -52,9 +52,8 @@ class SafetensorsFile:
         """
         self._source = source
         header, self._start = _read_header(source)
+        # The header begins with a brace, so what it spells is an object.
         entries = strict_json.parse(header, where=source.name, max_depth=_MAX_DEPTH)
-        if not isinstance(entries, dict):
-            raise MalformedError("the header is not an object", where=source.name)
         self.metadata = _metadata(entries, source.name)
         places = [
             _place(name, entry, source.name) for name, entry in entries.items() if name != _METADATA

@@ -307,37 +307,31 @@ class MemberReader:
         """
         if len(buffer) > self._left:
             raise MalformedError("the member is too short", where=self._where)
-        if self._inflate is None:
+        inflate = self._inflate
+        if inflate is None:
             self._source.read_into(self._position, buffer)
             self._position += len(buffer)
         else:
             done = 0
             while done < len(buffer):
-                piece = self._next(len(buffer) - done)
+                piece, fed = self._step(inflate, len(buffer) - done)
+                if not piece and (inflate.eof or not fed):
+                    raise MalformedError("the member is too short", where=self._where)
                 buffer[done : done + len(piece)] = piece
                 done += len(piece)
         self._left -= len(buffer)
         self._crc = zlib.crc32(buffer, self._crc)
 
-    def _next(self, most: int) -> bytes:
-        """Return up to *most* decompressed bytes, and at least one."""
-        if self._inflate is None:
-            raise AssertionError
-        while True:
-            data = self._inflate.unconsumed_tail
-            if not data and self._position < self._end:
-                data = self._source.read(self._position, min(_READ, self._end - self._position))
-                self._position += len(data)
-            try:
-                piece = self._inflate.decompress(data, most)
-            except zlib.error as error:
-                raise MalformedError(
-                    f"cannot be decompressed: {error}", where=self._where
-                ) from error
-            if piece:
-                return piece
-            if self._inflate.eof or not (data or self._position < self._end):
-                raise MalformedError("the member is too short", where=self._where)
+    def _step(self, inflate: zlib._Decompress, most: int) -> tuple[bytes, bool]:
+        """Return up to *most* decompressed bytes, and whether there was anything to decompress."""
+        data = inflate.unconsumed_tail
+        if not data and self._position < self._end:
+            data = self._source.read(self._position, min(_READ, self._end - self._position))
+            self._position += len(data)
+        try:
+            return inflate.decompress(data, most), bool(data)
+        except zlib.error as error:
+            raise MalformedError(f"cannot be decompressed: {error}", where=self._where) from error
 
     def finish(self) -> None:
         """Check that the member ends here, and its CRC-32.
@@ -348,25 +342,15 @@ class MemberReader:
         if self._left:
             raise MalformedError(f"{self._left} bytes after the array", where=self._where)
         if self._inflate is not None:
-            self._end_of_deflate()
+            self._end_of_deflate(self._inflate)
         if self._crc != self._member.crc:
             raise MalformedError("the CRC-32 is wrong", where=self._where)
 
-    def _end_of_deflate(self) -> None:
+    def _end_of_deflate(self, inflate: zlib._Decompress) -> None:
         """Check that the compressed stream ends with its last byte of output."""
-        inflate = self._inflate
-        while inflate is not None and not inflate.eof:
-            data = inflate.unconsumed_tail
-            if not data and self._position < self._end:
-                data = self._source.read(self._position, min(_READ, self._end - self._position))
-                self._position += len(data)
-            try:
-                extra = inflate.decompress(data, 1)
-            except zlib.error as error:
-                raise MalformedError(
-                    f"cannot be decompressed: {error}", where=self._where
-                ) from error
-            if extra or not (data or inflate.eof):
+        while not inflate.eof:
+            piece, fed = self._step(inflate, 1)
+            if piece or not (fed or inflate.eof):
                 raise MalformedError("the member is not of its declared size", where=self._where)
-        if inflate is not None and (inflate.unused_data or self._position < self._end):
+        if inflate.unused_data or self._position < self._end:
             raise MalformedError("bytes after the compressed stream", where=self._where)

@@ -20,6 +20,7 @@ extend the one that was signed last.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -156,17 +157,7 @@ def prove(folder: Path, index: int, vkey: VerifierKey) -> LogEntry:
             contradict it.
         UnreadableError, MalformedError: a file of the log is missing or damaged.
     """
-    signed, raw = _open_checkpoint(folder, vkey)
-    store = TileStore(folder)
-    path = merkle.prove_inclusion(index, signed.size, store.subtree(signed.size))
-    number, offset = divmod(index, WIDTH)
-    body = store.entries(number, min(WIDTH, signed.size - number * WIDTH))[offset]
-    merkle.check_inclusion(
-        merkle.hash_leaf(body), path, index=index, size=signed.size, root=signed.root
-    )
-    kind, version = rekor.parse_kind(body)
-    proof = InclusionProof(index, signed.root, signed.size, path, raw)
-    return LogEntry(index, vkey.hash, kind, version, body, proof)
+    return _prove(folder, (index,), vkey)[0]
 
 
 def publish(folder: Path, bodies: Sequence[bytes], signer: SignerKey) -> tuple[LogEntry, ...]:
@@ -175,8 +166,7 @@ def publish(folder: Path, bodies: Sequence[bytes], signer: SignerKey) -> tuple[L
     Raises:
         ProvenanceError: as :func:`append` and :func:`prove`.
     """
-    indices = append(folder, bodies, signer)
-    return tuple(prove(folder, index, signer.verifier) for index in indices)
+    return _prove(folder, append(folder, bodies, signer), signer.verifier)
 
 
 def find(folder: Path, leaf: bytes, vkey: VerifierKey) -> int | None:
@@ -187,6 +177,29 @@ def find(folder: Path, leaf: bytes, vkey: VerifierKey) -> int | None:
     """
     size = read_checkpoint(folder, vkey).size
     return _find(folder, size, {leaf}, update=False).get(leaf)
+
+
+def _prove(folder: Path, indices: Sequence[int], vkey: VerifierKey) -> tuple[LogEntry, ...]:
+    """Return the entries *indices*, each with its proof under the one signed checkpoint."""
+    signed, raw = _open_checkpoint(folder, vkey)
+    store = TileStore(folder)
+    subtree = store.subtree(signed.size)
+
+    @functools.lru_cache(maxsize=4)
+    def bundle(number: int) -> tuple[bytes, ...]:
+        return store.entries(number, min(WIDTH, signed.size - number * WIDTH))
+
+    def entry(index: int) -> LogEntry:
+        path = merkle.prove_inclusion(index, signed.size, subtree)
+        body = bundle(index // WIDTH)[index % WIDTH]
+        merkle.check_inclusion(
+            merkle.hash_leaf(body), path, index=index, size=signed.size, root=signed.root
+        )
+        kind, version = rekor.parse_kind(body)
+        proof = InclusionProof(index, signed.root, signed.size, path, raw)
+        return LogEntry(index, vkey.hash, kind, version, body, proof)
+
+    return tuple(entry(index) for index in indices)
 
 
 def _check_vacant(folder: Path) -> None:
@@ -229,7 +242,7 @@ def _grow(folder: Path, tree: TreeState, edge: Edge, new: dict[bytes, bytes]) ->
     size = tree.size + len(new)
     written, new_edge = tiles.extend(tree.size, edge, list(new))
     log_state.write_pending(folder, tree.size, size)
-    for tile, data in _bundles(store, tree.size, list(new.values())):
+    for tile, data in _bundles(store, tree.size, edge, list(new.values())):
         store.write(tile, data)
     for tile, data in written.items():
         store.write(tile, data)
@@ -239,15 +252,22 @@ def _grow(folder: Path, tree: TreeState, edge: Edge, new: dict[bytes, bytes]) ->
     return grown
 
 
-def _bundles(store: TileStore, size: int, entries: Sequence[bytes]) -> Iterator[tuple[Tile, bytes]]:
+def _bundles(
+    store: TileStore, size: int, edge: Edge, entries: Sequence[bytes]
+) -> Iterator[tuple[Tile, bytes]]:
     """Give the bundles that adding *entries* to the log of *size* writes, with their bytes."""
+    kept: tuple[bytes, ...] = ()
+    if size % WIDTH:
+        kept = store.entries(size // WIDTH, size % WIDTH)
+        if tuple(map(merkle.hash_leaf, kept)) != edge[0]:
+            raise LogProofError("the last entries are not those of the tree", where=str(store.root))
+    rest = [*kept, *entries]
+    begin = size - len(kept)
     for tile in tiles.between(size, size + len(entries)):
         if tile.level != ENTRIES:
             return
-        first = tile.index * WIDTH
-        kept = store.entries(tile.index, size - first) if first < size else ()
-        added = entries[max(0, first - size) : first + tile.width - size]
-        yield tile, tiles.format_bundle([*kept, *added])
+        first = tile.index * WIDTH - begin
+        yield tile, tiles.format_bundle(rest[first : first + tile.width])
 
 
 def _publish(folder: Path, tree: TreeState, signer: SignerKey) -> None:

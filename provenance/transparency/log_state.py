@@ -39,7 +39,7 @@ MAX_STATE_BYTES = 64 * 2**10
 """Largest file in ``.state`` that is read, in bytes; ours are under 1 KiB."""
 
 MAX_BATCH = 2**20
-"""Most entries in one append: more would keep other writers waiting for half a minute."""
+"""Most entries in one append: more would keep other writers waiting for a minute."""
 
 _LOCKS = ("treeState.lock", "publish.lock")
 """Tessera takes the first to integrate and the second to publish; an append does both."""

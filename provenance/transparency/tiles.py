@@ -19,6 +19,7 @@ L is 0 to 63; N is written in groups of three digits, each but the last after an
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING
 
@@ -124,14 +125,16 @@ def locate(size: int, level: int, index: int) -> tuple[Tile, int, int]:
 
 
 def subtree(size: int, read: Callable[[Tile], Sequence[bytes]]) -> merkle.Subtree:
-    """Return the reader of the tree of *size* over *read*, which gives a tile's hashes."""
-    cache: dict[Tile, Sequence[bytes]] = {}
+    """Return the reader of the tree of *size* over *read*, which gives a tile's hashes.
 
+    It keeps what it read: neighbouring proofs share most of their hashes.
+    """
+    read_once = functools.cache(read)
+
+    @functools.cache
     def find(level: int, index: int) -> bytes:
         tile, start, end = locate(size, level, index)
-        if tile not in cache:
-            cache[tile] = read(tile)
-        return merkle.fold(cache[tile][start:end])
+        return merkle.fold(read_once(tile)[start:end])
 
     return find
 

@@ -13,7 +13,7 @@ import msgspec
 
 from provenance.encoding import strict_base64
 from provenance.envelope import bundle as bundles
-from provenance.errors import LogProofError, MalformedError, SignatureError
+from provenance.errors import LogProofError, MalformedError, SignatureError, UnreadableError
 from provenance.keys import parse_spki
 from provenance.statement import claims, intoto
 from provenance.transparency import entry as log_entries
@@ -51,7 +51,11 @@ def publish_claims(
 
     def add_proofs(lines: tuple[bytes, ...]) -> list[bytes]:
         if not lines:
-            raise MalformedError("holds no claims to publish", where=str(model))
+            raise UnreadableError(
+                "holds no claims to publish",
+                where=str(model),
+                mend="'record' or 'attest' makes one; a model.sig alone is not logged",
+            )
         parsed = [bundles.parse(line, where=f"claim {n}") for n, line in enumerate(lines, 1)]
         bodies = [_body(item, keys, f"claim {n}") for n, item in enumerate(parsed, 1)]
         indices = [

@@ -20,7 +20,8 @@ A step either holds, and is reported, or raises. Nothing here reads the clock or
 from __future__ import annotations
 
 import hashlib
-import re
+import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -33,22 +34,16 @@ from provenance.errors import (
     MalformedError,
     PolicyError,
     SignatureError,
-    UnreadableError,
     UsageError,
     count,
 )
 from provenance.files.digest import hash_file
 from provenance.files.manifest import Manifest, hash_folder
-from provenance.files.reserved import (
-    BYPRODUCTS,
-    CLAIMS,
-    GIT_NAMES,
-    MODEL_SIGNATURE,
-    RESERVED,
-)
+from provenance.files.reserved import MODEL_SIGNATURE, RESERVED
 from provenance.statement import claims, intoto, model_signature, training, uris
 from provenance.transparency import entry as log_entries
 from provenance.transparency import rekor
+from provenance.trust.beside import check_beside, read_beside, read_claims
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -61,8 +56,6 @@ if TYPE_CHECKING:
     from provenance.statement.model_signature import ModelSignature
     from provenance.statement.training import TrainingStatement
     from provenance.transparency.note import VerifierKey
-
-_SHA256_NAME = re.compile(r"[0-9a-f]{64}")
 
 STEPS = (
     "parse",
@@ -88,7 +81,8 @@ class Step(msgspec.Struct, frozen=True):
     skipped: bool = False
 
 
-class Claim(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Claim:
     """A training statement that a given key signed."""
 
     where: str
@@ -97,7 +91,8 @@ class Claim(msgspec.Struct, frozen=True):
     bundle: Bundle
 
 
-class Verified(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Verified:
     """A model whose every step held.
 
     ``claim`` is the first claim about these files whose training did not fail; None where only an
@@ -113,7 +108,8 @@ class Verified(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...]
 
 
-class Request(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Request:
     """What to verify: the folder, the keys, and optionally other claims than those beside it."""
 
     root: Path
@@ -122,7 +118,8 @@ class Request(msgspec.Struct, frozen=True):
     log: VerifierKey | None = None
 
 
-class _Opened(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class _Opened:
     """The statements of the given keys, and how many claims were others'."""
 
     trainings: tuple[Claim, ...]
@@ -152,7 +149,7 @@ def verify_model(
         steps.append(Step(len(steps) + 1, STEPS[len(steps)], detail, skipped))
         on_step(steps[-1])
 
-    received = _read(request)
+    received = read_claims(request.claims) if request.claims else read_beside(request.root)
     held(f"{count(len(received), 'bundle')} in {_sources(received)}")
     trusted = _open_all(received, request.keys)
     held(_signature_detail(trusted, len(received)))
@@ -161,7 +158,8 @@ def verify_model(
     held(_subject_detail(opened))
     manifest = hash_folder(request.root, ignore=RESERVED, progress=progress)
     matching, signature = _select(request.root, manifest, opened)
-    left_out = _check_beside(request.root, matching)
+    others = [each.training for each in opened.trainings]
+    left_out = check_beside(request.root, [each.training for each in matching], others)
     held(f"{count(len(manifest.entries), 'file')}, {manifest.size:,} bytes{left_out}")
     claim = _first_good(matching)
     held(_outcome_detail(claim))
@@ -175,30 +173,6 @@ def verify_model(
     index = _check_log(claim, request.log) if request.log else None
     held(_log_detail(claim, request.log, index), skipped=request.log is None)
     return Verified(request.root, manifest, claim, declaration, signature, index, tuple(steps))
-
-
-def _read(request: Request) -> list[tuple[str, Bundle]]:
-    """Step 1. Beside a model are its claims, its OpenSSF signature, or both."""
-    if request.claims is not None:
-        paths = [request.claims]
-    else:
-        beside = [request.root / CLAIMS, request.root / MODEL_SIGNATURE]
-        paths = [path for path in beside if path.exists() or path.is_symlink()]
-        if not paths:
-            raise UnreadableError(
-                f"holds neither {CLAIMS} nor {MODEL_SIGNATURE}",
-                where=str(request.root),
-                mend="name the claims with --claims, or ask whoever trained it for them",
-            )
-    found = []
-    for path in paths:
-        parsed = claims.read_bundles(path)
-        numbered = len(parsed) > 1
-        found += [
-            (f"{path.name}:{n}" if numbered else path.name, item)
-            for n, item in enumerate(parsed, 1)
-        ]
-    return found
 
 
 def _open_all(
@@ -226,10 +200,10 @@ def _open_all(
 
 
 def _understand(trusted: Sequence[tuple[str, Bundle, Opened]], others: int) -> _Opened:
-    """Steps 3 and 4."""
+    """Return what was signed, understood: steps 3 and 4."""
     trainings, signatures = [], []
     for where, item, opened in trusted:
-        statement = intoto.parse(opened.payload, where=where)
+        statement = intoto.from_opened(opened, where=where)
         if statement.predicate_type == uris.SLSA_PROVENANCE:
             parsed = training.from_statement(statement, where=where)
             trainings.append(Claim(where, parsed, opened, item))
@@ -262,7 +236,8 @@ def _check_files(root: Path, manifest: Manifest, stated: Mapping[str, str], wher
     actual = {entry.name: entry.sha256 for entry in manifest.entries}
     for name in stated:
         if name.split("/")[0] in RESERVED:  # signed by a tool that has other reserved names
-            actual[name] = hash_file(root / name)[0] if (root / name).exists() else ""
+            path = root / name
+            actual[name] = hash_file(path)[0] if os.path.lexists(path) else ""
     changed = [
         f"{name} was changed" for name in stated if actual.get(name) not in (None, "", stated[name])
     ]
@@ -274,32 +249,6 @@ def _check_files(root: Path, manifest: Manifest, stated: Mapping[str, str], wher
         rest = len(problems) - SHOWN_DIFFERENCES
         more = f", and {rest} more" if rest > 0 else ""
         raise ContentError(f"not the files that {where} states: {shown}{more}", where=str(root))
-
-
-def _check_beside(root: Path, matching: Sequence[Claim]) -> str:
-    """Check ``provenance/``: each file is its digest's. Return what was left out, for the reader."""
-    notes = []
-    folder = root / BYPRODUCTS
-    stated = {
-        item.digest.get("sha256", "")
-        for claim in matching
-        for item in claim.training.run.byproducts
-        if not item.content
-    }
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise UnreadableError("is not a folder", where=str(folder))
-    present = set()
-    for path in sorted(folder.iterdir()) if folder.exists() else ():
-        if not _SHA256_NAME.fullmatch(path.name):
-            raise ContentError("is extra: byproducts are named by their SHA-256", where=str(path))
-        if hash_file(path)[0] != path.name:
-            raise ContentError("its content is not what its name says", where=str(path))
-        present.add(path.name)
-    if missing := stated - present:
-        notes.append(f"{count(len(missing), 'byproduct')} not here")
-    if git := sorted(name for name in GIT_NAMES if (root / name).exists()):
-        notes.append(f"not checked: {', '.join(git)}")
-    return f" ({'; '.join(notes)})" if notes else ""
 
 
 def _first_good(matching: Sequence[Claim]) -> Claim | None:
@@ -359,27 +308,41 @@ def _declaration(matching: Sequence[Claim], claim: Claim | None) -> Declaration 
 
 
 def _check_log(claim: Claim | None, log: VerifierKey) -> int:
-    """Step 8."""
+    """Step 8. A claim can carry proofs of several logs; those of others prove nothing here."""
     if claim is None:
         raise LogProofError("only training statements are logged, and there is none")
     opened = claim.opened
     body = rekor.format_body(claim.bundle.envelope.pae, opened.signature, opened.key)
-    failure = LogProofError(
+    failures: list[MalformedError | LogProofError] = []
+    for value in claim.bundle.log_entries:
+        try:
+            entry = log_entries.parse_entry(value, where=claim.where)
+            if entry.log_id == log.hash:
+                return log_entries.check_entry(entry, body=body, vkey=log).index
+        except (MalformedError, LogProofError) as error:
+            failures.append(error)
+    if failures:
+        first = failures[0]
+        where = (
+            claim.where if first.where in (None, claim.where) else f"{claim.where}: {first.where}"
+        )
+        raise type(first)(first.what, where=where, mend=first.mend) from first
+    if claim.bundle.log_entries:
+        raise LogProofError(
+            f"the claim carries no proof of the log {log.name}, only of others",
+            where=claim.where,
+            mend="give the key of the log in which it was published",
+        )
+    raise LogProofError(
         "the claim carries no proof of any log",
         where=claim.where,
         mend="ask for a published claim, or run 'provenance publish'",
     )
-    for value in claim.bundle.log_entries:
-        entry = log_entries.parse_entry(value, where=claim.where)
-        try:
-            return log_entries.check_entry(entry, body=body, vkey=log).index
-        except LogProofError as error:
-            failure = LogProofError(error.what, where=claim.where, mend=error.mend)
-    raise failure
 
 
 def _sources(received: Sequence[tuple[str, Bundle]]) -> str:
-    return " and ".join(dict.fromkeys(where.split(":")[0] for where, _ in received))
+    names = dict.fromkeys(where.rpartition(":")[0] or where for where, _ in received)
+    return " and ".join(names)
 
 
 def _signature_detail(trusted: Sequence[tuple[str, Bundle, Opened]], received: int) -> str:

@@ -42,7 +42,7 @@ def test_tools_that_fail_are_errors_of_the_system() -> None:
     with pytest.raises(OSError, match="false failed"):
         macos.ask("false")
     with pytest.raises(FileNotFoundError):
-        macos.ask("no-such-tool")
+        macos.ask("/no/such/tool")
 
 
 def test_the_collectors_of_a_mac_do_not_break_elsewhere(tmp_path: Path) -> None:

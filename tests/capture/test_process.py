@@ -24,11 +24,12 @@ ENVIRON = {"PATH": os.environ["PATH"]}
 
 # A recorder in a process of its own: what it makes of signals can only be seen from outside.
 RECORDER = """
-import datetime, os, sys
+import os, sys
+from datetime import UTC, datetime
 from pathlib import Path
 from provenance.capture.process import run
 result = run(
-    sys.argv[1:], folder=Path(), environ=os.environ, clock=lambda: datetime.datetime.now(datetime.UTC)
+    sys.argv[1:], folder=Path(), environ=os.environ, clock=lambda: datetime.now(UTC)
 )
 print("recorder:", result.status, result.signal, flush=True)
 sys.exit(result.status)

@@ -74,7 +74,7 @@ class Project:
             equality=DeclaredEquality("bytes", "0" * 64, "x"),
             seeds={"numpy": "042", "torch": "7"},
         )
-        self.command = (sys.executable, "train.py", "data/digits.csv", "out/model")
+        self.command: tuple[str, ...] = (sys.executable, "train.py", "data/digits.csv", "out/model")
 
     def before(self, **inputs: Any) -> Before:  # noqa: ANN401
         changed = {name: getattr(self.inputs, name) for name in Inputs.__slots__} | inputs
@@ -252,6 +252,18 @@ def test_what_the_program_said_may_be_lost(project: Project) -> None:
     said = recording.statement.build.internal_parameters.collectors["metrics"]
     assert said.status == "error"
     assert "metrics" not in byproducts(recording.statement)
+
+
+def test_behind_a_shell_script_the_program_tells_its_interpreter(project: Project) -> None:
+    project.repository.write({"train.sh": f'exec {sys.executable} train.py "$@"'})
+    project.command = ("sh", "train.sh", *project.command[2:])
+    statement = project.record().statement
+    environment = statement.build.internal_parameters
+    assert environment.collectors["packages"].status == "ok"
+    assert environment.drift == ()
+    assert "msgspec" in dependencies(statement)
+    assert statement.recipe.source is not None
+    assert [file.name for file in statement.recipe.source.files] == ["train.sh"]
 
 
 def test_losses_are_stated(project: Project) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -11,6 +11,9 @@ from provenance.capture import records
 from provenance.capture.records import merge_seeds, parse_seed, prepare, read_records
 from provenance.capture.run import RECORDS, Run
 from provenance.errors import UnavailableError, UnreadableError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def read(folder: Path, data: bytes) -> records.Records:
@@ -69,6 +72,8 @@ def test_a_torn_last_line_is_counted(tmp_path: Path) -> None:
         b'{"seed":"a","value":"-0"}',
         b'{"seed":"a","value":"1_0"}',
         b'{"seed":"a","value":"1","step":1}',
+        b'{"interpreter":"python"}',
+        b'{"interpreter":"/python","step":1}',
         b'{"dropped":0}',
         b'{"dropped":1,"value":1}',
         b'{"dropped":9007199254740992}',
@@ -92,6 +97,13 @@ def test_more_than_the_limit_is_dropped(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(records, "MAX_RECORDS_BYTES", 10 * len(line))
     found = read(tmp_path, 25 * line)
     assert (found.count, found.dropped, found.damaged) == (10, 15, 0)
+
+
+def test_interpreters_are_named_once(tmp_path: Path) -> None:
+    found = read(tmp_path, b'{"interpreter":"/b"}\n{"interpreter":"/a"}\n{"interpreter":"/b"}\n')
+    assert found.interpreters == ("/b", "/a")
+    many = b"".join(b'{"interpreter":"/%d"}\n' % number for number in range(20))
+    assert len(read(tmp_path, many).interpreters) == 16
 
 
 def test_too_many_names_are_bounded(tmp_path: Path) -> None:

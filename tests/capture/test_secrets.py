@@ -4,7 +4,7 @@ import base64
 import contextlib
 import json
 import random
-from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 
 from provenance.capture.secrets import LiveSecret, live_secrets, refuse_secrets
 from provenance.errors import SecretError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 VALUE = 'xK9/tricky+value="é'
 

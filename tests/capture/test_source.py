@@ -213,7 +213,7 @@ def test_a_changed_submodule_is_recorded_with_its_own_tree(
 
 
 def test_a_repository_inside_the_work_tree_is_recorded(
-    repository: Repository, other_repository: Repository, tmp_path: Path
+    repository: Repository, other_repository: Repository
 ) -> None:
     shutil.move(other_repository.path, repository.path / "vendored")
     subprocess.run(["git", "init", "--quiet", repository.path / "no-commits"], check=True)
@@ -221,7 +221,6 @@ def test_a_repository_inside_the_work_tree_is_recorded(
     observed = observe_source(repository.path, repository.environ)
     assert [found.path for found in observed.repositories] == [".", "vendored"]
     assert observed.collected.status == "ok"
-    assert tmp_path
 
 
 def test_a_broken_repository_inside_is_told(repository: Repository) -> None:
@@ -230,6 +229,24 @@ def test_a_broken_repository_inside_is_told(repository: Repository) -> None:
     repository.write({"broken/.git": "gitdir: nowhere"})
     observed = observe_source(repository.path, repository.environ)
     assert observed.collected.status == "error"
+
+
+def test_a_submodule_of_somebody_else_is_told_and_the_rest_recorded(
+    repository: Repository, other_repository: Repository
+) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can give files away")
+    shutil.move(other_repository.path, repository.path / "vendored")
+    repository.git("add", "vendored")
+    repository.git("commit", "--quiet", "--message", "a repository inside")
+    inner = repository.path / "vendored"
+    for path in (inner, *inner.rglob("*")):
+        os.chown(path, 12345, 12345)
+    observed = observe_source(repository.path, repository.environ)
+    assert observed.source is not None
+    assert observed.source.tree == repository.git("rev-parse", "HEAD^{tree}")
+    assert observed.collected.status == "error"
+    assert observed.collected.reason.startswith("vendored: ")
 
 
 def test_no_program_of_the_repository_is_run(repository: Repository, tmp_path: Path) -> None:

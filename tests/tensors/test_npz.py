@@ -166,6 +166,78 @@ def test_bytes_between_members_are_refused(opened: Opener) -> None:
         opened(data, "m.npz")
 
 
+def zip64(locator: int = 0, end: int = 0, parts: int = 1, record: int = 44) -> bytes:
+    """GOOD with ZIP64 end records; *locator* and *end* are moved by as many bytes."""
+    length = len(GOOD) - 22 - CENTRAL
+    place = len(GOOD) - 22
+    wide = struct.pack("<4sQ2H2I4Q", b"PK\6\6", record, 45, 45, 0, 0, 1, 1, length, CENTRAL + end)
+    found = struct.pack("<4sIQI", b"PK\6\7", 0, place + locator, parts)
+    narrow = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 65535, 65535, 2**32 - 1, 2**32 - 1, 0)
+    return GOOD[:-22] + wide + found + narrow
+
+
+def test_zip64_end_records_are_read(opened: Opener) -> None:
+    data = zip64()
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        assert file.namelist() == ["a.npy"]
+    assert content(opened(data, "m.npz"), "a") == ONE[-4:]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        zip64(locator=1),
+        zip64(end=1),
+        zip64(parts=2),
+        zip64(record=45),
+        zip64()[-22:],
+        GOOD[:-14] + struct.pack("<H", 2) + GOOD[-12:],
+        GOOD[: CENTRAL + 20] + b"\xff" * 4 + GOOD[CENTRAL + 24 :],
+        GOOD[: CENTRAL + 32] + b"\1" + GOOD[CENTRAL + 33 :],
+        GOOD[: CENTRAL + 24] + b"\xf0" + GOOD[CENTRAL + 25 :],
+        GOOD[: CENTRAL + 28] + b"\xff" + GOOD[CENTRAL + 29 :],
+        GOOD[: CENTRAL + 42] + b"\1" + GOOD[CENTRAL + 43 :],
+        GOOD[:26] + b"\xff" + GOOD[27:],
+        GOOD[:14] + b"\0" * 4 + GOOD[18:],
+    ],
+    ids=[
+        "locator elsewhere",
+        "directory elsewhere",
+        "two parts",
+        "record of another length",
+        "records missing",
+        "counts that differ",
+        "size in a missing extra field",
+        "comment of a member",
+        "stored of two sizes",
+        "name beyond the directory",
+        "member elsewhere",
+        "local name too long",
+        "local header without checksum",
+    ],
+)
+def test_records_that_contradict_each_other_are_refused(opened: Opener, data: bytes) -> None:
+    with pytest.raises(MalformedError):
+        opened(data, "m.npz")
+
+
+def test_a_wrong_data_descriptor_is_refused(opened: Opener) -> None:
+    streamed = bytearray(GOOD)
+    for flags in (6, CENTRAL + 8):
+        streamed[flags] |= 8
+    descriptor = streamed[14:26]
+    streamed[14:26] = bytes(12)
+
+    def with_descriptor(middle: bytes) -> bytes:
+        moved = (CENTRAL + len(middle)).to_bytes(4, "little")
+        return bytes(streamed[:CENTRAL] + middle + streamed[CENTRAL:-6] + moved + b"\0\0")
+
+    assert content(opened(with_descriptor(bytes(descriptor)), "m.npz"), "a") == ONE[-4:]
+    for wrong in (b"", bytes(12), b"x" * 30, bytes(descriptor) + b"x"):
+        with pytest.raises(MalformedError, match=r"data descriptor|local header"):
+            opened(with_descriptor(wrong), "m.npz")
+
+
 def test_a_wrong_checksum_is_refused_while_reading(opened: Opener) -> None:
     flipped = bytearray(GOOD)
     flipped[GOOD.index(ONE) + len(ONE) - 1] ^= 1

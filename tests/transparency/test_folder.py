@@ -123,6 +123,15 @@ def test_what_is_in_is_not_added_again(log: Path, signer: SignerKey) -> None:
     assert folder.append(log, [], signer) == ()
 
 
+def test_a_log_may_have_any_path(signer: SignerKey, tmp_path: Path) -> None:
+    place = tmp_path / "a?b #c%20 d\u00fc" / "log"
+    write_pair(signer.private, tmp_path / "log.key")
+    folder.init(place, signer.name, tmp_path / "log.key")
+    assert folder.append(place, bodies(0, 3), signer) == (0, 1, 2)
+    assert (place / ".state/leaves.sqlite").is_file()
+    assert leaf_index.lookup(place / ".state/leaves.sqlite", []) == (3, {})
+
+
 def test_entries_are_found(log: Path, signer: SignerKey) -> None:
     folder.append(log, bodies(0, 600), signer)
     for number in (0, 255, 256, 599):
@@ -273,6 +282,16 @@ def test_nothing_is_signed_over_a_changed_tree(log: Path, signer: SignerKey) -> 
     with pytest.raises(LogProofError, match="do not give the root"):
         folder.append(log, [b"new"], signer)
     assert files(log) == before
+
+
+def test_nothing_is_signed_over_a_changed_entry(log: Path, signer: SignerKey) -> None:
+    folder.append(log, bodies(0, 300), signer)
+    edge = log / "tile/entries/001.p/44"
+    edge.write_bytes(edge.read_bytes()[:-1] + b"]")
+    promised = (log / "checkpoint").read_bytes()
+    with pytest.raises(LogProofError, match="not those of the tree"):
+        folder.append(log, [b"new"], signer)
+    assert (log / "checkpoint").read_bytes() == promised
 
 
 def test_nothing_is_signed_that_does_not_extend_the_last_checkpoint(

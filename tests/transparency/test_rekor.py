@@ -3,18 +3,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
 from provenance.encoding import strict_json
 from provenance.errors import LogProofError, MalformedError
-from provenance.keys import ALGORITHMS, PrivateKey, generate
+from provenance.keys import ALGORITHMS, PrivateKey, generate, parse_spki
 from provenance.transparency import rekor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 MESSAGE = b"DSSEv1 28 application/vnd.in-toto+json 2 {}"
@@ -70,6 +73,26 @@ def test_each_algorithm_has_sigstore_s_name(algorithm: str, details: str, digest
     assert base64.b64decode(spec["data"]["digest"]) == hashlib.sha256(MESSAGE).digest()
     assert base64.b64decode(spec["signature"]["content"]) == signature
     rekor.check_body(body, MESSAGE, signature, key.public)
+
+
+@pytest.mark.parametrize(
+    ("curve", "details", "algorithm", "digest"),
+    [
+        (ec.SECP384R1(), "PKIX_ECDSA_P384_SHA_384", "SHA2_384", hashlib.sha384),
+        (ec.SECP521R1(), "PKIX_ECDSA_P521_SHA_512", "SHA2_512", hashlib.sha512),
+    ],
+    ids=["P-384", "P-521"],
+)
+def test_the_digest_is_that_with_which_the_key_signs(
+    curve: ec.EllipticCurve, details: str, algorithm: str, digest: Callable[[bytes], Any]
+) -> None:
+    handle = ec.generate_private_key(curve).public_key()
+    spki = handle.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    body = json.loads(rekor.format_body(MESSAGE, b"signature", parse_spki(spki)))
+    spec = body["spec"]["hashedRekordV002"]
+    assert spec["signature"]["verifier"]["keyDetails"] == details
+    assert spec["data"]["algorithm"] == algorithm
+    assert base64.b64decode(spec["data"]["digest"]) == digest(MESSAGE).digest()
 
 
 def test_every_algorithm_that_we_make_can_be_logged() -> None:

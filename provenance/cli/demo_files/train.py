@@ -15,6 +15,7 @@ import json
 import os
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ import provenance
 def initial_weights(rng, sizes):
     """Return He-initialised weights and zero biases for layers of these sizes."""
     weights = {}
-    for layer, (n_in, n_out) in enumerate(zip(sizes, sizes[1:]), 1):
+    for layer, (n_in, n_out) in enumerate(pairwise(sizes), 1):
         scale = np.float32(np.sqrt(2 / n_in))
         weights[f"layer{layer}.weight"] = rng.standard_normal((n_in, n_out), np.float32) * scale
         weights[f"layer{layer}.bias"] = np.zeros(n_out, np.float32)
@@ -67,10 +68,10 @@ def train(weights, data, options, order, workers, run):
                 parts = np.array_split(batch, workers)
                 results = list(pool.map(lambda p: gradients(weights, x[p], y[p]), parts))
                 total += sum(loss for loss, _ in results)
-                for name, tensor in weights.items():
+                for name in weights:
                     gradient = sum(part[name] for _, part in results) / np.float32(len(batch))
                     velocity[name] = np.float32(options["momentum"]) * velocity[name] + gradient
-                    tensor -= np.float32(options["learning_rate"]) * velocity[name]
+                    weights[name] -= np.float32(options["learning_rate"]) * velocity[name]
             predicted = forward(weights, data["x_test"])[1].argmax(axis=1)
             accuracy = float((predicted == data["y_test"]).mean())
             run.metric("loss", total / len(x), step=epoch)
@@ -102,7 +103,8 @@ def main():
     save_file(weights, arguments.out / "model.safetensors")
     (arguments.out / "config.json").write_text(json.dumps({"sizes": sizes, "activation": "relu"}))
     print(
-        f"{options['epochs']} epochs, {workers} worker(s): loss {loss:.4f}, test accuracy {accuracy:.3f}"
+        f"{options['epochs']} epochs, {workers} worker(s):"
+        f" loss {loss:.4f}, test accuracy {accuracy:.3f}"
     )
 
 

@@ -1,0 +1,164 @@
+"""The statement that observations make, before a training and after it.
+
+A pure step: everything was observed already, nothing is looked at here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from provenance import __version__
+from provenance.capture.byproducts import Byproduct, describe_manifest, describe_metrics
+from provenance.capture.records import Records, merge_seeds, parse_seed
+from provenance.capture.source import describe_repositories
+from provenance.statement.intoto import ResourceDescriptor
+from provenance.statement.training import (
+    BuildDefinition,
+    Builder,
+    Environment,
+    Metadata,
+    Outcome,
+    Recipe,
+    RunDetails,
+    TrainingStatement,
+    manifest_digest,
+)
+from provenance.statement.uris import BUILD_TYPE, LOCAL_BUILDER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from provenance.capture.command import RecordedCommand
+    from provenance.capture.inputs import HashedInput, Inputs
+    from provenance.capture.packages import Software
+    from provenance.capture.process import CommandResult
+    from provenance.capture.source import ObservedSource
+    from provenance.files.manifest import Manifest
+    from provenance.statement.training import Collected, Drift
+
+DISTRIBUTION = "training-provenance"
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """Everything that was observed before the training."""
+
+    inputs: Inputs
+    model: Path
+    command: tuple[str, ...] = field(repr=False)
+    recorded: RecordedCommand
+    hashed: tuple[HashedInput, ...]
+    source: ObservedSource
+    software: Software
+    editable: tuple[ResourceDescriptor, ...]
+    collectors: dict[str, Collected]
+    root: Path
+    invocation_id: str
+
+    @property
+    def ran_here(self) -> bool:
+        """Whether a command is recorded, or a model attested after the fact."""
+        return bool(self.command)
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """What was observed after the training: ``changed`` inputs by key, with their digests."""
+
+    manifest: Manifest
+    records: Records = field(default_factory=Records)
+    said: Collected | None = None
+    changed: Mapping[str, str] = field(default_factory=dict)
+    drift: tuple[Drift, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """An unsigned statement, and the files that belong beside the weights under their SHA-256."""
+
+    statement: TrainingStatement
+    files: Mapping[str, bytes]
+
+
+def draft(before: Before, after: After, result: CommandResult | None) -> Recording:
+    """Return what was observed as an unsigned statement."""
+    byproducts = [describe_manifest(item.place.key, item.manifest) for item in before.hashed]
+    if (metrics := describe_metrics(after.records)) is not None:
+        byproducts.append(metrics)
+    build = BuildDefinition(
+        build_type=BUILD_TYPE,
+        external_parameters=_recipe(before, after.records),
+        internal_parameters=_environment(before, after, result),
+        resolved_dependencies=_dependencies(before, after.changed),
+    )
+    statement = TrainingStatement(
+        model_name=before.model.name or "model",
+        manifest=after.manifest,
+        build=build,
+        run=_run_details(before, after, result, byproducts),
+    )
+    files = {item.sha256: item.data for item in byproducts if item.data is not None}
+    return Recording(statement, files)
+
+
+def _recipe(before: Before, records: Records) -> Recipe:
+    inputs = before.inputs
+    described = {item.place.key: item.description for item in before.hashed}
+    seeds = {name: parse_seed(value) or value for name, value in inputs.seeds.items()}
+    for name, value in records.seeds.items():
+        seeds[name] = merge_seeds(seeds.get(name), value)
+    return Recipe(
+        command=before.recorded.arguments,
+        source=before.source.source,
+        config=tuple(item for key, item in described.items() if key.startswith("config:")),
+        data=tuple(item for key, item in described.items() if key.startswith("data:")),
+        base_model=described.get("baseModel"),
+        seeds=seeds,
+        axes=inputs.axes,
+        equality=inputs.equality,
+    )
+
+
+def _environment(before: Before, after: After, result: CommandResult | None) -> Environment:
+    collectors = dict(before.collectors)
+    if after.said is not None:
+        collectors["metrics"] = after.said
+    if result is not None:
+        return Environment(collectors, after.drift)
+    return Environment(collectors, observed=("start",) if before.ran_here else ("end",))
+
+
+def _dependencies(before: Before, changed: Mapping[str, str]) -> tuple[ResourceDescriptor, ...]:
+    """Return inputs, repositories and distributions."""
+    found = []
+    for item in before.hashed:
+        annotations: dict[str, Any] = {"manifest": manifest_digest(item.manifest)}
+        if item.place.key in changed:
+            annotations["digestAfter"] = changed[item.place.key] or None
+        digest = {"sha256": item.manifest.root_digest}
+        found.append(
+            ResourceDescriptor(name=item.place.key, digest=digest, annotations=annotations)
+        )
+    found += describe_repositories(before.source.repositories)
+    return (*found, *before.editable, *before.software.distributions)
+
+
+def _run_details(
+    before: Before,
+    after: After,
+    result: CommandResult | None,
+    byproducts: list[Byproduct],
+) -> RunDetails:
+    outcome = Outcome()
+    metadata = Metadata(invocation_id=before.invocation_id)
+    if result is not None:
+        outcome = Outcome(result.exit_status, result.signal, tuple(sorted(after.changed)))
+        metadata = Metadata(before.invocation_id, result.started_on, result.finished_on)
+    return RunDetails(
+        builder=Builder(LOCAL_BUILDER, version={DISTRIBUTION: __version__}),
+        metadata=metadata,
+        byproducts=tuple(item.description for item in byproducts),
+        provenance_outcome=outcome,
+    )

@@ -1,0 +1,261 @@
+"""A small world for the tests of the upper layers: people with keys, models, claims, a log."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from provenance import cli
+from provenance.encoding import strict_base64, strict_json
+from provenance.envelope import bundle, dsse
+from provenance.equality import declaration
+from provenance.files.manifest import hash_folder
+from provenance.files.reserved import CLAIMS, RESERVED
+from provenance.keys import generate, write_pair
+from provenance.statement import claims, intoto, training
+from provenance.statement.training import (
+    BuildDefinition,
+    Builder,
+    Collected,
+    DeclaredEquality,
+    Environment,
+    Input,
+    Outcome,
+    ProgramFile,
+    Recipe,
+    RunDetails,
+    Source,
+    TrainingStatement,
+)
+from provenance.statement.uris import BUILD_TYPE, LOCAL_BUILDER
+from provenance.transparency import folder as logs
+from provenance.transparency import note
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import pytest
+
+    from provenance.equality.declaration import Declaration
+    from provenance.keys import PrivateKey
+    from provenance.statement.intoto import Statement
+    from provenance.transparency.note import SignerKey, VerifierKey
+
+FILES = {
+    "config.json": b'{"hidden": 2}',
+    "model.bin": bytes(range(64)),
+    "tokenizer/merges.txt": b"a b\n",
+    "tokenizer/vocab.txt": b"a\nb\nc\n",
+}
+"""The files of the model that most tests use."""
+
+RECIPE = Recipe(
+    command=("python3", "train.py", "--seed", "0", "--out", "${model}"),
+    source=Source(files=(ProgramFile("train.py", "11" * 32),)),
+    data=(Input("train", {"sha256": "22" * 32}, "33" * 32, 1, 10, "train"),),
+    seeds={"numpy": "0"},
+)
+"""A complete recipe that declares no equality."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with a key, and its two files."""
+
+    name: str
+    key: PrivateKey
+    private: Path
+
+    @property
+    def public(self) -> Path:
+        return self.private.with_name(f"{self.private.name}.pub")
+
+    @property
+    def key_id(self) -> str:
+        return self.key.public.key_id
+
+
+def make_person(folder: Path, name: str, algorithm: str = "ecdsa-p256") -> Person:
+    key = generate(algorithm)
+    write_pair(key, folder / name)
+    return Person(name, key, folder / name)
+
+
+def write_files(root: Path, files: Mapping[str, bytes] = FILES) -> Path:
+    for name, data in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return root
+
+
+def declared(text: str | bytes) -> DeclaredEquality:
+    """Return the declaration in *text*, or the built-in one of that name, as it is stated."""
+    found: Declaration = (
+        declaration.builtin(text) if isinstance(text, str) else declaration.parse(text)
+    )
+    return DeclaredEquality(found.name, found.digest, found.source.decode())
+
+
+def state(
+    root: Path,
+    *,
+    recipe: Recipe = RECIPE,
+    equality: DeclaredEquality | None = None,
+    outcome: Outcome | None = None,
+    environment: Mapping[str, Any] | None = None,
+) -> TrainingStatement:
+    """Return the training statement about the files in *root* as they are."""
+    if equality is not None:
+        axes = declaration.parse(equality.declaration.encode()).axes
+        recipe = msgspec.structs.replace(recipe, equality=equality, axes=axes)
+    variables = Collected("ok", dict(environment or {"OMP_NUM_THREADS": "1"}))
+    return TrainingStatement(
+        model_name=root.name,
+        manifest=hash_folder(root, ignore=RESERVED),
+        build=BuildDefinition(BUILD_TYPE, recipe, Environment({"variables": variables}), ()),
+        run=RunDetails(Builder(LOCAL_BUILDER), provenance_outcome=outcome or Outcome(0)),
+    )
+
+
+def attest(root: Path, person: Person, **stated: Any) -> Path:  # noqa: ANN401 - as state has them
+    """Have *person* attest the files in *root*, as ``record`` does after a training."""
+    claims.attach(root, state(root, **stated), {}, person.key)
+    return root
+
+
+def make_log(folder: Path, keeper: Person, origin: str = "example.org/log") -> SignerKey:
+    """Make the empty log *origin* in *folder*, which *keeper* signs (an Ed25519 key)."""
+    logs.init(folder, origin, keeper.private)
+    return note.signer_key(origin, keeper.key)
+
+
+def vkey_text(vkey: VerifierKey) -> str:
+    return note.format_vkey(vkey)
+
+
+# --- What an attacker does to documents -----------------------------------------------------------
+
+
+def edit_lines(root: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
+    """Replace the lines of the claims beside *root* by what *change* makes of them."""
+    path = root / CLAIMS
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"".join(line + b"\n" for line in change(lines)))
+
+
+def edit_bundle(line: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
+    """Return the bundle *line* with *change* applied to its JSON; no signature is made anew."""
+    document = json.loads(line)
+    change(document)
+    return json.dumps(document).encode()
+
+
+def payload_of(line: bytes) -> bytes:
+    return strict_base64.parse(json.loads(line)["dsseEnvelope"]["payload"])
+
+
+def sign_payload(
+    payload: bytes, person: Person, *, payload_type: str = dsse.IN_TOTO_PAYLOAD
+) -> bytes:
+    """Return a bundle in which *person* signs *payload*, whatever it is."""
+    return bundle.format(dsse.sign(payload_type, payload, person.key), hint=person.key_id)
+
+
+def statement_document(stated: TrainingStatement) -> dict[str, Any]:
+    """Return *stated* as the JSON document that is signed, to be edited."""
+    document: dict[str, Any] = strict_json.parse(intoto.format(training.to_statement(stated)))
+    return document
+
+
+def sign_document(document: Mapping[str, Any], person: Person) -> bytes:
+    return sign_payload(strict_json.format(document), person)
+
+
+def sign_verdict(statement: Statement, person: Person) -> bytes:
+    return claims.sign_statement(statement, person.key)
+
+
+# --- The command line -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended, and what it wrote."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:  # noqa: ANN401 - JSON
+        """The JSON document on stdout: one, and nothing else."""
+        return json.loads(self.out)
+
+
+class Shell:
+    """The command line, called in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str | Path) -> Ran:
+        self._capsys.readouterr()
+        status = cli.run([str(argument) for argument in arguments])
+        out, err = self._capsys.readouterr()
+        return Ran(status, out, err)
+
+
+PROGRAM = (sys.executable, "-m", "provenance")
+
+
+def run_program(
+    *arguments: str | Path | bytes,
+    cwd: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    **options: Any,  # noqa: ANN401 - as subprocess has them
+) -> Ran:
+    """Run the command line in a process of its own."""
+    done = subprocess.run(
+        [*PROGRAM, *arguments],
+        cwd=cwd,
+        env={**os.environ, **(environ or {})},
+        capture_output=True,
+        timeout=60,
+        check=False,
+        **options,
+    )
+    return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def refused(ran: Ran, status: int, *words: str) -> None:
+    """Assert that *ran* ended with *status* and one line of ours that holds *words*."""
+    assert ran.status == status, ran
+    lines = [line for line in ran.err.splitlines() if not line.startswith("Try '")]
+    assert len(lines) == 1, ran.err
+    assert lines[0].startswith("provenance: "), ran.err
+    assert "Traceback" not in ran.err
+    assert "a defect" not in ran.err
+    for word in words:
+        assert word in lines[0], (word, lines[0])
+
+
+def tree(root: Path) -> dict[str, bytes | str]:
+    """Return everything below *root*: the content of files, the target of links."""
+    found: dict[str, bytes | str] = {}
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        if path.is_symlink():
+            found[name] = f"-> {path.readlink()}"
+        elif path.is_file():
+            found[name] = path.read_bytes()
+        else:
+            found[name] = "folder" if path.is_dir() else "special"
+    return found
