@@ -158,7 +158,7 @@ def _explain(error: Exception, own: _Own) -> int:
     if isinstance(problem, ProvenanceError):
         as_json = own.as_json and problem is error
         _report(str(problem), as_json=as_json, where=problem.where)
-        return next(code for kind, code in STATUS.items() if isinstance(problem, kind))
+        return next((code for kind, code in STATUS.items() if isinstance(problem, kind)), DEFECT)
     if isinstance(error, OSError) and error.filename is None and error.errno in _FULL:
         _discard_output()
         return _output_failed(error)

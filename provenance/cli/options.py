@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from provenance.errors import UnreadableError, UsageError
+from provenance.errors import MalformedError, UnreadableError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from provenance.equality.declaration import Declaration
     from provenance.keys import PrivateKey, PublicKey
-    from provenance.transparency.note import VerifierKey
+    from provenance.transparency.note import SignerKey, VerifierKey
 
 MAX_VKEY_BYTES = 8192
 """Longest file with a log's key, in bytes; an ML-DSA-44 key takes 1.8 KiB."""
@@ -79,6 +79,32 @@ def read_trusted_keys(paths: tuple[Path, ...]) -> tuple[PublicKey, ...]:
     from provenance.keys import load_public
 
     return tuple(dict.fromkeys(load_public(path) for path in paths))
+
+
+def check_model_name(model: Path) -> None:
+    """Return if the name of the folder *model*, which is stated, can be.
+
+    Raises:
+        MalformedError: it is not UTF-8.
+    """
+    if any("\ud800" <= character <= "\udfff" for character in os.path.realpath(model)):
+        raise MalformedError("the path is not UTF-8", where=str(model), mend="rename the folder")
+
+
+def read_log_signer(log: Path, password: bytes | None) -> SignerKey:
+    """Return the key that signs the log in the folder *log*.
+
+    Raises:
+        UnreadableError, MalformedError: there is no log, or its key cannot be read.
+        UsageError: the key is another one now.
+    """
+    from provenance.transparency import folder
+
+    if not os.path.lexists(log / folder.CHECKPOINT):
+        raise UnreadableError(
+            "there is no log here", where=str(log), mend="'provenance log init' makes one"
+        )
+    return folder.load_signer(log, password=password)
 
 
 def read_log_key(text: str) -> VerifierKey:

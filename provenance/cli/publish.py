@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from provenance.cli.options import PATH, json_option, read_password, read_trusted_keys
+from provenance.cli.options import (
+    PATH,
+    json_option,
+    read_log_signer,
+    read_password,
+    read_trusted_keys,
+)
 from provenance.report.terminal import print_json
 from provenance.statement import claims
-from provenance.transparency import folder
 from provenance.transparency.note import format_vkey
 from provenance.trust.publication import publish_claims
 
@@ -40,7 +45,7 @@ def command(
     A log cannot forget. What it holds of a claim is a digest, the signature, and the public key.
     """
     claims.require_folder(model)
-    signer = folder.load_signer(log, password=read_password(password_env))
+    signer = read_log_signer(log, read_password(password_env))
     published = publish_claims(model, log, signer, read_trusted_keys(key_paths))
     vkey = format_vkey(signer.verifier)
     if as_json:

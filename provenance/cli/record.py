@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import tempfile
 import uuid
@@ -56,7 +57,7 @@ def command(model: Path, words: tuple[str, ...], **options: Any) -> int:  # noqa
             run_directory=run_directory,
         )
         if not result.started:
-            click.echo(f"provenance: {one_line(words[0])}: {result.problem}", err=True)
+            click.echo(f"provenance: {one_line(shlex.quote(words[0]))}: {result.problem}", err=True)
             return result.status
         try:
             with progress("hashing the model") as advance:
@@ -69,7 +70,11 @@ def command(model: Path, words: tuple[str, ...], **options: Any) -> int:  # noqa
                 )
         except UnreadableError as error:
             if result.status == 0:
-                raise
+                raise UnreadableError(
+                    f"the command ended well, but left nothing to attest: {error.what}",
+                    where=error.where,
+                    mend=error.mend or "--model names the folder that it fills",
+                ) from error
             click.echo(f"provenance: nothing to attest: {error}", err=True)
             return result.status
         attach(request, recording)

@@ -14,8 +14,10 @@ from provenance.capture.inputs import Inputs
 from provenance.capture.recorder import Before, Recording, observe_before, plan, refuse_secrets_in
 from provenance.cli.options import (
     PATH,
+    check_model_name,
     json_option,
     read_equality,
+    read_log_signer,
     read_password,
     read_signing_key,
     signing_options,
@@ -26,7 +28,6 @@ from provenance.report.progress import progress
 from provenance.report.terminal import print_json
 from provenance.statement import claims, training
 from provenance.statement.training import DeclaredEquality
-from provenance.transparency import folder
 from provenance.trust.publication import publish_claims
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ _OPTIONS = (
 
 def read_request(options: Mapping[str, Any], model: Path) -> Request:
     """Return *options*, as click passes them, read: keys, inputs and the equality."""
+    check_model_name(model)
     declared, axes = _equality(options["equality"])
     inputs = Inputs(
         model=model,
@@ -113,7 +115,7 @@ def read_request(options: Mapping[str, Any], model: Path) -> Request:
         inputs=inputs,
         key=read_signing_key(options["key_path"], options["password_env"]),
         log=log,
-        log_signer=folder.load_signer(log, password=log_password) if log else None,
+        log_signer=read_log_signer(log, log_password) if log else None,
         allowed_secrets=frozenset(options["allowed_secrets"]),
         dry_run=options["dry_run"],
         as_json=options["as_json"],

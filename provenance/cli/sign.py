@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from provenance.cli.options import PATH, json_option, read_signing_key, signing_options
+from provenance.cli.options import (
+    PATH,
+    check_model_name,
+    json_option,
+    read_signing_key,
+    signing_options,
+)
 from provenance.errors import count, one_line
 from provenance.files.manifest import hash_folder
 from provenance.files.reserved import MODEL_SIGNATURE, RESERVED
@@ -29,6 +35,7 @@ def command(model: Path, key_path: Path, password_env: str | None, *, as_json: b
     """
     key = read_signing_key(key_path, password_env)
     claims.require_folder(model)
+    check_model_name(model)
     with progress("hashing") as advance:
         manifest = hash_folder(model, ignore=RESERVED, progress=advance)
     claims.write_model_signature(model, claims.sign_model(model.resolve().name, manifest, key))

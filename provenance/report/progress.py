@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 1.0
 @contextlib.contextmanager
 def progress(what: str) -> Iterator[Callable[[int], None] | None]:
     """Give a function to call with the number of bytes done; None where nobody looks."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
     bar = _LateBar(what)

@@ -287,9 +287,7 @@ def another_name_of_the_declaration(scene: Scene) -> None:
 
 def no_declaration_at_all(scene: Scene) -> None:
     text = "all models are equal"
-    _with_equality(
-        scene, DeclaredEquality("lax", hashlib.sha256(text.encode()).hexdigest(), text)
-    )
+    _with_equality(scene, DeclaredEquality("lax", hashlib.sha256(text.encode()).hexdigest(), text))
 
 
 def _with_equality(scene: Scene, equality: DeclaredEquality) -> None:
@@ -304,7 +302,9 @@ def a_second_declaration(scene: Scene) -> None:
 
 
 def a_failed_training(scene: Scene) -> None:
-    scene.write(sign_document(statement_document(state(scene.root, outcome=Outcome(1))), scene.alice))
+    scene.write(
+        sign_document(statement_document(state(scene.root, outcome=Outcome(1))), scene.alice)
+    )
 
 
 def a_killed_training(scene: Scene) -> None:

@@ -1,4 +1,4 @@
-"""The scene of an attack: Alice's model, what the victim trusts, and what the attacker can reach."""
+"""The scene of an attack: Alice's model, what the victim trusts, what the attacker can reach."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from provenance.files.manifest import Manifest, root_digest
 from provenance.statement import intoto, training
 from provenance.statement.intoto import Statement, Subject
 from provenance.statement.training import Outcome
-from provenance.statement.uris import SLSA_PROVENANCE
+from provenance.statement.uris import BUILD_TYPE, SLSA_PROVENANCE
 
 from .examples import DATA, MISSING, MODEL, TRAINING, altered, manifest, sha256
 
@@ -110,9 +110,7 @@ def test_what_is_absent_is_not_written() -> None:
         training.TrainingStatement(
             "m",
             MODEL,
-            training.BuildDefinition(
-                training.BUILD_TYPE, training.Recipe(), training.Environment(), ()
-            ),
+            training.BuildDefinition(BUILD_TYPE, training.Recipe(), training.Environment(), ()),
             training.RunDetails(training.Builder("b")),
         )
     )
@@ -149,7 +147,7 @@ SUBJECTS = {
 @pytest.mark.parametrize("subject", SUBJECTS.values(), ids=SUBJECTS)
 def test_the_subject_is_the_root_digest_alone(subject: tuple[Subject, ...]) -> None:
     statement = Statement(subject, SLSA_PROVENANCE, STATEMENT.predicate)
-    with pytest.raises(MalformedError, match="exactly one subject|not the root digest"):
+    with pytest.raises(MalformedError, match=r"exactly one subject|not the root digest"):
         training.from_statement(statement)
 
 

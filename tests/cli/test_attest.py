@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from tests.world import Shell, refused, tree, write_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.world import Person
+
+
+def test_after_the_fact(tmp_path: Path, provenance: Shell, alice: Person) -> None:
+    root = write_files(tmp_path / "model")
+    ran = provenance("attest", root, "--key", alice.private, "--equality", "bytes", "--seed", "3")
+    assert (ran.status, ran.out) == (0, "")
+    assert "attested 4 files" in ran.err
+    verified = provenance("verify", root, "--key", alice.public)
+    assert verified.status == 0
+    assert "attested after the fact: the run itself was not observed" in verified.out
+    assert "seeds      seed=3" in verified.out
+    assert "command" not in verified.out
+
+
+def test_one_document(tmp_path: Path, provenance: Shell, alice: Person) -> None:
+    root = write_files(tmp_path / "model")
+    ran = provenance("attest", root, "--key", alice.private, "--json")
+    assert ran.err == ""
+    assert ran.document["outcome"] == {}
+    assert ran.document["keyId"] == alice.key_id
+    assert ran.document["written"] == [str(root / "claims.jsonl"), str(root / "model.sig")]
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path, provenance: Shell, alice: Person) -> None:
+    root = write_files(tmp_path / "model")
+    before = tree(root)
+    ran = provenance("attest", root, "--key", alice.private, "--dry-run")
+    assert ran.status == 0
+    assert len(ran.document["predicate"]["provenance_manifest"]) == 4
+    assert tree(root) == before
+
+
+def test_models_that_cannot_be_attested(tmp_path: Path, provenance: Shell, alice: Person) -> None:
+    def attempt(root: Path, *words: str) -> None:
+        before = tree(tmp_path)
+        refused(provenance("attest", root, "--key", alice.private), 3, *words)
+        assert tree(tmp_path) == before
+
+    attempt(tmp_path / "none", "none: no such folder")
+    (tmp_path / "empty").mkdir()
+    attempt(tmp_path / "empty", "holds no files")
+    (tmp_path / "file").touch()
+    attempt(tmp_path / "file", "is not a folder")
+    write_files(tmp_path / "link")
+    (tmp_path / "link" / "x").symlink_to("/etc/passwd")
+    attempt(tmp_path / "link", "link/x: is a symbolic link that leaves the folder")
+    write_files(tmp_path / "fifo")
+    os.mkfifo(tmp_path / "fifo" / "x")
+    attempt(tmp_path / "fifo", "fifo/x: is a FIFO, not a file")
+    write_files(tmp_path / "name", {"a\nb": b"1"})
+    attempt(tmp_path / "name", "holds a control character")
+    write_files(tmp_path / "claims", {"w": b"1", "claims.jsonl": b"garbage"})
+    attempt(tmp_path / "claims", "claims.jsonl", "not JSON")
+    write_files(tmp_path / "deep", {"/".join("d" * 70) + "/w": b"1"})
+    attempt(tmp_path / "deep", "deeper than 64 folders")

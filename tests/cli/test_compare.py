@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.rebuild.builds import CLOSE, files, padded
+from tests.world import Ran, Shell, refused, write_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def compare(tmp_path: Path, provenance: Shell) -> Callable[..., Ran]:
+    """Compare a model with the files of another."""
+
+    def run(other: dict[str, bytes], *options: str | Path) -> Ran:
+        left = write_files(tmp_path / "a", files())
+        return provenance("compare", left, write_files(tmp_path / "b", other), *options)
+
+    return run
+
+
+def test_equal_models(compare: Callable[..., Ran]) -> None:
+    ran = compare(files())
+    assert ran.status == 0
+    assert "= model.safetensors  equal" in ran.out
+    assert "2 of 2 files equal" in ran.out
+
+
+def test_a_changed_tensor_with_its_distances(compare: Callable[..., Ran]) -> None:
+    ran = compare(files(1e-4))
+    assert ran.status == 1
+    assert "≠ model.safetensors  changed" in ran.out
+    for name in ("L2 ", "L∞ ", "L2/weights ", "ULP"):
+        assert name in ran.out
+    assert "0 of 1 tensors equal" in ran.out
+
+
+def test_missing_and_extra_files(compare: Callable[..., Ran]) -> None:
+    other = files()
+    del other["initial.safetensors"]
+    ran = compare(other | {"extra\nfile": b""} if os.name == "nt" else other | {"extra": b""})
+    assert ran.status == 1
+    assert "≠ extra  only in B" in ran.out
+    assert "≠ initial.safetensors  only in A" in ran.out
+
+
+def test_only_the_container_differs(compare: Callable[..., Ran]) -> None:
+    ran = compare(padded(files()))
+    assert ran.status == 1
+    assert "only the container differs: " in ran.out
+    assert "1 of 1 tensors equal" in ran.out
+    assert compare(padded(files()), "--equality", "tensors").status == 0
+    assert compare(padded(files()), "--equality", "bytes").status == 1
+
+
+def test_by_a_declaration(compare: Callable[..., Ran], tmp_path: Path) -> None:
+    (tmp_path / "close.toml").write_bytes(CLOSE)
+    close = compare(files(1e-4), "--equality", tmp_path / "close.toml")
+    assert close.status == 0
+    assert "consistent by 'close'" in close.out
+    far = compare(files(0.1), "--equality", tmp_path / "close.toml")
+    assert far.status == 1
+    assert "mismatch" in far.out
+    assert "limit 0.001" in far.out
+
+
+def test_one_document(compare: Callable[..., Ran], tmp_path: Path) -> None:
+    (tmp_path / "close.toml").write_bytes(CLOSE)
+    document = compare(files(1e-4), "--json").document
+    assert document["outcome"] is None
+    assert {item["name"]: item["state"] for item in document["files"]} == {
+        "initial.safetensors": "equal",
+        "model.safetensors": "changed",
+    }
+    judged = compare(files(1e-4), "--json", "--equality", tmp_path / "close.toml").document
+    assert judged["outcome"]["conclusion"] == "consistent"
+
+
+def test_two_files(compare: Callable[..., Ran], tmp_path: Path, provenance: Shell) -> None:
+    compare(files(1e-4))
+    one, other = (tmp_path / name / "model.safetensors" for name in "ab")
+    assert provenance("compare", one, one).status == 0
+    assert provenance("compare", one, other).status == 1
+    refused(provenance("compare", one, other, "--equality", "bytes"), 2, "name two folders")
+    refused(provenance("compare", one, tmp_path / "b"), 2, "a folder and a file")
+
+
+def test_what_cannot_be_compared(
+    compare: Callable[..., Ran], tmp_path: Path, provenance: Shell
+) -> None:
+    compare(files())
+    refused(provenance("compare", tmp_path / "a", tmp_path / "none"), 3, "none: no such file")
+    refused(provenance("compare", tmp_path / "a", "x" * 5000), 3, "no such file or folder")
+    refused(compare(files(), "--equality", "none"), 2, "no equality 'none' is built in")
+    (tmp_path / "bad.toml").write_text("version = 2")
+    refused(compare(files(), "--equality", tmp_path / "bad.toml"), 3, "bad.toml")
+    (tmp_path / "b" / "link").symlink_to("/etc/passwd")
+    refused(compare(files()), 3, "b/link", "symbolic link")
+
+
+def test_a_weight_file_that_cannot_be_read(compare: Callable[..., Ran]) -> None:
+    ran = compare(files() | {"model.safetensors": b"junk"})
+    assert ran.status == 1
+    assert "not read: " in ran.out

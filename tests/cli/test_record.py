@@ -1,0 +1,316 @@
+"""``record``: the command's status, what is written, and what is refused beforehand."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.world import Ran, Shell, make_log, payload_of, refused, run_program, tree, vkey_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.world import Person
+
+TRAIN = "mkdir -p model; printf 1 > model/w"
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return work
+
+
+@pytest.fixture
+def record(work: Path, provenance: Shell, alice: Person) -> Callable[..., Ran]:
+    """Record a shell script that trains into ``model``, in an empty folder."""
+    assert work == Path.cwd()
+
+    def run(script: str = TRAIN, *options: str | Path) -> Ran:
+        arguments = ("--model", "model", "--key", alice.private, *options)
+        return provenance("record", *arguments, "--", "sh", "-c", script)
+
+    return run
+
+
+def last_claim(root: Path) -> dict[str, Any]:
+    line = (root / "claims.jsonl").read_bytes().splitlines()[-1]
+    statement: dict[str, Any] = json.loads(payload_of(line))
+    return statement
+
+
+def outcome(root: Path) -> dict[str, Any]:
+    found: dict[str, Any] = last_claim(root)["predicate"]["runDetails"]["provenance_outcome"]
+    return found
+
+
+# --- How the command ended ------------------------------------------------------------------------
+
+
+def test_a_training_that_succeeds(
+    record: Callable[..., Ran], work: Path, provenance: Shell, alice: Person
+) -> None:
+    ran = record()
+    assert (ran.status, ran.out) == (0, "")
+    assert "attested 1 file, root sha256 " in ran.err
+    assert "written  model/claims.jsonl" in ran.err
+    assert "written  model/model.sig" in ran.err
+    assert provenance("verify", "model", "--key", alice.public).status == 0
+    assert sorted(tree(work)) == ["model", "model/claims.jsonl", "model/model.sig", "model/w"]
+
+
+def test_a_training_that_fails(
+    record: Callable[..., Ran], work: Path, provenance: Shell, alice: Person
+) -> None:
+    ran = record(f"{TRAIN}; exit 3")
+    assert ran.status == 3
+    assert "warning: the command failed, so 'verify' will refuse this claim" in ran.err
+    assert outcome(work / "model") == {"exitStatus": 3}
+    assert not (work / "model" / "model.sig").exists()
+    refused(provenance("verify", "model", "--key", alice.public), 1, "ended with status 3")
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT", "SIGSEGV"])
+def test_a_training_that_is_killed(
+    name: str, record: Callable[..., Ran], work: Path, provenance: Shell, alice: Person
+) -> None:
+    number = signal.Signals[name].value
+    ran = record(f"{TRAIN}; kill -{number} $$")
+    assert ran.status == 128 + number
+    assert f"warning: the command was killed by {name}" in ran.err
+    assert outcome(work / "model") == {"signal": name}
+    refused(provenance("verify", "model", "--key", alice.public), 1, f"killed by {name}")
+
+
+@pytest.mark.parametrize("status", [1, 2, 125, 126, 127, 255])
+def test_every_status_is_passed_on(status: int, record: Callable[..., Ran], work: Path) -> None:
+    assert record(f"{TRAIN}; exit {status}").status == status
+    assert outcome(work / "model") == {"exitStatus": status}
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["no-such-command"], 127, "no-such-command: command not found"),
+        (["./none"], 127, "./none: command not found"),
+        ([""], 127, "'': command not found"),
+        (["./plain"], 126, "./plain: permission denied"),
+        (["--help"], 127, "--help: command not found"),
+    ],
+    ids=lambda value: " ".join(value) or "empty" if isinstance(value, list) else None,
+)
+def test_a_command_that_cannot_be_run(
+    words: list[str], status: int, message: str, work: Path, provenance: Shell, alice: Person
+) -> None:
+    (work / "plain").write_text("#!/bin/sh\n")
+    before = tree(work)
+    ran = provenance("record", "--model", "model", "--key", alice.private, "--", *words)
+    refused(ran, status, message)
+    assert tree(work) == before
+
+
+def test_a_failed_training_without_a_model(record: Callable[..., Ran], work: Path) -> None:
+    ran = record("exit 7")
+    refused(ran, 7, "nothing to attest", "model: no such folder")
+    assert tree(work) == {}
+
+
+def test_a_training_that_leaves_no_model(record: Callable[..., Ran], work: Path) -> None:
+    refused(record("true"), 125, "the command ended well", "no such folder", "--model names")
+    refused(record("mkdir model"), 125, "left nothing to attest", "holds no files")
+    assert tree(work) == {"model": "folder"}
+
+
+def test_a_training_that_leaves_a_link(record: Callable[..., Ran], work: Path) -> None:
+    ran = record(f"{TRAIN}; ln -s /etc/passwd model/x")
+    refused(ran, 125, "model/x", "symbolic link that leaves the folder", "cp -rL")
+    assert sorted(tree(work)) == ["model", "model/w", "model/x"]
+
+
+def test_a_training_that_leaves_a_fifo(record: Callable[..., Ran], work: Path) -> None:
+    refused(record(f"{TRAIN}; mkfifo model/x"), 125, "model/x", "is a FIFO")
+    assert "model/claims.jsonl" not in tree(work)
+
+
+# --- The words of the command ---------------------------------------------------------------------
+
+
+def test_the_commands_own_options_reach_it(work: Path, provenance: Shell, alice: Person) -> None:
+    words = ["--key", "other", "--help", "--json", "--", "--model", "", "a b", "ü\n"]
+    script = 'mkdir model; printf "[%s]" "$@" > model/w'
+    ran = provenance(
+        "record", "--model", "model", "--key", alice.private, "--", "sh", "-c", script, "x", *words
+    )
+    assert ran.status == 0, ran
+    assert (work / "model" / "w").read_text() == "".join(f"[{word}]" for word in words)
+    command = last_claim(work / "model")["predicate"]["buildDefinition"]["externalParameters"]
+    assert command["command"][-len(words) :] == ["--key", "other", "--help", "--json", "--",
+                                                "--model", "", "a b", "ü\n"]  # fmt: skip
+
+
+def test_the_double_dash_may_be_left_out(work: Path, provenance: Shell, alice: Person) -> None:
+    ran = provenance(
+        "record", "--model", "model", "--key", alice.private, "sh", "-c", f"{TRAIN}; exit 5"
+    )
+    assert ran.status == 5
+    assert outcome(work / "model") == {"exitStatus": 5}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "Missing"),
+        (["--model", "m", "--", "true"], "Missing option '--key'"),
+        (["--model", "m", "--key", "KEY"], "Missing argument '-- COMMAND...'"),
+        (["--model", "m", "--key", "KEY", "--"], "Missing argument '-- COMMAND...'"),
+        (["--key", "KEY", "--", "true"], "Missing option '--model'"),
+        (["--bogus", "--model", "m", "--key", "KEY", "--", "true"], "No such option '--bogus'"),
+        (["--model", "m", "--key", "none", "--", "true"], "none: no such file"),
+        (["--model", "m", "--key", "KEY.pub", "--", "true"], "not a private key"),
+        (["--seed", "1", "--seed", "2", "--model", "m", "--key", "KEY", "--", "true"], "twice"),
+        (["--seed", "x", "--model", "m", "--key", "KEY", "--", "true"], "not an integer"),
+        (["--data", "none", "--model", "m", "--key", "KEY", "--", "true"], "none"),
+        (["--config", "none", "--model", "m", "--key", "KEY", "--", "true"], "none"),
+        (["--base-model", "none", "--model", "m", "--key", "KEY", "--", "true"], "none"),
+        (["--equality", "close", "--model", "m", "--key", "KEY", "--", "true"], "no equality"),
+        (["--equality", "./none", "--model", "m", "--key", "KEY", "--", "true"], "no such file"),
+        (["--log", "none", "--model", "m", "--key", "KEY", "--", "true"], "there is no log here"),
+        (["--model", "KEY", "--key", "KEY", "--", "true"], "is not a folder"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_is_refused_before_the_command_runs(
+    arguments: list[str], words: str, work: Path, provenance: Shell, alice: Person
+) -> None:
+    marker = work / "ran"
+    key = str(alice.private)
+    arguments = [word.replace("KEY", key) for word in arguments]
+    if arguments[-1:] == ["true"]:
+        arguments[-1:] = ["touch", str(marker)]
+    refused(provenance("record", *arguments), 125, words)
+    assert tree(work) == {}
+
+
+def test_claims_that_cannot_be_read_are_found_before_the_training(
+    record: Callable[..., Ran], work: Path
+) -> None:
+    (work / "model").mkdir()
+    (work / "model" / "claims.jsonl").write_bytes(b"{}\n")
+    before = tree(work)
+    refused(record("touch ran"), 125, "model/claims.jsonl")
+    assert tree(work) == before
+
+
+# --- What is observed -----------------------------------------------------------------------------
+
+
+def test_an_input_that_changes_meanwhile(
+    record: Callable[..., Ran], work: Path, provenance: Shell, alice: Person
+) -> None:
+    (work / "data.csv").write_text("1\n")
+    ran = record(f"{TRAIN}; echo 2 >> data.csv", "--data", "train=data.csv")
+    assert ran.status == 0
+    assert "warning: inputs changed while the training ran: data:train" in ran.err
+    assert outcome(work / "model") == {"exitStatus": 0, "changedInputs": ["data:train"]}
+    refused(provenance("verify", "model", "--key", alice.public), 1, "inputs changed", "data:train")
+
+
+def test_a_path_with_an_equals_sign_needs_a_folder_before_it(
+    record: Callable[..., Ran], work: Path
+) -> None:
+    (work / "a=b").write_text("1\n")
+    assert record(TRAIN, "--data", "./a=b").status in (0, 125)
+    refused(record(TRAIN, "--data", "a=b"), 125, "b")
+
+
+def test_metrics_and_seeds_of_the_program(record: Callable[..., Ran], work: Path) -> None:
+    (work / "train.py").write_text(
+        "import pathlib, provenance\n"
+        "run = provenance.current_run()\n"
+        "run.seed('numpy', 7); run.metric('loss', 0.25, step=1)\n"
+        "pathlib.Path('model').mkdir(); pathlib.Path('model/w').write_text('1')\n"
+    )
+    assert record(f"{sys.executable} train.py").status == 0
+    statement = last_claim(work / "model")["predicate"]
+    assert statement["buildDefinition"]["externalParameters"]["seeds"] == {"numpy": "7"}
+    assert "metrics" in json.dumps(statement["runDetails"]["byproducts"])
+
+
+def test_published_at_once(
+    record: Callable[..., Ran], tmp_path: Path, provenance: Shell, alice: Person, larry: Person
+) -> None:
+    signer = make_log(tmp_path / "log", larry)
+    ran = record(TRAIN, "--log", tmp_path / "log")
+    assert "published claim 1 as entry 0" in ran.err
+    vkey = vkey_text(signer.verifier)
+    ran = provenance("verify", "model", "--key", alice.public, "--log", vkey)
+    assert "entry 0 of example.org/log, proven offline" in ran.out
+
+
+def test_one_document(record: Callable[..., Ran]) -> None:
+    ran = record(f"{TRAIN}; exit 3", "--json")
+    assert ran.status == 3
+    assert ran.document.keys() == {"keyId", "outcome", "published", "rootDigest", "written"}
+    assert ran.document["outcome"] == {"exitStatus": 3}
+    assert ran.document["written"] == ["model/claims.jsonl"]
+
+
+def test_a_dry_run_runs_and_writes_nothing(record: Callable[..., Ran], work: Path) -> None:
+    ran = record(TRAIN, "--dry-run")
+    assert ran.status == 0
+    assert ran.document["predicate"]["buildDefinition"]["externalParameters"]["command"][0] == "sh"
+    assert "not run" in ran.err
+    assert tree(work) == {}
+
+
+def test_a_live_secret_is_never_signed(
+    record: Callable[..., Ran], work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVICE_TOKEN", "abcdefgh12345678")
+    (work / "abcdefgh12345678").write_text("1")
+    refused(record("touch ran", "--config", "abcdefgh12345678"), 125, "SERVICE_TOKEN")
+    assert "ran" not in tree(work)
+
+
+def test_several_runs_are_several_claims(
+    record: Callable[..., Ran], work: Path, provenance: Shell, alice: Person
+) -> None:
+    assert record().status == 0
+    assert record("printf 2 > model/w").status == 0
+    assert len((work / "model" / "claims.jsonl").read_bytes().splitlines()) == 2
+    ran = provenance("verify", "model", "--key", alice.public)
+    assert "2 training statements" in ran.out
+    assert stat.S_IMODE((work / "model" / "claims.jsonl").stat().st_mode) & 0o077 == 0o044
+
+
+def test_folders_with_difficult_names(tmp_path: Path, alice: Person) -> None:
+    for name in ("with space", "ünïcode", "new\nline", "-dash", "quo'te\"s", "🙂"):
+        root = tmp_path / f"./{name}"
+        ran = run_program(
+            "record", "--model", root, "--key", alice.private, "--json", "--",
+            "sh", "-c", 'mkdir -- "$0"; echo 1 > "$0/w"', root, cwd=tmp_path,
+        )  # fmt: skip
+        assert ran.status == 0, (name, ran)
+        assert json.loads(ran.out)["written"][0] == f"{root}/claims.jsonl"
+        assert run_program("verify", root, "--key", alice.public).status == 0
+
+
+def test_a_folder_whose_name_is_not_utf_8(tmp_path: Path, alice: Person) -> None:
+    root = os.fsencode(tmp_path) + b"/\xff"
+    os.mkdir(root)  # noqa: PTH102 - a path in bytes
+    with open(root + b"/w", "wb") as file:  # noqa: PTH123
+        file.write(b"1")
+    for command in ("sign", "attest"):
+        ran = run_program(command, root, "--key", alice.private)
+        refused(ran, 3, "the path is not UTF-8", "rename the folder")
+    assert os.listdir(root) == [b"w"]  # noqa: PTH208

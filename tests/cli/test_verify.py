@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from provenance.trust.publication import publish_claims
+from provenance.trust.verification import STEPS
+from tests.world import Shell, make_log, refused, tree, vkey_text, write_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.world import Person
+
+
+def test_what_a_downloader_sees(model: Path, provenance: Shell, alice: Person) -> None:
+    before = tree(model)
+    ran = provenance("verify", model, "--key", alice.public)
+    assert (ran.status, ran.err) == (0, "")
+    lines = ran.out.splitlines()
+    for number, (name, line) in enumerate(zip(STEPS, lines, strict=False), 1):
+        assert line.startswith(f"{'–' if name == 'log proof' else '✓'} {number} {name}")
+    assert f"verified: model is what {alice.key_id} attested." in lines
+    assert "  command    python3 train.py --seed 0 --out '${model}'" in lines
+    assert "  seeds      numpy=0" in lines
+    assert tree(model) == before
+
+
+def test_the_step_that_does_not_hold(model: Path, provenance: Shell, alice: Person) -> None:
+    write_files(model, {"model.bin": b"x", "extra": b""})
+    ran = provenance("verify", model, "--key", alice.public)
+    refused(ran, 1, f"{model}: not the files that claims.jsonl states", "model.bin was changed")
+    assert "✓ 4 subject" in ran.out
+    assert "✗ 5 manifest" in ran.out
+    assert "verified" not in ran.out
+
+
+def test_many_differences_are_counted(model: Path, provenance: Shell, alice: Person) -> None:
+    write_files(model, {f"extra{n}": b"" for n in range(9)})
+    ran = provenance("verify", model, "--key", alice.public)
+    refused(ran, 1, "extra0 is extra", "extra4 is extra, and 4 more")
+    assert "extra5" not in ran.err
+
+
+def test_without_a_key(model: Path, provenance: Shell) -> None:
+    ran = provenance("verify", model)
+    refused(ran, 2, "nothing is trusted by default", "--key")
+    assert ran.out == ""
+
+
+def test_keys_that_are_none(model: Path, tmp_path: Path, provenance: Shell, alice: Person) -> None:
+    refused(provenance("verify", model, "--key", tmp_path / "none"), 3, "none: no such file")
+    refused(provenance("verify", model, "--key", alice.private), 3, "private key", ".pub")
+    refused(provenance("verify", model, "--key", model), 3, "is a folder")
+    (tmp_path / "junk").write_text("junk")
+    refused(provenance("verify", model, "--key", tmp_path / "junk"), 3, "not a public key")
+
+
+def test_another_key(model: Path, provenance: Shell, mallory: Person, alice: Person) -> None:
+    refused(provenance("verify", model, "--key", mallory.public), 1, "signed by another key")
+    ran = provenance("verify", model, "--key", mallory.public, "--key", alice.public)
+    assert ran.status == 0
+
+
+def test_the_documents(model: Path, provenance: Shell, alice: Person) -> None:
+    good = provenance("verify", model, "--key", alice.public, "--json")
+    assert good.status == 0
+    assert good.document["verified"] is True
+    assert good.document["model"] == str(model)
+    assert good.document["equality"] == "bytes"
+    assert good.document["logIndex"] is None
+    assert good.document["recipe"]["seeds"] == {"numpy": "0"}
+    assert [step["name"] for step in good.document["steps"]] == list(STEPS)
+    write_files(model, {"model.bin": b"x"})
+    bad = provenance("verify", model, "--key", alice.public, "--json")
+    refused(bad, 1, "model.bin was changed")
+    assert bad.document["verified"] is False
+    assert bad.document["error"]["step"] == 5
+    assert bad.document["error"]["where"] == str(model)
+    assert len(bad.document["steps"]) == 4
+
+
+def test_claims_from_elsewhere(
+    model: Path, tmp_path: Path, provenance: Shell, alice: Person
+) -> None:
+    elsewhere = (model / "claims.jsonl").rename(tmp_path / "claims")
+    (model / "model.sig").unlink()
+    refused(provenance("verify", model, "--key", alice.public), 3, "--claims")
+    ran = provenance("verify", model, "--key", alice.public, "--claims", elsewhere)
+    assert ran.status == 0
+    assert "1 bundle in claims" in ran.out
+    refused(
+        provenance("verify", model, "--key", alice.public, "--claims", tmp_path / "none"),
+        3,
+        "none: no such file",
+    )
+
+
+@pytest.mark.parametrize("form", ["text", "file"])
+def test_a_log_key_as_text_or_file(
+    form: str, model: Path, tmp_path: Path, provenance: Shell, alice: Person, larry: Person
+) -> None:
+    signer = make_log(tmp_path / "log", larry)
+    publish_claims(model, tmp_path / "log", signer)
+    given = tmp_path / "log" / "vkey" if form == "file" else vkey_text(signer.verifier)
+    ran = provenance("verify", model, "--key", alice.public, "--log", given)
+    assert ran.status == 0
+    assert "✓ 8 log proof            entry 0 of example.org/log, proven offline" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("none", "none: no such file, and no log key"),
+        ("a+b", "not a verifier key"),
+        ("a+" + "0" * 300 + "+" + "A" * 5000, "the log's key"),
+        ("KEY", "not a verifier key"),
+        (".", "is a folder"),
+    ],
+)
+def test_log_keys_that_are_none(
+    given: str, words: str, model: Path, provenance: Shell, alice: Person
+) -> None:
+    given = given.replace("KEY", str(alice.public))
+    refused(provenance("verify", model, "--key", alice.public, "--log", given), 3, words)

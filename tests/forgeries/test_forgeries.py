@@ -1,0 +1,289 @@
+"""Attacks on a model, each refused at its step and for its reason."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from provenance.errors import (
+    ContentError,
+    LogProofError,
+    MalformedError,
+    PolicyError,
+    ProvenanceError,
+    SignatureError,
+    UnreadableError,
+)
+from provenance.trust.verification import STEPS, Step, verify_model
+from tests.forgeries import attacks, log_attacks
+from tests.forgeries.scene import Scene
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.world import Person
+
+
+class Forgery(NamedTuple):
+    """What the attacker does, the step that does not hold, the error, and words of it."""
+
+    attack: Callable[[Scene], None]
+    step: str
+    error: type[ProvenanceError]
+    words: tuple[str, ...]
+
+
+CHANGED_CLAIM = "the signature does not fit: the claim was changed after it was signed"
+
+FORGERIES = (
+    # The files
+    Forgery(attacks.flip_a_bit, "manifest", ContentError, ("model.bin was changed",)),
+    Forgery(
+        attacks.rename_a_file,
+        "manifest",
+        ContentError,
+        ("model.bin is missing", "model.old is extra"),
+    ),
+    Forgery(
+        attacks.swap_two_files,
+        "manifest",
+        ContentError,
+        ("config.json was changed", "model.bin was changed"),
+    ),
+    Forgery(
+        attacks.move_a_file_into_a_folder,
+        "manifest",
+        ContentError,
+        ("tokenizer/vocab.txt is missing", "vocab.txt is extra"),
+    ),
+    Forgery(attacks.add_a_file, "manifest", ContentError, ("modeling.py is extra",)),
+    Forgery(
+        attacks.add_a_nested_claims_file,
+        "manifest",
+        ContentError,
+        ("tokenizer/claims.jsonl is extra",),
+    ),
+    Forgery(attacks.remove_a_file, "manifest", ContentError, ("tokenizer/vocab.txt is missing",)),
+    Forgery(
+        attacks.link_the_weights_elsewhere,
+        "manifest",
+        UnreadableError,
+        ("model.bin", "symbolic link that leaves the folder", "cp -rL"),
+    ),
+    Forgery(
+        attacks.link_the_weights_to_a_twin,
+        "manifest",
+        UnreadableError,
+        ("model.bin", "is a symbolic link"),
+    ),
+    Forgery(attacks.weights_as_a_fifo, "manifest", UnreadableError, ("model.bin: is a FIFO",)),
+    Forgery(attacks.replay_an_old_claim, "manifest", ContentError, ("model.bin was changed",)),
+    # Beside the files
+    Forgery(
+        attacks.hide_a_file_among_the_byproducts,
+        "manifest",
+        ContentError,
+        ("provenance/modeling.py: is extra", "named by their SHA-256"),
+    ),
+    Forgery(
+        attacks.hide_a_file_under_a_digest,
+        "manifest",
+        ContentError,
+        ("its content is not what its name says",),
+    ),
+    Forgery(
+        attacks.hide_a_folder_among_the_byproducts,
+        "manifest",
+        UnreadableError,
+        ("is a folder, not a file",),
+    ),
+    Forgery(
+        attacks.link_the_byproducts_elsewhere,
+        "manifest",
+        UnreadableError,
+        ("provenance: is a symbolic link, not a folder",),
+    ),
+    Forgery(
+        attacks.link_the_claims_elsewhere,
+        "parse",
+        UnreadableError,
+        ("claims.jsonl: is a symbolic link", "--claims"),
+    ),
+    Forgery(attacks.claims_as_a_fifo, "parse", UnreadableError, ("is a FIFO, not a file",)),
+    Forgery(
+        attacks.remove_all_claims,
+        "parse",
+        UnreadableError,
+        ("holds neither claims.jsonl nor model.sig",),
+    ),
+    # A claim's signature
+    Forgery(attacks.edit_a_field, "signature", SignatureError, (CHANGED_CLAIM,)),
+    Forgery(attacks.reformat_the_payload, "signature", SignatureError, (CHANGED_CLAIM,)),
+    Forgery(attacks.take_another_claims_signature, "signature", SignatureError, (CHANGED_CLAIM,)),
+    Forgery(
+        attacks.sign_in_alices_name,
+        "signature",
+        SignatureError,
+        ("another key signed it in this one's name",),
+    ),
+    Forgery(
+        attacks.sign_in_alices_name_beside_her_claim,
+        "signature",
+        SignatureError,
+        ("claims.jsonl:2", "another key signed it in this one's name"),
+    ),
+    Forgery(
+        attacks.sign_without_a_name,
+        "signature",
+        SignatureError,
+        ("none of the given keys made this signature",),
+    ),
+    Forgery(attacks.sign_with_an_own_key, "signature", SignatureError, ("signed by another key",)),
+    Forgery(
+        attacks.hint_at_alice_and_keyid_of_mallory,
+        "signature",
+        SignatureError,
+        ("another key signed it in this one's name",),
+    ),
+    Forgery(attacks.two_signatures, "parse", MalformedError, ("exactly one signature",)),
+    Forgery(attacks.no_signature, "parse", MalformedError, ("exactly one signature",)),
+    Forgery(attacks.another_payload_type, "signature", SignatureError, (CHANGED_CLAIM,)),
+    Forgery(
+        attacks.signed_as_something_else,
+        "statement",
+        MalformedError,
+        ("not signed as a statement but as 'application/json'",),
+    ),
+    Forgery(attacks.forge_the_model_signature, "signature", SignatureError, ("model.sig",)),
+    # A claim's statement
+    Forgery(attacks.two_subjects, "statement", MalformedError, ("exactly one subject",)),
+    Forgery(
+        attacks.another_subject,
+        "statement",
+        MalformedError,
+        ("the subject is not the root digest of the manifest",),
+    ),
+    Forgery(attacks.an_unknown_parameter, "statement", MalformedError, ("backdoor",)),
+    Forgery(attacks.another_build_type, "statement", MalformedError, ("not a training",)),
+    Forgery(attacks.a_name_that_escapes, "statement", MalformedError, ("leaves the folder",)),
+    Forgery(attacks.a_file_that_stands_twice, "statement", MalformedError, ("stands twice",)),
+    Forgery(attacks.a_key_that_shadows, "statement", MalformedError, ("'subject' stands twice",)),
+    Forgery(
+        attacks.another_kind_of_statement, "statement", PolicyError, ("signed other statements",)
+    ),
+    Forgery(attacks.an_integer_without_end, "statement", MalformedError, ("beyond 2^53 - 1",)),
+    Forgery(
+        attacks.another_declaration_under_the_digest,
+        "equality declaration",
+        MalformedError,
+        ("the declaration has another digest than stated",),
+    ),
+    Forgery(
+        attacks.another_name_of_the_declaration,
+        "equality declaration",
+        MalformedError,
+        ("name or axes differ",),
+    ),
+    Forgery(attacks.no_declaration_at_all, "equality declaration", MalformedError, ("not TOML",)),
+    Forgery(
+        attacks.a_second_declaration,
+        "equality declaration",
+        PolicyError,
+        ("claims.jsonl:1 and claims.jsonl:2 declare different equalities",),
+    ),
+    Forgery(attacks.a_failed_training, "outcome", PolicyError, ("ended with status 1",)),
+    Forgery(attacks.a_killed_training, "outcome", PolicyError, ("killed by SIGKILL",)),
+    Forgery(
+        attacks.inputs_that_changed,
+        "outcome",
+        PolicyError,
+        ("inputs changed while the training ran: data:train",),
+    ),
+    # The bytes of the claims
+    Forgery(attacks.cut_off_the_end, "parse", MalformedError, ("claims.jsonl", "not JSON")),
+    Forgery(attacks.drop_the_last_line_end, "parse", MalformedError, ("the file is cut off",)),
+    Forgery(attacks.append_garbage, "parse", MalformedError, ("claims.jsonl:2", "not JSON")),
+    Forgery(attacks.insert_a_blank_line, "parse", MalformedError, ("claims.jsonl:2",)),
+    Forgery(attacks.empty_the_claims, "parse", MalformedError, ("claims.jsonl", "not JSON")),
+    Forgery(
+        attacks.a_key_of_the_bundle_twice, "parse", MalformedError, ("'mediaType' stands twice",)
+    ),
+    Forgery(attacks.base64_with_a_line_break, "parse", MalformedError, ("payload", "base64")),
+    Forgery(attacks.nest_deeply, "parse", MalformedError, ("nested deeper than 64 levels",)),
+    # The proof that a claim is in a log
+    Forgery(log_attacks.never_published, "log proof", LogProofError, ("no proof of any log",)),
+    Forgery(
+        log_attacks.published_in_another_log,
+        "log proof",
+        LogProofError,
+        ("no proof of the log example.org/wanted, only of others",),
+    ),
+    Forgery(
+        log_attacks.another_key_under_the_logs_name,
+        "log proof",
+        LogProofError,
+        ("no proof of the log example.org/log, only of others",),
+    ),
+    Forgery(
+        log_attacks.only_a_model_signature,
+        "log proof",
+        LogProofError,
+        ("only training statements are logged",),
+    ),
+    Forgery(log_attacks.strip_the_entry, "log proof", LogProofError, ("no proof of any log",)),
+    Forgery(
+        log_attacks.take_another_claims_entry,
+        "log proof",
+        LogProofError,
+        ("step 2 (body)", "about something else"),
+    ),
+    Forgery(
+        log_attacks.take_the_entry_of_other_weights,
+        "log proof",
+        LogProofError,
+        ("step 2 (body)", "about something else"),
+    ),
+    Forgery(log_attacks.index_at_the_size, "log proof", LogProofError, ("step 5 (inclusion)",)),
+    Forgery(log_attacks.index_of_another, "log proof", LogProofError, ("step 5 (inclusion)",)),
+    Forgery(log_attacks.smaller_tree, "log proof", LogProofError, ("step 4 (tree)",)),
+    Forgery(log_attacks.another_root, "log proof", LogProofError, ("step 4 (tree)",)),
+    Forgery(log_attacks.shorter_path, "log proof", LogProofError, ("step 5 (inclusion)",)),
+    Forgery(log_attacks.edited_checkpoint, "log proof", LogProofError, ("step 3 (checkpoint)",)),
+    Forgery(log_attacks.broken_checkpoint, "log proof", MalformedError, ("step 3 (checkpoint)",)),
+    Forgery(
+        log_attacks.checkpoint_by_another_key,
+        "log proof",
+        LogProofError,
+        ("step 3 (checkpoint)",),
+    ),
+    Forgery(log_attacks.unknown_field, "log proof", MalformedError, ("unknown field 'note'",)),
+    Forgery(log_attacks.seventeen_entries, "parse", MalformedError, ("at most 16",)),
+)
+
+
+@pytest.fixture
+def scene(model: Path, people: dict[str, Person]) -> Scene:
+    return Scene(model, people["alice"], people["bob"], people["mallory"], people["larry"])
+
+
+def test_the_scene_itself_is_verified(scene: Scene) -> None:
+    scene.publish()
+    steps: list[Step] = []
+    verified = verify_model(scene.request, on_step=steps.append)
+    assert [step.name for step in steps] == list(STEPS)
+    assert not any(step.skipped for step in steps)
+    assert verified.log_index == 0
+
+
+@pytest.mark.parametrize("forgery", FORGERIES, ids=lambda forgery: forgery.attack.__name__)
+def test_forgery(forgery: Forgery, scene: Scene) -> None:
+    forgery.attack(scene)
+    steps: list[Step] = []
+    with pytest.raises(ProvenanceError) as caught:
+        verify_model(scene.request, on_step=steps.append)
+    assert type(caught.value) is forgery.error, caught.value
+    for words in forgery.words:
+        assert words in str(caught.value)
+    assert STEPS[len(steps)] == forgery.step

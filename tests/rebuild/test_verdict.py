@@ -1,0 +1,210 @@
+"""The signed outcome: what may be claimed of it, and what a forged one says wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from provenance.envelope import bundle
+from provenance.equality import declaration
+from provenance.errors import MalformedError, SignatureError
+from provenance.rebuild.agreement import agree
+from provenance.rebuild.verdict import (
+    CONSISTENT_PROPERTY,
+    TENSORS_PROPERTY,
+    Verifier,
+    from_statement,
+    to_statement,
+)
+from provenance.statement import intoto, uris
+from provenance.statement.intoto import Statement
+from tests.rebuild.builds import CLOSE, files, padded
+from tests.world import declared, edit_bundle, payload_of, sign_verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from provenance.rebuild.verdict import Verdict
+    from tests.rebuild.builds import Builds
+    from tests.world import Person
+
+VERIFIER = Verifier("0.1", "2026-01-01T00:00:00Z")
+
+
+@pytest.fixture
+def match(builds: Builds, alice: Person, bob: Person) -> Verdict:
+    return agree([builds("a", alice, equality=declared(CLOSE)), builds("b", bob)])
+
+
+@pytest.fixture
+def consistent(builds: Builds, alice: Person, bob: Person) -> Verdict:
+    return agree([builds("c", alice, equality=declared(CLOSE)), builds("d", bob, files(1e-4))])
+
+
+def sent(verdict: Verdict) -> Statement:
+    """Return *verdict* as a reader gets it."""
+    return intoto.parse(intoto.format(to_statement(verdict, VERIFIER)))
+
+
+def test_bit_equality_is_called_reproduced(match: Verdict) -> None:
+    statement = sent(match)
+    assert statement.predicate_type == uris.SLSA_VSA
+    assert statement.predicate["verifiedLevels"] == ["SLSA_BUILD_REPRODUCED"]
+    assert from_statement(statement) == match
+
+
+def test_agreement_by_tolerance_never_is(consistent: Verdict) -> None:
+    statement = sent(consistent)
+    assert statement.predicate_type == uris.IN_TOTO_SVR
+    assert statement.predicate["properties"] == [CONSISTENT_PROPERTY]
+    assert b"REPRODUCED" not in intoto.format(statement)
+    assert from_statement(statement) == consistent
+
+
+def test_the_same_tensors_in_another_container(builds: Builds, alice: Person, bob: Person) -> None:
+    text = CLOSE.replace(b'"bytes"', b'"tensors"')
+    models = [
+        builds("a", alice, equality=declared(text)),
+        builds("b", bob, padded(files())),
+    ]
+    verdict = agree(models)
+    statement = sent(verdict)
+    assert statement.predicate["properties"] == [TENSORS_PROPERTY]
+    assert from_statement(statement) == verdict
+
+
+def test_what_was_not_declared_beforehand_claims_nothing(
+    builds: Builds, alice: Person, bob: Person
+) -> None:
+    models = [builds("a", alice), builds("b", bob)]
+    verdict = agree(models, unsafe_equality=declaration.builtin("bytes"))
+    statement = sent(verdict)
+    assert verdict.conclusion == "match"
+    assert statement.predicate_type == uris.VERDICT
+    assert from_statement(statement) == verdict
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_refusals_are_signed_too(noise: float, builds: Builds, alice: Person, bob: Person) -> None:
+    rebuilder = bob if noise else alice
+    models = [builds("a", alice, equality=declared(CLOSE)), builds("b", rebuilder, files(noise))]
+    verdict = agree(models)
+    assert verdict.conclusion == ("mismatch" if noise else "inconclusive")
+    statement = sent(verdict)
+    assert statement.predicate_type == uris.VERDICT
+    assert from_statement(statement) == verdict
+
+
+# --- Forged ---------------------------------------------------------------------------------------
+
+
+def test_an_edited_verdict_has_no_signature(match: Verdict, alice: Person) -> None:
+    line = sign_verdict(to_statement(match, VERIFIER), alice)
+    assert bundle.open_bundle(bundle.parse(line), [alice.key.public]).payload == payload_of(line)
+
+    def edit(document: dict[str, Any]) -> None:
+        document["dsseEnvelope"]["payload"] = document["dsseEnvelope"]["payload"].replace("a", "b")
+
+    with pytest.raises(SignatureError):
+        bundle.open_bundle(bundle.parse(edit_bundle(line, edit)), [alice.key.public])
+
+
+def _body(statement: dict[str, Any]) -> dict[str, Any]:
+    body: dict[str, Any] = statement["predicate"]["provenance_verdict"]
+    return body
+
+
+def _as_reproduced(document: dict[str, Any]) -> None:
+    document["predicateType"] = uris.SLSA_VSA
+    document["predicate"] |= {
+        "verificationResult": "PASSED",
+        "verifiedLevels": ["SLSA_BUILD_REPRODUCED"],
+    }
+
+
+def _as_a_match(document: dict[str, Any]) -> None:
+    _body(document)["conclusion"] = "match"
+
+
+def _as_a_match_throughout(document: dict[str, Any]) -> None:
+    _body(document)["conclusion"] = "match"
+    _body(document)["rebuilds"][0]["outcome"]["conclusion"] = "match"
+
+
+def _another_subject(document: dict[str, Any]) -> None:
+    document["subject"][0]["digest"] = {"sha256": "00" * 32}
+
+
+def _another_property(document: dict[str, Any]) -> None:
+    document["predicate"]["properties"] = ["SLSA_BUILD_REPRODUCED"]
+
+
+def _another_equality(document: dict[str, Any]) -> None:
+    _body(document)["equality"]["sha256"] = "00" * 32
+
+
+def _a_third_builder(document: dict[str, Any]) -> None:
+    _body(document)["builders"].append("somebody")
+
+
+def _a_builder_twice(document: dict[str, Any]) -> None:
+    _body(document)["builders"] = [_body(document)["builders"][0]] * 2
+
+
+def _too_few_builders(document: dict[str, Any]) -> None:
+    _body(document)["builders"].pop()
+
+
+def _another_recipe(document: dict[str, Any]) -> None:
+    _body(document)["rebuilds"][0]["recipeDifferences"] = ["seeds: 0 against 1"]
+
+
+def _no_rebuild(document: dict[str, Any]) -> None:
+    _body(document)["rebuilds"] = []
+
+
+def _no_verdict(document: dict[str, Any]) -> None:
+    del document["predicate"]["provenance_verdict"]
+
+
+FORGERIES: dict[Callable[[dict[str, Any]], None], str] = {
+    _as_reproduced: "consistent is not stated as",
+    _as_a_match: "its parts allow consistent at best",
+    _as_a_match_throughout: "a rebuild is called match by close",
+    _another_subject: "the subject is not the published model",
+    _another_property: "its properties is not what follows",
+    _another_equality: "compared by another equality",
+    _a_third_builder: "whose attestation was not compared",
+    _a_builder_twice: "a builder counts twice",
+    _too_few_builders: "its parts allow inconclusive at best",
+    _another_recipe: "its parts allow mismatch at best",
+    _no_rebuild: "rebuilds",
+    _no_verdict: "null",
+}
+
+
+@pytest.mark.parametrize("forge", FORGERIES, ids=lambda forge: forge.__name__)
+def test_a_verdict_that_contradicts_itself(
+    forge: Callable[[dict[str, Any]], None], consistent: Verdict
+) -> None:
+    statement = sent(consistent)
+    document: dict[str, Any] = {
+        "subject": [{"name": s.name, "digest": s.digest} for s in statement.subject],
+        "predicateType": statement.predicate_type,
+        "predicate": statement.predicate,
+    }
+    forge(document)
+    forged = Statement(
+        tuple(intoto.Subject(s["name"], s["digest"]) for s in document["subject"]),
+        document["predicateType"],
+        document["predicate"],
+    )
+    with pytest.raises(MalformedError, match=FORGERIES[forge]):
+        from_statement(forged)
+
+
+def test_another_statement_is_no_verdict(match: Verdict) -> None:
+    other = Statement(sent(match).subject, uris.SLSA_PROVENANCE, {})
+    with pytest.raises(MalformedError, match="not a verdict"):
+        from_statement(other)

@@ -1,0 +1,184 @@
+"""What is signed is explained: claims, verdicts, statements; a fault in one hides no other."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from provenance.envelope import bundle, dsse
+from provenance.errors import MalformedError
+from provenance.report.explain import explain
+from provenance.report.schema_examples import (
+    TRAINER,
+    example_key,
+    training_example,
+    valid_examples,
+)
+from provenance.statement import claims, intoto, training
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.report.conftest import World
+
+KEY = example_key(TRAINER)
+
+
+def text_of(path: Path) -> str:
+    return "\n".join(explain(path).lines)
+
+
+def test_a_claim_tells_how_the_model_was_made(world: World) -> None:
+    text = text_of(world.model / "claims.jsonl")
+    for expected in (
+        "python3 train.py --data '${data:train}' --out '${model}'",
+        "git tree " + "2" * 40 + ", with uncommitted changes",
+        "on commit " + "1" * 40,
+        "train: digits.npz  1 file, 270,000 bytes",
+        "numpy=7",
+        "digits-close",
+        "2026-01-01T00:00:00Z to 2026-01-01T00:10:00Z",
+        "exit status 0",
+        "gpus: absent (no NVML library)",
+        "software.numpy: pkg:pypi/numpy@2.4.0 became null",
+        "manifest/data:train",
+        "entry 0 of example.org/log, hashedrekord 0.0.2, in the tree of 1",
+    ):
+        assert expected in text
+
+
+def test_the_key_is_what_the_bundle_says(world: World) -> None:
+    content = msgspec.to_builtins(explain(world.model / "claims.jsonl").content)
+    assert content["bundles"][0]["hint"] in text_of(world.root / "builder.pub")
+
+
+@pytest.mark.parametrize("conclusion", ["consistent", "mismatch", "inconclusive", "same-tensors"])
+def test_a_verdict_of_each_conclusion(tmp_path: Path, conclusion: str) -> None:
+    path = tmp_path / "verdict"
+    path.write_bytes(valid_examples()[f"verdict/{conclusion}.json"])
+    word = {"same-tensors": "match"}.get(conclusion, conclusion)
+    assert f"verdict   {word}" in text_of(path)
+    assert "\x1b" not in text_of(path)
+
+
+def statement_with(**changes: object) -> intoto.Statement:
+    made = training.to_statement(training_example())
+    return msgspec.structs.replace(made, **changes)
+
+
+def write_claims(path: Path, *statements: intoto.Statement) -> Path:
+    lines = [claims.sign_statement(statement, KEY) + b"\n" for statement in statements]
+    path.write_bytes(b"".join(lines))
+    return path
+
+
+def test_a_text_can_neither_forge_a_line_nor_move_the_cursor(tmp_path: Path) -> None:
+    name = "digits\nverified: all is well\x1b[2J\u202e\x9b"
+    forged = statement_with(subject=(intoto.Subject(name, training_root()),))
+    lines = explain(write_claims(tmp_path / "claims.jsonl", forged)).lines
+    assert all(line.isprintable() for line in lines)
+    assert not any(line.strip().startswith("verified") for line in lines)
+
+
+def training_root() -> dict[str, str]:
+    return {"sha256": training_example().manifest.root_digest}
+
+
+def test_a_claim_that_is_not_understood_does_not_hide_the_others(tmp_path: Path) -> None:
+    predicate = training.to_statement(training_example()).predicate
+    build = predicate["buildDefinition"]
+    parameters = {**build["externalParameters"], "learningRate": 0.1}
+    bad = {**predicate, "buildDefinition": {**build, "externalParameters": parameters}}
+    path = write_claims(tmp_path / "claims.jsonl", statement_with(predicate=bad), statement_with())
+    explained = explain(path)
+    text = "\n".join(explained.lines)
+    [problem] = explained.problems
+    assert isinstance(problem, MalformedError)
+    assert str(problem).startswith(f"{path}:1: ")
+    assert "learningRate" in str(problem)
+    assert "problem" in text
+    assert "python3 train.py" in text
+    first, second = explained.content.bundles
+    assert "learningRate" in first.problem
+    assert second.problem is None
+
+
+@pytest.mark.parametrize(
+    ("predicate_type", "predicate"),
+    [
+        ("https://example.org/other/v1", {"a": 1}),
+        ("https://slsa.dev/provenance/v1", {"buildDefinition": {"buildType": "other"}}),
+        ("https://slsa.dev/verification_summary/v1", {"verificationResult": "PASSED"}),
+    ],
+)
+def test_a_statement_of_another_tool(
+    tmp_path: Path, predicate_type: str, predicate: dict[str, object]
+) -> None:
+    other = statement_with(predicate_type=predicate_type, predicate=predicate)
+    explained = explain(write_claims(tmp_path / "claims.jsonl", other))
+    assert explained.problems == ()
+    assert explained.content.bundles[0].what == "another statement"
+    assert predicate_type in "\n".join(explained.lines)
+
+
+def test_a_payload_that_is_no_statement(tmp_path: Path) -> None:
+    path = tmp_path / "x.sigstore.json"
+    envelope = dsse.sign("text/plain", b"hello", KEY)
+    path.write_bytes(bundle.format(envelope, hint=""))
+    assert "5 bytes of text/plain" in text_of(path)
+
+
+def test_a_damaged_log_entry_is_a_problem(tmp_path: Path) -> None:
+    path = tmp_path / "claims.jsonl"
+    envelope = dsse.sign(dsse.IN_TOTO_PAYLOAD, intoto.format(statement_with()), KEY)
+    path.write_bytes(bundle.format(envelope, hint="", log_entries=[{"logIndex": "1"}]) + b"\n")
+    explained = explain(path)
+    assert "not understood: log entry has no logId" in "\n".join(explained.lines)
+    assert len(explained.problems) == 1
+
+
+def test_a_payload_that_only_says_that_it_is_a_statement(tmp_path: Path) -> None:
+    path = tmp_path / "claims.jsonl"
+    envelope = dsse.sign(dsse.IN_TOTO_PAYLOAD, b"{}", KEY)
+    path.write_bytes(bundle.format(envelope, hint=""))
+    explained = explain(path)
+    assert isinstance(explained.problems[0], MalformedError)
+    assert explained.content.bundles[0].statement is None
+
+
+@pytest.mark.parametrize(
+    ("keyid", "material", "text"),
+    [
+        ("", {"publicKey": {}}, "not named"),
+        ("one", {"publicKey": {"hint": "two"}}, "but the signature names the key one"),
+        ("", {"certificate": {"rawBytes": ""}}, "named by certificate"),
+    ],
+)
+def test_how_the_signer_is_named(
+    tmp_path: Path, keyid: str, material: dict[str, object], text: str
+) -> None:
+    path = tmp_path / "claims.jsonl"
+    envelope = dsse.sign(dsse.IN_TOTO_PAYLOAD, intoto.format(statement_with()), KEY, keyid=keyid)
+    document = json.loads(bundle.format(envelope, hint=""))
+    document["verificationMaterial"] = material
+    path.write_text(json.dumps(document))
+    assert text in text_of(path)
+
+
+def test_a_claim_that_says_little(tmp_path: Path) -> None:
+    path = tmp_path / "statement"
+    path.write_bytes(valid_examples()["training-statement/attested-afterwards.json"])
+    text = text_of(path)
+    for expected in ("command      not stated", "none declared", "the run was not observed"):
+        assert expected in text
+
+
+def test_long_texts_and_lists_are_cut(tmp_path: Path) -> None:
+    subjects = tuple(intoto.Subject(str(n), training_root()) for n in range(30))
+    other = statement_with(subject=subjects, predicate_type="x" * 3000, predicate={})
+    text = text_of(write_claims(tmp_path / "claims.jsonl", other))
+    assert "and 10 more" in text
+    assert "… (2,000 more characters)" in text

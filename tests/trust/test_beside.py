@@ -1,0 +1,87 @@
+"""What stands beside a model and is not part of it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from provenance.errors import UnreadableError
+from provenance.statement import claims
+from provenance.statement.intoto import ResourceDescriptor
+from provenance.trust.verification import Request, verify_model
+from tests.world import state, write_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.world import Person
+
+DATA = b'{"metric":"loss","value":0.5}\n'
+NAME = hashlib.sha256(DATA).hexdigest()
+
+
+def manifest_detail(root: Path, person: Person) -> str:
+    verified = verify_model(Request(root, (person.key.public,)))
+    return next(step.detail for step in verified.steps if step.name == "manifest")
+
+
+def with_byproduct(root: Path, person: Person) -> Path:
+    """Attest *root* with one byproduct beside it and one inline."""
+    stated = state(root)
+    byproducts = (
+        ResourceDescriptor(name="metrics", digest={"sha256": NAME}),
+        ResourceDescriptor(name="inline", digest={"sha256": "ab" * 32}, content="YQ=="),
+    )
+    run = msgspec.structs.replace(stated.run, byproducts=byproducts)
+    claims.attach(root, msgspec.structs.replace(stated, run=run), {NAME: DATA}, person.key)
+    return root
+
+
+def test_a_byproduct_that_is_there(tmp_path: Path, alice: Person) -> None:
+    root = with_byproduct(write_files(tmp_path / "model"), alice)
+    assert manifest_detail(root, alice) == "4 files, 87 bytes"
+
+
+def test_a_byproduct_that_is_not_there_is_told(tmp_path: Path, alice: Person) -> None:
+    root = with_byproduct(write_files(tmp_path / "model"), alice)
+    (root / "provenance" / NAME).unlink()
+    assert "1 byproduct not here" in manifest_detail(root, alice)
+
+
+def test_byproducts_of_older_claims_stay(tmp_path: Path, alice: Person) -> None:
+    root = with_byproduct(write_files(tmp_path / "model"), alice)
+    write_files(root, {"model.bin": b"trained again"})
+    claims.attach(root, state(root), {}, alice.key)
+    assert manifest_detail(root, alice).startswith("4 files, 36 bytes")
+    assert "names" not in manifest_detail(root, alice)
+
+
+def test_a_file_that_no_claim_names_is_told(model: Path, alice: Person) -> None:
+    write_files(model, {f"provenance/{NAME}": DATA})
+    assert "(1 file in provenance/ that no such claim names)" in manifest_detail(model, alice)
+
+
+def test_what_a_killed_writer_left_is_told(model: Path, alice: Person) -> None:
+    write_files(model, {"claims.jsonl.tmp": b"{", f"provenance/{NAME}.tmp": b"{"})
+    detail = manifest_detail(model, alice)
+    assert f"(not checked: claims.jsonl.tmp, provenance/{NAME}.tmp)" in detail
+
+
+def test_what_git_keeps_is_told(model: Path, alice: Person) -> None:
+    write_files(model, {".git/hooks/post-checkout": b"#!/bin/sh\n", ".gitattributes": b"*\n"})
+    assert "not checked: .git, .gitattributes" in manifest_detail(model, alice)
+
+
+def test_git_names_count_below_the_top(model: Path, alice: Person) -> None:
+    write_files(model, {"tokenizer/.git/config": b""})
+    with pytest.raises(Exception, match=r"tokenizer/\.git/config is extra"):
+        manifest_detail(model, alice)
+
+
+def test_the_folder_of_byproducts_is_a_file(model: Path, alice: Person) -> None:
+    write_files(model, {"provenance": b""})
+    with pytest.raises(UnreadableError, match="provenance"):
+        manifest_detail(model, alice)
