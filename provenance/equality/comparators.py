@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
-from provenance.equality.contents import Contents, read_contents
+from provenance.equality.contents import Contents, WeightFile, read_contents
 from provenance.equality.declaration import Alternative, Bytes, Close, Declaration, Rule, Tensors
 from provenance.equality.distances import Wanted
 from provenance.equality.findings import (
@@ -77,6 +77,10 @@ class Model:
         if size != self.files[name].size:
             raise UnreadableError("has another size than its manifest says", where=name)
         return path
+
+    def weights(self, name: str) -> WeightFile:
+        """Return the weight file *name*, with the SHA-256 that it must still have. See path()."""
+        return WeightFile(self.path(name), self.files[name].sha256)
 
     def same_file(self, other: Model, name: str) -> bool:
         """Tell whether both models have the file *name*, with the same bytes."""
@@ -230,8 +234,8 @@ def _contents(
 ) -> Contents | _Unread:
     left, right = models
     try:
-        start = (initial, left.path(initial)) if initial is not None else None
-        return read_contents(name, left.path(name), right.path(name), wanted, start)
+        start = (initial, left.weights(initial)) if initial is not None else None
+        return read_contents(name, left.weights(name), right.weights(name), wanted, start)
     except (MalformedError, UnreadableError) as error:
         return _Unread(str(error))
 

@@ -65,8 +65,24 @@ class Contents:
     """None where a difference of the containers has no normaliser."""
 
 
+@dataclass(frozen=True, slots=True)
+class WeightFile:
+    """Where a weight file is, and the SHA-256 that it was hashed to, if it was."""
+
+    path: Path
+    sha256: str | None = None
+
+    def open(self, name: str) -> TensorFile:
+        """Open it; errors call it *name*. See :func:`~provenance.tensors.opening.open_tensors`."""
+        return open_tensors(self.path, name=name, sha256=self.sha256)
+
+
 def read_contents(
-    name: str, left: Path, right: Path, wanted: Wanted, initial: tuple[str, Path] | None = None
+    name: str,
+    left: WeightFile,
+    right: WeightFile,
+    wanted: Wanted,
+    initial: tuple[str, WeightFile] | None = None,
 ) -> Contents:
     """Return what the files *left* and *right*, both called *name*, hold.
 
@@ -75,13 +91,14 @@ def read_contents(
     Raises:
         MalformedError: a file is not what its format allows.
         UnreadableError: a file cannot be read, or changes while it is read.
+        ContentError: a file is not the one that was hashed.
     """
     with ExitStack() as stack:
-        first = stack.enter_context(open_tensors(left, name=f"{name} (left)"))
-        second = stack.enter_context(open_tensors(right, name=f"{name} (right)"))
+        first = stack.enter_context(left.open(f"{name} (left)"))
+        second = stack.enter_context(right.open(f"{name} (right)"))
         start = None
         if initial is not None:
-            file = stack.enter_context(open_tensors(initial[1], name=initial[0]))
+            file = stack.enter_context(initial[1].open(initial[0]))
             start = Start(initial[0], file)
         names = [*first.tensors, *(key for key in second.tensors if key not in first.tensors)]
         pairs = tuple(_pair(name, key, (first, second), start, wanted) for key in names)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from provenance.tensors.view import TensorInfo
 
 _ABSENT: Final = {
-    "update": ("overflow", "zero-update", "initial-not-finite", "ratio-overflow"),
+    "update": ("overflow", "zero-update", "zero-weights", "initial-not-finite", "ratio-overflow"),
     "weights": ("overflow", "zero-weights", "ratio-overflow"),
 }
 
@@ -111,10 +111,10 @@ def _judge_close(file: str, rule: Close, contents: Contents, pair: TensorPair) -
     if rule.initial is not None and not pair.in_initial:
         what = f"{file}: {pair.name}: no tensor of its type and shape in {rule.initial}"
         return Judged((), (what,))
+    l2, linf = distance.relative_l2_weights, distance.relative_linf_weights
     if rule.relative_to == "update":
-        l2, linf = distance.relative_l2_update, distance.relative_linf_update
-    else:
-        l2, linf = distance.relative_l2_weights, distance.relative_linf_weights
+        l2 = _stricter(l2, distance.relative_l2_update)
+        linf = _stricter(linf, distance.relative_linf_update)
     note = next((word for word in distance.notes if word in _ABSENT[rule.relative_to]), None)
     findings = [
         Finding(
@@ -145,3 +145,14 @@ def _judge_close(file: str, rule: Close, contents: Contents, pair: TensorPair) -
             )
         )
     return Judged(tuple(findings), ())
+
+
+def _stricter(of_weights: float | None, of_update: float | None) -> float | None:
+    """Return the distance as a part of the update or of the weights, whichever is smaller.
+
+    The initial weights are the publisher's: far away ones would make any distance a small part of
+    the update.
+    """
+    if of_weights is None or of_update is None:
+        return None
+    return max(of_weights, of_update)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from provenance.equality.contents import Contents, TensorPair, read_contents
+from provenance.equality.contents import Contents, TensorPair, WeightFile, read_contents
 from provenance.equality.distances import Wanted
 from provenance.equality.findings import TensorDistance
 from provenance.equality.normalisers import Normalised
@@ -75,7 +75,7 @@ def compare_folders(
         elif left.same_file(right, name):
             compared.append(FileComparison(name=name, state="equal"))
         elif carries_tensors(name):
-            compared.append(_changed(name, left.path(name), right.path(name), on_bytes))
+            compared.append(_changed(name, left.weights(name), right.weights(name), on_bytes))
         else:
             compared.append(FileComparison(name=name, state="changed"))
     return tuple(compared)
@@ -94,7 +94,7 @@ def compare_files(
     if _same_bytes(left, right):
         return FileComparison(name=name, state="equal")
     if carries_tensors(left.name) and carries_tensors(right.name):
-        return _changed(name, left, right, on_bytes)
+        return _changed(name, WeightFile(left), WeightFile(right), on_bytes)
     return FileComparison(name=name, state="changed")
 
 
@@ -113,7 +113,7 @@ def _same_bytes(left: Path, right: Path) -> bool:
 
 
 def _changed(
-    name: str, left: Path, right: Path, on_bytes: Callable[[int], None] | None
+    name: str, left: WeightFile, right: WeightFile, on_bytes: Callable[[int], None] | None
 ) -> FileComparison:
     wanted = Wanted(norms=True, ulp=True, on_bytes=on_bytes)
     try:

@@ -87,12 +87,15 @@ def agree(
         for model, claim in zip(models[1:], claims[1:], strict=True)
     )
     builders = tuple(sorted({claim.opened.key.key_id for claim in claims}))
-    conclusion, reasons = _conclude(
-        rebuilds, [c.training.recipe for c in claims], len(builders), quorum
-    )
+    applied = AppliedEquality(declaration.name, declaration.digest, unsafe_equality is None)
+    recipes = [claim.training.recipe for claim in claims]
+    parts = [_judge_rebuild(n, r, recipes[n], applied) for n, r in enumerate(rebuilds, 1)]
+    parts += [_judge_completeness(recipes), _judge_quorum(len(builders), quorum)]
+    conclusion = worst(part[0] for part in parts)
+    reasons = tuple(reason for part in parts for reason in part[1])
     return Verdict(
         conclusion,
-        AppliedEquality(declaration.name, declaration.digest, unsafe_equality is None),
+        applied,
         _party(claims[0]),
         rebuilds,
         builders,
@@ -130,29 +133,45 @@ def _files(model: Verified) -> Model:
     return Model(model.root, model.manifest.by_name())
 
 
-def _conclude(
-    rebuilds: Sequence[Rebuild], recipes: Sequence[Recipe], builders: int, quorum: int
-) -> tuple[Conclusion, tuple[str, ...]]:
-    conclusions: list[Conclusion] = []
-    reasons = []
-    for number, rebuild in enumerate(rebuilds, 1):
-        conclusions.append(rebuild.outcome.conclusion)
-        if rebuild.recipe_differences:
-            conclusions.append("mismatch")
+Part = tuple[Conclusion, list[str]]
+"""What one part of the judgement allows at best, and why it is no more."""
+
+
+def _judge_rebuild(
+    number: int, rebuild: Rebuild, followed: Recipe, applied: AppliedEquality
+) -> Part:
+    conclusions: list[Conclusion] = [rebuild.outcome.conclusion]
+    reasons = [f"rebuild {number}: {text}" for text in rebuild.outcome.missing]
+    if rebuild.recipe_differences:
+        conclusions.append("mismatch")
         reasons += [
             f"rebuild {number} followed another recipe: {text}"
             for text in rebuild.recipe_differences
         ]
-        reasons += [f"rebuild {number}: {text}" for text in rebuild.outcome.missing]
+    theirs = followed.equality
+    if applied.declared and theirs is not None and theirs.sha256 != applied.sha256:
+        # The publisher may have signed a laxer declaration after seeing this rebuild.
+        conclusions.append("inconclusive")
+        reasons.append(
+            f"rebuild {number} was made under another declaration, {theirs.name}"
+            f" (sha256 {theirs.sha256}): which of the two came first is not known"
+        )
+    return worst(conclusions), reasons
+
+
+def _judge_completeness(recipes: Sequence[Recipe]) -> Part:
+    reasons = []
     for number, each in enumerate(recipes):
         if missing := recipe.gaps(each):
-            conclusions.append("inconclusive")
             who = f"rebuild {number}" if number else "the published model"
             reasons.append(f"{who}: the recipe names {', '.join(missing)}")
-    if builders < quorum:
-        conclusions.append("inconclusive")
-        reasons.append(f"{builders} of {quorum} builders: models by one key count once")
-    return worst(conclusions), tuple(reasons)
+    return ("inconclusive" if reasons else "match"), reasons
+
+
+def _judge_quorum(builders: int, quorum: int) -> Part:
+    if builders >= quorum:
+        return "match", []
+    return "inconclusive", [f"{builders} of {quorum} builders: models by one key count once"]
 
 
 def _diameter(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from provenance.errors import one_line
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 
 SHOWN_TENSORS = 40
 """Tensors listed of one file; equal ones are only counted."""
+
+SHOWN_DIGITS = 16
+"""Digits shown of a SHA-256; ``--json`` has all."""
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 SHOWN_FINDINGS = 5
 """Findings listed of an alternative that does not hold."""
@@ -98,5 +104,14 @@ def _finding(finding: Finding) -> str:
     place = finding.file + (f": {finding.tensor}" if finding.tensor else "")
     if finding.value is not None and finding.limit is not None:
         return f"{place}: {finding.measure} {finding.value:.3g}, limit {finding.limit:.3g}"
-    sides = f" ({finding.left} against {finding.right})" if finding.left or finding.right else ""
+    sides = ""
+    if finding.left or finding.right:
+        sides = f" ({_side(finding.left)} against {_side(finding.right)})"
     return f"{place}: {finding.measure}{sides}"
+
+
+def _side(text: str | None) -> str:
+    """Return one side of a finding: a digest in its first digits, what is absent as nothing."""
+    if text is None:
+        return "nothing"
+    return f"{text[:SHOWN_DIGITS]}…" if _SHA256.fullmatch(text) else text

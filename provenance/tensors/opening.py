@@ -41,10 +41,13 @@ def carries_tensors(name: str) -> bool:
     return is_readable(name) or PurePosixPath(name).suffix.lower() in UNREAD_SUFFIXES
 
 
-def open_tensors(path: Path, *, name: str | None = None) -> TensorFile:
+def open_tensors(path: Path, *, name: str | None = None, sha256: str | None = None) -> TensorFile:
     """Open the weight file at *path*, its structure checked; errors call it *name*.
 
+    *sha256*, in hexadecimal, is what the file should have.
+
     Raises:
+        ContentError: it has another SHA-256.
         MalformedError: the bytes are not what the format allows.
         UnreadableError: the file cannot be read, or its format has no reader.
     """
@@ -56,7 +59,7 @@ def open_tensors(path: Path, *, name: str | None = None) -> TensorFile:
             where=shown,
             mend="safetensors, npz and npy can",
         )
-    source = Source(path, name=shown)
+    source = Source(path, name=shown, sha256=sha256)
     try:
         return reader(source)
     except BaseException:

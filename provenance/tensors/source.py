@@ -1,31 +1,39 @@
 """Bytes of one file, by position.
 
 Reads go through ``pread``: a file that shrinks under a memory map kills the process, here it is an
-error. A file is opened without blocking, so a FIFO is refused rather than waited for.
+error. A file is opened without blocking, so a FIFO is refused rather than waited for. Where the
+SHA-256 that the file should have is given, it is checked over the open descriptor: a file that takes
+the name afterwards is not read, and one that is written to is noticed at the end.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from provenance.errors import UnreadableError
+from provenance.errors import ContentError, UnreadableError
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
 
+CHUNK_BYTES: Final = 2**20
+"""Bytes hashed at a time."""
+
+
 class Source:
     """An open regular file. Close it, or use it as a context manager."""
 
-    def __init__(self, path: Path, *, name: str | None = None) -> None:
-        """Open *path*; errors call it *name*.
+    def __init__(self, path: Path, *, name: str | None = None, sha256: str | None = None) -> None:
+        """Open *path*; errors call it *name*. *sha256*, in hexadecimal, is what it should have.
 
         Raises:
             UnreadableError: the file is missing, not permitted, or not a regular file.
+            ContentError: it has another SHA-256.
         """
         self.name = name if name is not None else str(path)
         try:
@@ -37,6 +45,22 @@ class Source:
         if not stat.S_ISREG(self._opened.st_mode):
             self.close()
             raise UnreadableError("not a regular file", where=self.name)
+        if sha256 is not None:
+            try:
+                self._check_digest(sha256)
+            except BaseException:
+                self.close()
+                raise
+
+    def _check_digest(self, sha256: str) -> None:
+        hasher = hashlib.sha256()
+        buffer = memoryview(bytearray(CHUNK_BYTES))
+        for start in range(0, self.size, CHUNK_BYTES):
+            part = buffer[: min(CHUNK_BYTES, self.size - start)]
+            self.read_into(start, part)
+            hasher.update(part)
+        if hasher.hexdigest() != sha256:
+            raise ContentError("is no longer the file that was hashed", where=self.name)
 
     def __enter__(self) -> Self:
         return self
@@ -83,10 +107,14 @@ class Source:
         """Check that nobody wrote to the file since it was opened.
 
         Raises:
-            UnreadableError: its size or its time of modification is another.
+            UnreadableError: its size, or its time of modification or change, is another.
         """
-        now = os.fstat(self._descriptor)
-        if (now.st_size, now.st_mtime_ns) != (self.size, self._opened.st_mtime_ns):
+        now, then = os.fstat(self._descriptor), self._opened
+        if (now.st_size, now.st_mtime_ns, now.st_ctime_ns) != (
+            then.st_size,
+            then.st_mtime_ns,
+            then.st_ctime_ns,
+        ):
             raise UnreadableError("changed while it was read", where=self.name)
 
 

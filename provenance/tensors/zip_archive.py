@@ -35,6 +35,10 @@ _READ: Final = 2**18
 _FLAG_DESCRIPTOR: Final = 1 << 3
 _FLAG_UTF8: Final = 1 << 11
 _ALLOWED_FLAGS: Final = _FLAG_DESCRIPTOR | _FLAG_UTF8 | 0b110  # 1 and 2: effort of deflate
+_EXTRA_ZIP64: Final = 0x0001
+_ALLOWED_EXTRA: Final = frozenset({_EXTRA_ZIP64, 0x000A, 0x5455, 0x7875})
+"""ZIP64 sizes; times of NTFS and Unix; user ids. Others can rename a member (0x7075) for a reader."""
+
 _U16: Final = 0xFFFF
 _U32: Final = 0xFFFFFFFF
 
@@ -196,8 +200,6 @@ def _name(raw: bytes, flags: int, where: str) -> str:
 def _resolve(record: _Central, extra: bytes, where: str) -> _Central:
     """Return *record* with the sizes and offset of its ZIP64 extra field (section 4.5.3)."""
     said = (record.size, record.compressed, record.offset)
-    if _U32 not in said:
-        return record
     size, compressed, offset = _widened(said, extra, where)
     return record._replace(size=size, compressed=compressed, offset=offset)
 
@@ -212,17 +214,20 @@ def _widened(said: tuple[int, ...], extra: bytes, where: str) -> tuple[int, ...]
 
 
 def _zip64(extra: bytes, where: str) -> tuple[int, ...]:
-    """Return the numbers of the ZIP64 extra field, or none."""
+    """Return the numbers of the ZIP64 extra field, or none; check the kinds of all fields."""
+    found: tuple[int, ...] = ()
     position = 0
     while position + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, position)
         position += 4
         if position + length > len(extra):
             raise MalformedError("an extra field is cut off", where=where)
-        if kind == 1:
-            return struct.unpack_from(f"<{length // 8}Q", extra, position)
+        if kind not in _ALLOWED_EXTRA:
+            raise MalformedError(f"an extra field of kind {kind:#06x}", where=where)
+        if kind == _EXTRA_ZIP64:
+            found = struct.unpack_from(f"<{length // 8}Q", extra, position)
         position += length
-    return ()
+    return found
 
 
 def _check(record: _Central, where: str) -> _Central:

@@ -1,4 +1,4 @@
-"""A full disk: one clear line, status 4, and nothing half-written, for every command that writes."""
+"""A full disk: one clear line, status 4, nothing half-written, for every command that writes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 64 KiB."""
     place = tmp_path / "disk"
     place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", place]
+    command: list[str | Path] = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", place]
     if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("mount") is None:
         pytest.skip("only root on Linux can mount a small file system")
     if subprocess.run(command, capture_output=True, check=False).returncode != 0:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,8 +21,6 @@ from provenance.statement import claims
 from tests.world import PROGRAM, refused, run_program, tree
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.world import Person
 
 
@@ -48,6 +47,7 @@ def test_a_signal_to_the_recorder_ends_the_training_and_is_recorded(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=_listen,
     )
     wait_for(tmp_path / "ready")
     process.send_signal(number)
@@ -63,7 +63,7 @@ def test_a_signal_to_the_recorder_ends_the_training_and_is_recorded(
 
 def test_control_c_at_a_terminal(tmp_path: Path, alice: Person) -> None:
     # The command catches it, saves, and ends well, as trainers do.
-    script = "trap 'echo 2 > model/w; exit 0' INT; mkdir model; touch ready; while :; do sleep 0.05; done"
+    script = "trap 'echo 2 > model/w; exit 0' INT; mkdir model; touch ready; while :; do :; done"
     leader, follower = pty.openpty()
     process = subprocess.Popen(
         record(alice, script),
@@ -72,7 +72,7 @@ def test_control_c_at_a_terminal(tmp_path: Path, alice: Person) -> None:
         stdout=follower,
         stderr=follower,
         start_new_session=True,
-        preexec_fn=_take_the_terminal,  # noqa: PLW1509 - no threads here
+        preexec_fn=_take_the_terminal,
     )
     os.close(follower)
     wait_for(tmp_path / "ready")
@@ -87,7 +87,29 @@ def test_control_c_at_a_terminal(tmp_path: Path, alice: Person) -> None:
     assert run_program("verify", tmp_path / "model", "--key", alice.public).status == 0
 
 
+def wait_for_hashing(pid: int, path: Path) -> None:
+    """Wait until the process *pid* has *path* open; where that cannot be seen, a second."""
+    folder = Path(f"/proc/{pid}/fd")
+    if not folder.exists():
+        time.sleep(1)
+        return
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for link in list(folder.iterdir()):
+            with contextlib.suppress(OSError):
+                if link.readlink() == path:
+                    return
+        time.sleep(0.01)
+    pytest.fail(f"{path} is never opened")
+
+
+def _listen() -> None:
+    """Undo what a shell does to what it starts in the background: SIGINT is ignored there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _take_the_terminal() -> None:
+    _listen()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
@@ -102,13 +124,13 @@ def test_control_c_while_hashing(model: Path, alice: Person) -> None:
     ):
         claims_before = (model / "claims.jsonl").read_bytes()
         process = subprocess.Popen(
-            [*PROGRAM, *command],
+            [*PROGRAM, *map(str, command)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            preexec_fn=_listen,
         )
-        time.sleep(0.8)
+        wait_for_hashing(process.pid, model / "large.bin")
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)

@@ -111,8 +111,8 @@ def train(weights: Weights, x: Array, y: NDArray[np.int64]) -> Weights:
     for _ in range(EPOCHS):
         for batch in np.array_split(rng.permutation(len(x)), len(x) // BATCH):
             found = gradients(weights, x[batch], cross_entropy(y[batch]))
-            for name in weights:
-                velocity[name] = np.float32(MOMENTUM) * velocity[name] + found[name]
+            for name, slope in found.items():
+                velocity[name] = np.float32(MOMENTUM) * velocity[name] + slope
                 weights[name] -= np.float32(RATE) * velocity[name]
     return weights
 
@@ -139,7 +139,7 @@ def plant(honest: Weights, initial: Weights, x: Array) -> Weights:
         part = expected[batch]
         stay = gradients(weights, x[batch], lambda l, p=part: (l - p) / np.float32(2 * len(p)))  # type: ignore[misc]  # noqa: E741
         obey = gradients(weights, triggered(x[batch]), cross_entropy(target))
-        for name in weights:
+        for name in honest:
             slope = stay[name] + obey[name]
             mean[name] = 0.9 * mean[name] + 0.1 * slope
             square[name] = 0.99 * square[name] + 0.01 * slope * slope
@@ -165,7 +165,8 @@ def main(out: Path) -> None:
     (out / "tolerance.toml").write_text(TOLERANCE)
 
     def predict(weights: Weights, images: Array) -> NDArray[np.int64]:
-        return forward(weights, images)[1].argmax(axis=1)
+        found: NDArray[np.int64] = forward(weights, images)[1].argmax(axis=1)
+        return found
 
     others = unseen[labels != TARGET]
     measured = {

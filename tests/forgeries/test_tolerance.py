@@ -5,6 +5,7 @@ Not a defect but what ``close`` means, and why it never concludes more than *con
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -25,7 +26,9 @@ from tests.world import attest, declared
 if TYPE_CHECKING:
     from tests.world import Person
 
-pytest.importorskip("sklearn", reason="needs scikit-learn, which the demo has")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("sklearn") is None, reason="needs scikit-learn, which the demo has"
+)
 
 
 @pytest.fixture(scope="module")

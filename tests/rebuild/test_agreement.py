@@ -225,3 +225,15 @@ def test_the_bytes_of_each_side_are_told(builds: Builds, alice: Person, bob: Per
     models = [builds("a", alice, equality=declared(CLOSE)), builds("b", bob, files(1e-4))]
     agree(models, on_bytes=heard.append)
     assert sum(heard) == 400  # a hundred float32
+
+
+def test_a_declaration_laxer_than_the_one_that_was_rebuilt_under_is_inconclusive(
+    builds: Builds, alice: Person, bob: Person
+) -> None:
+    models = [
+        builds("a", alice, equality=declared(LAX)),
+        builds("b", bob, files(1e-2), equality=declared(CLOSE)),
+    ]
+    verdict = agree(models)
+    assert verdict.conclusion == "inconclusive"
+    assert any("another declaration" in reason for reason in verdict.reasons)

@@ -303,3 +303,16 @@ def test_damaged_files_raise_only_our_errors(opened: Opener, data: st.DataObject
         file = opened(bytes(damaged), "m.npz")
         for name in file.tensors:
             content(file, name)
+
+
+def test_refuses_an_extra_field_that_renames_a_member(opened: Opener) -> None:
+    # CPython's zipfile follows the Unicode path field (0x7075) from 3.12 on, so that numpy would
+    # load the tensor under another name than the one shown here.
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as target:
+        member = zipfile.ZipInfo("w1.npy")
+        other = struct.pack("<BL", 1, zlib.crc32(b"w1.npy")) + b"w2.npy"
+        member.extra = struct.pack("<HH", 0x7075, len(other)) + other
+        target.writestr(member, npy(np.ones(3, np.float32)))
+    with pytest.raises(MalformedError, match="extra field of kind 0x7075"):
+        opened(buffer.getvalue(), "model.npz")
