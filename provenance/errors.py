@@ -20,6 +20,7 @@ UnavailableError      4       something outside failed: disk, log, network, key 
 from __future__ import annotations
 
 from functools import partial
+from typing import Self
 
 MAX_PART = 4096
 """Longest part of a message, in characters: a path (PATH_MAX). What is wrong may quote a document,
@@ -50,6 +51,16 @@ class ProvenanceError(Exception):
         self.where = where
         self.mend = mend
 
+    def inside(self, place: str) -> Self:
+        """Return this error with *place* before its own, unless it begins with that already."""
+        if self.where is None:
+            where = place
+        elif self.where == place or self.where.startswith((f"{place}/", f"{place}:")):
+            where = self.where
+        else:
+            where = f"{place}: {self.where}"
+        return type(self)(self.what, where=where, mend=self.mend)
+
     def __str__(self) -> str:
         place = f"{_short(self.where)}: " if self.where else ""
         mend = f" ({_short(self.mend)})" if self.mend else ""
@@ -72,6 +83,10 @@ class UsageError(ProvenanceError):
 
 class MalformedError(ProvenanceError):
     """The bytes are not a document of the expected format."""
+
+
+class SubjectError(MalformedError):
+    """The subject is not what the statement itself says it is about."""
 
 
 class UnreadableError(ProvenanceError):

@@ -116,6 +116,23 @@ def module_graph(folder: Path) -> dict[str, set[str]]:
     return graph
 
 
+def unlisted(folder: Path) -> list[str]:
+    """Return the modules of the packages in *folder* that their package's docstring does not name.
+
+    The docstring is the map of the package. That of ``cli`` names none: it has the rule by which a
+    command is in the module of its name.
+    """
+    found = []
+    for module, path in modules(folder).items():
+        package, _, name = module.rpartition(".")
+        if path.name == "__init__.py" or package in (ROOT, f"{ROOT}.cli"):
+            continue
+        text = ast.get_docstring(ast.parse((path.parent / "__init__.py").read_text("utf-8"))) or ""
+        if f":mod:`~{package}.{name}`" not in text:
+            found.append(module)
+    return found
+
+
 ORDER = import_order((REPOSITORY / "docs/architecture.md").read_text("utf-8"))
 
 
@@ -133,6 +150,10 @@ def test_modules_do_not_import_each_other_in_a_circle() -> None:
         TopologicalSorter(module_graph(REPOSITORY / ROOT)).prepare()
     except CycleError as error:
         pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_each_package_lists_its_modules() -> None:
+    assert unlisted(REPOSITORY / ROOT) == []
 
 
 # --- The test of the test -------------------------------------------------------------------------
@@ -161,6 +182,13 @@ def project(tmp_path: Path) -> Path:
 def test_a_sound_project_passes(project: Path) -> None:
     assert violations(project, ["low", "middle", "high"]) == []
     assert packages(project) == {"low", "middle", "high"}
+
+
+def test_a_module_that_its_package_does_not_name_is_caught(project: Path) -> None:
+    (project / "middle/__init__.py").write_text('"""About :mod:`~provenance.middle.inner`."""\n')
+    assert unlisted(project) == []
+    (project / "middle/other.py").write_text("")
+    assert unlisted(project) == [f"{ROOT}.middle.other"]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from provenance.errors import (
     RefusedError,
     SecretError,
     SignatureError,
+    SubjectError,
     UnavailableError,
     UnreadableError,
     UsageError,
@@ -29,6 +30,7 @@ TREE = {
     ProvenanceError: Exception,
     UsageError: ProvenanceError,
     MalformedError: ProvenanceError,
+    SubjectError: MalformedError,
     UnreadableError: ProvenanceError,
     UnavailableError: ProvenanceError,
     RefusedError: ProvenanceError,
@@ -121,3 +123,24 @@ def test_an_error_survives_a_copy_and_another_process(kind: type[ProvenanceError
         assert type(other) is kind
         assert str(other) == "where: what (mend)"
         assert (other.what, other.where, other.mend) == ("what", "where", "mend")
+
+
+INSIDE = {
+    "no place of its own": (None, "model"),
+    "a place of its own": ("claims.jsonl:2", "model: claims.jsonl:2"),
+    "the same place": ("model", "model"),
+    "a file in it": ("model/weights", "model/weights"),
+    "a name that only begins alike": ("models", "model: models"),
+}
+
+
+@pytest.mark.parametrize(("where", "expected"), INSIDE.values(), ids=INSIDE)
+def test_an_error_is_put_inside_a_place_once(where: str | None, expected: str) -> None:
+    error = MalformedError("no", where=where, mend="wait").inside("model")
+    assert (type(error), error.what, error.where, error.mend) == (
+        MalformedError,
+        "no",
+        expected,
+        "wait",
+    )
+    assert error.inside("model").where == expected

@@ -120,15 +120,32 @@ def state(
     return TrainingStatement(
         model_name=root.name,
         manifest=hash_folder(root, ignore=RESERVED),
-        build=BuildDefinition(BUILD_TYPE, recipe, Environment({"variables": variables}), ()),
+        build=BuildDefinition(
+            BUILD_TYPE,
+            recipe,
+            Environment(observed=("start", "end"), collectors={"variables": variables}),
+            (),
+        ),
         run=RunDetails(Builder(LOCAL_BUILDER), provenance_outcome=outcome or Outcome(0)),
     )
 
 
 def attest(root: Path, person: Person, **stated: Any) -> Path:  # noqa: ANN401 - as state has them
     """Have *person* attest the files in *root*, as ``record`` does after a training."""
-    claims.attach(root, state(root, **stated), {}, person.key)
+    attach(root, state(root, **stated), person)
     return root
+
+
+def attach(
+    root: Path,
+    statement: TrainingStatement,
+    person: Person,
+    files: Mapping[str, bytes] | None = None,
+) -> None:
+    """Put *statement*, signed by *person*, and *files* beside the model in *root*."""
+    named = claims.name_signer(statement, person.key.public)
+    payload = intoto.format(training.to_statement(named))
+    claims.attach(root, named, payload, files or {}, person.key)
 
 
 def make_log(folder: Path, keeper: Person, origin: str = "example.org/log") -> SignerKey:

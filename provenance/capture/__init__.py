@@ -6,11 +6,15 @@
   ``provenance.current_run()``; :mod:`~provenance.capture.records` reads it back.
 - :mod:`~provenance.capture.process`: running the command so that it does not notice.
 - :mod:`~provenance.capture.inputs`: the digests of data, configuration and base model, twice.
-- :mod:`~provenance.capture.source`, :mod:`~provenance.capture.git`: the code, as a git tree.
+- :mod:`~provenance.capture.byproducts`: what came out beside the weights.
+- :mod:`~provenance.capture.source`, :mod:`~provenance.capture.git_tree`,
+  :mod:`~provenance.capture.git`: the code, as a git tree.
 - :mod:`~provenance.capture.environment` and its collectors
   (:mod:`~provenance.capture.system`, :mod:`~provenance.capture.processor`,
-  :mod:`~provenance.capture.gpus`, :mod:`~provenance.capture.knobs`,
-  :mod:`~provenance.capture.packages`): the machine and the software.
+  :mod:`~provenance.capture.macos`, :mod:`~provenance.capture.gpus`,
+  :mod:`~provenance.capture.knobs`): the machine.
+- :mod:`~provenance.capture.packages`: the software, by what :mod:`~provenance.capture.probe` says
+  inside the training's own interpreter.
 - :mod:`~provenance.capture.command`, :mod:`~provenance.capture.redact`,
   :mod:`~provenance.capture.secrets`: what must not be published.
 

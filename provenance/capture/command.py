@@ -27,9 +27,7 @@ from typing import TYPE_CHECKING
 
 from provenance.capture.redact import (
     REDACTED,
-    is_secret_name,
-    is_suspect_name,
-    looks_random,
+    is_secret,
     readable,
     redact_text,
 )
@@ -74,11 +72,11 @@ def record_command(command: Sequence[str], places: Places) -> RecordedCommand:
     for number, word in enumerate(command):
         if number == 0:
             recorded = _record_program(word, places)
-        elif hide_next and not word.startswith("-") and _hides(hide_next, word):
+        elif hide_next and not word.startswith("-") and is_secret(hide_next, word):
             recorded = REDACTED
         else:
             recorded = _record_argument(word, places)
-        hide_next = word if _OPTION.fullmatch(word) and _may_hide(word) else ""
+        hide_next = word if _OPTION.fullmatch(word) else ""
         if recorded.count(REDACTED):
             redacted.append(number)
         arguments.append(recorded)
@@ -120,17 +118,9 @@ def _record_program(word: str, places: Places) -> str:
 def _record_argument(word: str, places: Places) -> str:
     if match := _NAME_AND_VALUE.fullmatch(word):
         name, value = match["name"], match["value"]
-        hidden = bool(value) and _may_hide(name) and _hides(name, value)
+        hidden = bool(value) and is_secret(name, value)
         return f"{name}={REDACTED if hidden else _record_value(value, places)}"
     return _record_value(word, places)
-
-
-def _may_hide(name: str) -> bool:
-    return is_secret_name(name) or is_suspect_name(name)
-
-
-def _hides(name: str, value: str) -> bool:
-    return is_secret_name(name) or looks_random(value)
 
 
 def _record_value(value: str, places: Places) -> str:

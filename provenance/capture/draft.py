@@ -6,7 +6,7 @@ A pure step: everything was observed already, nothing is looked at here.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from provenance import __version__
 from provenance.capture.byproducts import Byproduct, describe_manifest, describe_metrics
@@ -125,9 +125,10 @@ def _environment(before: Before, after: After, result: CommandResult | None) -> 
     collectors = dict(before.collectors)
     if after.said is not None:
         collectors["metrics"] = after.said
-    if result is not None:
-        return Environment(collectors, after.drift)
-    return Environment(collectors, observed=("start",) if before.ran_here else ("end",))
+    observed: tuple[Literal["start", "end"], ...] = ("start", "end")
+    if result is None:
+        observed = ("start",) if before.ran_here else ("end",)
+    return Environment(observed=observed, collectors=collectors, drift=after.drift)
 
 
 def _dependencies(before: Before, changed: Mapping[str, str]) -> tuple[ResourceDescriptor, ...]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from provenance.capture import gpus, macos, processor, system
 from provenance.capture.knobs import collect_knobs
 from provenance.capture.redact import readable
+from provenance.files.atomic import reason
 from provenance.statement.training import Collected, Drift
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def collected(collect: Callable[[], dict[str, Any]]) -> Collected:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or ''}: {error.strerror}".removeprefix(": ").lower()
+        return f"{error.filename or ''}: {reason(error)}".removeprefix(": ")
     return f"{type(error).__name__}: {readable(str(error))[:200]}"
 
 

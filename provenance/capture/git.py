@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from provenance.errors import ProvenanceError
+from provenance.files.atomic import reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,7 +85,7 @@ class Git:
         except subprocess.TimeoutExpired as error:
             raise GitError(f"git took longer than {self.timeout_seconds:g} s") from error
         except OSError as error:
-            raise GitError(f"git cannot be run: {error.strerror}") from error
+            raise GitError(f"git cannot be run: {reason(error)}") from error
         if done.returncode not in expect:
             lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason"]
             raise GitError(f"git {arguments[0]} failed: {lines[0].removeprefix('fatal: ')[:300]}")

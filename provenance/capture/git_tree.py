@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provenance.capture.git import Git, GitError
+from provenance.files.atomic import reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,7 +52,7 @@ def tree_of_work_tree(top: Git, *, as_committed: str | None = None) -> tuple[str
         try:
             git = _outside(top, Path(folder))
         except OSError as error:
-            raise GitError(f"the index cannot be copied: {error.strerror}") from error
+            raise GitError(f"the index cannot be copied: {reason(error)}") from error
         names = _uncommitted(git)
         if as_committed is not None:
             kept = os.fsencode(as_committed)

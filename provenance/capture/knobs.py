@@ -1,14 +1,15 @@
 """Environment variables that decide bits, speed or the shape of a training: an allow-list.
 
 The other variables are counted, not named: their names alone can tell of customers and services.
-A variable of the list whose name is secret is left out; its value is redacted like an argument.
+A variable of the list that is secret by the rule for arguments is left out; the values of the
+others are redacted like arguments.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from provenance.capture.redact import is_secret_name, looks_random, readable, redact_text
+from provenance.capture.redact import is_secret, readable, redact_text
 from provenance.statement.training import Collected
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def collect_knobs(environ: Mapping[str, str], home: str = "") -> Collected:
         if name not in NAMES and (not name.startswith(PREFIXES) or name.startswith(OTHERS)):
             continue
         value = environ[name]
-        if is_secret_name(name) or (name.upper().endswith("KEY") and looks_random(value)):
+        if is_secret(name, value):
             secret += 1
             continue
         value = redact_text(readable(value))

@@ -2,8 +2,9 @@
 
 A trainer's virtual environment is not the recorder's, so the interpreter is found from the command
 (a Python; a script that starts with one, such as ``torchrun``; ``env … python``) and asked, with
-the environment that the training will have. Where it cannot be told (``bash train.sh``) nothing is
-recorded, unless the trainer names it.
+the environment that the training will have. Where the command does not tell it (``bash train.sh``)
+it is the one that the trainer names, or the one from which the program first called
+``provenance.current_run()``, asked after the run; otherwise nothing is recorded.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from provenance.capture.command import is_python
 from provenance.capture.probe import MARK
 from provenance.capture.process import find_program
 from provenance.capture.redact import public_remote, readable, redact_text
+from provenance.files import atomic
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.training import Collected
 
@@ -89,7 +91,7 @@ def observe_software(
     try:
         interpreter = find_interpreter(command, folder, environ)
     except OSError as error:
-        return _nothing("error", f"the program cannot be read: {error.strerror}")
+        return _nothing("error", f"the program cannot be read: {atomic.reason(error)}")
     if interpreter is None:
         return _nothing("absent", "the command does not start a Python that can be told from it")
     return _ask(interpreter, folder, environ)
@@ -172,7 +174,7 @@ def _ask(interpreter: Interpreter, folder: Path, environ: Mapping[str, str]) -> 
         status: Literal["denied", "error"] = (
             "denied" if isinstance(error, PermissionError) else "error"
         )
-        return _nothing(status, f"the interpreter cannot be run: {error.strerror}")
+        return _nothing(status, f"the interpreter cannot be run: {atomic.reason(error)}")
     mark = done.stdout.rfind(b"\n" + MARK.encode())
     line = done.stdout[mark + 1 + len(MARK) :].partition(b"\n")[0] if mark >= 0 else b""
     try:

@@ -33,6 +33,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from provenance.capture.run import VARIABLE
+from provenance.files.atomic import reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -111,7 +112,7 @@ def run(
         except OSError as error:
             missing = isinstance(error, FileNotFoundError | NotADirectoryError)
             status = NOT_FOUND if missing else NOT_EXECUTABLE
-            problem = "command not found" if missing else (error.strerror or "").lower()
+            problem = "command not found" if missing else reason(error)
             return CommandResult(
                 status, started_on, timestamp(clock()), started=False, problem=problem
             )

@@ -18,6 +18,8 @@ training (of :func:`plan`) and after it.
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,16 +170,26 @@ def observe_after(
     return draft(before, after, result)
 
 
+def _own_interpreters(environ: Mapping[str, str]) -> frozenset[str]:
+    """Return the interpreters that the recorder would start: its own, and those on the path."""
+    found = (shutil.which(name, path=environ.get("PATH")) for name in ("python3", "python"))
+    return frozenset(path for path in (sys.executable, *found) if path)
+
+
 def _with_interpreter_that_spoke(
     before: Before, records: Records, environ: Mapping[str, str]
 ) -> Before:
     """Return *before* with the Python that trained, where the command did not tell it.
 
     It is asked only now, so what was installed during the run cannot be told from what was there.
+    The program names it, and a program that is confined must not have another one run outside: only
+    an interpreter that the recorder itself would start is asked.
     """
     if before.software.interpreter.status != "absent" or not records.interpreters:
         return before
     python = Path(records.interpreters[0])
+    if str(python) not in _own_interpreters(environ):
+        return before
     folder = located(before.inputs, Path())
     software = observe_software(before.command, folder, environ, python)
     observed = {"interpreter": software.interpreter, "packages": software.packages}

@@ -11,6 +11,8 @@ The metrics leave here as JSON lines in canonical form, in the order in which th
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,7 @@ from provenance.errors import UnreadableError
 from provenance.files.atomic import reason, storage_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 MAX_RECORDS_BYTES = 256 * 2**20
@@ -34,6 +36,7 @@ MAX_LAST_VALUES = 64
 _NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 _MAX_SEED_DIGITS = 1300
 _MAX_SEED_NAMES = 256
+_MAX_SEEDS_OF_A_NAME = 256
 _MAX_INTERPRETERS = 16
 
 
@@ -105,7 +108,7 @@ def read_records(directory: Path) -> Records:
             count += 1
             if line.metric in last or len(last) < MAX_LAST_VALUES:
                 last[line.metric] = line.value
-        elif line.seed is not None and (line.seed in seeds or len(seeds) < _MAX_SEED_NAMES):
+        elif line.seed is not None and _has_room(seeds, line.seed):
             seeds[line.seed] = merge_seeds(seeds.get(line.seed), str(line.value))
         else:
             dropped += 1
@@ -116,6 +119,12 @@ def merge_seeds(first: str | None, second: str) -> str:
     """Return the seeds *first* and *second*, each one integer or several, as one text."""
     values = {int(value) for text in (first, second) if text for value in text.split(",")}
     return ",".join(str(value) for value in sorted(values))
+
+
+def _has_room(seeds: Mapping[str, str], name: str) -> bool:
+    if name not in seeds:
+        return len(seeds) < _MAX_SEED_NAMES
+    return seeds[name].count(",") < _MAX_SEEDS_OF_A_NAME - 1
 
 
 def parse_seed(text: str) -> str | None:
@@ -129,7 +138,11 @@ def parse_seed(text: str) -> str | None:
 def _lines(path: Path) -> Iterator[bytes | None]:
     """Yield the lines of *path* that are not empty; None stands for one that is too long."""
     try:
-        with path.open("rb") as file:
+        # The program may have put a FIFO or a link to an endless device in its place.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise UnreadableError("is no longer a file", where=str(path))
             left = MAX_RECORDS_BYTES
             while left > 0 and (line := file.readline(MAX_RECORD_BYTES + 1)):
                 left -= len(line)

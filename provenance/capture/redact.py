@@ -4,9 +4,9 @@ Used where a value is about to be written down: arguments, URLs, variables. What
 left to :mod:`provenance.capture.secrets`, which looks at the finished document.
 
 Names are split into words at ``_ - .`` and between lower and upper case. A name is *secret* where a
-word of it says so (``password``), and *suspect* where it ends in ``key``: ``--sort-key`` is
-harmless, so its value is hidden only if it looks random. ``tokenizer`` and ``max_tokens`` are
-neither.
+word of it says so (``password``), and *suspect* where it ends in ``key``, ``keys`` or ``tokens``:
+``--sort-key`` and ``max_tokens`` are harmless, so their values are hidden only if they look random.
+``tokenizer`` is neither. :func:`is_secret` is the rule for a name with its value.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def is_secret_name(name: str) -> bool:
 
 def is_suspect_name(name: str) -> bool:
     """Tell whether a value called *name* is secret if it looks random."""
-    words = [word.lower() for word in _WORDS.findall(name)]
-    return bool(words) and words[-1] in ("key", "keys", "tokens")
+    words = _WORDS.findall(name)
+    return bool(words) and words[-1].lower().endswith(("key", "keys", "tokens"))
 
 
 def looks_random(value: str) -> bool:
@@ -93,6 +93,11 @@ def looks_random(value: str) -> bool:
 
 _RANDOM_LENGTH = 16
 _RANDOM_DIGITS = 3
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Tell whether *value*, called *name*, must not be published."""
+    return is_secret_name(name) or (is_suspect_name(name) and looks_random(value))
 
 
 def has_secret_shape(text: str) -> re.Match[str] | None:

@@ -6,10 +6,12 @@ JSON, a URL, base64 (at any alignment) and hexadecimal; and for access tokens an
 can be told by their shape. A find is an error, which names the variable and the place, never the
 value.
 
-**Which variables are sensitive.** Those whose name says so, whatever the case: a word such as
-``password``, ``secret``, ``credential``, ``auth``, ``jwt``; anywhere ``token`` (but not
-``tokenizer``), ``secret``, ``password``, ``passwd``; at the end ``key``, ``pwd``,
-``connection_string``, ``database_url``, ``dsn``. Not ``PWD`` and ``OLDPWD``, which are folders.
+**Which variables are sensitive.** Those whose name says so, whatever the case: anywhere ``token``
+(but not ``tokenizer``), ``secret``, ``password``, ``passwd``, ``passphrase``, ``credential``,
+``apikey``, ``sshkey``, ``jwt``, ``cookie``, ``netrc``, ``docker_auth_config``; as a word ``auth``;
+at the end ``key``, ``keys``, ``connection_string``, ``connection_str``, ``database_url`` (these
+three without ``_`` too), ``dsn``, and as a word ``pwd``. Not ``PWD`` and ``OLDPWD``, which are
+folders.
 
 **What of them is searched.** The value; where it is JSON, the strings in it; where it has several
 lines, the long ones; where it is ``Name=Value;…``, the values of secret names. Of *every* variable,

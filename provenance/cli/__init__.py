@@ -162,6 +162,12 @@ def _explain(error: Exception, own: _Own) -> int:
     if isinstance(error, OSError) and error.filename is None and error.errno in _FULL:
         _discard_output()
         return _output_failed(error)
+    if isinstance(error, OSError):  # a path that no check foresaw: too long, or not to be looked at
+        from provenance.files.atomic import reason
+
+        place = f"{one_line(os.fsdecode(error.filename))}: " if error.filename is not None else ""
+        _report(f"{place}{reason(error)}", as_json=own.as_json, where=place or None)
+        return STATUS[UnreadableError]
     message = (
         f"a defect: {type(error).__name__}: {one_line(str(error))}"
         " (run 'provenance --debug …' and report what it prints)"

@@ -17,6 +17,7 @@ from provenance.cli.options import (
     read_trusted_keys,
     trusted_keys_option,
 )
+from provenance.equality.findings import AGREES
 from provenance.errors import PolicyError, ProvenanceError, UsageError, one_line
 from provenance.files.atomic import create_file
 from provenance.keys import load_private
@@ -99,7 +100,7 @@ def command(
         statement = to_statement(verdict, Verifier(__version__, now))
         create_file(out, claims.sign_statement(statement, key) + b"\n")
     _print(verdict, models, out, as_json=as_json)
-    return 0 if verdict.conclusion in ("match", "consistent") else 1
+    return 0 if verdict.conclusion in AGREES else 1
 
 
 def _verify_all(models: tuple[Path, ...], keys: tuple[PublicKey, ...]) -> list[Verified]:
@@ -109,9 +110,7 @@ def _verify_all(models: tuple[Path, ...], keys: tuple[PublicKey, ...]) -> list[V
             with progress("hashing") as advance:
                 verified.append(verify_model(Request(model, keys), progress=advance))
         except ProvenanceError as error:
-            if error.where is None or not error.where.startswith(str(model)):
-                error.where = f"{model}: {error.where}" if error.where else str(model)
-            raise
+            raise error.inside(str(model)) from error
     return verified
 
 

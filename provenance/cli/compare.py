@@ -9,6 +9,7 @@ import click
 
 from provenance.cli.options import PATH, json_option, read_equality
 from provenance.equality.comparators import Model, compare_models
+from provenance.equality.findings import AGREES
 from provenance.equality.side_by_side import compare_files, compare_folders
 from provenance.errors import UnreadableError, UsageError
 from provenance.files.manifest import hash_folder
@@ -54,7 +55,7 @@ def command(left: Path, right: Path, equality: str | None, *, as_json: bool) -> 
         lines += outcome_lines(outcome) if outcome is not None else []
         click.echo("\n".join(lines))
     if outcome is not None:
-        return 0 if outcome.conclusion in ("match", "consistent") else 1
+        return 0 if outcome.conclusion in AGREES else 1
     return 0 if all(item.state == "equal" for item in compared) else 1
 
 

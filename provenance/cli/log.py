@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from provenance.cli.options import PATH, json_option, read_log_key, read_password, signing_options
-from provenance.errors import one_line
+from provenance.errors import count, one_line
+from provenance.files.reading import read_file
 from provenance.report.terminal import print_json
 from provenance.transparency import folder
 from provenance.transparency.audit import audit
-from provenance.transparency.note import format_vkey
+from provenance.transparency.note import MAX_NOTE_BYTES, format_vkey
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,10 +51,17 @@ def init(
 @click.option(
     "--key", "key", required=True, metavar="VKEY", help="The log's key, or a file with it."
 )
+@click.option(
+    "--older",
+    type=PATH,
+    metavar="FILE",
+    help="A checkpoint of this log that you kept: demand that the log still holds it.",
+)
 @json_option
-def audit_command(log: Path, key: str, *, as_json: bool) -> None:
+def audit_command(log: Path, key: str, older: Path | None, *, as_json: bool) -> None:
     """Recompute every hash of the log in LOGDIR, and check the checkpoint that it signed."""
-    report = audit(log, read_log_key(key))
+    earlier = read_file(older, MAX_NOTE_BYTES) if older is not None else None
+    report = audit(log, read_log_key(key), older=earlier)
     checkpoint = report.checkpoint
     if as_json:
         print_json(
@@ -69,5 +77,7 @@ def audit_command(log: Path, key: str, *, as_json: bool) -> None:
     click.echo(f"log      {checkpoint.origin}")
     click.echo(f"entries  {checkpoint.size:,}, root sha256 {checkpoint.root.hex()}")
     click.echo(f"files    {report.files:,}, every hash recomputed: the log holds what it signed")
+    if report.extends is not None:
+        click.echo(f"older    {count(report.extends.size, 'entry', 'entries')}, all still there, in the same order")
     if report.interrupted:
         click.echo("an append was interrupted; the next one undoes what it left")

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from provenance.keys import PrivateKey, PublicKey
     from provenance.transparency.note import SignerKey, VerifierKey
 
-MAX_VKEY_BYTES = 8192
-"""Longest file with a log's key, in bytes; an ML-DSA-44 key takes 1.8 KiB."""
-
 F = TypeVar("F", bound="Callable[..., Any]")
 
 PATH = click.Path(path_type=Path)
@@ -114,7 +111,7 @@ def read_log_key(text: str) -> VerifierKey:
         UnreadableError: the file is not there or cannot be read.
         MalformedError: it is not a verifier key (``name+hex+base64``).
     """
-    from provenance.statement.claims import read_document
+    from provenance.transparency.folder import read_vkey
     from provenance.transparency.note import parse_vkey
 
     if not os.path.lexists(text):
@@ -125,8 +122,7 @@ def read_log_key(text: str) -> VerifierKey:
                 mend="name the file 'vkey' of the log, or write its content",
             )
         return parse_vkey(text, where="the log's key")
-    content = read_document(Path(text), MAX_VKEY_BYTES).decode("utf-8", "replace")
-    return parse_vkey(content.strip(), where=text)
+    return read_vkey(Path(text), follow=True)
 
 
 def read_equality(text: str) -> Declaration:
@@ -139,7 +135,7 @@ def read_equality(text: str) -> Declaration:
         UsageError: there is neither a file nor a built-in declaration of that name.
     """
     from provenance.equality import declaration
-    from provenance.statement.claims import read_document
+    from provenance.files.reading import read_file
 
     if "/" not in text and "." not in text:
         try:
@@ -147,4 +143,4 @@ def read_equality(text: str) -> Declaration:
         except UsageError:
             if not os.path.lexists(text):
                 raise
-    return declaration.parse(read_document(Path(text), declaration.MAX_BYTES), where=text)
+    return declaration.parse(read_file(Path(text), declaration.MAX_BYTES), where=text)

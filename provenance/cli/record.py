@@ -17,7 +17,7 @@ from provenance.capture import process, records
 from provenance.capture.recorder import observe_after, plan
 from provenance.cli.options import PATH
 from provenance.cli.recording import attach, observe, read_request, recording_options, show_plan
-from provenance.errors import UnavailableError, UnreadableError, one_line
+from provenance.errors import MalformedError, UnavailableError, UnreadableError, one_line
 from provenance.files.atomic import reason
 from provenance.report.progress import progress
 
@@ -68,7 +68,7 @@ def command(model: Path, words: tuple[str, ...], **options: Any) -> int:  # noqa
                     run_directory=run_directory,
                     progress=advance,
                 )
-        except UnreadableError as error:
+        except (UnreadableError, MalformedError) as error:
             if result.status == 0:
                 raise UnreadableError(
                     f"the command ended well, but left nothing to attest: {error.what}",

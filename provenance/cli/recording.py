@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,7 +23,7 @@ from provenance.cli.options import (
     read_signing_key,
     signing_options,
 )
-from provenance.errors import UsageError, count, one_line
+from provenance.errors import ProvenanceError, UnavailableError, UsageError, count, one_line
 from provenance.files.reserved import CLAIMS
 from provenance.report.progress import progress
 from provenance.report.terminal import print_json
@@ -162,9 +163,16 @@ def attach(request: Request, recording: Recording) -> None:
 
     Standard output belongs to the training program; only ``--json`` prints there.
     """
-    refuse_secrets_in(recording, os.environ, allowed=request.allowed_secrets)
+    named = claims.name_signer(recording.statement, request.key.public)
+    recording = Recording(named, recording.files)
+    payload = refuse_secrets_in(recording, os.environ, allowed=request.allowed_secrets)
     model = request.inputs.model
-    attached = claims.attach(model, recording.statement, recording.files, request.key)
+    try:
+        attached = claims.attach(model, named, payload, recording.files, request.key)
+    except ProvenanceError as error:
+        if recording.statement.run.metadata.started_on:  # a run cannot be had again
+            raise _kept(payload, request.key, error) from error
+        raise
     published: tuple[Published, ...] = ()
     if request.log is not None and request.log_signer is not None:
         published = publish_claims(model, request.log, request.log_signer)
@@ -193,6 +201,23 @@ def attach(request: Request, recording: Recording) -> None:
         changed = one_line(", ".join(outcome.changed_inputs))
         _say(f"warning: inputs changed while the training ran: {changed}")
         _say("warning: 'verify' will refuse this claim: nobody can tell what the training read")
+
+
+def _kept(payload: bytes, key: PrivateKey, error: ProvenanceError) -> ProvenanceError:
+    """Return *error* with the place where the signed claim is kept, if one takes it."""
+    claim = claims.sign_payload(payload, key) + b"\n"
+    try:
+        descriptor, path = tempfile.mkstemp(prefix="provenance-claim-", suffix=".jsonl")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(claim)
+    except OSError:
+        return error
+    first = "free some space" if isinstance(error, UnavailableError) else "mend that"
+    return type(error)(
+        error.what,
+        where=error.where,
+        mend=f"{first}, then append the claim of this run, {path}, to {CLAIMS}",
+    )
 
 
 def _say(text: str) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from provenance.encoding import strict_base64, strict_json
+from provenance.encoding.fields import as_object, as_text
 from provenance.envelope.dsse import Envelope, Signature, open_envelope
 from provenance.errors import MalformedError, SignatureError
 
@@ -87,7 +88,7 @@ def parse(data: bytes, *, where: str | None = None) -> Bundle:
     Raises:
         MalformedError: it is not a bundle with one signed DSSE envelope.
     """
-    document = _object(strict_json.parse(data, where=where), "the bundle", where)
+    document = as_object(strict_json.parse(data, where=where), "the bundle", where)
     media_type = document.get("mediaType")
     if not isinstance(media_type, str) or media_type not in READ_MEDIA_TYPES:
         raise MalformedError(
@@ -96,19 +97,20 @@ def parse(data: bytes, *, where: str | None = None) -> Bundle:
     if "dsseEnvelope" not in document:
         raise MalformedError("the bundle holds no DSSE envelope", where=where)
     envelope = _parse_envelope(document["dsseEnvelope"], where)
-    material = _object(document.get("verificationMaterial"), "verificationMaterial", where)
+    material = as_object(document.get("verificationMaterial"), "verificationMaterial", where)
     kinds = [name for name in _SIGNERS if material.get(name) is not None]
     if len(kinds) != 1:
         raise MalformedError("the bundle must name its signer in exactly one way", where=where)
     hint = ""
     if kinds == ["publicKey"]:
-        hint = _text(_object(material["publicKey"], "publicKey", where).get("hint", ""), where)
+        holder = as_object(material["publicKey"], "publicKey", where)
+        hint = as_text(holder.get("hint", ""), "hint", where)
     entries = material.get("tlogEntries", [])
     if not isinstance(entries, list) or len(entries) > MAX_LOG_ENTRIES:
         raise MalformedError(
             f"tlogEntries must be a list of at most {MAX_LOG_ENTRIES}", where=where
         )
-    objects = tuple(_object(entry, "a log entry", where) for entry in entries)
+    objects = tuple(as_object(entry, "a log entry", where) for entry in entries)
     return Bundle(envelope, kinds[0], hint, objects, data)
 
 
@@ -163,33 +165,25 @@ def open_bundle(bundle: Bundle, keys: Sequence[PublicKey]) -> Opened:
 
 
 def _parse_envelope(value: object, where: str | None) -> Envelope:
-    document = _object(value, "dsseEnvelope", where)
+    document = as_object(value, "dsseEnvelope", where)
     place = f"{where or 'bundle'}: dsseEnvelope"
     listed = document.get("signatures")
     if not isinstance(listed, list) or len(listed) != 1:
         raise MalformedError("a bundle holds exactly one signature", where=place)
-    signature = _object(listed[0], "the signature", place)
-    payload = strict_base64.parse(_text(document.get("payload"), place), where=f"{place}.payload")
+    signature = as_object(listed[0], "the signature", place)
+    payload = strict_base64.parse(
+        as_text(document.get("payload"), "payload", place), where=f"{place}.payload"
+    )
     keyid = signature.get("keyid")
     return Envelope(
-        _text(document.get("payloadType"), place),
+        as_text(document.get("payloadType"), "payloadType", place),
         payload,
         (
             Signature(
-                "" if keyid is None else _text(keyid, place),
-                strict_base64.parse(_text(signature.get("sig"), place), where=f"{place}.sig"),
+                "" if keyid is None else as_text(keyid, "keyid", place),
+                strict_base64.parse(
+                    as_text(signature.get("sig"), "sig", place), where=f"{place}.sig"
+                ),
             ),
         ),
     )
-
-
-def _object(value: object, what: str, where: str | None) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise MalformedError(f"{what} is not a JSON object", where=where)
-    return value
-
-
-def _text(value: object, where: str | None) -> str:
-    if not isinstance(value, str):
-        raise MalformedError("a text is missing or of another type", where=where)
-    return value

@@ -2,7 +2,9 @@
 
 - :mod:`~provenance.equality.declaration`: the TOML declaration, written before results are known.
 - :mod:`~provenance.equality.patterns`: how a rule selects files and tensors.
-- :mod:`~provenance.equality.comparators`: a declaration applied to two models.
+- :mod:`~provenance.equality.comparators`: a declaration applied to two models;
+  :mod:`~provenance.equality.contents` reads two weight files side by side, and
+  :mod:`~provenance.equality.judgement` applies the rules to what was read.
 - :mod:`~provenance.equality.side_by_side`: two models compared without a declaration.
 - :mod:`~provenance.equality.distances`: the distance of two tensors, with its error bound.
 - :mod:`~provenance.equality.normalisers`: the container differences that may be dropped.

@@ -4,8 +4,8 @@
 2. Weight files that differ and that a rule selects are read, once, side by side.
 3. Each alternative is judged. It covers everything: a file that no rule selects must be equal byte
    for byte, a tensor of a selected file that no rule selects bit for bit, and what several rules
-   select must satisfy all. Files and tensors on one side only, other types, shapes, metadata or
-   aliases are against it.
+   select must satisfy all. Files and tensors on one side only, other types, shapes or metadata are
+   against it.
 4. The strongest alternative that held concludes. Where none held: ``inconclusive`` if for one of
    them something could not be read and nothing was against it, otherwise ``mismatch``.
 
@@ -28,7 +28,6 @@ from provenance.equality.findings import (
     AlternativeOutcome,
     Finding,
     Outcome,
-    Strength,
 )
 from provenance.equality.judgement import judge_contents
 from provenance.equality.patterns import selects_file
@@ -154,19 +153,13 @@ def _identical(declaration: Declaration, names: list[str]) -> Outcome:
         declaration=declaration.digest,
         alternatives=tuple(
             AlternativeOutcome(
-                strength=_strength(alternative), held=held, findings=(), missing=missing
+                strength=alternative.strength, held=held, findings=(), missing=missing
             )
             for alternative in declaration.any
         ),
         strongest="bytes" if names else None,
         missing=missing,
     )
-
-
-def _strength(alternative: Alternative) -> Strength:
-    """Return the weakest equality among the rules."""
-    names: dict[type[Rule], Strength] = {Bytes: "bytes", Tensors: "tensors", Close: "close"}
-    return min((names[type(rule)] for rule in alternative.all), key=STRENGTHS.index)
 
 
 def _selecting(alternative: Alternative, name: str) -> tuple[Rule, ...]:
@@ -272,7 +265,7 @@ def _judge(
         missing.extend(judged.missing)
     against = any(not finding.held for finding in findings)
     return AlternativeOutcome(
-        strength=_strength(alternative),
+        strength=alternative.strength,
         held=False if against else None if missing else True,
         findings=tuple(findings),
         missing=tuple(dict.fromkeys(missing)),

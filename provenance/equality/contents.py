@@ -60,7 +60,6 @@ class Contents:
     initial: str | None
     """The file of initial weights, where it was read."""
     metadata_equal: bool
-    aliases_equal: bool
     normalisers: tuple[Normalised, ...] | None
     """None where a difference of the containers has no normaliser."""
 
@@ -105,13 +104,11 @@ def read_contents(
         for file in (first, second, *([start.file] if start else [])):
             file.check_unchanged()
         metadata_equal = dict(first.metadata) == dict(second.metadata)
-        aliases_equal = first.aliases == second.aliases
-        equal = metadata_equal and aliases_equal and all(pair.differing == 0 for pair in pairs)
+        equal = metadata_equal and all(pair.differing == 0 for pair in pairs)
         return Contents(
             tensors=pairs,
             initial=start.name if start else None,
             metadata_equal=metadata_equal,
-            aliases_equal=aliases_equal,
             normalisers=effects(name, first.container, second.container, content_equal=equal),
         )
 

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 
+from provenance.equality.findings import STRENGTHS, Strength
 from provenance.equality.patterns import fault
 from provenance.errors import MalformedError, UsageError
 
@@ -112,11 +113,20 @@ class Close(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
 
 Rule = Bytes | Tensors | Close
 
+_STRENGTH: Final[Mapping[type[Rule], Strength]] = MappingProxyType(
+    {Bytes: "bytes", Tensors: "tensors", Close: "close"}
+)
+
 
 class Alternative(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Rules that must hold together."""
 
     all: Annotated[tuple[Rule, ...], msgspec.Meta(min_length=1, max_length=64)]
+
+    @property
+    def strength(self) -> Strength:
+        """The weakest equality among the rules: what the alternative concludes as."""
+        return min((_STRENGTH[type(rule)] for rule in self.all), key=STRENGTHS.index)
 
 
 class Declaration(msgspec.Struct, frozen=True):

@@ -27,6 +27,9 @@ CONCLUDES: Final[Mapping[Strength, Conclusion]] = MappingProxyType(
 )
 """What each equality may conclude (DESIGN section 4): closeness is never a match."""
 
+AGREES: Final[tuple[Conclusion, ...]] = ("match", "consistent")
+"""The conclusions in which an equality held."""
+
 NOTES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "exact-type": "integers, booleans and packed codes have no distance",

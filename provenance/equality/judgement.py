@@ -62,7 +62,6 @@ def _structure(file: str, contents: Contents) -> list[Finding]:
         Finding(file=file, measure=measure, held=False)
         for measure, same in (
             ("metadata", contents.metadata_equal),
-            ("aliases", contents.aliases_equal),
             ("container", contents.normalisers is not None),
         )
         if not same

@@ -5,7 +5,7 @@ A reader reports what its format can vary without changing a tensor as *facts*
 file in which that fact differed. The list is closed: a fact without a normaliser is a mismatch.
 Why such a list must be in the signed outcome: google/oss-rebuild issue 135.
 
-Never dropped: the content of ``__metadata__``, names, types, shapes, groups of aliases.
+Never dropped: the content of ``__metadata__``, names, types, shapes.
 """
 
 from __future__ import annotations

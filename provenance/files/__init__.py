@@ -5,4 +5,5 @@
 - :mod:`~provenance.files.names`: which file names a manifest may hold.
 - :mod:`~provenance.files.digest`: SHA-256 of one file that must not change meanwhile.
 - :mod:`~provenance.files.manifest`: a folder as names, sizes and digests.
+- :mod:`~provenance.files.reserved`: names beside the weights that are not part of the model.
 """

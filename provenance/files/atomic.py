@@ -139,10 +139,10 @@ def storage_error(error: OSError, path: Path) -> UnavailableError:
     """Return the error that says why *path* could not be written."""
     mend = None
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        mend = "free some space and try again; nothing was changed"
+        mend = "free some space and try again"
     return UnavailableError(f"cannot be written: {reason(error)}", where=str(path), mend=mend)
 
 
 def reason(error: OSError) -> str:
-    """Return the system's own words for *error*, in lower case."""
-    return (error.strerror or type(error).__name__).lower()
+    """Return the system's own words for *error*, in lower case; where there are none, its own."""
+    return (error.strerror or str(error) or type(error).__name__).lower()

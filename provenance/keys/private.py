@@ -17,7 +17,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 
 from provenance.errors import MalformedError, ProvenanceError, UsageError
 from provenance.files.atomic import create_file
-from provenance.keys.public import CURVES, PublicKey, public_key_of, read_key_file
+from provenance.keys.public import (
+    CURVES,
+    PublicKey,
+    public_key_of,
+    read_key_file,
+    unsupported_algorithm,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -147,5 +153,5 @@ def load_private(path: Path, password: bytes | None = None) -> PrivateKey:
 
 def _private_key_of(handle: object, *, where: str | None = None) -> PrivateKey:
     if not isinstance(handle, PrivateHandle):
-        public_key_of(None, where=where)
-    return PrivateKey(public_key_of(handle.public_key(), where=where), handle)  # type: ignore[attr-defined, arg-type]
+        raise unsupported_algorithm(where)
+    return PrivateKey(public_key_of(handle.public_key(), where=where), handle)

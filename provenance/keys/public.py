@@ -107,6 +107,15 @@ class PublicKey:
             raise SignatureError("the signature does not match", where=self.key_id) from error
 
 
+def unsupported_algorithm(where: str | None) -> MalformedError:
+    """Return the refusal of a key whose algorithm is not in the table above."""
+    return MalformedError(
+        "the key's algorithm is not supported",
+        where=where,
+        mend="use ECDSA on P-256, P-384 or P-521, Ed25519, or ML-DSA-65",
+    )
+
+
 def public_key_of(handle: object, *, where: str | None = None) -> PublicKey:
     """Return the key that *handle*, an object of ``cryptography``, stands for.
 
@@ -120,11 +129,7 @@ def public_key_of(handle: object, *, where: str | None = None) -> PublicKey:
     elif isinstance(handle, mldsa.MLDSA65PublicKey):
         name = "ml-dsa-65"
     else:
-        raise MalformedError(
-            "the key's algorithm is not supported",
-            where=where,
-            mend="use ECDSA on P-256, P-384 or P-521, Ed25519, or ML-DSA-65",
-        )
+        raise unsupported_algorithm(where)
     spki = handle.public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )

@@ -22,12 +22,12 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from provenance.equality.comparators import Model, compare_models
+from provenance.equality.findings import Conclusion
 from provenance.errors import PolicyError, UsageError
 from provenance.rebuild import recipe
 from provenance.rebuild.verdict import (
     SMALLEST_AGREEMENT,
     AppliedEquality,
-    Conclusion,
     Diameter,
     Party,
     Rebuild,
@@ -78,11 +78,8 @@ def agree(
         Rebuild(
             _party(claim),
             _compare(models[0], model, declaration, on_bytes),
-            recipe.differences(claims[0].training.recipe, claim.training.recipe),
-            recipe.environment_differences(
-                claims[0].training.build.internal_parameters,
-                claim.training.build.internal_parameters,
-            ),
+            recipe.differences(claims[0].training.build, claim.training.build),
+            recipe.environment_differences(claims[0].training.build, claim.training.build),
         )
         for model, claim in zip(models[1:], claims[1:], strict=True)
     )

@@ -17,19 +17,17 @@ is agreement by an equality that was not declared beforehand.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from provenance.equality.findings import CONCLUDES, STRENGTHS, Outcome
+from provenance.equality.findings import AGREES, CONCLUDES, STRENGTHS, Conclusion, Outcome
 from provenance.errors import MalformedError
 from provenance.statement import intoto, uris
 from provenance.statement.intoto import Statement, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-Conclusion = Literal["match", "consistent", "mismatch", "inconclusive"]
 
 BEST_FIRST: tuple[Conclusion, ...] = ("match", "consistent", "inconclusive", "mismatch")
 """The conclusion over several parts is the last of theirs in this order."""
@@ -114,7 +112,7 @@ def to_statement(verdict: Verdict, verifier: Verifier) -> Statement:
     body: dict[str, Any] = msgspec.to_builtins(verdict)
     policy = {"name": verdict.equality.name, "digest": {"sha256": verdict.equality.sha256}}
     version = {"training-provenance": verifier.version}
-    agreed = verdict.conclusion in ("match", "consistent") and verdict.equality.declared
+    agreed = verdict.conclusion in AGREES and verdict.equality.declared
     if agreed and verdict.conclusion == "match" and verdict.strongest == "bytes":
         vsa = {
             "verifier": {"id": uris.VERIFIER, "version": version},
@@ -147,8 +145,9 @@ def from_statement(statement: Statement, *, where: str | None = None) -> Verdict
     """Return the verdict that *statement* carries.
 
     Raises:
-        MalformedError: it carries none, concludes more than its own parts allow, or is wrapped in a
-            predicate that says something else.
+        MalformedError: it carries none, names a model or an attestation by another digest than
+            SHA-256, concludes more than its own parts allow, or is wrapped in a predicate that says
+            something else.
     """
     body: object = statement.predicate
     if statement.predicate_type in (uris.SLSA_VSA, uris.IN_TOTO_SVR):
@@ -156,6 +155,9 @@ def from_statement(statement: Statement, *, where: str | None = None) -> Verdict
     elif statement.predicate_type != uris.VERDICT:
         raise MalformedError(f"not a verdict but {statement.predicate_type}", where=where)
     verdict = intoto.convert(body, Verdict, where=where)
+    for party in (verdict.published, *(rebuild.party for rebuild in verdict.rebuilds)):
+        intoto.require_sha256(party.root_digest, f"rootDigest of {party.name!r}", where=where)
+        intoto.require_sha256(party.attestation, f"attestation of {party.name!r}", where=where)
     if problem := _contradiction(verdict) or _other_predicate(statement, verdict):
         raise MalformedError(f"the verdict contradicts itself: {problem}", where=where)
     return verdict
@@ -177,7 +179,7 @@ def _contradiction(verdict: Verdict) -> str | None:
         strongest, conclusion = rebuild.outcome.strongest, rebuild.outcome.conclusion
         if rebuild.outcome.declaration != verdict.equality.sha256:
             return "a rebuild was compared by another equality"
-        agreed = conclusion in ("match", "consistent")
+        agreed = conclusion in AGREES
         if agreed != (strongest is not None) or (strongest and CONCLUDES[strongest] != conclusion):
             return f"a rebuild is called {conclusion} by {strongest or 'no equality'}"
     parts: list[Conclusion] = [rebuild.outcome.conclusion for rebuild in verdict.rebuilds]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from provenance.equality.findings import AGREES
 from provenance.errors import count, one_line
 from provenance.report.comparison import distance_text, outcome_lines
 from provenance.report.terminal import bad, dim, good
@@ -35,14 +36,16 @@ def verdict_lines(verdict: Verdict, names: Sequence[str]) -> list[str]:
         lines.append(f"{one_line(name)} against {one_line(names[0])}")
         lines += [f"  {line}" for line in _rebuild_lines(rebuild)]
     declared = (
-        "declared beforehand" if verdict.equality.declared else bad("NOT declared beforehand")
+        "declared by the first attestation"
+        if verdict.equality.declared
+        else bad("NOT declared by the first attestation")
     )
     lines.append(f"equality  {verdict.equality.name} ({declared})")
     lines.append(f"builders  {count(len(verdict.builders), 'key')}, {verdict.quorum} needed")
     if verdict.diameter is not None and len(verdict.rebuilds) > 1:
         lines.append(f"diameter  {_diameter(verdict.diameter)}")
     lines += [f"because   {one_line(reason)}" for reason in verdict.reasons]
-    colour = good if verdict.conclusion in ("match", "consistent") else bad
+    colour = good if verdict.conclusion in AGREES else bad
     by = f" by '{verdict.strongest}'" if verdict.strongest else ""
     lines.append(f"verdict   {colour(verdict.conclusion)}{by}: {MEANING[verdict.conclusion]}")
     return lines

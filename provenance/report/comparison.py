@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from provenance.equality.findings import AGREES
 from provenance.errors import one_line
 from provenance.report.terminal import bad, dim, good
 
@@ -45,7 +46,7 @@ def comparison_lines(files: Sequence[FileComparison]) -> list[str]:
 
 def outcome_lines(outcome: Outcome) -> list[str]:
     """Return what an equality says of the two models."""
-    colour = good if outcome.conclusion in ("match", "consistent") else bad
+    colour = good if outcome.conclusion in AGREES else bad
     strongest = f" by '{outcome.strongest}'" if outcome.strongest else ""
     lines = [colour(outcome.conclusion) + strongest]
     for number, alternative in enumerate(outcome.alternatives, 1):

@@ -17,6 +17,7 @@ import msgspec
 
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError, UnreadableError
+from provenance.files.reading import read_file
 from provenance.files.reserved import BYPRODUCTS
 from provenance.keys.public import MAX_KEY_BYTES
 from provenance.report import (
@@ -28,7 +29,7 @@ from provenance.report import (
     explain_models,
     explain_weights,
 )
-from provenance.statement.claims import MAX_CLAIMS_BYTES, read_document
+from provenance.statement.claims import MAX_CLAIMS_BYTES
 from provenance.tensors.source import Source
 from provenance.transparency import note
 from provenance.transparency.log_state import STATE
@@ -126,12 +127,12 @@ def _explain_content(path: Path, head: bytes, size: int) -> Explained:
     if b"PRIVATE KEY-----" in head:
         return explain_keys.explain_private_key(path)
     if b"PUBLIC KEY-----" in head or head.startswith(_OPENSSH_PUBLIC):
-        return explain_keys.explain_public_key(read_document(path, MAX_KEY_BYTES), where)
+        return explain_keys.explain_public_key(read_file(path, MAX_KEY_BYTES), where)
     first = head.lstrip()[:1]
     if first == b"{":
         return _explain_objects(path, head, size)
     if first == b"[" and b"".join(head.split())[:3] in (b'[["', b"[]"):  # TOML begins with [ too
-        data = read_document(path, strict_json.MAX_BYTES)
+        data = read_file(path, strict_json.MAX_BYTES)
         return explain_byproducts.explain_manifest(data, where)
     return _explain_text(path, head, size)
 
@@ -143,8 +144,8 @@ def _explain_objects(path: Path, head: bytes, size: int) -> Explained:
     if line.endswith(b"}") and explain_byproducts.is_metric(_parsed(line)):
         if size > explain_byproducts.MAX_METRICS_BYTES:
             raise MalformedError("too many metrics to sum up", where=where)
-        return explain_byproducts.explain_metrics(read_document(path, size), where)
-    data = read_document(path, MAX_CLAIMS_BYTES)
+        return explain_byproducts.explain_metrics(read_file(path, size), where)
+    data = read_file(path, MAX_CLAIMS_BYTES)
     if b'"mediaType"' in data and b'"verificationMaterial"' in data:
         return explain_bundles.explain_bundles(data, where)
     if b'"_type"' in data and b'"predicateType"' in data:
@@ -164,7 +165,7 @@ def _explain_text(path: Path, head: bytes, size: int) -> Explained:
     where = str(path)
     if not head.strip() or b"\0" in head or size > note.MAX_NOTE_BYTES:
         raise _unknown(path)
-    data = read_document(path, note.MAX_NOTE_BYTES)
+    data = read_file(path, note.MAX_NOTE_BYTES)
     if "\n\n— ".encode() in data:
         return explain_logs.explain_note(data, where)
     text = data.decode("utf-8", "replace")

@@ -8,12 +8,11 @@ import msgspec
 
 from provenance.equality import declaration as declarations
 from provenance.equality.declaration import Alternative, Bytes, Close
-from provenance.equality.findings import CONCLUDES, STRENGTHS
+from provenance.equality.findings import CONCLUDES
 from provenance.report.explain_text import explained, row, rows
 
 if TYPE_CHECKING:
     from provenance.equality.declaration import Declaration, Rule
-    from provenance.equality.findings import Strength
     from provenance.report.explain_text import Explained
 
 
@@ -58,7 +57,7 @@ def _alternative_rows(alternative: Alternative, label: str, depth: int) -> list[
         lines.append(row("  and" if number else label, _rule_text(rule), depth))
         if isinstance(rule, Close):
             lines.append(row("", f"because {rule.reason}", depth))
-    lines.append(row("", f"then: {CONCLUDES[_weakest(alternative)]}", depth))
+    lines.append(row("", f"then: {CONCLUDES[alternative.strength]}", depth))
     return lines
 
 
@@ -73,12 +72,3 @@ def _rule_text(rule: Rule) -> str:
     ulp = f", at most {rule.max_ulp} ULP" if rule.max_ulp is not None else ""
     limits = f"L2 ≤ {rule.relative_l2:g} and L∞ ≤ {rule.relative_linf:g} of {of}{ulp}"
     return f"close: {files}, {tensors}: {limits}"
-
-
-def _weakest(alternative: Alternative) -> Strength:
-    kinds: dict[type[Rule], Strength] = {
-        declarations.Bytes: "bytes",
-        declarations.Tensors: "tensors",
-        declarations.Close: "close",
-    }
-    return min((kinds[type(rule)] for rule in alternative.all), key=STRENGTHS.index)

@@ -46,12 +46,17 @@ class CheckpointFile(msgspec.Struct, frozen=True, tag_field="kind", tag="checkpo
 
 
 class VkeyFile(msgspec.Struct, frozen=True, rename="camel", tag_field="kind", tag="vkey"):
-    """A log's verifier key. ``logId`` (base64) is what log entries name the log by."""
+    """A log's verifier key.
+
+    ``logId`` (base64) is what log entries name the log by, ``noteId`` (hexadecimal) what it is
+    named by in signed notes and in the key's text. ``keyId`` is the public key's, without the name.
+    """
 
     name: str
     algorithm: str
     key_id: str
     log_id: bytes
+    note_id: str
 
 
 class TileFile(msgspec.Struct, frozen=True, tag_field="kind", tag="tile"):
@@ -306,7 +311,9 @@ def _checkpoint_rows(signed: CheckpointFile) -> list[str]:
 
 
 def _vkey_file(key: note.VerifierKey) -> VkeyFile:
-    return VkeyFile(key.name, key.public.algorithm, key.public.key_id, key.hash)
+    return VkeyFile(
+        key.name, key.public.algorithm, key.public.key_id, key.log_id, key.note_id.hex()
+    )
 
 
 def _vkey_rows(key: VkeyFile) -> list[str]:
@@ -314,4 +321,5 @@ def _vkey_rows(key: VkeyFile) -> list[str]:
         row("log key", f"{key.algorithm}, under the name {key.name}"),
         row("key id", key.key_id),
         row("log id", strict_base64.format(key.log_id)),
+        row("note id", f"{key.note_id}, the key id in checkpoints"),
     ]

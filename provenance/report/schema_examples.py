@@ -132,11 +132,12 @@ def training_example() -> TrainingStatement:
         BUILD_TYPE,
         recipe,
         training.Environment(
-            {
+            observed=("start", "end"),
+            collectors={
                 "system": training.Collected("ok", {"kernel": "6.8.0", "machine": "x86_64"}),
                 "gpus": training.Collected("absent", reason="no NVML library"),
             },
-            (training.Drift("software", "numpy", "pkg:pypi/numpy@2.4.0", None),),
+            drift=(training.Drift("software", "numpy", "pkg:pypi/numpy@2.4.0", None),),
         ),
         (
             ResourceDescriptor(name="source", digest={"gitTree": "2" * 40}),
@@ -164,7 +165,9 @@ def training_example() -> TrainingStatement:
 
 def _attested() -> TrainingStatement:
     """Return a statement that claims as little as one can."""
-    build = training.BuildDefinition(BUILD_TYPE, training.Recipe(), training.Environment(), ())
+    build = training.BuildDefinition(
+        BUILD_TYPE, training.Recipe(), training.Environment(observed=("end",)), ()
+    )
     run = training.RunDetails(training.Builder(LOCAL_BUILDER))
     return training.TrainingStatement("digits", manifest_of(_manifest()), build, run)
 
@@ -254,7 +257,7 @@ def _log_entry(claim: bytes) -> dict[str, Any]:
     signer = note.signer_key(LOG, example_key("training-provenance example: log"))
     signed = checkpoints.sign(checkpoints.Checkpoint(LOG, 2, root), signer)
     proof = log_entries.InclusionProof(1, root, 2, (first,), signed)
-    log_id = signer.verifier.hash
+    log_id = signer.verifier.log_id
     return log_entries.format_entry(
         log_entries.LogEntry(1, log_id, rekor.KIND, rekor.VERSION, body, proof)
     )

@@ -10,7 +10,7 @@ from provenance.report.terminal import bad, dim, good
 from provenance.trust.verification import STEPS
 
 if TYPE_CHECKING:
-    from provenance.statement.training import Recipe
+    from provenance.statement.training import Input, Recipe
     from provenance.trust.verification import Step, Verified
 
 
@@ -56,12 +56,18 @@ def _recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
         tree = f"git tree {recipe.source.tree}" if recipe.source.tree else "no repository"
         dirty = " with uncommitted changes" if recipe.source.dirty else ""
         rows.append(("code", tree + dirty))
-    rows += [("data", f"{i.role}: {i.name} sha256 {i.digest['sha256'][:16]}…") for i in recipe.data]
+        rows += [("", f"{file.name} sha256 {file.sha256[:16]}…") for file in recipe.source.files]
+    rows += [("data", _input_text(item)) for item in recipe.data]
     if recipe.base_model is not None:
-        rows.append(("base model", f"sha256 {recipe.base_model.digest['sha256'][:16]}…"))
+        rows.append(("base model", _input_text(recipe.base_model)))
     if recipe.seeds:
         rows.append(("seeds", ", ".join(f"{k}={v}" for k, v in sorted(recipe.seeds.items()))))
     return rows
+
+
+def _input_text(item: Input) -> str:
+    role = f"{item.role}: " if item.role not in ("", item.name) else ""
+    return f"{role}{item.name} sha256 {item.digest['sha256'][:16]}…"
 
 
 def verified_document(verified: Verified) -> dict[str, Any]:

@@ -4,4 +4,6 @@
 - :mod:`~provenance.statement.intoto`: the in-toto Statement v1 around every predicate.
 - :mod:`~provenance.statement.training`: the training statement (SLSA Provenance v1).
 - :mod:`~provenance.statement.model_signature`: the OpenSSF model signature.
+- :mod:`~provenance.statement.claims`: what stands beside a model: signed claims, the model
+  signature, byproducts.
 """

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from provenance.envelope.bundle import Bundle
     from provenance.files.manifest import Manifest
-    from provenance.keys import PrivateKey
+    from provenance.keys import PrivateKey, PublicKey
     from provenance.statement.intoto import Statement
     from provenance.statement.training import TrainingStatement
 
@@ -35,17 +35,26 @@ MAX_CLAIMS_BYTES = 2**30
 
 def sign_statement(statement: Statement, key: PrivateKey) -> bytes:
     """Return the bundle, in JCS, in which *key* signs *statement*."""
-    envelope = dsse.sign(dsse.IN_TOTO_PAYLOAD, intoto.format(statement), key)
+    return sign_payload(intoto.format(statement), key)
+
+
+def sign_payload(payload: bytes, key: PrivateKey) -> bytes:
+    """Return the bundle, in JCS, in which *key* signs *payload*, the bytes of a statement."""
+    envelope = dsse.sign(dsse.IN_TOTO_PAYLOAD, payload, key)
     return bundle.format(envelope, hint=key.public.key_id)
+
+
+def name_signer(statement: TrainingStatement, signer: PublicKey) -> TrainingStatement:
+    """Return *statement* with the public key of its *signer* in it."""
+    run = msgspec.structs.replace(
+        statement.run, provenance_signer=strict_base64.format(signer.spki)
+    )
+    return msgspec.structs.replace(statement, run=run)
 
 
 def sign_training(statement: TrainingStatement, key: PrivateKey) -> bytes:
     """Return the bundle, in JCS, in which *key* signs *statement* and names itself."""
-    run = msgspec.structs.replace(
-        statement.run, provenance_signer=strict_base64.format(key.public.spki)
-    )
-    named = msgspec.structs.replace(statement, run=run)
-    return sign_statement(training.to_statement(named), key)
+    return sign_statement(training.to_statement(name_signer(statement, key.public)), key)
 
 
 def sign_model(model_name: str, manifest: Manifest, key: PrivateKey) -> bytes:
@@ -67,22 +76,28 @@ class Attached(msgspec.Struct, frozen=True):
 
 
 def attach(
-    model: Path, statement: TrainingStatement, files: Mapping[str, bytes], key: PrivateKey
+    model: Path,
+    statement: TrainingStatement,
+    payload: bytes,
+    files: Mapping[str, bytes],
+    key: PrivateKey,
 ) -> Attached:
     """Sign *statement* with *key* and put it beside *model*, with *files* and a model signature.
 
-    A training that failed gets no model signature, which could not say so; an earlier one, which
-    is about other files, is left alone.
+    *payload* is the statement in bytes: exactly those are signed that were searched for secrets.
+    A training that failed, or whose inputs changed meanwhile, gets no model signature, which could
+    not say so; an earlier one, which is about other files, is left alone.
 
     Raises:
         UnreadableError, MalformedError: the claims that are there cannot be read.
         UnavailableError: the disk is full, or the folder may not be written.
     """
-    claim = sign_training(statement, key)
+    claim = sign_payload(payload, key)
     write_byproducts(model, files)
     append_claim(model, claim)
     written = [str(model / CLAIMS)]
-    if not statement.run.provenance_outcome.failed:
+    outcome = statement.run.provenance_outcome
+    if not outcome.failed and not outcome.changed_inputs:
         signature = sign_model(statement.model_name, statement.manifest, key)
         write_model_signature(model, signature)
         written.append(str(model / MODEL_SIGNATURE))
@@ -96,16 +111,7 @@ def read_bundles(path: Path) -> tuple[Bundle, ...]:
         UnreadableError: the file is missing, not a file, or too large.
         MalformedError: it holds something else than bundles.
     """
-    return bundle.parse_any(read_document(path, MAX_CLAIMS_BYTES), where=str(path))
-
-
-def read_document(path: Path, max_bytes: int) -> bytes:
-    """Return the bytes of the file *path*.
-
-    Raises:
-        UnreadableError: the file is missing, not a regular file, longer than *max_bytes*, or grows.
-    """
-    return read_file(path, max_bytes)
+    return bundle.parse_any(read_file(path, MAX_CLAIMS_BYTES), where=str(path))
 
 
 def append_claim(model: Path, claim: bytes) -> None:

@@ -138,6 +138,17 @@ def check_digests(digests: dict[str, str], *, where: str | None = None) -> None:
             raise MalformedError(f"not a {algorithm} digest: {value!r}", where=where)
 
 
+def require_sha256(digests: dict[str, str], what: str, *, where: str | None = None) -> None:
+    """Return if *digests*, those of *what*, is a digest set with a SHA-256.
+
+    Raises:
+        MalformedError: it is not.
+    """
+    check_digests(digests, where=where)
+    if "sha256" not in digests:
+        raise MalformedError(f"{what} has no sha256 digest", where=where)
+
+
 def convert(value: object, kind: type[T], *, where: str | None = None) -> T:
     """Return the JSON value *value* as a *kind* (a ``msgspec.Struct``).
 

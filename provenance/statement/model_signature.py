@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from provenance.errors import MalformedError
+from provenance.errors import MalformedError, SubjectError
 from provenance.files.manifest import Manifest, root_digest
 from provenance.files.names import check_name
 from provenance.files.reserved import RESERVED
@@ -89,8 +89,8 @@ def from_statement(statement: Statement, *, where: str | None = None) -> ModelSi
 
     Raises:
         MalformedError: it is another kind of statement, lists shards or other digests than
-            SHA-256, names a file twice or one outside the model, or its subject is not the digest
-            of its resources.
+            SHA-256, or names a file twice or one outside the model.
+        SubjectError: its subject is not the digest of its resources.
     """
     if statement.predicate_type != MODEL_SIGNATURE:
         raise MalformedError(f"not a model signature but {statement.predicate_type}", where=where)
@@ -117,5 +117,5 @@ def from_statement(statement: Statement, *, where: str | None = None) -> ModelSi
     subject = statement.subject[0]
     root = root_digest(files.values())
     if not files or subject.digest.get("sha256") != root:
-        raise MalformedError("the subject is not the digest of the resources", where=where)
+        raise SubjectError("the subject is not the digest of the resources", where=where)
     return ModelSignature(subject.name, root, files, serialization.ignore_paths)

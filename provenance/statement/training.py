@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from provenance.encoding import strict_json
-from provenance.errors import MalformedError
+from provenance.errors import MalformedError, SubjectError
 from provenance.files.manifest import FileEntry, Manifest, manifest_of
 from provenance.statement import intoto
 from provenance.statement.intoto import ResourceDescriptor, Statement, Subject
@@ -110,12 +110,15 @@ class Drift(msgspec.Struct, frozen=True):
     end: Any
 
 
-class Environment(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Everything else that may decide bits (``internalParameters``), as it was at the start."""
+class Environment(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Everything else that may decide bits (``internalParameters``).
 
+    ``observed`` says when it was looked at; the values are those of the first time.
+    """
+
+    observed: tuple[Literal["start", "end"], ...]
     collectors: dict[str, Collected] = {}
     drift: tuple[Drift, ...] = ()
-    observed: tuple[Literal["start", "end"], ...] = ("start", "end")
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
@@ -232,8 +235,8 @@ def from_statement(statement: Statement, *, where: str | None = None) -> Trainin
 
     Raises:
         MalformedError: it is another kind of statement, names something in ``externalParameters``
-            that this version does not know, has more than one subject or a digest that is none, or
-            its subject is not the root digest of its manifest.
+            that this version does not know, has more than one subject, or a digest that is none.
+        SubjectError: its subject is not the root digest of its manifest.
     """
     if statement.predicate_type != SLSA_PROVENANCE:
         raise MalformedError(
@@ -253,7 +256,7 @@ def from_statement(statement: Statement, *, where: str | None = None) -> Trainin
         raise MalformedError("the manifest names no file", where=where)
     subject = statement.subject[0]
     if subject.digest.get("sha256") != manifest.root_digest:
-        raise MalformedError("the subject is not the root digest of the manifest", where=where)
+        raise SubjectError("the subject is not the root digest of the manifest", where=where)
     return TrainingStatement(subject.name, manifest, build, predicate.run_details)
 
 
@@ -261,7 +264,7 @@ def _check_digests(predicate: TrainingPredicate, where: str | None) -> None:
     recipe = predicate.build_definition.external_parameters
     base_model = () if recipe.base_model is None else (recipe.base_model,)
     for item in (*recipe.data, *recipe.config, *base_model):
-        intoto.check_digests(item.digest, where=where)
+        intoto.require_sha256(item.digest, f"the input {item.name!r}", where=where)
         intoto.check_digests({"sha256": item.manifest}, where=where)
     if recipe.equality is not None:
         intoto.check_digests({"sha256": recipe.equality.sha256}, where=where)

@@ -1,4 +1,4 @@
-"""The type URIs, in one place. Each of ours has its page in ``docs/spec/``."""
+"""The type URIs, in one place. Each of our document types has its page in ``docs/spec/``."""
 
 from __future__ import annotations
 

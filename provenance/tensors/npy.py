@@ -17,16 +17,16 @@ import re
 import struct
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
 from provenance.errors import MalformedError, UnreadableError
+from provenance.tensors.source import SourceFile
 from provenance.tensors.view import TensorInfo, describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from types import TracebackType
 
     from provenance.tensors.source import Source
 
@@ -248,7 +248,7 @@ class _Plain:
         """Do nothing: the size was checked when the file was opened."""
 
 
-class NpyFile:
+class NpyFile(SourceFile):
     """An open npy file: one tensor, called ``array``."""
 
     format = "npy"
@@ -260,7 +260,7 @@ class NpyFile:
             MalformedError: the file is not one plain array.
             UnreadableError: the file cannot be read.
         """
-        self._source = source
+        super().__init__(source)
         data = source.read(0, min(source.size, PREFIX_BYTES + MAX_HEADER))
         self._header = header = parse_header(data, ARRAY, where=source.name)
         if header.start + header.info.nbytes != source.size:
@@ -278,29 +278,9 @@ class NpyFile:
                 "npy-memory-order": header.memory_order,
             }
         )
-        self.aliases: frozenset[frozenset[str]] = frozenset()
 
     def chunks(self, name: str, elements: int) -> Iterator[memoryview]:
         """Yield the tensor's bytes. See :meth:`~provenance.tensors.view.TensorFile.chunks`."""
         where = f"{self._source.name}: {self.tensors[name].name}"
         reader = _Plain(self._source, self._header.start)
         return canonical_chunks(reader, self._header, elements, where=where)
-
-    def check_unchanged(self) -> None:
-        """Raise UnreadableError if the file was written to since it was opened."""
-        self._source.check_unchanged()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -10,10 +10,8 @@ tensors and equal facts may still differ in how deflate spelled them at the same
 
 from __future__ import annotations
 
-import hashlib
-import json
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 from provenance.errors import MalformedError
 from provenance.tensors.npy import (
@@ -23,11 +21,12 @@ from provenance.tensors.npy import (
     canonical_chunks,
     parse_header,
 )
+from provenance.tensors.source import SourceFile
+from provenance.tensors.view import fact_digest
 from provenance.tensors.zip_archive import Member, MemberReader, members
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from types import TracebackType
 
     from provenance.tensors.source import Source
     from provenance.tensors.view import TensorInfo
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 _SUFFIX: Final = ".npy"
 
 
-class NpzFile:
+class NpzFile(SourceFile):
     """An open npz file. See :class:`~provenance.tensors.view.TensorFile`."""
 
     format = "npz"
@@ -47,7 +46,7 @@ class NpzFile:
             MalformedError: the file is not a strict archive of plain arrays.
             UnreadableError: the file cannot be read.
         """
-        self._source = source
+        super().__init__(source)
         self._members: dict[str, Member] = {}
         self._headers: dict[str, NpyHeader] = {}
         for member in members(source):
@@ -61,7 +60,6 @@ class NpzFile:
         )
         self.metadata: Mapping[str, str] = MappingProxyType({})
         self.container = self._container()
-        self.aliases: frozenset[frozenset[str]] = frozenset()
 
     def _header(self, member: Member, name: str) -> NpyHeader:
         data = bytearray(min(member.size, PREFIX_BYTES + MAX_HEADER))
@@ -81,12 +79,12 @@ class NpzFile:
         by_name = sorted(in_order)
         return MappingProxyType(
             {
-                "npz-member-order": _digest([name for name, _, _ in in_order]),
-                "npz-compression": _digest([[m.method, m.compressed] for _, m, _ in by_name]),
-                "npz-member-fields": _digest([m.fields for _, m, _ in by_name]),
-                "npy-header-spelling": _digest([h.spelling for _, _, h in by_name]),
-                "npy-byte-order": _digest([h.byte_order for _, _, h in by_name]),
-                "npy-memory-order": _digest([h.memory_order for _, _, h in by_name]),
+                "npz-member-order": fact_digest([name for name, _, _ in in_order]),
+                "npz-compression": fact_digest([[m.method, m.compressed] for _, m, _ in by_name]),
+                "npz-member-fields": fact_digest([m.fields for _, m, _ in by_name]),
+                "npy-header-spelling": fact_digest([h.spelling for _, _, h in by_name]),
+                "npy-byte-order": fact_digest([h.byte_order for _, _, h in by_name]),
+                "npy-memory-order": fact_digest([h.memory_order for _, _, h in by_name]),
             }
         )
 
@@ -96,26 +94,3 @@ class NpzFile:
         reader = MemberReader(self._source, self._members[name])
         reader.fill(memoryview(bytearray(header.start)))
         return canonical_chunks(reader, header, elements, where=f"{self._source.name}: {name}")
-
-    def check_unchanged(self) -> None:
-        """Raise UnreadableError if the file was written to since it was opened."""
-        self._source.check_unchanged()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -18,15 +18,15 @@ import hashlib
 import json
 import struct
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError
-from provenance.tensors.view import TensorInfo, check_name, describe
+from provenance.tensors.source import SourceFile
+from provenance.tensors.view import TensorInfo, check_name, describe, fact_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from types import TracebackType
 
     from provenance.tensors.source import Source
 
@@ -38,7 +38,7 @@ _ENTRY: Final = frozenset({"dtype", "shape", "data_offsets"})
 _MAX_DEPTH: Final = 4
 
 
-class SafetensorsFile:
+class SafetensorsFile(SourceFile):
     """An open safetensors file. See :class:`~provenance.tensors.view.TensorFile`."""
 
     format = "safetensors"
@@ -50,7 +50,7 @@ class SafetensorsFile:
             MalformedError: the file is not strict safetensors.
             UnreadableError: the file cannot be read.
         """
-        self._source = source
+        super().__init__(source)
         header, self._start = _read_header(source)
         # The header begins with a brace, so what it spells is an object.
         entries = strict_json.parse(header, where=source.name, max_depth=_MAX_DEPTH)
@@ -75,7 +75,6 @@ class SafetensorsFile:
             {info.name: info for info, _, _ in places}
         )
         self.container = _container(header, entries, list(self.tensors))
-        self.aliases: frozenset[frozenset[str]] = frozenset()
 
     def chunks(self, name: str, elements: int) -> Iterator[memoryview]:
         """Yield the tensor's bytes. See :meth:`~provenance.tensors.view.TensorFile.chunks`."""
@@ -87,25 +86,6 @@ class SafetensorsFile:
             chunk = buffer[: min(step, info.nbytes - done)]
             self._source.read_into(start + done, chunk)
             yield chunk
-
-    def check_unchanged(self) -> None:
-        """Raise UnreadableError if the file was written to since it was opened."""
-        self._source.check_unchanged()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _read_header(source: Source) -> tuple[bytes, int]:
@@ -163,14 +143,10 @@ def _container(header: bytes, entries: dict[str, Any], order: list[str]) -> Mapp
     spelling = "compact" if body == compact else hashlib.sha256(body).hexdigest()
     return MappingProxyType(
         {
-            "safetensors-metadata-order": _digest([place, list(entries.get(_METADATA, ()))]),
-            "safetensors-header-order": _digest(keys),
-            "safetensors-tensor-order": _digest(order),
+            "safetensors-metadata-order": fact_digest([place, list(entries.get(_METADATA, ()))]),
+            "safetensors-header-order": fact_digest(keys),
+            "safetensors-tensor-order": fact_digest(order),
             "safetensors-header-padding": str(len(header) - len(body)),
             "safetensors-header-spelling": spelling,
         }
     )
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

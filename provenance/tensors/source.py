@@ -2,27 +2,24 @@
 
 Reads go through ``pread``: a file that shrinks under a memory map kills the process, here it is an
 error. A file is opened without blocking, so a FIFO is refused rather than waited for. Where the
-SHA-256 that the file should have is given, it is checked over the open descriptor: a file that takes
-the name afterwards is not read, and one that is written to is noticed at the end.
+SHA-256 that the file should have is given, it is checked over the open descriptor: a file that
+takes the name afterwards is not read, and one that is written to is noticed at the end.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import stat
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from provenance.errors import ContentError, UnreadableError
+from provenance.files.atomic import reason
+from provenance.files.digest import CHUNK_BYTES, kind
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
-
-
-CHUNK_BYTES: Final = 2**20
-"""Bytes hashed at a time."""
 
 
 class Source:
@@ -38,13 +35,15 @@ class Source:
         self.name = name if name is not None else str(path)
         try:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except (OSError, ValueError) as error:
-            raise UnreadableError(f"cannot be opened: {_reason(error)}", where=self.name) from error
+        except (OSError, ValueError) as error:  # ValueError: the path holds NUL
+            what = reason(error) if isinstance(error, OSError) else str(error)
+            raise UnreadableError(f"cannot be opened: {what}", where=self.name) from error
         self._opened = os.fstat(self._descriptor)
         self.size = self._opened.st_size
         if not stat.S_ISREG(self._opened.st_mode):
             self.close()
-            raise UnreadableError("not a regular file", where=self.name)
+            what = kind(self._opened.st_mode)
+            raise UnreadableError(f"is {what}, not a file", where=self.name)
         if sha256 is not None:
             try:
                 self._check_digest(sha256)
@@ -91,7 +90,7 @@ class Source:
                 count = os.preadv(self._descriptor, [buffer[done:]], offset + done)
             except OSError as error:
                 raise UnreadableError(
-                    f"cannot be read: {_reason(error)}", where=self.name
+                    f"cannot be read: {reason(error)}", where=self.name
                 ) from error
             if count == 0:
                 raise UnreadableError("shrank while it was read", where=self.name)
@@ -118,8 +117,28 @@ class Source:
             raise UnreadableError("changed while it was read", where=self.name)
 
 
-def _reason(error: OSError | ValueError) -> str:
-    if isinstance(error, OSError) and error.errno is not None:
-        known = {errno.ENOENT: "no such file", errno.EACCES: "permission denied"}
-        return known.get(error.errno, os.strerror(error.errno).lower())
-    return str(error)
+class SourceFile:
+    """A weight file that is read from a source, which it closes: what all readers share."""
+
+    def __init__(self, source: Source) -> None:
+        """Read from *source*."""
+        self._source = source
+
+    def check_unchanged(self) -> None:
+        """Raise UnreadableError if the file was written to since it was opened."""
+        self._source.check_unchanged()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -9,6 +9,8 @@ equal facts have equal bytes, except where a reader's own documentation says oth
 
 from __future__ import annotations
 
+import hashlib
+import json
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, Self
@@ -60,10 +62,6 @@ class TensorFile(Protocol):
     def container(self) -> Mapping[str, str]:
         """The facts of the container that do not belong to the content, by normaliser."""
 
-    @property
-    def aliases(self) -> frozenset[frozenset[str]]:
-        """Groups of names that share one storage."""
-
     def chunks(self, name: str, elements: int) -> Iterator[memoryview]:
         """Yield the tensor *name* in C order, little-endian, *elements* at a time.
 
@@ -96,6 +94,11 @@ def check_name(name: str, *, where: str) -> str:
     if any(unicodedata.category(character) == "Cc" for character in name):
         raise MalformedError(f"the tensor name {name!r} holds a control character", where=where)
     return name
+
+
+def fact_digest(value: object) -> str:
+    """Return the digest by which a container fact too long to be shown is compared."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def describe(name: str, dtype: str, shape: Sequence[object], *, where: str) -> TensorInfo:

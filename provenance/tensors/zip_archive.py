@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from provenance.errors import MalformedError
@@ -36,8 +37,9 @@ _FLAG_DESCRIPTOR: Final = 1 << 3
 _FLAG_UTF8: Final = 1 << 11
 _ALLOWED_FLAGS: Final = _FLAG_DESCRIPTOR | _FLAG_UTF8 | 0b110  # 1 and 2: effort of deflate
 _EXTRA_ZIP64: Final = 0x0001
-_ALLOWED_EXTRA: Final = frozenset({_EXTRA_ZIP64, 0x000A, 0x5455, 0x7875})
-"""ZIP64 sizes; times of NTFS and Unix; user ids. Others can rename a member (0x7075) for a reader."""
+_ALLOWED_EXTRA: Final = MappingProxyType({_EXTRA_ZIP64: 28, 0x000A: 32, 0x5455: 13, 0x7875: 15})
+"""ZIP64 sizes; times of NTFS and of Unix; user ids: with their longest forms, in bytes. Others can
+rename a member for a reader (0x7075), and a long one can hide a second archive."""
 
 _U16: Final = 0xFFFF
 _U32: Final = 0xFFFFFFFF
@@ -222,11 +224,15 @@ def _zip64(extra: bytes, where: str) -> tuple[int, ...]:
         position += 4
         if position + length > len(extra):
             raise MalformedError("an extra field is cut off", where=where)
-        if kind not in _ALLOWED_EXTRA:
-            raise MalformedError(f"an extra field of kind {kind:#06x}", where=where)
+        if length > _ALLOWED_EXTRA.get(kind, -1):
+            raise MalformedError(
+                f"an extra field of kind {kind:#06x} and {length} bytes", where=where
+            )
         if kind == _EXTRA_ZIP64:
             found = struct.unpack_from(f"<{length // 8}Q", extra, position)
         position += length
+    if position != len(extra):
+        raise MalformedError("an extra field is cut off", where=where)
     return found
 
 

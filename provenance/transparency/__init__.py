@@ -10,7 +10,9 @@ in it was changed or removed; so nobody can show different statements to differe
 - :mod:`~provenance.transparency.rekor`: what is logged for a signed envelope.
 - :mod:`~provenance.transparency.entry`: an entry with its proof, as bundles hold it; its check.
 - :mod:`~provenance.transparency.folder`, :mod:`~provenance.transparency.audit`: a log kept in a
-  folder, and its audit.
+  folder, and its audit. Of the folder, :mod:`~provenance.transparency.tile_store` holds the tiles,
+  :mod:`~provenance.transparency.log_state` the writer's own files, and
+  :mod:`~provenance.transparency.leaf_index` where each entry stands.
 
 The formats are described in ``docs/spec/log.md``.
 """

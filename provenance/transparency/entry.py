@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from provenance.encoding import strict_base64
+from provenance.encoding.fields import as_closed_object, as_text
 from provenance.errors import LogProofError, MalformedError
 from provenance.transparency import checkpoint as checkpoints
 from provenance.transparency import merkle, rekor
@@ -89,7 +90,7 @@ def check_entry(entry: LogEntry, *, body: bytes, vkey: VerifierKey) -> VerifiedE
         MalformedError: the checkpoint is not one, or the body is not JSON.
     """
     proof = entry.proof
-    if entry.log_id != vkey.hash:
+    if entry.log_id != vkey.log_id:
         raise _refusal("log", f"the entry is of another log than {vkey.name}")
     if entry.index != proof.index:
         raise _refusal("log", f"the entry has index {entry.index}, and its proof {proof.index}")
@@ -116,18 +117,18 @@ def check_entry(entry: LogEntry, *, body: bytes, vkey: VerifierKey) -> VerifiedE
 
 
 def parse_entry(value: object, where: str | None = None) -> LogEntry:
-    """Return the log entry that *value*, a JSON object, spells.
+    """Return the log entry that *value*, a JSON object read strictly, spells.
 
     Raises:
         MalformedError: it is not one, has unknown fields, or holds no inclusion proof.
     """
-    document = _object(value, "log entry", where, _ENTRY_FIELDS, _ENTRY_OPTIONAL)
-    log_id = _object(document["logId"], "logId", where, ("keyId",))
-    kind = _object(document["kindVersion"], "kindVersion", where, ("kind", "version"))
+    document = as_closed_object(value, "log entry", where, _ENTRY_FIELDS, _ENTRY_OPTIONAL)
+    log_id = as_closed_object(document["logId"], "logId", where, ("keyId",))
+    kind = as_closed_object(document["kindVersion"], "kindVersion", where, ("kind", "version"))
     promise = b""
     if "inclusionPromise" in document:
         names = ("signedEntryTimestamp",)
-        holder = _object(document["inclusionPromise"], "inclusionPromise", where, names)
+        holder = as_closed_object(document["inclusionPromise"], "inclusionPromise", where, names)
         promise = _bytes(holder["signedEntryTimestamp"], "signedEntryTimestamp", where)
     body = _bytes(document["canonicalizedBody"], "canonicalizedBody", where)
     if len(body) > MAX_ENTRY_BYTES:
@@ -135,8 +136,8 @@ def parse_entry(value: object, where: str | None = None) -> LogEntry:
     return LogEntry(
         index=_integer(document.get("logIndex", "0"), "logIndex", where),
         log_id=_hash(log_id["keyId"], "logId", where),
-        kind=_text(kind["kind"], "kind", where),
-        version=_text(kind["version"], "version", where),
+        kind=as_text(kind["kind"], "kind", where),
+        version=as_text(kind["version"], "version", where),
         body=body,
         proof=_parse_proof(document["inclusionProof"], where),
         integrated_time=_integer(document.get("integratedTime", "0"), "integratedTime", where),
@@ -175,54 +176,26 @@ _PROOF_OPTIONAL = ("logIndex", "hashes")
 
 
 def _parse_proof(value: object, where: str | None) -> InclusionProof:
-    document = _object(value, "inclusionProof", where, _PROOF_FIELDS, _PROOF_OPTIONAL)
+    document = as_closed_object(value, "inclusionProof", where, _PROOF_FIELDS, _PROOF_OPTIONAL)
     hashes = document.get("hashes", [])
     if not isinstance(hashes, list) or len(hashes) > MAX_PROOF_HASHES:
         raise MalformedError(f"hashes must be a list of at most {MAX_PROOF_HASHES}", where=where)
-    holder = _object(document["checkpoint"], "checkpoint", where, ("envelope",))
+    holder = as_closed_object(document["checkpoint"], "checkpoint", where, ("envelope",))
     return InclusionProof(
         index=_integer(document.get("logIndex", "0"), "inclusionProof.logIndex", where),
         root=_hash(document["rootHash"], "rootHash", where),
         size=_integer(document["treeSize"], "treeSize", where),
         hashes=tuple(_hash(item, "hashes", where) for item in hashes),
-        checkpoint=_text(holder["envelope"], "checkpoint", where).encode(),
+        checkpoint=as_text(holder["envelope"], "checkpoint", where).encode(),
     )
 
 
-def _object(
-    value: object,
-    name: str,
-    where: str | None,
-    fields: tuple[str, ...],
-    optional: tuple[str, ...] = (),
-) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise MalformedError(f"{name} is not a JSON object", where=where)
-    for field in fields:
-        if field not in value:
-            raise MalformedError(f"{name} has no {field}", where=where)
-    for field in value:
-        if field not in fields and field not in optional:
-            raise MalformedError(f"{name} has the unknown field {field!r}", where=where)
-    return value
-
-
-def _text(value: object, name: str, where: str | None) -> str:
-    if not isinstance(value, str):
-        raise MalformedError(f"{name} is not a text", where=where)
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise MalformedError(f"{name} holds a lone surrogate", where=where) from error
-    return value
-
-
 def _integer(value: object, name: str, where: str | None) -> int:
-    return checkpoints.parse_size(_text(value, name, where), where=_inside(where, name))
+    return checkpoints.parse_size(as_text(value, name, where), where=_inside(where, name))
 
 
 def _bytes(value: object, name: str, where: str | None) -> bytes:
-    return strict_base64.parse(_text(value, name, where), where=_inside(where, name))
+    return strict_base64.parse(as_text(value, name, where), where=_inside(where, name))
 
 
 def _hash(value: object, name: str, where: str | None) -> bytes:

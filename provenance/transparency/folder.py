@@ -89,15 +89,15 @@ def load_signer(folder: Path, *, password: bytes | None = None) -> SignerKey:
     return signer
 
 
-def read_vkey(path: Path) -> VerifierKey:
-    """Return the verifier key in the file *path*: one line.
+def read_vkey(path: Path, *, follow: bool = False) -> VerifierKey:
+    """Return the verifier key in the file *path*: one line. With *follow*, it may be a link.
 
     Raises:
         UnreadableError: the file cannot be read.
         MalformedError: it holds no verifier key.
     """
     try:
-        text = read_file(path, MAX_VKEY_BYTES).decode("utf-8")
+        text = read_file(path, MAX_VKEY_BYTES, follow=follow).decode("utf-8")
     except UnicodeDecodeError as error:
         raise MalformedError("not a verifier key", where=str(path)) from error
     return note.parse_vkey(text.removesuffix("\n"), where=str(path))
@@ -197,7 +197,7 @@ def _prove(folder: Path, indices: Sequence[int], vkey: VerifierKey) -> tuple[Log
         )
         kind, version = rekor.parse_kind(body)
         proof = InclusionProof(index, signed.root, signed.size, path, raw)
-        return LogEntry(index, vkey.hash, kind, version, body, proof)
+        return LogEntry(index, vkey.log_id, kind, version, body, proof)
 
     return tuple(entry(index) for index in indices)
 

@@ -52,14 +52,14 @@ class VerifierKey(msgspec.Struct, frozen=True):
     public: PublicKey
 
     @property
-    def hash(self) -> bytes:
+    def log_id(self) -> bytes:
         """SHA-256(name || 0x0A || type || public key), 32 bytes: the log id of Rekor v2."""
         return hashlib.sha256(self.name.encode() + b"\n" + _typed(self.public)).digest()
 
     @property
-    def key_id(self) -> bytes:
-        """The first 4 bytes of the hash."""
-        return self.hash[:4]
+    def note_id(self) -> bytes:
+        """The first 4 bytes of that: the key id of signed notes."""
+        return self.log_id[:4]
 
 
 class SignerKey(msgspec.Struct, frozen=True):
@@ -75,10 +75,10 @@ class SignerKey(msgspec.Struct, frozen=True):
 
 
 class NoteSignature(msgspec.Struct, frozen=True):
-    """One signature line: key name, key id (4 bytes), signature (at least 1 byte)."""
+    """One signature line: key name, key id of the note (4 bytes), signature (at least 1 byte)."""
 
     name: str
-    key_id: bytes
+    note_id: bytes
     signature: bytes
 
 
@@ -126,7 +126,7 @@ def signer_key(name: str, private: PrivateKey) -> SignerKey:
 
 def format_vkey(key: VerifierKey) -> str:
     """Return *key* as ``name+hex(id)+base64(type || public key)``."""
-    return f"{key.name}+{key.key_id.hex()}+{strict_base64.format(_typed(key.public))}"
+    return f"{key.name}+{key.note_id.hex()}+{strict_base64.format(_typed(key.public))}"
 
 
 def parse_vkey(text: str, *, where: str | None = None) -> VerifierKey:
@@ -146,7 +146,7 @@ def parse_vkey(text: str, *, where: str | None = None) -> VerifierKey:
             f"a verifier key must be of type 0x01 (Ed25519), and this one is {kind}", where=where
         )
     key = VerifierKey(name, parse_raw_ed25519(typed[1:], where=where))
-    if written_id != key.key_id.hex():
+    if written_id != key.note_id.hex():
         raise MalformedError("the verifier key's id does not fit its name and key", where=where)
     return key
 
@@ -183,7 +183,7 @@ def format(note: Note) -> bytes:  # noqa: A001 - the pair parse/format is the ho
         MalformedError: it holds what no note can hold.
     """
     lines = "".join(
-        f"{_SIGNATURE_START}{line.name} {strict_base64.format(line.key_id + line.signature)}\n"
+        f"{_SIGNATURE_START}{line.name} {strict_base64.format(line.note_id + line.signature)}\n"
         for line in note.signatures
     )
     data = f"{note.text}\n{lines}".encode()
@@ -203,7 +203,7 @@ def sign(text: str, signers: Sequence[SignerKey]) -> bytes:
         Note(
             text,
             tuple(
-                NoteSignature(key.name, key.verifier.key_id, key.private.sign(message))
+                NoteSignature(key.name, key.verifier.note_id, key.private.sign(message))
                 for key in signers
             ),
         )
@@ -220,14 +220,14 @@ def open_note(data: bytes, known: Sequence[VerifierKey], *, where: str | None = 
         LogProofError: a known key's signature fails, or no known key signed.
         UsageError: *known* holds the same key twice; it would count twice in a quorum.
     """
-    by_name_and_id = {(key.name, key.key_id): key for key in known}
+    by_name_and_id = {(key.name, key.note_id): key for key in known}
     if len({key.public for key in known}) != len(known) or len(by_name_and_id) != len(known):
         raise UsageError("the same verifier key is given twice")
     note = parse(data, where=where)
     message = note.text.encode()
     found: dict[VerifierKey, None] = {}
     for line in note.signatures:
-        key = by_name_and_id.get((line.name, line.key_id))
+        key = by_name_and_id.get((line.name, line.note_id))
         if key is None:
             continue
         try:

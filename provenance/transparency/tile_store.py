@@ -1,19 +1,17 @@
 """Reading and writing the tiles of a log that is kept in a folder.
 
-Only this module and :mod:`~provenance.transparency.folder` touch files. Every file is read with a
-limit, and only if it is a regular file; every write is whole and durable
-(:mod:`provenance.files.atomic`).
+Every file of a log is read by :func:`read_file`: with a limit, and only if it is a regular file, not
+a link to one. Every write is whole and durable (:mod:`provenance.files.atomic`).
 """
 
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from provenance.errors import MalformedError, UnreadableError
-from provenance.files import atomic
+from provenance.files import atomic, reading
 from provenance.transparency import merkle, tiles
 from provenance.transparency.tiles import ENTRIES, WIDTH, Tile
 
@@ -104,24 +102,14 @@ class TileStore:
         return full, read_file(self.path(full), limit)
 
 
-def read_file(path: Path, limit: int) -> bytes:
-    """Return the bytes of the regular file *path*, at most *limit*.
+def read_file(path: Path, limit: int, *, follow: bool = False) -> bytes:
+    """Return the bytes of the regular file *path*, at most *limit*; with *follow*, of a link too.
 
     Raises:
-        UnreadableError: it is missing, not a regular file, or may not be read.
+        UnreadableError: it is missing, something else, may not be read, or changes meanwhile.
         MalformedError: it is longer.
     """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        with os.fdopen(os.open(path, flags), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UnreadableError("is not a regular file", where=str(path))
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise UnreadableError(f"cannot be read: {atomic.reason(error)}", where=str(path)) from error
-    if len(data) > limit:
-        raise MalformedError(f"is longer than {limit} bytes", where=str(path))
-    return data
+    return reading.read_file(path, limit, follow=follow, too_long=MalformedError)
 
 
 def make_folders(folder: Path) -> None:

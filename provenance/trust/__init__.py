@@ -1,1 +1,6 @@
-"""Trust: the numbered steps of verification (:mod:`~provenance.trust.verification`)."""
+"""Trust: from bytes and the keys that somebody trusts to a decision.
+
+- :mod:`~provenance.trust.verification`: the numbered steps of verification.
+- :mod:`~provenance.trust.beside`: the claims beside a model, and the byproducts that they name.
+- :mod:`~provenance.trust.publication`: claims put into a log, each with its proof.
+"""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from provenance.encoding import strict_base64
+from provenance.encoding import strict_base64, strict_json
 from provenance.envelope import bundle as bundles
-from provenance.errors import LogProofError, MalformedError, SignatureError, UnreadableError
+from provenance.errors import LogProofError, MalformedError, SignatureError, UnreadableError, UsageError
 from provenance.keys import parse_spki
 from provenance.statement import claims, intoto
 from provenance.transparency import entry as log_entries
@@ -62,6 +62,12 @@ def publish_claims(
             _proven(item, body, signer.verifier) for item, body in zip(parsed, bodies, strict=True)
         ]
         missing = [n for n, index in enumerate(indices) if index is None]
+        for n in missing:
+            if len(parsed[n].log_entries) >= bundles.MAX_LOG_ENTRIES:
+                raise UsageError(
+                    f"carries {bundles.MAX_LOG_ENTRIES} proofs already, which is the limit",
+                    where=f"claim {n + 1}",
+                )
         added = (
             dict(
                 zip(missing, folder.publish(log, [bodies[n] for n in missing], signer), strict=True)
@@ -118,4 +124,7 @@ def _proven(item: Bundle, body: bytes, vkey: VerifierKey) -> int | None:
 
 
 def _with_entry(item: Bundle, entry: dict[str, Any]) -> bytes:
-    return bundles.format(item.envelope, hint=item.hint, log_entries=(*item.log_entries, entry))
+    """Return *item* as it came, with one more log entry."""
+    document = strict_json.parse(item.raw)
+    document["verificationMaterial"]["tlogEntries"] = [*item.log_entries, entry]
+    return strict_json.format(document)

@@ -34,6 +34,7 @@ from provenance.errors import (
     MalformedError,
     PolicyError,
     SignatureError,
+    SubjectError,
     UsageError,
     count,
 )
@@ -153,7 +154,11 @@ def verify_model(
     held(f"{count(len(received), 'bundle')} in {_sources(received)}")
     trusted = _open_all(received, request.keys)
     held(_signature_detail(trusted, len(received)))
-    opened = _understand(trusted, len(received) - len(trusted))
+    try:
+        opened = _understand(trusted, len(received) - len(trusted))
+    except SubjectError:  # the statements are understood; what does not hold is the next step
+        held(count(len(trusted), "statement"))
+        raise
     held(_statement_detail(opened))
     held(_subject_detail(opened))
     manifest = hash_folder(request.root, ignore=RESERVED, progress=progress)
@@ -317,7 +322,7 @@ def _check_log(claim: Claim | None, log: VerifierKey) -> int:
     for value in claim.bundle.log_entries:
         try:
             entry = log_entries.parse_entry(value, where=claim.where)
-            if entry.log_id == log.hash:
+            if entry.log_id == log.log_id:
                 return log_entries.check_entry(entry, body=body, vkey=log).index
         except (MalformedError, LogProofError) as error:
             failures.append(error)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from provenance.capture.redact import (
     REDACTED,
     has_secret_shape,
+    is_secret,
     is_secret_name,
     is_suspect_name,
     looks_random,
@@ -34,6 +35,8 @@ TOKENS = {
     "jwt": "eyJ" + "a" * 12 + ".eyJ" + "b" * 12 + ".c-_d",
     "private-key": "-----BEGIN " + "RSA PRIVATE KEY-----\nMIIB\n-----END RSA PRIVATE KEY-----",
 }
+
+RANDOM = "f7Qk29xLw03mZt81"
 
 HARMLESS = [
     "b6b4f3a4c95a8a5e9d3ad8e4f3b7d8a4f3c2e1d0",  # a commit
@@ -136,6 +139,22 @@ def test_a_url_may_lose_its_user_without_a_mark() -> None:
 )
 def test_a_remote_is_public_or_left_out(url: str, public: str) -> None:
     assert public_remote(url) == public
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("NCCL_SIGNING_KEYS", RANDOM, True),
+        ("--refresh-tokens", RANDOM, True),
+        ("TF_MASTERKEY", RANDOM, True),
+        ("--password", "x", True),
+        ("--sort-keys", "loss", False),
+        ("--max-tokens", "4096", False),
+        ("--checkpoint", RANDOM, False),
+    ],
+)
+def test_a_name_and_its_value_are_secret_together(name: str, value: str, secret: bool) -> None:
+    assert is_secret(name, value) is secret
 
 
 def test_text_that_is_not_utf8_becomes_readable() -> None:

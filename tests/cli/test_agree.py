@@ -44,7 +44,7 @@ def test_a_match(
     assert (ran.status, ran.err) == (0, "")
     assert "match by 'bytes': every rebuild is the published model" in ran.out
     assert "builders  2 keys, 2 needed" in ran.out
-    assert "equality  numbers (declared beforehand)" in ran.out
+    assert "equality  numbers (declared by the first attestation)" in ran.out
 
 
 def test_consistent_says_what_that_does_not_mean(
@@ -133,7 +133,7 @@ def test_another_equality_needs_the_unsafe_option(
     )
     ran = agree(published, rebuilt, "--equality", lax, "--unsafe-other-equality")
     assert ran.status == 0
-    assert "equality  numbers (NOT declared beforehand)" in ran.out
+    assert "equality  numbers (NOT declared by the first attestation)" in ran.out
     refused(agree(published, rebuilt, "--unsafe-other-equality"), 2, "needs --equality")
 
 
@@ -147,7 +147,7 @@ def test_the_declared_equality_may_be_named(
     published, rebuilt = build("a", alice, equality=declared(CLOSE)), build("b", bob, 1e-4)
     (tmp_path / "close.toml").write_bytes(CLOSE)
     ran = agree(published, rebuilt, "--equality", tmp_path / "close.toml")
-    assert "(declared beforehand)" in ran.out
+    assert "(declared by the first attestation)" in ran.out
     refused(agree(published, rebuilt, "--equality", "bytes"), 1, "declared another equality")
 
 

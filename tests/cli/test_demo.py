@@ -55,14 +55,14 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path, provenance: She
 def test_without_the_extra(
     tmp_path: Path, provenance: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     ran = provenance("demo", "--folder", tmp_path / "demo")
     refused(ran, 2, "the demo needs sklearn", "training-provenance[demo]")
     assert not (tmp_path / "demo").exists()
 
 
 def test_without_git(tmp_path: Path, provenance: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo.importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
     monkeypatch.setenv("PATH", str(tmp_path))
     refused(provenance("demo", "--folder", tmp_path / "demo"), 2, "the demo needs git")
 

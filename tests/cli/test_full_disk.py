@@ -69,6 +69,22 @@ def test_sign_attest_and_record(disk: Path, alice: Person) -> None:
     assert run_program("attest", root, "--key", alice.private).status == 0
 
 
+def test_the_claim_of_a_run_is_not_lost(
+    disk: Path, tmp_path: Path, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_files(disk / "model")
+    fill(disk)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    attempt(disk, "record", "--model", root, "--key", alice.private, "--", "true")
+    (kept,) = tmp_path.glob("provenance-claim-*.jsonl")
+    verify = ("verify", root, "--key", alice.public)
+    assert run_program(*verify, "--claims", kept).status == 0
+    (disk / "filler").unlink()
+    with (root / "claims.jsonl").open("ab") as claims:
+        claims.write(kept.read_bytes())
+    assert "the command ended with status 0" in run_program(*verify).out
+
+
 def test_a_verdict(disk: Path, tmp_path: Path, model: Path, alice: Person, bob: Person) -> None:
     other = attest(write_files(tmp_path / "other"), bob)
     fill(disk)

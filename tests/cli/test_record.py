@@ -293,16 +293,22 @@ def test_several_runs_are_several_claims(
     assert stat.S_IMODE((work / "model" / "claims.jsonl").stat().st_mode) & 0o077 == 0o044
 
 
-def test_folders_with_difficult_names(tmp_path: Path, alice: Person) -> None:
-    for name in ("with space", "ünïcode", "new\nline", "-dash", "quo'te\"s", "🙂"):
-        root = tmp_path / f"./{name}"
-        ran = run_program(
-            "record", "--model", root, "--key", alice.private, "--json", "--",
-            "sh", "-c", 'mkdir -- "$0"; echo 1 > "$0/w"', root, cwd=tmp_path,
-        )  # fmt: skip
-        assert ran.status == 0, (name, ran)
-        assert json.loads(ran.out)["written"][0] == f"{root}/claims.jsonl"
-        assert run_program("verify", root, "--key", alice.public).status == 0
+@pytest.mark.parametrize(
+    "name", ["with space", "ünïcode", "new\nline", "-dash", "quo'te\"s", "🙂", "a=b", "$HOME"]
+)
+def test_folders_with_difficult_names(
+    name: str, work: Path, provenance: Shell, alice: Person
+) -> None:
+    root = work / name
+    script = 'mkdir -- "$0"; echo 1 > "$0/w"'
+    ran = provenance(
+        "record", "--model", root, "--key", alice.private, "--json", "--", "sh", "-c", script, root
+    )
+    assert ran.status == 0, ran
+    assert ran.document["written"] == [f"{root}/claims.jsonl", f"{root}/model.sig"]
+    verified = provenance("verify", root, "--key", alice.public)
+    assert verified.status == 0
+    assert "\nline" not in verified.out
 
 
 def test_a_folder_whose_name_is_not_utf_8(tmp_path: Path, alice: Person) -> None:

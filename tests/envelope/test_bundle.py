@@ -65,15 +65,15 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         ).encode(),
         "no DSSE envelope",
     ),
-    "no payload": (altered("dsseEnvelope.payload", MISSING), "missing or of another type"),
-    "no payload type": (altered("dsseEnvelope.payloadType", MISSING), "missing or of another"),
+    "no payload": (altered("dsseEnvelope.payload", MISSING), "payload is not a text"),
+    "no payload type": (altered("dsseEnvelope.payloadType", MISSING), "payloadType is not a text"),
     "no signatures": (altered("dsseEnvelope.signatures", MISSING), "exactly one signature"),
     "an empty list of signatures": (
         altered("dsseEnvelope.signatures", []),
         "exactly one signature",
     ),
     "two signatures": (altered("dsseEnvelope.signatures", [SIG, SIG]), "exactly one signature"),
-    "no sig": (altered("dsseEnvelope.signatures.0.sig", MISSING), "missing or of another type"),
+    "no sig": (altered("dsseEnvelope.signatures.0.sig", MISSING), "sig is not a text"),
     "no material": (altered("verificationMaterial", MISSING), "not a JSON object"),
     "no signer": (altered("verificationMaterial.publicKey", MISSING), "in exactly one way"),
     "two signers": (

@@ -38,14 +38,14 @@ def weights(seed: int) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float32]]
 
 def test_initial_weights_far_away_widen_no_tolerance(tmp_path: Path) -> None:
     rod = {"w": np.full(1000, 1e30, np.float32)}
-    sides = [
+    left, right = (
         write(
             tmp_path / str(seed),
             {"initial.safetensors": rod, "model.safetensors": weights(seed)},
         )
         for seed in (1, 2)
-    ]
-    outcome = compare_models(*sides, declaration.parse(ROD))
+    )
+    outcome = compare_models(left, right, declaration.parse(ROD))
     assert outcome.conclusion == "mismatch"
 
 

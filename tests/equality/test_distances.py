@@ -40,7 +40,6 @@ class InMemory:
     format = "memory"
     metadata: dict[str, str] = {}  # noqa: RUF012 - empty
     container: dict[str, str] = {}  # noqa: RUF012 - empty
-    aliases: frozenset[frozenset[str]] = frozenset()
 
     def __init__(self, array: Array, dtype: str) -> None:
         self._raw = array.tobytes()

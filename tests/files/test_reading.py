@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from provenance.errors import UnreadableError
+from provenance.errors import MalformedError, UnreadableError
 from provenance.files.reading import read_file
 
 if TYPE_CHECKING:
@@ -82,3 +82,17 @@ def test_a_failing_disk_is_our_error(tmp_path: Path, monkeypatch: pytest.MonkeyP
         patch.setattr(os, "fstat", fail)
         with pytest.raises(UnreadableError, match="cannot be read: input/output error"):
             read_file(path, 100)
+
+
+def test_a_link_is_refused_where_it_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"1")
+    (tmp_path / "link").symlink_to("file")
+    assert read_file(tmp_path / "file", 1, follow=False) == b"1"
+    with pytest.raises(UnreadableError, match="is a symbolic link"):
+        read_file(tmp_path / "link", 1, follow=False)
+
+
+def test_the_caller_names_the_error_of_a_file_too_long(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12")
+    with pytest.raises(MalformedError, match="is longer than 1 bytes"):
+        read_file(tmp_path / "file", 1, too_long=MalformedError)

@@ -13,6 +13,7 @@ from provenance.errors import (
     PolicyError,
     ProvenanceError,
     SignatureError,
+    SubjectError,
     UnreadableError,
 )
 from provenance.trust.verification import STEPS, Step, verify_model
@@ -161,8 +162,8 @@ FORGERIES = (
     Forgery(attacks.two_subjects, "statement", MalformedError, ("exactly one subject",)),
     Forgery(
         attacks.another_subject,
-        "statement",
-        MalformedError,
+        "subject",
+        SubjectError,
         ("the subject is not the root digest of the manifest",),
     ),
     Forgery(attacks.an_unknown_parameter, "statement", MalformedError, ("backdoor",)),

@@ -208,3 +208,17 @@ def test_another_statement_is_no_verdict(match: Verdict) -> None:
     other = Statement(sent(match).subject, uris.SLSA_PROVENANCE, {})
     with pytest.raises(MalformedError, match="not a verdict"):
         from_statement(other)
+
+
+@pytest.mark.parametrize("side", ["published", "rebuild"])
+@pytest.mark.parametrize("field", ["rootDigest", "attestation"])
+@pytest.mark.parametrize("digests", [{}, {"sha512": "ab" * 64}, {"sha256": "ab"}])
+def test_a_party_without_a_sha256_is_malformed(
+    side: str, field: str, digests: dict[str, str], match: Verdict
+) -> None:
+    statement = sent(match)
+    body = statement.predicate["provenance_verdict"]
+    party = body["published"] if side == "published" else body["rebuilds"][0]["party"]
+    party[field] = digests
+    with pytest.raises(MalformedError, match="digest"):
+        from_statement(statement)

@@ -313,7 +313,7 @@ def test_a_file_of_another_kind(tmp_path: Path, name: str, data: bytes, what: st
 
 def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(UnreadableError, match="not a regular file"):
+    with pytest.raises(UnreadableError, match="is a FIFO, not a file"):
         explain(tmp_path / "fifo")
 
 

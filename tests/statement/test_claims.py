@@ -208,7 +208,8 @@ def test_the_model_signature_is_replaced(tmp_path: Path) -> None:
 def test_what_is_put_beside_a_model(tmp_path: Path, status: int | None) -> None:
     run = msgspec.structs.replace(TRAINING.run, provenance_outcome=Outcome(exit_status=status))
     statement = msgspec.structs.replace(TRAINING, run=run)
-    done = claims.attach(tmp_path, statement, {sha256(b"log"): b"log"}, KEY)
+    payload = intoto.format(training.to_statement(statement))
+    done = claims.attach(tmp_path, statement, payload, {sha256(b"log"): b"log"}, KEY)
     assert [item.raw for item in claims.read_bundles(tmp_path / CLAIMS)] == [done.claim]
     names = {path.name for path in tmp_path.iterdir()}
     # A model signature could not say that the training failed.

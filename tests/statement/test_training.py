@@ -33,6 +33,26 @@ REFUSED: dict[str, tuple[str, object, str]] = {
     "a command that is a text": (f"{EXTERNAL}.command", "python train.py", "command"),
     "a seed that is a number": (f"{EXTERNAL}.seeds", {"numpy": 1}, "seeds"),
     "an input without a digest": (f"{EXTERNAL}.data.0.digest", {}, "a digest is missing"),
+    "data without a sha256": (
+        f"{EXTERNAL}.data.0.digest",
+        {"sha1": "ab" * 20},
+        "has no sha256 digest",
+    ),
+    "a configuration without a sha256": (
+        f"{EXTERNAL}.config.0.digest",
+        {"gitTree": "b" * 40},
+        "has no sha256 digest",
+    ),
+    "a base model without a sha256": (
+        f"{EXTERNAL}.baseModel.digest",
+        {"sha512": "ab" * 64},
+        "has no sha256 digest",
+    ),
+    "an environment that was never looked at": (
+        "buildDefinition.internalParameters.observed",
+        MISSING,
+        "observed",
+    ),
     "an input's digest in upper case": (
         f"{EXTERNAL}.data.0.digest",
         {"sha256": "A" * 64},
@@ -110,12 +130,14 @@ def test_what_is_absent_is_not_written() -> None:
         training.TrainingStatement(
             "m",
             MODEL,
-            training.BuildDefinition(BUILD_TYPE, training.Recipe(), training.Environment(), ()),
+            training.BuildDefinition(
+                BUILD_TYPE, training.Recipe(), training.Environment(observed=("end",)), ()
+            ),
             training.RunDetails(training.Builder("b")),
         )
     )
     assert bare.predicate["buildDefinition"]["externalParameters"] == {}
-    assert bare.predicate["buildDefinition"]["internalParameters"] == {}
+    assert bare.predicate["buildDefinition"]["internalParameters"] == {"observed": ("end",)}
     assert bare.predicate["runDetails"] == {"builder": {"id": "b"}}
     assert training.from_statement(intoto.parse(intoto.format(bare))).manifest == MODEL
 

@@ -33,13 +33,13 @@ def test_a_missing_file_is_unreadable(tmp_path: Path) -> None:
 
 def test_a_folder_is_unreadable(tmp_path: Path) -> None:
     (tmp_path / "m.npz").mkdir()
-    with pytest.raises(UnreadableError, match="not a regular file"):
+    with pytest.raises(UnreadableError, match="is a folder, not a file"):
         open_tensors(tmp_path / "m.npz")
 
 
 def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "m.npy")
-    with pytest.raises(UnreadableError, match="not a regular file"):
+    with pytest.raises(UnreadableError, match="is a FIFO, not a file"):
         open_tensors(tmp_path / "m.npy")
 
 

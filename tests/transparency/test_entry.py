@@ -42,7 +42,7 @@ def good(signer: SignerKey) -> LogEntry:
     signed = checkpoint.sign(Checkpoint(signer.name, size, root), signer)
     path = merkle.prove_inclusion(INDEX, size, subtree)
     proof = InclusionProof(INDEX, root, size, path, signed)
-    return LogEntry(INDEX, signer.verifier.hash, "hashedrekord", "0.0.2", BODY, proof)
+    return LogEntry(INDEX, signer.verifier.log_id, "hashedrekord", "0.0.2", BODY, proof)
 
 
 def replace(value: LogEntry, **changes: Any) -> LogEntry:  # noqa: ANN401 - any field
@@ -82,7 +82,7 @@ REFUSED: dict[str, tuple[str, str, Callable[[LogEntry, SignerKey, SignerKey], Lo
     "another log's id": (
         "log",
         "of another log than",
-        lambda good, _key, stranger: replace(good, log_id=stranger.verifier.hash),
+        lambda good, _key, stranger: replace(good, log_id=stranger.verifier.log_id),
     ),
     "two indices": (
         "log",
@@ -238,7 +238,6 @@ MALFORMED: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
         "checkpoint is not a JSON object",
         put("inclusionProof.checkpoint", "text"),
     ),
-    "a lone surrogate": ("lone surrogate", put("kindVersion.kind", "\ud800")),
     "an unknown field": ("unknown field 'extra'", put("extra", 1)),
     "an unknown field in the proof": ("unknown field", put("inclusionProof.extra", 1)),
     "a body too long": ("at most 65535", put("canonicalizedBody", "A" * 4 * 21846)),

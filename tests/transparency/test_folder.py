@@ -197,7 +197,7 @@ def test_a_log_without_its_key_or_state_is_unreadable(log: Path, tmp_path: Path)
     (log.parent / "log.key").unlink()
     with pytest.raises(UnreadableError, match="no such file"):
         folder.load_signer(log)
-    with pytest.raises(UnreadableError, match="cannot be read"):
+    with pytest.raises(UnreadableError, match="nowhere/.state/.*: no such file"):
         folder.load_signer(tmp_path / "nowhere")
 
 
@@ -370,6 +370,16 @@ def test_a_vkey_file_is_one_line(log: Path) -> None:
         path.write_bytes(bad)
         with pytest.raises(MalformedError):
             folder.read_vkey(path)
+
+
+def test_a_vkey_file_is_a_link_only_where_that_is_said(
+    log: Path, tmp_path: Path, signer: SignerKey
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(log / "vkey")
+    assert folder.read_vkey(link, follow=True) == signer.verifier
+    with pytest.raises(UnreadableError, match="is a symbolic link"):
+        folder.read_vkey(link)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

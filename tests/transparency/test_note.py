@@ -62,7 +62,7 @@ def test_an_empty_line_may_stand_in_the_text() -> None:
     parsed = note.parse(QUASIMODO.encode())
     assert parsed.text.endswith(":\n\ned è subito sera.\n")
     assert [line.name for line in parsed.signatures] == ["quasimodo.example/salvatore"]
-    assert parsed.signatures[0].key_id == bytes.fromhex("367ba04b")
+    assert parsed.signatures[0].note_id == bytes.fromhex("367ba04b")
 
 
 def test_what_is_signed_opens(signer: SignerKey, stranger: SignerKey) -> None:
@@ -80,7 +80,7 @@ def test_a_key_that_signed_twice_counts_once() -> None:
 
 
 def test_a_second_signature_of_a_known_key_must_hold_too() -> None:
-    bad = "— PeterNeumann " + base64.b64encode(peter().key_id + b"\x00" * 64).decode() + "\n"
+    bad = "— PeterNeumann " + base64.b64encode(peter().note_id + b"\x00" * 64).decode() + "\n"
     with pytest.raises(LogProofError, match="signature of PeterNeumann does not match"):
         note.open_note(signed(PETER_LINE, bad), (peter(),))
 
@@ -173,9 +173,9 @@ def test_what_cannot_be_a_note_is_not_written(broken: Note) -> None:
 
 def test_the_published_vkey_is_written_as_it_was_read() -> None:
     assert note.format_vkey(peter()) == PETER_VKEY
-    assert peter().key_id == bytes.fromhex("c74f20a3")
-    assert peter().hash[:4] == peter().key_id
-    assert len(peter().hash) == 32
+    assert peter().note_id == bytes.fromhex("c74f20a3")
+    assert peter().log_id[:4] == peter().note_id
+    assert len(peter().log_id) == 32
 
 
 def test_no_part_of_a_vkey_and_no_changed_character_is_a_vkey() -> None:

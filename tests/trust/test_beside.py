@@ -9,10 +9,9 @@ import msgspec
 import pytest
 
 from provenance.errors import UnreadableError
-from provenance.statement import claims
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.trust.verification import Request, verify_model
-from tests.world import state, write_files
+from tests.world import attach, state, write_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +35,7 @@ def with_byproduct(root: Path, person: Person) -> Path:
         ResourceDescriptor(name="inline", digest={"sha256": "ab" * 32}, content="YQ=="),
     )
     run = msgspec.structs.replace(stated.run, byproducts=byproducts)
-    claims.attach(root, msgspec.structs.replace(stated, run=run), {NAME: DATA}, person.key)
+    attach(root, msgspec.structs.replace(stated, run=run), person, {NAME: DATA})
     return root
 
 
@@ -54,7 +53,7 @@ def test_a_byproduct_that_is_not_there_is_told(tmp_path: Path, alice: Person) ->
 def test_byproducts_of_older_claims_stay(tmp_path: Path, alice: Person) -> None:
     root = with_byproduct(write_files(tmp_path / "model"), alice)
     write_files(root, {"model.bin": b"trained again"})
-    claims.attach(root, state(root), {}, alice.key)
+    attach(root, state(root), alice)
     assert manifest_detail(root, alice).startswith("4 files, 36 bytes")
     assert "names" not in manifest_detail(root, alice)
 

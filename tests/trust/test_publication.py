@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from provenance.errors import SignatureError, UnavailableError, UnreadableError
+from provenance.envelope.bundle import MAX_LOG_ENTRIES
+from provenance.errors import SignatureError, UnavailableError, UnreadableError, UsageError
 from provenance.files import atomic
 from provenance.keys import load_public
 from provenance.statement import claims
@@ -125,3 +127,29 @@ def test_a_full_disk_after_the_log_grew(
     (again,) = publish_claims(model, log, signer)
     assert again.index == 0
     assert folder.read_checkpoint(log, signer.verifier).size == 1
+
+
+def test_what_a_bundle_carries_besides_is_kept(
+    model: Path, log: Path, signer: SignerKey
+) -> None:
+    def add_timestamp(document: dict[str, Any]) -> None:
+        timestamps = {"rfc3161Timestamps": [{"signedTimestamp": "AA=="}]}
+        document["verificationMaterial"]["timestampVerificationData"] = timestamps
+
+    edit_lines(model, lambda lines: [edit_bundle(line, add_timestamp) for line in lines])
+    publish_claims(model, log, signer)
+    material = json.loads((model / "claims.jsonl").read_text())["verificationMaterial"]
+    assert material["timestampVerificationData"]["rfc3161Timestamps"]
+    assert len(material["tlogEntries"]) == 1
+
+
+def test_one_proof_too_many_is_refused_before_the_log_grows(
+    model: Path, log: Path, signer: SignerKey
+) -> None:
+    def fill(document: dict[str, Any]) -> None:
+        document["verificationMaterial"]["tlogEntries"] = [{}] * MAX_LOG_ENTRIES
+
+    edit_lines(model, lambda lines: [edit_bundle(line, fill) for line in lines])
+    with pytest.raises(UsageError, match="claim 1: carries 16 proofs"):
+        publish_claims(model, log, signer)
+    assert audit(log, signer.verifier).checkpoint.size == 0
