@@ -30,6 +30,7 @@ from provenance.capture.redact import (
     is_secret,
     readable,
     redact_text,
+    takes_value,
 )
 from provenance.errors import UsageError
 
@@ -72,7 +73,11 @@ def record_command(command: Sequence[str], places: Places) -> RecordedCommand:
     for number, word in enumerate(command):
         if number == 0:
             recorded = _record_program(word, places)
-        elif hide_next and not word.startswith("-") and is_secret(hide_next, word):
+        elif (
+            hide_next
+            and is_secret(hide_next, word)
+            and (takes_value(hide_next) or not word.startswith("-"))
+        ):
             recorded = REDACTED
         else:
             recorded = _record_argument(word, places)

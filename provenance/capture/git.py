@@ -12,7 +12,7 @@ import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from provenance.errors import ProvenanceError
+from provenance.errors import UnavailableError
 from provenance.files.atomic import reason
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ _SETTINGS = (
     "core.hooksPath=/dev/null",
     "core.untrackedCache=false",
     "core.splitIndex=false",
+    "core.attributesFile=/dev/null",  # these three are not in the tree: .gitattributes is
+    "core.excludesFile=/dev/null",
+    "core.autocrlf=false",
     "core.checkStat=default",  # a repository may ask git to overlook changes
     "core.trustctime=true",
     "core.ignoreStat=false",
@@ -39,7 +42,7 @@ _SETTINGS = (
 )
 
 
-class GitError(ProvenanceError):
+class GitError(UnavailableError):
     """git refused; ``denied`` where it does not trust the repository's owner."""
 
     @property
@@ -48,7 +51,7 @@ class GitError(ProvenanceError):
         return "dubious ownership" in self.what
 
 
-class NoGitError(ProvenanceError):
+class NoGitError(UnavailableError):
     """git is not installed."""
 
 
@@ -120,6 +123,7 @@ def open_git(folder: Path, environ: Mapping[str, str]) -> Git:
         "GIT_NO_LAZY_FETCH": "1",
         "GIT_NO_REPLACE_OBJECTS": "1",  # else a local replacement could stand in for the commit
         "GIT_LITERAL_PATHSPECS": "1",
+        "GIT_ATTR_NOSYSTEM": "1",
     }
     git = Git(folder, variables)
     found = git.ask(

@@ -1,12 +1,14 @@
 """Environment variables that decide bits, speed or the shape of a training: an allow-list.
 
 The other variables are counted, not named: their names alone can tell of customers and services.
+So are those of the list whose values name machines.
 A variable of the list that is secret by the rule for arguments is left out; the values of the
 others are redacted like arguments.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from provenance.capture.redact import is_secret, readable, redact_text
@@ -52,6 +54,9 @@ PREFIXES = (
 )
 """Libraries of numerics, threads, accelerators and communication."""
 
+_HOSTS = re.compile(r"_(?:ADDR(?:ESS)?|COMM_ID|CONFIG|ENDPOINT|HOSTS?|HOSTNAME|TARGET|URI)$")
+"""Ends of names whose values name machines: ``JAX_COORDINATOR_ADDRESS``, ``TF_CONFIG``."""
+
 OTHERS = ("TF_CLI_", "TF_DATA_", "TF_LOG", "TF_TOKEN_", "TF_VAR_", "TF_WORKSPACE")
 """Variables of Terraform, which shares a prefix with TensorFlow and holds credentials."""
 
@@ -93,6 +98,8 @@ def collect_knobs(environ: Mapping[str, str], home: str = "") -> Collected:
     secret = 0
     for name in sorted(environ):
         if name not in NAMES and (not name.startswith(PREFIXES) or name.startswith(OTHERS)):
+            continue
+        if _HOSTS.search(name):
             continue
         value = environ[name]
         if is_secret(name, value):

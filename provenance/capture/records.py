@@ -112,6 +112,7 @@ def read_records(directory: Path) -> Records:
             seeds[line.seed] = merge_seeds(seeds.get(line.seed), str(line.value))
         else:
             dropped += 1
+    dropped = min(dropped, MAX_STEP)  # the program may say any number, any number of times
     return Records(bytes(metrics), count, last, seeds, dropped, damaged, tuple(interpreters))
 
 

@@ -4,7 +4,8 @@ Used where a value is about to be written down: arguments, URLs, variables. What
 left to :mod:`provenance.capture.secrets`, which looks at the finished document.
 
 Names are split into words at ``_ - .`` and between lower and upper case. A name is *secret* where a
-word of it says so (``password``), and *suspect* where it ends in ``key``, ``keys`` or ``tokens``:
+word of it says so (``password``) or its last one does (``db-pass``, ``AZURE_PAT``), and *suspect*
+where it ends in ``key``, ``keys`` or ``tokens``:
 ``--sort-key`` and ``max_tokens`` are harmless, so their values are hidden only if they look random.
 ``tokenizer`` is neither. :func:`is_secret` is the rule for a name with its value.
 """
@@ -18,20 +19,31 @@ REDACTED = "${redacted}"
 """Stands for what was left out. A literal ``${`` is never written so: see ``command``."""
 
 SECRET_WORDS = frozenset(
-    "apikey auth authorization credential credentials jwt passphrase passwd password passwords pwd"
-    " secret secrets sshkey token".split()
+    "apikey auth authorization cookie credential credentials jwt passphrase passwd password"
+    " passwords pwd secret secrets sshkey sshpass token".split()
 )
 """Words that make a name secret, wherever they stand in it."""
 
 _SECRET_ENDINGS = ("password", "passwd", "apikey", "accesstoken", "authtoken")
 
-_BEFORE_KEY = frozenset("access account api auth client encryption private secret signing".split())
+_BEFORE_KEY = frozenset(
+    "access account api auth client encryption private secret signing ssh".split()
+)
 """Words that make a name secret if ``key`` follows."""
 
 _HARMLESS_BEFORE_TOKEN = frozenset(
     "bos cls eos image mask max min new num pad per sep special stop unk use".split()
 )
 """Words before ``token`` that speak of text, not of access."""
+
+_HARMLESS_BEFORE_PASS = frozenset(
+    "all band by com each first forward backward high low max min multi n num one per second single"
+    " sur test third train two".split()
+)
+"""Words before ``pass`` that speak of a pass over something; in one word too (``bypass``)."""
+
+_HARMLESS_BEFORE_PAT = frozenset("exclude file glob include name".split())
+"""Words before ``pat`` that speak of a pattern, not of a personal access token."""
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
@@ -58,7 +70,38 @@ _SHAPES = re.compile(
 """Access tokens that can be told by their prefix, as their issuers intend."""
 
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s'\"<>]+")
+_AUTHORIZATION = re.compile(
+    r"""(?ix)(?P<name>\bauthorization["']?\s*[:=]\s*["']?)
+    (?P<scheme>(?:basic|bearer|digest|key|negotiate|token)\s+)?(?P<value>[^"'\r\n]+)"""
+)
+"""A header of HTTP: what is secret in it may have several words."""
+
+_ASSIGNED = re.compile(
+    r"""(?x)(?<![\w.-])
+    (?P<name>[\w.-]{1,200})
+    (?P<between>\\*["']?\s*(?:=|:(?!//))\s*)
+    (?P<value>
+        \\+"[^"]*"?  |  "(?:[^"\\]|\\.)*"?  |  '[^']*'?   # JSON in a string; JSON; shell
+      | (?:[^\s"',;&|] | ,(?![\w.-]{1,64}["']?[=:]))+       # up to the next one
+    )"""
+)
+_OPTION = re.compile(
+    r"""(?x)(?<![\w.-])(?P<name>--?[A-Za-z][\w.-]{0,199})(?P<between>\s+)
+    (?P<value>"(?:[^"\\]|\\.)*"?|'[^']*'?|[^\s"';&|]+)"""
+)
+_SWITCHES = frozenset("ask disable enable has is no prompt require skip use with without".split())
+"""First words of options that have no value: ``--use-auth-token``."""
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s'\"]+")
+_HOST = re.compile(r"(?:[\w-]+(?:\.[\w-]+)+|\[[^\]]*\]|localhost)(?::[0-9]{0,5})?|[\w.-]*")
+"""What stands before a path in a URL, if it is no user: with a port only if it has a dot."""
+
+_USER_AT_HOST = re.compile(
+    r"""(?x)(?<![\w.+/-])[\w.+-]{1,100}:(?!//)[^\s'"]+@
+    (?=(?:(?:[\w-]+\.)+[A-Za-z]{2,20}|[0-9]+(?:\.[0-9]+){3}|localhost)(?:[:/\s'"]|$))"""
+)
+"""A user and a password before a host, without a scheme (``scp``, ``--proxy``)."""
+
 _SECRET_QUERY = frozenset("sig signature key code".split())
 
 
@@ -72,7 +115,20 @@ def is_secret_name(name: str) -> bool:
             return True
         if word == "key" and before in _BEFORE_KEY:
             return True
-    return False
+    return bool(words) and _ends_in_secret(words)
+
+
+def _ends_in_secret(words: list[str]) -> bool:
+    """Tell whether the last of *words* is a short name of a password or an access token."""
+    before, last = words[-2] if len(words) > 1 else "", words[-1]
+    if last.endswith("pass"):
+        return (last.removesuffix("pass") or before) not in _HARMLESS_BEFORE_PASS
+    return last == "pat" and before != "" and before not in _HARMLESS_BEFORE_PAT
+
+
+def takes_value(option: str) -> bool:
+    """Tell whether what follows *option*, though it begins with a dash, is its value."""
+    return _SWITCHES.isdisjoint(word.lower() for word in _WORDS.findall(option)[:1])
 
 
 def is_suspect_name(name: str) -> bool:
@@ -106,23 +162,62 @@ def has_secret_shape(text: str) -> re.Match[str] | None:
 
 
 def redact_text(text: str) -> str:
-    """Return *text* less access tokens, private keys, and what URLs in it hold of the kind."""
+    """Return *text* less access tokens, private keys, and what URLs in it hold of the kind.
+
+    So are the values of secret names, as in JSON, headers, a shell's assignments and options.
+    """
     text = _URL.sub(lambda match: redact_url(match[0]), text)
+    text = _USER_AT_HOST.sub(f"{REDACTED}@", text)
     text = _BEARER.sub(lambda match: f"{match[1]} {REDACTED}", text)
+    text = _AUTHORIZATION.sub(
+        lambda match: f"{match['name']}{match['scheme'] or ''}{REDACTED}", text
+    )
+    text = _ASSIGNED.sub(_redact_value, text)
+    text = _OPTION.sub(_redact_value, text)
     # A dollar before the mark would read as an escape of it.
     return re.sub(rf"\$*(?:{_SHAPES.pattern})", REDACTED, text, flags=re.VERBOSE)
 
 
+def _redact_value(match: re.Match[str]) -> str:
+    """Return *match*, a name with its value, less the value if it is secret; its quotes stay."""
+    name, value = match["name"], match["value"]
+    bare = value.strip("\"'\\")
+    if not bare or not is_secret(name, bare) or REDACTED in bare:
+        return match[0]
+    if match["between"].isspace() and bare.startswith("-") and not takes_value(name):
+        return match[0]
+    before, _, after = value.partition(bare)
+    return f"{name}{match['between']}{before}{REDACTED}{after}"
+
+
 def redact_url(url: str, mark: str = REDACTED) -> str:
     """Return *url* with *mark* for its user and password and for secret values of its query."""
+    scheme, user, rest = split_user(url)
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(f"{scheme}{rest}")
     except ValueError:  # an address in brackets that is none
         return mark
-    _, at, host = parts.netloc.rpartition("@")
-    user = f"{mark}@" if at and mark else ""
+    kept = f"{mark}@" if user and mark else ""
     query = "&".join(_redact_parameter(parameter, mark) for parameter in parts.query.split("&"))
-    return urlunsplit((parts.scheme, user + host, parts.path, query, parts.fragment))
+    return urlunsplit((parts.scheme, kept + parts.netloc, parts.path, query, parts.fragment))
+
+
+def split_user(url: str) -> tuple[str, str, str]:
+    """Return the scheme of *url* with ``://``, the user and password, and the rest.
+
+    A password that nobody escaped may hold ``#``, ``?``, ``/`` and ``@``, so the user ends at the
+    last ``@``, unless what comes before a ``/`` is a host, or a user without a password.
+    """
+    scheme, separator, rest = url.partition("://")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" not in authority:
+        user, at, after = ("", "", rest) if _HOST.fullmatch(authority) else rest.rpartition("@")
+    elif ":" in authority.rpartition("@")[0]:
+        user, at, after = rest.rpartition("@")
+    else:
+        name, at, host = authority.rpartition("@")
+        user, after = name, host + rest[len(authority) :]
+    return f"{scheme}{separator}", user, after if at else rest
 
 
 def _redact_parameter(parameter: str, mark: str) -> str:
@@ -141,11 +236,13 @@ def public_remote(url: str) -> str:
     scheme = url.partition("://")[0].lower() if "://" in url else ""
     if scheme in ("https", "http", "ssh", "git"):
         try:
-            parts = urlsplit(url)
+            parts = urlsplit(f"{scheme}://{split_user(url)[2]}")
         except ValueError:
             return ""
-        return urlunsplit((scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-    if not scheme and (match := re.fullmatch(r"(?:[^/@:]+@)?([\w.-]+\.[\w-]+):(?!/)(.+)", url)):
+        if "@" in parts.path + parts.query + parts.fragment:  # a user after all
+            return ""
+        return urlunsplit((scheme, parts.netloc, parts.path, "", ""))
+    if not scheme and (match := re.fullmatch(r"(?:.*@)?([\w.-]+\.[\w-]+):(?!/)([^@]+)", url)):
         return f"ssh://{match[1]}/{match[2]}"
     return ""
 

@@ -9,7 +9,7 @@ value.
 **Which variables are sensitive.** Those whose name says so, whatever the case: anywhere ``token``
 (but not ``tokenizer``), ``secret``, ``password``, ``passwd``, ``passphrase``, ``credential``,
 ``apikey``, ``sshkey``, ``jwt``, ``cookie``, ``netrc``, ``docker_auth_config``; as a word ``auth``;
-at the end ``key``, ``keys``, ``connection_string``, ``connection_str``, ``database_url`` (these
+at the end ``pass`` (but not ``bypass``), ``_pat``, ``key``, ``keys``, ``connection_string``, ``connection_str``, ``database_url`` (these
 three without ``_`` too), ``dsn``, and as a word ``pwd``. Not ``PWD`` and ``OLDPWD``, which are
 folders.
 
@@ -33,9 +33,9 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, quote_plus, unquote, urlsplit
+from urllib.parse import quote, quote_plus, unquote
 
-from provenance.capture.redact import has_secret_shape, is_secret_name
+from provenance.capture.redact import has_secret_shape, is_secret_name, split_user
 from provenance.errors import SecretError
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ COMMON_VALUES = frozenset(
 _SENSITIVE = re.compile(
     r"""(?ix) token(?!iz) | secret | passw(?:or)?d | passphrase | credential | apikey | sshkey
     | jwt | (?:^|[_-])auth(?:$|[_-]) | key$ | keys$ | (?:^|[_-])pwd$ | connection_?string$
-    | connection_?str$ | database_?url$ | dsn$ | docker_auth_config | cookie | netrc"""
+    | (?<!by)(?<!com)(?<!sur)pass$ | [_-]pat$ | connection_?str$ | database_?url$ | dsn$ | docker_auth_config | cookie | netrc"""
 )
 _FOLDERS = frozenset({"PWD", "OLDPWD"})
 _PUBLIC = frozenset("HOME HOSTNAME LANG LOGNAME OLDPWD PATH PWD SHELL TERM TMPDIR USER".split())
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s'\"<>]+")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s'\"]+")
 _PAIR = re.compile(r"\s*([\w .-]+?)\s*=\s*(.*)", re.DOTALL)
 _MIN_LINE = 20
 _MAX_JSON = 2**16
@@ -119,11 +119,8 @@ def refuse_secrets(
 
 def _url_passwords(value: str) -> Iterator[str]:
     for match in _URL.finditer(value):
-        try:
-            user, at, _ = urlsplit(match[0]).netloc.rpartition("@")
-        except ValueError:
-            continue
-        if at:
+        _, user, _ = split_user(match[0])
+        if user:
             name, _, password = user.partition(":")
             for text in (password or name, user):
                 yield text

@@ -7,7 +7,7 @@ Accepted (RFC 8259 with the restrictions of I-JSON, RFC 7493):
 - no ``NaN`` or infinity, no lone surrogate;
 - no integer beyond 2^53 - 1 in magnitude, unless it is how JCS writes a float (see
   :func:`parse`);
-- at most ``max_bytes`` bytes and ``max_depth`` levels of nesting.
+- at most ``max_bytes`` bytes, ``max_values`` values and ``max_depth`` levels of nesting.
 
 Emitted: JCS (RFC 8785), in UTF-8.
 """
@@ -26,6 +26,10 @@ from provenance.errors import MalformedError
 
 MAX_BYTES = 256 * 2**20
 """Largest document read, in bytes. A signature over a million files is about 150 MB."""
+
+MAX_VALUES = 10_000_000
+"""Most values in one document, keys not counted; the signature of a million files has 4 million.
+These take at most 1.5 GB in memory; 256 MiB could otherwise spell 85 million lists."""
 
 MAX_DEPTH = 64
 """Deepest nesting read, in levels. The deepest document of ours has 12."""
@@ -49,6 +53,7 @@ def parse(
     *,
     where: str | None = None,
     max_bytes: int = MAX_BYTES,
+    max_values: int = MAX_VALUES,
     max_depth: int = MAX_DEPTH,
 ) -> Any:  # noqa: ANN401 - a JSON value has no narrower type before its schema is checked
     """Return the value that *data* spells, as dict, list, str, int, float, bool and None.
@@ -61,6 +66,10 @@ def parse(
     """
     if len(data) > max_bytes:
         raise MalformedError(f"longer than {max_bytes} bytes", where=where)
+    # Before any is made: every value but the first of its container follows a comma, and that one
+    # follows a bracket or a brace. Those inside strings are counted too.
+    if 1 + sum(map(data.count, (b",", b"[", b"{"))) > max_values:
+        raise MalformedError(f"more than {max_values} values", where=where)
     try:
         value = json.loads(
             data.decode("utf-8"),

@@ -45,6 +45,10 @@ MAX_LINES = 10_000
 MAX_LOG_ENTRIES = 16
 """Most log entries in one bundle."""
 
+MAX_VALUES = 100_000
+"""Most JSON values in one bundle. The payload and a log entry's body are one each, and a proof has
+at most 64 hashes; a Sigstore bundle of the public log has about 100."""
+
 
 class Bundle(msgspec.Struct, frozen=True):
     """One envelope and what is needed to verify it.
@@ -88,7 +92,7 @@ def parse(data: bytes, *, where: str | None = None) -> Bundle:
     Raises:
         MalformedError: it is not a bundle with one signed DSSE envelope.
     """
-    document = as_object(strict_json.parse(data, where=where), "the bundle", where)
+    document = as_object(strict_json.parse(data, where=where, max_values=MAX_VALUES), "the bundle", where)
     media_type = document.get("mediaType")
     if not isinstance(media_type, str) or media_type not in READ_MEDIA_TYPES:
         raise MalformedError(
@@ -96,6 +100,8 @@ def parse(data: bytes, *, where: str | None = None) -> Bundle:
         )
     if "dsseEnvelope" not in document:
         raise MalformedError("the bundle holds no DSSE envelope", where=where)
+    if document.get("messageSignature") is not None:
+        raise MalformedError("the bundle holds an envelope and a message signature", where=where)
     envelope = _parse_envelope(document["dsseEnvelope"], where)
     material = as_object(document.get("verificationMaterial"), "verificationMaterial", where)
     kinds = [name for name in _SIGNERS if material.get(name) is not None]

@@ -15,7 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 
-from provenance.errors import MalformedError, ProvenanceError, UsageError
+from provenance.errors import MalformedError, UsageError
 from provenance.files.atomic import create_file
 from provenance.keys.public import (
     CURVES,
@@ -106,7 +106,7 @@ def write_pair(key: PrivateKey, path: Path, password: bytes | None = None) -> Pa
     create_file(path, key.pem(password), mode=0o600)
     try:
         create_file(public_path, key.public.pem, mode=0o644)
-    except ProvenanceError:
+    except BaseException:  # an interrupt too: half a pair would be in the way of the next one
         path.unlink(missing_ok=True)
         raise
     return public_path

@@ -15,6 +15,10 @@ A signature does not identify a document. Whoever sees an ECDSA signature (r, s)
 but Ed25519. Of Ed25519 and ML-DSA a stranger can make no second one. DER has one spelling: OpenSSL
 refuses the others.
 
+Of Ed25519 keys those are refused that everybody can sign for: a point of small order has a signature
+that holds for every message (or every eighth), and OpenSSL checks no such thing. So is every y that
+is not below the field's prime, as RFC 8032, section 5.1.3, asks.
+
 A key is identified by base64 of SHA-256 over its SubjectPublicKeyInfo (DER): the key id of DSSE
 signatures and the hint of Sigstore bundles.
 """
@@ -47,6 +51,16 @@ CURVES: dict[str, tuple[str, Callable[[], hashes.HashAlgorithm]]] = {
 
 MAX_KEY_BYTES = 64 * 2**10
 """Largest key file read, in bytes; an ML-DSA-87 key is under 8 KiB."""
+
+
+_FIELD = 2**255 - 19
+"""The prime of Ed25519's field (RFC 8032, section 5.1)."""
+
+_ORDER_8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+"""One y of the points of order 8; the other is its negative."""
+
+_SMALL_ORDER = frozenset({0, 1, _FIELD - 1, _ORDER_8, _FIELD - _ORDER_8})
+"""The y of the eight points whose order divides 8, whatever the sign of their x."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +134,14 @@ def public_key_of(handle: object, *, where: str | None = None) -> PublicKey:
     """Return the key that *handle*, an object of ``cryptography``, stands for.
 
     Raises:
-        MalformedError: it is of an algorithm that is not in the table above.
+        MalformedError: it is of an algorithm that is not in the table above, or an Ed25519 key for
+            which everybody can sign.
     """
     if isinstance(handle, ec.EllipticCurvePublicKey) and handle.curve.name in CURVES:
         name = CURVES[handle.curve.name][0]
     elif isinstance(handle, ed25519.Ed25519PublicKey):
         name = "ed25519"
+        _check_point(handle.public_bytes_raw(), where)
     elif isinstance(handle, mldsa.MLDSA65PublicKey):
         name = "ml-dsa-65"
     else:
@@ -134,6 +150,12 @@ def public_key_of(handle: object, *, where: str | None = None) -> PublicKey:
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     return PublicKey(name, spki, handle)
+
+
+def _check_point(raw: bytes, where: str | None) -> None:
+    y = int.from_bytes(raw, "little") % 2**255  # without the sign of x
+    if y >= _FIELD or y in _SMALL_ORDER:
+        raise MalformedError("an Ed25519 key for which everybody can sign", where=where)
 
 
 def parse_spki(spki: bytes, *, where: str | None = None) -> PublicKey:
@@ -156,7 +178,7 @@ def parse_raw_ed25519(raw: bytes, *, where: str | None = None) -> PublicKey:
     """Return the Ed25519 key of the 32 bytes *raw*.
 
     Raises:
-        MalformedError: these are not 32 bytes.
+        MalformedError: these are not 32 bytes, or a key for which everybody can sign.
     """
     try:
         return public_key_of(ed25519.Ed25519PublicKey.from_public_bytes(raw), where=where)

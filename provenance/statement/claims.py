@@ -137,7 +137,8 @@ def update_claims(model: Path, change: Callable[[tuple[bytes, ...]], Sequence[by
     with locked(model):
         lines: tuple[bytes, ...] = ()
         if os.path.lexists(path):
-            lines = tuple(item.raw for item in read_bundles(path))
+            data = read_file(path, MAX_CLAIMS_BYTES, follow=False)
+            lines = tuple(item.raw for item in bundle.parse_any(data, where=str(path)))
         changed = tuple(change(lines))
         if changed == lines:
             return

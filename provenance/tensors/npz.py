@@ -49,10 +49,14 @@ class NpzFile(SourceFile):
         super().__init__(source)
         self._members: dict[str, Member] = {}
         self._headers: dict[str, NpyHeader] = {}
-        for member in members(source):
+        found = members(source)
+        taken = {member.name for member in found}
+        for member in found:
             if not member.name.endswith(_SUFFIX) or member.name == _SUFFIX:
                 raise MalformedError(f"the member {member.name!r} is not *.npy", where=source.name)
             name = member.name.removesuffix(_SUFFIX)
+            if name in taken:  # numpy finds an array by its member's name too, and first
+                raise MalformedError(f"two arrays answer to the name {name!r}", where=source.name)
             self._members[name] = member
             self._headers[name] = self._header(member, name)
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType(

@@ -9,7 +9,7 @@ library (0.8.0) where that leaves room for two readings of one file:
 
 As in the library, tensors cover the whole buffer: no gap, no overlap, no byte after the last.
 
-Limits: header 100 MB (the library's), 64 dimensions, 2^53 - 1 bytes a tensor.
+Limits: header 100 MB (the library's), 100,000 tensors, 64 dimensions, 2^53 - 1 bytes a tensor.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError
 from provenance.tensors.source import SourceFile
-from provenance.tensors.view import TensorInfo, check_name, describe, fact_digest
+from provenance.tensors.view import TensorInfo, check_count, check_name, describe, fact_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -54,6 +54,7 @@ class SafetensorsFile(SourceFile):
         header, self._start = _read_header(source)
         # The header begins with a brace, so what it spells is an object.
         entries = strict_json.parse(header, where=source.name, max_depth=_MAX_DEPTH)
+        check_count(len(entries) - (_METADATA in entries), where=source.name)
         self.metadata = _metadata(entries, source.name)
         places = [
             _place(name, entry, source.name) for name, entry in entries.items() if name != _METADATA

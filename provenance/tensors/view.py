@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 MAX_RANK: Final = 64
 """Most dimensions of a tensor; numpy's own limit."""
 
+MAX_TENSORS: Final = 100_000
+"""Most tensors in one file. The largest published models have as many in all of their shards; a
+header of 23 MB could otherwise ask for a minute of comparing a million empty ones."""
+
 MAX_BYTES: Final = 2**53 - 1
 """Largest tensor and largest dimension, in bytes or elements: what JSON keeps exactly."""
 
@@ -94,6 +98,12 @@ def check_name(name: str, *, where: str) -> str:
     if any(unicodedata.category(character) == "Cc" for character in name):
         raise MalformedError(f"the tensor name {name!r} holds a control character", where=where)
     return name
+
+
+def check_count(number: int, *, where: str) -> None:
+    """Refuse a file of more than ``MAX_TENSORS`` tensors."""
+    if number > MAX_TENSORS:
+        raise MalformedError(f"more than {MAX_TENSORS} tensors", where=where)
 
 
 def fact_digest(value: object) -> str:

@@ -5,6 +5,11 @@ overlap, nothing stands before, between or after, local headers say what the dir
 name stands twice. Refused: encryption, methods other than stored and deflated, archives in parts,
 comments, directories, links out (absolute names, ``..``, backslashes).
 
+Readers look for the ZIP64 end records at their place before the end record whether that asks for
+them or not; so what looks like their locator must be it. Of extra fields only those are read that
+can neither rename a member nor hold another archive, each kind once: the ZIP64 one, with just the
+numbers that the record leaves to it, and two of Unix times and owners.
+
 Members are decompressed as they are read, in constant memory; the declared size is enforced and
 the CRC-32 checked. A member that declares more than deflate can hold (1032 : 1) is refused before.
 """
@@ -18,7 +23,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from provenance.errors import MalformedError
-from provenance.tensors.view import check_name
+from provenance.tensors.view import check_count, check_name
 
 if TYPE_CHECKING:
     from provenance.tensors.source import Source
@@ -37,9 +42,12 @@ _FLAG_DESCRIPTOR: Final = 1 << 3
 _FLAG_UTF8: Final = 1 << 11
 _ALLOWED_FLAGS: Final = _FLAG_DESCRIPTOR | _FLAG_UTF8 | 0b110  # 1 and 2: effort of deflate
 _EXTRA_ZIP64: Final = 0x0001
-_ALLOWED_EXTRA: Final = MappingProxyType({_EXTRA_ZIP64: 28, 0x000A: 32, 0x5455: 13, 0x7875: 15})
-"""ZIP64 sizes; times of NTFS and of Unix; user ids: with their longest forms, in bytes. Others can
-rename a member for a reader (0x7075), and a long one can hide a second archive."""
+_UNHEEDED_EXTRA: Final = MappingProxyType({0x5455: 13, 0x7875: 15})
+"""Times and owners as Unix tools write them: the kinds of fields, and their longest forms in bytes.
+Others can rename a member for a reader (0x7075), and a long one can hide a second archive."""
+
+_MAX_NEEDED: Final = 63
+"""The newest version of the format that a member may need: 6.3 (section 4.4.3.2)."""
 
 _U16: Final = 0xFFFF
 _U32: Final = 0xFFFFFFFF
@@ -85,9 +93,11 @@ class _Local(NamedTuple):
 
 _CENTRAL: Final = struct.Struct("<4s6H3I5H2I")
 _LOCAL: Final = struct.Struct("<4s5H3I2H")
+_EXTRA: Final = struct.Struct("<HH")
 _END: Final = struct.Struct("<4s4H2IH")
 _END64: Final = struct.Struct("<4sQ2H2I4Q")
 _LOCATOR: Final = struct.Struct("<4sIQI")
+_LOCATOR_MARK: Final = b"PK\6\7"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +125,7 @@ def members(source: Source) -> tuple[Member, ...]:
         UnreadableError: the file cannot be read.
     """
     count, start, length = _end(source)
+    check_count(count, where=source.name)
     found = _directory(source, source.read(start, length), count)
     found.sort(key=lambda pair: pair[0].offset)
     checked: list[Member] = []
@@ -135,29 +146,40 @@ def _end(source: Source) -> tuple[int, int, int]:
     if source.size < _END.size:
         raise MalformedError("too short to be a ZIP archive", where=where)
     place = source.size - _END.size
-    signature, disk, first, here, count, length, start, comment = _END.unpack(
-        source.read(place, _END.size)
-    )
+    signature, *said, comment = _END.unpack(source.read(place, _END.size))
     if signature != b"PK\5\6" or comment:
         raise MalformedError("does not end as a ZIP archive without comment", where=where)
-    if _U16 in (here, count) or _U32 in (length, start):
-        locator = place - _LOCATOR.size
-        end64 = locator - _END64.size
-        if end64 < 0:
-            raise MalformedError("the ZIP64 records are missing", where=where)
-        mark, disk64, where64, disks = _LOCATOR.unpack(source.read(locator, _LOCATOR.size))
-        if (mark, disk64, where64, disks) != (b"PK\6\7", 0, end64, 1):
-            raise MalformedError("the ZIP64 locator is wrong", where=where)
-        record = _END64.unpack(source.read(end64, _END64.size))
-        if record[:2] != (b"PK\6\6", _END64.size - 12):
-            raise MalformedError("the ZIP64 end record is wrong", where=where)
-        _, _, _, _, disk, first, here, count, length, start = record
-        place = end64
+    disk, first, here, count, length, start = said
+    if _U16 in said[:4] or _U32 in said[4:]:
+        disk, first, here, count, length, start = wide = _end64(source, place)
+        place -= _LOCATOR.size + _END64.size
+        limits = (_U16, _U16, _U16, _U16, _U32, _U32)
+        if any(n not in (w, most) for n, w, most in zip(said, wide, limits, strict=True)):
+            raise MalformedError("the two end records contradict each other", where=where)
+    elif place >= _LOCATOR.size and source.read(place - _LOCATOR.size, 4) == _LOCATOR_MARK:
+        raise MalformedError("a ZIP64 locator that the end record does not ask for", where=where)
     if disk or first or here != count:
         raise MalformedError("an archive in parts", where=where)
     if length > MAX_DIRECTORY or start + length != place:
         raise MalformedError("the central directory is misplaced or too long", where=where)
     return count, start, length
+
+
+def _end64(source: Source, end: int) -> tuple[int, int, int, int, int, int]:
+    """Return what the ZIP64 end record before *end* says in the end record's place (4.3.14)."""
+    where = source.name
+    locator = end - _LOCATOR.size
+    place = locator - _END64.size
+    if place < 0:
+        raise MalformedError("the ZIP64 records are missing", where=where)
+    mark, disk64, where64, disks = _LOCATOR.unpack(source.read(locator, _LOCATOR.size))
+    if (mark, disk64, where64, disks) != (_LOCATOR_MARK, 0, place, 1):
+        raise MalformedError("the ZIP64 locator is wrong", where=where)
+    record = _END64.unpack(source.read(place, _END64.size))
+    if record[:2] != (b"PK\6\6", _END64.size - 12):
+        raise MalformedError("the ZIP64 end record is wrong", where=where)
+    _, _, _, _, disk, first, here, count, length, start = record
+    return disk, first, here, count, length, start
 
 
 def _directory(source: Source, data: bytes, count: int) -> list[tuple[_Central, str, bytes]]:
@@ -207,38 +229,45 @@ def _resolve(record: _Central, extra: bytes, where: str) -> _Central:
 
 
 def _widened(said: tuple[int, ...], extra: bytes, where: str) -> tuple[int, ...]:
-    """Return *said* with each number that did not fit taken from the ZIP64 extra field."""
-    wide = iter(_zip64(extra, where))
-    try:
-        return tuple(next(wide) if number == _U32 else number for number in said)
-    except (StopIteration, RuntimeError) as error:
-        raise MalformedError("a ZIP64 extra field is missing or short", where=where) from error
+    """Return *said* with each number that did not fit taken from the ZIP64 extra field.
+
+    That field must hold just these numbers, and be missing where there are none.
+    """
+    wide = _zip64(extra, where)
+    if wide is None or len(wide) != said.count(_U32):
+        if wide is None and _U32 not in said:
+            return said
+        raise MalformedError("a ZIP64 extra field is missing, or of another length", where=where)
+    rest = iter(wide)
+    return tuple(next(rest) if number == _U32 else number for number in said)
 
 
-def _zip64(extra: bytes, where: str) -> tuple[int, ...]:
-    """Return the numbers of the ZIP64 extra field, or none; check the kinds of all fields."""
-    found: tuple[int, ...] = ()
+def _zip64(extra: bytes, where: str) -> tuple[int, ...] | None:
+    """Return the numbers of the ZIP64 extra field, None without one; check all fields' kinds."""
+    found: dict[int, bytes] = {}
     position = 0
-    while position + 4 <= len(extra):
-        kind, length = struct.unpack_from("<HH", extra, position)
-        position += 4
+    while position < len(extra):
+        if len(extra) - position < _EXTRA.size:
+            raise MalformedError("an extra field is cut off", where=where)
+        kind, length = _EXTRA.unpack_from(extra, position)
+        position += _EXTRA.size
         if position + length > len(extra):
             raise MalformedError("an extra field is cut off", where=where)
-        if length > _ALLOWED_EXTRA.get(kind, -1):
+        if length > _UNHEEDED_EXTRA.get(kind, -1) and (kind != _EXTRA_ZIP64 or length % 8):
             raise MalformedError(
                 f"an extra field of kind {kind:#06x} and {length} bytes", where=where
             )
-        if kind == _EXTRA_ZIP64:
-            found = struct.unpack_from(f"<{length // 8}Q", extra, position)
+        if kind in found:
+            raise MalformedError(f"two extra fields of kind {kind:#06x}", where=where)
+        found[kind] = extra[position : position + length]
         position += length
-    if position != len(extra):
-        raise MalformedError("an extra field is cut off", where=where)
-    return found
+    numbers = found.get(_EXTRA_ZIP64)
+    return None if numbers is None else struct.unpack(f"<{len(numbers) // 8}Q", numbers)
 
 
 def _check(record: _Central, where: str) -> _Central:
     """Check what does not need the local header."""
-    if record.flags & ~_ALLOWED_FLAGS:
+    if record.flags & ~_ALLOWED_FLAGS or record.needed > _MAX_NEEDED:
         raise MalformedError("encrypted, or with features that are not read", where=where)
     if record.method == STORED:
         if record.size != record.compressed:

@@ -1,7 +1,7 @@
 """Reading and writing the tiles of a log that is kept in a folder.
 
-Every file of a log is read by :func:`read_file`: with a limit, and only if it is a regular file, not
-a link to one. Every write is whole and durable (:mod:`provenance.files.atomic`).
+Every file of a log is read by :func:`read_file`: with a limit, and only if it is a regular file,
+not a link to one. Every write is whole and durable (:mod:`provenance.files.atomic`).
 """
 
 from __future__ import annotations

@@ -197,7 +197,7 @@ def test_a_log_without_its_key_or_state_is_unreadable(log: Path, tmp_path: Path)
     (log.parent / "log.key").unlink()
     with pytest.raises(UnreadableError, match="no such file"):
         folder.load_signer(log)
-    with pytest.raises(UnreadableError, match="nowhere/.state/.*: no such file"):
+    with pytest.raises(UnreadableError, match=r"nowhere/\.state/.*: no such file"):
         folder.load_signer(tmp_path / "nowhere")
 
 
