@@ -54,8 +54,10 @@ PREFIXES = (
 )
 """Libraries of numerics, threads, accelerators and communication."""
 
-_HOSTS = re.compile(r"_(?:ADDR(?:ESS)?|COMM_ID|CONFIG|ENDPOINT|HOSTS?|HOSTNAME|TARGET|URI)$")
-"""Ends of names whose values name machines: ``JAX_COORDINATOR_ADDRESS``, ``TF_CONFIG``."""
+_HOSTS = re.compile(
+    r"_(?:ADDR(?:ESS)?|COMM_ID|ENDPOINT|HOSTS?|HOSTNAME)$|^TF_CONFIG$|_BACKEND_TARGET$"
+)
+"""Names whose values name machines: ``JAX_COORDINATOR_ADDRESS``, ``TF_CONFIG``."""
 
 OTHERS = ("TF_CLI_", "TF_DATA_", "TF_LOG", "TF_TOKEN_", "TF_VAR_", "TF_WORKSPACE")
 """Variables of Terraform, which shares a prefix with TensorFlow and holds credentials."""

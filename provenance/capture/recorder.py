@@ -18,6 +18,7 @@ training (of :func:`plan`) and after it.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -39,7 +40,9 @@ from provenance.capture.inputs import (
     located,
 )
 from provenance.capture.packages import Software, observe_software
+from provenance.capture.process import find_program
 from provenance.capture.records import Records, parse_seed, read_records
+from provenance.capture.redact import redact_text
 from provenance.capture.source import (
     describe_repositories,
     observe_source,
@@ -99,10 +102,11 @@ def observe_before(
     _check_seeds(inputs.seeds)
     hashed = tuple(hash_input(place, progress) for place in input_paths(inputs))
     software = observe_software(words, folder, environ, inputs.interpreter)
-    source = observe_source(
-        folder, environ, model=model, files=_program_files(words, folder, model, hashed, software)
-    )
-    recorded = record_command(words, _places(inputs, hashed, environ))
+    places = _places(inputs, hashed, environ)
+    recorded = record_command(words, places)
+    known = (*(item.place.path for item in hashed), model)
+    files = _program_files(recorded, words, folder, known, software.executable, environ)
+    source = observe_source(folder, environ, model=model, files=files)
     collectors = {
         **collect_environment(environ, root),
         "interpreter": software.interpreter,
@@ -119,7 +123,7 @@ def observe_before(
         source=source,
         software=software,
         editable=_describe_editable(software, folder, environ),
-        collectors=collectors,
+        collectors=_without_paths(collectors, places),
         root=root,
         invocation_id=invocation_id,
     )
@@ -193,6 +197,7 @@ def _with_interpreter_that_spoke(
     folder = located(before.inputs, Path())
     software = observe_software(before.command, folder, environ, python)
     observed = {"interpreter": software.interpreter, "packages": software.packages}
+    observed = _without_paths(observed, _places(before.inputs, before.hashed, environ))
     return replace(
         before,
         inputs=replace(before.inputs, interpreter=python),
@@ -221,22 +226,49 @@ def refuse_secrets_in(
 def _check_seeds(seeds: Mapping[str, str]) -> None:
     for name, value in seeds.items():
         if parse_seed(value) is None:
-            raise UsageError(f"the seed {name} is not an integer: {value!r}")
+            raise UsageError(f"not an integer: {value!r}", where=f"seed {name!r}")
 
 
 def _program_files(
+    recorded: RecordedCommand,
     words: tuple[str, ...],
     folder: Path,
-    model: Path,
-    hashed: tuple[HashedInput, ...],
-    software: Software,
+    known: tuple[Path, ...],
+    executable: str,
+    environ: Mapping[str, str],
 ) -> tuple[ProgramFile, ...]:
-    known = [item.place.path for item in hashed] + [model]
+    """Return the files that the command names, less inputs, the interpreter, and tools on PATH."""
+    program = words[0] if words else ""
+    installed = find_program(Path(program).name, environ, folder) if "/" in program else None
+    left_out = {executable, os.path.realpath(installed) if installed else ""}
 
     def leave_out(path: Path) -> bool:
-        return str(path) == software.executable or any(path.is_relative_to(one) for one in known)
+        return str(path) in left_out or any(path.is_relative_to(one) for one in known)
 
-    return program_files(words, folder, leave_out=leave_out)
+    return program_files(words, folder, leave_out=leave_out, redacted=recorded.redacted)
+
+
+_QUOTED_PATH = re.compile(r"(['\"])/[^'\"]*\1")
+_PATH = re.compile(r"(?<![\w.$}/~])/(?!(?:proc|sys|etc|dev)/)[^\s'\":;,]+")
+
+
+def _without_paths(collectors: Mapping[str, Collected], places: Places) -> dict[str, Collected]:
+    """Return *collectors* whose reasons name no path of this machine, and no user.
+
+    A reason quotes what git or the system said.
+    """
+
+    def public(text: str) -> str:
+        text = _PATH.sub("…", _QUOTED_PATH.sub(r"\1…\1", text))
+        for private in (places.home, places.user):
+            if len(private) > 1 and private != "root":
+                text = re.sub(rf"(?<!\w){re.escape(private)}(?!\w)", "…", text)
+        return redact_text(text)
+
+    return {
+        name: Collected(item.status, item.values, public(item.reason)) if item.reason else item
+        for name, item in collectors.items()
+    }
 
 
 def _places(inputs: Inputs, hashed: tuple[HashedInput, ...], environ: Mapping[str, str]) -> Places:

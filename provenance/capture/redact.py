@@ -71,24 +71,27 @@ _SHAPES = re.compile(
 
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
 _AUTHORIZATION = re.compile(
-    r"""(?ix)(?P<name>\bauthorization["']?\s*[:=]\s*["']?)
-    (?P<scheme>(?:basic|bearer|digest|key|negotiate|token)\s+)?(?P<value>[^"'\r\n]+)"""
+    r"""(?ix)(?P<name>authorization["']?\s*[:=]\s*["']?|\bcookie["']?\s*:\s*["']?)
+    (?P<scheme>(?:basic|bearer|digest|key|negotiate|token)\s+)?
+    (?P<value>(?:=["'][^"'\r\n]*["']|[^"'\r\n])+)"""
 )
-"""A header of HTTP: what is secret in it may have several words."""
+"""Headers of HTTP in which what is secret may have several words."""
 
-_ASSIGNED = re.compile(
-    r"""(?x)(?<![\w.-])
-    (?P<name>[\w.-]{1,200})
-    (?P<between>\\*["']?\s*(?:=|:(?!//))\s*)
-    (?P<value>
-        \\+"[^"]*"?  |  "(?:[^"\\]|\\.)*"?  |  '[^']*'?   # JSON in a string; JSON; shell
-      | (?:[^\s"',;&|] | ,(?![\w.-]{1,64}["']?[=:]))+       # up to the next one
-    )"""
+_NAMED = re.compile(
+    r"""(?x)(?<![\w.-]) (?: (?P<name>[\w.-]{1,200}) \\*["']?\s*(?:=|:(?!//))\s*
+      | (?P<option>--?[A-Za-z][\w.-]{0,199}) \s+ )"""
 )
-_OPTION = re.compile(
-    r"""(?x)(?<![\w.-])(?P<name>--?[A-Za-z][\w.-]{0,199})(?P<between>\s+)
-    (?P<value>"(?:[^"\\]|\\.)*"?|'[^']*'?|[^\s"';&|]+)"""
+"""What stands before a value: ``name=``, ``"name": ``, ``--name ``."""
+
+_VALUE = re.compile(
+    r"""(?x) \\+"[^"]*"?  |  "(?:[^"\\]|\\.)*"?  |  '[^']*'?   # JSON in a string; JSON; shell
+      | (?:[^\s"',;&|] | ,(?![\w.-]{1,64}["']?[=:]))+          # up to the next one"""
 )
+_DONE = re.compile(
+    rf"""["']?(?i:basic|bearer|digest|key|negotiate|token)\s+{re.escape(REDACTED)}"""
+)
+"""The value of a header after :data:`_AUTHORIZATION`: the scheme stays."""
+
 _SWITCHES = frozenset("ask disable enable has is no prompt require skip use with without".split())
 """First words of options that have no value: ``--use-auth-token``."""
 
@@ -97,7 +100,7 @@ _HOST = re.compile(r"(?:[\w-]+(?:\.[\w-]+)+|\[[^\]]*\]|localhost)(?::[0-9]{0,5})
 """What stands before a path in a URL, if it is no user: with a port only if it has a dot."""
 
 _USER_AT_HOST = re.compile(
-    r"""(?x)(?<![\w.+/-])[\w.+-]{1,100}:(?!//)[^\s'"]+@
+    r"""(?x)(?<![\w.+/:-])[\w.+-]{1,100}:(?!//)[^\s'"]{1,256}@
     (?=(?:(?:[\w-]+\.)+[A-Za-z]{2,20}|[0-9]+(?:\.[0-9]+){3}|localhost)(?:[:/\s'"]|$))"""
 )
 """A user and a password before a host, without a scheme (``scp``, ``--proxy``)."""
@@ -172,22 +175,32 @@ def redact_text(text: str) -> str:
     text = _AUTHORIZATION.sub(
         lambda match: f"{match['name']}{match['scheme'] or ''}{REDACTED}", text
     )
-    text = _ASSIGNED.sub(_redact_value, text)
-    text = _OPTION.sub(_redact_value, text)
+    text = _redact_values(text)
     # A dollar before the mark would read as an escape of it.
     return re.sub(rf"\$*(?:{_SHAPES.pattern})", REDACTED, text, flags=re.VERBOSE)
 
 
-def _redact_value(match: re.Match[str]) -> str:
-    """Return *match*, a name with its value, less the value if it is secret; its quotes stay."""
-    name, value = match["name"], match["value"]
-    bare = value.strip("\"'\\")
-    if not bare or not is_secret(name, bare) or REDACTED in bare:
-        return match[0]
-    if match["between"].isspace() and bare.startswith("-") and not takes_value(name):
-        return match[0]
-    before, _, after = value.partition(bare)
-    return f"{name}{match['between']}{before}{REDACTED}{after}"
+def _redact_values(text: str) -> str:
+    """Return *text* less the values of the secret names in it; their quotes stay."""
+    pieces: list[str] = []
+    done = 0
+    for match in _NAMED.finditer(text):
+        name = match["name"] or match["option"]
+        if match.start() < done or not (is_secret_name(name) or is_suspect_name(name)):
+            continue
+        if _DONE.match(text, match.end()):
+            continue
+        value = _VALUE.match(text, match.end())
+        if value is None or (match["option"] and value[0][0] == "-" and not takes_value(name)):
+            continue
+        quoted = value[0][0] in "\"'\\"
+        bare = value[0].strip("\"'\\") if quoted else value[0].rstrip("}])")
+        if bare in ("", REDACTED, REDACTED.rstrip("}")) or not is_secret(name, bare):
+            continue
+        before, _, after = value[0].partition(bare)
+        pieces += [text[done : match.end()], before, REDACTED, after]
+        done = value.end()
+    return "".join([*pieces, text[done:]])
 
 
 def redact_url(url: str, mark: str = REDACTED) -> str:

@@ -9,9 +9,9 @@ value.
 **Which variables are sensitive.** Those whose name says so, whatever the case: anywhere ``token``
 (but not ``tokenizer``), ``secret``, ``password``, ``passwd``, ``passphrase``, ``credential``,
 ``apikey``, ``sshkey``, ``jwt``, ``cookie``, ``netrc``, ``docker_auth_config``; as a word ``auth``;
-at the end ``pass`` (but not ``bypass``), ``_pat``, ``key``, ``keys``, ``connection_string``, ``connection_str``, ``database_url`` (these
-three without ``_`` too), ``dsn``, and as a word ``pwd``. Not ``PWD`` and ``OLDPWD``, which are
-folders.
+at the end ``pass`` (but not ``bypass``), ``_pat``, ``key``, ``keys``, ``connection_string``,
+``connection_str``, ``database_url`` (these three without ``_`` too), ``dsn``, and as a word
+``pwd``. Not ``PWD`` and ``OLDPWD``, which are folders.
 
 **What of them is searched.** The value; where it is JSON, the strings in it; where it has several
 lines, the long ones; where it is ``Name=Value;…``, the values of secret names. Of *every* variable,
@@ -53,7 +53,8 @@ COMMON_VALUES = frozenset(
 _SENSITIVE = re.compile(
     r"""(?ix) token(?!iz) | secret | passw(?:or)?d | passphrase | credential | apikey | sshkey
     | jwt | (?:^|[_-])auth(?:$|[_-]) | key$ | keys$ | (?:^|[_-])pwd$ | connection_?string$
-    | (?<!by)(?<!com)(?<!sur)pass$ | [_-]pat$ | connection_?str$ | database_?url$ | dsn$ | docker_auth_config | cookie | netrc"""
+    | (?<!by)(?<!com)(?<!sur)pass$ | [_-]pat$
+    | connection_?str$ | database_?url$ | dsn$ | docker_auth_config | cookie | netrc"""
 )
 _FOLDERS = frozenset({"PWD", "OLDPWD"})
 _PUBLIC = frozenset("HOME HOSTNAME LANG LOGNAME OLDPWD PATH PWD SHELL TERM TMPDIR USER".split())

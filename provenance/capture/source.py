@@ -7,6 +7,7 @@ line names are known.
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.training import Collected, ProgramFile, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 MAX_SUBMODULES = 256
 """Most repositories inside a work tree that are looked at, all levels together."""
@@ -191,36 +192,48 @@ def program_files(
     folder: Path,
     *,
     leave_out: Callable[[Path], bool],
+    redacted: Collection[int] = (),
 ) -> tuple[ProgramFile, ...]:
     """Return the files that *command* names, less those of which *leave_out* is true.
 
-    Looked at are the first word if it is a path in *folder*, every argument, the value of each
+    Looked at are the first word if it is a path, every argument, the value of each
     ``--option=VALUE``, and the module of ``-m MODULE`` where *folder* has it. A file outside
-    *folder* goes by its last name.
+    *folder* goes by its last name, and by a number where that is taken. The arguments with the
+    numbers *redacted* are not looked at: the digest of a file with a password tells the password to
+    whoever can guess it.
 
     Raises:
         UnreadableError: one of them cannot be read.
     """
-    found: dict[str, ProgramFile] = {}
-    for word in _words(command):
+    found: dict[Path, ProgramFile] = {}
+    taken: set[str] = set()
+    for word in _words(command, redacted):
         path = folder / word
         if not _is_file(path) or len(found) == MAX_PROGRAM_FILES:
             continue
         real = Path(os.path.realpath(path))
-        if leave_out(real):
+        if real in found or leave_out(real):
             continue
         home = os.path.realpath(folder)
         name = os.path.relpath(real, home) if real.is_relative_to(home) else real.name
-        if name not in found:
-            found[name] = ProgramFile(name, hash_file(real)[0])
-    return tuple(found[name] for name in sorted(found))
+        name = next(free for free in _numbered(name) if free not in taken)
+        taken.add(name)
+        found[real] = ProgramFile(name, hash_file(real)[0])
+    return tuple(sorted(found.values(), key=lambda file: file.name))
 
 
-def _words(command: Sequence[str]) -> list[str]:
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    yield from (f"{name} ({number})" for number in itertools.count(2))
+
+
+def _words(command: Sequence[str], redacted: Collection[int]) -> list[str]:
     words = []
-    if command and "/" in command[0] and not command[0].startswith("/"):
+    if command and "/" in command[0]:
         words.append(command[0])
     for number, argument in enumerate(command[1:], 1):
+        if number in redacted:
+            continue
         words.append(argument)
         _, equals, value = argument.partition("=")
         if equals:

@@ -78,6 +78,7 @@ def audit_command(log: Path, key: str, older: Path | None, *, as_json: bool) -> 
     click.echo(f"entries  {checkpoint.size:,}, root sha256 {checkpoint.root.hex()}")
     click.echo(f"files    {report.files:,}, every hash recomputed: the log holds what it signed")
     if report.extends is not None:
-        click.echo(f"older    {count(report.extends.size, 'entry', 'entries')}, all still there, in the same order")
+        entries = count(report.extends.size, "entry", "entries")
+        click.echo(f"older    {entries}, all still there, in the same order")
     if report.interrupted:
         click.echo("an append was interrupted; the next one undoes what it left")

@@ -66,9 +66,7 @@ def parse(
     """
     if len(data) > max_bytes:
         raise MalformedError(f"longer than {max_bytes} bytes", where=where)
-    # Before any is made: every value but the first of its container follows a comma, and that one
-    # follows a bracket or a brace. Those inside strings are counted too.
-    if 1 + sum(map(data.count, (b",", b"[", b"{"))) > max_values:
+    if _most_values(data) > max_values:  # before any is made
         raise MalformedError(f"more than {max_values} values", where=where)
     try:
         value = json.loads(
@@ -94,6 +92,14 @@ def parse(
     except MalformedError as error:  # from the functions below, which know no place
         raise MalformedError(error.what, where=where) from error
     return value
+
+
+def _most_values(data: bytes) -> int:
+    """Return at least the number of values that *data* spells.
+
+    Every value but the document's follows a comma, a bracket or a brace; those in strings count.
+    """
+    return 1 + sum(map(data.count, (b",", b"[", b"{")))
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -156,7 +162,8 @@ def format(value: Any) -> bytes:  # noqa: A001, ANN401 - see strict_base64; a st
 
     Raises:
         MalformedError: *value* has no JCS form (NaN, an integer beyond 2^53 - 1, a lone surrogate,
-            a key that is no text), or :func:`parse` would refuse it by depth or size.
+            a key that is no text), or :func:`parse` would refuse it by depth, size or number of
+            values.
     """
     try:
         plain = msgspec.to_builtins(value)
@@ -169,6 +176,8 @@ def format(value: Any) -> bytes:  # noqa: A001, ANN401 - see strict_base64; a st
         raise MalformedError(f"cannot be written as canonical JSON: {error}") from error
     if len(data) > MAX_BYTES:
         raise MalformedError(f"longer than {MAX_BYTES} bytes")
+    if _most_values(data) > MAX_VALUES:
+        raise MalformedError(f"more than {MAX_VALUES} values")
     return data
 
 

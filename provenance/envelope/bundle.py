@@ -92,7 +92,9 @@ def parse(data: bytes, *, where: str | None = None) -> Bundle:
     Raises:
         MalformedError: it is not a bundle with one signed DSSE envelope.
     """
-    document = as_object(strict_json.parse(data, where=where, max_values=MAX_VALUES), "the bundle", where)
+    document = as_object(
+        strict_json.parse(data, where=where, max_values=MAX_VALUES), "the bundle", where
+    )
     media_type = document.get("mediaType")
     if not isinstance(media_type, str) or media_type not in READ_MEDIA_TYPES:
         raise MalformedError(

@@ -2,10 +2,11 @@
 
 The bytes go to ``NAME.tmp`` in the same folder, are flushed to the disk (``fsync``), and take their
 name in one step (``rename``, or ``link`` where nothing may be overwritten); then the folder is
-flushed. The temporary name is fixed, so a leftover of a killed process is overwritten by the next
-write and can be told from other files. Two writers of one file would therefore take each other's:
-those that replace it exclude each other with :func:`locked`, and :func:`create_file` locks the
-folder itself. A file planted under the temporary name is removed, never opened or followed.
+flushed. The temporary name of :func:`write_file` is fixed, so a leftover of a killed process is
+overwritten by the next write and can be told from other files; whatever else has that name is
+removed, never opened or followed. Two writers of one file would therefore take each other's: they
+exclude each other with :func:`locked`. :func:`create_file`, which puts a file among those of the
+user, takes a name that nobody has.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import contextlib
 import errno
 import fcntl
 import os
+import secrets
+import time
 from typing import TYPE_CHECKING
 
 from provenance.errors import UnavailableError, UnreadableError, UsageError
@@ -23,6 +26,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TEMPORARY_SUFFIX = ".tmp"
+
+MAX_WAIT_SECONDS = 60.0
+"""Longest wait for a lock. Ours are held for the writing of some files, and whoever may read a
+folder may lock it."""
+
+_WAIT_SECONDS = 0.01
+"""Between two attempts to lock."""
 
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
 """What ``link`` says on FAT and on some network and user-space file systems."""
@@ -36,12 +46,18 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     Raises:
         UnavailableError: the disk is full, or the folder is missing or may not be written.
     """
-    with _temporary(path, data, mode) as temporary:
-        temporary.replace(path)
+    fixed = path.with_name(path.name + TEMPORARY_SUFFIX)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            fixed.unlink()
+    except OSError as error:
+        raise storage_error(error, path) from error
+    with _temporary(fixed, path, data, mode):
+        fixed.replace(path)
 
 
 def create_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Put *data* at *path*, which must not exist, under a lock on its folder.
+    """Put *data* at *path*, which must not exist.
 
     Raises:
         UsageError: *path* exists.
@@ -50,15 +66,9 @@ def create_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     exists = UsageError("exists already", where=str(path), mend="choose another name")
     if os.path.lexists(path):
         raise exists
-    try:
-        lock = _lock(path.parent)
-    except OSError as error:
-        raise storage_error(error, path) from error
-    try:
-        with _temporary(path, data, mode) as temporary:
-            _link(temporary, path, exists)
-    finally:
-        os.close(lock)
+    temporary = path.with_name(f".{secrets.token_hex(16)}{TEMPORARY_SUFFIX}")
+    with _temporary(temporary, path, data, mode):
+        _link(temporary, path, exists)
 
 
 def _link(temporary: Path, path: Path, exists: UsageError) -> None:
@@ -77,12 +87,12 @@ def _link(temporary: Path, path: Path, exists: UsageError) -> None:
 
 
 @contextlib.contextmanager
-def _temporary(path: Path, data: bytes, mode: int) -> Iterator[Path]:
-    """Give a flushed file that holds *data*; afterwards remove what is left of it, and flush."""
-    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+def _temporary(temporary: Path, path: Path, data: bytes, mode: int) -> Iterator[None]:
+    """Make the file *temporary* with *data*, flushed; remove what is left of it, flush its folder.
+
+    Errors name *path*, which it becomes.
+    """
     try:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, mode)
         try:
@@ -90,7 +100,7 @@ def _temporary(path: Path, data: bytes, mode: int) -> Iterator[Path]:
                 file.write(data)
                 file.flush()
                 os.fsync(descriptor)
-            yield temporary
+            yield
         finally:
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
@@ -114,6 +124,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         UnreadableError: *folder* is not a folder that can be opened and locked.
+        UnavailableError: another process keeps it locked for :data:`MAX_WAIT_SECONDS`.
     """
     try:
         descriptor = _lock(folder)
@@ -128,11 +139,26 @@ def locked(folder: Path) -> Iterator[None]:
 def _lock(folder: Path) -> int:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _wait_for(descriptor, folder)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _wait_for(descriptor: int, folder: Path) -> None:
+    end = time.monotonic() + MAX_WAIT_SECONDS
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= end:
+                raise UnavailableError(
+                    "is locked by another process",
+                    where=str(folder),
+                    mend="end that process, or try again later",
+                ) from error
+        time.sleep(_WAIT_SECONDS)
 
 
 def storage_error(error: OSError, path: Path) -> UnavailableError:

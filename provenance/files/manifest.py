@@ -7,6 +7,10 @@ the names; whoever checks a root digest checks the manifest too.
 Nothing in the folder is followed or skipped silently: symbolic links, FIFOs, sockets and devices
 are refused, and only the names that the caller passes as *ignore* (at the top level, files or whole
 folders) are left out. The path that the user names may itself be a symbolic link.
+
+A manifest is of one moment, as far as the system tells: after the last file was hashed, the folder
+must hold the same files as when each was opened, by name, size, inode and times. For 100,000 files
+that takes half a second, where hashing takes two or three.
 """
 
 from __future__ import annotations
@@ -28,10 +32,14 @@ from provenance.files.digest import CHUNK_BYTES, hash_file, hash_open, kind, ope
 from provenance.files.names import check_name, component_order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 MAX_DEPTH = 64
 """Deepest folder read, in levels: deeper is a mistake or an attack on the walk."""
+
+
+_Identity = tuple[int, int, int, int]
+"""Size, inode, and the times of modification and change in nanoseconds."""
 
 
 class FileEntry(msgspec.Struct, frozen=True, gc=False):
@@ -102,10 +110,12 @@ def hash_folder(
     number of bytes read since its last call, from all of these threads.
 
     Raises:
-        UnreadableError: *root* is missing or empty, or something in it cannot be read safely.
+        UnreadableError: *root* is missing or empty, something in it cannot be read safely, or a
+            file is added, removed or changed meanwhile.
         MalformedError: a file's name is not allowed in a manifest.
     """
     names = walk(root, ignore=ignore)
+    opened: dict[str, _Identity] = {}
     if not names:
         raise UnreadableError("holds no files", where=str(root))
     base = os.fspath(root)
@@ -124,6 +134,7 @@ def hash_folder(
         for name in names:
             path = f"{base}/{name}"
             descriptor, status = open_file(path)
+            opened[name] = _identity(status)
             if status.st_size < CHUNK_BYTES:
                 digest, size = hash_open(descriptor, status, path, progress)
                 entries.append(FileEntry(name, size, digest))
@@ -136,7 +147,74 @@ def hash_folder(
     finally:
         stopped.set()  # an error or an interrupt need not wait for a file of a terabyte
         pool.shutdown(cancel_futures=True)
+    _check_unchanged(root, ignore, opened)
     return Manifest(_in_order(entries))
+
+
+def _identity(status: os.stat_result) -> _Identity:
+    return status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _check_unchanged(root: Path, ignore: frozenset[str], opened: dict[str, _Identity]) -> None:
+    """Return if the files below *root* are still those that were *opened*; empty that."""
+    name = ""
+    try:
+        for name, item in _files(root, ignore):
+            if opened.pop(name, None) != _identity(item.stat(follow_symlinks=False)):
+                raise _changed(root, name)
+    except OSError as error:
+        raise _changed(root, name) from error
+    if opened:
+        raise _changed(root, min(opened))
+
+
+def _changed(root: Path, name: str) -> UnreadableError:
+    return UnreadableError(
+        "changed while the folder was read",
+        where=f"{root}/{name}",
+        mend="try again when nothing writes to it",
+    )
+
+
+class Glance(msgspec.Struct, frozen=True):
+    """How the files of a folder differ from those stated, before any is read."""
+
+    changed: tuple[str, ...]
+    """Of another size."""
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or self.missing or self.extra)
+
+
+def differences_at_a_glance(
+    root: Path, stated: Mapping[str, int | None], *, ignore: frozenset[str] = frozenset()
+) -> Glance:
+    """Return how the files below *root* differ from *stated*, their sizes in bytes by name.
+
+    Nothing is read: a file that cannot be the one stated need not be hashed, and can be of any
+    size. A size of None is not compared. Each list is in the order of names.
+
+    Raises:
+        UnreadableError, MalformedError: as :func:`walk`.
+    """
+    sizes: dict[str, int] = {}
+    for name, item in _files(root, ignore):
+        try:
+            sizes[check_name(name, where=str(root))] = item.stat(follow_symlinks=False).st_size
+        except OSError as error:
+            raise UnreadableError(reason(error), where=f"{root}/{name}") from error
+    both = sizes.keys() & stated.keys()
+    return Glance(
+        changed=_ordered(name for name in both if stated[name] not in (None, sizes[name])),
+        missing=_ordered(stated.keys() - sizes.keys()),
+        extra=_ordered(sizes.keys() - stated.keys()),
+    )
+
+
+def _ordered(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(names, key=component_order))
 
 
 def hash_path(path: Path, *, progress: Callable[[int], None] | None = None) -> Manifest:
@@ -159,7 +237,11 @@ def walk(root: Path, *, ignore: frozenset[str] = frozenset()) -> list[str]:
             neither a file nor a folder.
         MalformedError: a file's name is not allowed in a manifest.
     """
-    found: list[str] = []
+    return [check_name(name, where=str(root)) for name, _ in _files(root, ignore)]
+
+
+def _files(root: Path, ignore: frozenset[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield each file below *root* under its name, which is not checked."""
     folders = [("", 0)]
     while folders:
         prefix, depth = folders.pop()
@@ -172,7 +254,7 @@ def walk(root: Path, *, ignore: frozenset[str] = frozenset()) -> list[str]:
                     if not prefix and name in ignore:
                         continue
                     if item.is_file(follow_symlinks=False):
-                        found.append(check_name(name, where=str(root)))
+                        yield name, item
                     elif item.is_dir(follow_symlinks=False):
                         folders.append((name + "/", depth + 1))
                     else:
@@ -183,7 +265,6 @@ def walk(root: Path, *, ignore: frozenset[str] = frozenset()) -> list[str]:
             place = f"{root}/{prefix}".rstrip("/")
             what = "no such folder" if isinstance(error, FileNotFoundError) else reason(error)
             raise UnreadableError(what, where=place) from error
-    return found
 
 
 def _wrong_kind(root: Path, name: str, mode: int) -> UnreadableError:

@@ -19,6 +19,9 @@ MODEL_SIGNATURE = "model.sig"
 BYPRODUCTS = "provenance"
 """A folder of files named by their SHA-256."""
 
+MAX_BYPRODUCT_BYTES = 2**30
+"""Largest file in that folder that is read, in bytes; the output of a long run has megabytes."""
+
 GIT_NAMES = frozenset({".git", ".gitattributes", ".github", ".gitignore"})
 
 RESERVED = GIT_NAMES | {

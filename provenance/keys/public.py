@@ -15,8 +15,8 @@ A signature does not identify a document. Whoever sees an ECDSA signature (r, s)
 but Ed25519. Of Ed25519 and ML-DSA a stranger can make no second one. DER has one spelling: OpenSSL
 refuses the others.
 
-Of Ed25519 keys those are refused that everybody can sign for: a point of small order has a signature
-that holds for every message (or every eighth), and OpenSSL checks no such thing. So is every y that
+Of Ed25519 keys those are refused that everybody can sign for: a point of small order has signatures
+that hold for every message, or for one in eight, and OpenSSL does not check for it. So is a y that
 is not below the field's prime, as RFC 8032, section 5.1.3, asks.
 
 A key is identified by base64 of SHA-256 over its SubjectPublicKeyInfo (DER): the key id of DSSE

@@ -18,10 +18,10 @@ _UNUSUAL = re.compile(r"[^\n -~]")
 
 
 def print_json(document: Any) -> None:  # noqa: ANN401 - any JSON value or struct
-    """Print *document* as one indented JSON document on stdout.
+    r"""Print *document* as one indented JSON document on stdout.
 
-    What a terminal could obey, or a reader take for a line's end, is spelled ``\\uXXXX``. Bytes of a
-    path that are not UTF-8, for which JSON has no spelling, are escaped.
+    What a terminal could obey, or a reader take for a line's end, is spelled ``\uXXXX``. Bytes of
+    a path that are not UTF-8, for which JSON has no spelling, are escaped.
     """
     try:
         encoded = msgspec.json.encode(document, order="sorted")

@@ -234,16 +234,14 @@ def _widened(said: tuple[int, ...], extra: bytes, where: str) -> tuple[int, ...]
     That field must hold just these numbers, and be missing where there are none.
     """
     wide = _zip64(extra, where)
-    if wide is None or len(wide) != said.count(_U32):
-        if wide is None and _U32 not in said:
-            return said
+    if len(wide) != said.count(_U32):
         raise MalformedError("a ZIP64 extra field is missing, or of another length", where=where)
     rest = iter(wide)
     return tuple(next(rest) if number == _U32 else number for number in said)
 
 
-def _zip64(extra: bytes, where: str) -> tuple[int, ...] | None:
-    """Return the numbers of the ZIP64 extra field, None without one; check all fields' kinds."""
+def _zip64(extra: bytes, where: str) -> tuple[int, ...]:
+    """Return the numbers of the ZIP64 extra field, none without one; check all fields' kinds."""
     found: dict[int, bytes] = {}
     position = 0
     while position < len(extra):
@@ -253,7 +251,8 @@ def _zip64(extra: bytes, where: str) -> tuple[int, ...] | None:
         position += _EXTRA.size
         if position + length > len(extra):
             raise MalformedError("an extra field is cut off", where=where)
-        if length > _UNHEEDED_EXTRA.get(kind, -1) and (kind != _EXTRA_ZIP64 or length % 8):
+        wide = kind == _EXTRA_ZIP64 and length and not length % 8
+        if not wide and length > _UNHEEDED_EXTRA.get(kind, -1):
             raise MalformedError(
                 f"an extra field of kind {kind:#06x} and {length} bytes", where=where
             )
@@ -261,8 +260,8 @@ def _zip64(extra: bytes, where: str) -> tuple[int, ...] | None:
             raise MalformedError(f"two extra fields of kind {kind:#06x}", where=where)
         found[kind] = extra[position : position + length]
         position += length
-    numbers = found.get(_EXTRA_ZIP64)
-    return None if numbers is None else struct.unpack(f"<{len(numbers) // 8}Q", numbers)
+    numbers = found.get(_EXTRA_ZIP64, b"")
+    return struct.unpack(f"<{len(numbers) // 8}Q", numbers)
 
 
 def _check(record: _Central, where: str) -> _Central:

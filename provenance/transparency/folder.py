@@ -307,10 +307,11 @@ def _find(folder: Path, size: int, wanted: set[bytes], *, update: bool) -> dict[
     """
     store = TileStore(folder)
     path = _index_path(folder)
-    covered, found = leaf_index.lookup(path, wanted)
+    known = leaf_index.lookup(path, wanted)
+    covered, found = known or (0, {})
     found = {leaf: position for leaf, position in found.items() if position < size}
     subtree = store.subtree(size)
-    fits = all(subtree(0, position) == leaf for leaf, position in found.items())
+    fits = known is not None and all(subtree(0, place) == leaf for leaf, place in found.items())
     if not fits or (update and covered > size):
         covered, found = 0, {}
         if update:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -24,6 +25,7 @@ import msgspec
 from provenance.encoding import strict_base64, strict_json
 from provenance.errors import MalformedError, UnreadableError
 from provenance.files import atomic
+from provenance.files.digest import kind
 from provenance.transparency import merkle
 from provenance.transparency.tile_store import read_file, unlink
 
@@ -43,6 +45,10 @@ MAX_BATCH = 2**20
 
 _LOCKS = ("treeState.lock", "publish.lock")
 """Tessera takes the first to integrate and the second to publish; an append does both."""
+
+
+_LOCK_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+"""A FIFO in a lock's place is not waited for."""
 
 
 class TreeState(msgspec.Struct, frozen=True):
@@ -171,10 +177,10 @@ def locked(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for name in _LOCKS:
             path = folder / STATE / name
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             try:
-                descriptor = os.open(path, flags, 0o644)
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _LOCK_FLAGS, 0o644)
                 stack.callback(os.close, descriptor)
+                _check_lock(descriptor, path)
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise UnreadableError("is not a log", where=str(folder)) from error
@@ -185,18 +191,29 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unchanging(folder: Path) -> Iterator[None]:
-    """Exclude writers, where *folder* has a state: a copy that is served as files has none."""
+    """Exclude writers, where *folder* has a state: a copy that is served as files has none.
+
+    Raises:
+        UnreadableError: the lock is not a file.
+    """
     path = folder / STATE / _LOCKS[0]
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | _LOCK_FLAGS)
     except OSError:
         yield
         return
     try:
+        _check_lock(descriptor, path)
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         yield
     finally:
         os.close(descriptor)
+
+
+def _check_lock(descriptor: int, path: Path) -> None:
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        raise UnreadableError(f"is {kind(mode)}, not a file", where=str(path))
 
 
 def _read(path: Path, fields: dict[str, type]) -> dict[str, Any]:

@@ -13,7 +13,13 @@ import msgspec
 
 from provenance.encoding import strict_base64, strict_json
 from provenance.envelope import bundle as bundles
-from provenance.errors import LogProofError, MalformedError, SignatureError, UnreadableError, UsageError
+from provenance.errors import (
+    LogProofError,
+    MalformedError,
+    SignatureError,
+    UnreadableError,
+    UsageError,
+)
 from provenance.keys import parse_spki
 from provenance.statement import claims, intoto
 from provenance.transparency import entry as log_entries

@@ -20,7 +20,6 @@ A step either holds, and is reported, or raises. Nothing here reads the clock or
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,16 +37,16 @@ from provenance.errors import (
     UsageError,
     count,
 )
-from provenance.files.digest import hash_file
 from provenance.files.manifest import Manifest, hash_folder
 from provenance.files.reserved import MODEL_SIGNATURE, RESERVED
 from provenance.statement import claims, intoto, model_signature, training, uris
 from provenance.transparency import entry as log_entries
 from provenance.transparency import rekor
 from provenance.trust.beside import check_beside, read_beside, read_claims
+from provenance.trust.content import check_files, refuse_at_a_glance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from provenance.envelope.bundle import Bundle
@@ -68,9 +67,6 @@ STEPS = (
     "equality declaration",
     "log proof",
 )
-
-SHOWN_DIFFERENCES = 5
-"""Differing files named in an error; the rest are counted."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -161,6 +157,7 @@ def verify_model(
         raise
     held(_statement_detail(opened))
     held(_subject_detail(opened))
+    refuse_at_a_glance(request.root, _stated_sizes(opened))
     manifest = hash_folder(request.root, ignore=RESERVED, progress=progress)
     matching, signature = _select(request.root, manifest, opened)
     others = [each.training for each in opened.trainings]
@@ -221,6 +218,16 @@ def _understand(trusted: Sequence[tuple[str, Bundle, Opened]], others: int) -> _
     return _Opened(tuple(trainings), tuple(signatures), others)
 
 
+def _stated_sizes(opened: _Opened) -> list[tuple[str, dict[str, int | None]]]:
+    """Return the sizes of the files that each statement names; a model signature gives none."""
+    if opened.trainings:
+        return [
+            (claim.where, {entry.name: entry.size for entry in claim.training.manifest.entries})
+            for claim in opened.trainings
+        ]
+    return [(MODEL_SIGNATURE, dict.fromkeys(each.files)) for each in opened.signatures]
+
+
 def _select(
     root: Path, manifest: Manifest, opened: _Opened
 ) -> tuple[tuple[Claim, ...], ModelSignature | None]:
@@ -229,31 +236,12 @@ def _select(
     if opened.trainings and not matching:
         last = opened.trainings[-1]
         stated = {entry.name: entry.sha256 for entry in last.training.manifest.entries}
-        _check_files(root, manifest, stated, last.where)
+        check_files(root, manifest, stated, last.where)
         raise ContentError("the files differ from the manifest", where=str(root))
     signature = None
     for signature in opened.signatures:
-        _check_files(root, manifest, signature.files, MODEL_SIGNATURE)
+        check_files(root, manifest, signature.files, MODEL_SIGNATURE)
     return matching, signature
-
-
-def _check_files(root: Path, manifest: Manifest, stated: Mapping[str, str], where: str) -> None:
-    actual = {entry.name: entry.sha256 for entry in manifest.entries}
-    for name in stated:
-        if name.split("/")[0] in RESERVED:  # signed by a tool that has other reserved names
-            path = root / name
-            actual[name] = hash_file(path)[0] if os.path.lexists(path) else ""
-    changed = [
-        f"{name} was changed" for name in stated if actual.get(name) not in (None, "", stated[name])
-    ]
-    missing = [f"{name} is missing" for name in stated if actual.get(name, "") == ""]
-    extra = [f"{name} is extra" for name in actual if name not in stated]
-    problems = [*changed, *missing, *extra]
-    if problems:
-        shown = ", ".join(problems[:SHOWN_DIFFERENCES])
-        rest = len(problems) - SHOWN_DIFFERENCES
-        more = f", and {rest} more" if rest > 0 else ""
-        raise ContentError(f"not the files that {where} states: {shown}{more}", where=str(root))
 
 
 def _first_good(matching: Sequence[Claim]) -> Claim | None:

@@ -113,6 +113,12 @@ def test_a_link_to_an_input_is_that_input(tmp_path: Path) -> None:
         (("https://u:p@h/x",), ("https://${redacted}@h/x",), (1,)),
         (("say correct horse battery!",), (f"say {REDACTED}!",), (1,)),
         (("$correct horse battery",), (REDACTED,), (1,)),
+        (("--password", "-hunter2zz"), ("--password", REDACTED), (2,)),
+        (("--password", "--hunter2"), ("--password", REDACTED), (2,)),
+        (("--password", "--token", "x"), ("--password", REDACTED, REDACTED), (2, 3)),
+        (("--db-pass", "hunter2"), ("--db-pass", REDACTED), (2,)),
+        (("X-Api-Key: hunter2",), (f"X-Api-Key: {REDACTED}",), (1,)),
+        (('--o={"api_key": "x"}',), (f'--o={{"api_key": "{REDACTED}"}}',), (1,)),
         (("--revision", "b6b4f3a4c95a8a5e"), ("--revision", "b6b4f3a4c95a8a5e"), ()),
     ],
 )

@@ -185,10 +185,15 @@ def test_only_variables_of_the_list_are_kept() -> None:
         "MKL_X": "\udcff",
         "NPY_LONG": "x" * 5000,
         "CUSTOMER_NAME": "ACME",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        "TF_CONFIG": '{"cluster":{"worker":["w0.corp.internal:1"]}}',
+        "JAX_COORDINATOR_ADDRESS": "w0.corp.internal:1",
+        "NCCL_COMM_ID": "w0.corp.internal:1",
     }
     found = collect_knobs(environ, "/home/alice").values
     assert found["variables"] == {
         "OMP_NUM_THREADS": "4",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         "XLA_FLAGS": "--xla_dump_to=~/x",
         "NCCL_NET_TOKENS": "4096",
         "PYTORCH_INDEX": "https://${redacted}@h/x",
@@ -196,7 +201,7 @@ def test_only_variables_of_the_list_are_kept() -> None:
         "NPY_LONG": "x" * 1024,
     }
     assert found["leftOut"] == 4
-    assert found["others"] == 6
+    assert found["others"] == 9
 
 
 def test_drift_names_what_changed() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sys
 from datetime import UTC, datetime
@@ -383,3 +384,66 @@ def test_progress_is_told(project: Project) -> None:
     told: list[int] = []
     observe_before(project.inputs, project.command, environ=project.environ, progress=told.append)
     assert sum(told) == 6 + len("lr = 1\n")
+
+
+def test_an_executable_that_the_program_names_is_not_run(project: Project, tmp_path: Path) -> None:
+    proof = tmp_path / "ran"
+    named = tmp_path / "python3"
+    named.write_text(f"#!/bin/sh\ntouch {proof}\n")
+    named.chmod(0o755)
+    project.repository.write({"train.sh": "mkdir -p out/model && echo w > out/model/w"})
+    project.command = ("sh", "train.sh")
+    before = project.before()
+    result = project.run()
+    record = json.dumps({"interpreter": str(named)})
+    project.directory.joinpath("records.jsonl").write_text(record + "\n")
+    recording = observe_after(
+        before, result, environ=project.environ, run_directory=project.directory
+    )
+    collectors = recording.statement.build.internal_parameters.collectors
+    assert collectors["interpreter"].status == "absent"
+    assert not proof.exists()
+
+
+def test_a_program_outside_the_folder_is_told_by_its_digest(
+    project: Project, tmp_path: Path
+) -> None:
+    def files(program: str) -> dict[str, str]:
+        project.command = (program, "train.py")
+        source = project.before().source.source
+        assert source is not None
+        return {file.name: file.sha256 for file in source.files if file.name != "train.py"}
+
+    for name, text in (("p1", "#!/bin/sh\n"), ("p2", "#!/bin/sh\n:\n")):
+        path = tmp_path / name / "t.sh"
+        path.parent.mkdir()
+        path.write_text(text)
+        path.chmod(0o755)
+    first, second = (files(str(tmp_path / name / "t.sh")) for name in ("p1", "p2"))
+    assert list(first) == list(second) == ["t.sh"]
+    assert first != second
+    assert files("sh") == files(str(shutil.which("sh"))) == files(sys.executable) == {}
+
+
+def test_a_file_that_a_secret_option_names_is_left_out(project: Project) -> None:
+    project.repository.write({"pw.txt": "hunter2"})
+    project.command = (*project.command, "--password-file", "pw.txt", "--token-file=pw.txt")
+    recording = project.record()
+    digest = hashlib.sha256(b"hunter2").hexdigest().encode()
+    assert digest not in refuse_secrets_in(recording, project.environ)
+    source = recording.statement.recipe.source
+    assert source is not None
+    assert [file.name for file in source.files] == ["train.py"]
+
+
+def test_a_reason_names_no_path_and_no_user(project: Project) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can give files away")
+    project.environ |= {"USER": "alice", "HOME": str(project.folder)}
+    for path in (project.folder, *project.folder.rglob("*")):
+        os.chown(path, 12345, 12345)
+    found = project.before().collectors["source"]
+    assert found.status == "denied"
+    assert "dubious ownership" in found.reason
+    assert str(project.folder.parent) not in found.reason
+    assert "…" in found.reason

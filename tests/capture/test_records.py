@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from provenance.capture import records
 from provenance.capture.records import merge_seeds, parse_seed, prepare, read_records
-from provenance.capture.run import RECORDS, Run
+from provenance.capture.run import MAX_STEP, RECORDS, Run
 from provenance.errors import UnavailableError, UnreadableError
 
 if TYPE_CHECKING:
@@ -181,3 +183,28 @@ def test_a_folder_instead_of_the_file_is_an_error_of_ours(tmp_path: Path) -> Non
     tmp_path.joinpath(RECORDS).mkdir()
     with pytest.raises(UnreadableError):
         read_records(tmp_path)
+
+
+def test_losses_are_bounded(tmp_path: Path) -> None:
+    assert read(tmp_path, 2 * b'{"dropped":9007199254740991}\n').dropped == MAX_STEP
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "device"])
+def test_what_is_no_longer_a_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / RECORDS
+    if kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else tmp_path / "elsewhere")
+        tmp_path.joinpath("elsewhere").touch()
+    with pytest.raises(UnreadableError):
+        read_records(tmp_path)
+
+
+def test_a_huge_file_of_seeds_is_read_quickly(tmp_path: Path) -> None:
+    data = b"".join(b'{"seed":"worker","value":"%d"}\n' % number for number in range(16_000))
+    start = time.perf_counter()
+    found = read(tmp_path, data)
+    assert time.perf_counter() - start < 1
+    assert found.seeds["worker"] == ",".join(str(number) for number in range(256))
+    assert found.dropped == 16_000 - 256

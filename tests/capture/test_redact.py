@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import time
 from urllib.parse import urlsplit
 
 import pytest
@@ -54,7 +56,8 @@ HARMLESS = [
     "name",
     "token --token --hf-token hf_token HF_TOKEN authToken api_key --api-key apiKey APIKEY password"
     " db.password PGPASSWORD --passwd client-secret secret_key access-key MYSQL_PWD auth"
-    " credentials aws_secret_access_key privateKey passphrase wandb.api_key jwt".split(),
+    " credentials aws_secret_access_key privateKey passphrase wandb.api_key jwt --db-pass DB_PASS"
+    " SSHPASS --pass AZURE_PAT X-Api-Key --ssh-key".split(),
 )
 def test_names_of_secrets(name: str) -> None:
     assert is_secret_name(name)
@@ -63,7 +66,8 @@ def test_names_of_secrets(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     "--tokenizer tokenizer_name max_tokens --max-token num-token --pad-token eos_token --mask-token"
-    " --author authority --keyboard --monkey --lr secretary path --bypass sort-key".split(),
+    " --author authority --keyboard --monkey --lr secretary path --bypass sort-key --num-pass"
+    " compass --lowpass pass_at_k --pat --file-pat --".split(),
 )
 def test_names_that_only_look_like_secrets(name: str) -> None:
     assert not is_secret_name(name)
@@ -108,6 +112,13 @@ def test_a_bearer_goes() -> None:
         ("s3://bucket/path?versionId=1", "s3://bucket/path?versionId=1"),
         ("postgresql://u:p@h/db", "postgresql://${redacted}@h/db"),
         ("https://[broken/x", "${redacted}"),
+        ("postgresql://bob:pa#ss@h/x", "postgresql://${redacted}@h/x"),
+        ("postgresql://bob:pa/s?s@h/x", "postgresql://${redacted}@h/x"),
+        ("http://a:1,http://u:p@h/", "http://${redacted}@h/"),
+        ("git+https://example.org/a/b@v1.0", "git+https://example.org/a/b@v1.0"),
+        ("https://example.org:80/@scope/a", "https://example.org:80/@scope/a"),
+        ("s3://bucket/a@b", "s3://bucket/a@b"),
+        ("https://u@h/a@v1", "https://${redacted}@h/a@v1"),
     ],
 )
 def test_urls_lose_users_and_secret_parameters(url: str, redacted: str | None) -> None:
@@ -133,6 +144,9 @@ def test_a_url_may_lose_its_user_without_a_mark() -> None:
         ("../a", ""),
         ("C:/alice/a", ""),
         ("https://[broken", ""),
+        ("https://bob:hunter2#zz@example.org/r", "https://example.org/r"),
+        ("https://example.org:12#hunter2@example.org/r", ""),
+        ("a.b:hunter2@example.org:x/y", "ssh://example.org/x/y"),
         ("ext::sh -c evil", ""),
         ("", ""),
     ],
@@ -180,3 +194,64 @@ def test_any_text_is_redacted_without_error(text: str) -> None:
 def test_no_password_of_a_url_remains(user: str, password: str, rest: str) -> None:
     redacted = redact_text(f"x https://{user}:{password}@example.org/{rest} y")
     assert urlsplit(redacted.split()[1]).netloc == f"{REDACTED}@example.org"
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("bob:S@example.org:a/b", "R@example.org:a/b"),
+        ("bob:S/S@10.0.0.1", "R@10.0.0.1"),
+        ("Authorization: Token S", "Authorization: Token R"),
+        ("Authorization: S S", "Authorization: R"),
+        ('Authorization: Digest user="S", response=S', "Authorization: Digest R"),
+        (
+            "curl -H 'Authorization: Token S' https://h",
+            "curl -H 'Authorization: Token R' https://h",
+        ),
+        ("Cookie: a=S; b=S", "Cookie: R"),
+        ("X-Api-Key: S", "X-Api-Key: R"),
+        ('{"api_key": "S", "lr": 1}', '{"api_key": "R", "lr": 1}'),
+        ('{"a": {"password": "S\\"S"}}', '{"a": {"password": "R"}}'),
+        ('{\\"api_key\\": \\"S\\"}', '{\\"api_key\\": \\"R\\"}'),
+        ("{'token': 'S', 'n': 1}", "{'token': 'R', 'n': 1}"),
+        ("{password: S}", "{password: R}"),
+        ("api_key=S,lr=1", "api_key=R,lr=1"),
+        ("export AWS_SECRET_ACCESS_KEY=S; sh t.sh", "export AWS_SECRET_ACCESS_KEY=R; sh t.sh"),
+        ("sh t.sh --password S --lr 1", "sh t.sh --password R --lr 1"),
+        ('run "x=1 password=S"', 'run "x=1 password=R"'),
+        ('x="password=S"', 'x="password=R"'),
+        ("--authorization S --cookie S", "--authorization R --cookie R"),
+        ("cookie=S; token=S", "cookie=R; token=R"),
+        ("note: password: S", "note: password: R"),
+        ("--fast --password S", "--fast --password R"),
+        ("sh t.sh --password -S", "sh t.sh --password R"),
+    ],
+)
+def test_the_value_of_a_secret_name_goes_from_a_text(text: str, redacted: str) -> None:
+    secret = re.sub(r"\bS\b", "hunter2z", text)
+    assert redact_text(secret) == re.sub(r"\bR\b", lambda _: REDACTED, redacted)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image:tag@sha256:00",
+        "module:name@v1.2",
+        "train --use-auth-token --lr 1",
+        "train --max-tokens 5 --tokenizer: x",
+        "import token; x = 1",
+        "tokens: [1, 2]",
+        "compass: north",
+        "12:30 @ noon",
+        "a=b:c=d",
+    ],
+)
+def test_text_that_only_looks_like_a_secret_stays(text: str) -> None:
+    assert redact_text(text) == text
+
+
+def test_a_long_text_is_redacted_quickly() -> None:
+    for piece in 'a a: a= -a\t :// a:// a@ a:b@ " \\ token= a.b- authorization:'.split(" "):
+        start = time.perf_counter()
+        redact_text(piece * (20_000 // len(piece)))
+        assert time.perf_counter() - start < 2, piece

@@ -35,7 +35,7 @@ def found_in(payload: bytes, **environ: str) -> str:
     "KAGGLE_KEY AZURE_STORAGE_KEY AZURE_STORAGE_CONNECTION_STRING SSH_PRIVATE_KEY DATABASE_URL"
     " hf_token db_password DOCKER_AUTH_CONFIG WANDB_API_KEY GITHUB_TOKEN GITHUBTOKEN PGPASSWORD"
     " MYSQL_PWD AWS_SECRET_ACCESS_KEY SENTRY_DSN NPM_CONFIG__AUTH GOOGLE_APPLICATION_CREDENTIALS"
-    " session_cookie JWT sshKey Passphrase".split(),
+    " session_cookie JWT sshKey Passphrase DB_PASS SSHPASS AZURE_PAT".split(),
 )
 def test_sensitive_variables(name: str) -> None:
     assert values(**{name: "a1b2c3d4e5"}) == {"a1b2c3d4e5"}
@@ -44,7 +44,8 @@ def test_sensitive_variables(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     "PATH HOME PWD OLDPWD TOKENIZER TOKENIZERS_PARALLELISM AUTHOR KEYBOARD LANG OMP_NUM_THREADS"
-    " CUDA_VISIBLE_DEVICES XDG_SESSION_ID".split(),
+    " CUDA_VISIBLE_DEVICES XDG_SESSION_ID"
+    " BYPASS COMPASS FILEPAT PAT".split(),
 )
 def test_other_variables(name: str) -> None:
     assert values(**{name: "a1b2c3d4e5"}) == set()
@@ -176,3 +177,7 @@ def test_digests_do_not_trip_it() -> None:
     random.seed(1)
     digests = " ".join(random.randbytes(32).hex() for _ in range(10_000)).encode()
     refuse_secrets(digests, live_secrets({"A_TOKEN": "correct-horse", "DB_PASSWORD": "hunter22"}))
+
+
+def test_a_password_that_nobody_escaped_is_searched() -> None:
+    assert "pa#ss/word" in values(DB="postgresql://bob:pa#ss/word@h/x")

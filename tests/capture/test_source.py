@@ -12,7 +12,7 @@ from provenance.capture import git as git_module
 from provenance.capture import source as source_module
 from provenance.capture.git import GitError, open_git
 from provenance.capture.source import describe_repositories, observe_source, program_files
-from provenance.errors import UnreadableError
+from provenance.errors import UnavailableError, UnreadableError
 from provenance.statement.training import ProgramFile
 
 if TYPE_CHECKING:
@@ -424,3 +424,114 @@ def test_a_file_of_the_command_line_that_cannot_be_read_is_an_error(tmp_path: Pa
     tmp_path.joinpath("train.py").touch(mode=0)
     with pytest.raises(UnreadableError):
         program_files(["python", "train.py"], tmp_path, leave_out=lambda _: False)
+
+
+def test_files_of_the_same_last_name_are_told_apart(tmp_path: Path) -> None:
+    names = ("project/a.sh", "x/a.sh", "y/a.sh")
+    for name in names:
+        tmp_path.joinpath(name).parent.mkdir()
+        tmp_path.joinpath(name).write_text(name)
+    command = [str(tmp_path / name) for name in names]
+    found = program_files(command, tmp_path / "project", leave_out=lambda _: False)
+    assert [file.name for file in found] == ["a.sh", "a.sh (2)", "a.sh (3)"]
+
+
+def test_a_redacted_argument_is_not_looked_at(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        tmp_path.joinpath(name).write_text(name)
+    command = ["./a", "b", "--password=c"]
+    found = program_files(command, tmp_path, leave_out=lambda _: False, redacted=(2,))
+    assert [file.name for file in found] == ["a", "b"]
+
+
+def test_a_repository_without_commits_inside_counts_as_files(repository: Repository) -> None:
+    repository.write({"plain/lib.py": "x = 1\n", "plain/deep/more.py": "y = 1\n"})
+    as_folder = tree(repository)
+    for folder in ("plain", "plain/deep"):
+        subprocess.run(["git", "init", "--quiet", repository.path / folder], check=True)
+    repository.write({"plain/.gitignore": "*.tmp\n", "plain/x.tmp": "ignored"})
+    with_ignore = tree(repository)
+    repository.path.joinpath("plain/.gitignore").unlink()
+    repository.path.joinpath("plain/x.tmp").unlink()
+    assert tree(repository) == as_folder != with_ignore
+    repository.write({"plain/lib.py": "x = 2\n"})
+    one = tree(repository)
+    repository.write({"plain/deep/more.py": "y = 2\n"})
+    assert len({as_folder, one, tree(repository)}) == 3
+
+
+@pytest.mark.parametrize("where", ["info", "user", "gone"])
+def test_attributes_outside_the_tree_do_not_count(repository: Repository, where: str) -> None:
+    clean = repository.commit({"id.py": 'P = "$Id$"\n', "lines.sh": "a\n"})
+    attributes = repository.path / ".git" / "info" / "attributes"
+    if where == "user":
+        attributes = repository.home / "attributes"
+        repository.git("config", "core.attributesFile", str(attributes))
+    attributes.parent.mkdir(exist_ok=True)
+    attributes.write_text("*.py ident\n*.sh text\n")
+    repository.write({"id.py": 'P = "$Id: other $"\n', "lines.sh": "a\r\n"})
+    repository.git("add", "--all")  # git now holds both for unchanged
+    assert repository.git("rev-parse", f"{clean}^{{tree}}") == repository.git("write-tree")
+    if where == "gone":
+        attributes.unlink()
+    first = tree(repository)
+    assert first != repository.git("write-tree")
+    repository.write({"id.py": 'P = "$Id: evil $"\n'})
+    assert tree(repository) != first
+
+
+def test_attributes_in_the_tree_count(repository: Repository) -> None:
+    repository.commit({".gitattributes": "*.bat text eol=crlf\n", "a.bat": "a\n"})
+    repository.write({"a.bat": "a\r\n"})
+    assert tree(repository) == repository.git("rev-parse", "HEAD^{tree}")
+
+
+def test_line_ends_are_not_converted_by_a_setting(repository: Repository) -> None:
+    repository.git("config", "core.autocrlf", "true")
+    clean = tree(repository)
+    repository.write({"train.py": "print(1)\r\n"})
+    assert tree(repository) != clean
+
+
+@pytest.mark.parametrize("where", ["info", "user"])
+def test_excludes_outside_the_tree_do_not_count(repository: Repository, where: str) -> None:
+    excludes = repository.path / ".git" / "info" / "exclude"
+    if where == "user":
+        excludes = repository.home / "excludes"
+        repository.git("config", "core.excludesFile", str(excludes))
+    excludes.parent.mkdir(exist_ok=True)
+    excludes.write_text("hidden.py\n")
+    clean = tree(repository)
+    repository.write({"hidden.py": "x = 1\n"})
+    one = tree(repository)
+    repository.write({"hidden.py": "x = 2\n", "seen.log": "ignored by .gitignore"})
+    assert len({clean, one, tree(repository)}) == 3
+
+
+def test_a_file_under_git_lfs_is_as_committed_until_it_changes(repository: Repository) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\n"
+    repository.git("config", "filter.lfs.clean", f"printf '{pointer[:-1]}\\n'")
+    repository.write({".gitattributes": "*.bin filter=lfs\n", "w.bin": "weights"})
+    os.utime(repository.path / "w.bin", (10**9, 10**9))  # surely before the index is written
+    repository.git("add", "--all")
+    repository.git("commit", "--quiet", "--message", "a pointer")
+    assert repository.git("show", "HEAD:w.bin") == pointer.strip()
+    assert tree(repository) == repository.git("rev-parse", "HEAD^{tree}")
+    repository.write({"w.bin": "other weights"})
+    assert tree(repository) != repository.git("rev-parse", "HEAD^{tree}")
+
+
+def test_a_repository_of_sha256_has_a_tree(tmp_path: Path, repository: Repository) -> None:
+    folder = tmp_path / "sha256"
+    subprocess.run(
+        ["git", "init", "--quiet", "--object-format=sha256", folder], check=True, timeout=60
+    )
+    folder.joinpath("a.py").write_text("1")
+    observed = observe_source(folder, repository.environ)
+    assert observed.source is not None, observed.collected.reason
+    assert len(observed.source.tree) == 64
+
+
+def test_what_git_cannot_do_is_something_outside() -> None:
+    assert issubclass(GitError, UnavailableError)
+    assert issubclass(git_module.NoGitError, UnavailableError)

@@ -172,6 +172,18 @@ def test_a_size_limit_holds_before_anything_is_read() -> None:
         strict_json.parse(b"[12]", max_bytes=3)
 
 
+def test_a_limit_on_values_holds_before_any_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert strict_json.parse(b'[1,{"a":2}]', max_values=4) == [1, {"a": 2}]
+    with pytest.raises(MalformedError, match="more than 4 values"):
+        strict_json.parse(b"[[],[],[]", max_values=4)  # not even JSON
+    with pytest.raises(MalformedError, match="more than 10000000 values"):
+        strict_json.parse(b"[" + b"[]," * 5_000_000 + b"[]]")
+    monkeypatch.setattr(strict_json, "MAX_VALUES", 4)
+    assert strict_json.format([1, 2]) == b"[1,2]"
+    with pytest.raises(MalformedError, match="more than 4 values"):
+        strict_json.format([1, 2, 3, 4])
+
+
 def test_a_depth_limit_may_be_lower() -> None:
     assert strict_json.parse(b"[[]]", max_depth=2) == [[]]
     with pytest.raises(MalformedError, match="deeper than 2 levels"):

@@ -65,6 +65,11 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         ).encode(),
         "no DSSE envelope",
     ),
+    "two contents": (altered("messageSignature", {"signature": ""}), "and a message signature"),
+    "a hundred thousand values": (
+        altered("verificationMaterial.tlogEntries", [[0] * bundle.MAX_VALUES]),
+        "more than 100000 values",
+    ),
     "no payload": (altered("dsseEnvelope.payload", MISSING), "payload is not a text"),
     "no payload type": (altered("dsseEnvelope.payloadType", MISSING), "payloadType is not a text"),
     "no signatures": (altered("dsseEnvelope.signatures", MISSING), "exactly one signature"),

@@ -7,16 +7,17 @@ import signal
 import stat
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from provenance.errors import UnavailableError, UnreadableError, UsageError
+from provenance.files import atomic
 from provenance.files.atomic import create_file, flush_folder, locked, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 WRITERS: dict[str, Callable[..., None]] = {"write": write_file, "create": create_file}
 
@@ -93,17 +94,19 @@ def test_write_replaces_a_link_and_leaves_its_target(tmp_path: Path) -> None:
     assert listing(tmp_path) == {"target": b"target", "file": b"new"}
 
 
-def test_a_leftover_of_a_killed_write_is_replaced(
-    tmp_path: Path, writer: Callable[..., None]
-) -> None:
+def test_a_leftover_of_a_killed_write_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "file.tmp").write_bytes(b"half")
-    writer(tmp_path / "file", b"new")
+    write_file(tmp_path / "file", b"new")
     assert listing(tmp_path) == {"file": b"new"}
 
 
-def test_a_planted_temporary_is_neither_followed_nor_opened(
-    tmp_path: Path, writer: Callable[..., None]
-) -> None:
+def test_a_new_file_leaves_those_of_the_user_alone(tmp_path: Path) -> None:
+    (tmp_path / "file.tmp").write_bytes(b"mine")
+    create_file(tmp_path / "file", b"new")
+    assert listing(tmp_path) == {"file": b"new", "file.tmp": b"mine"}
+
+
+def test_a_planted_temporary_is_neither_followed_nor_opened(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_bytes(b"theirs")
     folder = tmp_path / "folder"
@@ -115,7 +118,7 @@ def test_a_planted_temporary_is_neither_followed_nor_opened(
     ):
         folder.mkdir()
         plant(folder / "file.tmp")
-        writer(folder / "file", b"ours")
+        write_file(folder / "file", b"ours")
         assert listing(folder) == {"file": b"ours"}
         assert outside.read_bytes() == b"theirs"
         (folder / "file").unlink()
@@ -133,7 +136,7 @@ def test_a_temporary_planted_after_the_old_one_was_removed(
 
     def open_after_the_planting(path: str | Path, flags: int, mode: int = 0o777) -> int:
         if flags & os.O_CREAT:
-            (folder / "file.tmp").symlink_to(outside)
+            Path(path).symlink_to(outside)
         return real(path, flags, mode)
 
     with monkeypatch.context() as patch:
@@ -144,10 +147,10 @@ def test_a_temporary_planted_after_the_old_one_was_removed(
     assert not (folder / "file").exists()
 
 
-def test_a_folder_at_the_temporary_name(tmp_path: Path, writer: Callable[..., None]) -> None:
+def test_a_folder_at_the_temporary_name(tmp_path: Path) -> None:
     (tmp_path / "file.tmp").mkdir()
     with pytest.raises(UnavailableError, match="cannot be written"):
-        writer(tmp_path / "file", b"new")
+        write_file(tmp_path / "file", b"new")
     assert not (tmp_path / "file").exists()
 
 
@@ -225,8 +228,19 @@ def test_a_file_system_without_locks_is_our_error(
     monkeypatch.setattr("fcntl.flock", fail_with(errno.ENOLCK))
     with pytest.raises(UnreadableError, match="cannot be locked"), locked(tmp_path):
         pytest.fail("went on without a lock")
-    with pytest.raises(UnavailableError, match="cannot be written"):
-        create_file(tmp_path / "file", b"new")
+
+
+def test_a_lock_is_waited_for_with_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomic, "MAX_WAIT_SECONDS", 0.1)
+    with locked(tmp_path):
+        start = time.monotonic()
+        with pytest.raises(UnavailableError, match="is locked by another process") as caught:
+            locked(tmp_path).__enter__()
+        assert time.monotonic() - start >= 0.1
+        assert caught.value.where == str(tmp_path)
+        create_file(tmp_path / "file", b"needs no lock")
+    with locked(tmp_path):
+        pass
 
 
 def test_an_error_of_the_caller_passes_through_a_lock(tmp_path: Path) -> None:
@@ -280,7 +294,9 @@ def test_file_and_folder_are_flushed_in_that_order(
 
     monkeypatch.setattr(os, "fsync", fsync)
     writer(tmp_path / "file", b"new")
-    assert flushed == [("file", ["file.tmp"]), ("folder", ["file"])]
+    (kind, (temporary,)), last = flushed
+    assert (kind, last) == ("file", ("folder", ["file"]))
+    assert temporary.endswith(".tmp")
     flush_folder(tmp_path)
     assert len(flushed) == 3
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -19,12 +20,16 @@ from provenance.files.digest import CHUNK_BYTES
 from provenance.files.manifest import (
     MAX_DEPTH,
     FileEntry,
+    differences_at_a_glance,
     hash_folder,
     hash_path,
     manifest_of,
     walk,
 )
 from provenance.files.reserved import RESERVED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def sha256(data: bytes) -> str:
@@ -339,3 +344,75 @@ def test_any_names_on_disk_give_a_manifest_or_our_error(names: list[bytes]) -> N
             assert len(hash_folder(Path(folder)).entries) == made
         except ProvenanceError as error:
             assert str(error).isprintable()  # noqa: PT017 - either outcome is right
+
+
+def replace(folder: Path) -> None:
+    (folder / "new").write_bytes(b"{}")
+    (folder / "new").replace(folder / "config.json")
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "changed in place": lambda folder: (folder / "config.json").write_bytes(b"[]"),
+    "replaced": replace,
+    "removed": lambda folder: (folder / "config.json").unlink(),
+    "added": lambda folder: (folder / "sub" / "more").write_bytes(b""),
+    "renamed": lambda folder: (folder / "config.json").rename(folder / "other.json"),
+    "a folder gone": lambda folder: (folder / "sub").rename(folder / "gone"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_folder_that_changes_after_its_files_were_read(
+    model: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]
+) -> None:
+    check = manifests._check_unchanged  # noqa: SLF001 - the moment after the hashing
+
+    def change_then_check(*arguments: Any) -> None:  # noqa: ANN401
+        change(model)
+        check(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(manifests, "_check_unchanged", change_then_check)
+        with pytest.raises(UnreadableError, match="changed while the folder was read"):
+            hash_folder(model)
+    assert hash_folder(model).entries
+
+
+def test_a_link_that_comes_meanwhile_is_refused_too(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = manifests._check_unchanged  # noqa: SLF001 - the moment after the hashing
+
+    def link_then_check(*arguments: Any) -> None:  # noqa: ANN401
+        (model / "link").symlink_to("config.json")
+        check(*arguments)
+
+    monkeypatch.setattr(manifests, "_check_unchanged", link_then_check)
+    with pytest.raises(UnreadableError, match="is a symbolic link"):
+        hash_folder(model)
+
+
+def test_a_glance_reads_nothing(model: Path) -> None:
+    with (model / "extra.bin").open("wb") as file:
+        file.truncate(2**42)
+    with (model / "config.json").open("wb") as file:
+        file.truncate(2**42)
+    stated = {"config.json": 2, "sub/tok.txt": 1, "sub-x.txt": None, "gone/b": 1, "gone-a": None}
+    found = differences_at_a_glance(model, stated)
+    assert found.changed == ("config.json",)
+    assert found.missing == ("gone/b", "gone-a")
+    assert found.extra == ("extra.bin",)
+    assert found
+    assert not differences_at_a_glance(
+        model,
+        {"config.json": 2**42, "sub/tok.txt": 1, "sub-x.txt": 1},
+        ignore=frozenset({"extra.bin"}),
+    )
+
+
+def test_a_glance_refuses_what_a_walk_refuses(model: Path) -> None:
+    (model / "link").symlink_to("config.json")
+    with pytest.raises(UnreadableError, match="is a symbolic link"):
+        differences_at_a_glance(model, {})
+    with pytest.raises(UnreadableError, match="no such folder"):
+        differences_at_a_glance(model / "missing", {})

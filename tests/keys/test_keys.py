@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import stat
@@ -31,6 +32,7 @@ from provenance.errors import (
     UnreadableError,
     UsageError,
 )
+from provenance.files.atomic import create_file
 from provenance.keys import (
     ALGORITHMS,
     generate,
@@ -39,6 +41,7 @@ from provenance.keys import (
     parse_public_pem,
     parse_raw_ed25519,
     parse_spki,
+    private,
     write_pair,
 )
 from provenance.keys.private import MAX_PASSWORD_BYTES
@@ -207,9 +210,35 @@ def test_raw_ed25519() -> None:
     assert parse_raw_ed25519(public.raw) == public
     for size in (0, 31, 33, 64):
         with pytest.raises(MalformedError, match="32 bytes"):
-            parse_raw_ed25519(bytes(size), where="vkey")
+            parse_raw_ed25519(b"\2" * size, where="vkey")
     with pytest.raises(MalformedError, match="an Ed25519 key is needed, and this is ecdsa-p256"):
         _ = KEYS["ecdsa-p256"].public.raw
+
+
+FIELD = 2**255 - 19
+ORDER_8 = "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"
+SMALL = {
+    **{f"y = {y}": y for y in (0, 1)},
+    "y = -1": FIELD - 1,
+    "order 8": int.from_bytes(bytes.fromhex(ORDER_8), "little"),
+    "order 8, negative": FIELD - int.from_bytes(bytes.fromhex(ORDER_8), "little"),
+    **{f"y = p + {y}": FIELD + y for y in (0, 1, 3, 18)},
+}
+
+
+@pytest.mark.parametrize("sign", [0, 1])
+@pytest.mark.parametrize("y", SMALL.values(), ids=SMALL)
+def test_an_ed25519_key_for_which_everybody_can_sign_is_refused(y: int, sign: int) -> None:
+    raw = (y + (sign << 255)).to_bytes(32, "little")
+    spki = bytes.fromhex("302a300506032b6570032100") + raw
+    pem = b"-----BEGIN PUBLIC KEY-----\n%b\n-----END PUBLIC KEY-----\n" % base64.b64encode(spki)
+    for parse, data in (
+        (parse_raw_ed25519, raw),
+        (parse_spki, spki),
+        (parse_public_pem, pem),
+    ):
+        with pytest.raises(MalformedError, match=r"everybody can sign|not a public key"):
+            parse(data)
 
 
 # --- SubjectPublicKeyInfo -------------------------------------------------------------------------
@@ -319,11 +348,28 @@ def test_a_public_half_that_appears_meanwhile_is_kept_and_the_private_one_remove
     assert (tmp_path / "key.pub").read_bytes() == b"theirs"
 
 
-def test_a_leftover_of_a_killed_keygen_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / "key.tmp").write_bytes(b"half a key")
+def test_an_interrupt_leaves_no_half_of_a_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = create_file
+
+    def interrupted(path: Path, data: bytes, *, mode: int) -> None:
+        if path.suffix == ".pub":
+            raise KeyboardInterrupt
+        real(path, data, mode=mode)
+
+    monkeypatch.setattr(private, "create_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_pair(KEYS["ed25519"], tmp_path / "key")
+    assert names(tmp_path) == []
+
+
+def test_files_of_similar_names_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "key.tmp").write_bytes(b"mine")
     (tmp_path / "key.pub.tmp").symlink_to("nowhere")
     write_pair(KEYS["ed25519"], tmp_path / "key")
-    assert names(tmp_path) == ["key", "key.pub"]
+    assert names(tmp_path) == ["key", "key.pub", "key.pub.tmp", "key.tmp"]
+    assert (tmp_path / "key.tmp").read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize("name", [".", "..", "missing/key", "k" * 254, "k" * 300])

@@ -17,7 +17,6 @@ from provenance.statement.training import (
 from provenance.statement.uris import BUILD_TYPE
 from tests.world import RECIPE
 
-
 ENVIRONMENT = Environment(observed=("start", "end"))
 
 
@@ -109,7 +108,10 @@ def test_environments_by_path() -> None:
         observed=("start",),
         collectors={"a": Collected("ok", {"x": {"y": 1, "z": 3}}), "c": Collected("ok", {"n": 0})},
     )
-    assert environment_differences(build(environment=left), build(environment=right)) == ("a.x.z", "c.n")
+    assert environment_differences(build(environment=left), build(environment=right)) == (
+        "a.x.z",
+        "c.n",
+    )
     assert environment_differences(build(environment=left), build(environment=left)) == ()
 
 

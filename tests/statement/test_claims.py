@@ -89,6 +89,17 @@ def test_claims_that_cannot_be_read_are_left_alone(
     assert (tmp_path / CLAIMS).read_bytes() == data
 
 
+def test_claims_behind_a_link_are_not_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_bytes(ONE + b"\n")
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / CLAIMS).symlink_to(tmp_path / "theirs")
+    with pytest.raises(UnreadableError, match="is a symbolic link"):
+        claims.append_claim(model, TWO)
+    assert (tmp_path / "theirs").read_bytes() == ONE + b"\n"
+    assert (model / CLAIMS).is_symlink()
+
+
 NO_CLAIM = {
     "two lines": ONE + b"\n" + TWO,
     "over several lines": ONE.replace(b",", b",\n", 1),
@@ -192,7 +203,7 @@ def test_claims_that_are_no_file(tmp_path: Path) -> None:
         claims.append_claim(tmp_path, ONE)
     (tmp_path / CLAIMS).unlink()
     (tmp_path / CLAIMS).symlink_to("nowhere")
-    with pytest.raises(UnreadableError, match="no such file"):
+    with pytest.raises(UnreadableError, match="is a symbolic link"):
         claims.append_claim(tmp_path, ONE)
     assert (tmp_path / CLAIMS).is_symlink()
 

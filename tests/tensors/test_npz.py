@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -67,7 +67,8 @@ def test_reads_an_archive_written_to_a_pipe(opened: Opener) -> None:
     pipe = Pipe()
     with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("a.npy", npy(np.arange(9.0)))
-        file.writestr("b.npy", npy(np.arange(3.0)))
+        with file.open("b.npy", "w", force_zip64=True) as member:  # as numpy does
+            member.write(npy(np.arange(3.0)))
     assert pipe.data.count(b"PK\7\10") == 2
     assert content(opened(pipe.data, "m.npz"), "b") == np.arange(3.0).tobytes()
 
@@ -288,6 +289,152 @@ def test_a_large_array_in_fortran_order_is_unreadable(
     file = opened(archive({"a.npy": npy(np.asfortranarray(np.ones((2, 2))))}), "m.npz")
     with pytest.raises(UnreadableError, match="Fortran order"):
         content(file, "a")
+
+
+def with_extra(local: bytes = b"", central: bytes = b"", *, after: bytes = b"") -> bytes:
+    """GOOD with these extra fields, and *after* the last of them before the end record."""
+    data = bytearray(GOOD)
+    data[28:30] = struct.pack("<H", len(local))
+    data[CENTRAL + 30 : CENTRAL + 32] = struct.pack("<H", len(central))
+    place = struct.pack("<II", len(GOOD) - 22 - CENTRAL + len(central), CENTRAL + len(local))
+    end = bytes(data[-22:-10]) + place + bytes(2)
+    return bytes(data[:35] + local + data[35:CENTRAL] + data[CENTRAL:-22] + central + after + end)
+
+
+def extra(kind: int, data: bytes) -> bytes:
+    return struct.pack("<HH", kind, len(data)) + data
+
+
+WIDE = extra(1, struct.pack("<QQ", len(ONE), len(ONE)))
+LOCATOR = struct.pack("<4sIQI", b"PK\6\7", 0, 0, 1)
+TIME = extra(0x5455, b"\1" + bytes(4))
+
+
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        ((extra(0xCAFE, b""), b""), "kind 0xcafe and 0 bytes"),
+        ((b"", extra(0xCAFE, LOCATOR)), "that the end record does not ask for"),
+        ((b"", extra(0x000A, bytes(12) + LOCATOR)), "that the end record does not ask for"),
+        ((extra(0x5455, bytes(14)), b""), "kind 0x5455 and 14 bytes"),
+        ((extra(0x000A, bytes(32)), b""), "kind 0x000a and 32 bytes"),
+        ((WIDE, b""), "ZIP64 extra field is missing, or of another length"),
+        ((b"", WIDE), "ZIP64 extra field is missing, or of another length"),
+        ((b"", extra(1, b"")), "kind 0x0001 and 0 bytes"),
+        ((b"", extra(1, b"x")), "kind 0x0001 and 1 bytes"),
+        ((TIME + TIME, b""), "two extra fields of kind 0x5455"),
+        ((b"", TIME + b"x"), "an extra field is cut off"),
+        ((b"", TIME[:-1]), "an extra field is cut off"),
+    ],
+)
+def test_refuses_extra_fields(opened: Opener, fields: tuple[bytes, bytes], what: str) -> None:
+    with pytest.raises(MalformedError, match=what):
+        opened(with_extra(*fields), "m.npz")
+
+
+def test_reads_archives_with_times_and_owners(opened: Opener) -> None:
+    owner = extra(0x7875, b"\1\4\0\0\0\0\4\0\0\0\0")
+    file = opened(with_extra(TIME + owner, TIME), "m.npz")
+    assert content(file, "a") == ONE[-4:]
+
+
+def test_reads_sizes_that_only_the_extra_field_has(opened: Opener) -> None:
+    data = bytearray(with_extra(WIDE, WIDE))
+    moved = CENTRAL + len(WIDE)
+    for place in (18, moved + 20):
+        data[place : place + 8] = b"\xff" * 8
+    assert content(opened(bytes(data), "m.npz"), "a") == ONE[-4:]
+    for length in (8, 24):
+        short = with_extra(b"", extra(1, bytes(length)))
+        short = short[: CENTRAL + 20] + b"\xff" * 8 + short[CENTRAL + 28 :]
+        with pytest.raises(MalformedError, match="missing, or of another length"):
+            opened(short, "m.npz")
+
+
+def test_refuses_end_records_that_contradict_each_other(opened: Opener) -> None:
+    data = zip64()
+    said = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 2, 2, 2**32 - 1, 2**32 - 1, 0)
+    with pytest.raises(MalformedError, match="contradict each other"):
+        opened(data[:-22] + said, "m.npz")
+
+
+def test_refuses_an_archive_behind_the_directory(opened: Opener) -> None:
+    # CPython looks 20 bytes before the end record whether that asks for a locator or not, so that
+    # numpy would load the tensors of the directory that this one leads to.
+    evil = npy(np.zeros(1, "<f4"))
+    inner = struct.pack(
+        "<4s5H3I2H", b"PK\3\4", 20, 0, 0, 0, 33, zlib.crc32(evil), len(evil), len(evil), 5, 0
+    )
+    body = inner + b"a.npy" + evil
+    listed = struct.pack(
+        "<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 0, 0, 33, zlib.crc32(evil), len(evil), len(evil), 5,
+        0, 0, 0, 0, 0, 35 + 4,
+    ) + b"a.npy"  # fmt: skip
+    moved = CENTRAL + 4 + len(body)
+    place = moved + len(GOOD) - 22 - CENTRAL + 4
+    wide = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, len(listed), place)
+    found = struct.pack("<4sIQI", b"PK\6\7", 0, place + len(listed), 1)
+    data = with_extra(extra(0xCAFE, body), extra(0xCAFE, listed + wide + found))
+    with np.load(io.BytesIO(data)) as archived:
+        assert archived["a"].tobytes() == evil[-4:] != ONE[-4:]
+    with pytest.raises(MalformedError, match="that the end record does not ask for"):
+        opened(data, "m.npz")
+
+
+def test_refuses_arrays_that_numpy_mixes_up(opened: Opener) -> None:
+    data = archive({"a.npy": ONE, "a.npy.npy": npy(np.zeros(1, "<f4"))})
+    with pytest.raises(MalformedError, match=r"two arrays answer to the name 'a\.npy'"):
+        opened(data, "m.npz")
+
+
+def saved(*, compressed: bool) -> bytes:
+    buffer = io.BytesIO()
+    save = np.savez_compressed if compressed else np.savez
+    save(buffer, a=np.arange(6.0), b=np.ones((2, 3), ">f4", order="F"))
+    return buffer.getvalue()
+
+
+SAVED = {
+    "savez": saved(compressed=False),
+    "compressed": saved(compressed=True),
+    "zip64 end": zip64(),
+    "wide": with_extra(TIME, TIME),
+}
+TOKENS = [
+    *(b"PK" + mark for mark in (b"\1\2", b"\3\4", b"\5\6", b"\6\6", b"\6\7", b"\7\10")),
+    *(b"\xff" * size for size in (2, 4, 8)),
+    *(bytes(size) for size in (2, 4, 8)),
+    *(extra(kind, b"")[:2] for kind in (1, 0x000A, 0x5455, 0x7075, 0x7875)),
+    WIDE,
+    LOCATOR,
+    b"a.npy",
+    b"b.npy",
+]
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.data())
+def test_what_is_accepted_is_what_zipfile_and_numpy_read(
+    opened: Opener, data: st.DataObject
+) -> None:
+    raw = bytearray(data.draw(st.sampled_from(list(SAVED.values()))))
+    structure = [i for i in range(len(raw)) if raw[i : i + 2] == b"PK"]
+    for _ in range(data.draw(st.integers(0, 4))):
+        place = data.draw(st.sampled_from(structure)) + data.draw(st.integers(-24, 60))
+        place = min(max(place, 0), len(raw) - 1)
+        piece = data.draw(st.sampled_from(TOKENS) | st.binary(min_size=1, max_size=4))
+        stop = place + (len(piece) if data.draw(st.booleans()) else 0)
+        raw[place:stop] = piece
+    try:
+        file = opened(bytes(raw), "m.npz")
+        ours = {name: content(file, name) for name in file.tensors}
+    except ProvenanceError:
+        return
+    with np.load(io.BytesIO(bytes(raw)), allow_pickle=False) as theirs:
+        assert sorted(theirs.files) == sorted(ours)
+        for name, array in ((name, theirs[name]) for name in theirs.files):
+            assert file.tensors[name].shape == array.shape
+            assert ours[name] == array.astype(array.dtype.newbyteorder("<")).tobytes()
 
 
 VALID = archive({"a.npy": npy(np.arange(6.0)), "b.npy": npy(np.ones(2, ">f4"))}, 8)

@@ -13,8 +13,9 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save
 
 from provenance.errors import MalformedError, ProvenanceError, UnreadableError
+from provenance.tensors import view
 from provenance.tensors.opening import open_tensors
-from tests.tensors.writing import entry, safetensors, simple
+from tests.tensors.writing import archive, entry, npy, safetensors, simple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -210,3 +211,13 @@ def test_a_file_that_shrinks_is_an_error_not_a_signal(tmp_path: Path) -> None:
             list(file.chunks("a", 8))
         with pytest.raises(UnreadableError, match="changed"):
             file.check_unchanged()
+
+
+def test_the_number_of_tensors_has_a_bound(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(view, "MAX_TENSORS", 2)
+    header = {"__metadata__": {}, **{name: entry("F32", [0], 0, 0) for name in "ab"}}
+    assert list(opened(safetensors(header), "m.safetensors").tensors) == ["a", "b"]
+    with pytest.raises(MalformedError, match="more than 2 tensors"):
+        opened(safetensors(header | {"c": entry("F32", [0], 0, 0)}), "m.safetensors")
+    with pytest.raises(MalformedError, match="more than 2 tensors"):
+        opened(archive({f"{name}.npy": npy(np.ones(0)) for name in "abc"}), "m.npz")

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -453,3 +455,50 @@ def test_a_note_with_further_signatures_is_the_log_s_checkpoint(
         file.write("— witness.example AAAAAAEC\n".encode())
     assert folder.append(log, [b"x"], signer) == (2,)
     assert note.parse((log / "checkpoint").read_bytes()).signatures[0].name == signer.name
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DROP TABLE covered; CREATE TABLE covered (size); INSERT INTO covered VALUES (NULL)",
+        "UPDATE covered SET size = 'many'",
+        "UPDATE covered SET size = -1",
+        "DELETE FROM covered",
+        "UPDATE leaves SET position = 'first'",
+        "UPDATE leaves SET position = -1",
+    ],
+)
+def test_an_index_of_other_values_is_made_anew(log: Path, signer: SignerKey, damage: str) -> None:
+    folder.append(log, bodies(0, 3), signer)
+    path = log / ".state/leaves.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(damage)
+    assert folder.find(log, merkle.hash_leaf(body(1)), signer.verifier) == 1
+    assert folder.append(log, bodies(1, 4), signer) == (1, 2, 3)
+    assert leaf_index.lookup(path, [merkle.hash_leaf(body(2))]) == (
+        4,
+        {merkle.hash_leaf(body(2)): 2},
+    )
+
+
+@pytest.mark.parametrize("name", ["leaves.sqlite", "leaves.sqlite-journal"])
+def test_a_fifo_for_an_index_is_not_waited_for(log: Path, signer: SignerKey, name: str) -> None:
+    folder.append(log, bodies(0, 3), signer)
+    path = log / ".state" / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    assert folder.append(log, bodies(1, 4), signer) == (1, 2, 3)
+    assert leaf_index.lookup(log / ".state/leaves.sqlite", []) == (4, {})
+
+
+@pytest.mark.parametrize("name", ["treeState.lock", "publish.lock"])
+def test_a_fifo_for_a_lock_is_refused(log: Path, signer: SignerKey, name: str) -> None:
+    path = log / ".state" / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    with pytest.raises(UnreadableError, match="is a FIFO, not a file") as caught:
+        folder.append(log, bodies(0, 1), signer)
+    assert caught.value.where == str(path)
+    if name == "treeState.lock":
+        with pytest.raises(UnreadableError, match="is a FIFO, not a file"):
+            audit.audit(log, signer.verifier)

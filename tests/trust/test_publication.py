@@ -129,9 +129,7 @@ def test_a_full_disk_after_the_log_grew(
     assert folder.read_checkpoint(log, signer.verifier).size == 1
 
 
-def test_what_a_bundle_carries_besides_is_kept(
-    model: Path, log: Path, signer: SignerKey
-) -> None:
+def test_what_a_bundle_carries_besides_is_kept(model: Path, log: Path, signer: SignerKey) -> None:
     def add_timestamp(document: dict[str, Any]) -> None:
         timestamps = {"rfc3161Timestamps": [{"signedTimestamp": "AA=="}]}
         document["verificationMaterial"]["timestampVerificationData"] = timestamps

@@ -1,0 +1,76 @@
+"""Are the files those that a statement names? First at a glance, then by content."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from provenance.errors import ContentError
+from provenance.files.digest import hash_file
+from provenance.files.manifest import Glance, differences_at_a_glance
+from provenance.files.reserved import RESERVED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from provenance.files.manifest import Manifest
+
+SHOWN_DIFFERENCES = 5
+"""Differing files named in an error; the rest are counted."""
+
+
+def refuse_at_a_glance(
+    root: Path, statements: Sequence[tuple[str, Mapping[str, int | None]]]
+) -> None:
+    """Return if one of *statements* can be about the files in *root*, by their names and sizes.
+
+    Each is its place and its files' sizes (None: not stated). Nothing is hashed: a file that nobody
+    stated can be of any size, and hashing it can take any time.
+
+    Raises:
+        ContentError: none of them can.
+    """
+    for where, sizes in statements:
+        comparable = {name: size for name, size in sizes.items() if not _is_reserved(name)}
+        glance = differences_at_a_glance(root, comparable, ignore=RESERVED)
+        if not glance:
+            return
+        refusal = _other_files(root, where, glance)
+    raise refusal
+
+
+def check_files(root: Path, manifest: Manifest, stated: Mapping[str, str], where: str) -> None:
+    """Return if *stated*, SHA-256 by name, are the files of *manifest*, none more and none less.
+
+    Raises:
+        ContentError: a file was changed, is missing, or is extra.
+    """
+    actual = {entry.name: entry.sha256 for entry in manifest.entries}
+    for name in stated:
+        if _is_reserved(name):  # signed by a tool that has other reserved names
+            path = root / name
+            actual[name] = hash_file(path)[0] if os.path.lexists(path) else ""
+    found = Glance(
+        changed=tuple(n for n in stated if actual.get(n) not in (None, "", stated[n])),
+        missing=tuple(name for name in stated if actual.get(name, "") == ""),
+        extra=tuple(name for name in actual if name not in stated),
+    )
+    if found:
+        raise _other_files(root, where, found)
+
+
+def _is_reserved(name: str) -> bool:
+    return name.split("/", maxsplit=1)[0] in RESERVED
+
+
+def _other_files(root: Path, where: str, glance: Glance) -> ContentError:
+    problems = [
+        *(f"{name} was changed" for name in glance.changed),
+        *(f"{name} is missing" for name in glance.missing),
+        *(f"{name} is extra" for name in glance.extra),
+    ]
+    shown = ", ".join(problems[:SHOWN_DIFFERENCES])
+    rest = len(problems) - SHOWN_DIFFERENCES
+    more = f", and {rest} more" if rest > 0 else ""
+    return ContentError(f"not the files that {where} states: {shown}{more}", where=str(root))
