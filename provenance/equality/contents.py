@@ -126,6 +126,8 @@ def _pair(
         return TensorPair(name, left, right, None, None, in_initial=False)
     if start is not None and not start.has(left):
         start = None
+    if left.elements == 0:  # nothing to measure; a header can list very many
+        return TensorPair(name, left, right, 0, None, in_initial=start is not None)
     found = measure(name, first, second, wanted, initial=start.file if start else None)
     distance = None
     if found.differing:

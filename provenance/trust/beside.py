@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 from provenance.errors import ContentError, UnreadableError, count
 from provenance.files.atomic import TEMPORARY_SUFFIX, reason
 from provenance.files.digest import hash_file
-from provenance.files.reserved import BYPRODUCTS, CLAIMS, GIT_NAMES, MODEL_SIGNATURE
+from provenance.files.reserved import (
+    BYPRODUCTS,
+    CLAIMS,
+    GIT_NAMES,
+    MAX_BYPRODUCT_BYTES,
+    MODEL_SIGNATURE,
+)
 from provenance.statement import claims
 
 if TYPE_CHECKING:
@@ -118,6 +124,8 @@ def _byproducts(folder: Path) -> tuple[set[str], list[str]]:
         path = folder / name
         if not _SHA256_NAME.fullmatch(name):
             raise ContentError("is extra: byproducts are named by their SHA-256", where=str(path))
+        if os.lstat(path).st_size > MAX_BYPRODUCT_BYTES:
+            raise ContentError("is too large for a byproduct", where=str(path))
         if hash_file(path)[0] != name:
             raise ContentError("its content is not what its name says", where=str(path))
     return set(present), leftover

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import pty
 import random
@@ -17,8 +18,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from provenance.files.manifest import walk
+from provenance.files.reserved import RESERVED
 from provenance.statement import claims
-from tests.world import PROGRAM, refused, run_program, tree
+from tests.world import (
+    PROGRAM,
+    edit_lines,
+    refused,
+    run_program,
+    sign_document,
+    state,
+    statement_document,
+    tree,
+)
 
 if TYPE_CHECKING:
     from tests.world import Person
@@ -117,6 +129,16 @@ def test_control_c_while_hashing(model: Path, alice: Person) -> None:
     with (model / "large.bin").open("wb") as file:
         file.truncate(20 * 2**30)  # sparse: it takes seconds to hash, and no disk
     before = set(tree(model / "tokenizer"))
+    document = statement_document(state(model / "tokenizer"))
+    document["predicate"]["provenance_manifest"] = [
+        {"name": name, "sha256": "00" * 32, "size": (model / name).stat().st_size}
+        for name in walk(model, ignore=RESERVED)
+    ]
+    listed = len(document["predicate"]["provenance_manifest"])
+    digest = hashlib.sha256(bytes(32) * listed).hexdigest()
+    document["subject"][0]["digest"]["sha256"] = digest
+    edit_lines(model, lambda _: [sign_document(document, alice)])
+    (model / "model.sig").unlink()
     for command in (
         ["verify", model, "--key", alice.public],
         ["sign", model, "--key", alice.private],
@@ -139,6 +161,8 @@ def test_control_c_while_hashing(model: Path, alice: Person) -> None:
         assert (model / "claims.jsonl").read_bytes() == claims_before
         assert set(tree(model / "tokenizer")) == before
     (model / "large.bin").unlink()
+    (model / "claims.jsonl").unlink()
+    assert run_program("attest", model, "--key", alice.private).status == 0
     assert run_program("verify", model, "--key", alice.public).status == 0
 
 

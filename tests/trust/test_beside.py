@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from provenance.errors import UnreadableError
+from provenance.errors import ContentError, UnreadableError
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.trust.verification import Request, verify_model
 from tests.world import attach, state, write_files
@@ -84,3 +84,13 @@ def test_the_folder_of_byproducts_is_a_file(model: Path, alice: Person) -> None:
     write_files(model, {"provenance": b""})
     with pytest.raises(UnreadableError, match="provenance"):
         manifest_detail(model, alice)
+
+
+def test_a_byproduct_that_is_too_large_is_refused_before_it_is_hashed(
+    model: Path, alice: Person
+) -> None:
+    (model / "provenance").mkdir(exist_ok=True)
+    with (model / "provenance" / ("0" * 64)).open("wb") as file:
+        file.truncate(2**42)
+    with pytest.raises(ContentError, match="too large for a byproduct"):
+        verify_model(Request(model, (alice.key.public,)))
