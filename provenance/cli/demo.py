@@ -160,7 +160,15 @@ def command(folder: Path) -> None:
     click.secho("Every step ended as it should.", bold=True)
     click.echo(f"Look around in {one_line(str(folder))}/, for example:")
     for path in ("alice/model/claims.jsonl", "verdict.json", "log/checkpoint"):
-        click.echo(f"  provenance show {shlex.quote(one_line(str(folder / path)))}")
+        click.echo(f"  {_own_name()} show {shlex.quote(one_line(str(folder / path)))}")
+
+
+def _own_name() -> str:
+    """Return how the user calls this program from here."""
+    if shutil.which("provenance") is not None:
+        return "provenance"
+    beside = Path(sys.executable).parent / "provenance"
+    return os.path.relpath(beside) if beside.exists() else f"{sys.executable} -m provenance"
 
 
 def _check_requirements() -> None:

@@ -37,7 +37,7 @@ def command(model: Path, words: tuple[str, ...], **options: Any) -> int:  # noqa
     Data, configuration and base model are hashed before and after; code, packages, machine and
     environment are recorded. The training statement becomes a line of DIR/claims.jsonl, and the
     files are signed in DIR/model.sig. The exit status is COMMAND's; 125 says that the recorder
-    itself failed. A command that fails is recorded too, with its status.
+    itself failed. A command that fails is recorded too, with its status, if it leaves a model.
     """
     request = read_request(options, model)
     before = observe(request, words, str(uuid.uuid4()))
@@ -75,7 +75,9 @@ def command(model: Path, words: tuple[str, ...], **options: Any) -> int:  # noqa
                     where=error.where,
                     mend=error.mend or "--model names the folder that it fills",
                 ) from error
-            click.echo(f"provenance: nothing to attest: {error}", err=True)
+            how = result.signal or f"status {result.status}"
+            problem = f"the command failed ({how}) and left nothing to attest: {error}"
+            click.echo(f"provenance: {problem}", err=True)
             return result.status
         attach(request, recording)
     finally:

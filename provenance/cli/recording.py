@@ -87,7 +87,7 @@ _OPTIONS = (
         "--log-password-env", metavar="VAR", help="Variable with the password of the log's key."
     ),
     click.option(
-        "--dry-run", is_flag=True, help="Run and write nothing; show what would be published."
+        "--dry-run", is_flag=True, help="Only show what would be published; run and write nothing."
     ),
     click.option(
         "--unsafe-allow-secret", "allowed_secrets", multiple=True, metavar="VAR",
@@ -193,6 +193,10 @@ def attach(request: Request, recording: Recording) -> None:
         _say(f"written  {one_line(path)}")
     for claim in published:
         _say(f"published claim {claim.line} as entry {claim.index}")
+    said = recording.statement.build.internal_parameters.collectors.get("metrics")
+    lost = sum(said.values.get(name, 0) for name in ("dropped", "damaged")) if said else 0
+    if lost:
+        _say(f"warning: {count(lost, 'metric or seed', 'metrics or seeds')} could not be kept")
     outcome = recording.statement.run.provenance_outcome
     if outcome.failed:
         how = f"was killed by {outcome.signal}" if outcome.signal else "failed"

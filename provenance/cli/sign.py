@@ -35,6 +35,7 @@ def command(model: Path, key_path: Path, password_env: str | None, *, as_json: b
     """
     key = read_signing_key(key_path, password_env)
     claims.require_folder(model)
+    claims.refuse_to_replace(model, key.public)
     check_model_name(model)
     with progress("hashing") as advance:
         manifest = hash_folder(model, ignore=RESERVED, progress=advance)

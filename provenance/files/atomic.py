@@ -169,6 +169,11 @@ def storage_error(error: OSError, path: Path) -> UnavailableError:
     return UnavailableError(f"cannot be written: {reason(error)}", where=str(path), mend=mend)
 
 
-def reason(error: OSError) -> str:
-    """Return the system's own words for *error*, in lower case; where there are none, its own."""
+def reason(error: OSError | ValueError) -> str:
+    """Return the system's own words for *error*, in lower case; where there are none, its own.
+
+    A call refuses a path that holds NUL with a ValueError, in words that differ between versions.
+    """
+    if not isinstance(error, OSError):
+        return "the path holds a null byte"
     return (error.strerror or str(error) or type(error).__name__).lower()

@@ -118,7 +118,7 @@ def _identity(status: os.stat_result) -> tuple[int, ...]:
 
 def _unreadable(path: str | Path, error: OSError | ValueError) -> UnreadableError:
     if not isinstance(error, OSError):
-        return UnreadableError(f"cannot be read: {error}", where=str(path))
+        return UnreadableError(f"cannot be read: {reason(error)}", where=str(path))
     with contextlib.suppress(OSError):
         mode = os.lstat(path).st_mode
         if stat.S_ISLNK(mode):  # O_NOFOLLOW gives ELOOP on Linux, EMLINK on some BSDs

@@ -260,7 +260,7 @@ def _files(root: Path, ignore: frozenset[str]) -> Iterator[tuple[str, os.DirEntr
                     else:
                         raise _wrong_kind(root, name, item.stat(follow_symlinks=False).st_mode)
         except ValueError as error:  # the path holds NUL
-            raise UnreadableError(str(error), where=str(root)) from error
+            raise UnreadableError(reason(error), where=str(root)) from error
         except OSError as error:
             place = f"{root}/{prefix}".rstrip("/")
             what = "no such folder" if isinstance(error, FileNotFoundError) else reason(error)

@@ -60,5 +60,4 @@ def read_file(
 
 
 def _unreadable(path: Path, error: OSError | ValueError) -> UnreadableError:
-    what = reason(error) if isinstance(error, OSError) else str(error)
-    return UnreadableError(f"cannot be read: {what}", where=str(path))
+    return UnreadableError(f"cannot be read: {reason(error)}", where=str(path))

@@ -46,7 +46,7 @@ def verdict_lines(verdict: Verdict, names: Sequence[str]) -> list[str]:
         lines.append(f"diameter  {_diameter(verdict.diameter)}")
     lines += [f"because   {one_line(reason)}" for reason in verdict.reasons]
     colour = good if verdict.conclusion in AGREES else bad
-    by = f" by '{verdict.strongest}'" if verdict.strongest else ""
+    by = f" by '{verdict.strongest}'" if verdict.conclusion in AGREES else ""
     lines.append(f"verdict   {colour(verdict.conclusion)}{by}: {MEANING[verdict.conclusion]}")
     return lines
 

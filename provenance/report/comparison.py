@@ -37,7 +37,7 @@ def comparison_lines(files: Sequence[FileComparison]) -> list[str]:
             lines.append(f"    not read: {one_line(item.unread)}")
         if item.metadata_equal is False:
             lines.append("    the metadata differ")
-        lines += [dim(f"    only the container differs: {n.name}") for n in item.normalisers]
+        lines += [dim(f"    the containers differ: {n.name}") for n in item.normalisers]
         lines += _tensor_lines(item.tensors or ())
     equal = sum(item.state == "equal" for item in files)
     lines.append(f"{equal} of {len(files)} files equal")
@@ -47,7 +47,7 @@ def comparison_lines(files: Sequence[FileComparison]) -> list[str]:
 def outcome_lines(outcome: Outcome) -> list[str]:
     """Return what an equality says of the two models."""
     colour = good if outcome.conclusion in AGREES else bad
-    strongest = f" by '{outcome.strongest}'" if outcome.strongest else ""
+    strongest = f" by '{outcome.strongest}'" if outcome.conclusion in AGREES else ""
     lines = [colour(outcome.conclusion) + strongest]
     for number, alternative in enumerate(outcome.alternatives, 1):
         word = {True: "holds", False: "does not hold", None: "cannot be decided"}[alternative.held]

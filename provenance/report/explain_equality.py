@@ -44,7 +44,7 @@ def explain_equality(data: bytes, where: str) -> Explained:
 
 def declaration_rows(declaration: Declaration, depth: int = 1) -> list[str]:
     """Return the axes and the alternatives of *declaration*."""
-    axes = ", ".join(declaration.axes) or "none: rebuilds differ in nothing"
+    axes = ", ".join(declaration.axes) or "none named"
     lines = rows("axes", [axes], depth)
     for number, alternative in enumerate(declaration.any):
         lines += _alternative_rows(alternative, "same if" if number == 0 else "or if", depth)

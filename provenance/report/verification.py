@@ -57,6 +57,7 @@ def _recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
         dirty = " with uncommitted changes" if recipe.source.dirty else ""
         rows.append(("code", tree + dirty))
         rows += [("", f"{file.name} sha256 {file.sha256[:16]}…") for file in recipe.source.files]
+    rows += [("config", _input_text(item)) for item in recipe.config]
     rows += [("data", _input_text(item)) for item in recipe.data]
     if recipe.base_model is not None:
         rows.append(("base model", _input_text(recipe.base_model)))

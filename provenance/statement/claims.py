@@ -13,7 +13,7 @@ import msgspec
 
 from provenance.encoding import strict_base64
 from provenance.envelope import bundle, dsse
-from provenance.errors import MalformedError, UnreadableError
+from provenance.errors import MalformedError, UnreadableError, UsageError
 from provenance.files.atomic import locked, storage_error, write_file
 from provenance.files.reading import read_file
 from provenance.files.reserved import BYPRODUCTS, CLAIMS, MODEL_SIGNATURE
@@ -167,6 +167,28 @@ def write_model_signature(model: Path, signature: bytes) -> None:
     """
     with locked(model):
         write_file(model / MODEL_SIGNATURE, signature)
+
+
+def refuse_to_replace(model: Path, signer: PublicKey) -> None:
+    """Return if there is no model signature beside *model*, or one by *signer*.
+
+    Raises:
+        UsageError: another key signed it.
+        UnreadableError, MalformedError: it cannot be read.
+    """
+    path = model / MODEL_SIGNATURE
+    if (
+        os.path.lexists(path)
+        and not path.is_dir()
+        and any(
+            item.hint not in ("", signer.pem_digest, signer.key_id) for item in read_bundles(path)
+        )
+    ):
+        raise UsageError(
+            "is signed by another key, and is not replaced",
+            where=str(path),
+            mend="remove it, or move it away, if its signature is no longer wanted",
+        )
 
 
 def write_byproducts(model: Path, contents: Mapping[str, bytes]) -> None:

@@ -52,7 +52,7 @@ def test_missing_and_extra_files(compare: Callable[..., Ran]) -> None:
 def test_only_the_container_differs(compare: Callable[..., Ran]) -> None:
     ran = compare(padded(files()))
     assert ran.status == 1
-    assert "only the container differs: " in ran.out
+    assert "the containers differ: " in ran.out
     assert "1 of 1 tensors equal" in ran.out
     assert compare(padded(files()), "--equality", "tensors").status == 0
     assert compare(padded(files()), "--equality", "bytes").status == 1

@@ -142,3 +142,13 @@ def test_the_weights_of_a_real_model_both_ways(
     assert compared.status == 1
     assert "1 of " in compared.out
     assert provenance("show", root).status == 0
+
+
+def test_another_keys_signature_is_not_replaced(
+    model: Path, alice: Person, bob: Person, provenance: Shell
+) -> None:
+    before = tree(model)
+    ran = provenance("sign", model, "--key", bob.private)
+    refused(ran, 2, "model.sig: is signed by another key", "remove it")
+    assert tree(model) == before
+    assert provenance("sign", model, "--key", alice.private).status == 0
