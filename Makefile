@@ -51,7 +51,7 @@ test-integrations: $(VENV)/.set-up-dev $(PEER_VENV)/.set-up-peer $(WHEEL_VENV)/.
 	"$(PY)" -m pip wheel --quiet --no-deps --no-index --no-build-isolation --wheel-dir build/wheel .
 	"$(WHEEL_VENV)/bin/python" -m pip install --quiet --no-deps --no-index --force-reinstall build/wheel/*.whl
 	PROVENANCE_WHEEL="$(CURDIR)/build/wheel" PROVENANCE_WHEEL_VENV="$(CURDIR)/$(WHEEL_VENV)" \
-	  PROVENANCE_PEER="$(PEER)" PYTHONPATH="$(CURDIR)/$(MODELS)" \
+	  PROVENANCE_PEER="$(PEER)" PROVENANCE_MODELS="$(CURDIR)/$(MODELS)" \
 	  "$(PY)" -m pytest -m integration $(ARGS)
 
 $(MODELS)/.set-up: requirements/models.txt $(VENV)/.set-up-dev
