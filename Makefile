@@ -81,7 +81,7 @@ bench: $(VENV)/.set-up-dev $(PEER_VENV)/.set-up-peer ## Run the benchmarks again
 .PHONY: lock
 lock: ## Pin the dependencies again with uv (UPGRADE=--upgrade moves them to the newest)
 	@command -v "$(UV)" >/dev/null || { echo "make lock: needs uv on the PATH, or UV=/its/path" >&2; exit 1; }
-	@$(call pin,dev,pyproject.toml --extra demo --extra gpu --group dev --group build)
+	@$(call pin,dev,pyproject.toml --extra demo --extra gpu --extra hdf5 --extra onnx --group dev --group build)
 	@$(call pin,demo,pyproject.toml --extra demo --constraint requirements/dev.txt)
 	@$(call pin,run,pyproject.toml --constraint requirements/dev.txt)
 	@$(call pin,build,--group build --constraint requirements/dev.txt)
@@ -98,7 +98,7 @@ help: ## List the targets
 # $(call pin,NAME,SOURCES): write requirements/NAME.txt for every Python from 3.11 and every platform.
 pin = echo "requirements/$(1).txt" && { \
 	test ! -e requirements/$(1).txt || cp requirements/$(1).txt requirements/$(1).tmp; } && \
-	"$(UV)" pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) \
+	"$(UV)" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras $(UPGRADE) \
 	  --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
 	  $(2) --output-file requirements/$(1).tmp >/dev/null && \
 	{ echo "\# Made by \`make lock\` from pyproject.toml; do not edit."; cat requirements/$(1).tmp; } \

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from provenance.tensors.view import TensorFile
 
 _DOMAIN: Final = b"provenance tensor v1\n"
-_CHUNK_BITS: Final = 2**23
+_CHUNK: Final = 2**17
+"""Elements read at a time; at most 2 MiB."""
 
 
 def tensor_digest(file: TensorFile, name: str) -> str:
@@ -37,7 +38,7 @@ def tensor_digest(file: TensorFile, name: str) -> str:
     digest = hashlib.sha256(_DOMAIN)
     digest.update(strict_json.format({"dtype": info.dtype.name, "shape": list(info.shape)}))
     digest.update(b"\n")
-    for chunk in file.chunks(name, _CHUNK_BITS // info.dtype.bits // 8 * 8):
+    for chunk in file.chunks(name, _CHUNK):
         digest.update(chunk)
     return digest.hexdigest()
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from provenance.errors import MalformedError, UnreadableError
 from provenance.tensors.source import SourceFile
-from provenance.tensors.view import TensorInfo, describe
+from provenance.tensors.view import TensorInfo, describe, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -185,22 +185,33 @@ def _dimension(digits: str, where: str) -> int:
 
 
 def canonical_chunks(
-    reader: Reader, header: NpyHeader, elements: int, *, where: str
+    reader: Reader,
+    header: NpyHeader,
+    step: int,
+    part: tuple[int, int],
+    *,
+    where: str,
 ) -> Iterator[memoryview]:
-    """Yield the array that *reader* stands before, in C order, little-endian."""
+    """Yield the array that *reader* stands before, in C order, little-endian, *step* bytes a time.
+
+    *part* is where in the canonical bytes to begin and to end.
+    """
     if header.fortran:
-        yield from _turned(reader, header, elements, where)
+        data = _turned(reader, header, where)
+        for done in range(*part, step):
+            yield data[done : min(done + step, part[1])]
         return
-    info = header.info
-    step = elements * info.dtype.bits // 8
-    buffer = memoryview(bytearray(min(step, info.nbytes)))
-    for done in range(0, info.nbytes, step):
-        chunk = buffer[: min(step, info.nbytes - done)]
+    nbytes = header.info.nbytes
+    buffer = memoryview(bytearray(min(step, nbytes)))
+    for done in range(0, part[0], max(step, 1)):  # a stream: what stands before is read too
+        reader.fill(buffer[: min(step, part[0] - done)])
+    for done in range(*part, step):
+        chunk = buffer[: min(step, part[1] - done)]
         reader.fill(chunk)
-        if done + len(chunk) == info.nbytes:
+        if done + len(chunk) == nbytes:
             reader.finish()
         yield _little_endian(chunk, header)
-    if not info.nbytes:
+    if not nbytes:
         reader.finish()
 
 
@@ -212,7 +223,8 @@ def _little_endian(chunk: memoryview, header: NpyHeader) -> memoryview:
     return words.byteswap().view(np.uint8).data
 
 
-def _turned(reader: Reader, header: NpyHeader, elements: int, where: str) -> Iterator[memoryview]:
+def _turned(reader: Reader, header: NpyHeader, where: str) -> memoryview:
+    """Return the whole array, which is in Fortran order, in C order and little-endian."""
     info = header.info
     if info.nbytes > MAX_TRANSPOSED:
         raise UnreadableError(
@@ -227,10 +239,7 @@ def _turned(reader: Reader, header: NpyHeader, elements: int, where: str) -> Ite
     turned = np.ascontiguousarray(
         np.frombuffer(_little_endian(whole, header), item).reshape(info.shape, order="F")
     )
-    data = turned.reshape(-1).view(np.uint8).data
-    step = elements * info.dtype.bits // 8
-    for done in range(0, info.nbytes, step):
-        yield data[done : done + step]
+    return turned.reshape(-1).view(np.uint8).data
 
 
 class _Plain:
@@ -279,8 +288,19 @@ class NpyFile(SourceFile):
             }
         )
 
-    def chunks(self, name: str, elements: int) -> Iterator[memoryview]:
+    def chunks(
+        self, name: str, elements: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[memoryview]:
         """Yield the tensor's bytes. See :meth:`~provenance.tensors.view.TensorFile.chunks`."""
-        where = f"{self._source.name}: {self.tensors[name].name}"
-        reader = _Plain(self._source, self._header.start)
-        return canonical_chunks(reader, self._header, elements, where=where)
+        info = self.tensors[name]
+        begin, end = part_of(info, start, stop)
+        place = self._header.start
+        if not self._header.fortran:  # what stands before the part needs not be read
+            place, begin, end = place + begin, 0, end - begin
+        return canonical_chunks(
+            _Plain(self._source, place),
+            self._header,
+            info.dtype.nbytes(elements),
+            (begin, end),
+            where=f"{self._source.name}: {info.name}",
+        )

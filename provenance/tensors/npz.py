@@ -22,7 +22,7 @@ from provenance.tensors.npy import (
     parse_header,
 )
 from provenance.tensors.source import SourceFile
-from provenance.tensors.view import fact_digest
+from provenance.tensors.view import fact_digest, part_of
 from provenance.tensors.zip_archive import Member, MemberReader, members
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class NpzFile(SourceFile):
     """An open npz file. See :class:`~provenance.tensors.view.TensorFile`."""
 
     format = "npz"
+    direct = False  # a member's CRC-32 covers all of it
 
     def __init__(self, source: Source) -> None:
         """Read and check the directory of *source* and the header of every array.
@@ -92,9 +93,18 @@ class NpzFile(SourceFile):
             }
         )
 
-    def chunks(self, name: str, elements: int) -> Iterator[memoryview]:
+    def chunks(
+        self, name: str, elements: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[memoryview]:
         """Yield the tensor's bytes. See :meth:`~provenance.tensors.view.TensorFile.chunks`."""
         header = self._headers[name]
+        part = part_of(header.info, start, stop)
         reader = MemberReader(self._source, self._members[name])
         reader.fill(memoryview(bytearray(header.start)))
-        return canonical_chunks(reader, header, elements, where=f"{self._source.name}: {name}")
+        return canonical_chunks(
+            reader,
+            header,
+            header.info.dtype.nbytes(elements),
+            part,
+            where=f"{self._source.name}: {name}",
+        )

@@ -23,7 +23,14 @@ from typing import TYPE_CHECKING, Any, Final
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError
 from provenance.tensors.source import SourceFile
-from provenance.tensors.view import TensorInfo, check_count, check_name, describe, fact_digest
+from provenance.tensors.view import (
+    TensorInfo,
+    check_count,
+    check_name,
+    describe,
+    fact_digest,
+    part_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -77,16 +84,14 @@ class SafetensorsFile(SourceFile):
         )
         self.container = _container(header, entries, list(self.tensors))
 
-    def chunks(self, name: str, elements: int) -> Iterator[memoryview]:
+    def chunks(
+        self, name: str, elements: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[memoryview]:
         """Yield the tensor's bytes. See :meth:`~provenance.tensors.view.TensorFile.chunks`."""
         info = self.tensors[name]
-        step = elements * info.dtype.bits // 8
-        buffer = memoryview(bytearray(min(step, info.nbytes)))
-        start = self._offsets[name]
-        for done in range(0, info.nbytes, step):
-            chunk = buffer[: min(step, info.nbytes - done)]
-            self._source.read_into(start + done, chunk)
-            yield chunk
+        begin, end = part_of(info, start, stop)
+        place = self._offsets[name]
+        return self._source.chunks(place + begin, place + end, info.dtype.nbytes(elements))
 
 
 def _read_header(source: Source) -> tuple[bytes, int]:

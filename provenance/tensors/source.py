@@ -18,6 +18,7 @@ from provenance.files.atomic import reason
 from provenance.files.digest import CHUNK_BYTES, kind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -102,6 +103,17 @@ class Source:
         self.read_into(offset, memoryview(buffer))
         return bytes(buffer)
 
+    def chunks(self, begin: int, end: int, step: int) -> Iterator[memoryview]:
+        """Yield the bytes from *begin* to *end*, *step* at a time. See :meth:`read_into`.
+
+        What is yielded is valid until the next is asked for.
+        """
+        buffer = memoryview(bytearray(min(step, end - begin)))
+        for place in range(begin, end, step):
+            chunk = buffer[: min(step, end - place)]
+            self.read_into(place, chunk)
+            yield chunk
+
     def check_unchanged(self) -> None:
         """Check that nobody wrote to the file since it was opened.
 
@@ -119,6 +131,9 @@ class Source:
 
 class SourceFile:
     """A weight file that is read from a source, which it closes: what all readers share."""
+
+    aliases: tuple[tuple[str, ...], ...] = ()
+    direct: bool = True
 
     def __init__(self, source: Source) -> None:
         """Read from *source*."""

@@ -15,7 +15,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
-from provenance.errors import MalformedError
+from provenance.errors import MalformedError, UsageError
 from provenance.tensors.dtypes import DTYPES, DType
 
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ header of 23 MB could otherwise ask for a minute of comparing a million empty on
 MAX_BYTES: Final = 2**53 - 1
 """Largest tensor and largest dimension, in bytes or elements: what JSON keeps exactly."""
 
-CHUNK_UNIT: Final = 8
-"""Chunks hold a multiple of this many elements, so that packed elements end on a byte."""
+CHUNK_UNIT: Final = 256
+"""Chunks hold a multiple of this many elements, so that packed elements end on a byte and blocks
+are whole (ggml's largest block has 256 elements)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +67,26 @@ class TensorFile(Protocol):
     def container(self) -> Mapping[str, str]:
         """The facts of the container that do not belong to the content, by normaliser."""
 
-    def chunks(self, name: str, elements: int) -> Iterator[memoryview]:
+    @property
+    def aliases(self) -> tuple[tuple[str, ...], ...]:
+        """The names that stand for the very same stored bytes, type and shape: tied weights.
+
+        Groups of two names or more, each sorted, in the order of their first names.
+        """
+
+    @property
+    def direct(self) -> bool:
+        """Whether a later part of a tensor can be had without reading what stands before it."""
+
+    def chunks(
+        self, name: str, elements: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[memoryview]:
         """Yield the tensor *name* in C order, little-endian, *elements* at a time.
 
         Each chunk but the last has exactly *elements* elements, a multiple of ``CHUNK_UNIT``. A
-        chunk is valid until the next is asked for.
+        chunk is valid until the next is asked for. *start* and *stop* choose a part of the tensor,
+        in elements; *start* is a multiple of ``CHUNK_UNIT``, and so is *stop*, or it is None or the
+        number of elements. Iterators may run in several threads at once, each in one.
 
         Raises:
             MalformedError: the bytes do not decode.
@@ -133,7 +149,22 @@ def describe(name: str, dtype: str, shape: Sequence[object], *, where: str) -> T
         elements *= dimension
         if elements > MAX_BYTES and 0 not in sizes:
             raise MalformedError("the shape is too large", where=where)
-    bits = elements * known.bits
+    if elements % known.block:
+        raise MalformedError("the shape is not a whole number of blocks", where=where)
+    bits = elements // known.block * known.bits
     if bits % 8 or bits // 8 > MAX_BYTES:
         raise MalformedError("the shape is not a whole and possible number of bytes", where=where)
     return TensorInfo(name, known, tuple(sizes), elements, bits // 8)
+
+
+def part_of(info: TensorInfo, start: int, stop: int | None) -> tuple[int, int]:
+    """Return the bytes of *info* that a part in elements takes: its begin and its end.
+
+    Raises:
+        UsageError: the part does not begin and end where chunks may.
+    """
+    end = info.elements if stop is None else stop
+    aligned = not start % CHUNK_UNIT and (end == info.elements or not end % CHUNK_UNIT)
+    if not aligned or not 0 <= start <= end <= info.elements:
+        raise UsageError(f"no part of a tensor: {start} to {end}", where=info.name)
+    return info.dtype.nbytes(start), info.dtype.nbytes(end)

@@ -17,7 +17,7 @@ from provenance.equality import distances
 from provenance.equality.distances import RELATIVE_ERROR, Measured, Wanted, at_most, measure
 from provenance.errors import UnavailableError, UsageError
 from provenance.tensors.dtypes import DTYPES
-from provenance.tensors.view import TensorInfo
+from provenance.tensors.view import TensorInfo, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +38,8 @@ class InMemory:
     """A weight file of one tensor, without a file."""
 
     format = "memory"
+    aliases: tuple[tuple[str, ...], ...] = ()
+    direct = True
     metadata: dict[str, str] = {}  # noqa: RUF012 - empty
     container: dict[str, str] = {}  # noqa: RUF012 - empty
 
@@ -46,10 +48,14 @@ class InMemory:
         known = DTYPES[dtype]
         self.tensors = {"t": TensorInfo("t", known, array.shape, array.size, len(self._raw))}
 
-    def chunks(self, name: str, elements: int) -> Iterator[memoryview]:
-        step = elements * self.tensors[name].dtype.bits // 8
-        for start in range(0, len(self._raw), step):
-            yield memoryview(self._raw)[start : start + step]
+    def chunks(
+        self, name: str, elements: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[memoryview]:
+        info = self.tensors[name]
+        begin, end = part_of(info, start, stop)
+        step = info.dtype.nbytes(elements)
+        for place in range(begin, end, step):
+            yield memoryview(self._raw)[place : min(place + step, end)]
 
     def check_unchanged(self) -> None: ...
 
