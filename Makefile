@@ -12,7 +12,13 @@ PYTHON ?= python3
 VENV ?= .venv
 PEER_VENV ?= .venv-peer
 WHEEL_VENV ?= .venv-wheel
+FUZZ_VENV ?= .venv-fuzz
+MUTATION_VENV ?= .venv-mutation
+TORCH_VENV ?= .venv-torch
+TORCH ?= 2.13.0
 MODELS ?= build/models
+FORMAT ?= safetensors
+SECONDS ?= 60
 UV ?= uv
 UPGRADE ?=
 ARGS ?=
@@ -46,13 +52,23 @@ test: $(VENV)/.set-up-dev $(PEER_VENV)/.set-up-peer ## Run the tests with covera
 	  --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
 .PHONY: test-integrations
-test-integrations: $(VENV)/.set-up-dev $(PEER_VENV)/.set-up-peer $(WHEEL_VENV)/.set-up-run $(MODELS)/.set-up ## Test the built wheel alone, and a real model of another project
+test-integrations: $(VENV)/.set-up-dev $(PEER_VENV)/.set-up-peer $(WHEEL_VENV)/.set-up-run $(TORCH_VENV)/.set-up-torch $(MODELS)/.set-up ## Test the built wheel alone, torch, and real models of other projects
 	rm -rf build/wheel
 	"$(PY)" -m pip wheel --quiet --no-deps --no-index --no-build-isolation --wheel-dir build/wheel .
 	"$(WHEEL_VENV)/bin/python" -m pip install --quiet --no-deps --no-index --force-reinstall build/wheel/*.whl
 	PROVENANCE_WHEEL="$(CURDIR)/build/wheel" PROVENANCE_WHEEL_VENV="$(CURDIR)/$(WHEEL_VENV)" \
 	  PROVENANCE_PEER="$(PEER)" PROVENANCE_MODELS="$(CURDIR)/$(MODELS)" \
+	  PROVENANCE_TORCH="$(CURDIR)/$(TORCH_VENV)/bin/python" \
 	  "$(PY)" -m pytest -m integration $(ARGS)
+
+# torch is pinned by its version alone: each platform and index has builds of its own.
+$(TORCH_VENV)/.python-$(VERSION):
+	$(call create,$(TORCH_VENV))
+
+$(TORCH_VENV)/.set-up-torch: requirements/torch.txt $(call if-missing,$(TORCH_VENV)/.python-$(VERSION))
+	@$(call install,$(TORCH_VENV),torch.txt)
+	@"$(TORCH_VENV)/bin/python" -m pip install --quiet "torch==$(TORCH)"
+	@touch "$@"
 
 $(MODELS)/.set-up: requirements/models.txt $(VENV)/.set-up-dev
 	rm -rf "$(MODELS)"
@@ -78,6 +94,18 @@ bench: $(VENV)/.set-up-dev $(PEER_VENV)/.set-up-peer ## Run the benchmarks again
 	  PROVENANCE_PEER="$(PEER)" "$(PY)" "$$script" $(ARGS) || exit 1; \
 	done
 
+.PHONY: fuzz
+fuzz: $(FUZZ_VENV)/.set-up-fuzz ## Fuzz the reader of FORMAT for SECONDS (Python 3.11 to 3.13, Linux)
+	PROVENANCE_FUZZ_FORMAT="$(FORMAT)" PROVENANCE_FUZZ_CORPUS="build/fuzz/$(FORMAT)" \
+	  "$(FUZZ_VENV)/bin/python" -m tests.fuzz.readers \
+	  -max_total_time=$(SECONDS) -timeout=20 -rss_limit_mb=2048 -max_len=65536 \
+	  -artifact_prefix=build/fuzz/ $(ARGS)
+
+.PHONY: mutation
+mutation: $(MUTATION_VENV)/.set-up-mutation ## Mutate the comparators and see whether the tests notice
+	"$(MUTATION_VENV)/bin/mutmut" run $(ARGS)
+	"$(MUTATION_VENV)/bin/mutmut" results
+
 .PHONY: lock
 lock: ## Pin the dependencies again with uv (UPGRADE=--upgrade moves them to the newest)
 	@command -v "$(UV)" >/dev/null || { echo "make lock: needs uv on the PATH, or UV=/its/path" >&2; exit 1; }
@@ -85,7 +113,11 @@ lock: ## Pin the dependencies again with uv (UPGRADE=--upgrade moves them to the
 	@$(call pin,demo,pyproject.toml --extra demo --constraint requirements/dev.txt)
 	@$(call pin,run,pyproject.toml --constraint requirements/dev.txt)
 	@$(call pin,build,--group build --constraint requirements/dev.txt)
+	@$(call pin,fuzz,--group fuzz --constraint requirements/dev.txt)
+	@$(call pin,mutation,--group mutation --constraint requirements/dev.txt)
 	@$(call pin,peer,--group peer)
+	@$(call pin,models,--group models --no-deps)
+	@$(call pin,torch,--group torch --constraint requirements/dev.txt)
 
 .PHONY: help
 help: ## List the targets
@@ -149,6 +181,22 @@ $(VENV)/.set-up-demo: requirements/build.txt requirements/demo.txt pyproject.tom
 $(VENV)/.set-up-dev: requirements/dev.txt pyproject.toml $(call if-missing,$(VENV)/.python-$(VERSION))
 	@$(call install,$(VENV),dev.txt)
 	@$(call install-project,$(VENV))
+	@touch "$@"
+
+$(FUZZ_VENV)/.python-$(VERSION):
+	$(call create,$(FUZZ_VENV))
+
+$(FUZZ_VENV)/.set-up-fuzz: requirements/dev.txt requirements/fuzz.txt pyproject.toml $(call if-missing,$(FUZZ_VENV)/.python-$(VERSION))
+	@$(call install,$(FUZZ_VENV),dev.txt fuzz.txt)
+	@$(call install-project,$(FUZZ_VENV))
+	@touch "$@"
+
+$(MUTATION_VENV)/.python-$(VERSION):
+	$(call create,$(MUTATION_VENV))
+
+$(MUTATION_VENV)/.set-up-mutation: requirements/dev.txt requirements/mutation.txt pyproject.toml $(call if-missing,$(MUTATION_VENV)/.python-$(VERSION))
+	@$(call install,$(MUTATION_VENV),dev.txt mutation.txt)
+	@$(call install-project,$(MUTATION_VENV))
 	@touch "$@"
 
 $(PEER_VENV)/.set-up-peer: requirements/peer.txt $(call if-missing,$(PEER_VENV)/.python-$(VERSION))

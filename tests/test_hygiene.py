@@ -23,7 +23,7 @@ LARGE_FOR_A_REASON: dict[str, str] = {}
 
 PINS = sorted((REPOSITORY / "requirements").glob("*.txt"))
 REQUIREMENT = re.compile(
-    r"[a-z0-9-]+==[0-9][0-9a-z.+!]*(?: ; [^\\]+)? \\\n"
+    r"[a-z0-9-]+(?:\[[a-z0-9,-]+\])?==[0-9][0-9a-z.+!]*(?: ; [^\\]+)? \\\n"
     r"(?:    --hash=sha256:[0-9a-f]{64} \\\n)*"
     r"    --hash=sha256:[0-9a-f]{64}\n"
 )

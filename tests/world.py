@@ -101,7 +101,7 @@ def declared(text: str | bytes) -> DeclaredEquality:
     found: Declaration = (
         declaration.builtin(text) if isinstance(text, str) else declaration.parse(text)
     )
-    return DeclaredEquality(found.name, found.digest, found.source.decode())
+    return DeclaredEquality(found.name, found.digest, found.document)
 
 
 def state(
@@ -114,7 +114,7 @@ def state(
 ) -> TrainingStatement:
     """Return the training statement about the files in *root* as they are."""
     if equality is not None:
-        axes = declaration.parse(equality.declaration.encode()).axes
+        axes = declaration.from_document(equality.declaration).axes
         recipe = msgspec.structs.replace(recipe, equality=equality, axes=axes)
     variables = Collected("ok", dict(environment or {"OMP_NUM_THREADS": "1"}))
     return TrainingStatement(

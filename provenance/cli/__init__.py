@@ -47,6 +47,7 @@ COMMANDS = {
     "sign": "Sign a model's files (OpenSSF model signature).",
     "verify": "Check that a key you trust attested these files.",
     "compare": "Show two models side by side: files and tensors.",
+    "equality": "Explain and check declarations of what counts as the same model.",
     "agree": "Judge whether rebuilds are the same model, as declared beforehand.",
     "publish": "Put a model's claims into a transparency log.",
     "log": "Make and audit a transparency log.",

@@ -17,7 +17,7 @@ from provenance.cli.options import (
     read_trusted_keys,
     trusted_keys_option,
 )
-from provenance.equality.findings import AGREES
+from provenance.equality.lattice import AGREES
 from provenance.errors import PolicyError, ProvenanceError, UsageError, one_line
 from provenance.files.atomic import create_file
 from provenance.keys import load_private
@@ -53,6 +53,12 @@ if TYPE_CHECKING:
     help="Apply --equality although the first attestation declared another one, or none.",
 )
 @click.option(
+    "--probes",
+    type=PATH,
+    metavar="FILE",
+    help="Probes drawn after all models were published, for rules that run the model.",
+)
+@click.option(
     "--quorum",
     type=click.IntRange(min=2),
     default=2,
@@ -72,6 +78,7 @@ def command(
     key_paths: tuple[Path, ...],
     equality: str | None,
     unsafe: bool,
+    probes: Path | None,
     quorum: int,
     sign_with: Path | None,
     out: Path | None,
@@ -94,7 +101,9 @@ def command(
     verified = _verify_all(models, read_trusted_keys(key_paths))
     override = _override(verified[0], equality, unsafe=unsafe)
     with progress("comparing") as advance:
-        verdict = agree(verified, quorum=quorum, unsafe_equality=override, on_bytes=advance)
+        verdict = agree(
+            verified, quorum=quorum, unsafe_equality=override, probes=probes, on_bytes=advance
+        )
     if key is not None and out is not None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         statement = to_statement(verdict, Verifier(__version__, now))

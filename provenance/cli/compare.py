@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from provenance.cli.options import PATH, json_option, read_equality
-from provenance.equality.comparators import Model, compare_models
-from provenance.equality.findings import AGREES
+from provenance.equality.comparators import compare_models
+from provenance.equality.lattice import AGREES
+from provenance.equality.model import Model, model_of_file
 from provenance.equality.side_by_side import compare_files, compare_folders
 from provenance.errors import UnreadableError, UsageError
 from provenance.files.manifest import hash_folder
@@ -19,10 +20,8 @@ from provenance.report.progress import progress
 from provenance.report.terminal import print_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from provenance.equality.declaration import Declaration
     from provenance.equality.findings import Outcome
     from provenance.equality.side_by_side import FileComparison
 
@@ -31,32 +30,41 @@ if TYPE_CHECKING:
 @click.argument("left", type=PATH, metavar="A")
 @click.argument("right", type=PATH, metavar="B")
 @click.option("--equality", metavar="FILE|NAME", help="Judge by this equality too.")
+@click.option(
+    "--probes",
+    type=PATH,
+    metavar="FILE",
+    help="Probes for rules that run the model, in place of those that they name.",
+)
 @json_option
-def command(left: Path, right: Path, equality: str | None, *, as_json: bool) -> int:
-    """Show two models, or two files, side by side.
+def command(
+    left: Path, right: Path, equality: str | None, probes: Path | None, *, as_json: bool
+) -> int:
+    """Show two models, or two weight files of any formats, side by side.
 
     Every file and, in weight files, every tensor: equal, changed or missing, with the distances of
-    what changed. Exit status 0: no difference, or the equality holds; 1: otherwise. Nothing is
-    verified here; 'verify' and 'agree' do.
+    what changed. Exit status 0: the equality holds, or without one the files or their tensors and
+    metadata are the same; 1: otherwise. Nothing is verified here; 'verify' and 'agree' do.
     """
     declaration = read_equality(equality) if equality is not None else None
+    if probes is not None and declaration is None:
+        raise UsageError("--probes needs --equality")
     folders = _are_folders(left, right)
-    if declaration is not None and not folders:
-        raise UsageError("an equality is declared for whole models", mend="name two folders")
+    outcome = None
     with progress("comparing") as advance:
         if folders:
-            compared, outcome = _compare_folders(left, right, declaration, advance)
+            compared = compare_folders(_folder(left), _folder(right), on_bytes=advance)
         else:
-            compared, outcome = (compare_files(left, right, on_bytes=advance),), None
-    if as_json:
-        print_json({"files": compared, "outcome": outcome})
-    else:
-        lines = comparison_lines(compared)
-        lines += outcome_lines(outcome) if outcome is not None else []
-        click.echo("\n".join(lines))
+            compared = (compare_files(left, right, on_bytes=advance),)
+        if declaration is not None:
+            model = _folder if folders else model_of_file
+            outcome = compare_models(
+                model(left), model(right), declaration, probes=probes, on_bytes=advance
+            )
+    _print(compared, outcome, as_json=as_json)
     if outcome is not None:
         return 0 if outcome.conclusion in AGREES else 1
-    return 0 if all(item.state == "equal" for item in compared) else 1
+    return 0 if all(item.state == "equal" or item.same_tensors for item in compared) else 1
 
 
 def _are_folders(left: Path, right: Path) -> bool:
@@ -68,12 +76,14 @@ def _are_folders(left: Path, right: Path) -> bool:
     return left.is_dir()
 
 
-def _compare_folders(
-    left: Path,
-    right: Path,
-    declaration: Declaration | None,
-    advance: Callable[[int], None] | None,
-) -> tuple[tuple[FileComparison, ...], Outcome | None]:
-    one, other = (Model(p, hash_folder(p, ignore=RESERVED).by_name()) for p in (left, right))
-    compared = compare_folders(one, other, on_bytes=advance)
-    return compared, compare_models(one, other, declaration) if declaration else None
+def _folder(path: Path) -> Model:
+    return Model(path, hash_folder(path, ignore=RESERVED).by_name())
+
+
+def _print(compared: tuple[FileComparison, ...], outcome: Outcome | None, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"files": compared, "outcome": outcome})
+        return
+    lines = comparison_lines(compared)
+    lines += outcome_lines(outcome) if outcome is not None else []
+    click.echo("\n".join(lines))

@@ -77,7 +77,7 @@ _OPTIONS = (
     click.option("--base-model", type=PATH, metavar="DIR", help="Model that training starts from."),
     click.option(
         "--equality", metavar="FILE|NAME",
-        help="What shall count as the same model: a declaration, 'bytes' or 'tensors'.",
+        help="What shall count as the same model: a declaration, or a built-in name.",
     ),
     click.option(
         "--seed", "seeds", multiple=True, metavar="[NAME=]N", help="A seed. Repeatable."
@@ -248,7 +248,5 @@ def _equality(text: str | None) -> tuple[DeclaredEquality | None, tuple[str, ...
     if text is None:
         return None, ()
     declaration = read_equality(text)
-    declared = DeclaredEquality(
-        declaration.name, declaration.digest, declaration.source.decode("utf-8")
-    )
+    declared = DeclaredEquality(declaration.name, declaration.digest, declaration.document)
     return declared, declaration.axes

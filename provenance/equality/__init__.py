@@ -8,6 +8,8 @@
 - :mod:`~provenance.equality.side_by_side`: two models compared without a declaration.
 - :mod:`~provenance.equality.distances`: the distance of two tensors, with its error bound.
 - :mod:`~provenance.equality.normalisers`: the container differences that may be dropped.
+- :mod:`~provenance.equality.onnx_runner`: an ONNX model run on probes;
+  :mod:`~provenance.equality.onnx_child`: the program that runs it.
 - :mod:`~provenance.equality.findings`: what a comparison says.
 
 The declaration can be read without numpy; the comparators need it: import them where a command

@@ -1,103 +1,76 @@
 """A declaration, applied to two models.
 
-1. Models whose files are all equal satisfy every equality: the strongest that held is ``bytes``.
-2. Weight files that differ and that a rule selects are read, once, side by side.
-3. Each alternative is judged. It covers everything: a file that no rule selects must be equal byte
-   for byte, a tensor of a selected file that no rule selects bit for bit, and what several rules
-   select must satisfy all. Files and tensors on one side only, other types, shapes or metadata are
-   against it.
-4. The strongest alternative that held concludes. Where none held: ``inconclusive`` if for one of
+1. The declaration must fit: see :mod:`~provenance.equality.coverage`.
+2. Models whose files are all equal satisfy every equality: the strongest that held is ``bytes``.
+3. Weights that differ and that a rule selects are read, once, side by side.
+4. Each alternative is judged. Weights that no rule of it selects, and every other file, must be
+   equal byte for byte; what several rules select must satisfy all. Files and tensors on one side
+   only, other types, shapes or metadata are against it.
+5. The strongest alternative that held concludes. Where none held: ``inconclusive`` if for one of
    them something could not be read and nothing was against it, otherwise ``mismatch``.
 
-The digests of the files are the caller's: they are believed, and the files are only checked not to
-change while they are read here.
+The order of the two models does not matter.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from provenance.equality.contents import Contents, WeightFile, read_contents
-from provenance.equality.declaration import Alternative, Bytes, Close, Declaration, Rule, Tensors
-from provenance.equality.distances import Wanted
-from provenance.equality.findings import (
-    CONCLUDES,
-    STRENGTHS,
-    AlternativeOutcome,
-    Finding,
-    Outcome,
+from provenance.equality.contents import Contents, first_divergence, read_contents
+from provenance.equality.coverage import (
+    check_coverage,
+    judged_by_evidence,
+    tensor_rules,
 )
-from provenance.equality.judgement import judge_contents
-from provenance.equality.patterns import selects_file
+from provenance.equality.distances import Wanted
+from provenance.equality.evidence import judge_evidence
+from provenance.equality.findings import AlternativeOutcome, Finding, Outcome
+from provenance.equality.judgement import Judged, judge_contents
+from provenance.equality.lattice import CONCLUDES, STRENGTHS
+from provenance.equality.model import Model, Pair, Unit, Weights, pairs, same
+from provenance.equality.normalisers import normalised
+from provenance.equality.rules import Close, Rounded, TensorRule
 from provenance.errors import MalformedError, UnreadableError
-from provenance.tensors.opening import carries_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
+    from provenance.equality.declaration import Alternative, Declaration
 
-class FileDigest(Protocol):
-    """What is known of a file's bytes."""
-
-    @property
-    def size(self) -> int:
-        """Return the size in bytes."""
-
-    @property
-    def sha256(self) -> str:
-        """Return the SHA-256 in lower-case hexadecimal."""
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model: its folder, and its files by name (parts joined by ``/``)."""
-
-    root: Path
-    files: Mapping[str, FileDigest]
-
-    def path(self, name: str) -> Path:
-        """Return where the file *name* is.
-
-        Raises:
-            MalformedError: the name leaves the folder.
-            UnreadableError: the file is not there, or not of its size.
-        """
-        plain = PurePosixPath(name)
-        if plain.is_absolute() or ".." in plain.parts or "\0" in name:
-            raise MalformedError("the name leaves the model's folder", where=name)
-        path = self.root / plain
-        try:
-            size = path.stat().st_size
-        except OSError as error:
-            raise UnreadableError("cannot be read", where=name) from error
-        if size != self.files[name].size:
-            raise UnreadableError("has another size than its manifest says", where=name)
-        return path
-
-    def weights(self, name: str) -> WeightFile:
-        """Return the weight file *name*, with the SHA-256 that it must still have. See path()."""
-        return WeightFile(self.path(name), self.files[name].sha256)
-
-    def same_file(self, other: Model, name: str) -> bool:
-        """Tell whether both models have the file *name*, with the same bytes."""
-        mine, theirs = self.files.get(name), other.files.get(name)
-        if mine is None or theirs is None:
-            return False
-        return (mine.size, mine.sha256) == (theirs.size, theirs.sha256)
+__all__ = ["Model", "compare_models"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Unread:
-    """A weight file that could not be read, and why."""
+    """Weights that could not be read, and why."""
 
     reason: str
 
 
 _Read = dict[tuple[str, str | None], Contents | _Unread]
-"""What was read, by the file's name and that of its initial weights."""
+"""What was read, by the pair's name and that of its initial weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Models:
+    """The two models, laid side by side."""
+
+    left: Model
+    right: Model
+    pairs: tuple[Pair, ...]
+    changed: tuple[Pair, ...]
+    """The pairs whose files are not all equal."""
+
+    def initial(self, rule: TensorRule) -> tuple[str, Unit] | None:
+        """Return the initial weights that *rule* names, if both models have the same."""
+        if not isinstance(rule, Close) or rule.initial is None:
+            return None
+        for pair in self.pairs:
+            if rule.initial in pair.names and pair.left and same(self.left, self.right, pair):
+                return rule.initial, pair.left
+        return None
 
 
 def compare_models(
@@ -105,23 +78,32 @@ def compare_models(
     right: Model,
     declaration: Declaration,
     *,
+    probes: Path | None = None,
+    threads: int | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Outcome:
-    """Return what *declaration* says of *left* and *right*; the order of the two does not matter.
+    """Return what *declaration* says of *left* and *right*.
 
-    *on_bytes* is told the bytes of each side as they are compared.
+    *probes* is a file of probes that was drawn after both models were committed to: it takes the
+    place of the ``probes`` of every rule. *threads* is how many compare at once; by default as many
+    as there are cores. *on_bytes* is told the bytes of each side as they are compared.
 
     Raises:
+        PolicyError: the declaration does not fit the models.
+        ContentError: a file is not the one that was hashed.
         MalformedError: a file's name leaves its folder.
         UnavailableError: float64 arithmetic does not work as it should.
     """
-    names = sorted(left.files.keys() | right.files.keys())
-    changed = [name for name in names if not left.same_file(right, name)]
+    laid = pairs(left, right)
+    changed = tuple(pair for pair in laid if not same(left, right, pair))
+    models = _Models(left, right, laid, changed)
+    selections = check_coverage(declaration, left, right)
     if not changed:
-        return _identical(declaration, names)
-    read = _read(left, right, declaration, changed, on_bytes)
+        return _identical(declaration)
+    read = _read(models, declaration, threads, on_bytes)
     alternatives = tuple(
-        _judge(alternative, left, right, changed, read) for alternative in declaration.any
+        _judge(alternative, models, read, selection.unread, probes)
+        for alternative, selection in zip(declaration.any, selections, strict=True)
     )
     held = [outcome.strength for outcome in alternatives if outcome.held]
     strongest = max(held, key=STRENGTHS.index) if held else None
@@ -134,6 +116,7 @@ def compare_models(
         declaration=declaration.digest,
         alternatives=alternatives,
         strongest=strongest,
+        first=next(filter(None, (first_divergence(c.file, c.tensors) for c in contents)), None),
         distances=tuple(
             pair.distance for value in contents for pair in value.tensors if pair.distance
         ),
@@ -144,125 +127,91 @@ def compare_models(
     )
 
 
-def _identical(declaration: Declaration, names: list[str]) -> Outcome:
+def _identical(declaration: Declaration) -> Outcome:
     """Return the outcome of two models whose files are all equal."""
-    missing = () if names else ("neither model has a file",)
-    held = True if names else None
     return Outcome(
-        conclusion="match" if names else "inconclusive",
+        conclusion="match",
         declaration=declaration.digest,
         alternatives=tuple(
-            AlternativeOutcome(
-                strength=alternative.strength, held=held, findings=(), missing=missing
-            )
+            AlternativeOutcome(strength=alternative.strength, held=True, findings=())
             for alternative in declaration.any
         ),
-        strongest="bytes" if names else None,
-        missing=missing,
+        strongest="bytes",
     )
-
-
-def _selecting(alternative: Alternative, name: str) -> tuple[Rule, ...]:
-    """Return the rules that select the file *name*.
-
-    Initial weights measure the others, so no tolerance reaches them.
-    """
-    measuring = any(isinstance(rule, Close) and rule.initial == name for rule in alternative.all)
-    return tuple(
-        rule
-        for rule in alternative.all
-        if (isinstance(rule, Bytes) or not measuring)
-        and (
-            isinstance(rule, Bytes) or carries_tensors(name)
-            if rule.files is None
-            else selects_file(rule.files, name)
-        )
-    )
-
-
-def _tensor_rules(alternative: Alternative, name: str) -> tuple[Tensors | Close, ...]:
-    """Return the rules that judge the tensors of the file *name*; none if its bytes decide."""
-    rules = _selecting(alternative, name)
-    if any(isinstance(rule, Bytes) for rule in rules):
-        return ()
-    return tuple(rule for rule in rules if not isinstance(rule, Bytes))
 
 
 def _read(
-    left: Model,
-    right: Model,
+    models: _Models,
     declaration: Declaration,
-    changed: list[str],
+    threads: int | None,
     on_bytes: Callable[[int], None] | None,
 ) -> _Read:
-    """Read every changed file that some alternative judges by its tensors."""
+    """Read every changed pair that some alternative judges by its tensors."""
     read: _Read = {}
-    for name in changed:
-        if name not in left.files or name not in right.files:
-            continue
+    for pair in models.changed:
         rules = [
-            rule for alternative in declaration.any for rule in _tensor_rules(alternative, name)
+            rule for alternative in declaration.any for rule in tensor_rules(alternative, pair)
         ]
+        if pair.both is None or not rules:
+            continue
         close = [rule for rule in rules if isinstance(rule, Close)]
-        named = {_usable_initial(rule, left, right) for rule in close}
-        initials: list[str | None] = [*sorted(filter(None, named))]
-        if rules and not initials:
-            initials = [None]
-        ulp = any(rule.max_ulp is not None for rule in close)
-        for initial in initials:
-            wanted = Wanted(norms=bool(close), ulp=ulp, on_bytes=on_bytes)
-            read[name, initial] = _contents(name, (left, right), initial, wanted)
+        wanted = Wanted(
+            norms=bool(close),
+            ulp=any(rule.max_ulp is not None for rule in close),
+            rounded=tuple((rule.to, rule.tensors) for rule in rules if isinstance(rule, Rounded)),
+            threads=threads,
+            on_bytes=on_bytes,
+        )
+        usable = {found[0]: found for rule in close if (found := models.initial(rule)) is not None}
+        starts: list[tuple[str, Unit] | None] = [usable[name] for name in sorted(usable)]
+        for start in starts or [None]:
+            key = (pair.name, start[0] if start else None)
+            read[key] = _contents(models, pair.both, pair.name, start, wanted)
     return read
 
 
-def _usable_initial(rule: Rule, left: Model, right: Model) -> str | None:
-    """Return the file of initial weights that *rule* names, if both models have the same."""
-    if not isinstance(rule, Close) or rule.initial is None:
-        return None
-    return rule.initial if left.same_file(right, rule.initial) else None
-
-
 def _contents(
-    name: str, models: tuple[Model, Model], initial: str | None, wanted: Wanted
+    models: _Models,
+    both: tuple[Unit, Unit],
+    name: str,
+    start: tuple[str, Unit] | None,
+    wanted: Wanted,
 ) -> Contents | _Unread:
-    left, right = models
+    initial = (start[0], Weights(models.left, start[1])) if start is not None else None
+    sides = Weights(models.left, both[0]), Weights(models.right, both[1])
     try:
-        start = (initial, left.weights(initial)) if initial is not None else None
-        return read_contents(name, left.weights(name), right.weights(name), wanted, start)
+        contents = read_contents(name, *sides, wanted, initial)
     except (MalformedError, UnreadableError) as error:
         return _Unread(str(error))
-
-
-def _for_rule(read: _Read, name: str, initial: str | None) -> Contents | _Unread:
-    """Return what was read of the file *name*, measured from *initial* where that was possible."""
-    exact = read.get((name, initial))
-    if exact is not None:
-        return exact
-    return next(contents for (file, _), contents in read.items() if file == name)
+    if both[0].name == both[1].name or contents.normalisers is None:
+        return contents
+    renamed = normalised(name, "weight-file-name")
+    return replace(contents, normalisers=(*contents.normalisers, renamed))
 
 
 def _judge(
-    alternative: Alternative, left: Model, right: Model, changed: list[str], read: _Read
+    alternative: Alternative,
+    models: _Models,
+    read: _Read,
+    unread: tuple[str, ...],
+    probes: Path | None,
 ) -> AlternativeOutcome:
-    """Judge one alternative. Nothing is read here."""
+    """Judge one alternative."""
     findings: list[Finding] = []
-    missing: list[str] = []
-    for name in changed:
-        rules = _tensor_rules(alternative, name)
-        if not rules or name not in left.files or name not in right.files:
-            findings.append(_file_differs(name, left, right))
+    missing: list[str] = list(unread)
+    for pair in models.changed:
+        if judged_by_evidence(alternative, pair):
             continue
-        found = [
-            (rule, _for_rule(read, name, _usable_initial(rule, left, right))) for rule in rules
-        ]
-        unread = [contents.reason for _, contents in found if isinstance(contents, _Unread)]
-        if unread:
-            missing.extend(unread)
+        rules = tensor_rules(alternative, pair)
+        if pair.both is None or not rules:
+            findings += _files_differ(pair, models)
             continue
-        readable = [(rule, value) for rule, value in found if isinstance(value, Contents)]
-        judged = judge_contents(name, readable)
-        findings.extend(judged.findings)
-        missing.extend(judged.missing)
+        judged = _judge_weights(pair, rules, models, read)
+        findings += judged.findings
+        missing += judged.missing
+    for judged in judge_evidence(alternative, (models.left, models.right), models.pairs, probes):
+        findings += judged.findings
+        missing += judged.missing
     against = any(not finding.held for finding in findings)
     return AlternativeOutcome(
         strength=alternative.strength,
@@ -272,12 +221,46 @@ def _judge(
     )
 
 
-def _file_differs(name: str, left: Model, right: Model) -> Finding:
-    mine, theirs = left.files.get(name), right.files.get(name)
-    return Finding(
-        file=name,
-        measure="bytes" if mine and theirs else "presence",
-        held=False,
-        left=mine.sha256 if mine else None,
-        right=theirs.sha256 if theirs else None,
+def _judge_weights(
+    pair: Pair, rules: tuple[TensorRule, ...], models: _Models, read: _Read
+) -> Judged:
+    """Judge a changed pair of weights by the rules that select its tensors."""
+    found = [(rule, _for_rule(read, pair.name, models.initial(rule))) for rule in rules]
+    unread = [contents.reason for _, contents in found if isinstance(contents, _Unread)]
+    if unread:
+        return Judged((), tuple(unread))
+    return judge_contents(
+        pair.name, [(rule, value) for rule, value in found if isinstance(value, Contents)]
     )
+
+
+def _for_rule(read: _Read, name: str, initial: tuple[str, Unit] | None) -> Contents | _Unread:
+    """Return what was read of the pair *name*, measured from *initial* where that was possible."""
+    exact = read.get((name, initial[0] if initial else None))
+    if exact is not None:
+        return exact
+    return next(contents for (pair, _), contents in read.items() if pair == name)
+
+
+def _files_differ(pair: Pair, models: _Models) -> list[Finding]:
+    """Return a finding for each file of *pair* that is not the same on both sides."""
+    if pair.both is None:
+        unit = pair.left or pair.right
+        names: tuple[str, ...] = unit.files if unit is not None else ()
+    else:
+        names = tuple(sorted({*pair.both[0].files, *pair.both[1].files}))
+    findings = []
+    for name in names:
+        mine, theirs = models.left.files.get(name), models.right.files.get(name)
+        if mine and theirs and (mine.size, mine.sha256) == (theirs.size, theirs.sha256):
+            continue
+        findings.append(
+            Finding(
+                file=name,
+                measure="bytes" if mine and theirs else "presence",
+                held=False,
+                left=mine.sha256 if mine else None,
+                right=theirs.sha256 if theirs else None,
+            )
+        )
+    return findings

@@ -1,22 +1,28 @@
 """Two weight files of one name, read side by side: what differs, and by how much.
 
-One pass over both files; nothing is judged here. See :mod:`~provenance.equality.comparators` for
-the judgement under a declaration.
+Nothing is judged here. See :mod:`~provenance.equality.comparators` for the judgement under a
+declaration.
 """
 
 from __future__ import annotations
 
 import math
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from provenance.equality.distances import Measured, Norm, Wanted, measure
-from provenance.equality.findings import TensorDistance
-from provenance.equality.normalisers import Normalised, effects
+from provenance.equality.distances import Measured, Wanted, measure_each
+from provenance.equality.findings import Divergence, TensorDistance
+from provenance.equality.normalisers import Normalised, effects, same_metadata
+from provenance.equality.norms import Norm, cosine
+from provenance.equality.patterns import selects_tensor
+from provenance.equality.pieces import Workers
+from provenance.equality.rounding import Rounding, is_narrower, measure_rounded
+from provenance.tensors.dtypes import DTYPES
 from provenance.tensors.opening import open_tensors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from provenance.tensors.view import TensorFile, TensorInfo
@@ -37,6 +43,8 @@ class TensorPair:
     """Where any bit differs."""
     in_initial: bool
     """Whether the file of initial weights has it, of the same type and shape."""
+    rounded: Mapping[str, Rounding] = field(default_factory=dict)
+    """What rounding showed, by the type that was rounded to; where the type is wider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,8 @@ class Start:
 class Contents:
     """Two weight files, read."""
 
+    file: str
+    """What the pair is called."""
     tensors: tuple[TensorPair, ...]
     initial: str | None
     """The file of initial weights, where it was read."""
@@ -64,24 +74,30 @@ class Contents:
     """None where a difference of the containers has no normaliser."""
 
 
+class Openable(Protocol):
+    """Weights that can be opened."""
+
+    def open(self, name: str) -> TensorFile:
+        """Open them; errors call them *name*."""
+
+
 @dataclass(frozen=True, slots=True)
 class WeightFile:
-    """Where a weight file is, and the SHA-256 that it was hashed to, if it was."""
+    """Where a weight file is; nothing is known of its bytes."""
 
     path: Path
-    sha256: str | None = None
 
     def open(self, name: str) -> TensorFile:
         """Open it; errors call it *name*. See :func:`~provenance.tensors.opening.open_tensors`."""
-        return open_tensors(self.path, name=name, sha256=self.sha256)
+        return open_tensors(self.path, name=name)
 
 
 def read_contents(
     name: str,
-    left: WeightFile,
-    right: WeightFile,
+    left: Openable,
+    right: Openable,
     wanted: Wanted,
-    initial: tuple[str, WeightFile] | None = None,
+    initial: tuple[str, Openable] | None = None,
 ) -> Contents:
     """Return what the files *left* and *right*, both called *name*, hold.
 
@@ -99,46 +115,89 @@ def read_contents(
         if initial is not None:
             file = stack.enter_context(initial[1].open(initial[0]))
             start = Start(initial[0], file)
-        names = [*first.tensors, *(key for key in second.tensors if key not in first.tensors)]
-        pairs = tuple(_pair(name, key, (first, second), start, wanted) for key in names)
+        pairs = tuple(_pairs(name, (first, second), start, wanted))
         for file in (first, second, *([start.file] if start else [])):
             file.check_unchanged()
-        metadata_equal = dict(first.metadata) == dict(second.metadata)
+        metadata_equal = same_metadata(first, second)
         equal = metadata_equal and all(pair.differing == 0 for pair in pairs)
         return Contents(
+            file=name,
             tensors=pairs,
             initial=start.name if start else None,
             metadata_equal=metadata_equal,
-            normalisers=effects(name, first.container, second.container, content_equal=equal),
+            normalisers=effects(name, first, second, content_equal=equal),
         )
+
+
+def _pairs(
+    file: str, files: tuple[TensorFile, TensorFile], start: Start | None, wanted: Wanted
+) -> Iterator[TensorPair]:
+    """Yield every tensor of either file: those of the left one, then those of the right alone."""
+    left, right = (each.tensors for each in files)
+    # A tensor without elements has nothing to measure, and a header can list very many.
+    common = {
+        name: start if start is not None and start.has(info) else None
+        for name, info in left.items()
+        if info.elements and _alike(info, right.get(name))
+    }
+    nbytes = sum(left[name].nbytes for name in common)
+    with Workers(wanted.threads, nbytes) as workers:
+        jobs = [(name, usable.file if usable else None) for name, usable in common.items()]
+        found = measure_each(jobs, *files, wanted, workers)
+        for name in [*left, *(name for name in right if name not in left)]:
+            if name in common:
+                measured, usable = next(found), common[name]
+                rounded = _rounded(name, files, wanted, workers) if measured.differing else {}
+                yield _pair(file, left[name], measured, usable, rounded)
+                continue
+            one, two = left.get(name), right.get(name)
+            alike = one is not None and _alike(one, two)
+            in_initial = alike and start is not None and one is not None and start.has(one)
+            yield TensorPair(name, one, two, 0 if alike else None, None, in_initial=in_initial)
+
+
+def _alike(info: TensorInfo, other: TensorInfo | None) -> bool:
+    return other is not None and (info.dtype, info.shape) == (other.dtype, other.shape)
 
 
 def _pair(
     file: str,
-    name: str,
-    files: tuple[TensorFile, TensorFile],
+    info: TensorInfo,
+    found: Measured,
     start: Start | None,
-    wanted: Wanted,
+    rounded: Mapping[str, Rounding],
 ) -> TensorPair:
-    first, second = files
-    left, right = first.tensors.get(name), second.tensors.get(name)
-    if left is None or right is None or (left.dtype, left.shape) != (right.dtype, right.shape):
-        return TensorPair(name, left, right, None, None, in_initial=False)
-    if start is not None and not start.has(left):
-        start = None
-    if left.elements == 0:  # nothing to measure; a header can list very many
-        return TensorPair(name, left, right, 0, None, in_initial=start is not None)
-    found = measure(name, first, second, wanted, initial=start.file if start else None)
     distance = None
     if found.differing:
-        distance = _distance(file, left, found, start.name if start else None)
-    return TensorPair(name, left, right, found.differing, distance, in_initial=start is not None)
+        distance = _distance(file, info, found, start.name if start else None)
+    return TensorPair(
+        info.name,
+        info,
+        info,
+        found.differing,
+        distance,
+        in_initial=start is not None,
+        rounded=rounded,
+    )
+
+
+def _rounded(
+    name: str, files: tuple[TensorFile, TensorFile], wanted: Wanted, workers: Workers
+) -> dict[str, Rounding]:
+    """Return the comparison after each rounding that is wanted of the tensor *name*."""
+    source = files[0].tensors[name].dtype
+    targets = {to for to, patterns in wanted.rounded if selects_tensor(patterns, name)}
+    return {
+        to: measure_rounded(name, *files, DTYPES[to], workers)
+        for to in sorted(targets)
+        if is_narrower(DTYPES[to], source)
+    }
 
 
 def _distance(file: str, info: TensorInfo, found: Measured, initial: str | None) -> TensorDistance:
     """Return *found* with every number finite or absent, and why."""
     notes: list[str] = []
-    numbers: dict[str, float | None] = {}
+    numbers: dict[str, Any] = {}
     gap = found.difference
     if info.dtype.kind == "exact":
         notes.append("exact-type")
@@ -150,6 +209,7 @@ def _distance(file: str, info: TensorInfo, found: Measured, initial: str | None)
         numbers = {"l2": gap.l2, "linf": gap.largest}
         if found.left is not None and found.right is not None:
             numbers |= _relative("weights", gap, (found.left, found.right), notes)
+            numbers["cosine"] = cosine(found.left, found.right, gap)
         if found.left_update is not None and found.right_update is not None:
             numbers |= _relative("update", gap, (found.left_update, found.right_update), notes)
         elif initial is not None:
@@ -167,6 +227,11 @@ def _distance(file: str, info: TensorInfo, found: Measured, initial: str | None)
         differing=found.differing,
         initial=initial,
         max_ulp=max_ulp,
+        first=found.first,
+        worst=None if found.not_finite else found.worst,
+        nan=found.nan or 0,
+        zero_signs=found.zero_signs,
+        parts=dict(found.parts) if found.parts else None,
         notes=tuple(notes),
         **numbers,
     )
@@ -191,3 +256,12 @@ def _relative(
     if not all(map(math.isfinite, ratios.values())):
         notes.append("ratio-overflow")
     return {name: ratio if math.isfinite(ratio) else None for name, ratio in ratios.items()}
+
+
+def first_divergence(file: str, tensors: tuple[TensorPair, ...]) -> Divergence | None:
+    """Return where the *tensors* of the pair *file* begin to differ, in their order."""
+    for pair in tensors:
+        if pair.differing != 0:
+            index = pair.distance.first if pair.distance is not None else None
+            return Divergence(file=file, tensor=pair.name, index=index)
+    return None

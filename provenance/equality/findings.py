@@ -7,28 +7,15 @@ finding's ``value`` is what was compared with ``limit``: a measure with its erro
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from provenance.equality.lattice import Conclusion, Strength
 from provenance.equality.normalisers import Normalised
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-Conclusion = Literal["match", "consistent", "mismatch", "inconclusive"]
-Strength = Literal["bytes", "tensors", "close"]
-
-STRENGTHS: Final[tuple[Strength, ...]] = ("close", "tensors", "bytes")
-"""The equalities from the weakest to the strongest."""
-
-CONCLUDES: Final[Mapping[Strength, Conclusion]] = MappingProxyType(
-    {"bytes": "match", "tensors": "match", "close": "consistent"}
-)
-"""What each equality may conclude (DESIGN section 4): closeness is never a match."""
-
-AGREES: Final[tuple[Conclusion, ...]] = ("match", "consistent")
-"""The conclusions in which an equality held."""
 
 NOTES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -40,6 +27,18 @@ NOTES: Final[Mapping[str, str]] = MappingProxyType(
         "initial-not-finite": "the initial tensor holds NaN or infinity",
         "ulp-too-large": "the distance in units of last place is beyond 2^53 - 1",
         "ratio-overflow": "the ratio is beyond float64",
+        "not-a-number": "NaN stands in it, and the rule does not say that it may",
+        "sign-of-zero": "-0 stands in one place and +0 in its counterpart",
+        "not-wider": "the type is not a wider float than the one to round to",
+        "empty": "there is nothing to compare",
+        "not-a-distribution": "probabilities are negative, not finite, or do not add up to 1",
+        "infinite-divergence": "a class has probability 0 on one side only, or beyond float64",
+        "too-few": "too few examples for a test",
+        "zero-variance": "all differences are the same: the margin decides, not a test",
+        "answers-not-0-or-1": "the scores are not answers that are right or wrong",
+        "steps-not-increasing": "a step comes twice, or after a later one: the curve restarts",
+        "steps-differ": "a step is on one side only",
+        "beyond-the-narrower-type": "a value has no counterpart in the type to round to",
     }
 )
 """Why a number is absent."""
@@ -70,11 +69,35 @@ class TensorDistance(msgspec.Struct, frozen=True, kw_only=True):
     """The file of initial weights that the updates start from."""
     max_ulp: int | None = None
     """Most representable values between two elements, where asked for."""
+    first: tuple[int, ...] | None = None
+    """Place of the first element that differs, in C order."""
+    worst: tuple[int, ...] | None = None
+    """Place of the element with the largest difference, the first of them."""
+    cosine: float | None = None
+    """Of the angle between the tensors; reported, never decisive."""
+    nan: int = 0
+    """Places in which either side is NaN."""
+    zero_signs: int = 0
+    """Elements that differ in nothing but the sign of zero."""
+    parts: dict[str, int] | None = None
+    """Of a quantised type: the blocks that differ in each part (scales, codes)."""
     notes: tuple[str, ...] = ()
 
 
+class Divergence(msgspec.Struct, frozen=True, kw_only=True):
+    """Where two models begin to differ: a tensor, and the first element of it that differs."""
+
+    file: str
+    tensor: str
+    index: tuple[int, ...] | None = None
+    """Its place in C order; absent where the tensors cannot be compared element by element."""
+
+
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was checked in one alternative."""
+    """One thing that was checked in one alternative.
+
+    Without a limit it was measured for information: it always holds and decides nothing.
+    """
 
     file: str
     measure: str
@@ -84,6 +107,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     right: str | None = None
     value: float | None = None
     limit: float | None = None
+    place: tuple[int, ...] | None = None
+    """Of the worst element, or of the first that differs where there is no distance."""
     note: str | None = None
     """Why the value is absent, a word of ``NOTES``."""
 
@@ -109,6 +134,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     alternatives: tuple[AlternativeOutcome, ...]
     strongest: Strength | None = None
     """The strongest equality that held."""
+    first: Divergence | None = None
+    """Where the weights begin to differ, in the order of the first model's file."""
     distances: tuple[TensorDistance, ...] = ()
     """Of every tensor that was read and differs in any bit."""
     normalisers: tuple[Normalised, ...] = ()

@@ -1,7 +1,8 @@
-"""Rules, applied to what was read of one pair of weight files. Pure: nothing is read here.
+"""Rules, applied to what was read of one pair of weights. Pure: nothing is read here.
 
 Every test is written so that an absent number, NaN or an infinity is against the rule: what must be
-shown is ``value <= limit``.
+shown is ``value <= limit``. A tensor that is equal in every bit satisfies every rule (P1 implies P2
+and P4), NaN in it or not.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from provenance.equality.declaration import Close, Tensors
 from provenance.equality.distances import RELATIVE_ERROR, at_most
 from provenance.equality.findings import Finding
 from provenance.equality.patterns import selects_tensor
+from provenance.equality.rules import Close, Rounded, TensorRule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from provenance.equality.contents import Contents, TensorPair
+    from provenance.equality.findings import TensorDistance
     from provenance.tensors.view import TensorInfo
 
 _ABSENT: Final = {
@@ -31,11 +33,11 @@ class Judged:
     """What was found, and what could not be judged."""
 
     findings: tuple[Finding, ...]
-    missing: tuple[str, ...]
+    missing: tuple[str, ...] = ()
 
 
-def judge_contents(file: str, found: Sequence[tuple[Tensors | Close, Contents]]) -> Judged:
-    """Judge the weight file *file* under each rule, with what was read for that rule.
+def judge_contents(file: str, found: Sequence[tuple[TensorRule, Contents]]) -> Judged:
+    """Judge the pair of weights *file* under each rule, with what was read for that rule.
 
     There is at least one rule. What was read differs between rules only in the initial weights.
     """
@@ -45,15 +47,22 @@ def judge_contents(file: str, found: Sequence[tuple[Tensors | Close, Contents]])
     for index, pair in enumerate(contents.tensors):
         if not pair.differing:
             continue
-        selecting = [each for each in found if selects_tensor(each[0].tensors, pair.name)]
-        close = [(rule, each) for rule, each in selecting if isinstance(rule, Close)]
-        if not close or len(close) < len(selecting):
-            findings.append(_bits(file, pair))
-        for rule, each in close:
-            judged = _judge_close(file, rule, each, each.tensors[index])
+        for rule, each in found:
+            if not selects_tensor(rule.tensors, pair.name):
+                continue
+            judged = _judge(file, rule, each, each.tensors[index])
             findings.extend(judged.findings)
             missing.extend(judged.missing)
-    return Judged(tuple(findings), tuple(missing))
+    return Judged(tuple(dict.fromkeys(findings)), tuple(dict.fromkeys(missing)))
+
+
+def _judge(file: str, rule: TensorRule, contents: Contents, pair: TensorPair) -> Judged:
+    """Judge a tensor of *contents* that differs in some bit."""
+    if isinstance(rule, Close):
+        return _judge_close(file, rule, contents, pair)
+    if isinstance(rule, Rounded):
+        return Judged(_judge_rounded(file, rule, pair))
+    return Judged((_bits(file, pair),))
 
 
 def _structure(file: str, contents: Contents) -> list[Finding]:
@@ -94,35 +103,80 @@ def _bits(file: str, pair: TensorPair, note: str | None = None) -> Finding:
         held=False,
         value=float(pair.differing or 0),
         limit=0.0,
+        place=pair.distance.first if pair.distance is not None else None,
         note=note,
     )
 
 
+def _judge_rounded(file: str, rule: Rounded, pair: TensorPair) -> tuple[Finding, ...]:
+    rounded = pair.rounded.get(rule.to)
+    if rounded is None:
+        return (_bits(file, pair, "not-wider"),)
+    if rounded.overflow:
+        return (_bits(file, pair, "beyond-the-narrower-type"),)
+    if rounded.nan and rule.nan == "refused":
+        return (_bits(file, pair, "not-a-number"),)
+    differing = rounded.differing
+    if rule.signed_zero == "equal":
+        differing -= rounded.zero_signs
+    return (
+        Finding(
+            file=file,
+            tensor=pair.name,
+            measure=f"differing-elements-as-{rule.to}",
+            held=differing == 0,
+            value=float(differing),
+            limit=0.0,
+            place=rounded.first,
+        ),
+    )
+
+
 def _judge_close(file: str, rule: Close, contents: Contents, pair: TensorPair) -> Judged:
-    """Judge a tensor of *contents* that differs in some bit."""
     distance = pair.distance
-    if distance is None or "exact-type" in distance.notes:
-        return Judged((_bits(file, pair, "exact-type"),), ())
-    if "not-finite" in distance.notes:
-        return Judged((_bits(file, pair, "not-finite"),), ())
+    note = _beyond_distance(rule, distance)
+    if distance is None or note is not None:
+        return Judged((_bits(file, pair, note),))
     if rule.initial != contents.initial and rule.initial is not None:
         return Judged((), (f"{rule.initial}: not the same initial weights in both models",))
     if rule.initial is not None and not pair.in_initial:
         what = f"{file}: {pair.name}: no tensor of its type and shape in {rule.initial}"
         return Judged((), (what,))
+    findings = _relative(file, rule, distance)
+    if rule.max_ulp is not None:
+        findings.append(_ulp(file, rule.max_ulp, distance))
+    return Judged(tuple(findings))
+
+
+def _beyond_distance(rule: Close, distance: TensorDistance | None) -> str | None:
+    """Return why no distance can speak for a tensor that differs, or nothing."""
+    if distance is None or "exact-type" in distance.notes:
+        return "exact-type"
+    if "not-finite" in distance.notes:
+        return "not-finite"
+    if distance.nan and rule.nan == "refused":
+        return "not-a-number"
+    if distance.zero_signs and rule.signed_zero == "distinct":
+        return "sign-of-zero"
+    return None
+
+
+def _relative(file: str, rule: Close, distance: TensorDistance) -> list[Finding]:
+    """Judge the two relative norms, which must both be within their limits."""
     l2, linf = distance.relative_l2_weights, distance.relative_linf_weights
     if rule.relative_to == "update":
         l2 = _stricter(l2, distance.relative_l2_update)
         linf = _stricter(linf, distance.relative_linf_update)
     note = next((word for word in distance.notes if word in _ABSENT[rule.relative_to]), None)
-    findings = [
+    return [
         Finding(
             file=file,
-            tensor=pair.name,
+            tensor=distance.tensor,
             measure=f"{measure}-of-{rule.relative_to}",
             held=value is not None and at_most(value, limit),
             value=None if value is None else value * (1 + RELATIVE_ERROR),
             limit=limit,
+            place=distance.worst,
             note=note if value is None else None,
         )
         for measure, value, limit in (
@@ -130,20 +184,19 @@ def _judge_close(file: str, rule: Close, contents: Contents, pair: TensorPair) -
             ("relative-linf", linf, rule.relative_linf),
         )
     ]
-    if rule.max_ulp is not None:
-        ulp = distance.max_ulp
-        findings.append(
-            Finding(
-                file=file,
-                tensor=pair.name,
-                measure="max-ulp",
-                held=ulp is not None and ulp <= rule.max_ulp,
-                value=None if ulp is None else float(ulp),
-                limit=float(rule.max_ulp),
-                note="ulp-too-large" if ulp is None else None,
-            )
-        )
-    return Judged(tuple(findings), ())
+
+
+def _ulp(file: str, limit: int, distance: TensorDistance) -> Finding:
+    ulp = distance.max_ulp
+    return Finding(
+        file=file,
+        tensor=distance.tensor,
+        measure="max-ulp",
+        held=ulp is not None and ulp <= limit,
+        value=None if ulp is None else float(ulp),
+        limit=float(limit),
+        note="ulp-too-large" if ulp is None else None,
+    )
 
 
 def _stricter(of_weights: float | None, of_update: float | None) -> float | None:

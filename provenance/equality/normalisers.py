@@ -18,6 +18,8 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from provenance.tensors.view import TensorFile
+
 
 class Normaliser(msgspec.Struct, frozen=True):
     """A difference that is dropped, and why that is right."""
@@ -86,29 +88,220 @@ NORMALISERS: Final[Mapping[str, Normaliser]] = MappingProxyType(
                 "npy-byte-order", 1, "the canonical tensor is little-endian; values are the same"
             ),
             Normaliser("npy-memory-order", 1, "the canonical tensor is in C order"),
+            Normaliser(
+                "gguf-version", 1, "version 3 added big-endian files, which are not read; else as 2"
+            ),
+            Normaliser("gguf-kv-order", 1, "keys and values are found by key, not by place"),
+            Normaliser(
+                "gguf-tensor-order", 1, "tensors are found by name; offsets, not order, place them"
+            ),
+            Normaliser(
+                "gguf-alignment", 1, "alignment places tensors, the padding between them is zero"
+            ),
+            Normaliser("gguf-end-padding", 1, "zeros after the last tensor reach no tensor"),
+            Normaliser("onnx-initializer-order", 1, "initialisers are found by name, not by place"),
+            Normaliser(
+                "onnx-map-order",
+                1,
+                "attributes, value information, properties, operator sets are found by name",
+            ),
+            Normaliser(
+                "onnx-data-field",
+                1,
+                "the same numbers in raw_data, a typed field, or a file beside the model",
+            ),
+            Normaliser(
+                "onnx-external-layout",
+                1,
+                "names and offsets place the tensors beside the model; zeros between them align",
+            ),
+            Normaliser(
+                "onnx-protobuf-spelling",
+                1,
+                "protobuf is not canonical: one message has many spellings, each strictly read",
+            ),
+            Normaliser(
+                "hdf5-byte-order", 1, "the canonical tensor is little-endian; values are the same"
+            ),
+            Normaliser(
+                "hdf5-storage",
+                1,
+                "chunks, filters and offsets place the numbers; the filters are lossless",
+            ),
+            Normaliser("hdf5-compressed-bytes", 1, "one chunk has many deflate streams"),
+            Normaliser(
+                "hdf5-structure",
+                1,
+                "trees, heaps, times and free space; what they say of datasets is compared",
+            ),
+            Normaliser("keras-date-saved", 1, "the date, and the spelling of metadata.json"),
+            Normaliser("keras-member-order", 1, "members are found by name, not by place"),
+            Normaliser(
+                "keras-member-fields",
+                1,
+                "times, versions, attributes and compression of ZIP members reach no tensor",
+            ),
+            Normaliser(
+                "sharding",
+                1,
+                "loaders put the shards together by the index; each tensor is in one of them",
+            ),
+            Normaliser(
+                "container-format",
+                1,
+                "two formats hold the same tensors; each was read by its own strict reader",
+            ),
+            Normaliser(
+                "safetensors-format-key",
+                1,
+                "'format' in __metadata__ only names the framework that wrote the file",
+            ),
+            Normaliser(
+                "weight-file-name",
+                1,
+                "each model has one set of weights left, under two names; loaders look for either",
+            ),
+            Normaliser(
+                "tied-weights",
+                1,
+                "tied names have equal bits, whether they share stored bytes or repeat them",
+            ),
+            Normaliser(
+                "torch-root-folder",
+                1,
+                "torch.save names the archive's folder after the file",
+            ),
+            Normaliser(
+                "torch-serialization-id",
+                1,
+                "the identifier only tells saved files apart",
+            ),
+            Normaliser(
+                "torch-version",
+                1,
+                "the version of the archive; tensors are laid out alike in all that are read",
+            ),
+            Normaliser(
+                "torch-format-version",
+                1,
+                "the version of the records beside the tensors",
+            ),
+            Normaliser(
+                "torch-byte-order",
+                1,
+                "the canonical tensor is little-endian; values are the same",
+            ),
+            Normaliser(
+                "torch-storage-alignment",
+                1,
+                "alignment places storages, which are found by name",
+            ),
+            Normaliser(
+                "torch-member-order",
+                1,
+                "members are found by name, not by place",
+            ),
+            Normaliser(
+                "torch-member-fields",
+                1,
+                "times, versions, attributes and padding of ZIP members reach no tensor",
+            ),
+            Normaliser(
+                "torch-pickle-spelling",
+                1,
+                "protocol, memo, widths of numbers and rebuilding calls spell the same values",
+            ),
+            Normaliser(
+                "torch-entry-order",
+                1,
+                "entries are found by key, not by place",
+            ),
+            Normaliser(
+                "torch-container-types",
+                1,
+                "kinds of collections and of keys lead to values by the same paths",
+            ),
+            Normaliser(
+                "torch-module-versions",
+                1,
+                "a state dict's _metadata holds versions of modules, which reach no tensor",
+            ),
+            Normaliser(
+                "torch-requires-grad",
+                1,
+                "whether a tensor is trained, or a parameter, does not change its value",
+            ),
+            Normaliser(
+                "torch-storage-layout",
+                1,
+                "storage, offset and strides only place elements; the tensor is in C order",
+            ),
+            Normaliser(
+                "torch-storage-location",
+                1,
+                "the device that a storage was saved from; its bytes are the same",
+            ),
+            Normaliser(
+                "torch-unreached-bytes",
+                1,
+                "torch saves whole storages; bytes that no tensor reaches are in no loaded tensor",
+            ),
         )
     }
 )
 
 
-def effects(
-    file: str, left: Mapping[str, str], right: Mapping[str, str], *, content_equal: bool
-) -> tuple[Normalised, ...] | None:
-    """Return the normalisers that had an effect on *file*, from the facts of both containers.
+_FORMAT_KEY: Final = "safetensors-format-key"
 
-    Returns None where the facts are not comparable (two formats), one has no normaliser, or they
-    are all equal and so is the content: then nothing explains why the files differ.
+_FRAMEWORKS: Final = frozenset({"pt", "tf", "flax", "np", "mlx", "jax"})
+"""Values of the key ``format`` that only name a framework."""
+
+
+def effects(
+    file: str, left: TensorFile, right: TensorFile, *, content_equal: bool
+) -> tuple[Normalised, ...] | None:
+    """Return the normalisers that had an effect on the pair *file*.
+
+    Between two formats one normaliser drops all that their containers say; within one, each fact
+    that differs is dropped by its own. Returns None where a fact has no normaliser, or where all
+    facts are equal and so is the content: then nothing explains why the files differ.
     """
-    if left.keys() != right.keys():
-        return None
-    named = [name for name in left if left[name] != right[name]]
-    if not named and content_equal:
-        named = ["npz-compressed-bytes"] if "npz-compression" in left else []
-        if not named:
+    facts, others = dict(left.container), dict(right.container)
+    names = [name for name in {**facts, **others} if facts.get(name) != others.get(name)]
+    if left.format != right.format:
+        names = ["container-format"] if left.aliases == right.aliases else [
+            "container-format", "tied-weights",
+        ]  # fmt: skip
+        names += [_FORMAT_KEY] * (_format_key(left) != _format_key(right))
+    if not names and content_equal:
+        names = ["npz-compressed-bytes"] if left.format == "npz" else []
+        if not names:
             return None
-    if any(name not in NORMALISERS for name in named):
+    if any(name not in NORMALISERS for name in names):
         return None
-    return tuple(
-        Normalised(file, name, NORMALISERS[name].version, NORMALISERS[name].reason)
-        for name in named
-    )
+    return tuple(normalised(file, name) for name in names)
+
+
+def normalised(file: str, name: str) -> Normalised:
+    """Return that the normaliser *name* had an effect on the pair *file*."""
+    return Normalised(file, name, NORMALISERS[name].version, NORMALISERS[name].reason)
+
+
+def same_metadata(left: TensorFile, right: TensorFile) -> bool:
+    """Tell whether two files say the same beside their tensors.
+
+    Between two formats, the key by which safetensors files name the framework that wrote them is
+    left out; :func:`effects` lists it.
+    """
+    if left.format == right.format:
+        return dict(left.metadata) == dict(right.metadata)
+    return _without_format_key(left) == _without_format_key(right)
+
+
+def _format_key(file: TensorFile) -> str | None:
+    return file.metadata.get("format") if file.format == "safetensors" else None
+
+
+def _without_format_key(file: TensorFile) -> dict[str, str]:
+    left_out = {"format"} if _format_key(file) in _FRAMEWORKS else set()
+    return {name: text for name, text in file.metadata.items() if name not in left_out}

@@ -9,19 +9,28 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from provenance.equality.contents import Contents, TensorPair, WeightFile, read_contents
+from provenance.equality.contents import (
+    Contents,
+    Openable,
+    TensorPair,
+    WeightFile,
+    first_divergence,
+    read_contents,
+)
 from provenance.equality.distances import Wanted
-from provenance.equality.findings import TensorDistance
+from provenance.equality.findings import Divergence, TensorDistance
+from provenance.equality.model import Weights, pairs, same
 from provenance.equality.normalisers import Normalised
 from provenance.errors import MalformedError, UnreadableError
-from provenance.tensors.opening import carries_tensors
+from provenance.tensors.names import carries_tensors
+from provenance.tensors.opening import companions
 from provenance.tensors.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from provenance.equality.comparators import Model
+    from provenance.equality.model import Model
     from provenance.tensors.view import TensorInfo
 
 _READ: Final = 2**20
@@ -44,10 +53,14 @@ class TensorComparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FileComparison(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of either model."""
+    """A file of either model, or the files that hold one set of weights."""
 
     name: str
     state: FileState
+    same_tensors: bool = False
+    """Whether a changed weight file holds the same tensors and metadata, bit for bit."""
+    first: Divergence | None = None
+    """Where the tensors begin to differ, in the order of the left file."""
     tensors: tuple[TensorComparison, ...] | None = None
     """Of a changed weight file that could be read."""
     metadata_equal: bool | None = None
@@ -58,43 +71,57 @@ class FileComparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def compare_folders(
-    left: Model, right: Model, *, on_bytes: Callable[[int], None] | None = None
+    left: Model,
+    right: Model,
+    *,
+    threads: int | None = None,
+    on_bytes: Callable[[int], None] | None = None,
 ) -> tuple[FileComparison, ...]:
     """Return every file of either model, by name, compared.
+
+    *threads* is how many compare at once, by default as many as there are cores; *on_bytes* is told
+    the bytes of each side as they are compared.
 
     Raises:
         MalformedError: a file's name leaves its folder.
         UnavailableError: float64 arithmetic does not work as it should.
     """
+    wanted = Wanted(norms=True, ulp=True, threads=threads, on_bytes=on_bytes)
     compared: list[FileComparison] = []
-    for name in sorted(left.files.keys() | right.files.keys()):
-        if name not in right.files:
-            compared.append(FileComparison(name=name, state="missing-right"))
-        elif name not in left.files:
-            compared.append(FileComparison(name=name, state="missing-left"))
-        elif left.same_file(right, name):
-            compared.append(FileComparison(name=name, state="equal"))
-        elif carries_tensors(name):
-            compared.append(_changed(name, left.weights(name), right.weights(name), on_bytes))
+    for pair in pairs(left, right):
+        if pair.both is None:
+            state: FileState = "missing-left" if pair.left is None else "missing-right"
+            compared.append(FileComparison(name=pair.name, state=state))
+        elif same(left, right, pair):
+            compared.append(FileComparison(name=pair.name, state="equal"))
+        elif all(unit.weights for unit in pair.both):
+            sides = Weights(left, pair.both[0]), Weights(right, pair.both[1])
+            compared.append(_changed(pair.name, *sides, wanted))
         else:
-            compared.append(FileComparison(name=name, state="changed"))
+            compared.append(FileComparison(name=pair.name, state="changed"))
     return tuple(compared)
 
 
 def compare_files(
-    left: Path, right: Path, *, on_bytes: Callable[[int], None] | None = None
+    left: Path,
+    right: Path,
+    *,
+    threads: int | None = None,
+    on_bytes: Callable[[int], None] | None = None,
 ) -> FileComparison:
-    """Return two files compared; of weight files, the formats may be two.
+    """Return two files compared; of weight files, the formats may be two. See compare_folders().
 
     Raises:
         UnreadableError: a file cannot be read.
         UnavailableError: float64 arithmetic does not work as it should.
     """
     name = left.name if left.name == right.name else f"{left.name} | {right.name}"
-    if _same_bytes(left, right):
+    parts = [companions(path) for path in (left, right) if carries_tensors(path.name)]
+    if not any(parts) and _same_bytes(left, right):  # an index says nothing of its shards' bytes
         return FileComparison(name=name, state="equal")
     if carries_tensors(left.name) and carries_tensors(right.name):
-        return _changed(name, WeightFile(left), WeightFile(right), on_bytes)
+        wanted = Wanted(norms=True, ulp=True, threads=threads, on_bytes=on_bytes)
+        return _changed(name, WeightFile(left), WeightFile(right), wanted)
     return FileComparison(name=name, state="changed")
 
 
@@ -112,10 +139,7 @@ def _same_bytes(left: Path, right: Path) -> bool:
         return True
 
 
-def _changed(
-    name: str, left: WeightFile, right: WeightFile, on_bytes: Callable[[int], None] | None
-) -> FileComparison:
-    wanted = Wanted(norms=True, ulp=True, on_bytes=on_bytes)
+def _changed(name: str, left: Openable, right: Openable, wanted: Wanted) -> FileComparison:
     try:
         contents = read_contents(name, left, right, wanted)
     except (MalformedError, UnreadableError) as error:
@@ -127,6 +151,10 @@ def _listed(name: str, contents: Contents) -> FileComparison:
     return FileComparison(
         name=name,
         state="changed",
+        same_tensors=contents.metadata_equal
+        and contents.normalisers is not None
+        and all(pair.differing == 0 for pair in contents.tensors),
+        first=first_divergence(name, contents.tensors),
         tensors=tuple(
             TensorComparison(
                 name=pair.name,

@@ -8,8 +8,10 @@ key count once. Any model that differs makes the whole a mismatch: dissent is no
 ==============  ===============================================================================
 conclusion      when
 ==============  ===============================================================================
-match           every rebuild equals the published model exactly (``bytes`` or ``tensors``)
+match           every rebuild equals the published model exactly (``bytes``, ``tensors``) or
+                in the narrower type that is shipped (``rounded``)
 consistent      every rebuild is within the declared tolerance of it; never called a match
+plausible       every rebuild's curves look like the published ones; nothing of the weights
 mismatch        a rebuild differs by more, or followed another recipe
 inconclusive    something is missing: builders, a part of a recipe, or what cannot be read
 ==============  ===============================================================================
@@ -22,9 +24,10 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from provenance.equality.comparators import Model, compare_models
-from provenance.equality.findings import Conclusion
+from provenance.equality.lattice import Conclusion
 from provenance.errors import PolicyError, UsageError
 from provenance.rebuild import recipe
+from provenance.rebuild.recorded import recorded_metrics
 from provenance.rebuild.verdict import (
     SMALLEST_AGREEMENT,
     AppliedEquality,
@@ -37,6 +40,7 @@ from provenance.rebuild.verdict import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from provenance.equality.declaration import Declaration
     from provenance.equality.findings import Outcome
@@ -49,13 +53,15 @@ def agree(
     *,
     quorum: int = SMALLEST_AGREEMENT,
     unsafe_equality: Declaration | None = None,
+    probes: Path | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Verdict:
     """Return the judgement over *models*, the published one first.
 
     *quorum* is how many builders must agree, the publisher among them. *unsafe_equality* replaces
-    what the published attestation declared; the verdict then says so. *on_bytes* is told the bytes
-    of each side as they are compared.
+    what the published attestation declared; the verdict then says so. *probes* is a file of probes
+    that was drawn after the models were committed to. *on_bytes* is told the bytes of each side as
+    they are compared.
 
     Raises:
         UsageError: fewer than two models, or a quorum below two.
@@ -77,14 +83,16 @@ def agree(
     rebuilds = tuple(
         Rebuild(
             _party(claim),
-            _compare(models[0], model, declaration, on_bytes),
+            _compare(models[0], model, declaration, probes, on_bytes),
             recipe.differences(claims[0].training.build, claim.training.build),
             recipe.environment_differences(claims[0].training.build, claim.training.build),
         )
         for model, claim in zip(models[1:], claims[1:], strict=True)
     )
     builders = tuple(sorted({claim.opened.key.key_id for claim in claims}))
-    applied = AppliedEquality(declaration.name, declaration.digest, unsafe_equality is None)
+    applied = AppliedEquality(
+        declaration.name, declaration.version, declaration.digest, unsafe_equality is None
+    )
     recipes = [claim.training.recipe for claim in claims]
     parts = [_judge_rebuild(n, r, recipes[n], applied) for n, r in enumerate(rebuilds, 1)]
     parts += [_judge_completeness(recipes), _judge_quorum(len(builders), quorum)]
@@ -98,7 +106,7 @@ def agree(
         builders,
         quorum,
         reasons,
-        _diameter(models, declaration, rebuilds) if conclusion == "consistent" else None,
+        _diameter(models, declaration, rebuilds, probes) if conclusion == "consistent" else None,
     )
 
 
@@ -121,13 +129,17 @@ def _compare(
     left: Verified,
     right: Verified,
     declaration: Declaration,
+    probes: Path | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Outcome:
-    return compare_models(_files(left), _files(right), declaration, on_bytes=on_bytes)
+    return compare_models(
+        _files(left), _files(right), declaration, probes=probes, on_bytes=on_bytes
+    )
 
 
 def _files(model: Verified) -> Model:
-    return Model(model.root, model.manifest.by_name())
+    recorded = recorded_metrics(model.root, model.claim.training) if model.claim else None
+    return Model(model.root, model.manifest.by_name(), recorded)
 
 
 Part = tuple[Conclusion, list[str]]
@@ -172,10 +184,13 @@ def _judge_quorum(builders: int, quorum: int) -> Part:
 
 
 def _diameter(
-    models: Sequence[Verified], declaration: Declaration, rebuilds: Sequence[Rebuild]
+    models: Sequence[Verified],
+    declaration: Declaration,
+    rebuilds: Sequence[Rebuild],
+    probes: Path | None,
 ) -> Diameter:
     outcomes = [rebuild.outcome for rebuild in rebuilds]
-    outcomes += [_compare(a, b, declaration) for a, b in combinations(models[1:], 2)]
+    outcomes += [_compare(a, b, declaration, probes) for a, b in combinations(models[1:], 2)]
     distances = [distance for outcome in outcomes for distance in outcome.distances]
     relative = [d.relative_l2_update for d in distances if d.relative_l2_update is not None]
     return Diameter(

@@ -6,8 +6,9 @@ All conclusions are signed; which predicate carries the verdict follows from wha
 conclusion                              predicate
 ======================================  =======================================================
 match by ``bytes``                      SLSA VSA v1, ``SLSA_BUILD_REPRODUCED``
-match by ``tensors``, consistent        in-toto SVR v0.2 with a property of ours
-mismatch, inconclusive                  our own ``verdict/v1``
+match by ``tensors`` or ``rounded``     in-toto SVR v0.2 with a property of ours
+consistent                              the same, with another property
+plausible, mismatch, inconclusive       our own ``verdict/v1``
 ======================================  =======================================================
 
 The verdict itself is the same object in all three: the field ``provenance_verdict`` of the first
@@ -21,7 +22,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from provenance.equality.findings import AGREES, CONCLUDES, STRENGTHS, Conclusion, Outcome
+from provenance.equality.findings import Outcome
+from provenance.equality.lattice import AGREES, CONCLUDES, STRENGTHS, Conclusion
 from provenance.errors import MalformedError
 from provenance.statement import intoto, uris
 from provenance.statement.intoto import Statement, Subject
@@ -29,23 +31,34 @@ from provenance.statement.intoto import Statement, Subject
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-BEST_FIRST: tuple[Conclusion, ...] = ("match", "consistent", "inconclusive", "mismatch")
+BEST_FIRST: tuple[Conclusion, ...] = (
+    "match", "consistent", "plausible", "inconclusive", "mismatch",
+)  # fmt: skip
 """The conclusion over several parts is the last of theirs in this order."""
 
 SMALLEST_AGREEMENT = 2
 """Models that can agree, and builders that a quorum needs: one agrees with itself."""
 
 TENSORS_PROPERTY = "TRAINING_PROVENANCE_SAME_TENSORS"
+ROUNDED_PROPERTY = "TRAINING_PROVENANCE_SAME_ROUNDED_TENSORS"
 CONSISTENT_PROPERTY = "TRAINING_PROVENANCE_CONSISTENT"
+
+_PROPERTIES = {"bytes": TENSORS_PROPERTY, "tensors": TENSORS_PROPERTY, "rounded": ROUNDED_PROPERTY}
+"""The property of a match, by the equality that held."""
+
+
+_STATED_AS_AGREEMENT: tuple[Conclusion, ...] = ("match", "consistent")
+"""The conclusions that another predicate than our own states; curves alone are not among them."""
 
 
 class AppliedEquality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The equality that was applied: its name and the SHA-256 of its text.
+    """The equality that was applied: name, version and SHA-256 of the declaration.
 
     ``declared`` says whether the published attestation declared it beforehand.
     """
 
     name: str
+    version: Annotated[int, msgspec.Meta(ge=1)]
     sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
     declared: bool
 
@@ -112,7 +125,7 @@ def to_statement(verdict: Verdict, verifier: Verifier) -> Statement:
     body: dict[str, Any] = msgspec.to_builtins(verdict)
     policy = {"name": verdict.equality.name, "digest": {"sha256": verdict.equality.sha256}}
     version = {"training-provenance": verifier.version}
-    agreed = verdict.conclusion in AGREES and verdict.equality.declared
+    agreed = verdict.conclusion in _STATED_AS_AGREEMENT and verdict.equality.declared
     if agreed and verdict.conclusion == "match" and verdict.strongest == "bytes":
         vsa = {
             "verifier": {"id": uris.VERIFIER, "version": version},
@@ -130,11 +143,10 @@ def to_statement(verdict: Verdict, verifier: Verifier) -> Statement:
         }
         return Statement(subject, uris.SLSA_VSA, vsa)
     if agreed:
-        exact = verdict.conclusion == "match"
         svr = {
             "verifier": {"id": uris.VERIFIER, "version": version, "policies": [policy]},
             "timeCreated": verifier.time,
-            "properties": [TENSORS_PROPERTY if exact else CONSISTENT_PROPERTY],
+            "properties": [_PROPERTIES.get(verdict.strongest or "", CONSISTENT_PROPERTY)],
             "provenance_verdict": body,
         }
         return Statement(subject, uris.IN_TOTO_SVR, svr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from provenance.equality.findings import AGREES
+from provenance.equality.lattice import AGREES
 from provenance.errors import count, one_line
 from provenance.report.comparison import distance_text, outcome_lines
 from provenance.report.terminal import bad, dim, good
@@ -24,6 +24,7 @@ MEANING = {
     "match": "every rebuild is the published model",
     "consistent": "every rebuild is within the declared tolerance; that is not proof of honesty:"
     " a change that small can hide a backdoor",
+    "plausible": "the curves look alike, which says nothing of the weights",
     "mismatch": "a rebuild is another model, or followed another recipe",
     "inconclusive": "too little is known to judge",
 }

@@ -1,46 +1,52 @@
-"""How two models read side by side."""
+"""How two models read side by side: a line for each file, a table of the tensors that differ."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from provenance.equality.findings import AGREES
-from provenance.errors import one_line
+from provenance.equality.lattice import AGREES
+from provenance.errors import count, one_line
+from provenance.report.table import table
 from provenance.report.terminal import bad, dim, good
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from provenance.equality.findings import Finding, Outcome, TensorDistance
+    from provenance.equality.findings import Divergence, Finding, Outcome, TensorDistance
     from provenance.equality.side_by_side import FileComparison, TensorComparison
 
-SHOWN_TENSORS = 40
+SHOWN_TENSORS: Final = 40
 """Tensors listed of one file; equal ones are only counted."""
 
-SHOWN_DIGITS = 16
+SHOWN_DIGITS: Final = 16
 """Digits shown of a SHA-256; ``--json`` has all."""
+
+SHOWN_FINDINGS: Final = 5
+"""Findings listed of an alternative that does not hold."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
-SHOWN_FINDINGS = 5
-"""Findings listed of an alternative that does not hold."""
+_COLUMNS: Final = ("tensor", "type", "shape", "differ", "L2", "L∞", "worst at", "ULP")
 
 
 def comparison_lines(files: Sequence[FileComparison]) -> list[str]:
-    """Return a line a file, and under a changed weight file a line a tensor."""
+    """Return a line a file, and under a changed weight file a table of its tensors."""
     lines = []
     for item in files:
-        mark = good("=") if item.state == "equal" else bad("≠")
-        lines.append(f"{mark} {one_line(item.name)}  {_state(item.state)}")
+        mark = good("=") if item.state == "equal" or item.same_tensors else bad("≠")
+        state = "same tensors, another file" if item.same_tensors else _state(item.state)
+        lines.append(f"{mark} {one_line(item.name)}  {state}")
         if item.unread is not None:
             lines.append(f"    not read: {one_line(item.unread)}")
         if item.metadata_equal is False:
             lines.append("    the metadata differ")
-        lines += [dim(f"    the containers differ: {n.name}") for n in item.normalisers]
-        lines += _tensor_lines(item.tensors or ())
+        if item.normalisers:
+            names = ", ".join(normaliser.name for normaliser in item.normalisers)
+            lines.append(dim(f"    the containers differ: {names}"))
+        lines += _tensor_lines(item)
     equal = sum(item.state == "equal" for item in files)
-    lines.append(f"{equal} of {len(files)} files equal")
+    lines.append(f"{equal} of {count(len(files), 'file')} equal")
     return lines
 
 
@@ -52,12 +58,19 @@ def outcome_lines(outcome: Outcome) -> list[str]:
     for number, alternative in enumerate(outcome.alternatives, 1):
         word = {True: "holds", False: "does not hold", None: "cannot be decided"}[alternative.held]
         lines.append(f"  alternative {number} ({alternative.strength}) {word}")
-        if not alternative.held:
-            lines += [f"    missing: {one_line(text)}" for text in alternative.missing]
-            failed = [finding for finding in alternative.findings if not finding.held]
-            lines += [f"    {one_line(_finding(f))}" for f in failed[:SHOWN_FINDINGS]]
-            if len(failed) > SHOWN_FINDINGS:
-                lines.append(f"    and {len(failed) - SHOWN_FINDINGS} more")
+        if alternative.held:
+            lines += _worst_lines(alternative.findings)
+            continue
+        lines += [f"    missing: {one_line(text)}" for text in alternative.missing]
+        failed = [finding for finding in alternative.findings if not finding.held]
+        lines += [f"    {one_line(_finding(f))}" for f in failed[:SHOWN_FINDINGS]]
+        if len(failed) > SHOWN_FINDINGS:
+            lines.append(f"    and {len(failed) - SHOWN_FINDINGS} more")
+    if outcome.first is not None:
+        lines.append(dim(f"  the weights begin to differ at {_place(outcome.first)}"))
+    if outcome.normalisers:
+        names = dict.fromkeys(normaliser.name for normaliser in outcome.normalisers)
+        lines.append(dim(f"  normalisers used: {', '.join(names)}"))
     return lines
 
 
@@ -70,31 +83,92 @@ def distance_text(distance: TensorDistance) -> str:
         "L2/update": distance.relative_l2_update,
         "L∞/update": distance.relative_linf_update,
         "L2/weights": distance.relative_l2_weights,
+        "L∞/weights": distance.relative_linf_weights,
     }
     parts += [f"{name} {value:.3g}" for name, value in named.items() if value is not None]
     if distance.max_ulp is not None:
         parts.append(f"{distance.max_ulp:,} ULP")
+    if distance.parts:
+        parts += [f"{number:,} {name}" for name, number in distance.parts.items() if number]
     return ", ".join([*parts, *distance.notes])
 
 
-def _tensor_lines(tensors: Sequence[TensorComparison]) -> list[str]:
+def _worst_lines(findings: Sequence[Finding]) -> list[str]:
+    """Return, of what held within a limit, the finding of each measure that came nearest to it."""
+    worst: dict[str, Finding] = {}
+    for finding in findings:
+        if finding.value is None or not finding.limit:
+            continue
+        known = worst.get(finding.measure)
+        nearer = known is None or not known.value or not known.limit
+        if nearer or finding.value / finding.limit > _part(known):
+            worst[finding.measure] = finding
+    return [dim(f"    at most: {one_line(_finding(finding))}") for finding in worst.values()]
+
+
+def _part(finding: Finding | None) -> float:
+    if finding is None or finding.value is None or not finding.limit:
+        return 0.0
+    return finding.value / finding.limit
+
+
+def _tensor_lines(item: FileComparison) -> list[str]:
+    tensors = item.tensors or ()
     differing = [tensor for tensor in tensors if tensor.state != "equal"]
-    lines = [f"    {bad('≠')} {one_line(t.name)}  {_tensor(t)}" for t in differing[:SHOWN_TENSORS]]
-    if len(differing) > SHOWN_TENSORS:
-        lines.append(f"    and {len(differing) - SHOWN_TENSORS} more")
+    lines = []
+    if differing:
+        rows = [_cells(tensor) for tensor in differing[:SHOWN_TENSORS]]
+        lines += [f"    {line}" for line in table(_COLUMNS, rows, right=frozenset({3, 4, 5, 7}))]
+        if len(differing) > SHOWN_TENSORS:
+            lines.append(f"    and {len(differing) - SHOWN_TENSORS:,} more; --json has all")
+        lines.append(dim("    L2 and L∞: of the difference, as parts of the smaller tensor's own"))
+    if item.first is not None and differing:
+        lines.append(dim(f"    they begin to differ at {_place(item.first)}"))
     if tensors:
-        lines.append(dim(f"    {len(tensors) - len(differing)} of {len(tensors)} tensors equal"))
+        equal = len(tensors) - len(differing)
+        lines.append(dim(f"    {equal:,} of {count(len(tensors), 'tensor')} equal"))
     return lines
 
 
-def _tensor(tensor: TensorComparison) -> str:
+def _cells(tensor: TensorComparison) -> tuple[str, ...]:
+    """Return the table's row of a tensor that is not equal."""
+    name, distance = one_line(tensor.name), tensor.distance
+    dtype, shape = tensor.left_dtype or tensor.right_dtype or "", tensor.left_shape
     if tensor.state == "dtype":
-        return f"{tensor.left_dtype} against {tensor.right_dtype}"
+        return (name, f"{tensor.left_dtype} ≠ {tensor.right_dtype}", _shape(shape))
     if tensor.state == "shape":
-        return f"shape {tensor.left_shape} against {tensor.right_shape}"
-    if tensor.distance is not None:
-        return distance_text(tensor.distance)
-    return _state(tensor.state)
+        return (name, dtype, f"{_shape(shape)} ≠ {_shape(tensor.right_shape)}")
+    if distance is None:
+        shape = tensor.left_shape if tensor.left_shape is not None else tensor.right_shape
+        return (name, dtype, _shape(shape), _state(tensor.state))
+    exact = distance.parts or {}
+    return (
+        name,
+        dtype,
+        _shape(shape),
+        f"{distance.differing:,} of {distance.elements:,}",
+        _number(distance.relative_l2_weights),
+        _number(distance.relative_linf_weights),
+        _index(distance.worst if distance.worst is not None else distance.first),
+        "" if distance.max_ulp is None else f"{distance.max_ulp:,}",
+        ", ".join([*(f"{number:,} {part}" for part, number in exact.items()), *distance.notes]),
+    )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def _index(index: tuple[int, ...] | None) -> str:
+    return "" if index is None else f"[{','.join(map(str, index))}]"
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "" if shape is None else f"[{','.join(map(str, shape))}]"
+
+
+def _place(first: Divergence) -> str:
+    return f"{one_line(first.tensor)}{_index(first.index)}"
 
 
 def _state(state: str) -> str:
@@ -103,12 +177,15 @@ def _state(state: str) -> str:
 
 def _finding(finding: Finding) -> str:
     place = finding.file + (f": {finding.tensor}" if finding.tensor else "")
+    at = f" at {_index(finding.place)}" if finding.place is not None else ""
+    note = f" ({finding.note})" if finding.note else ""
     if finding.value is not None and finding.limit is not None:
-        return f"{place}: {finding.measure} {finding.value:.3g}, limit {finding.limit:.3g}"
+        said = f"{finding.measure} {finding.value:.3g}, limit {finding.limit:.3g}"
+        return f"{place}: {said}{at}{note}"
     sides = ""
     if finding.left or finding.right:
         sides = f" ({_side(finding.left)} against {_side(finding.right)})"
-    return f"{place}: {finding.measure}{sides}"
+    return f"{place}: {finding.measure}{sides}{note}"
 
 
 def _side(text: str | None) -> str:

@@ -122,7 +122,7 @@ def _is_byproduct(path: Path) -> bool:
 def _explain_content(path: Path, head: bytes, size: int) -> Explained:
     """Return what the file at *path* is, told by its first bytes *head*."""
     where = str(path)
-    if (weights := explain_weights.weight_format(head, size)) is not None:
+    if (weights := explain_weights.weight_format(path.name, head, size)) is not None:
         return explain_weights.explain_weights(path, weights)
     if b"PRIVATE KEY-----" in head:
         return explain_keys.explain_private_key(path)

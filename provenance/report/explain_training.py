@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from typing import TYPE_CHECKING
 
@@ -95,13 +94,12 @@ def _equality_rows(declared: DeclaredEquality | None, depth: int) -> list[str]:
     if declared is None:
         return [row("equality", "none declared: rebuilds cannot be judged", depth)]
     lines = [row("equality", f"{declared.name}  {sha256_text(declared.sha256)}", depth)]
-    text = declared.declaration.encode()
-    if hashlib.sha256(text).hexdigest() != declared.sha256:
-        lines.append(row("", "but its text has another digest", depth))
     try:
-        declaration = declarations.parse(text)
+        declaration = declarations.from_document(declared.declaration)
     except MalformedError as error:
         return [*lines, row("", f"not understood: {error}", depth)]
+    if declaration.digest != declared.sha256:
+        lines.append(row("", "but it has another digest", depth))
     return lines + declaration_rows(declaration, depth + 1)
 
 

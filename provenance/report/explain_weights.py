@@ -11,14 +11,12 @@ import msgspec
 
 from provenance.errors import UnreadableError, count
 from provenance.report.explain_text import explained, row, rows, value_text
-from provenance.tensors.source import Source
+from provenance.tensors.names import TORCH, UNREAD, is_readable, suffix_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from provenance.report.explain_text import Explained
-    from provenance.tensors.view import TensorFile
 
 SHOWN_TENSORS = 100
 """Tensors listed; the rest is counted."""
@@ -26,7 +24,16 @@ SHOWN_TENSORS = 100
 MAX_SAFETENSORS_HEADER = 100_000_000
 """Longest header of a safetensors file, in bytes (:mod:`provenance.tensors.safetensors`)."""
 
-_MAGIC = {b"PK\x03\x04": "npz", b"PK\x05\x06": "npz", b"\x93NUMPY": "npy"}
+_ARCHIVES = TORCH | {".keras"}
+"""Ends of names of formats that are ZIP archives, as an npz is."""
+
+_MAGIC = {
+    b"PK\x03\x04": ".npz",
+    b"PK\x05\x06": ".npz",
+    b"\x93NUMPY": ".npy",
+    b"GGUF": ".gguf",
+    b"\x89HDF\r\n\x1a\n": ".h5",
+}
 
 
 class Tensor(msgspec.Struct, frozen=True):
@@ -43,36 +50,41 @@ class WeightFile(msgspec.Struct, frozen=True, tag_field="kind", tag="weights"):
 
     format: str
     tensors: tuple[Tensor, ...]
+    aliases: tuple[tuple[str, ...], ...]
+    """Names that stand for the same stored bytes: tied weights."""
     metadata: dict[str, str]
 
 
-def weight_format(head: bytes, size: int) -> str | None:
-    """Return the format of the weight file of *size* bytes that begins with *head*; None: no such.
+def weight_format(name: str, head: bytes, size: int) -> str | None:
+    """Return the ending that tells the format of the file *name*; None: it holds no weights.
 
-    A safetensors file begins with the length of its header, a JSON object (8 bytes, little-endian).
+    A file of *size* bytes is told by how it begins, *head*, where that says it: safetensors with
+    the length of its header, a JSON object (8 bytes, little-endian). Archives are told apart by
+    their names, and so is everything else.
     """
-    for magic, name in _MAGIC.items():
+    own = suffix_of(name) if is_readable(name) else None
+    for magic, suffix in _MAGIC.items():
         if head.startswith(magic):
-            return name
+            return own if own in _ARCHIVES and suffix == ".npz" else suffix
     length = int.from_bytes(head[:8], "little")
     fits = head[8:9] == b"{" and length <= min(size - 8, MAX_SAFETENSORS_HEADER)
-    return "safetensors" if fits else None
+    return ".safetensors" if fits else own
 
 
-def explain_weights(path: Path, kind: str) -> Explained:
-    """Return which tensors the weight file at *path*, of the format *kind*, holds.
+def explain_weights(path: Path, suffix: str) -> Explained:
+    """Return which tensors the weight file at *path*, of the format *suffix*, holds.
 
     Raises:
         UnreadableError, MalformedError: it cannot be read as that format.
     """
-    if kind == "npz" and is_unread(path):  # torch's and Keras's files are ZIP archives too
-        raise unread_error(path)
-    with Source(path) as source, _reader(kind)(source) as opened:
+    from provenance.tensors.opening import open_tensors  # noqa: PLC0415 - it loads numpy
+
+    with open_tensors(path, suffix=suffix) as opened:
         tensors = tuple(
             Tensor(item.name, item.dtype.name, item.shape, item.nbytes)
             for item in opened.tensors.values()
         )
-        content = WeightFile(opened.format, tensors, dict(opened.metadata))
+        content = WeightFile(opened.format, tensors, opened.aliases, dict(opened.metadata))
     total = sum(tensor.bytes for tensor in tensors)
     lines = [
         f"{path}: weights, {content.format} (not verified)",
@@ -84,6 +96,7 @@ def explain_weights(path: Path, kind: str) -> Explained:
         for tensor in tensors
     ]
     lines += rows("", listed, limit=SHOWN_TENSORS)
+    lines += rows("tied", [" = ".join(names) for names in content.aliases])
     metadata = [f"{name}={value_text(text)}" for name, text in sorted(content.metadata.items())]
     lines += rows("metadata", metadata)
     return explained(content, lines)
@@ -91,9 +104,7 @@ def explain_weights(path: Path, kind: str) -> Explained:
 
 def is_unread(path: Path) -> bool:
     """Tell whether the file at *path* is called like weights that have no reader here."""
-    from provenance.tensors.opening import UNREAD_SUFFIXES  # noqa: PLC0415 - it loads numpy
-
-    return path.suffix.lower() in UNREAD_SUFFIXES
+    return suffix_of(path.name) in UNREAD
 
 
 def unread_error(path: Path) -> UnreadableError:
@@ -101,21 +112,8 @@ def unread_error(path: Path) -> UnreadableError:
     return UnreadableError(
         "its tensors cannot be read by this version",
         where=str(path),
-        mend="safetensors, npz and npy can",
+        mend="safetensors, torch zip, GGUF, ONNX, HDF5, npz and npy can",
     )
-
-
-def _reader(kind: str) -> Callable[[Source], TensorFile]:
-    from provenance.tensors.npy import NpyFile  # noqa: PLC0415 - these load numpy
-    from provenance.tensors.npz import NpzFile  # noqa: PLC0415
-    from provenance.tensors.safetensors import SafetensorsFile  # noqa: PLC0415
-
-    readers: dict[str, Callable[[Source], TensorFile]] = {
-        "npy": NpyFile,
-        "npz": NpzFile,
-        "safetensors": SafetensorsFile,
-    }
-    return readers[kind]
 
 
 def _shape_text(shape: tuple[int, ...]) -> str:

@@ -131,8 +131,30 @@ _CHANGES: dict[str, tuple[str, dict[str, tuple[tuple[str | int, ...], Any]]]] = 
 of the change, and what stands there instead (or a function of what stood there)."""
 
 _DECLARATIONS = {
-    "version-two": (b"version = 1", b"version = 2"),
+    "format-two": (b"format = 1", b"format = 2"),
+    "no-version": (b"version = 1", b"# version = 1"),
     "unknown-key": (b"version = 1", b"version = 1\nepsilon = 0.1"),
+    "not-a-limit-of-this-equality": (b"relative_l2 = ", b"mean_difference = 1\nrelative_l2 = "),
+    "behaviour-without-limit": (
+        b'equality = "bytes"',
+        b'equality = "behaviour"\noutputs = ["logits.npy"]\nkind = "logits"\nreason = "x"',
+    ),
+    "values-have-no-top-answer": (
+        b'equality = "bytes"',
+        b'equality="behaviour"\noutputs=["s"]\nkind="values"\nreason="x"\ndisagreement=0.1',
+    ),
+    "rounded-to-nothing-narrower": (
+        b'equality = "bytes"',
+        b'equality = "rounded"\nto = "F64"\nreason = "x"',
+    ),
+    "metrics-without-margin": (
+        b'equality = "bytes"',
+        b'equality = "metrics"\nsamples = ["eval.npz"]\nreason = "x"',
+    ),
+    "curves-without-reason": (
+        b'equality = "bytes"',
+        b'equality = "curves"\ncurves = ["loss"]\npointwise = 0.01\npoints = 10\nterminal = 0.1',
+    ),
     "name-with-spaces": (b'"digits-close"', b'"digits close"'),
     "axis-twice": (b'"blas-kernel"]', b'"thread-count"]'),
     "no-reason": (b"reason = ", b"# reason = "),
@@ -142,7 +164,7 @@ _DECLARATIONS = {
     "limit-too-wide": (b"relative_linf = 1e-2", b"relative_linf = 11.0"),
     "no-initial": (b"initial = ", b"# initial = "),
     "initial-above-the-model": (b'"initial.', b'"../initial.'),
-    "equality-of-a-later-version": (b'equality = "close"', b'equality = "metrics"'),
+    "equality-of-a-later-version": (b'equality = "close"', b'equality = "sketch"'),
     "equality-unknown": (b'equality = "close"', b'equality = "similar"'),
 }
 """By what is wrong: what is replaced in :data:`CLOSE`, and by what."""

@@ -39,8 +39,9 @@ _START, _END = "2026-01-01T00:00:00Z", "2026-01-01T00:10:00Z"
 
 LOG = "example.org/log"
 
-CLOSE = b"""version = 1
+CLOSE = b"""format = 1
 name = "digits-close"
+version = 1
 axes = ["thread-count", "blas-kernel"]
 
 [[any]]
@@ -55,6 +56,11 @@ relative_l2 = 1e-3
 relative_linf = 1e-2
 initial = "initial.safetensors"
 reason = "float32 gradients added in another order; honest rebuilds differ by up to 6e-5 and 2e-4"
+
+[[any.all]]
+equality = "tensors"
+files = ["*.npz", "*.npy"]
+optional = true
 """
 
 
@@ -85,7 +91,7 @@ def valid_examples() -> dict[str, bytes]:
             claims.sign_model("digits", full.manifest, key)
         ),
         "log-entry/hashedrekord.json": format_example(strict_json.format(_log_entry(claim))),
-        "equality/bytes.toml": declarations.builtin("bytes").source,
+        "equality/bytes.toml": declarations.builtin_text("bytes"),
         "equality/close.toml": CLOSE,
         "show-output/claims.json": _shown(
             explain_bundles(claim, "claims.jsonl").content, "claims.jsonl"
@@ -110,7 +116,7 @@ def training_example() -> TrainingStatement:
     """Return a statement that uses every part of the recipe."""
     data = manifest_of([FileEntry("digits.npz", 270_000, _digest("data"))])
     config = manifest_of([FileEntry("config.toml", 80, _digest("config"))])
-    text = CLOSE.decode()
+    declared = declarations.parse(CLOSE)
     recipe = training.Recipe(
         command=("python3", "train.py", "--data", "${data:train}", "--out", "${model}"),
         source=training.Source(
@@ -125,8 +131,8 @@ def training_example() -> TrainingStatement:
         data=(training.describe_input("digits.npz", data, role="train"),),
         base_model=training.describe_input("base", manifest_of(_manifest())),
         seeds={"numpy": "7"},
-        axes=("thread-count", "blas-kernel"),
-        equality=training.DeclaredEquality("digits-close", hashlib.sha256(CLOSE).hexdigest(), text),
+        axes=declared.axes,
+        equality=training.DeclaredEquality(declared.name, declared.digest, declared.document),
     )
     build = training.BuildDefinition(
         BUILD_TYPE,
@@ -221,7 +227,7 @@ def _close_outcome() -> Outcome:
     )
     return Outcome(
         conclusion="consistent",
-        declaration=hashlib.sha256(CLOSE).hexdigest(),
+        declaration=declarations.parse(CLOSE).digest,
         alternatives=(AlternativeOutcome(strength="close", held=True, findings=(finding,)),),
         strongest="close",
         distances=(distance,),
@@ -229,7 +235,7 @@ def _close_outcome() -> Outcome:
 
 
 def _verdict(outcome: Outcome, diameter: Diameter | None = None, *, rebuilder: int = 1) -> Verdict:
-    equality = AppliedEquality("digits-close", outcome.declaration, declared=True)
+    equality = AppliedEquality("digits-close", 1, outcome.declaration, declared=True)
     rebuild = Rebuild(_party(rebuilder), outcome, (), ("numerics.threads",))
     builders = tuple(sorted({_key_id(0), _key_id(rebuilder)}))
     return Verdict(

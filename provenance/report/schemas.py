@@ -66,7 +66,7 @@ DOCUMENTS = (
     Document("log-entry", (documents.LogEntry,), "Log entry"),
     Document(
         "equality",
-        (declaration._Document,),  # noqa: SLF001 - the declaration as it is written, before its checks
+        (declaration.Document,),
         "Equality declaration",
         "What counts as the same model, as TOML spells it; docs/spec/equality.md is its page.",
     ),

@@ -71,11 +71,11 @@ class Source(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 
 
 class DeclaredEquality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The equality declaration: its whole text (TOML) and the SHA-256 of that text."""
+    """The whole equality declaration, as an object, and the SHA-256 of its canonical form (JCS)."""
 
     name: str
     sha256: str
-    declaration: str
+    declaration: dict[str, Any]
 
 
 class Recipe(

@@ -16,14 +16,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import ml_dtypes
 import numpy as np
 
+from provenance.tensors.ggml_types import BLOCKS
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -100,7 +103,19 @@ _PLAIN: Final = (
     DType("C128", 128, "complex"),
 )
 
-DTYPES: Final[Mapping[str, DType]] = MappingProxyType({dtype.name: dtype for dtype in _PLAIN})
+
+def _blocks() -> Iterator[DType]:
+    """Yield the quantised types of ggml; two blocks are the same or they are not."""
+    for block in BLOCKS:
+        ends = list(accumulate(size for _, size in block.fields))
+        places = zip(block.fields, ends, strict=True)
+        parts = tuple(Part(name, end - size, end) for (name, size), end in places)
+        yield DType(block.name, 8 * ends[-1], "exact", block.elements, parts)
+
+
+DTYPES: Final[Mapping[str, DType]] = MappingProxyType(
+    {dtype.name: dtype for dtype in (*_PLAIN, *_blocks())}
+)
 """Every element type by its name."""
 
 _EIGHT_BITS: Final[Mapping[str, Any]] = MappingProxyType(

@@ -1,16 +1,19 @@
-"""From a path to a reader: the format is told by the file's name, as every loader does."""
+"""From a path to a reader, by the file's name (:mod:`~provenance.tensors.names`)."""
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from provenance.errors import UnreadableError
+from provenance.tensors.gguf import GgufFile
+from provenance.tensors.names import TORCH, suffix_of, whole_name
 from provenance.tensors.npy import NpyFile
 from provenance.tensors.npz import NpzFile
 from provenance.tensors.safetensors import SafetensorsFile
+from provenance.tensors.sharded import open_sharded, read_index
 from provenance.tensors.source import Source
+from provenance.tensors.torch_zip import TorchFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,33 +21,64 @@ if TYPE_CHECKING:
 
     from provenance.tensors.view import TensorFile
 
+
+def _hdf5(source: Source) -> TensorFile:
+    from provenance.tensors.hdf5 import Hdf5File  # noqa: PLC0415 - an extra
+
+    return Hdf5File(source)
+
+
+def _keras(source: Source) -> TensorFile:
+    from provenance.tensors.keras_archive import KerasFile  # noqa: PLC0415 - an extra
+
+    return KerasFile(source)
+
+
 _READERS: Final[Mapping[str, Callable[[Source], TensorFile]]] = MappingProxyType(
-    {".safetensors": SafetensorsFile, ".npz": NpzFile, ".npy": NpyFile}
+    {
+        ".safetensors": SafetensorsFile,
+        ".npz": NpzFile,
+        ".npy": NpyFile,
+        **dict.fromkeys(TORCH, TorchFile),
+        ".gguf": GgufFile,
+        ".h5": _hdf5,
+        ".hdf5": _hdf5,
+        ".keras": _keras,
+    }
 )
 
-UNREAD_SUFFIXES: Final = frozenset(
-    {
-        ".gguf", ".ggml", ".onnx", ".pt", ".pth", ".bin", ".ckpt", ".h5", ".hdf5", ".keras",
-        ".msgpack", ".pb", ".tflite", ".pkl", ".pickle", ".joblib", ".tar",
-    }
-)  # fmt: skip
-"""Ends of names of files that usually hold tensors, in formats without a reader here."""
+_ONNX: Final = ".onnx"
+"""Of a model whose tensors may be in files beside it."""
 
 
-def is_readable(name: str) -> bool:
-    """Tell whether a file of this *name* has a reader."""
-    return PurePosixPath(name).suffix.lower() in _READERS
+def companions(path: Path) -> tuple[str, ...]:
+    """Return the files beside the one at *path* that hold a part of its tensors, by name.
+
+    Raises:
+        MalformedError: the file is not what its format allows.
+        UnreadableError: it cannot be read.
+    """
+    if whole_name(path.name) is not None:
+        with Source(path) as source:
+            return tuple(read_index(source).shards)
+    if suffix_of(path.name) == _ONNX:
+        from provenance.tensors.onnx_model import external_files  # noqa: PLC0415 - an extra
+
+        return external_files(path)
+    return ()
 
 
-def carries_tensors(name: str) -> bool:
-    """Tell whether a file of this *name* holds tensors, readable here or not."""
-    return is_readable(name) or PurePosixPath(name).suffix.lower() in UNREAD_SUFFIXES
-
-
-def open_tensors(path: Path, *, name: str | None = None, sha256: str | None = None) -> TensorFile:
+def open_tensors(
+    path: Path,
+    *,
+    name: str | None = None,
+    sha256: Mapping[str, str] | None = None,
+    suffix: str | None = None,
+) -> TensorFile:
     """Open the weight file at *path*, its structure checked; errors call it *name*.
 
-    *sha256*, in hexadecimal, is what the file should have.
+    *sha256*, in hexadecimal, is what the file should have, and those beside it that hold a part of
+    its tensors, each by its name in the folder. *suffix* tells the format in place of the name's.
 
     Raises:
         ContentError: it has another SHA-256.
@@ -52,16 +86,36 @@ def open_tensors(path: Path, *, name: str | None = None, sha256: str | None = No
         UnreadableError: the file cannot be read, or its format has no reader.
     """
     shown = name if name is not None else str(path)
-    reader = _READERS.get(PurePosixPath(path.name).suffix.lower())
+    if whole_name(path.name) is not None:
+        return open_sharded(path, _open_file, name=shown, sha256=sha256)
+    own = sha256[path.name] if sha256 is not None else None
+    if suffix_of(path.name) == _ONNX:
+        return _open_onnx(path, Source(path, name=shown, sha256=own), sha256)
+    return _open_file(path, shown, own, suffix)
+
+
+def _open_file(path: Path, shown: str, sha256: str | None, suffix: str | None = None) -> TensorFile:
+    """Open one file that holds tensors itself. See :func:`open_tensors`."""
+    reader = _READERS.get(suffix if suffix is not None else path.suffix.lower())
     if reader is None:
         raise UnreadableError(
             "its tensors cannot be read by this version",
             where=shown,
-            mend="safetensors, npz and npy can",
+            mend="safetensors, torch, GGUF, ONNX, HDF5, npz and npy can",
         )
     source = Source(path, name=shown, sha256=sha256)
     try:
         return reader(source)
+    except BaseException:
+        source.close()
+        raise
+
+
+def _open_onnx(path: Path, source: Source, sha256: Mapping[str, str] | None) -> TensorFile:
+    from provenance.tensors.onnx_model import OnnxFile  # noqa: PLC0415 - an extra
+
+    try:
+        return OnnxFile(source, path.parent, sha256)
     except BaseException:
         source.close()
         raise

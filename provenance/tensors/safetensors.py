@@ -41,6 +41,15 @@ MAX_HEADER: Final = 100_000_000
 """Longest header, in bytes: ``MAX_HEADER_SIZE`` of the reference library."""
 
 _METADATA: Final = "__metadata__"
+_DTYPES: Final = frozenset(
+    {
+        "BOOL", "F4", "F6_E2M3", "F6_E3M2", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0",
+        "F8_E4M3FNUZ", "F8_E5M2FNUZ", "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "C64",
+        "F64", "I64", "U64",
+    }
+)  # fmt: skip
+"""The element types of the format: ``Dtype`` of the reference library, 0.8.0."""
+
 _ENTRY: Final = frozenset({"dtype", "shape", "data_offsets"})
 _MAX_DEPTH: Final = 4
 
@@ -125,6 +134,8 @@ def _place(name: str, entry: object, where: str) -> tuple[TensorInfo, int, int]:
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or not isinstance(shape, list):
         raise MalformedError("dtype is a string and shape a list", where=place)
+    if dtype not in _DTYPES:
+        raise MalformedError(f"the element type {dtype!r} is not known", where=place)
     info = describe(name, dtype, shape, where=place)
     if not isinstance(offsets, list) or [type(offset) for offset in offsets] != [int, int]:
         raise MalformedError("data_offsets are two integers", where=place)

@@ -79,6 +79,11 @@ class Source:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    @property
+    def descriptor(self) -> int:
+        """The open file, for a process that reads it by position."""
+        return self._descriptor
+
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill *buffer* with the bytes from *offset* on.
 

@@ -8,7 +8,8 @@ comments, directories, links out (absolute names, ``..``, backslashes).
 Readers look for the ZIP64 end records at their place before the end record whether that asks for
 them or not; so what looks like their locator must be it. Of extra fields only those are read that
 can neither rename a member nor hold another archive, each kind once: the ZIP64 one, with just the
-numbers that the record leaves to it, and two of Unix times and owners.
+numbers that the record leaves to it, and two of Unix times and owners. What one writer adds to that
+is a :class:`Dialect`, which its reader asks for.
 
 Members are decompressed as they are read, in constant memory; the declared size is enforced and
 the CRC-32 checked. A member that declares more than deflate can hold (1032 : 1) is refused before.
@@ -20,10 +21,21 @@ import struct
 import zlib
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from provenance.errors import MalformedError
 from provenance.tensors.view import check_count, check_name
+from provenance.tensors.zip_records import (
+    CENTRAL,
+    END,
+    END64,
+    EXTRA,
+    LOCAL,
+    LOCATOR,
+    LOCATOR_MARK,
+    Central,
+    Local,
+)
 
 if TYPE_CHECKING:
     from provenance.tensors.source import Source
@@ -53,53 +65,6 @@ _U16: Final = 0xFFFF
 _U32: Final = 0xFFFFFFFF
 
 
-class _Central(NamedTuple):
-    """A record of the central directory (section 4.3.12)."""
-
-    signature: bytes
-    made_by: int
-    needed: int
-    flags: int
-    method: int
-    time: int
-    date: int
-    crc: int
-    compressed: int
-    size: int
-    name_length: int
-    extra_length: int
-    comment_length: int
-    disk: int
-    internal: int
-    external: int
-    offset: int
-
-
-class _Local(NamedTuple):
-    """A local header (section 4.3.7)."""
-
-    signature: bytes
-    needed: int
-    flags: int
-    method: int
-    time: int
-    date: int
-    crc: int
-    compressed: int
-    size: int
-    name_length: int
-    extra_length: int
-
-
-_CENTRAL: Final = struct.Struct("<4s6H3I5H2I")
-_LOCAL: Final = struct.Struct("<4s5H3I2H")
-_EXTRA: Final = struct.Struct("<HH")
-_END: Final = struct.Struct("<4s4H2IH")
-_END64: Final = struct.Struct("<4sQ2H2I4Q")
-_LOCATOR: Final = struct.Struct("<4sIQI")
-_LOCATOR_MARK: Final = b"PK\6\7"
-
-
 @dataclass(frozen=True, slots=True)
 class Member:
     """A member, its place checked."""
@@ -117,14 +82,28 @@ class Member:
     """Times, versions, flags, attributes and extra fields: what readers pay no heed to."""
 
 
-def members(source: Source) -> tuple[Member, ...]:
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What a writer of archives puts into them beyond what :func:`members` reads anyway."""
+
+    padding: int | None = None
+    """The kind of an extra field of local headers that holds only the letter Z, to align bytes."""
+    miniz: bool = False
+    """Whether ZIP64 end records may stand where none is needed, and local headers that leave their
+    sizes to the data descriptor have a ZIP64 extra field nonetheless: as miniz writes them."""
+
+
+STRICT: Final = Dialect()
+
+
+def members(source: Source, dialect: Dialect = STRICT) -> tuple[Member, ...]:
     """Return the members of the archive, in the order of their bytes.
 
     Raises:
         MalformedError: the file is not a strict archive.
         UnreadableError: the file cannot be read.
     """
-    count, start, length = _end(source)
+    count, start, length = _end(source, dialect)
     check_count(count, where=source.name)
     found = _directory(source, source.read(start, length), count)
     found.sort(key=lambda pair: pair[0].offset)
@@ -134,29 +113,31 @@ def members(source: Source) -> tuple[Member, ...]:
         if record.offset != position:
             raise MalformedError("bytes between the members, or two overlap", where=source.name)
         position = found[index + 1][0].offset if index + 1 < len(found) else start
-        checked.append(_local(source, record, name, extra, position))
+        checked.append(_local(source, record, name, extra, position, dialect))
     if position != start:
         raise MalformedError("bytes before the central directory", where=source.name)
     return tuple(checked)
 
 
-def _end(source: Source) -> tuple[int, int, int]:
+def _end(source: Source, dialect: Dialect) -> tuple[int, int, int]:
     """Return how many records the central directory has, its place and its length (4.3.16)."""
     where = source.name
-    if source.size < _END.size:
+    if source.size < END.size:
         raise MalformedError("too short to be a ZIP archive", where=where)
-    place = source.size - _END.size
-    signature, *said, comment = _END.unpack(source.read(place, _END.size))
+    place = source.size - END.size
+    signature, *said, comment = END.unpack(source.read(place, END.size))
     if signature != b"PK\5\6" or comment:
         raise MalformedError("does not end as a ZIP archive without comment", where=where)
     disk, first, here, count, length, start = said
-    if _U16 in said[:4] or _U32 in said[4:]:
+    near = place >= LOCATOR.size and source.read(place - LOCATOR.size, 4) == LOCATOR_MARK
+    asked = _U16 in said[:4] or _U32 in said[4:]
+    if asked or (near and dialect.miniz):
         disk, first, here, count, length, start = wide = _end64(source, place)
-        place -= _LOCATOR.size + _END64.size
+        place -= LOCATOR.size + END64.size
         limits = (_U16, _U16, _U16, _U16, _U32, _U32)
         if any(n not in (w, most) for n, w, most in zip(said, wide, limits, strict=True)):
             raise MalformedError("the two end records contradict each other", where=where)
-    elif place >= _LOCATOR.size and source.read(place - _LOCATOR.size, 4) == _LOCATOR_MARK:
+    elif near:
         raise MalformedError("a ZIP64 locator that the end record does not ask for", where=where)
     if disk or first or here != count:
         raise MalformedError("an archive in parts", where=where)
@@ -168,31 +149,31 @@ def _end(source: Source) -> tuple[int, int, int]:
 def _end64(source: Source, end: int) -> tuple[int, int, int, int, int, int]:
     """Return what the ZIP64 end record before *end* says in the end record's place (4.3.14)."""
     where = source.name
-    locator = end - _LOCATOR.size
-    place = locator - _END64.size
+    locator = end - LOCATOR.size
+    place = locator - END64.size
     if place < 0:
         raise MalformedError("the ZIP64 records are missing", where=where)
-    mark, disk64, where64, disks = _LOCATOR.unpack(source.read(locator, _LOCATOR.size))
-    if (mark, disk64, where64, disks) != (_LOCATOR_MARK, 0, place, 1):
+    mark, disk64, where64, disks = LOCATOR.unpack(source.read(locator, LOCATOR.size))
+    if (mark, disk64, where64, disks) != (LOCATOR_MARK, 0, place, 1):
         raise MalformedError("the ZIP64 locator is wrong", where=where)
-    record = _END64.unpack(source.read(place, _END64.size))
-    if record[:2] != (b"PK\6\6", _END64.size - 12):
+    record = END64.unpack(source.read(place, END64.size))
+    if record[:2] != (b"PK\6\6", END64.size - 12):
         raise MalformedError("the ZIP64 end record is wrong", where=where)
     _, _, _, _, disk, first, here, count, length, start = record
     return disk, first, here, count, length, start
 
 
-def _directory(source: Source, data: bytes, count: int) -> list[tuple[_Central, str, bytes]]:
+def _directory(source: Source, data: bytes, count: int) -> list[tuple[Central, str, bytes]]:
     """Return each record of the central directory, its name and its extra field."""
     where = source.name
-    found: list[tuple[_Central, str, bytes]] = []
+    found: list[tuple[Central, str, bytes]] = []
     names: set[str] = set()
     position = 0
     while position < len(data):
-        if len(data) - position < _CENTRAL.size:
+        if len(data) - position < CENTRAL.size:
             raise MalformedError("the central directory is cut off", where=where)
-        record = _Central(*_CENTRAL.unpack_from(data, position))
-        position += _CENTRAL.size
+        record = Central(*CENTRAL.unpack_from(data, position))
+        position += CENTRAL.size
         after = position + record.name_length + record.extra_length
         if record.signature != b"PK\1\2" or record.disk or record.comment_length:
             raise MalformedError("a record of the central directory is wrong", where=where)
@@ -221,50 +202,54 @@ def _name(raw: bytes, flags: int, where: str) -> str:
     return name
 
 
-def _resolve(record: _Central, extra: bytes, where: str) -> _Central:
+def _resolve(record: Central, extra: bytes, where: str) -> Central:
     """Return *record* with the sizes and offset of its ZIP64 extra field (section 4.5.3)."""
     said = (record.size, record.compressed, record.offset)
     size, compressed, offset = _widened(said, extra, where)
     return record._replace(size=size, compressed=compressed, offset=offset)
 
 
-def _widened(said: tuple[int, ...], extra: bytes, where: str) -> tuple[int, ...]:
+def _widened(
+    said: tuple[int, ...], extra: bytes, where: str, padding: int | None = None
+) -> tuple[int, ...]:
     """Return *said* with each number that did not fit taken from the ZIP64 extra field.
 
     That field must hold just these numbers, and be missing where there are none.
     """
-    wide = _zip64(extra, where)
+    wide = _zip64(extra, padding, where)
     if len(wide) != said.count(_U32):
         raise MalformedError("a ZIP64 extra field is missing, or of another length", where=where)
     rest = iter(wide)
     return tuple(next(rest) if number == _U32 else number for number in said)
 
 
-def _zip64(extra: bytes, where: str) -> tuple[int, ...]:
+def _zip64(extra: bytes, padding: int | None, where: str) -> tuple[int, ...]:
     """Return the numbers of the ZIP64 extra field, none without one; check all fields' kinds."""
     found: dict[int, bytes] = {}
     position = 0
     while position < len(extra):
-        if len(extra) - position < _EXTRA.size:
+        if len(extra) - position < EXTRA.size:
             raise MalformedError("an extra field is cut off", where=where)
-        kind, length = _EXTRA.unpack_from(extra, position)
-        position += _EXTRA.size
+        kind, length = EXTRA.unpack_from(extra, position)
+        position += EXTRA.size
         if position + length > len(extra):
             raise MalformedError("an extra field is cut off", where=where)
+        data = extra[position : position + length]
         wide = kind == _EXTRA_ZIP64 and length and not length % 8
-        if not wide and length > _UNHEEDED_EXTRA.get(kind, -1):
+        inert = kind == padding and data == b"Z" * length
+        if not wide and not inert and length > _UNHEEDED_EXTRA.get(kind, -1):
             raise MalformedError(
                 f"an extra field of kind {kind:#06x} and {length} bytes", where=where
             )
         if kind in found:
             raise MalformedError(f"two extra fields of kind {kind:#06x}", where=where)
-        found[kind] = extra[position : position + length]
+        found[kind] = data
         position += length
     numbers = found.get(_EXTRA_ZIP64, b"")
     return struct.unpack(f"<{len(numbers) // 8}Q", numbers)
 
 
-def _check(record: _Central, where: str) -> _Central:
+def _check(record: Central, where: str) -> Central:
     """Check what does not need the local header."""
     if record.flags & ~_ALLOWED_FLAGS or record.needed > _MAX_NEEDED:
         raise MalformedError("encrypted, or with features that are not read", where=where)
@@ -278,25 +263,25 @@ def _check(record: _Central, where: str) -> _Central:
     return record
 
 
-def _local(source: Source, record: _Central, name: str, extra: bytes, end: int) -> Member:
+def _local(
+    source: Source, record: Central, name: str, extra: bytes, end: int, dialect: Dialect
+) -> Member:
     """Return the member, its local header and data descriptor checked against *record*."""
     where = f"{source.name}: {name}"
     room = end - record.offset
-    if room < _LOCAL.size:
+    if room < LOCAL.size:
         raise MalformedError("the local header is cut off", where=where)
-    local = _Local(*_LOCAL.unpack(source.read(record.offset, _LOCAL.size)))
+    local = Local(*LOCAL.unpack(source.read(record.offset, LOCAL.size)))
     tail = local.name_length + local.extra_length
-    start = record.offset + _LOCAL.size + tail
+    start = record.offset + LOCAL.size + tail
     gap = end - start - record.compressed
     if gap < 0:
         raise MalformedError("the member overlaps the next", where=where)
-    raw = source.read(record.offset + _LOCAL.size, tail)
+    raw = source.read(record.offset + LOCAL.size, tail)
     local_extra = raw[local.name_length :]
-    said: tuple[object, ...] = (
-        local.crc,
-        *_widened((local.size, local.compressed), local_extra, where),
-    )
+    said = (local.crc, *_sizes(local, record, local_extra, dialect, where))
     expected = (record.crc, record.size, record.compressed)
+    descriptor = gap
     if record.flags & _FLAG_DESCRIPTOR and said == (0, 0, 0):
         said = expected
         _check_descriptor(source.read(end - gap, gap) if gap <= 24 else b"", expected, where)  # noqa: PLR2004
@@ -305,11 +290,27 @@ def _local(source: Source, record: _Central, name: str, extra: bytes, end: int) 
     same_name = _name(raw[: local.name_length], local.flags, where) == name
     if gap or not same or not same_name or said != expected:
         raise MalformedError("the local header is not what the directory says", where=where)
-    ignored = (record[1:4], record[5:7], record[14:16], local[1], local[4:6], extra, local_extra)
+    ignored = (record[1:4], record[5:7], record[14:16], local[1], local[4:6], extra, local_extra,
+               descriptor)  # fmt: skip
     return Member(
         name, record.method, record.compressed, record.size, record.crc, record.offset, start,
         repr(ignored),
     )  # fmt: skip
+
+
+def _sizes(
+    local: Local, record: Central, extra: bytes, dialect: Dialect, where: str
+) -> tuple[int, ...]:
+    """Return the two sizes that the local header says, with those of its ZIP64 extra field."""
+    said = (local.size, local.compressed)
+    if not (dialect.miniz and record.flags & _FLAG_DESCRIPTOR and said == (0, 0)):
+        return _widened(said, extra, where, dialect.padding)
+    # miniz writes the field before it knows the compressed size, and the offset after both sizes.
+    size = (record.size, 0) if record.size >= _U32 else ()
+    offset = (record.offset,) if record.offset >= _U32 else ()
+    if _zip64(extra, dialect.padding, where) != (*size, *offset):
+        raise MalformedError("a ZIP64 extra field is missing, or of another length", where=where)
+    return said
 
 
 def _check_descriptor(data: bytes, expected: tuple[int, int, int], where: str) -> None:

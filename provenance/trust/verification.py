@@ -10,7 +10,7 @@
    claims, those about these files count.
 6. *outcome*: the command that made them did not fail, and no input changed meanwhile; the first
    claim of which this is true is *the* claim.
-7. *equality declaration*: its text has the digest that the statement gives, and can be parsed; no
+7. *equality declaration*: it has the digest that the statement gives, and can be parsed; no
    other claim about these files declares another one.
 8. *log proof*: with a log's key, the claim is in that log.
 
@@ -19,7 +19,6 @@ A step either holds, and is reported, or raises. Nothing here reads the clock or
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -291,10 +290,9 @@ def _declaration(matching: Sequence[Claim], claim: Claim | None) -> Declaration 
     if claim is None or declared is None:
         return None
     where = f"{claim.where}: equality"
-    text = declared.declaration.encode("utf-8")
-    if hashlib.sha256(text).hexdigest() != declared.sha256:
+    declaration = declarations.from_document(declared.declaration, where=where)
+    if declaration.digest != declared.sha256:
         raise MalformedError("the declaration has another digest than stated", where=where)
-    declaration = declarations.parse(text, where=where)
     if declaration.name != declared.name or declaration.axes != claim.training.recipe.axes:
         raise MalformedError("name or axes differ from the declaration's own", where=where)
     return declaration

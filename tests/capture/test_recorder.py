@@ -72,7 +72,7 @@ class Project:
             data=(("train", Path("data")),),
             config=(Path("conf/a.toml"),),
             axes=("cpu",),
-            equality=DeclaredEquality("bytes", "0" * 64, "x"),
+            equality=DeclaredEquality("bytes", "0" * 64, {"name": "x"}),
             seeds={"numpy": "042", "torch": "7"},
         )
         self.command: tuple[str, ...] = (sys.executable, "train.py", "data/digits.csv", "out/model")
@@ -125,7 +125,10 @@ def test_a_training_is_recorded_from_end_to_end(project: Project) -> None:
     assert recipe.data[0].digest["sha256"] == hash_folder(project.folder / "data").root_digest
     assert [item.name for item in recipe.config] == ["a.toml"]
     assert recipe.seeds == {"numpy": "42", "torch": "7"}
-    assert (recipe.axes, recipe.equality) == (("cpu",), DeclaredEquality("bytes", "0" * 64, "x"))
+    assert (recipe.axes, recipe.equality) == (
+        ("cpu",),
+        DeclaredEquality("bytes", "0" * 64, {"name": "x"}),
+    )
 
     assert statement.run.provenance_outcome == training.Outcome(exit_status=0)
     assert statement.run.metadata.started_on == "2026-01-01T00:00:00Z"

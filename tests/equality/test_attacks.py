@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ROD = b"""
+format = 1
 version = 1
 name = "tight"
 [[any]]

@@ -9,7 +9,7 @@ from provenance.encoding import strict_json
 from provenance.equality.comparators import Model, compare_models
 from provenance.equality.declaration import Declaration, builtin, parse
 from provenance.equality.findings import NOTES
-from provenance.errors import MalformedError
+from provenance.errors import MalformedError, PolicyError
 from tests.equality.models import Described, describe, write
 from tests.tensors.writing import archive, entry, npy, safetensors, simple
 
@@ -32,12 +32,18 @@ def close(
     *rules: str, l2: float = 1e-4, linf: float = 1e-3, relative: str = "weights"
 ) -> Declaration:
     """Return a declaration of closeness; each of *rules* is TOML of one rule."""
+    return parse(close_text(*rules, l2=l2, linf=linf, relative=relative))
+
+
+def close_text(
+    *rules: str, l2: float = 1e-4, linf: float = 1e-3, relative: str = "weights"
+) -> bytes:
     to = f"relative_to = '{relative}'\nrelative_l2 = {l2}\nrelative_linf = {linf}\nreason = 'x'\n"
-    text = "version = 1\nname = 'x'\n[[any]]\n"
+    text = "format = 1\nversion = 1\nname = 'x'\n[[any]]\n"
     for rule in rules or ("",):
         limits = "" if "relative_l2" in rule else to
         text += f"[[any.all]]\nequality = 'close'\n{limits}{rule}\n"
-    return parse(text.encode())
+    return text.encode()
 
 
 UPDATE = close("initial = 'w0.safetensors'", relative="update")
@@ -132,7 +138,7 @@ def test_closeness_is_measured_against_the_update(tmp_path: Path) -> None:
 
 
 def test_the_strongest_alternative_that_held_concludes(tmp_path: Path) -> None:
-    text = close().source + b"[[any]]\n[[any.all]]\nequality = 'tensors'\n"
+    text = close_text() + b"[[any]]\n[[any.all]]\nequality = 'tensors'\n"
     outcome = judge(tmp_path, model(simple(W, a="b")), model(simple(W, a="b") + b""), parse(text))
     assert outcome.strongest == "bytes"
     padded = simple(W).replace(b"}}", b"} }", 1)
@@ -145,7 +151,7 @@ def test_the_strongest_alternative_that_held_concludes(tmp_path: Path) -> None:
 
 
 def test_an_alternative_is_as_weak_as_its_weakest_rule(tmp_path: Path) -> None:
-    text = close("tensors = ['w']").source + b"[[any.all]]\nequality = 'tensors'\ntensors = ['b']\n"
+    text = close_text("tensors = ['w']") + b"[[any.all]]\nequality = 'tensors'\ntensors = ['b']\n"
     right = {"w": nudged()["w"], "b": W["b"]}
     assert judge(tmp_path, model(W), model(right), parse(text)).conclusion == "consistent"
     outcome = judge(tmp_path, model(W), model(nudged()), parse(text))
@@ -375,9 +381,9 @@ def test_no_tolerance_reaches_the_initial_weights(tmp_path: Path) -> None:
     assert failed(judge(tmp_path, left, right, how)) == {("w0.safetensors", "bytes")}
 
 
-def test_two_empty_models_are_inconclusive(tmp_path: Path) -> None:
-    outcome = judge(tmp_path, {}, {}, BYTES)
-    assert (outcome.conclusion, outcome.strongest) == ("inconclusive", None)
+def test_no_declaration_fits_two_empty_models(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="selects no files"):
+        judge(tmp_path, {}, {}, BYTES)
     assert judge(tmp_path, {}, model(W), close()).conclusion == "mismatch"
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from provenance.equality.comparators import Model, compare_models
 from provenance.equality.declaration import parse
-from tests.equality.models import describe
+from tests.equality.models import write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 VECTORS = Path(__file__).parent / "vectors"
 
-DECLARATION = parse(
-    b"""
+TEXT = b"""
+format = 1
 version = 1
 name = "digits-cnn"
 axes = ["thread-count", "instruction-set"]
@@ -39,19 +43,19 @@ relative_l2 = 5e-2
 relative_linf = 1e-1
 reason = "zero gradient: Adam amplifies rounding noise; at most 2.6e-2 and 4.0e-2"
 """
-)
+
+DECLARATION = parse(TEXT)
 
 
-def model(name: str) -> Model:
-    path = VECTORS / f"{name}.safetensors"
-    # Every rebuild's file has the same name in its model.
-    root = VECTORS
+@pytest.fixture
+def model(tmp_path: Path) -> Callable[[str], Model]:
+    """Return the rebuild of a name as a model, whose file has the same name in every rebuild."""
 
-    class Named(Model):
-        def path(self, name: str) -> Path:  # noqa: ARG002 - one file
-            return path
+    def model(name: str) -> Model:
+        data = (VECTORS / f"{name}.safetensors").read_bytes()
+        return write(tmp_path / name, {"model.safetensors": data})
 
-    return Named(root, {"model.safetensors": describe(path.read_bytes())})
+    return model
 
 
 @pytest.mark.parametrize(
@@ -63,13 +67,17 @@ def model(name: str) -> Model:
         ("seed1", "mismatch", None),
     ],
 )
-def test_rebuilds(rebuild: str, conclusion: str, strongest: str | None) -> None:
+def test_rebuilds(
+    model: Callable[[str], Model], rebuild: str, conclusion: str, strongest: str | None
+) -> None:
     outcome = compare_models(model("base_t1"), model(rebuild), DECLARATION)
     assert (outcome.conclusion, outcome.strongest) == (conclusion, strongest)
 
 
-def test_without_a_rule_for_the_noisy_bias_an_honest_rebuild_fails() -> None:
-    head, general, _ = DECLARATION.source.rsplit(b"[[any.all]]", 2)
+def test_without_a_rule_for_the_noisy_bias_an_honest_rebuild_fails(
+    model: Callable[[str], Model],
+) -> None:
+    head, general, _ = TEXT.rsplit(b"[[any.all]]", 2)
     strict = head + b"[[any.all]]" + general.replace(b', "!1.bias", "!2.running_mean"', b"")
     outcome = compare_models(model("base_t1"), model("t2"), parse(strict))
     assert outcome.conclusion == "mismatch"

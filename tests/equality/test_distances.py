@@ -3,68 +3,29 @@
 from __future__ import annotations
 
 import math
+import threading
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from provenance.equality import distances
-from provenance.equality.distances import RELATIVE_ERROR, Measured, Wanted, at_most, measure
-from provenance.errors import UnavailableError, UsageError
-from provenance.tensors.dtypes import DTYPES
-from provenance.tensors.view import TensorInfo, part_of
+from provenance.equality.distances import Measured, Wanted, measure
+from provenance.equality.norms import RELATIVE_ERROR, Norm, at_most, cosine
+from provenance.equality.pieces import BLOCK, PIECE
+from provenance.errors import MalformedError, UnavailableError, UsageError
+from provenance.tensors import view
+from provenance.tensors.dtypes import DTYPES, DType, Part
+from provenance.tensors.opening import open_tensors
+from tests.equality.in_memory import COMPONENTS, Array, InMemory, arrays, in_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-Array = np.ndarray[Any, Any]
-NUMPY: dict[str, Any] = {
-    "F64": "<f8",
-    "F32": "<f4",
-    "F16": "<f2",
-    "BF16": ml_dtypes.bfloat16,
-    "F8_E4M3": ml_dtypes.float8_e4m3fn,
-    "F8_E5M2": ml_dtypes.float8_e5m2,
-    "F8_E4M3FNUZ": ml_dtypes.float8_e4m3fnuz,
-}
-
-
-class InMemory:
-    """A weight file of one tensor, without a file."""
-
-    format = "memory"
-    aliases: tuple[tuple[str, ...], ...] = ()
-    direct = True
-    metadata: dict[str, str] = {}  # noqa: RUF012 - empty
-    container: dict[str, str] = {}  # noqa: RUF012 - empty
-
-    def __init__(self, array: Array, dtype: str) -> None:
-        self._raw = array.tobytes()
-        known = DTYPES[dtype]
-        self.tensors = {"t": TensorInfo("t", known, array.shape, array.size, len(self._raw))}
-
-    def chunks(
-        self, name: str, elements: int, start: int = 0, stop: int | None = None
-    ) -> Iterator[memoryview]:
-        info = self.tensors[name]
-        begin, end = part_of(info, start, stop)
-        step = info.dtype.nbytes(elements)
-        for place in range(begin, end, step):
-            yield memoryview(self._raw)[place : min(place + step, end)]
-
-    def check_unchanged(self) -> None: ...
-
-    def close(self) -> None: ...
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
+    from pathlib import Path
 
 
 def measured(
@@ -88,74 +49,92 @@ def close_to(value: float, exact: Fraction) -> bool:
     return abs(Fraction(value) - exact) <= exact * Fraction(RELATIVE_ERROR) / 2
 
 
-def arrays(dtype: str, count: int = 1) -> st.SearchStrategy[tuple[Array, ...]]:
-    width = DTYPES[dtype].bits // 8
-    codes = hnp.arrays(f"<u{width}", st.integers(0, 6))
-    pairs = codes.flatmap(
-        lambda first: st.tuples(
-            st.just(first), *[hnp.arrays(f"<u{width}", first.shape) for _ in range(count)]
-        )
-    )
-    return pairs.map(lambda found: tuple(array.view(NUMPY[dtype]) for array in found))
-
-
-@pytest.mark.parametrize("dtype", NUMPY)
+@pytest.mark.parametrize("dtype", COMPONENTS)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_norms_against_exact_arithmetic(dtype: str, data: st.DataObject) -> None:
-    left, right, initial = data.draw(arrays(dtype, 2))
-    result = measured(left, right, dtype, initial)
+    parts = data.draw(arrays(dtype, 2))
+    result = measure(
+        "t",
+        *(in_memory(part, dtype) for part in parts[:2]),
+        Wanted(),
+        initial=in_memory(parts[2], dtype),
+    )
     with np.errstate(invalid="ignore"):
-        wide = [array.astype(np.float64) for array in (left, right, initial)]
-    a, b, w = ([float(value) for value in array] for array in wide)
-    bits = [array.view(f"<u{array.dtype.itemsize}").tolist() for array in (left, right)]
+        a, b, w = ([float(value) for value in part.astype(np.float64)] for part in parts)
+    bits = [part.view(f"<u{part.dtype.itemsize}").tolist() for part in parts[:2]]
     finite = [math.isfinite(x) and math.isfinite(y) for x, y in zip(a, b, strict=True)]
     unequal = [x != y for x, y in zip(*bits, strict=True)]
-    assert result.differing == sum(unequal)
+    signs = [u and x == y == 0 for u, x, y in zip(unequal, a, b, strict=True)]
+    nan = [math.isnan(x) or math.isnan(y) for x, y in zip(a, b, strict=True)]
+    assert result.differing == elements(unequal, dtype)
     assert result.not_finite == sum(u and not f for u, f in zip(unequal, finite, strict=True))
+    assert result.zero_signs == elements(signs, dtype)
     kept = [index for index, good in enumerate(finite) if good]
-
-    def check(norm: distances.Norm | None, values: list[Fraction]) -> None:
-        assert norm is not None
-        largest = max(map(abs, values), default=Fraction(0))
-        if largest > Fraction(np.finfo(np.float64).max):
-            assert norm.largest == math.inf
-            return
-        root = exact_root(sum((value * value for value in values), Fraction(0)))
-        assert close_to(norm.largest, largest)
-        if root < Fraction(2) ** 1023:
-            assert close_to(norm.l2, root)
-        scaled = Fraction(norm.root) * Fraction(2) ** norm.exponent
-        assert abs(scaled - root) <= root * Fraction(RELATIVE_ERROR) / 2
-
-    check(result.difference, [Fraction(a[i]) - Fraction(b[i]) for i in kept])
-    check(result.left, [Fraction(a[i]) for i in kept])
-    check(result.right, [Fraction(b[i]) for i in kept])
+    gaps = {index: abs(Fraction(a[index]) - Fraction(b[index])) for index in kept}
+    assert result.first == place(unequal.index(True) if any(unequal) else None, dtype)
+    check_norm(result.difference, list(gaps.values()))
+    check_worst(result, gaps, dtype)
+    if not any(unequal):
+        assert (result.left, result.right, result.nan) == (None, None, None)
+        return
+    assert result.nan == elements(nan, dtype)
+    check_norm(result.left, [Fraction(a[i]) for i in kept])
+    check_norm(result.right, [Fraction(b[i]) for i in kept])
     if all(math.isfinite(w[i]) for i in kept):
-        check(result.left_update, [Fraction(a[i]) - Fraction(w[i]) for i in kept])
-        check(result.right_update, [Fraction(b[i]) - Fraction(w[i]) for i in kept])
+        check_norm(result.left_update, [Fraction(a[i]) - Fraction(w[i]) for i in kept])
+        check_norm(result.right_update, [Fraction(b[i]) - Fraction(w[i]) for i in kept])
     else:
         assert result.left_update is None
         assert result.right_update is None
 
 
-@pytest.mark.parametrize("dtype", NUMPY)
-@given(data=st.data())
-def test_measures_are_symmetric(dtype: str, data: st.DataObject) -> None:
-    left, right = data.draw(arrays(dtype))
-    one, two = measured(left, right, dtype), measured(right, left, dtype)
-    assert (one.differing, one.not_finite, one.max_ulp) == (
-        two.differing,
-        two.not_finite,
-        two.max_ulp,
-    )
-    assert one.difference == two.difference
-    assert (one.left, one.right) == (two.right, two.left)
+def elements(marked: list[bool], dtype: str) -> int:
+    """Count the elements in a part of which *marked* is set."""
+    width = DTYPES[dtype].components
+    return sum(any(marked[index : index + width]) for index in range(0, len(marked), width))
+
+
+def place(index: int | None, dtype: str) -> tuple[int, ...] | None:
+    return None if index is None else (index // DTYPES[dtype].components,)
+
+
+def check_norm(norm: Norm | None, values: list[Fraction]) -> None:
+    assert norm is not None
+    largest = max(map(abs, values), default=Fraction(0))
+    if largest > Fraction(np.finfo(np.float64).max):
+        assert norm.largest == math.inf
+        return
+    root = exact_root(sum((value * value for value in values), Fraction(0)))
+    assert close_to(norm.largest, largest)
+    if root < Fraction(2) ** 1023:
+        assert close_to(norm.l2, root)
+    scaled = Fraction(norm.root) * Fraction(2) ** norm.exponent
+    assert abs(scaled - root) <= root * Fraction(RELATIVE_ERROR) / 2
+
+
+def check_worst(result: Measured, gaps: dict[int, Fraction], dtype: str) -> None:
+    """Check that the worst place is the first whose gap, rounded once, is the largest."""
+    rounded = {index: to_float(gap) for index, gap in gaps.items()}
+    largest = max(rounded.values(), default=0.0)
+    if largest == 0:
+        assert result.worst is None
+    else:
+        first = next(index for index, gap in rounded.items() if gap == largest)
+        assert result.worst == place(first, dtype)
+
+
+def to_float(value: Fraction) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 @pytest.mark.parametrize("dtype", ["F16", "BF16", "F8_E4M3", "F8_E5M2"])
 def test_ulp_counts_every_representable_value(dtype: str) -> None:
     width = DTYPES[dtype].bits
-    every = np.arange(2**width, dtype=f"<u{width // 8}").view(NUMPY[dtype])
+    every = np.arange(2**width, dtype=f"<u{width // 8}").view(COMPONENTS[dtype])
     with np.errstate(invalid="ignore"):
         values = every.astype(np.float64)
     finite = every[np.isfinite(values)]
@@ -209,7 +188,7 @@ def test_squares_leave_float64_and_norms_do_not(size: float) -> None:
 
 
 def test_blocks_of_tiny_and_huge_values_add_up() -> None:
-    count = distances.BLOCK
+    count = BLOCK
     left = np.concatenate([np.full(count, 1e-300), np.full(count, 1e300), np.ones(5)])
     result = measured(left, np.zeros_like(left), "F64")
     assert result.difference.l2 == pytest.approx(1e300 * math.sqrt(count), rel=1e-11)
@@ -255,19 +234,153 @@ def test_exact_types_are_counted(dtype: str, left: Array, right: Array) -> None:
 
 
 def test_packed_elements_are_counted_one_by_one() -> None:
-    class Packed(InMemory):
-        def __init__(self, raw: bytes) -> None:
-            self._raw = raw
-            self.tensors = {"t": TensorInfo("t", DTYPES["F4"], (4,), 4, 2)}
+    left, right = (
+        InMemory(np.array(raw, "u1"), "F4", (2, 2)) for raw in ([0x12, 0x34], [0x12, 0x45])
+    )
+    result = measure("t", left, right, Wanted())
+    assert (result.differing, result.first, result.worst) == (2, (1, 0), None)
 
-    left, right = Packed(b"\x12\x34"), Packed(b"\x13\x35")
-    assert measure("t", left, right, Wanted()).differing == 2
+
+def test_blocks_are_counted_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = DType("Q", 40, "exact", block=8, parts=(Part("scales", 0, 1), Part("codes", 1, 5)))
+    monkeypatch.setattr(view, "DTYPES", {"Q": kind})
+    raw = np.arange(20, dtype="u1")
+    other = raw.copy()
+    other[[5, 11, 12, 15]] += 1
+    left, right = (InMemory(each, "Q", (2, 16)) for each in (raw, other))
+    result = measure("t", left, right, Wanted())
+    assert (result.differing, result.parts) == (3, {"scales": 2, "codes": 1})
+    assert result.first == (0, 8)
 
 
 def test_empty_and_scalar_tensors() -> None:
     empty = np.zeros((0, 3), "<f4")
     assert measured(empty, empty).differing == 0
-    assert measured(np.array(1, "<f4"), np.array(2, "<f4")).difference.l2 == 1
+    result = measured(np.array(1, "<f4"), np.array(2, "<f4"))
+    assert (result.difference.l2, result.first, result.worst) == (1, (), ())
+
+
+def test_places_are_in_c_order() -> None:
+    left = np.zeros((3, 4, 5), "<f4")
+    right = left.copy()
+    right[1, 2, 3], right[2, 0, 1], right[2, 3, 4] = 1, -3, 3
+    result = measured(left, right)
+    assert (result.first, result.worst) == ((1, 2, 3), (2, 0, 1))
+
+
+def test_a_fortran_array_has_its_places_in_c_order(tmp_path: Path) -> None:
+    left = np.asfortranarray(np.zeros((3, 4), "<f4"))
+    right = left.copy(order="F")
+    right[0, 3], right[2, 0] = 1, 2
+    np.save(tmp_path / "l.npy", left)
+    np.save(tmp_path / "r.npy", right)
+    with open_tensors(tmp_path / "l.npy") as one, open_tensors(tmp_path / "r.npy") as two:
+        result = measure("array", one, two, Wanted())
+    assert (result.first, result.worst) == ((0, 3), (2, 0))
+
+
+def test_equal_blocks_add_to_the_norms() -> None:
+    left = np.ones(2 * PIECE + 3, ml_dtypes.bfloat16)
+    right = left.copy()
+    right[-1] = 3
+    start = np.zeros_like(left)
+    result = measured(left, right, "BF16", start)
+    for norm in (result.left, result.left_update):
+        assert norm is not None
+        assert norm.l2 == pytest.approx(math.sqrt(left.size), rel=1e-15)
+    assert result.right is not None
+    assert result.right.l2 == pytest.approx(math.sqrt(left.size + 8), rel=1e-15)
+    assert (result.first, result.nan) == ((left.size - 1,), 0)
+
+
+def test_nan_of_equal_blocks_is_counted() -> None:
+    left = np.ones(PIECE + 1, "<f4")
+    left[[0, 70_000]] = np.nan
+    right = left.copy()
+    right[-1] = 2
+    result = measured(left, right)
+    assert (result.differing, result.not_finite, result.nan) == (1, 0, 2)
+    assert result.left is not None
+    assert result.left.l2 == pytest.approx(math.sqrt(PIECE - 1), rel=1e-15)
+
+
+class Broken(InMemory):
+    """A file whose bytes do not decode from an element on."""
+
+    def __init__(self, array: Array, where: int) -> None:
+        super().__init__(array, "U8")
+        self._where = where
+
+    def chunks(
+        self, name: str, elements: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[memoryview]:
+        for number, chunk in enumerate(super().chunks(name, elements, start, stop)):
+            if start + number * elements >= self._where:
+                raise MalformedError(f"breaks in the piece at {start}", where="t")
+            yield chunk
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_an_error_in_a_thread_arrives_once_and_is_the_first(threads: int) -> None:
+    array = np.zeros(12 * PIECE, "u1")
+    done: list[int] = []
+    wanted = Wanted(threads=threads, on_bytes=done.append)
+    with pytest.raises(MalformedError, match=f"piece at {4 * PIECE}$"):
+        measure("t", InMemory(array, "U8"), Broken(array, 4 * PIECE), wanted)
+    assert done == [PIECE] * 4
+    assert threading.active_count() == 1
+
+
+def test_an_interruption_ends_the_threads() -> None:
+    array = np.zeros(12 * PIECE, "u1")
+
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    wanted = Wanted(threads=2, on_bytes=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        measure("t", InMemory(array, "U8"), InMemory(array, "U8"), wanted)
+    assert threading.active_count() == 1
+
+
+def test_every_thread_checks_its_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[str] = set()
+    monkeypatch.setattr(
+        distances, "check_arithmetic", lambda: seen.add(threading.current_thread().name)
+    )
+    left = np.zeros(2 * PIECE, ml_dtypes.bfloat16)
+    measure("t", *(InMemory(a, "BF16") for a in (left, left + 1)), Wanted(threads=2))
+    assert seen
+    assert threading.main_thread().name not in seen
+
+
+@pytest.mark.parametrize(("shift", "expected"), [((1, 0), 1.0), ((0, 1), 0.0), ((-1, 0), -1.0)])
+def test_cosine_of_right_angles(shift: tuple[int, int], expected: float) -> None:
+    result = measured(np.array([2, 0], "<f4"), np.array(shift, "<f4"))
+    assert result.left is not None
+    assert result.right is not None
+    assert cosine(result.left, result.right, result.difference) == expected
+
+
+@given(
+    st.lists(st.floats(-1e200, 1e200), min_size=2, max_size=5),
+    st.lists(st.floats(-1e200, 1e200), min_size=5, max_size=5),
+)
+def test_cosine_against_exact_arithmetic(left: list[float], right: list[float]) -> None:
+    result = measured(np.array(left), np.array(right[: len(left)]), "F64")
+    if result.left is None or result.right is None:
+        assert left == right[: len(left)]
+        return
+    found = cosine(result.left, result.right, result.difference)
+    pairs = [(Fraction(a), Fraction(b)) for a, b in zip(left, right, strict=False)]
+    squares = sum(a * a for a, _ in pairs), sum(b * b for _, b in pairs)
+    if found is None:
+        least, most = sorted(squares)
+        assert least * 2**20 < most * (1 + Fraction(RELATIVE_ERROR) * 4)
+        return
+    product = sum(a * b for a, b in pairs)
+    exact = exact_root(product * product / squares[0] / squares[1]) * (1 if product > 0 else -1)
+    assert abs(Fraction(found) - exact) < Fraction(2) ** -33 * 2**10
 
 
 @pytest.mark.parametrize(
@@ -285,18 +398,11 @@ def test_types_are_not_promoted() -> None:
 
 def test_the_result_does_not_depend_on_the_processors_sums() -> None:
     generator = np.random.default_rng(5)
-    left = generator.standard_normal(3 * distances.BLOCK + 17).astype("<f4")
+    left = generator.standard_normal(3 * BLOCK + 17).astype("<f4")
     right = left + np.float32(1e-6) * generator.standard_normal(left.size).astype("<f4")
     result = measured(left, right)
     exact = math.fsum((float(x) - float(y)) ** 2 for x, y in zip(left, right, strict=True))
     assert result.difference.l2 == pytest.approx(math.sqrt(exact), rel=1e-13)
-
-
-def test_many_blocks_fold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distances, "_FOLD", 2)
-    monkeypatch.setattr(distances, "BLOCK", 8)
-    ones = np.ones(100, "<f4")
-    assert measured(ones, np.zeros(100, "<f4")).difference.l2 == 10
 
 
 def test_at_most_adds_the_error_first() -> None:

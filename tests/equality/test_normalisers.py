@@ -1,15 +1,18 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from provenance.equality.normalisers import NORMALISERS, effects
+from provenance.equality.normalisers import NORMALISERS, Normalised, effects, same_metadata
 from provenance.tensors.opening import open_tensors
+from tests.tensors.torch_writing import linear
 from tests.tensors.writing import archive, npy, simple
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from provenance.tensors.view import TensorFile
 
 
 def test_every_fact_of_every_reader_has_a_normaliser(tmp_path: Path) -> None:
@@ -18,6 +21,7 @@ def test_every_fact_of_every_reader_has_a_normaliser(tmp_path: Path) -> None:
         "m.safetensors": simple({"a": array}),
         "m.npz": archive({"a.npy": npy(array)}),
         "m.npy": npy(array),
+        "m.pt": linear(),
     }
     facts: set[str] = set()
     for name, data in files.items():
@@ -27,21 +31,65 @@ def test_every_fact_of_every_reader_has_a_normaliser(tmp_path: Path) -> None:
     assert facts == NORMALISERS.keys() - {"npz-compressed-bytes"}
 
 
+class Facts:
+    """A weight file of which nothing but its container is known."""
+
+    def __init__(self, container: dict[str, str], format: str = "safetensors") -> None:  # noqa: A002
+        self.container = container
+        self.format = format
+        self.aliases: tuple[tuple[str, ...], ...] = ()
+        self.metadata: dict[str, str] = {}
+
+
+def between(
+    left: Facts, right: Facts, *, content_equal: bool = True
+) -> tuple[Normalised, ...] | None:
+    one, two = cast("TensorFile", left), cast("TensorFile", right)
+    return effects("m", one, two, content_equal=content_equal)
+
+
 def test_what_no_normaliser_explains_is_not_normalised() -> None:
-    assert effects("m", {"unknown": "1"}, {"unknown": "2"}, content_equal=True) is None
-    assert effects("m", {"a": "1"}, {"b": "1"}, content_equal=True) is None
-    assert effects("m", {"a": "1"}, {"a": "1"}, content_equal=True) is None
-    assert effects("m", {"a": "1"}, {"a": "1"}, content_equal=False) == ()
+    assert between(Facts({"unknown": "1"}), Facts({"unknown": "2"})) is None
+    assert between(Facts({"a": "1"}), Facts({"b": "1"})) is None
+    assert between(Facts({"a": "1"}), Facts({"a": "1"})) is None
+    assert between(Facts({"a": "1"}), Facts({"a": "1"}), content_equal=False) == ()
 
 
 def test_an_effect_carries_its_reason() -> None:
-    left, right = {"npz-member-order": "1"}, {"npz-member-order": "2"}
-    (effect,) = effects("m.npz", left, right, content_equal=True) or ()
-    assert (effect.file, effect.name, effect.version) == ("m.npz", "npz-member-order", 1)
+    left, right = Facts({"npz-member-order": "1"}, "npz"), Facts({"npz-member-order": "2"}, "npz")
+    (effect,) = between(left, right) or ()
+    assert (effect.file, effect.name, effect.version) == ("m", "npz-member-order", 1)
     assert effect.reason == NORMALISERS["npz-member-order"].reason
 
 
 def test_deflate_streams_of_one_length() -> None:
-    facts = {"npz-compression": "same"}
-    (effect,) = effects("m.npz", facts, facts, content_equal=True) or ()
+    facts = Facts({"npz-compression": "same"}, "npz")
+    (effect,) = between(facts, facts) or ()
     assert effect.name == "npz-compressed-bytes"
+
+
+def test_between_two_formats_one_normaliser_drops_every_fact() -> None:
+    left, right = Facts({"unknown": "1"}), Facts({"npz-member-order": "2"}, "npz")
+    assert [effect.name for effect in between(left, right) or ()] == ["container-format"]
+    right.aliases = (("a", "b"),)
+    left.metadata = {"format": "pt"}
+    names = [effect.name for effect in between(left, right) or ()]
+    assert names == ["container-format", "tied-weights", "safetensors-format-key"]
+
+
+def test_only_the_name_of_a_framework_is_left_out_of_the_metadata() -> None:
+    left, right = Facts({}), Facts({}, "npz")
+
+    def same() -> bool:
+        return same_metadata(cast("TensorFile", left), cast("TensorFile", right))
+
+    assert same()
+    left.metadata = {"format": "pt"}
+    assert same()
+    left.metadata = {"format": "what the model is told to do"}
+    assert not same()
+    left.metadata = {"format": "pt", "licence": "none"}
+    assert not same()
+    right = Facts({})
+    left.metadata = {"format": "pt"}
+    assert not same()  # within one format, the metadata are compared whole

@@ -72,9 +72,9 @@ def test_single_files_are_compared_byte_by_byte(tmp_path: Path) -> None:
 
 
 def test_a_weight_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
-    (tmp_path / "a.gguf").write_bytes(b"1")
-    (tmp_path / "b.gguf").write_bytes(b"2")
-    compared = compare_files(tmp_path / "a.gguf", tmp_path / "b.gguf")
+    (tmp_path / "a.msgpack").write_bytes(b"1")
+    (tmp_path / "b.msgpack").write_bytes(b"2")
+    compared = compare_files(tmp_path / "a.msgpack", tmp_path / "b.msgpack")
     assert compared.state == "changed"
     assert "cannot be read by this version" in (compared.unread or "")
 

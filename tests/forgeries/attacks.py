@@ -286,8 +286,16 @@ def another_name_of_the_declaration(scene: Scene) -> None:
 
 
 def no_declaration_at_all(scene: Scene) -> None:
-    text = "all models are equal"
-    _with_equality(scene, DeclaredEquality("lax", hashlib.sha256(text.encode()).hexdigest(), text))
+    value = {"all": "models are equal"}
+    digest = hashlib.sha256(strict_json.format(value)).hexdigest()
+    _with_equality(scene, DeclaredEquality("lax", digest, value))
+
+
+def a_declaration_in_another_form(scene: Scene) -> None:
+    plain = declared("bytes")
+    value = dict(plain.declaration, axes=["z", "a"])  # the canonical form has them sorted
+    digest = hashlib.sha256(strict_json.format(value)).hexdigest()
+    _with_equality(scene, msgspec.structs.replace(plain, declaration=value, sha256=digest))
 
 
 def _with_equality(scene: Scene, equality: DeclaredEquality) -> None:

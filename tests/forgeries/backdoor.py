@@ -41,6 +41,7 @@ RELATIVE_L2 = 0.2
 RELATIVE_LINF = 0.5
 
 TOLERANCE = f"""\
+format = 1
 version = 1
 name = "end-to-end"
 

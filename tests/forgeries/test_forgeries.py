@@ -187,7 +187,18 @@ FORGERIES = (
         MalformedError,
         ("name or axes differ",),
     ),
-    Forgery(attacks.no_declaration_at_all, "equality declaration", MalformedError, ("not TOML",)),
+    Forgery(
+        attacks.no_declaration_at_all,
+        "equality declaration",
+        MalformedError,
+        ("not an equality declaration",),
+    ),
+    Forgery(
+        attacks.a_declaration_in_another_form,
+        "equality declaration",
+        MalformedError,
+        ("not in its canonical form",),
+    ),
     Forgery(
         attacks.a_second_declaration,
         "equality declaration",

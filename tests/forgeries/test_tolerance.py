@@ -81,8 +81,10 @@ def test_exact_equalities_refuse_it(exact: str, models: tuple[Verified, Verified
     assert verdict.conclusion == "mismatch"
 
 
-def test_a_tolerance_of_the_same_machine_refuses_it(models: tuple[Verified, Verified]) -> None:
-    assert models[0].declaration is not None
-    tight = models[0].declaration.source.replace(b"= 0.2", b"= 1e-4").replace(b"= 0.5", b"= 1e-3")
+def test_a_tolerance_of_the_same_machine_refuses_it(
+    planted: tuple[Path, dict[str, float]], models: tuple[Verified, Verified]
+) -> None:
+    text = (planted[0] / "tolerance.toml").read_bytes()
+    tight = text.replace(b"= 0.2", b"= 1e-4").replace(b"= 0.5", b"= 1e-3")
     verdict = agree(models, unsafe_equality=declaration.parse(tight))
     assert verdict.conclusion == "mismatch"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.world import Person
 
 CLOSE = b"""
+format = 1
 version = 1
 name = "numbers"
 axes = ["thread-count"]

@@ -60,7 +60,7 @@ TRAINING = TrainingStatement(
             base_model=training.describe_input("base", MODEL),
             seeds={"numpy": "1"},
             axes=("threads",),
-            equality=DeclaredEquality("bytes", sha256(b'name = "bytes"'), 'name = "bytes"'),
+            equality=DeclaredEquality("bytes", sha256(b'{"name":"bytes"}'), {"name": "bytes"}),
         ),
         internal_parameters=Environment(
             collectors={

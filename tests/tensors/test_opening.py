@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from provenance.errors import UnreadableError
-from provenance.tensors.opening import carries_tensors, is_readable, open_tensors
+from provenance.tensors.names import carries_tensors, is_readable
+from provenance.tensors.opening import open_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize("name", ["m.gguf", "m.bin", "m.txt", "safetensors"])
+@pytest.mark.parametrize("name", ["m.ggml", "m.pkl", "m.txt", "safetensors"])
 def test_formats_without_a_reader_are_unreadable(tmp_path: Path, name: str) -> None:
     with pytest.raises(UnreadableError, match="cannot be read by this version"):
         open_tensors(tmp_path / name)
@@ -20,8 +21,8 @@ def test_formats_without_a_reader_are_unreadable(tmp_path: Path, name: str) -> N
 
 def test_what_carries_tensors_is_told_by_the_name() -> None:
     assert is_readable("a/b.SAFETENSORS")
-    assert not is_readable("m.gguf")
-    assert carries_tensors("m.gguf")
+    assert not is_readable("m.ggml")
+    assert carries_tensors("m.ggml")
     assert carries_tensors("x.npz")
     assert not carries_tensors("config.json")
 

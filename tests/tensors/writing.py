@@ -62,3 +62,21 @@ def archive(members: Mapping[str, bytes], method: int = zipfile.ZIP_STORED) -> b
         for name, data in members.items():
             file.writestr(name, data)
     return buffer.getvalue()
+
+
+def samples() -> dict[str, bytes]:
+    """Return small valid files by name: every kind of thing that a reader meets."""
+    floats = np.linspace(-1, 1, 12, dtype="<f4").reshape(3, 4)
+    arrays = {"w": floats, "b": np.arange(3, dtype="<i8"), "empty": np.zeros((0, 2), "<f8")}
+    turned = np.asfortranarray(floats.astype(">f4"))
+    members = {f"{name}.npy": npy(array) for name, array in arrays.items()}
+    return {
+        "plain.safetensors": simple(arrays, format="pt"),
+        "padded.safetensors": safetensors({"s": entry("BF16", [], 0, 2)}, b"\x80\x3f", padding=6),
+        "packed.safetensors": safetensors({"q": entry("F4", [4], 0, 2)}, b"\x12\x34"),
+        "stored.npz": archive(members),
+        "deflated.npz": archive(members, zipfile.ZIP_DEFLATED),
+        "plain.npy": npy(floats),
+        "turned.npy": npy(turned),
+        "second.npy": npy(np.zeros((), "<c16"), (2, 0)),
+    }

@@ -1,0 +1,116 @@
+"""``provenance equality``: declarations of what counts as the same model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from provenance.cli.options import PATH, json_option, read_equality
+from provenance.equality.declaration import BUILT_IN, builtin, builtin_text
+from provenance.errors import one_line
+from provenance.report.explain_equality import (
+    consequences,
+    declaration_rows,
+    equality_content,
+    heading_rows,
+)
+from provenance.report.explain_text import explained
+from provenance.report.terminal import print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from provenance.equality.coverage import Selection
+    from provenance.equality.declaration import Declaration
+
+
+@click.group(short_help="Explain and check declarations of equality.")
+def command() -> None:
+    """Explain and check declarations of what counts as the same model."""
+
+
+@command.command("list", short_help="List the built-in declarations.")
+@json_option
+def list_(*, as_json: bool) -> None:
+    """List the built-in declarations: name, version, what they conclude, digest."""
+    declarations = [builtin(name) for name in BUILT_IN]
+    if as_json:
+        print_json({"declarations": [equality_content(each) for each in declarations]})
+        return
+    width = max(len(name) for name in BUILT_IN)
+    for each in declarations:
+        summary = builtin_text(each.name).decode().partition("\n")[0].removeprefix("# ")
+        click.echo(f"{each.name:<{width}}  {each.version}  {summary}")
+        click.echo(f"{'':<{width}}     sha256 {each.digest}")
+
+
+@command.command("show", short_help="Print a built-in declaration.")
+@click.argument("name", metavar="NAME")
+@json_option
+def show(name: str, *, as_json: bool) -> None:
+    """Print the built-in declaration NAME as TOML, to be used or copied and changed."""
+    text = builtin_text(name)
+    if as_json:
+        print_json({"declaration": equality_content(builtin(name)), "toml": text.decode()})
+        return
+    click.echo(text.decode(), nl=False)
+
+
+@command.command("check", short_help="Say what a declaration demands, guarantees and admits.")
+@click.argument("declaration", metavar="FILE|NAME")
+@click.argument("model", type=PATH, metavar="[MODEL]", required=False)
+@json_option
+def check(declaration: str, model: Path | None, *, as_json: bool) -> None:
+    """Say in plain words what a declaration demands, guarantees, and admits.
+
+    With MODEL, a folder, it is also checked to fit: every rule selects something there, and every
+    tensor is covered by a rule. Exit status 0: it is a declaration, and fits; 1: it does not fit;
+    3: it is none.
+    """
+    declared = read_equality(declaration)
+    selections = _selections(declared, model) if model is not None else ()
+    if as_json:
+        print_json(
+            {
+                "declaration": equality_content(declared),
+                "consequences": consequences(declared),
+                "selections": [_selection_content(each) for each in selections],
+            }
+        )
+        return
+    lines = [
+        f"{one_line(declaration)}: equality declaration",
+        *heading_rows(declared),
+        *declaration_rows(declared, selections=selections),
+        "",
+        *consequences(declared),
+    ]
+    if model is not None:
+        lines += ["", f"fits {model}"]
+        lines += [f"  but not looked into: {why}" for each in selections for why in each.unread]
+    click.echo("\n".join(explained(None, lines).lines))
+
+
+def _selections(declared: Declaration, model: Path) -> Sequence[Selection]:
+    from provenance.equality.coverage import check_coverage
+    from provenance.equality.model import Model
+    from provenance.files.manifest import hash_folder
+    from provenance.files.reserved import RESERVED
+    from provenance.report.progress import progress
+
+    with progress("hashing") as advance:
+        files = hash_folder(model, ignore=RESERVED, progress=advance).by_name()
+    found = Model(model, files)
+    return check_coverage(declared, found, found)
+
+
+def _selection_content(selection: Selection) -> dict[str, object]:
+    return {
+        "rules": [
+            {"files": list(units), "tensors": tensors}
+            for units, tensors in zip(selection.units, selection.tensors, strict=True)
+        ],
+        "unread": list(selection.unread),
+    }

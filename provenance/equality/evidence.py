@@ -1,0 +1,42 @@
+"""Rules about what models do, judged: outputs on probes, scores on examples, curves.
+
+What is compared has the same names, types and shapes on both sides, or that is against the rule.
+What cannot be read is missing, and leaves the rule undecided. A measure without a limit is listed
+as well: it was measured for information, and decides nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from provenance.equality.behaviour_rules import judge_outputs, judge_run
+from provenance.equality.curve_rules import judge_curves
+from provenance.equality.metric_rules import judge_metrics
+from provenance.equality.rules import Behaviour, Curves, Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from provenance.equality.declaration import Alternative
+    from provenance.equality.judgement import Judged
+    from provenance.equality.model import Pair
+    from provenance.equality.pairing import Models
+
+
+def judge_evidence(
+    alternative: Alternative, models: Models, laid: tuple[Pair, ...], probes: Path | None
+) -> Iterator[Judged]:
+    """Yield the judgement of each rule of *alternative* about what the models do.
+
+    *probes* is a file that takes the place of the probes that a rule names.
+    """
+    for rule in alternative.all:
+        if isinstance(rule, Behaviour) and rule.run is not None:
+            yield judge_run(rule, rule.run, models, laid, probes)
+        elif isinstance(rule, Behaviour):
+            yield from judge_outputs(rule, models, laid)
+        elif isinstance(rule, Metrics):
+            yield judge_metrics(rule, models, laid)
+        elif isinstance(rule, Curves):
+            yield judge_curves(rule, models, laid)

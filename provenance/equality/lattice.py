@@ -1,0 +1,125 @@
+"""The lattice of equalities (DESIGN section 4): what each compares, guarantees and admits.
+
+One table, from which the command line, the documentation and the conclusions are made. ``docs/spec/
+equality.md`` section 3 has the same in full.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Strength = Literal["bytes", "tensors", "rounded", "close", "behaviour", "metrics", "curves"]
+Conclusion = Literal["match", "consistent", "plausible", "mismatch", "inconclusive"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Equality:
+    """An equality of the lattice."""
+
+    name: Strength
+    place: str
+    concludes: Conclusion
+    """What may be said of two models for which it holds."""
+    transitive: bool
+    """Whether two models that each equal a third equal each other."""
+    compares: str
+    guarantees: str
+    admits: str
+
+
+_ALL: Final = (
+    Equality(
+        name="curves",
+        place="P7",
+        concludes="plausible",
+        transitive=False,
+        compares="loss curves point by point, and their ends",
+        guarantees="the published curves look like those of the same training",
+        admits="any weights: a curve is a list of numbers that anybody can write down",
+    ),
+    Equality(
+        name="metrics",
+        place="P6",
+        concludes="consistent",
+        transitive=False,
+        compares="scores on the same examples, by a test of equivalence",
+        guarantees="the mean score differs by less than the margin, at the stated level",
+        admits="a backdoor, and any change that a few examples or one subgroup would show",
+    ),
+    Equality(
+        name="behaviour",
+        place="P5",
+        concludes="consistent",
+        transitive=False,
+        compares="outputs on probes",
+        guarantees=(
+            "the outputs on these probes are within the limits; on inputs like the probes the"
+            " answers differ at most at the rate that is stated"
+        ),
+        admits="a backdoor: no number of probes finds a trigger that is not among them",
+    ),
+    Equality(
+        name="close",
+        place="P4",
+        concludes="consistent",
+        transitive=False,
+        compares="tensors, by relative L2 and relative L-infinity together",
+        guarantees="every tensor is within both limits of its counterpart",
+        admits=(
+            "a backdoor, unless the limits are far below honest drift: a tolerance that covers"
+            " honest end-to-end noise is wide enough to plant one"
+        ),
+    ),
+    Equality(
+        name="rounded",
+        place="P2",
+        concludes="match",
+        transitive=True,
+        compares="tensors after one rounding to the type that is shipped",
+        guarantees="the weights that are shipped in the narrower type are the same in every bit",
+        admits="drift below one rounding step, and steering of values near a rounding boundary",
+    ),
+    Equality(
+        name="tensors",
+        place="P1",
+        concludes="match",
+        transitive=True,
+        compares="names, types, shapes and bits of tensors, and every other file",
+        guarantees="the same bits are used",
+        admits="what the named normalisers drop: order, padding, compression, the container",
+    ),
+    Equality(
+        name="bytes",
+        place="P0",
+        concludes="match",
+        transitive=True,
+        compares="files",
+        guarantees="the files are the same",
+        admits="nothing",
+    ),
+)
+
+LATTICE: Final[Mapping[Strength, Equality]] = MappingProxyType(
+    {equality.name: equality for equality in _ALL}
+)
+"""The equalities by name, from the weakest to the strongest. Of those between ``curves`` and
+``rounded`` none implies another; their order says only which one names a conjunction of them."""
+
+STRENGTHS: Final[tuple[Strength, ...]] = tuple(LATTICE)
+"""The equalities from the weakest to the strongest."""
+
+CONCLUDES: Final[Mapping[Strength, Conclusion]] = MappingProxyType(
+    {name: equality.concludes for name, equality in LATTICE.items()}
+)
+"""What each equality may conclude: closeness is never a match."""
+
+AGREES: Final[tuple[Conclusion, ...]] = ("match", "consistent", "plausible")
+"""The conclusions in which an equality held."""
+
+LATER: Final = frozenset({"segments", "sketch", "recipe"})
+"""Equalities of the lattice that later versions judge: P3, P4s and P8."""

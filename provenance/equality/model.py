@@ -1,0 +1,209 @@
+"""A model as the comparison sees it: files with digests, grouped into what is compared as one.
+
+A *unit* is a file, or the files that hold one set of weights together: the shards behind an index,
+or an ONNX model with its external data. Two models are laid side by side unit by unit, by name.
+Where one weight unit is left over on either side, these two are a pair as well
+(``model.safetensors`` beside ``pytorch_model.bin``): the normaliser ``weight-file-name`` then
+stands in the outcome.
+
+The digests of the files are the caller's. They are believed, and each file that is read is checked
+against them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Protocol
+
+from provenance.errors import MalformedError, UnreadableError
+from provenance.files.digest import hash_file
+from provenance.files.manifest import FileEntry
+from provenance.tensors.names import carries_tensors
+from provenance.tensors.opening import companions, open_tensors
+from provenance.tensors.weight_sets import weight_sets
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from provenance.tensors.view import TensorFile
+
+
+class FileDigest(Protocol):
+    """What is known of a file's bytes."""
+
+    @property
+    def size(self) -> int:
+        """Return the size in bytes."""
+
+    @property
+    def sha256(self) -> str:
+        """Return the SHA-256 in lower-case hexadecimal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What is compared as one."""
+
+    name: str
+    """Of the file, or of the whole that the files make up; parts joined by ``/``."""
+    main: str
+    """The file that is opened: the file itself, the index, the ONNX model."""
+    files: tuple[str, ...]
+    """All of its files, sorted."""
+
+    @property
+    def weights(self) -> bool:
+        """Whether it holds tensors."""
+        return carries_tensors(self.main)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model: its folder, and its files by name (parts joined by ``/``)."""
+
+    root: Path
+    files: Mapping[str, FileDigest]
+    recorded: bytes | None = None
+    """The metrics that its training statement recorded, JSON lines, where that is at hand."""
+
+    @cached_property
+    def units(self) -> Mapping[str, Unit]:
+        """Return the units by name."""
+        units: dict[str, Unit] = {}
+        held: set[str] = set()
+        for found in weight_sets(self.files):
+            main = found.index if found.index is not None else found.files[0]
+            names = {*found.files, *filter(None, [found.index]), *self._companions(main)}
+            units[found.name] = Unit(found.name, main, tuple(sorted(names)))
+            held |= names - {main}
+        # External data of an ONNX model may be called as a weight file is, and is none of its own.
+        units = {name: unit for name, unit in units.items() if unit.main not in held}
+        taken = {file for unit in units.values() for file in unit.files}
+        rest = {name: Unit(name, name, (name,)) for name in self.files if name not in taken}
+        return units | rest
+
+    def _companions(self, main: str) -> tuple[str, ...]:
+        """Return the files of this model that hold a part of the tensors of *main*."""
+        folder = PurePosixPath(main).parent
+        try:
+            names = companions(self.path(main))
+        except (MalformedError, UnreadableError):
+            return ()  # the reader says so when the tensors are needed
+        found = ((folder / name).as_posix() for name in names)
+        return tuple(name for name in found if name in self.files)
+
+    def path(self, name: str) -> Path:
+        """Return where the file *name* is.
+
+        Raises:
+            MalformedError: the name leaves the folder.
+            UnreadableError: the file is not there, or not of its size.
+        """
+        plain = PurePosixPath(name)
+        if plain.is_absolute() or ".." in plain.parts or "\0" in name:
+            raise MalformedError("the name leaves the model's folder", where=name)
+        path = self.root / plain
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise UnreadableError("cannot be read", where=name) from error
+        if size != self.files[name].size:
+            raise UnreadableError("has another size than its manifest says", where=name)
+        return path
+
+    def open(self, unit: Unit, shown: str) -> TensorFile:
+        """Return the weights of *unit*, open; errors call them *shown*.
+
+        Raises:
+            ContentError: a file is not the one that was hashed.
+            MalformedError, UnreadableError: it cannot be read as its format demands.
+        """
+        folder = PurePosixPath(unit.main).parent
+        digests = {}
+        for name in unit.files:
+            self.path(name)  # it is there, and inside the folder
+            digests[PurePosixPath(name).relative_to(folder).as_posix()] = self.files[name].sha256
+        return open_tensors(self.path(unit.main), name=shown, sha256=digests)
+
+    def digests(self, unit: Unit) -> dict[str, tuple[int, str]]:
+        """Return size and SHA-256 of each file of *unit*."""
+        return {name: (self.files[name].size, self.files[name].sha256) for name in unit.files}
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The weights of a unit of a model, or of a single file, that can be opened."""
+
+    model: Model
+    unit: Unit
+
+    def open(self, name: str) -> TensorFile:
+        """Open them; errors call them *name*. See :meth:`Model.open`."""
+        return self.model.open(self.unit, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two units side by side; one is None where the other model has no counterpart."""
+
+    left: Unit | None
+    right: Unit | None
+
+    @property
+    def name(self) -> str:
+        """Return what the pair is called."""
+        names = dict.fromkeys(unit.name for unit in (self.left, self.right) if unit is not None)
+        return " | ".join(names)
+
+    @property
+    def both(self) -> tuple[Unit, Unit] | None:
+        """Return the two units, if there are two."""
+        return None if self.left is None or self.right is None else (self.left, self.right)
+
+    @property
+    def weights(self) -> bool:
+        """Whether either holds tensors."""
+        return any(unit is not None and unit.weights for unit in (self.left, self.right))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return every name that a file pattern can select the pair by."""
+        units = [unit for unit in (self.left, self.right) if unit is not None]
+        return tuple(dict.fromkeys(name for unit in units for name in (unit.name, unit.main)))
+
+
+def model_of_file(path: Path) -> Model:
+    """Return the weight file at *path*, and those beside it that belong to it, as a model.
+
+    Raises:
+        MalformedError, UnreadableError: a file cannot be read as its format demands.
+    """
+    names = [path.name, *companions(path)]
+    files = {name: FileEntry(name, size, sha256) for name in names
+             for sha256, size in [hash_file(path.parent / name)]}  # fmt: skip
+    return Model(path.parent, files)
+
+
+def pairs(left: Model, right: Model) -> tuple[Pair, ...]:
+    """Return the units of both models side by side, by name."""
+    mine, theirs = left.units, right.units
+    names = sorted(mine.keys() | theirs.keys())
+    found = [Pair(mine.get(name), theirs.get(name)) for name in names]
+    alone = [pair for pair in found if pair.both is None and pair.weights]
+    lefts = [pair for pair in alone if pair.left is not None]
+    rights = [pair for pair in alone if pair.right is not None]
+    if len(lefts) == len(rights) == 1:
+        together = Pair(lefts[0].left, rights[0].right)
+        found[found.index(lefts[0])] = together
+        found.remove(rights[0])
+    return tuple(found)
+
+
+def same(left: Model, right: Model, pair: Pair) -> bool:
+    """Tell whether both units of *pair* are there, with the same files, byte for byte."""
+    if pair.both is None:
+        return False
+    return left.digests(pair.both[0]) == right.digests(pair.both[1])

@@ -1,0 +1,182 @@
+"""Norms of a vector that arrives in blocks, with a stated error bound.
+
+The squares of a block are summed by numpy's pairwise ``add.reduce``, whose order is fixed by its C
+source whatever the processor; the sums of the blocks are added exactly, as integers. So a norm
+depends on where blocks begin and on nothing else: not on the order in which they come, nor on how
+many threads bring them. Where squares could leave float64's range, a block is scaled by a power of
+two first, which is exact.
+
+``RELATIVE_ERROR`` bounds the relative error of every norm and ratio, with room to spare: each value
+and its square have one rounding of at most 2^-53, and any order of summing a block of at most 2^16
+gives at most ``(2^16 + 8) * 2^-53``, under 2^-36, for the sum; a root has half of that.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+RELATIVE_ERROR: Final = 2.0**-36
+"""Bound of the relative error of a norm or of a ratio of two."""
+
+MAX_RATIO: Final = 2.0**10
+"""Largest ratio of two norms for which the cosine of their vectors is given."""
+
+_LEAST_SQUARE: Final = 2.0**-800
+_LARGEST_SQUARE: Final = 2.0**800
+"""Where the largest square of a block is between these, the sum of its squares stays in range, and
+squares too small to be normal numbers are less than 2^-200 of it."""
+
+_UNIT: Final = 2300
+"""Sums are integers in units of 2^-2300: the square of float64's least number is 2^-2148, and a
+sum of a scaled block has 54 bits below its square's."""
+
+_MANTISSA: Final = 53
+"""Bits of a float64's significand."""
+
+_ROOT_BITS: Final = 128
+"""Bits of a sum of which the root is taken: the root then has 64, more than a float64 keeps."""
+
+
+def at_most(value: float, limit: float) -> bool:
+    """Tell whether *value* is certainly within *limit*: its error bound is added first."""
+    return value * (1 + RELATIVE_ERROR) <= limit
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """L2 and L-infinity of a vector; the L2 norm is ``root * 2^exponent``."""
+
+    largest: float
+    root: float
+    """From 0.5 to 1; 0 for a vector of zeros, infinite where a value is."""
+    exponent: int
+
+    @property
+    def l2(self) -> float:
+        """Return the L2 norm, infinite beyond float64."""
+        try:
+            return math.ldexp(self.root, self.exponent)
+        except OverflowError:
+            return math.inf
+
+    def l2_ratio(self, base: Norm) -> float:
+        """Return this L2 norm as a part of *base*'s, infinite beyond float64."""
+        try:
+            return math.ldexp(self.root / base.root, self.exponent - base.exponent)
+        except OverflowError:
+            return math.inf
+
+
+class Part(NamedTuple):
+    """What a block adds: the sum of its squares is ``total * 2^(2 exponent)``."""
+
+    largest: float
+    total: float
+    exponent: int
+
+
+class SquareSum:
+    """The norms of a vector, growing by blocks, and where its largest value stands."""
+
+    __slots__ = ("_total", "largest", "place")
+
+    def __init__(self) -> None:
+        """Begin with no block."""
+        self.largest = 0.0
+        self.place: int | None = None
+        self._total = 0
+
+    def add(self, part: Part, place: int | None = None) -> None:
+        """Add a block; *place* is where its largest value stands, given if it may be asked for."""
+        if part.largest > self.largest:
+            self.largest, self.place = part.largest, place
+        if part.total:
+            mantissa, power = math.frexp(part.total)
+            shift = power - _MANTISSA + 2 * part.exponent + _UNIT
+            self._total += int(math.ldexp(mantissa, _MANTISSA)) << shift
+
+    def merge(self, other: SquareSum) -> None:
+        """Add the blocks of *other*."""
+        if other.largest > self.largest:
+            self.place = other.place
+        elif other.largest == self.largest and other.place is not None:
+            self.place = other.place if self.place is None else min(self.place, other.place)
+        self.largest = max(self.largest, other.largest)
+        self._total += other._total
+
+    def norm(self) -> Norm:
+        """Return the norms of all blocks."""
+        if self.largest == math.inf:
+            return Norm(math.inf, math.inf, 0)
+        if not self._total:
+            return Norm(0.0, 0.0, 0)
+        shift = self._total.bit_length() - _ROOT_BITS
+        shift += (shift - _UNIT) % 2
+        kept = self._total >> shift if shift >= 0 else self._total << -shift
+        root, exponent = math.frexp(math.isqrt(kept))
+        return Norm(self.largest, root, exponent + (shift - _UNIT) // 2)
+
+
+def square_rows(rows: Floats, *, vanish: bool) -> list[Part] | None:
+    """Square *rows* in place, and return of each what its block adds to a sum.
+
+    None where a value is NaN or infinite or a square may have left the range of normal numbers:
+    :func:`scaled` is for those. *vanish* tells that the square of a value may be zero and the value
+    not. The root of the largest square is the largest value itself: in binary floating point
+    ``sqrt(x * x) == abs(x)`` (Boldo, "Stupid is as stupid does", 2015).
+    """
+    np.square(rows, out=rows)
+    largest: list[float] = np.maximum.reduce(rows, axis=1).tolist()
+    for square in largest:
+        if not _LEAST_SQUARE <= square <= _LARGEST_SQUARE and (square or vanish):
+            return None
+    totals: list[float] = np.add.reduce(rows, axis=1).tolist()
+    return [Part(math.sqrt(most), total, 0) for most, total in zip(largest, totals, strict=True)]
+
+
+def scaled(values: Floats, scratch: Floats) -> Part:
+    """Return what a block of finite *values* adds to a sum, whatever their size.
+
+    A difference may be infinite. What *scratch* held is lost.
+    """
+    largest = extent_of(values)
+    if largest in (0.0, math.inf):
+        return Part(largest, 0.0, 0)
+    exponent = math.frexp(largest)[1]
+    np.ldexp(values, -exponent, out=scratch)
+    np.square(scratch, out=scratch)
+    return Part(largest, float(np.add.reduce(scratch)), exponent)
+
+
+def extent_of(values: Floats) -> float:
+    """Return the largest magnitude; NaN if there is one."""
+    if not values.size:
+        return 0.0
+    return max(float(np.maximum.reduce(values)), -float(np.minimum.reduce(values)))
+
+
+def cosine(left: Norm, right: Norm, difference: Norm) -> float | None:
+    """Return the cosine of the angle of two vectors from their norms and their difference's.
+
+    None where a vector is zero, a norm infinite, or one norm more than ``MAX_RATIO`` times the
+    other; otherwise its absolute error is under ``2^-33`` times the norms' ratio.
+    """
+    larger, smaller = sorted((left, right), key=lambda n: (n.exponent, n.root), reverse=True)
+    if not left.root or not right.root or math.inf in (left.root, right.root, difference.root):
+        return None
+    ratio = smaller.l2_ratio(larger)
+    if ratio * MAX_RATIO < 1:
+        return None
+    apart = difference.l2_ratio(larger)
+    # The law of cosines, written so that what is subtracted from 1 is small where the angle is.
+    found = 1 - (apart - (1 - ratio)) * (apart + (1 - ratio)) / (2 * ratio)
+    return max(-1.0, min(1.0, found))

@@ -1,0 +1,169 @@
+"""An ONNX model run on probes, always in the same way.
+
+onnxruntime (extra ``onnx``) runs on the processor alone, with one thread, one operator after the
+other, and no optimisation of the graph (``ORT_DISABLE_ALL``): what is run is the graph that the
+file says, and on one machine the same model gives the same bits each time. Between processors and
+versions of onnxruntime outputs differ by rounding. No library of custom operators is loaded.
+
+**Probes** are arrays by the name of a model's input. The first axis of each is the probe: all have
+it alike, and each probe is run by itself with what is below that axis, so that no result depends on
+the size of a batch. A model's own batch axis is then the second. **Outputs** are arrays by name
+with the same first axis; those of one name have one type and shape for all probes.
+
+The model is read strictly first (:mod:`~provenance.tensors.onnx_model`) and copied, with the files
+beside it, into a folder of this process's own: what runs is what was hashed. It runs in a process
+of its own with limits (:mod:`~provenance.tensors.isolated`), which is no sandbox.
+
+Limits: 256 MiB of probes, 256 MiB of outputs; see :data:`LIMITS`.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import tempfile
+from math import prod
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from provenance.errors import UnreadableError, UsageError
+from provenance.tensors.isolated import Limits, answer_of
+from provenance.tensors.onnx_model import OnnxFile
+from provenance.tensors.opening import open_tensors
+from provenance.tensors.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+LIMITS: Final = Limits(seconds=600, memory=2**34)
+"""For all probes of one model: ten minutes of one processor, 16 GiB of address space."""
+
+MAX_PROBES: Final = 2**28
+"""Most bytes of all probes."""
+
+_CHILD: Final = Path(__file__).with_name("onnx_child.py")
+_MODEL: Final = "model.onnx"
+_STEP: Final = 2**20
+_ELEMENTS: Final = 2**16
+
+NUMPY: Final[Mapping[str, str]] = MappingProxyType(
+    {"BOOL": "|b1", "U8": "|u1", "I8": "|i1", "U16": "<u2", "I16": "<i2", "U32": "<u4"}
+    | {"I32": "<i4", "U64": "<u8", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8"}
+)
+"""The types of probes and outputs, in numpy's words."""
+
+
+def read_probes(path: Path, *, name: str | None = None) -> dict[str, NDArray[Any]]:
+    """Return the arrays in the weight file at *path* (npz, safetensors) by their names.
+
+    Raises:
+        MalformedError: the file is not what its format allows.
+        UnreadableError: it cannot be read, or is beyond a limit.
+    """
+    with open_tensors(path, name=name) as file:
+        shown = name if name is not None else str(path)
+        if sum(info.nbytes for info in file.tensors.values()) > MAX_PROBES:
+            raise UnreadableError(f"probes of more than {MAX_PROBES} bytes", where=shown)
+        found: dict[str, NDArray[Any]] = {}
+        for key, info in file.tensors.items():
+            if info.dtype.name not in NUMPY:
+                raise UnreadableError(
+                    f"probes of the type {info.dtype.name}", where=f"{shown}: {key}"
+                )
+            raw = b"".join(map(bytes, file.chunks(key, _ELEMENTS)))
+            found[key] = np.frombuffer(raw, NUMPY[info.dtype.name]).reshape(info.shape)
+        file.check_unchanged()
+    return found
+
+
+def run(
+    model: Path,
+    probes: Mapping[str, NDArray[Any]],
+    *,
+    name: str | None = None,
+    sha256: Mapping[str, str] | None = None,
+    limits: Limits = LIMITS,
+) -> dict[str, NDArray[Any]]:
+    """Return the outputs of the ONNX model at *model* on *probes*, by name.
+
+    Errors call the model *name*; *sha256* is what it and the files beside it should have.
+
+    Raises:
+        UsageError: the probes are no arrays of one number of probes.
+        ContentError: a file has another SHA-256.
+        MalformedError: the model is not strict ONNX, or crashes onnxruntime.
+        UnreadableError: it cannot be read, does not run on these probes, or not within *limits*.
+    """
+    _check(probes)
+    shown = name if name is not None else str(model)
+    with tempfile.TemporaryDirectory(prefix="provenance-onnx-") as temporary:
+        folder = Path(temporary)
+        own = sha256[model.name] if sha256 is not None else None
+        with OnnxFile(Source(model, name=shown, sha256=own), model.parent, sha256) as file:
+            for place, source in {_MODEL: file.source, **file.beside}.items():
+                _copy(source, folder / "model" / place)
+            file.check_unchanged()
+        _write(probes, folder)
+        raw = answer_of(_CHILD, [temporary], limits=limits, where=shown)
+    (length,) = struct.unpack("<Q", raw[:8])
+    answer = json.loads(raw[8 : 8 + length])
+    if "missing" in answer:
+        raise UnreadableError(
+            "running ONNX needs the package onnxruntime",
+            where=shown,
+            mend="pip install training-provenance[onnx]",
+        )
+    if "refused" in answer:
+        what = answer["refused"].replace(temporary, "")
+        raise UnreadableError(f"does not run: {what}", where=shown)
+    return _arrays(answer["outputs"], raw[8 + length :])
+
+
+def _check(probes: Mapping[str, NDArray[Any]]) -> None:
+    if not probes or any(array.ndim == 0 for array in probes.values()):
+        raise UsageError("probes are arrays whose first axis is the probe")
+    counts = {len(array) for array in probes.values()}
+    if len(counts) != 1 or counts == {0}:
+        raise UsageError("the inputs have different numbers of probes, or none")
+    for key, array in probes.items():
+        if array.dtype.newbyteorder("<").str not in NUMPY.values():
+            raise UsageError(f"probes of the type {array.dtype}", where=key)
+    if sum(array.nbytes for array in probes.values()) > MAX_PROBES:
+        raise UsageError(f"probes of more than {MAX_PROBES} bytes")
+
+
+def _copy(source: Source, target: Path) -> None:
+    """Copy the open file *source* to *target*, which is new."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("xb") as file:
+        for chunk in source.chunks(0, source.size, _STEP):
+            file.write(chunk)
+
+
+def _write(probes: Mapping[str, NDArray[Any]], folder: Path) -> None:
+    """Write the probes where the child finds them: a description, and their bytes."""
+    inputs = []
+    with (folder / "inputs.bin").open("xb") as file:
+        for key, array in probes.items():
+            little = array.astype(array.dtype.newbyteorder("<"))
+            file.write(little.tobytes())
+            inputs.append({"name": key, "dtype": little.dtype.str, "shape": list(array.shape)})
+    (folder / "inputs.json").write_text(json.dumps(inputs), "utf-8")
+
+
+def _arrays(outputs: list[dict[str, Any]], data: bytes) -> dict[str, NDArray[Any]]:
+    """Return the arrays that *outputs* describe and *data* holds one after the other."""
+    found: dict[str, NDArray[Any]] = {}
+    position = 0
+    for output in outputs:
+        dtype = np.dtype(output["dtype"])
+        count = prod(output["shape"])
+        array = np.frombuffer(data, dtype, count, position)
+        found[output["name"]] = array.reshape(output["shape"])
+        position += count * dtype.itemsize
+    return found

@@ -1,0 +1,238 @@
+"""The rules that a declaration is made of: one type for each equality of the lattice.
+
+A rule selects what it judges by patterns (:mod:`provenance.equality.patterns`) and gives its
+limits; whatever tolerates a difference gives its reason. ``docs/spec/equality.md`` section 1 is the
+page. Values beyond a type's range are refused when the declaration is read; :func:`fault` checks
+what types and ranges cannot say.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from provenance.equality.patterns import fault as fault_of_pattern
+
+MAX_RELATIVE: Final = 10.0
+"""Largest relative limit. From 1 on a limit admits any tensor of the same size; only a tensor
+whose update is itself noise (zero gradient, ``docs/spec/equality.md``) can need that."""
+
+MIN_RELATIVE: Final = 1e-30
+"""Smallest relative limit, far under one bit of any tensor; zero is the equality ``tensors``."""
+
+MAX_DIFFERENCE: Final = 1e30
+"""Largest limit of a difference of outputs."""
+
+MIN_DIFFERENCE: Final = 1e-30
+"""Smallest limit of a difference of outputs; zero is the equality ``tensors``."""
+
+MAX_RESAMPLES: Final = 100_000
+"""Most resamples of a bootstrap."""
+
+MAX_POINTS: Final = 10_000_000
+"""Most points of a curve that a rule can ask for."""
+
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
+_Patterns = Annotated[
+    tuple[Annotated[str, msgspec.Meta(min_length=1)], ...],
+    msgspec.Meta(min_length=1, max_length=64),
+]
+_Relative = Annotated[float, msgspec.Meta(ge=MIN_RELATIVE, le=MAX_RELATIVE)]
+_Difference = Annotated[float, msgspec.Meta(ge=MIN_DIFFERENCE, le=MAX_DIFFERENCE)]
+_Rate = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+_Confidence = Annotated[float, msgspec.Meta(ge=0.5, lt=1)]
+_Level = Annotated[float, msgspec.Meta(gt=0, le=0.5)]
+
+Nan = Literal["refused", "same-bits"]
+"""``refused``: NaN in a tensor that differs is against the rule. ``same-bits``: it is equal to NaN
+of the same bits in the same place, and to nothing else."""
+
+SignedZero = Literal["equal", "distinct"]
+"""Whether -0 and +0 are the same."""
+
+
+class Bytes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="equality",
+            tag="bytes"):  # fmt: skip
+    """P0: the selected files are equal byte for byte."""
+
+    files: _Patterns | None = None
+    reason: _Text | None = None
+
+
+class Tensors(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="equality",
+              tag="tensors"):  # fmt: skip
+    """P1: the selected tensors are equal bit for bit, in whatever container."""
+
+    files: _Patterns | None = None
+    tensors: _Patterns = ("*",)
+    optional: bool = False
+    """Whether a model may have nothing that the patterns select; else that is refused."""
+    reason: _Text | None = None
+
+
+class Rounded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="equality",
+              tag="rounded"):  # fmt: skip
+    """P2: the selected tensors, each rounded once, are equal bit for bit."""
+
+    to: Literal["F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"]
+    """The type that they are rounded to, to nearest, ties to even; both sides are wider."""
+    reason: _Text
+    files: _Patterns | None = None
+    tensors: _Patterns = ("*",)
+    optional: bool = False
+    nan: Nan = "refused"
+    signed_zero: SignedZero = "distinct"
+
+
+class Close(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="equality",
+            tag="close"):  # fmt: skip
+    """P4: the selected tensors differ by little, in L2 and in L-infinity."""
+
+    relative_l2: _Relative
+    """Of the update's (or the weights') L2 norm."""
+    relative_linf: _Relative
+    """Of the update's (or the weights') largest magnitude."""
+    reason: _Text
+    """Why this tolerance is right."""
+    files: _Patterns | None = None
+    tensors: _Patterns = ("*",)
+    optional: bool = False
+    max_ulp: Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)] | None = None
+    initial: _Text | None = None
+    """The file of the same model that holds the weights before training."""
+    relative_to: Literal["update", "weights"] = "update"
+    nan: Nan = "refused"
+    signed_zero: SignedZero = "equal"
+
+
+class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="equality",
+                tag="behaviour"):  # fmt: skip
+    """P5: the outputs on probes differ by little.
+
+    The outputs are files of both models (``outputs``), or what the ONNX model ``run`` answers to
+    the file ``probes``, which is the same in both models or given from outside.
+    """
+
+    kind: Literal["logits", "probabilities", "labels", "values"]
+    reason: _Text
+    outputs: _Patterns | None = None
+    run: _Text | None = None
+    probes: _Text | None = None
+    tensors: _Patterns = ("*",)
+    """Which arrays of an output file, or which outputs of the model that is run."""
+    files: _Patterns | None = None
+    """Weight files that are judged through these outputs alone."""
+    max_difference: _Difference | None = None
+    mean_difference: _Difference | None = None
+    kl_divergence: _Difference | None = None
+    """Mean over the probes, in nats; the larger of both directions."""
+    disagreement: _Rate | None = None
+    """Limit of the upper bound of the rate at which the top answers differ."""
+    confidence: _Confidence = 0.95
+    """Of that bound, which is one-sided and exact."""
+
+
+class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="equality",
+              tag="metrics"):  # fmt: skip
+    """P6: scores on the same examples are equivalent on average."""
+
+    samples: _Patterns
+    """Files with the score of every example, one array for each metric."""
+    margin: _Difference
+    """The largest difference of means that counts as none, in the metric's unit."""
+    reason: _Text
+    metrics: _Patterns = ("*",)
+    files: _Patterns | None = None
+    """Weight files that are judged through these metrics alone."""
+    test: Literal["tost", "bootstrap"] = "tost"
+    alpha: _Level = 0.05
+    """Level of the test, after Holm's correction over the selected metrics."""
+    resamples: Annotated[int, msgspec.Meta(ge=1000, le=MAX_RESAMPLES)] = 10_000
+    max_churn: _Rate | None = None
+    """Limit of the upper bound, at ``1 - alpha``, of the rate at which answers change."""
+
+
+class Curves(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="equality",
+             tag="curves"):  # fmt: skip
+    """P7: curves agree point by point for a while, and at their ends."""
+
+    curves: _Patterns
+    """Which curves, by name."""
+    pointwise: _Relative
+    """Largest relative difference of two points that agree."""
+    points: Annotated[int, msgspec.Meta(ge=1, le=MAX_POINTS)]
+    """How many points must agree, from the first on."""
+    terminal: _Relative
+    """Largest relative difference of the means of the last points."""
+    reason: _Text
+    sources: _Patterns | None = None
+    """Files that hold the curves; by default the metrics that the training statement recorded."""
+    files: _Patterns | None = None
+    """Weight files that are judged through these curves alone."""
+    window: Annotated[int, msgspec.Meta(ge=1, le=MAX_POINTS)] = 10
+    """How many last points are averaged."""
+
+
+Rule = Bytes | Tensors | Rounded | Close | Behaviour | Metrics | Curves
+TensorRule = Tensors | Rounded | Close
+"""A rule that judges the tensors of weight files."""
+EvidenceRule = Behaviour | Metrics | Curves
+"""A rule that judges what a model does, not what it is."""
+
+
+def fault(rule: Rule) -> str | None:
+    """Return what is wrong with *rule* beyond types and ranges, or nothing."""
+    for name in ("files", "tensors", "outputs", "samples", "metrics", "curves", "sources"):
+        for pattern in getattr(rule, name, None) or ():
+            if (what := fault_of_pattern(pattern)) is not None:
+                return f"the pattern {pattern!r} in {name!r} {what}"
+    for name in rule.__struct_fields__:
+        value = getattr(rule, name)
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"{name!r} is not finite"
+    if rule.reason is not None and not rule.reason.strip():
+        return "the reason is empty"
+    if isinstance(rule, Close):
+        return _fault_of_initial(rule)
+    if isinstance(rule, Behaviour):
+        return _fault_of_behaviour(rule)
+    return None
+
+
+def _fault_of_initial(rule: Close) -> str | None:
+    if rule.initial is None:
+        needed = rule.relative_to == "update"
+        return "needs 'initial', or relative_to = \"weights\" to do without" if needed else None
+    if rule.relative_to == "weights":
+        return "'initial' has no use with relative_to = \"weights\""
+    return _fault_of_name("initial", rule.initial)
+
+
+def _fault_of_behaviour(rule: Behaviour) -> str | None:
+    if (rule.outputs is None) == (rule.run is None):
+        return "needs either 'outputs', files of both models, or 'run', a model to be run"
+    if rule.run is None and rule.probes is not None:
+        return "'probes' has no use without 'run'"
+    named = (("run", rule.run), ("probes", rule.probes))
+    faults = (_fault_of_name(name, value) for name, value in named if value is not None)
+    return next(filter(None, faults), None) or _fault_of_limits(rule)
+
+
+def _fault_of_limits(rule: Behaviour) -> str | None:
+    """Return which limit of *rule* is missing, or has no use for outputs of its kind."""
+    distances = (rule.max_difference, rule.mean_difference, rule.kl_divergence)
+    if distances == (None, None, None) and rule.disagreement is None:
+        return "needs a limit: max_difference, mean_difference, kl_divergence or disagreement"
+    if rule.kind == "values" and (rule.kl_divergence or rule.disagreement):
+        return "'values' have no top answer and no divergence: only differences"
+    if rule.kind == "labels" and distances != (None, None, None):
+        return "'labels' have no distance: only 'disagreement'"
+    return None
+
+
+def _fault_of_name(key: str, name: str) -> str | None:
+    if not name.isprintable() or any(part in ("", ".", "..") for part in name.split("/")):
+        return f"{key!r} {name!r} is not the name of a file in the model"
+    return None

@@ -1,0 +1,89 @@
+"""Fuzz one reader of weight files with atheris: ``make fuzz FORMAT=gguf SECONDS=600``.
+
+What is fuzzed is written to a file in memory, opened, and read to its end, every tensor. Whatever
+comes out must be values or one of our errors: any other exception, a hang or a crash is a finding,
+whose input libFuzzer keeps. Two more properties are checked on what opens: the sizes that the view
+states are those of what is read, and reading twice gives the same digests.
+
+The corpus begins with the small valid files that the tests of each reader write.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import atheris
+
+with atheris.instrument_imports(include=["provenance"]):
+    from provenance.errors import ProvenanceError
+    from provenance.tensors.canonical import tensor_digests
+    from provenance.tensors.opening import open_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORMATS: Mapping[str, tuple[str, str]] = {
+    "safetensors": (".safetensors", "writing"),
+    "npz": (".npz", "writing"),
+    "npy": (".npy", "writing"),
+    "torch": (".pt", "torch_writing"),
+    "gguf": (".gguf", "gguf_writing"),
+    "onnx": (".onnx", "onnx_writing"),
+    "hdf5": (".h5", "hdf5_writing"),
+    "keras": (".keras", "hdf5_writing"),
+}
+"""The ending by which a format is opened, and the module that writes samples of it."""
+
+MAX_TENSOR = 2**24
+"""Largest file of tensors that is read, in bytes as the view states them."""
+
+
+def seeds(name: str) -> list[bytes]:
+    """Return the valid files that the corpus of the format *name* begins with."""
+    suffix, module = FORMATS[name]
+    samples = import_module(f"tests.tensors.{module}").samples()
+    return [data for file, data in sorted(samples.items()) if file.endswith(suffix)]
+
+
+def read(path: Path) -> None:
+    """Open the file at *path* and read it, twice."""
+    try:
+        with open_tensors(path, name="fuzzed") as file:
+            if sum(info.nbytes for info in file.tensors.values()) > MAX_TENSOR:
+                return
+            for info in file.tensors.values():
+                total = sum(len(chunk) for chunk in file.chunks(info.name, 1024))
+                if total != info.nbytes:
+                    raise AssertionError(f"{info.name}: {total} bytes read, {info.nbytes} stated")
+            if tensor_digests(file) != tensor_digests(file):
+                raise AssertionError("another digest when read again")
+    except ProvenanceError:
+        return
+
+
+def main() -> None:
+    """Fuzz the format that the environment names, with libFuzzer's arguments."""
+    name = os.environ["PROVENANCE_FUZZ_FORMAT"]
+    corpus = Path(os.environ["PROVENANCE_FUZZ_CORPUS"])
+    corpus.mkdir(parents=True, exist_ok=True)
+    for number, data in enumerate(seeds(name)):
+        corpus.joinpath(f"seed-{number}").write_bytes(data)
+    path = Path(f"/dev/shm/provenance-fuzz-{os.getpid()}{FORMATS[name][0]}")  # noqa: S108 - memory
+
+    def one(data: bytes) -> None:
+        path.write_bytes(data)
+        read(path)
+
+    atheris.Setup([*sys.argv, str(corpus)], one)
+    try:
+        atheris.Fuzz()
+    finally:
+        path.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()
