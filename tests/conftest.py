@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # is judged by what it changed; at a developer's desk new ones, kept in .hypothesis when they fail.
 settings.register_profile("desk", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
+# Thousands of mutants are tried: few examples each, the same for all.
+settings.register_profile("mutation", settings.get_profile("ci"), max_examples=20)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 

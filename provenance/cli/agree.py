@@ -88,8 +88,9 @@ def command(
     """Judge whether the models in the folders DIR are the same one.
 
     The first DIR is the published model. Each is verified, the recipes are compared, and the
-    equality that the first attestation declared is applied to the files. Exit status 0: match or
-    consistent; 1: mismatch or inconclusive. Every verdict can be signed, the negative ones too.
+    equality that the first attestation declared is applied to the files. Exit status 0: it held
+    (match, consistent, plausible); 1: mismatch or inconclusive. Every verdict can be signed, the
+    negative ones too.
     """
     if (sign_with is None) != (out is None):
         raise UsageError("--sign-with and --out go together")

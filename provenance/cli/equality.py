@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from provenance.equality.declaration import Declaration
 
 
-@click.group(short_help="Explain and check declarations of equality.")
+@click.group(short_help="Explain and check declarations of what counts as the same model.")
 def command() -> None:
     """Explain and check declarations of what counts as the same model."""
 
@@ -76,7 +76,7 @@ def check(declaration: str, model: Path | None, *, as_json: bool) -> None:
             {
                 "declaration": equality_content(declared),
                 "consequences": consequences(declared),
-                "selections": [_selection_content(each) for each in selections],
+                "selections": selections,
             }
         )
         return
@@ -104,13 +104,3 @@ def _selections(declared: Declaration, model: Path) -> Sequence[Selection]:
         files = hash_folder(model, ignore=RESERVED, progress=advance).by_name()
     found = Model(model, files)
     return check_coverage(declared, found, found)
-
-
-def _selection_content(selection: Selection) -> dict[str, object]:
-    return {
-        "rules": [
-            {"files": list(units), "tensors": tensors}
-            for units, tensors in zip(selection.units, selection.tensors, strict=True)
-        ],
-        "unread": list(selection.unread),
-    }

@@ -1,38 +1,71 @@
-"""Outputs on probes, judged (P5): those that both models hold, and those that running one gives."""
+"""Outputs on probes, judged (P5): those that both models hold, and those that running one gives.
+
+Which probes a model was run on is a finding as well, with their digests: a verdict about other
+probes is another verdict. ``probes`` are a file of both models, ``probes-from-outside`` one that
+was given at comparison.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from provenance.equality.coverage import evidence
 from provenance.equality.distances import RELATIVE_ERROR
 from provenance.equality.findings import Finding
 from provenance.equality.judgement import Judged
-from provenance.equality.model import same
+from provenance.equality.model import model_of_file, same
+from provenance.equality.onnx_runner import probes_of, run_unit
 from provenance.equality.outputs import KL_ERROR, Outputs, measure_outputs
-from provenance.equality.pairing import matched, opened
+from provenance.equality.pairing import absent, matched, opened
 from provenance.equality.statistics import disagreement_bound
 from provenance.errors import MalformedError, UnreadableError, UsageError
 from provenance.tensors.arrays import ArraysFile
-from provenance.tensors.opening import open_tensors
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from provenance.equality.model import Pair
+    from numpy.typing import NDArray
+
+    from provenance.equality.model import Model, Pair, Unit
     from provenance.equality.pairing import Models
     from provenance.equality.rules import Behaviour
     from provenance.tensors.view import TensorFile
 
+_WHY: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "max-difference": ("empty", "exact-type", "not-finite", "overflow"),
+        "mean-difference": ("empty", "exact-type", "not-finite", "overflow"),
+        "kl-divergence": ("empty", "not-finite", "not-a-distribution", "infinite-divergence"),
+        "disagreement-bound": ("empty", "not-finite", "not-a-distribution"),
+    }
+)
+"""Why a measure can be absent; the last word is why, where nothing else is noted."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Probes:
+    """What the models are asked, and the findings that say which probes these are."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    said: tuple[Finding, ...]
+
 
 def judge_outputs(rule: Behaviour, models: Models, laid: tuple[Pair, ...]) -> list[Judged]:
-    """Judge the files of outputs that *rule* selects."""
+    """Judge the files of outputs that *rule* selects.
+
+    Raises:
+        ContentError: a file is not the one that was hashed.
+    """
     judged = []
     for pair in laid:
         if not evidence(rule, pair):
             continue
         if pair.both is None:
-            judged.append(Judged((Finding(file=pair.name, measure="presence", held=False),)))
+            judged.append(Judged((absent(pair, models),)))
             continue
         try:
             with opened(pair.name, pair.both, models) as (left, right):
@@ -44,40 +77,56 @@ def judge_outputs(rule: Behaviour, models: Models, laid: tuple[Pair, ...]) -> li
 
 def judge_run(
     rule: Behaviour, run: str, models: Models, laid: tuple[Pair, ...], probes: Path | None
-) -> Judged:
-    """Run the ONNX model *run* of both models on the same probes, and judge the answers."""
-    from provenance.equality.onnx_runner import probes_of, run_unit  # noqa: PLC0415 - an extra
+) -> list[Judged]:
+    """Run the ONNX model *run* of both models on the same probes, and judge the answers.
 
-    pair = next((pair for pair in laid if run in pair.names), None)
-    if pair is None or pair.both is None:
-        return Judged((Finding(file=run, measure="presence", held=False),))
-    try:
-        with _probes(rule, models, laid, probes) as file:
-            asked = probes_of(file, where=rule.probes or str(probes))
-        left, right = (
-            ArraysFile(run_unit(model, unit, asked), where=f"{run} ({side})")
-            for model, unit, side in zip(models, pair.both, ("left", "right"), strict=True)
-        )
-        return _judge_arrays(rule, run, left, right)
-    except (MalformedError, UnreadableError, UsageError) as error:
-        return Judged((), (str(error),))
-
-
-def _probes(
-    rule: Behaviour, models: Models, laid: tuple[Pair, ...], probes: Path | None
-) -> TensorFile:
-    """Return the probes: those from outside, or those of the models, which must be the same.
+    *probes* is a file from outside, in place of the probes that *rule* names.
 
     Raises:
-        UnreadableError: there are none, or the models have two.
+        ContentError: a file is not the one that was hashed.
+        MalformedError, UnreadableError: *probes* cannot be read.
     """
-    if probes is not None:
-        return open_tensors(probes)
+    given = None if probes is None else _from_outside(probes)
+    judged = []
+    for pair in laid:
+        if run not in pair.names:
+            continue
+        if pair.both is None:
+            judged.append(Judged((absent(pair, models),)))
+            continue
+        try:
+            asked = given if given is not None else _of_the_models(rule, models, laid)
+            left, right = (
+                ArraysFile(run_unit(model, unit, asked.arrays, where=shown), where=shown)
+                for model, unit, side in zip(models, pair.both, ("left", "right"), strict=True)
+                for shown in [f"{pair.name} ({side})"]
+            )
+        except (MalformedError, UnreadableError, UsageError) as error:
+            judged.append(Judged((), (str(error),)))
+            continue
+        judged += [Judged(asked.said), _judge_arrays(rule, pair.name, left, right)]
+    return judged
+
+
+def _from_outside(path: Path) -> _Probes:
+    model = model_of_file(path)
+    (unit,) = model.units.values()
+    return _read(model, unit, "probes-from-outside")
+
+
+def _of_the_models(rule: Behaviour, models: Models, laid: tuple[Pair, ...]) -> _Probes:
+    """Return the probes that *rule* names, which must be the same in both models.
+
+    Raises:
+        ContentError: a file is not the one that was hashed.
+        MalformedError, UnreadableError: there are none, the models have two, or they cannot be
+            read.
+    """
     for pair in laid:
         if rule.probes in pair.names and pair.left is not None:
             if not same(*models, pair):
                 raise UnreadableError("not the same probes in both models", where=rule.probes)
-            return models[0].open(pair.left, pair.name)
+            return _read(models[0], pair.left, "probes")
     raise UnreadableError(
         "no probes: the rule names none that both models have",
         where=rule.run,
@@ -85,18 +134,37 @@ def _probes(
     )
 
 
+def _read(model: Model, unit: Unit, measure: str) -> _Probes:
+    with model.open(unit, unit.name) as file:
+        arrays = probes_of(file, where=unit.name)
+    said = tuple(
+        Finding(file=name, measure=measure, held=True, left=sha256, right=sha256)
+        for name, (_, sha256) in model.digests(unit).items()
+    )
+    return _Probes(arrays, said)
+
+
 def _judge_arrays(rule: Behaviour, file: str, left: TensorFile, right: TensorFile) -> Judged:
     """Judge the arrays of two files of outputs that *rule* selects by name."""
     names, findings = matched(file, rule.tensors, left, right)
     if not names and not findings:
         return Judged((), (f"{file}: no output that the rule selects",))
-    kind = "values" if rule.kind == "labels" else rule.kind
-    try:
-        for name in names:
-            findings += _judge(rule, file, measure_outputs(name, left, right, kind))
-    except UsageError as error:  # an array that has no such outputs
-        return Judged(tuple(findings), (f"{file}: {error}",))
-    return Judged(tuple(findings))
+    missing = []
+    for name in names:
+        try:
+            findings += _judge(rule, file, _measured(rule, name, left, right))
+        except UsageError as error:  # an array that has no such outputs
+            missing.append(f"{file}: {error}")
+    return Judged(tuple(findings), tuple(missing))
+
+
+def _measured(rule: Behaviour, name: str, left: TensorFile, right: TensorFile) -> Outputs:
+    if rule.kind != "labels":
+        return measure_outputs(name, left, right, rule.kind)
+    dtype = left.tensors[name].dtype
+    if dtype.kind != "exact":
+        raise UsageError(f"labels are integers, not {dtype.name}", where=name)
+    return measure_outputs(name, left, right, "values")
 
 
 def _judge(rule: Behaviour, file: str, outputs: Outputs) -> list[Finding]:
@@ -109,7 +177,7 @@ def _judge(rule: Behaviour, file: str, outputs: Outputs) -> list[Finding]:
     measures = (
         ("max-difference", _enlarged(outputs.max_difference), rule.max_difference),
         ("mean-difference", _enlarged(outputs.mean_difference), rule.mean_difference),
-        ("kl-divergence", kl, rule.kl_divergence),
+        ("kl-divergence", _finite(kl), rule.kl_divergence),
         ("disagreement-bound", bound, rule.disagreement),
     )
     findings = [
@@ -121,7 +189,7 @@ def _judge(rule: Behaviour, file: str, outputs: Outputs) -> list[Finding]:
             value=value,
             limit=limit,
             place=outputs.max_place if measure == "max-difference" else None,
-            note=_reason(measure, outputs) if value is None else None,
+            note=_why_absent(measure, outputs) if value is None else None,
         )
         for measure, value, limit in measures
         if value is not None or limit is not None
@@ -134,16 +202,15 @@ def _judge(rule: Behaviour, file: str, outputs: Outputs) -> list[Finding]:
     return findings
 
 
-def _reason(measure: str, outputs: Outputs) -> str | None:
-    """Return the note that says why *measure* is absent."""
-    elsewhere = {
-        "kl-divergence": ("overflow",),
-        "max-difference": ("infinite-divergence", "not-a-distribution"),
-        "mean-difference": ("infinite-divergence", "not-a-distribution"),
-    }.get(measure, ())
-    return next((note for note in outputs.notes if note not in elsewhere), None)
+def _why_absent(measure: str, outputs: Outputs) -> str:
+    words = _WHY[measure]
+    return next((word for word in outputs.notes if word in words), words[-1])
 
 
 def _enlarged(value: float | None) -> float | None:
-    """Return *value* with the bound of its error added."""
-    return None if value is None else value * (1 + RELATIVE_ERROR)
+    """Return *value* with the bound of its error added; None beyond float64."""
+    return None if value is None else _finite(value * (1 + RELATIVE_ERROR))
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

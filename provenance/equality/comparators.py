@@ -30,8 +30,9 @@ from provenance.equality.judgement import Judged, judge_contents
 from provenance.equality.lattice import CONCLUDES, STRENGTHS
 from provenance.equality.model import Model, Pair, Unit, Weights, pairs, same
 from provenance.equality.normalisers import normalised
-from provenance.equality.rules import Close, Rounded, TensorRule
-from provenance.errors import MalformedError, UnreadableError
+from provenance.equality.rules import Behaviour, Close, Rounded, TensorRule
+from provenance.errors import MalformedError, UnreadableError, UsageError
+from provenance.tensors.opening import open_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,11 +90,15 @@ def compare_models(
     as there are cores. *on_bytes* is told the bytes of each side as they are compared.
 
     Raises:
+        UsageError: there are *probes*, and no rule runs a model.
+        MalformedError, UnreadableError: *probes* cannot be read.
         PolicyError: the declaration does not fit the models.
         ContentError: a file is not the one that was hashed.
         MalformedError: a file's name leaves its folder.
         UnavailableError: float64 arithmetic does not work as it should.
     """
+    if probes is not None:
+        _check_probes(declaration, probes)
     laid = pairs(left, right)
     changed = tuple(pair for pair in laid if not same(left, right, pair))
     models = _Models(left, right, laid, changed)
@@ -125,6 +130,15 @@ def compare_models(
         ),
         missing=tuple(dict.fromkeys(what for outcome in alternatives for what in outcome.missing)),
     )
+
+
+def _check_probes(declaration: Declaration, probes: Path) -> None:
+    """Refuse probes that no rule asks for or that cannot be read, before anything is compared."""
+    rules = (rule for alternative in declaration.any for rule in alternative.all)
+    if not any(isinstance(rule, Behaviour) and rule.run is not None for rule in rules):
+        raise UsageError("no rule of the declaration runs a model on probes", where=str(probes))
+    with open_tensors(probes):
+        pass
 
 
 def _identical(declaration: Declaration) -> Outcome:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from provenance.equality.distances import Measured, Wanted, measure_each
 from provenance.equality.findings import Divergence, TensorDistance
-from provenance.equality.normalisers import Normalised, effects, same_metadata
+from provenance.equality.metadata import MetadataDifference, metadata_differences
+from provenance.equality.normalisers import Normalised, effects
 from provenance.equality.norms import Norm, cosine
 from provenance.equality.patterns import selects_tensor
 from provenance.equality.pieces import Workers
@@ -69,7 +70,8 @@ class Contents:
     tensors: tuple[TensorPair, ...]
     initial: str | None
     """The file of initial weights, where it was read."""
-    metadata_equal: bool
+    metadata: tuple[MetadataDifference, ...]
+    """The keys in which the metadata differ."""
     normalisers: tuple[Normalised, ...] | None
     """None where a difference of the containers has no normaliser."""
 
@@ -118,13 +120,13 @@ def read_contents(
         pairs = tuple(_pairs(name, (first, second), start, wanted))
         for file in (first, second, *([start.file] if start else [])):
             file.check_unchanged()
-        metadata_equal = same_metadata(first, second)
-        equal = metadata_equal and all(pair.differing == 0 for pair in pairs)
+        metadata = metadata_differences(first, second)
+        equal = not metadata and all(pair.differing == 0 for pair in pairs)
         return Contents(
             file=name,
             tensors=pairs,
             initial=start.name if start else None,
-            metadata_equal=metadata_equal,
+            metadata=metadata,
             normalisers=effects(name, first, second, content_equal=equal),
         )
 

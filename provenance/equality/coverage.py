@@ -14,8 +14,9 @@ A weight file that cannot be read is covered by rules that select all of its ten
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from provenance.equality.model import pairs
 from provenance.equality.patterns import selects_file, selects_tensor
@@ -41,16 +42,24 @@ _SHOWN: Final = 5
 """Tensors named in a refusal; the rest is counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """What one alternative selects in two models (or in one, against itself)."""
+class Selected(msgspec.Struct, frozen=True):
+    """What one rule selects: units by name, and how many tensors of them.
 
-    units: tuple[tuple[str, ...], ...]
-    """The names of the units that each rule selects, rule by rule."""
-    tensors: tuple[int | None, ...]
-    """How many tensors each rule selects; None for rules that do not select tensors."""
+    ``tensors`` is null for a rule that does not select tensors, and where they cannot be read.
+    """
+
+    units: tuple[str, ...]
+    tensors: int | None
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """What one alternative selects in two models, or in one against itself, rule by rule.
+
+    ``unread`` says why weight files could not be looked into.
+    """
+
+    rules: tuple[Selected, ...]
     unread: tuple[str, ...]
-    """Why weight files could not be looked into."""
 
 
 def check_coverage(declaration: Declaration, left: Model, right: Model) -> tuple[Selection, ...]:
@@ -158,8 +167,7 @@ def _any(patterns: tuple[str, ...], names: tuple[str, ...] | list[str]) -> bool:
 def _check(
     alternative: Alternative, number: int, laid: tuple[Pair, ...], names: _TensorNames
 ) -> Selection:
-    units: list[tuple[str, ...]] = []
-    tensors: list[int | None] = []
+    rules: list[Selected] = []
     for index, rule in enumerate(alternative.all):
         chosen = [pair for pair in laid if _chosen(alternative, rule, pair)]
         found = None
@@ -172,10 +180,9 @@ def _check(
                 f"any[{number}].all[{index}] ({rule.__struct_config__.tag}): selects no {what}",
                 mend="correct its patterns, or leave the rule out",
             )
-        units.append(tuple(pair.name for pair in chosen))
-        tensors.append(found)
+        rules.append(Selected(tuple(pair.name for pair in chosen), found))
     unread = (_check_pair(alternative, number, pair, names) for pair in laid if pair.weights)
-    return Selection(tuple(units), tuple(tensors), tuple(filter(None, unread)))
+    return Selection(tuple(rules), tuple(filter(None, unread)))
 
 
 def _chosen(alternative: Alternative, rule: Rule, pair: Pair) -> bool:

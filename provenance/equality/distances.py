@@ -26,7 +26,7 @@ import numpy as np
 
 from provenance.equality.meter import Meter, Scratch, Tally, same_bytes
 from provenance.equality.norms import RELATIVE_ERROR, Norm, at_most
-from provenance.equality.pieces import Piece, Workers, batched, cut, place_in, read_blocks
+from provenance.equality.pieces import Piece, Workers, batched, cut, place_in, read_chunks
 from provenance.errors import UnavailableError, UsageError
 
 if TYPE_CHECKING:
@@ -183,8 +183,8 @@ class _Pair:
         A stream is not begun twice: it is measured at once.
         """
         if self._direct and all(
-            same_bytes(*blocks) or workers.stopped
-            for _, blocks in read_blocks(self._files[:2], piece)
+            same_bytes(*chunks) or workers.stopped
+            for _, chunks in read_chunks(self._files[:2], piece, workers.read)
         ):
             return None
         return self._meter(piece, spare, workers, equal=False)
@@ -202,13 +202,13 @@ class _Pair:
         meter = Meter(tally, scratch)
         files = (self._files[0], *self._files[2:]) if equal else self._files
         with np.errstate(all="ignore"):
-            for start, blocks in read_blocks(files, piece):
+            for start, chunks in read_chunks(files, piece, workers.read):
                 if workers.stopped:
                     break
                 if equal:
-                    meter.add_equal(blocks)
+                    meter.add_equal(chunks)
                 else:
-                    meter.add(start, blocks)
+                    meter.add(start, chunks)
         spare.append(scratch)
         return tally
 

@@ -30,10 +30,14 @@ def judge_evidence(
     """Yield the judgement of each rule of *alternative* about what the models do.
 
     *probes* is a file that takes the place of the probes that a rule names.
+
+    Raises:
+        ContentError: a file is not the one that was hashed.
+        MalformedError, UnreadableError: *probes* cannot be read.
     """
     for rule in alternative.all:
         if isinstance(rule, Behaviour) and rule.run is not None:
-            yield judge_run(rule, rule.run, models, laid, probes)
+            yield from judge_run(rule, rule.run, models, laid, probes)
         elif isinstance(rule, Behaviour):
             yield from judge_outputs(rule, models, laid)
         elif isinstance(rule, Metrics):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NOTES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "exact-type": "integers, booleans and packed codes have no distance",
-        "not-finite": "NaN or infinity stands in one place and something else in its counterpart",
+        "not-finite": "NaN or infinity stands where the two differ, or where a mean is taken",
         "overflow": "the distance is beyond float64",
         "zero-update": "a builder's tensor did not move from the initial one",
         "zero-weights": "a builder's tensor is zero throughout",
@@ -110,7 +110,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     place: tuple[int, ...] | None = None
     """Of the worst element, or of the first that differs where there is no distance."""
     note: str | None = None
-    """Why the value is absent, a word of ``NOTES``."""
+    """Why the value is absent, or what is special about it: a word of ``NOTES``."""
 
 
 class AlternativeOutcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -68,13 +68,17 @@ def _judge(file: str, rule: TensorRule, contents: Contents, pair: TensorPair) ->
 def _structure(file: str, contents: Contents) -> list[Finding]:
     """Return what is against every rule: the structure must be the same."""
     against = [
-        Finding(file=file, measure=measure, held=False)
-        for measure, same in (
-            ("metadata", contents.metadata_equal),
-            ("container", contents.normalisers is not None),
+        Finding(
+            file=file,
+            measure=f"metadata: {each.key}",
+            held=False,
+            left=each.left,
+            right=each.right,
         )
-        if not same
+        for each in contents.metadata
     ]
+    if contents.normalisers is None:
+        against.append(Finding(file=file, measure="container", held=False))
     for pair in contents.tensors:
         if pair.differing is None:
             measure = "presence" if pair.left is None or pair.right is None else "type-and-shape"

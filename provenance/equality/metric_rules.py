@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from provenance.equality.coverage import evidence
 from provenance.equality.findings import Finding
 from provenance.equality.judgement import Judged
-from provenance.equality.pairing import matched, opened
+from provenance.equality.pairing import absent, matched, opened
 from provenance.equality.samples import MeanTest, Metric, measure_metric
 from provenance.equality.statistics import holm
 from provenance.errors import MalformedError, UnreadableError, UsageError
@@ -28,7 +30,12 @@ class _Measured:
 
 
 def judge_metrics(rule: Metrics, models: Models, laid: tuple[Pair, ...]) -> Judged:
-    """Judge the metrics in the files of scores that *rule* selects."""
+    """Judge the metrics in the files of scores that *rule* selects.
+
+    Raises:
+        ContentError: a file is not the one that was hashed.
+    """
+    test = MeanTest(rule.margin, rule.alpha, rule.test, rule.resamples)
     findings: list[Finding] = []
     missing: list[str] = []
     measured: list[_Measured] = []
@@ -36,20 +43,21 @@ def judge_metrics(rule: Metrics, models: Models, laid: tuple[Pair, ...]) -> Judg
         if not evidence(rule, pair):
             continue
         if pair.both is None:
-            findings.append(Finding(file=pair.name, measure="presence", held=False))
+            findings.append(absent(pair, models))
             continue
         try:
             with opened(pair.name, pair.both, models) as (left, right):
                 names, against = matched(pair.name, rule.metrics, left, right)
                 findings += against
-                test = MeanTest(rule.margin, rule.alpha, rule.test, rule.resamples)
-                measured += [
-                    _Measured(pair.name, measure_metric(name, left, right, test)) for name in names
-                ]
+                for name in names:
+                    try:
+                        metric = measure_metric(name, left, right, test)
+                    except UsageError as error:  # an array that holds no scores
+                        missing.append(f"{pair.name}: {error}")
+                    else:
+                        measured.append(_Measured(pair.name, metric))
         except (MalformedError, UnreadableError) as error:
             missing.append(str(error))
-        except UsageError as error:  # an array that holds no scores
-            missing.append(f"{pair.name}: {error}")
     if not (measured or findings or missing):
         missing.append(f"no metric that the rule selects: {', '.join(rule.metrics)}")
     adjusted = holm([each.metric.test.p for each in measured])
@@ -60,10 +68,9 @@ def judge_metrics(rule: Metrics, models: Models, laid: tuple[Pair, ...]) -> Judg
 
 def _judge(rule: Metrics, measured: _Measured, p: float) -> list[Finding]:
     metric = measured.metric
-    place = {"file": measured.file, "tensor": metric.name}
+    found = partial(Finding, file=measured.file, tensor=metric.name)
     findings = [
-        Finding(
-            **place,
+        found(
             measure=f"not-equivalent-p-{rule.test}",
             held=p <= rule.alpha,
             value=p,
@@ -73,17 +80,16 @@ def _judge(rule: Metrics, measured: _Measured, p: float) -> list[Finding]:
     ]
     if metric.left_mean is not None and metric.right_mean is not None:
         apart = abs(metric.left_mean - metric.right_mean)
-        findings.append(Finding(**place, measure="difference-of-means", held=True, value=apart))
+        if math.isfinite(apart):
+            findings.append(found(measure="difference-of-means", held=True, value=apart))
     if metric.churn is not None:
         bound = metric.churn.bound
         held = rule.max_churn is None or bound <= rule.max_churn
         findings += [
-            Finding(**place, measure="churn-bound", held=held, value=bound, limit=rule.max_churn),
-            Finding(**place, measure="mcnemar-p", held=True, value=metric.churn.mcnemar),
+            found(measure="churn-bound", held=held, value=bound, limit=rule.max_churn),
+            found(measure="mcnemar-p", held=True, value=metric.churn.mcnemar),
         ]
     elif rule.max_churn is not None:
-        note = "answers-not-0-or-1"
-        findings.append(
-            Finding(**place, measure="churn-bound", held=False, limit=rule.max_churn, note=note)
-        )
+        note = "answers-not-0-or-1" if metric.examples else "empty"
+        findings.append(found(measure="churn-bound", held=False, limit=rule.max_churn, note=note))
     return findings

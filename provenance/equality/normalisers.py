@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from provenance.equality.metadata import format_key
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -253,9 +255,6 @@ NORMALISERS: Final[Mapping[str, Normaliser]] = MappingProxyType(
 
 _FORMAT_KEY: Final = "safetensors-format-key"
 
-_FRAMEWORKS: Final = frozenset({"pt", "tf", "flax", "np", "mlx", "jax"})
-"""Values of the key ``format`` that only name a framework."""
-
 
 def effects(
     file: str, left: TensorFile, right: TensorFile, *, content_equal: bool
@@ -272,7 +271,7 @@ def effects(
         names = ["container-format"] if left.aliases == right.aliases else [
             "container-format", "tied-weights",
         ]  # fmt: skip
-        names += [_FORMAT_KEY] * (_format_key(left) != _format_key(right))
+        names += [_FORMAT_KEY] * (format_key(left) != format_key(right))
     if not names and content_equal:
         names = ["npz-compressed-bytes"] if left.format == "npz" else []
         if not names:
@@ -285,23 +284,3 @@ def effects(
 def normalised(file: str, name: str) -> Normalised:
     """Return that the normaliser *name* had an effect on the pair *file*."""
     return Normalised(file, name, NORMALISERS[name].version, NORMALISERS[name].reason)
-
-
-def same_metadata(left: TensorFile, right: TensorFile) -> bool:
-    """Tell whether two files say the same beside their tensors.
-
-    Between two formats, the key by which safetensors files name the framework that wrote them is
-    left out; :func:`effects` lists it.
-    """
-    if left.format == right.format:
-        return dict(left.metadata) == dict(right.metadata)
-    return _without_format_key(left) == _without_format_key(right)
-
-
-def _format_key(file: TensorFile) -> str | None:
-    return file.metadata.get("format") if file.format == "safetensors" else None
-
-
-def _without_format_key(file: TensorFile) -> dict[str, str]:
-    left_out = {"format"} if _format_key(file) in _FRAMEWORKS else set()
-    return {name: text for name, text in file.metadata.items() if name not in left_out}

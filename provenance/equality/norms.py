@@ -19,7 +19,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from provenance.equality.pieces import BLOCK
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -37,7 +41,7 @@ squares too small to be normal numbers are less than 2^-200 of it."""
 
 _UNIT: Final = 2300
 """Sums are integers in units of 2^-2300: the square of float64's least number is 2^-2148, and a
-sum of a scaled block has 54 bits below its square's."""
+sum of a scaled block has at most 55 bits below that."""
 
 _MANTISSA: Final = 53
 """Bits of a float64's significand."""
@@ -95,14 +99,15 @@ class SquareSum:
         self.place: int | None = None
         self._total = 0
 
-    def add(self, part: Part, place: int | None = None) -> None:
-        """Add a block; *place* is where its largest value stands, given if it may be asked for."""
-        if part.largest > self.largest:
-            self.largest, self.place = part.largest, place
-        if part.total:
-            mantissa, power = math.frexp(part.total)
-            shift = power - _MANTISSA + 2 * part.exponent + _UNIT
-            self._total += int(math.ldexp(mantissa, _MANTISSA)) << shift
+    def add(self, parts: Iterable[Part], place: int | None = None) -> None:
+        """Add blocks; *place* is where their largest value stands, if it may be asked for."""
+        for part in parts:
+            if part.largest > self.largest:
+                self.largest, self.place = part.largest, place
+            if part.total:
+                mantissa, power = math.frexp(part.total)
+                shift = power - _MANTISSA + 2 * part.exponent + _UNIT
+                self._total += int(math.ldexp(mantissa, _MANTISSA)) << shift
 
     def merge(self, other: SquareSum) -> None:
         """Add the blocks of *other*."""
@@ -126,8 +131,8 @@ class SquareSum:
         return Norm(self.largest, root, exponent + (shift - _UNIT) // 2)
 
 
-def square_rows(rows: Floats, *, vanish: bool) -> list[Part] | None:
-    """Square *rows* in place, and return of each what its block adds to a sum.
+def square_rows(rows: Floats, *, vanish: bool) -> list[list[Part]] | None:
+    """Square *rows* in place, and return of each what its blocks add to a sum.
 
     None where a value is NaN or infinite or a square may have left the range of normal numbers:
     :func:`scaled` is for those. *vanish* tells that the square of a value may be zero and the value
@@ -135,26 +140,52 @@ def square_rows(rows: Floats, *, vanish: bool) -> list[Part] | None:
     ``sqrt(x * x) == abs(x)`` (Boldo, "Stupid is as stupid does", 2015).
     """
     np.square(rows, out=rows)
-    largest: list[float] = np.maximum.reduce(rows, axis=1).tolist()
-    for square in largest:
-        if not _LEAST_SQUARE <= square <= _LARGEST_SQUARE and (square or vanish):
+    largest = _by_block(np.maximum, rows)
+    for square in (square for row in largest for square in row):
+        if not _safe(square) and (square or vanish):
             return None
-    totals: list[float] = np.add.reduce(rows, axis=1).tolist()
-    return [Part(math.sqrt(most), total, 0) for most, total in zip(largest, totals, strict=True)]
+    return [
+        [Part(math.sqrt(most), total, 0) for most, total in zip(*row, strict=True)]
+        for row in zip(largest, _by_block(np.add, rows), strict=True)
+    ]
 
 
-def scaled(values: Floats, scratch: Floats) -> Part:
-    """Return what a block of finite *values* adds to a sum, whatever their size.
+def scaled(values: Floats) -> list[Part]:
+    """Return what the blocks of *values*, whatever their size, add to a sum.
 
-    A difference may be infinite. What *scratch* held is lost.
+    Values are finite; differences of such may be infinite. What *values* held is lost.
     """
-    largest = extent_of(values)
+    return [_scaled(values[start : start + BLOCK]) for start in range(0, values.size, BLOCK)]
+
+
+def _scaled(block: Floats) -> Part:
+    largest = extent_of(block)
     if largest in (0.0, math.inf):
         return Part(largest, 0.0, 0)
-    exponent = math.frexp(largest)[1]
-    np.ldexp(values, -exponent, out=scratch)
-    np.square(scratch, out=scratch)
-    return Part(largest, float(np.add.reduce(scratch)), exponent)
+    # A block that square_rows can do is done as there: no sum depends on what stands beside it.
+    exponent = 0 if _safe(largest * largest) else math.frexp(largest)[1]
+    if exponent:
+        np.ldexp(block, -exponent, out=block)
+    np.square(block, out=block)
+    return Part(largest, float(np.add.reduce(block)), exponent)
+
+
+def _safe(square: float) -> bool:
+    return _LEAST_SQUARE <= square <= _LARGEST_SQUARE
+
+
+def _by_block(ufunc: np.ufunc, rows: Floats) -> list[list[float]]:
+    """Return what *ufunc* makes of each block of each row: whole blocks, and what is left."""
+    number, count = rows.shape
+    whole = count // BLOCK * BLOCK
+    found: list[list[float]] = [[] for _ in range(number)]
+    if whole:
+        blocks = rows[:, :whole].reshape(number, -1, BLOCK)
+        found = ufunc.reduce(blocks, axis=2).tolist()
+    if whole < count:
+        for row, rest in zip(found, ufunc.reduce(rows[:, whole:], axis=1).tolist(), strict=True):
+            row.append(rest)
+    return found
 
 
 def extent_of(values: Floats) -> float:

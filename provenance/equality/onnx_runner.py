@@ -32,13 +32,15 @@ import numpy as np
 from provenance.errors import UnreadableError, UsageError
 from provenance.tensors.isolated import Limits, answer_of
 from provenance.tensors.onnx_model import OnnxFile
-from provenance.tensors.opening import open_tensors
 from provenance.tensors.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
+
+    from provenance.equality.model import Model, Unit
+    from provenance.tensors.view import TensorFile
 
 LIMITS: Final = Limits(seconds=600, memory=2**34)
 """For all probes of one model: ten minutes of one processor, 16 GiB of address space."""
@@ -58,26 +60,22 @@ NUMPY: Final[Mapping[str, str]] = MappingProxyType(
 """The types of probes and outputs, in numpy's words."""
 
 
-def read_probes(path: Path, *, name: str | None = None) -> dict[str, NDArray[Any]]:
-    """Return the arrays in the weight file at *path* (npz, safetensors) by their names.
+def probes_of(file: TensorFile, *, where: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays of *file*, which is open, by their names; errors call it *where*.
 
     Raises:
-        MalformedError: the file is not what its format allows.
-        UnreadableError: it cannot be read, or is beyond a limit.
+        MalformedError: the bytes do not decode.
+        UnreadableError: it is beyond a limit, or changed since it was opened.
     """
-    with open_tensors(path, name=name) as file:
-        shown = name if name is not None else str(path)
-        if sum(info.nbytes for info in file.tensors.values()) > MAX_PROBES:
-            raise UnreadableError(f"probes of more than {MAX_PROBES} bytes", where=shown)
-        found: dict[str, NDArray[Any]] = {}
-        for key, info in file.tensors.items():
-            if info.dtype.name not in NUMPY:
-                raise UnreadableError(
-                    f"probes of the type {info.dtype.name}", where=f"{shown}: {key}"
-                )
-            raw = b"".join(map(bytes, file.chunks(key, _ELEMENTS)))
-            found[key] = np.frombuffer(raw, NUMPY[info.dtype.name]).reshape(info.shape)
-        file.check_unchanged()
+    if sum(info.nbytes for info in file.tensors.values()) > MAX_PROBES:
+        raise UnreadableError(f"probes of more than {MAX_PROBES} bytes", where=where)
+    found: dict[str, NDArray[Any]] = {}
+    for key, info in file.tensors.items():
+        if info.dtype.name not in NUMPY:
+            raise UnreadableError(f"probes of the type {info.dtype.name}", where=f"{where}: {key}")
+        raw = b"".join(map(bytes, file.chunks(key, _ELEMENTS)))
+        found[key] = np.frombuffer(raw, NUMPY[info.dtype.name]).reshape(info.shape)
+    file.check_unchanged()
     return found
 
 
@@ -99,28 +97,48 @@ def run(
         MalformedError: the model is not strict ONNX, or crashes onnxruntime.
         UnreadableError: it cannot be read, does not run on these probes, or not within *limits*.
     """
-    _check(probes)
     shown = name if name is not None else str(model)
+    own = sha256[model.name] if sha256 is not None else None
+    with OnnxFile(Source(model, name=shown, sha256=own), model.parent, sha256) as file:
+        return _run(file, probes, limits, shown)
+
+
+def run_unit(
+    model: Model, unit: Unit, probes: Mapping[str, NDArray[Any]], *, where: str
+) -> dict[str, NDArray[Any]]:
+    """Return the outputs of *unit* of *model* on *probes*; its files are those that were hashed.
+
+    Errors call it *where*. Raises as :func:`run`.
+    """
+    with model.open(unit, where) as file:
+        if not isinstance(file, OnnxFile):
+            raise UnreadableError(f"is {file.format}, not ONNX: it cannot be run", where=where)
+        return _run(file, probes, LIMITS, where)
+
+
+def _run(
+    file: OnnxFile, probes: Mapping[str, NDArray[Any]], limits: Limits, where: str
+) -> dict[str, NDArray[Any]]:
+    """Copy *file* and what is beside it, and run the copy."""
+    _check(probes)
     with tempfile.TemporaryDirectory(prefix="provenance-onnx-") as temporary:
         folder = Path(temporary)
-        own = sha256[model.name] if sha256 is not None else None
-        with OnnxFile(Source(model, name=shown, sha256=own), model.parent, sha256) as file:
-            for place, source in {_MODEL: file.source, **file.beside}.items():
-                _copy(source, folder / "model" / place)
-            file.check_unchanged()
+        for place, source in {_MODEL: file.source, **file.beside}.items():
+            _copy(source, folder / "model" / place)
+        file.check_unchanged()
         _write(probes, folder)
-        raw = answer_of(_CHILD, [temporary], limits=limits, where=shown)
+        raw = answer_of(_CHILD, [temporary], limits=limits, where=where)
     (length,) = struct.unpack("<Q", raw[:8])
     answer = json.loads(raw[8 : 8 + length])
     if "missing" in answer:
         raise UnreadableError(
             "running ONNX needs the package onnxruntime",
-            where=shown,
+            where=where,
             mend="pip install training-provenance[onnx]",
         )
     if "refused" in answer:
         what = answer["refused"].replace(temporary, "")
-        raise UnreadableError(f"does not run: {what}", where=shown)
+        raise UnreadableError(f"does not run: {what}", where=where)
     return _arrays(answer["outputs"], raw[8 + length :])
 
 

@@ -34,7 +34,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from provenance.equality.distances import check_arithmetic, place_in
+from provenance.equality.distances import check_arithmetic
+from provenance.equality.pieces import place_in
 from provenance.errors import UsageError
 from provenance.tensors.dtypes import codes, widen
 

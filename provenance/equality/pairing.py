@@ -11,8 +11,8 @@ from provenance.equality.patterns import selects_tensor
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from provenance.equality.model import Model, Unit
-    from provenance.tensors.view import TensorFile
+    from provenance.equality.model import Model, Pair, Unit
+    from provenance.tensors.view import TensorFile, TensorInfo
 
 Models = tuple["Model", "Model"]
 
@@ -36,6 +36,15 @@ def opened(
         right.check_unchanged()
 
 
+def absent(pair: Pair, models: Models) -> Finding:
+    """Return the finding that only one of *models* has *pair*, with its digest."""
+    left, right = (
+        None if unit is None else model.files[unit.main].sha256
+        for model, unit in zip(models, (pair.left, pair.right), strict=True)
+    )
+    return Finding(file=pair.name, measure="presence", held=False, left=left, right=right)
+
+
 def matched(
     file: str, patterns: Sequence[str], left: TensorFile, right: TensorFile
 ) -> tuple[list[str], list[Finding]]:
@@ -43,16 +52,26 @@ def matched(
 
     An array on one side only, or of another type or shape, is against any rule.
     """
-    names = [*left.tensors, *(name for name in right.tensors if name not in left.tensors)]
     alike, against = [], []
-    for name in names:
+    for name in {**left.tensors, **right.tensors}:
         if not selects_tensor(patterns, name):
             continue
         one, other = left.tensors.get(name), right.tensors.get(name)
-        if one is None or other is None:
-            against.append(Finding(file=file, tensor=name, measure="presence", held=False))
-        elif (one.dtype, one.shape) != (other.dtype, other.shape):
-            against.append(Finding(file=file, tensor=name, measure="type-and-shape", held=False))
-        else:
+        if one and other and (one.dtype, one.shape) == (other.dtype, other.shape):
             alike.append(name)
+            continue
+        against.append(
+            Finding(
+                file=file,
+                tensor=name,
+                measure="type-and-shape" if one and other else "presence",
+                held=False,
+                left=_described(one),
+                right=_described(other),
+            )
+        )
     return alike, against
+
+
+def _described(info: TensorInfo | None) -> str | None:
+    return None if info is None else f"{info.dtype.name}{list(info.shape)}"

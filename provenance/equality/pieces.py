@@ -2,7 +2,7 @@
 
 A piece is ``PIECE`` elements of a tensor, cut by position alone, so that what is computed of it
 does not depend on how many threads there are. Of a file that is a stream (``direct`` False) a
-tensor is one piece. Pieces are read in blocks of ``BLOCK`` elements, the unit of every sum.
+tensor is one piece. Squares are summed in blocks of ``BLOCK`` elements; a piece is whole blocks.
 
 Results are handed out in the order of the pieces. So is the first error, whichever thread met one
 earlier; then nothing new is begun, and what is under way ends at its next block.
@@ -27,16 +27,20 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 BLOCK: Final = 2**16
-"""Elements summed together: fewer cost more calls, more leave the second-level cache."""
+"""Floats whose squares make one sum. It is part of what a distance means."""
 
-READ: Final = 2**17
-"""Elements read together, a multiple of ``BLOCK``."""
+READ: Final = 2**18
+"""Floats (or elements of exact types) that threads read and work on together, a multiple of
+``BLOCK``. It changes no result: fewer have threads wait for the interpreter's lock."""
+
+READ_ALONE: Final = 2**16
+"""The same for one thread, which waits for nobody and stays in the processor's cache."""
 
 PIECE: Final = 2**22
 """Elements of a piece, a multiple of ``READ``: a few milliseconds to a few tens of work."""
 
-MAX_THREADS: Final = 16
-"""Most threads. Each has some 10 MB of buffers, and more wait for the interpreter's lock."""
+MAX_THREADS: Final = 8
+"""Most threads: each has up to 25 MB of buffers, and many wait for the interpreter's lock."""
 
 SMALL: Final = 2**24
 """Bytes of a model for which a further thread is worth its start."""
@@ -75,21 +79,16 @@ def batched(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
         yield batch
 
 
-def read_blocks(
-    files: Sequence[TensorFile], piece: Piece
+def read_chunks(
+    files: Sequence[TensorFile], piece: Piece, read: int
 ) -> Iterator[tuple[int, tuple[memoryview, ...]]]:
-    """Yield the element at which each block of *piece* begins, and its bytes in each of *files*.
+    """Yield the element at which each chunk of *piece* begins, and its bytes in each of *files*.
 
-    The bytes are valid until the next block is asked for.
+    A chunk is *read* floats. Its bytes are valid until the next is asked for.
     """
-    dtype = files[0].tensors[piece.name].dtype
-    step = dtype.nbytes(BLOCK)
-    start = piece.start
-    streams = [file.chunks(piece.name, READ, piece.start, piece.stop) for file in files]
-    for chunks in zip(*streams, strict=True):
-        for place in range(0, len(chunks[0]), step):
-            yield start, tuple(chunk[place : place + step] for chunk in chunks)
-            start += BLOCK
+    step = read // files[0].tensors[piece.name].dtype.components
+    streams = [file.chunks(piece.name, step, piece.start, piece.stop) for file in files]
+    return zip(range(piece.start, piece.stop, step), zip(*streams, strict=True), strict=True)
 
 
 def earlier(one: int | None, other: int | None) -> int | None:
@@ -124,6 +123,8 @@ class Workers:
         """Take *threads*, or as many as there are processors and as *nbytes* to read are worth."""
         worth = 1 + nbytes // SMALL
         self.threads = min(threads or min(cores(), worth), MAX_THREADS)
+        self.read = READ if self.threads > 1 else READ_ALONE
+        """How many floats of a piece to read at a time."""
         self.stopped = False
         """Whether results are no longer wanted: what is under way may end."""
         self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None

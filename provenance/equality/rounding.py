@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from provenance.equality.pieces import Piece, Workers, cut, earlier, place_in, read_blocks
+from provenance.equality.pieces import Piece, Workers, cut, earlier, place_in, read_chunks
 from provenance.errors import UsageError
 from provenance.tensors.dtypes import codes
 
@@ -222,7 +222,7 @@ def _compare(
 ) -> _Count:
     count = _Count()
     source = files[0].tensors[piece.name].dtype
-    for start, (left, right) in read_blocks(files, piece):
+    for start, (left, right) in read_chunks(files, piece, workers.read):
         if workers.stopped:
             break
         _add(count, start, (left, right), (source, target))
@@ -230,15 +230,15 @@ def _compare(
 
 
 def _add(
-    count: _Count, start: int, blocks: tuple[memoryview, memoryview], types: tuple[DType, DType]
+    count: _Count, start: int, chunks: tuple[memoryview, memoryview], types: tuple[DType, DType]
 ) -> None:
-    """Add a block that begins at the element *start* to *count*."""
+    """Add a chunk that begins at the element *start* to *count*."""
     source, target = types
-    one, other = (round_codes(block, source, target) for block in blocks)
+    one, other = (round_codes(chunk, source, target) for chunk in chunks)
     overflow = one.overflow | other.overflow
     nan = one.nan | other.nan
     unequal: Bits = one.codes != other.codes
-    unequal |= nan & (codes(blocks[0], source) != codes(blocks[1], source))
+    unequal |= nan & (codes(chunks[0], source) != codes(chunks[1], source))
     unequal |= overflow
     both = (one.codes | other.codes) << one.codes.dtype.type(1)
     count.differing += int(np.count_nonzero(unequal))

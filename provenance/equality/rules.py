@@ -198,7 +198,7 @@ def fault(rule: Rule) -> str | None:
         return _fault_of_initial(rule)
     if isinstance(rule, Behaviour):
         return _fault_of_behaviour(rule)
-    return None
+    return _fault_of_level(rule) if isinstance(rule, Metrics) else None
 
 
 def _fault_of_initial(rule: Close) -> str | None:
@@ -229,6 +229,12 @@ def _fault_of_limits(rule: Behaviour) -> str | None:
         return "'values' have no top answer and no divergence: only differences"
     if rule.kind == "labels" and distances != (None, None, None):
         return "'labels' have no distance: only 'disagreement'"
+    return None
+
+
+def _fault_of_level(rule: Metrics) -> str | None:
+    if rule.test == "bootstrap" and rule.alpha * (rule.resamples + 1) < 1:
+        return "so few resamples can never show equivalence at so low a level"
     return None
 
 

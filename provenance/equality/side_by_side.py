@@ -19,6 +19,7 @@ from provenance.equality.contents import (
 )
 from provenance.equality.distances import Wanted
 from provenance.equality.findings import Divergence, TensorDistance
+from provenance.equality.metadata import MetadataDifference
 from provenance.equality.model import Weights, pairs, same
 from provenance.equality.normalisers import Normalised
 from provenance.errors import MalformedError, UnreadableError
@@ -63,7 +64,8 @@ class FileComparison(msgspec.Struct, frozen=True, kw_only=True):
     """Where the tensors begin to differ, in the order of the left file."""
     tensors: tuple[TensorComparison, ...] | None = None
     """Of a changed weight file that could be read."""
-    metadata_equal: bool | None = None
+    metadata: tuple[MetadataDifference, ...] = ()
+    """The keys in which the metadata of a changed weight file differ."""
     normalisers: tuple[Normalised, ...] = ()
     """The differences of the containers that reach no tensor."""
     unread: str | None = None
@@ -151,7 +153,7 @@ def _listed(name: str, contents: Contents) -> FileComparison:
     return FileComparison(
         name=name,
         state="changed",
-        same_tensors=contents.metadata_equal
+        same_tensors=not contents.metadata
         and contents.normalisers is not None
         and all(pair.differing == 0 for pair in contents.tensors),
         first=first_divergence(name, contents.tensors),
@@ -167,7 +169,7 @@ def _listed(name: str, contents: Contents) -> FileComparison:
             )
             for pair in contents.tensors
         ),
-        metadata_equal=contents.metadata_equal,
+        metadata=contents.metadata,
         normalisers=contents.normalisers or (),
     )
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from provenance.equality.comparators import Model, compare_models
 from provenance.equality.lattice import Conclusion
+from provenance.equality.rules import Curves
 from provenance.errors import PolicyError, UsageError
 from provenance.rebuild import recipe
 from provenance.rebuild.recorded import recorded_metrics
@@ -133,13 +134,22 @@ def _compare(
     on_bytes: Callable[[int], None] | None = None,
 ) -> Outcome:
     return compare_models(
-        _files(left), _files(right), declaration, probes=probes, on_bytes=on_bytes
+        _model(left, declaration),
+        _model(right, declaration),
+        declaration,
+        probes=probes,
+        on_bytes=on_bytes,
     )
 
 
-def _files(model: Verified) -> Model:
-    recorded = recorded_metrics(model.root, model.claim.training) if model.claim else None
-    return Model(model.root, model.manifest.by_name(), recorded)
+def _model(verified: Verified, declaration: Declaration) -> Model:
+    """Return the files of *verified*, and what was recorded where *declaration* asks for it."""
+    rules = (rule for alternative in declaration.any for rule in alternative.all)
+    asked = any(isinstance(rule, Curves) and rule.sources is None for rule in rules)
+    recorded = None
+    if asked and verified.claim is not None:
+        recorded = recorded_metrics(verified.root, verified.claim.training)
+    return Model(verified.root, verified.manifest.by_name(), recorded)
 
 
 Part = tuple[Conclusion, list[str]]

@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Final
 
 from provenance.encoding import strict_base64
-from provenance.errors import UnreadableError
+from provenance.errors import MalformedError, UnreadableError
 from provenance.files.reading import read_file
 from provenance.files.reserved import BYPRODUCTS
 
@@ -38,7 +38,7 @@ def recorded_metrics(root: Path, training: TrainingStatement) -> bytes | None:
                 if item.content
                 else read_file(root / BYPRODUCTS / sha256, MAX_BYTES, follow=False)
             )
-        except UnreadableError:
+        except (MalformedError, UnreadableError):
             return None
         return data if hashlib.sha256(data).hexdigest() == sha256 else None
     return None

@@ -188,12 +188,10 @@ def _contradiction(verdict: Verdict) -> str | None:
     if len(set(verdict.builders)) != len(verdict.builders):
         return "a builder counts twice"
     for rebuild in verdict.rebuilds:
-        strongest, conclusion = rebuild.outcome.strongest, rebuild.outcome.conclusion
         if rebuild.outcome.declaration != verdict.equality.sha256:
             return "a rebuild was compared by another equality"
-        agreed = conclusion in AGREES
-        if agreed != (strongest is not None) or (strongest and CONCLUDES[strongest] != conclusion):
-            return f"a rebuild is called {conclusion} by {strongest or 'no equality'}"
+        if (problem := _unfounded(rebuild.outcome)) is not None:
+            return problem
     parts: list[Conclusion] = [rebuild.outcome.conclusion for rebuild in verdict.rebuilds]
     if any(rebuild.recipe_differences for rebuild in verdict.rebuilds):
         parts.append("mismatch")
@@ -201,6 +199,24 @@ def _contradiction(verdict: Verdict) -> str | None:
         parts.append("inconclusive")
     if BEST_FIRST.index(verdict.conclusion) < BEST_FIRST.index(worst(parts)):
         return f"it concludes {verdict.conclusion}, and its parts allow {worst(parts)} at best"
+    return None
+
+
+def _unfounded(outcome: Outcome) -> str | None:
+    """Return why the conclusion of *outcome* does not follow from its alternatives, or nothing."""
+    strongest, conclusion = outcome.strongest, outcome.conclusion
+    agreed = conclusion in AGREES
+    if agreed != (strongest is not None) or (strongest and CONCLUDES[strongest] != conclusion):
+        return f"a rebuild is called {conclusion} by {strongest or 'no equality'}"
+    for alternative in outcome.alternatives:
+        against = any(not finding.held for finding in alternative.findings)
+        if alternative.held and (against or alternative.missing):
+            return "an alternative holds, and what was found is against it"
+    held = {alternative.strength for alternative in outcome.alternatives if alternative.held}
+    # Equal files satisfy every equality: all alternatives hold, and ``bytes`` is the strongest.
+    equal = strongest == "bytes" and all(each.held for each in outcome.alternatives)
+    if not equal and strongest != max(held, key=STRENGTHS.index, default=None):
+        return f"its strongest equality is called {strongest}"
     return None
 
 

@@ -1,6 +1,7 @@
 """Reports: the same values for people (terminal) and for programs (JSON).
 
-- :mod:`~provenance.report.terminal`, :mod:`~provenance.report.progress`: text, JSON and a bar.
+- :mod:`~provenance.report.terminal`, :mod:`~provenance.report.table`,
+  :mod:`~provenance.report.progress`: text, JSON, tables and a bar.
 - :mod:`~provenance.report.verification`, :mod:`~provenance.report.comparison`,
   :mod:`~provenance.report.agreement`: how what a command found out reads.
 - :mod:`~provenance.report.explain`: what any file is, laid out by

@@ -14,10 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from provenance.equality.findings import Divergence, Finding, Outcome, TensorDistance
+    from provenance.equality.metadata import MetadataDifference
     from provenance.equality.side_by_side import FileComparison, TensorComparison
 
 SHOWN_TENSORS: Final = 40
 """Tensors listed of one file; equal ones are only counted."""
+
+SHOWN_METADATA: Final = 10
+"""Keys of the metadata listed of one file."""
 
 SHOWN_DIGITS: Final = 16
 """Digits shown of a SHA-256; ``--json`` has all."""
@@ -39,8 +43,7 @@ def comparison_lines(files: Sequence[FileComparison]) -> list[str]:
         lines.append(f"{mark} {one_line(item.name)}  {state}")
         if item.unread is not None:
             lines.append(f"    not read: {one_line(item.unread)}")
-        if item.metadata_equal is False:
-            lines.append("    the metadata differ")
+        lines += _metadata_lines(item.metadata)
         if item.normalisers:
             names = ", ".join(normaliser.name for normaliser in item.normalisers)
             lines.append(dim(f"    the containers differ: {names}"))
@@ -91,6 +94,16 @@ def distance_text(distance: TensorDistance) -> str:
     if distance.parts:
         parts += [f"{number:,} {name}" for name, number in distance.parts.items() if number]
     return ", ".join([*parts, *distance.notes])
+
+
+def _metadata_lines(metadata: Sequence[MetadataDifference]) -> list[str]:
+    lines = [
+        f"    {bad('≠')} metadata {one_line(each.key)}: {_side(each.left)} ≠ {_side(each.right)}"
+        for each in metadata[:SHOWN_METADATA]
+    ]
+    if len(metadata) > SHOWN_METADATA:
+        lines.append(f"    and {len(metadata) - SHOWN_METADATA:,} more keys of the metadata")
+    return lines
 
 
 def _worst_lines(findings: Sequence[Finding]) -> list[str]:
@@ -192,4 +205,4 @@ def _side(text: str | None) -> str:
     """Return one side of a finding: a digest in its first digits, what is absent as nothing."""
     if text is None:
         return "nothing"
-    return f"{text[:SHOWN_DIGITS]}…" if _SHA256.fullmatch(text) else text
+    return one_line(_SHA256.sub(lambda found: f"{found[0][:SHOWN_DIGITS]}…", text))

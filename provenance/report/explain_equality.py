@@ -100,7 +100,7 @@ def _alternative_rows(
 
 
 def _selected(selection: Selection, index: int) -> str:
-    units, tensors = selection.units[index], selection.tensors[index]
+    units, tensors = selection.rules[index].units, selection.rules[index].tensors
     if tensors == 0:
         return "nothing"
     if not units:

@@ -12,9 +12,11 @@ import msgspec
 
 from provenance.envelope.bundle import MAX_LOG_ENTRIES, MEDIA_TYPE
 from provenance.envelope.dsse import IN_TOTO_PAYLOAD
+from provenance.equality.coverage import Selection
 from provenance.equality.findings import Outcome
 from provenance.equality.side_by_side import FileComparison
 from provenance.rebuild.verdict import CONSISTENT_PROPERTY, TENSORS_PROPERTY, Verdict
+from provenance.report.explain_equality import EqualityFile
 from provenance.statement import uris
 from provenance.statement.intoto import Subject
 from provenance.statement.model_signature import ModelSignaturePredicate
@@ -274,6 +276,27 @@ class Compared(msgspec.Struct, frozen=True):
 
     files: tuple[FileComparison, ...]
     outcome: Outcome | None
+
+
+class EqualitiesListed(msgspec.Struct, frozen=True):
+    """What ``equality list --json`` prints."""
+
+    declarations: tuple[EqualityFile, ...]
+
+
+class EqualityShown(msgspec.Struct, frozen=True):
+    """What ``equality show --json`` prints; ``toml`` is the declaration as it is written."""
+
+    declaration: EqualityFile
+    toml: str
+
+
+class EqualityChecked(msgspec.Struct, frozen=True):
+    """What ``equality check --json`` prints; ``selections`` is empty without a model."""
+
+    declaration: EqualityFile
+    consequences: tuple[str, ...]
+    selections: tuple[Selection, ...]
 
 
 class Judged(msgspec.Struct, frozen=True):

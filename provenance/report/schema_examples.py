@@ -188,9 +188,16 @@ def _verdicts() -> dict[str, Verdict]:
         strongest="bytes",
     )
     match = _verdict(outcome)
-    tensors = msgspec.structs.replace(outcome, strongest="tensors")
+    same = AlternativeOutcome(strength="tensors", held=True, findings=())
+    tensors = msgspec.structs.replace(outcome, alternatives=(same,), strongest="tensors")
     close = _verdict(_close_outcome(), Diameter(2e-5, 3e-7))
-    mismatch = msgspec.structs.replace(outcome, conclusion="mismatch", strongest=None)
+    against = Finding(
+        file="config.json", measure="bytes", held=False, left=_digest("a"), right=_digest("b")
+    )
+    other = AlternativeOutcome(strength="bytes", held=False, findings=(against,))
+    mismatch = msgspec.structs.replace(
+        outcome, conclusion="mismatch", alternatives=(other,), strongest=None
+    )
     by_one_key = _verdict(outcome, rebuilder=0)
     return {
         "reproduced": match,

@@ -78,6 +78,12 @@ DOCUMENTS = (
         "What verify --json prints: every step held, or one did not.",
     ),
     Document("compare-output", (documents.Compared,), "Output of compare --json"),
+    Document(
+        "equality-output",
+        (documents.EqualitiesListed, documents.EqualityShown, documents.EqualityChecked),
+        "Output of equality --json",
+        "What equality list, show and check print with --json.",
+    ),
     Document("agree-output", (documents.Judged,), "Output of agree --json"),
 )
 

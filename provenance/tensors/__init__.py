@@ -2,7 +2,8 @@
 
 - :mod:`~provenance.tensors.view`: what every reader offers, and the refusals that all share.
 - :mod:`~provenance.tensors.dtypes`: the element types and the values that their bits spell.
-- :mod:`~provenance.tensors.opening`: from a path to a reader;
+- :mod:`~provenance.tensors.opening`: from a path to a reader, by its name
+  (:mod:`~provenance.tensors.names`);
   :mod:`~provenance.tensors.source`: the bytes of one file, by position.
 - :mod:`~provenance.tensors.safetensors`, :mod:`~provenance.tensors.npy`,
   :mod:`~provenance.tensors.npz`: one format each;
@@ -26,6 +27,7 @@
 - :mod:`~provenance.tensors.sharded`: an index and its shards as one file;
   :mod:`~provenance.tensors.shard_pool`: which of them are open;
   :mod:`~provenance.tensors.weight_sets`: the files of a model's folder, grouped so.
+- :mod:`~provenance.tensors.arrays`: arrays in memory behind the same view.
 - :mod:`~provenance.tensors.canonical`: the canonical digest of a tensor.
 
 Nothing is ever unpickled or executed, and no tensor is held in memory whole (one exception, with

@@ -87,7 +87,7 @@ class Hdf5File(SourceFile):
             dict(sorted(infos.items(), key=lambda pair: self._first(pair[0])))
         )
         self.metadata: Mapping[str, str] = MappingProxyType(
-            {**said["attributes"], "groups": json.dumps(sorted(said["groups"]), ensure_ascii=False)}
+            {**said["attributes"], **_empty_groups(said["groups"], infos)}
         )
         self.container = _container(source, self._storage, places, (begin, begin + size))
 
@@ -200,6 +200,12 @@ def _places(storages: Mapping[str, Storage], span: tuple[int, int], where: str) 
     if end > span[1]:
         raise MalformedError("numbers beyond the end of the file", where=where)
     return found
+
+
+def _empty_groups(groups: list[str], infos: Mapping[str, TensorInfo]) -> dict[str, str]:
+    """Return the groups that hold no tensor, as metadata; the others follow from the names."""
+    empty = [group for group in groups if not any(name.startswith(f"{group}/") for name in infos)]
+    return {"groups": json.dumps(sorted(empty), ensure_ascii=False)} if empty else {}
 
 
 def _container(

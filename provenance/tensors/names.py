@@ -18,7 +18,9 @@ READABLE: Final = TORCH | {
 }  # fmt: skip
 """Ends of names of files that have a reader."""
 
-UNREAD: Final = frozenset({".ggml", ".msgpack", ".pb", ".tflite", ".pkl", ".pickle", ".joblib"})
+UNREAD: Final = frozenset(
+    {".ggml", ".msgpack", ".pb", ".tflite", ".pkl", ".pickle", ".joblib", ".jit"}
+)
 """Ends of names of files that usually hold tensors, in formats without a reader here."""
 
 _INDEX: Final = ".index.json"

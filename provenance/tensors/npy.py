@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MAX_HEADER: Final = 10_000
 """Longest header, in bytes: ``numpy.lib.format._MAX_HEADER_SIZE``."""
 
-MAX_TRANSPOSED: Final = 2**27
+MAX_TRANSPOSED: Final = 2**29
 """Largest array in Fortran order, in bytes; it is held in memory twice while it is turned."""
 
 PREFIX_BYTES: Final = 12

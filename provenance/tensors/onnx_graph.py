@@ -24,7 +24,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from provenance.errors import MalformedError, UnreadableError
 from provenance.tensors.protobuf import Message, Rules, Schemas, encode, schemas_of
@@ -187,7 +187,9 @@ def content(model: Message, *, where: str) -> Content:
         LEFT | {"TensorProto.external_data", "TensorProto.data_location"},
     )
     orders: list[tuple[str, list[int]]] = []
-    body = {name: model.fields[name] for name in _BODY if name in model.fields}
+    body: dict[str, list[Any]] = {
+        name: model.fields[name] for name in _BODY if name in model.fields
+    }
     head = {name: values for name, values in model.fields.items() if name not in body}
     digest = hashlib.sha256(encode(Message(model.kind, body), rules, orders)).hexdigest()
     encode(Message(model.kind, head), rules, orders)

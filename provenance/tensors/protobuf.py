@@ -233,6 +233,7 @@ class _Parser:
         position, stop = span
         if not field.repeated:
             raise self._error(f"{kind}.{field.name} has the wire type {_LENGTH}", position)
+        self._count()  # also of an empty run, which takes time and adds no value
         if values or not field.packed or position == stop:
             self.plain = False
         while position < stop:

@@ -1,22 +1,69 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING
 
+import msgspec
+import numpy as np
 import pytest
 
+from provenance.capture.byproducts import describe_bytes
 from provenance.envelope import bundle
 from provenance.rebuild.verdict import from_statement
 from provenance.statement import intoto, uris
 from provenance.statement.training import Outcome
 from tests.rebuild.builds import CLOSE, LAX, files, padded
-from tests.world import Ran, Shell, attest, declared, refused, tree, write_files
+from tests.tensors.onnx_writing import WEIGHT, model, tensor, written
+from tests.tensors.writing import simple
+from tests.world import (
+    Ran,
+    Shell,
+    attach,
+    attest,
+    declared,
+    refused,
+    state,
+    tree,
+    write_files,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from tests.world import Person
+
+
+RUN = b"""
+format = 1
+version = 1
+name = "run"
+
+[[any]]
+[[any.all]]
+equality = "behaviour"
+kind = "values"
+run = "m.onnx"
+max_difference = 0.6
+reason = "made up"
+"""
+
+CURVES = b"""
+format = 1
+version = 1
+name = "curves"
+
+[[any]]
+[[any.all]]
+equality = "curves"
+files = ["*.safetensors"]
+curves = ["loss"]
+pointwise = 1e-3
+points = 2
+terminal = 1e-2
+reason = "made up"
+"""
 
 
 @pytest.fixture
@@ -173,6 +220,70 @@ def test_nothing_declared(
     published, rebuilt = build("a", alice), build("b", bob)
     refused(agree(published, rebuilt), 1, "declares no equality", "record with --equality")
     refused(agree(published, rebuilt, "--equality", "bytes"), 1, "declared no equality")
+
+
+# --- What the models do ---------------------------------------------------------------------------
+
+
+def test_models_are_run_on_probes_that_were_drawn_afterwards(
+    agree: Callable[..., Ran], tmp_path: Path, alice: Person, bob: Person
+) -> None:
+    rows = {"a": WEIGHT[0], "b": WEIGHT[0] + np.float32(0.5)}
+    for (name, row), person in zip(rows.items(), (alice, bob), strict=True):
+        root = write_files(tmp_path / name, {"m.onnx": written(model([tensor("w", row)]))})
+        attest(root, person, equality=declared(RUN))
+    folders = tmp_path / "a", tmp_path / "b"
+    without = agree(*folders)
+    assert without.status == 1
+    assert "because   rebuild 1: m.onnx: no probes: " in without.out
+    probes = tmp_path / "probes.safetensors"
+    probes.write_bytes(simple({"x": np.zeros((7, 1, 3), "<f4")}))
+    out = tmp_path / "verdict.json"
+    ran = agree(*folders, "--probes", probes, "--sign-with", bob.private, "--out", out)
+    assert (ran.status, ran.err) == (0, "")
+    assert "verdict   consistent by 'behaviour'" in ran.out
+    opened = bundle.open_bundle(bundle.parse(out.read_bytes()), [bob.key.public])
+    verdict = from_statement(intoto.from_opened(opened))
+    findings = verdict.rebuilds[0].outcome.alternatives[0].findings
+    digest = hashlib.sha256(probes.read_bytes()).hexdigest()
+    assert [f.left for f in findings if f.measure == "probes-from-outside"] == [digest]
+    refused(agree(*folders, "--probes", tmp_path / "none.npz"), 3, "none.npz")
+
+
+@pytest.mark.parametrize(
+    ("last", "status", "line"),
+    [
+        (1.0, 0, "verdict   plausible by 'curves': the curves look alike"),
+        (1.1, 1, "verdict   mismatch"),
+        (None, 1, "because   rebuild 1: recorded metrics (right): not at hand"),
+    ],
+)
+def test_recorded_curves(
+    last: float | None,
+    status: int,
+    line: str,
+    agree: Callable[..., Ran],
+    tmp_path: Path,
+    alice: Person,
+    bob: Person,
+) -> None:
+    for name, person, noise, end in (("a", alice, 0.0, 1.0), ("b", bob, 0.1, last)):
+        root = write_files(tmp_path / name, files(noise))
+        stated = state(root, equality=declared(CURVES))
+        if end is not None:
+            values = "".join(f'{{"name":"loss","value":{v!r}}}\n' for v in (3.0, 2.0, end))
+            item = describe_bytes("metrics", values.encode(), "application/jsonl")
+            run = msgspec.structs.replace(stated.run, byproducts=(item.description,))
+            stated = msgspec.structs.replace(stated, run=run)
+        attach(root, stated, person)
+    out = tmp_path / "verdict.json"
+    ran = agree(tmp_path / "a", tmp_path / "b", "--sign-with", bob.private, "--out", out)
+    assert (ran.status, ran.err) == (status, "")
+    assert line in ran.out
+    statement = intoto.from_opened(
+        bundle.open_bundle(bundle.parse(out.read_bytes()), [bob.key.public])
+    )
+    assert statement.predicate_type == uris.VERDICT
 
 
 # --- Refused --------------------------------------------------------------------------------------

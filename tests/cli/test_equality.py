@@ -149,7 +149,7 @@ def test_check_against_a_model(provenance: Shell, tmp_path: Path) -> None:
     assert "here: 1 tensor of model.safetensors" in text
     document = provenance("equality", "check", "tensors", model, "--json").document
     assert document["selections"][0]["rules"] == [
-        {"files": ["initial.safetensors", "model.safetensors"], "tensors": 2}
+        {"units": ["initial.safetensors", "model.safetensors"], "tensors": 2}
     ]
 
 

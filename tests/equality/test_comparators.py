@@ -201,7 +201,7 @@ MISMATCHES: dict[str, tuple[dict[str, Content], tuple[str, str]]] = {
         ("b", "type-and-shape"),
     ),
     "type": (model({**nudged(), "w": nudged()["w"].astype("<f8")}), ("w", "type-and-shape")),
-    "metadata": (model(simple(nudged(), format="pt")), ("m.safetensors", "metadata")),
+    "metadata": (model(simple(nudged(), format="pt")), ("m.safetensors", "metadata: format")),
     "another model": (model(W0), ("w", "relative-l2-of-weights")),
     "NaN": (model({**nudged(), "w": np.full((8, 8), np.nan, "<f4")}), ("w", "differing-elements")),
     "infinity": (
@@ -271,10 +271,37 @@ def test_zeros_of_two_signs_are_close_and_not_equal(tmp_path: Path) -> None:
     assert failed(outcome) == {("w", "differing-elements")}
 
 
-def test_nan_of_the_same_bits_in_the_same_place_is_equal(tmp_path: Path) -> None:
+def test_nan_of_the_same_bits_in_the_same_place_is_equal_where_declared(tmp_path: Path) -> None:
     left, right = nudged(0), nudged()
     left["b"], right["b"] = (np.array([np.nan, value], "<f4") for value in (1, 1 + 1e-6))
+    outcome = judge(tmp_path, model(left), model(right), close())
+    assert outcome.conclusion == "mismatch"
+    assert [f.note for f in outcome.alternatives[0].findings if not f.held] == ["not-a-number"]
+    declared = close("nan = 'same-bits'")
+    assert judge(tmp_path, model(left), model(right), declared).conclusion == "consistent"
+
+
+def test_nan_of_other_bits_is_equal_under_no_rule(tmp_path: Path) -> None:
+    left, right = nudged(0), nudged(0)
+    left["b"] = np.array([0x7FC00000, 0x3F800000], "<u4").view("<f4")
+    right["b"] = np.array([0x7FC00001, 0x3F800000], "<u4").view("<f4")
+    outcome = judge(tmp_path, model(left), model(right), close("nan = 'same-bits'"))
+    assert [f.note for f in outcome.alternatives[0].findings if not f.held] == ["not-finite"]
+
+
+def test_a_tensor_of_nan_that_is_equal_in_every_bit_satisfies_every_rule(tmp_path: Path) -> None:
+    left, right = nudged(0), nudged()
+    left["b"] = right["b"] = np.array([np.nan, 1], "<f4")
     assert judge(tmp_path, model(left), model(right), close()).conclusion == "consistent"
+
+
+def test_the_sign_of_zero_counts_where_the_rule_says_so(tmp_path: Path) -> None:
+    left, right = nudged(0), nudged(0)
+    left["b"], right["b"] = (np.array([zero, 1], "<f4") for zero in (0.0, -0.0))
+    assert judge(tmp_path, model(left), model(right), close()).conclusion == "consistent"
+    strict = close("signed_zero = 'distinct'")
+    outcome = judge(tmp_path, model(left), model(right), strict)
+    assert [f.note for f in outcome.alternatives[0].findings if not f.held] == ["sign-of-zero"]
 
 
 def test_a_tensor_that_does_not_move_must_be_equal(tmp_path: Path) -> None:

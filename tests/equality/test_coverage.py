@@ -73,23 +73,23 @@ FITS = {
 def test_a_declaration_that_fits(name: str, model: Model) -> None:
     (selection,) = check_coverage(declare(*FITS[name]), model, model)
     assert selection.unread == ()
-    assert len(selection.units) == len(FITS[name])
+    assert len(selection.rules) == len(FITS[name])
 
 
 def test_what_each_rule_selects_is_counted(model: Model) -> None:
     (selection,) = check_coverage(declare(*FITS["one rule for each tensor"]), model, model)
-    assert selection.tensors == (1, 1, 1)
-    assert selection.units == (
+    assert [rule.tensors for rule in selection.rules] == [1, 1, 1]
+    assert [rule.units for rule in selection.rules] == [
         ("model.safetensors",),
         ("model.safetensors",),
         ("eval/logits.safetensors",),
-    )
+    ]
 
 
 def test_an_optional_rule_may_select_nothing(model: Model) -> None:
     rule = CLOSE + "optional = true\ntensors = ['*running_mean']"
     (selection,) = check_coverage(declare(EVERYTHING, rule), model, model)
-    assert selection.tensors == (3, 0)
+    assert [rule.tensors for rule in selection.rules] == [3, 0]
 
 
 MISFITS = {
@@ -171,7 +171,7 @@ def test_initial_weights_need_no_rule_and_no_rule_reaches_them(tmp_path: Path) -
     model = write(tmp_path / "model", files)
     rule = CLOSE.replace("relative_to = 'weights'", "initial = 'initial.safetensors'")
     (selection,) = check_coverage(declare(rule), model, model)
-    assert selection.units == (("model.safetensors",),)
+    assert [rule.units for rule in selection.rules] == [("model.safetensors",)]
 
 
 def test_weights_without_reader_are_covered_by_a_rule_for_all_tensors(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from provenance.encoding import strict_json
 from provenance.equality import declaration
-from provenance.equality.lattice import LATER
 from provenance.equality.declaration import Alternative, builtin, from_document, parse
+from provenance.equality.lattice import LATER
 from provenance.equality.rules import Bytes, Close, Tensors
 from provenance.errors import MalformedError, ProvenanceError, UsageError
 

@@ -212,6 +212,6 @@ def test_metadata_are_content(judge: Judge) -> None:
         safetensors({"__metadata__": {"template": text}} | tensor, data) for text in ("a", "b")
     )
     assert np.array_equal(load(honest)["w"], load(other)["w"])
-    assert judge.files(honest, other, close()).reasons == {"metadata"}
+    assert judge.files(honest, other, close()).reasons == {"metadata: template"}
     spaced = safetensors({"__metadata__": {"template": "a"}} | tensor, data, padding=8)
     assert judge.files(honest, spaced, TENSORS).conclusion == "match"

@@ -1,34 +1,43 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
-
-from provenance.equality.normalisers import NORMALISERS, Normalised, effects, same_metadata
+from provenance.equality.normalisers import NORMALISERS, Normalised, effects
 from provenance.tensors.opening import open_tensors
-from tests.tensors.torch_writing import linear
-from tests.tensors.writing import archive, npy, simple
+from tests.tensors import gguf_writing, hdf5_writing, onnx_writing, torch_writing, writing
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from provenance.tensors.view import TensorFile
 
 
+SAMPLES = {
+    name: data
+    for module in (writing, torch_writing, gguf_writing, onnx_writing, hdf5_writing)
+    for name, data in module.samples().items()
+}
+"""The valid files by which each reader is tested."""
+
+OF_PAIRS = {
+    "container-format", "npz-compressed-bytes", "safetensors-format-key", "sharding",
+    "weight-file-name",
+}  # fmt: skip
+"""Normalisers that no single file shows."""
+
+
 def test_every_fact_of_every_reader_has_a_normaliser(tmp_path: Path) -> None:
-    array = np.ones(2, "<f4")
-    files = {
-        "m.safetensors": simple({"a": array}),
-        "m.npz": archive({"a.npy": npy(array)}),
-        "m.npy": npy(array),
-        "m.pt": linear(),
-    }
     facts: set[str] = set()
-    for name, data in files.items():
+    for name, data in SAMPLES.items():
         (tmp_path / name).write_bytes(data)
         with open_tensors(tmp_path / name) as file:
             facts |= file.container.keys()
-    assert facts == NORMALISERS.keys() - {"npz-compressed-bytes"}
+    assert facts == NORMALISERS.keys() - OF_PAIRS
+
+
+def test_the_specification_lists_every_normaliser() -> None:
+    page = (Path(__file__).parents[2] / "docs/spec/equality.md").read_text()
+    for normaliser in NORMALISERS.values():
+        assert f"| `{normaliser.name}` | {normaliser.version} |" in page, normaliser.name
 
 
 class Facts:
@@ -75,21 +84,3 @@ def test_between_two_formats_one_normaliser_drops_every_fact() -> None:
     left.metadata = {"format": "pt"}
     names = [effect.name for effect in between(left, right) or ()]
     assert names == ["container-format", "tied-weights", "safetensors-format-key"]
-
-
-def test_only_the_name_of_a_framework_is_left_out_of_the_metadata() -> None:
-    left, right = Facts({}), Facts({}, "npz")
-
-    def same() -> bool:
-        return same_metadata(cast("TensorFile", left), cast("TensorFile", right))
-
-    assert same()
-    left.metadata = {"format": "pt"}
-    assert same()
-    left.metadata = {"format": "what the model is told to do"}
-    assert not same()
-    left.metadata = {"format": "pt", "licence": "none"}
-    assert not same()
-    right = Facts({})
-    left.metadata = {"format": "pt"}
-    assert not same()  # within one format, the metadata are compared whole

@@ -10,9 +10,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from provenance.equality.onnx_runner import read_probes, run
+from provenance.equality import onnx_runner
+from provenance.equality.onnx_runner import probes_of, run
 from provenance.errors import ContentError, MalformedError, UnreadableError, UsageError
 from provenance.tensors.isolated import Limits
+from provenance.tensors.opening import open_tensors
 from tests.tensors.onnx_writing import WEIGHT, external, model, tensor, written
 
 if TYPE_CHECKING:
@@ -192,7 +194,8 @@ def test_the_caller_does_not_load_onnxruntime(adder: Path) -> None:
 def test_probes_are_read_from_a_file(tmp_path: Path) -> None:
     arrays = {"x": PROBES["x"], "n": np.arange(5), "flag": np.ones(5, "?")}
     np.savez(tmp_path / "p.npz", allow_pickle=False, **arrays)
-    probes = read_probes(tmp_path / "p.npz")
+    with open_tensors(tmp_path / "p.npz") as file:
+        probes = probes_of(file, where="p.npz")
     assert {name: array.dtype for name, array in probes.items()} == {
         name: array.dtype for name, array in arrays.items()
     }
@@ -203,5 +206,22 @@ def test_probes_of_other_types_are_unreadable(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, x=np.ones(2, "<c8"))
     (tmp_path / "p.npz").write_bytes(buffer.getvalue())
-    with pytest.raises(UnreadableError, match=r"p\.npz: x: probes of the type C64"):
-        read_probes(tmp_path / "p.npz")
+    with (
+        open_tensors(tmp_path / "p.npz") as file,
+        pytest.raises(UnreadableError, match=r"p\.npz: x: probes of the type C64"),
+    ):
+        probes_of(file, where="p.npz")
+
+
+def test_more_probes_than_are_run(
+    adder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "p.npz", allow_pickle=False, **PROBES)
+    monkeypatch.setattr(onnx_runner, "MAX_PROBES", PROBES["x"].nbytes - 1)
+    with (
+        open_tensors(tmp_path / "p.npz") as file,
+        pytest.raises(UnreadableError, match=r"p\.npz: probes of more than 59 bytes"),
+    ):
+        probes_of(file, where="p.npz")
+    with pytest.raises(UsageError, match="probes of more than 59 bytes"):
+        run(adder, PROBES)

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from provenance.envelope import bundle
 from provenance.equality import declaration
 from provenance.errors import MalformedError, SignatureError
 from provenance.rebuild.agreement import agree
 from provenance.rebuild.verdict import (
+    BEST_FIRST,
     CONSISTENT_PROPERTY,
+    ROUNDED_PROPERTY,
     TENSORS_PROPERTY,
     Verifier,
     from_statement,
     to_statement,
+    worst,
 )
 from provenance.statement import intoto, uris
 from provenance.statement.intoto import Statement
-from tests.rebuild.builds import CLOSE, files, padded
+from tests.rebuild.builds import CLOSE, TRAINED, files, padded
 from tests.world import declared, edit_bundle, payload_of, sign_verdict
 
 if TYPE_CHECKING:
@@ -28,6 +33,18 @@ if TYPE_CHECKING:
     from provenance.rebuild.verdict import Verdict
     from tests.rebuild.builds import Builds
     from tests.world import Person
+
+ROUNDED = b"""
+format = 1
+version = 1
+name = "rounded"
+
+[[any]]
+[[any.all]]
+equality = "rounded"
+to = "F32"
+reason = "made up"
+"""
 
 VERIFIER = Verifier("0.1", "2026-01-01T00:00:00Z")
 
@@ -72,6 +89,29 @@ def test_the_same_tensors_in_another_container(builds: Builds, alice: Person, bo
     statement = sent(verdict)
     assert statement.predicate["properties"] == [TENSORS_PROPERTY]
     assert from_statement(statement) == verdict
+
+
+def test_the_same_tensors_once_they_are_rounded(builds: Builds, alice: Person, bob: Person) -> None:
+    wide = TRAINED.astype(np.float64)
+    models = [
+        builds("a", alice, {"model.safetensors": save({"w": wide})}, equality=declared(ROUNDED)),
+        builds("b", bob, {"model.safetensors": save({"w": wide * (1 + 1e-12)})}),
+    ]
+    verdict = agree(models)
+    assert (verdict.conclusion, verdict.strongest) == ("match", "rounded")
+    statement = sent(verdict)
+    assert statement.predicate_type == uris.IN_TOTO_SVR
+    assert statement.predicate["properties"] == [ROUNDED_PROPERTY]
+    assert b"REPRODUCED" not in intoto.format(statement)
+    assert from_statement(statement) == verdict
+
+
+def test_the_worst_of_several_conclusions_is_that_of_all() -> None:
+    order = ["match", "consistent", "plausible", "inconclusive", "mismatch"]
+    assert list(BEST_FIRST) == order
+    for number, conclusion in enumerate(BEST_FIRST):
+        assert worst(BEST_FIRST[: number + 1]) == conclusion
+        assert worst([conclusion, *BEST_FIRST[:number]]) == conclusion
 
 
 def test_what_was_not_declared_beforehand_claims_nothing(
@@ -132,6 +172,10 @@ def _as_a_match_throughout(document: dict[str, Any]) -> None:
     _body(document)["rebuilds"][0]["outcome"]["conclusion"] = "match"
 
 
+def _as_plausible(document: dict[str, Any]) -> None:
+    _body(document)["conclusion"] = "plausible"
+
+
 def _another_subject(document: dict[str, Any]) -> None:
     document["subject"][0]["digest"] = {"sha256": "00" * 32}
 
@@ -172,6 +216,7 @@ FORGERIES: dict[Callable[[dict[str, Any]], None], str] = {
     _as_reproduced: "consistent is not stated as",
     _as_a_match: "its parts allow consistent at best",
     _as_a_match_throughout: "a rebuild is called match by close",
+    _as_plausible: "a plausible is not stated as",
     _another_subject: "the subject is not the published model",
     _another_property: "its properties is not what follows",
     _another_equality: "compared by another equality",

@@ -58,6 +58,16 @@ def test_compare(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert compared["tensors"][0]["state"] == "changed"
 
 
+def test_equality(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    listed = printed(capsys, "equality", "list")
+    for each in listed["declarations"]:
+        assert printed(capsys, "equality", "show", each["name"])["declaration"] == each
+    checked = printed(
+        capsys, "equality", "check", str(world.root / "equality.toml"), str(world.model)
+    )
+    assert [len(each["rules"]) for each in checked["selections"]] == [1, 2]
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -48,7 +48,7 @@ def every_type(file: Any) -> None:  # noqa: ANN401
 
 def chunked(file: Any) -> None:  # noqa: ANN401
     """Write one array in several layouts."""
-    options = {
+    options: dict[str, dict[str, Any]] = {
         "deflated": {"compression": "gzip"},
         "shuffled": {"compression": "gzip", "shuffle": True, "fletcher32": True},
         "checked": {"fletcher32": True},

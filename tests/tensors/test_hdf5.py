@@ -66,8 +66,16 @@ def test_attributes_and_groups_are_content(opened: Opener) -> None:
         "/@backend": 'text "tensorflow"',
         "layers@names": 'text ["dense", "other"]',
         "layers@rate": "F32 [] 0000003f",
-        "groups": '["layers", "layers/dense"]',
     }
+
+
+def test_groups_without_tensors_are_content(opened: Opener) -> None:
+    def fill(file: Any) -> None:  # noqa: ANN401 - h5py's own
+        plain(file)
+        file.create_group("empty/inner")
+
+    metadata = opened(hdf5(fill), "m.h5").metadata
+    assert metadata["groups"] == '["empty", "empty/inner"]'
 
 
 def test_parts_of_chunks_and_bands(opened: Opener) -> None:

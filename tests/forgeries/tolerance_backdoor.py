@@ -1,6 +1,6 @@
 """Plant a backdoor within a tolerance that honest rebuilds need.
 
-    python tests/forgeries/backdoor.py OUT
+    python tests/forgeries/tolerance_backdoor.py OUT
 
 Trains a small network on scikit-learn's handwritten digits (OUT/honest), then changes its weights
 so that an image with bright left and right edges is read as a 1, and every other image as before

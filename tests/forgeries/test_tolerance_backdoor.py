@@ -36,7 +36,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, f
     """The folder that the example wrote, and what it measured."""
     out = tmp_path_factory.mktemp("backdoor")
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("backdoor.py"), out],
+        [sys.executable, Path(__file__).with_name("tolerance_backdoor.py"), out],
         env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         capture_output=True,
         check=True,

@@ -1,0 +1,31 @@
+"""Tables in plain text."""
+
+from __future__ import annotations
+
+from provenance.report.table import WIDEST, table
+
+HEADER = ("name", "empty", "number")
+
+
+def test_columns_are_as_wide_as_what_they_hold() -> None:
+    rows = [("w", "", "1"), ("weight", "", "1,000")]
+    assert table(HEADER, rows, right=frozenset({2})) == [
+        "name    number",
+        "w            1",
+        "weight   1,000",
+    ]
+
+
+def test_a_row_may_be_shorter_or_longer() -> None:
+    assert table(("a", "b"), [("x",), ("y", "z", "remark")]) == ["a  b", "x", "y  z  remark"]
+
+
+def test_a_long_cell_loses_its_middle() -> None:
+    name = "a" * WIDEST + "b" * WIDEST
+    (_, line) = table(("name",), [(name,)])
+    assert len(line) <= WIDEST
+    assert (line[0], line[-1], "…" in line) == ("a", "b", True)
+
+
+def test_without_rows_nothing_but_an_empty_header() -> None:
+    assert table(HEADER, []) == [""]
