@@ -15,10 +15,12 @@ Limits: header 100 MB (the library's), 100,000 tensors, 64 dimensions, 2^53 - 1 
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
+from itertools import permutations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError
@@ -33,7 +35,7 @@ from provenance.tensors.view import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from provenance.tensors.source import Source
 
@@ -52,6 +54,8 @@ _DTYPES: Final = frozenset(
 
 _ENTRY: Final = frozenset({"dtype", "shape", "data_offsets"})
 _MAX_DEPTH: Final = 4
+_ORDERS: Final = {keys: chr(number) for number, keys in enumerate(permutations(sorted(_ENTRY)), 1)}
+"""A control character for each order of an entry's keys."""
 
 
 class SafetensorsFile(SourceFile):
@@ -154,16 +158,21 @@ def _container(header: bytes, entries: dict[str, Any], order: list[str]) -> Mapp
     value, and its text is either the compact one (by which the library writes) or given by digest.
     """
     body = header.rstrip(b" ")
-    compact = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
-    keys = [[name, *entry] for name, entry in entries.items() if name != _METADATA]
+    compact = msgspec.json.encode(entries)
+    # A name holds no control character, so it ends where one stands.
+    keys = (name + _ORDERS[tuple(entry)] for name, entry in entries.items() if name != _METADATA)
     place = list(entries).index(_METADATA) if _METADATA in entries else None
     spelling = "compact" if body == compact else hashlib.sha256(body).hexdigest()
     return MappingProxyType(
         {
             "safetensors-metadata-order": fact_digest([place, list(entries.get(_METADATA, ()))]),
-            "safetensors-header-order": fact_digest(keys),
-            "safetensors-tensor-order": fact_digest(order),
+            "safetensors-header-order": _digest(keys),
+            "safetensors-tensor-order": _digest(order),
             "safetensors-header-padding": str(len(header) - len(body)),
             "safetensors-header-spelling": spelling,
         }
     )
+
+
+def _digest(texts: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import unicodedata
-from dataclasses import dataclass
+import re
 from typing import TYPE_CHECKING, Final, Protocol, Self
+
+import msgspec
 
 from provenance.errors import MalformedError, UsageError
 from provenance.tensors.dtypes import DTYPES, DType
@@ -37,9 +38,15 @@ CHUNK_UNIT: Final = 256
 are whole (ggml's largest block has 256 elements)."""
 
 
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """What is known of a tensor before its bytes are read."""
+_CONTROL: Final = re.compile("[\\x00-\\x1f\\x7f-\\x9f]")
+"""The characters of Unicode's category Cc."""
+
+
+class TensorInfo(msgspec.Struct, frozen=True, gc=False):
+    """What is known of a tensor before its bytes are read.
+
+    A file can have 100,000: a struct is made four times as fast as a frozen dataclass.
+    """
 
     name: str
     dtype: DType
@@ -111,7 +118,7 @@ class TensorFile(Protocol):
 
 def check_name(name: str, *, where: str) -> str:
     """Return the tensor's *name*, refusing control characters (safetensors issue 748: NUL)."""
-    if any(unicodedata.category(character) == "Cc" for character in name):
+    if _CONTROL.search(name):
         raise MalformedError(f"the tensor name {name!r} holds a control character", where=where)
     return name
 
