@@ -1,14 +1,18 @@
 """Norms of a vector that arrives in blocks, with a stated error bound.
 
-The squares of a block are summed by numpy's pairwise ``add.reduce``, whose order is fixed by its C
-source whatever the processor; the sums of the blocks are added exactly, as integers. So a norm
-depends on where blocks begin and on nothing else: not on the order in which they come, nor on how
-many threads bring them. Where squares could leave float64's range, a block is scaled by a power of
-two first, which is exact.
+The order of every addition is fixed. The squares of a block, ``BLOCK`` or fewer, are ``LANES``
+sums first: lane *j* adds the squares *j*, *j* + ``LANES``, *j* + 2 ``LANES`` and so on, in that
+order. Then the upper half of the lanes is added to the lower half, lane by lane, until one is left;
+a lane without squares is zero. The sums of the blocks are added exactly, as integers. So a norm
+depends on where blocks begin and on nothing else: not on the order in which they come, on how many
+threads bring them, on the processor, or on whether numpy or :mod:`~provenance.equality.kernel`
+adds: lanes do not depend on one another, and either computes many at once. Where squares could
+leave float64's range, a block is scaled by a power of two first, which is exact.
 
-``RELATIVE_ERROR`` bounds the relative error of every norm and ratio, with room to spare: each value
-and its square have one rounding of at most 2^-53, and any order of summing a block of at most 2^16
-gives at most ``(2^16 + 8) * 2^-53``, under 2^-36, for the sum; a root has half of that.
+``RELATIVE_ERROR`` bounds the relative error of every norm and ratio, with room to spare. A value
+has one rounding (it is a difference) of at most 2^-53 and its square another; a lane of a block has
+``BLOCK / LANES`` = 2^8 squares, and the lanes are halved 8 times. So the sum has a relative error
+of at most ``(3 + 2^8 + 8) * 2^-53`` and a little, under 2^-44; a root has half of that.
 """
 
 from __future__ import annotations
@@ -30,6 +34,11 @@ if TYPE_CHECKING:
 
 RELATIVE_ERROR: Final = 2.0**-36
 """Bound of the relative error of a norm or of a ratio of two."""
+
+LANES: Final = 2**8
+"""Sums that a block is added to side by side: a power of two that divides ``BLOCK``. It is part of
+what a distance means. Fewer give numpy rows too short to be worth a call; with more, the kernel's
+ten rows of them (20 KB) would leave a processor's first cache."""
 
 MAX_RATIO: Final = 2.0**10
 """Largest ratio of two norms for which the cosine of their vectors is given."""
@@ -136,18 +145,30 @@ def square_rows(rows: Floats, *, vanish: bool) -> list[list[Part]] | None:
 
     None where a value is NaN or infinite or a square may have left the range of normal numbers:
     :func:`scaled` is for those. *vanish* tells that the square of a value may be zero and the value
-    not. The root of the largest square is the largest value itself: in binary floating point
-    ``sqrt(x * x) == abs(x)`` (Boldo, "Stupid is as stupid does", 2015).
+    not.
     """
     np.square(rows, out=rows)
-    largest = _by_block(np.maximum, rows)
-    for square in (square for row in largest for square in row):
-        if not _safe(square) and (square or vanish):
-            return None
+    largest = _largest(rows)
+    if not all(usual(square, vanish=vanish) for row in largest for square in row):
+        return None
     return [
-        [Part(math.sqrt(most), total, 0) for most, total in zip(*row, strict=True)]
-        for row in zip(largest, _by_block(np.add, rows), strict=True)
+        [part_of(most, total) for most, total in zip(*row, strict=True)]
+        for row in zip(largest, _sums(rows), strict=True)
     ]
+
+
+def usual(square: float, *, vanish: bool) -> bool:
+    """Tell whether *square*, the largest of its block, leaves the sum of the block in range."""
+    return _LEAST_SQUARE <= square <= _LARGEST_SQUARE or (square == 0 and not vanish)
+
+
+def part_of(square: float, total: float) -> Part:
+    """Return what a block adds of which *square* is the largest square and *total* the sum.
+
+    The root of the largest square is the largest value itself: in binary floating point
+    ``sqrt(x * x) == abs(x)`` (Boldo, "Stupid is as stupid does", 2015).
+    """
+    return Part(math.sqrt(square), total, 0)
 
 
 def scaled(values: Floats) -> list[Part]:
@@ -163,29 +184,50 @@ def _scaled(block: Floats) -> Part:
     if largest in (0.0, math.inf):
         return Part(largest, 0.0, 0)
     # A block that square_rows can do is done as there: no sum depends on what stands beside it.
-    exponent = 0 if _safe(largest * largest) else math.frexp(largest)[1]
+    exponent = 0 if usual(largest * largest, vanish=True) else math.frexp(largest)[1]
     if exponent:
         np.ldexp(block, -exponent, out=block)
     np.square(block, out=block)
-    return Part(largest, float(np.add.reduce(block)), exponent)
+    ((total,),) = _sums(block.reshape(1, -1))
+    return Part(largest, total, exponent)
 
 
-def _safe(square: float) -> bool:
-    return _LEAST_SQUARE <= square <= _LARGEST_SQUARE
-
-
-def _by_block(ufunc: np.ufunc, rows: Floats) -> list[list[float]]:
-    """Return what *ufunc* makes of each block of each row: whole blocks, and what is left."""
+def _largest(rows: Floats) -> list[list[float]]:
+    """Return the largest value of each block of each row, NaN if there is one."""
     number, count = rows.shape
     whole = count // BLOCK * BLOCK
     found: list[list[float]] = [[] for _ in range(number)]
     if whole:
         blocks = rows[:, :whole].reshape(number, -1, BLOCK)
-        found = ufunc.reduce(blocks, axis=2).tolist()
+        found = np.maximum.reduce(blocks, axis=2).tolist()
     if whole < count:
-        for row, rest in zip(found, ufunc.reduce(rows[:, whole:], axis=1).tolist(), strict=True):
-            row.append(rest)
+        rest = np.maximum.reduce(rows[:, whole:], axis=1).tolist()
+        found = [[*row, last] for row, last in zip(found, rest, strict=True)]
     return found
+
+
+def _sums(rows: Floats) -> list[list[float]]:
+    """Return the sum of each block of each row: whole blocks, and what is left."""
+    number, count = rows.shape
+    whole = count // BLOCK * BLOCK
+    found: list[list[float]] = [[] for _ in range(number)]
+    if whole:
+        blocks = rows[:, :whole].reshape(number, -1, BLOCK // LANES, LANES)
+        found = fold(np.add.reduce(blocks, axis=2)).tolist()
+    if whole < count:
+        full = whole + (count - whole) // LANES * LANES
+        lanes = np.add.reduce(rows[:, whole:full].reshape(number, -1, LANES), axis=1)
+        lanes[:, : count - full] += rows[:, full:]
+        found = [[*row, last] for row, last in zip(found, fold(lanes).tolist(), strict=True)]
+    return found
+
+
+def fold(lanes: Floats) -> Floats:
+    """Return the sums of *lanes*, which the last axis holds."""
+    while lanes.shape[-1] > 1:
+        half = lanes.shape[-1] // 2
+        lanes = lanes[..., :half] + lanes[..., half:]
+    return lanes[..., 0]
 
 
 def extent_of(values: Floats) -> float:
