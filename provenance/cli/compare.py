@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from provenance.cli.options import PATH, json_option, read_equality
-from provenance.equality.comparators import compare_models
+from provenance.equality.comparators import apply
 from provenance.equality.lattice import AGREES
-from provenance.equality.model import Model, model_of_file
-from provenance.equality.side_by_side import compare_files, compare_folders
+from provenance.equality.model import SideBySide, model_of_file, model_of_folder
+from provenance.equality.readings import Readings, wanted_by
+from provenance.equality.side_by_side import list_differences
 from provenance.errors import UnreadableError, UsageError
-from provenance.files.manifest import hash_folder
-from provenance.files.reserved import RESERVED
 from provenance.report.comparison import comparison_lines, outcome_lines
 from provenance.report.progress import progress
 from provenance.report.terminal import print_json
@@ -49,35 +48,29 @@ def command(
     declaration = read_equality(equality) if equality is not None else None
     if probes is not None and declaration is None:
         raise UsageError("--probes needs --equality")
-    folders = _are_folders(left, right)
+    model = model_of_folder if _are_folders(left, right) else model_of_file
+    with progress("hashing") as advance:
+        sides = SideBySide(model(left, advance), model(right, advance))
     outcome = None
     with progress("comparing") as advance:
-        if folders:
-            compared = compare_folders(_folder(left), _folder(right), on_bytes=advance)
-        else:
-            compared = (compare_files(left, right, on_bytes=advance),)
-        if declaration is not None:
-            model = _folder if folders else model_of_file
-            outcome = compare_models(
-                model(left), model(right), declaration, probes=probes, on_bytes=advance
-            )
+        readings = Readings(sides, wanted_by(declaration, view=True, on_bytes=advance))
+        if declaration is not None:  # first, so that one that does not fit is refused at once
+            outcome = apply(declaration, readings, probes=probes)
+        compared = list_differences(readings)
     _print(compared, outcome, as_json=as_json)
     if outcome is not None:
         return 0 if outcome.conclusion in AGREES else 1
-    return 0 if all(item.state == "equal" or item.same_tensors for item in compared) else 1
+    return 0 if all(item.same for item in compared) else 1
 
 
 def _are_folders(left: Path, right: Path) -> bool:
+    """Tell whether both are folders, and refuse what is missing or of two kinds."""
     for path in (left, right):
         if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises where it may not look
             raise UnreadableError("no such file or folder", where=str(path))
     if left.is_dir() != right.is_dir():
         raise UsageError("a folder and a file cannot be compared", where=f"{left}, {right}")
     return left.is_dir()
-
-
-def _folder(path: Path) -> Model:
-    return Model(path, hash_folder(path, ignore=RESERVED).by_name())
 
 
 def _print(compared: tuple[FileComparison, ...], outcome: Outcome | None, *, as_json: bool) -> None:

@@ -95,12 +95,9 @@ def check(declaration: str, model: Path | None, *, as_json: bool) -> None:
 
 def _selections(declared: Declaration, model: Path) -> Sequence[Selection]:
     from provenance.equality.coverage import check_coverage
-    from provenance.equality.model import Model
-    from provenance.files.manifest import hash_folder
-    from provenance.files.reserved import RESERVED
+    from provenance.equality.model import SideBySide, model_of_folder
     from provenance.report.progress import progress
 
     with progress("hashing") as advance:
-        files = hash_folder(model, ignore=RESERVED, progress=advance).by_name()
-    found = Model(model, files)
-    return check_coverage(declared, found, found)
+        found = model_of_folder(model, advance)
+    return check_coverage(declared, SideBySide(found, found))

@@ -12,6 +12,8 @@
 - :mod:`~provenance.equality.model`: two models, file by file, side by side.
 - :mod:`~provenance.equality.comparators`: a declaration applied to two models;
   :mod:`~provenance.equality.coverage`: whether it fits them;
+  :mod:`~provenance.equality.selection`: which rule judges what;
+  :mod:`~provenance.equality.readings`: the weights, read once;
   :mod:`~provenance.equality.findings`: what a comparison says.
 - :mod:`~provenance.equality.side_by_side`: two models compared without a declaration.
 

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from provenance.equality.coverage import evidence
-from provenance.equality.distances import RELATIVE_ERROR
-from provenance.equality.findings import Finding
-from provenance.equality.judgement import Judged
-from provenance.equality.model import model_of_file, same
+from provenance.equality.findings import Finding, Judged
+from provenance.equality.model import model_of_file
+from provenance.equality.norms import enlarged
 from provenance.equality.onnx_runner import probes_of, run_unit
 from provenance.equality.outputs import KL_ERROR, Outputs, measure_outputs
-from provenance.equality.pairing import absent, matched, opened
+from provenance.equality.pairing import evidence_pairs, in_both, matched
 from provenance.equality.statistics import disagreement_bound
 from provenance.errors import MalformedError, UnreadableError, UsageError
 from provenance.tensors.arrays import ArraysFile
@@ -30,8 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from provenance.equality.model import Model, Pair, Unit
-    from provenance.equality.pairing import Models
+    from provenance.equality.model import Model, Pair, SideBySide, Unit
     from provenance.equality.rules import Behaviour
     from provenance.tensors.view import TensorFile
 
@@ -54,30 +51,24 @@ class _Probes:
     said: tuple[Finding, ...]
 
 
-def judge_outputs(rule: Behaviour, models: Models, laid: tuple[Pair, ...]) -> list[Judged]:
+def judge_outputs(rule: Behaviour, sides: SideBySide) -> Judged:
     """Judge the files of outputs that *rule* selects.
 
     Raises:
         ContentError: a file is not the one that was hashed.
     """
-    judged = []
-    for pair in laid:
-        if not evidence(rule, pair):
-            continue
-        if pair.both is None:
-            judged.append(Judged((absent(pair, models),)))
-            continue
+    pairs, absent = evidence_pairs(rule, sides)
+    judged = [absent]
+    for pair in pairs:
         try:
-            with opened(pair.name, pair.both, models) as (left, right):
+            with sides.opened(pair) as (left, right):
                 judged.append(_judge_arrays(rule, pair.name, left, right))
         except (MalformedError, UnreadableError) as error:
             judged.append(Judged((), (str(error),)))
-    return judged
+    return Judged.merged(judged)
 
 
-def judge_run(
-    rule: Behaviour, run: str, models: Models, laid: tuple[Pair, ...], probes: Path | None
-) -> list[Judged]:
+def judge_run(rule: Behaviour, run: str, sides: SideBySide, probes: Path | None) -> Judged:
     """Run the ONNX model *run* of both models on the same probes, and judge the answers.
 
     *probes* is a file from outside, in place of the probes that *rule* names.
@@ -86,35 +77,41 @@ def judge_run(
         ContentError: a file is not the one that was hashed.
         MalformedError, UnreadableError: *probes* cannot be read.
     """
-    given = None if probes is None else _from_outside(probes)
-    judged = []
-    for pair in laid:
-        if run not in pair.names:
-            continue
-        if pair.both is None:
-            judged.append(Judged((absent(pair, models),)))
-            continue
+    given = None if probes is None else _given(probes)
+    pairs, absent = in_both((pair for pair in sides.pairs if run in pair.names), sides)
+    judged = [absent]
+    for pair in pairs:
         try:
-            asked = given if given is not None else _of_the_models(rule, models, laid)
-            left, right = (
-                ArraysFile(run_unit(model, unit, asked.arrays, where=shown), where=shown)
-                for model, unit, side in zip(models, pair.both, ("left", "right"), strict=True)
-                for shown in [f"{pair.name} ({side})"]
-            )
+            asked = given if given is not None else _of_the_models(rule, sides)
+            left, right = _answers(pair, sides, asked)
         except (MalformedError, UnreadableError, UsageError) as error:
             judged.append(Judged((), (str(error),)))
             continue
         judged += [Judged(asked.said), _judge_arrays(rule, pair.name, left, right)]
-    return judged
+    return Judged.merged(judged)
 
 
-def _from_outside(path: Path) -> _Probes:
+def _answers(pair: Pair, sides: SideBySide, asked: _Probes) -> tuple[ArraysFile, ArraysFile]:
+    found = []
+    for model, unit, side in (
+        (sides.left, pair.left, "left"),
+        (sides.right, pair.right, "right"),
+    ):
+        where = f"{pair.name} ({side})"
+        if unit is None:
+            raise UnreadableError("only one model has it", where=where)
+        found.append(ArraysFile(run_unit(model, unit, asked.arrays, where=where), where=where))
+    return found[0], found[1]
+
+
+def _given(path: Path) -> _Probes:
+    """Return the probes in the file at *path*, which is no part of a model."""
     model = model_of_file(path)
     (unit,) = model.units.values()
     return _read(model, unit, "probes-from-outside")
 
 
-def _of_the_models(rule: Behaviour, models: Models, laid: tuple[Pair, ...]) -> _Probes:
+def _of_the_models(rule: Behaviour, sides: SideBySide) -> _Probes:
     """Return the probes that *rule* names, which must be the same in both models.
 
     Raises:
@@ -122,11 +119,11 @@ def _of_the_models(rule: Behaviour, models: Models, laid: tuple[Pair, ...]) -> _
         MalformedError, UnreadableError: there are none, the models have two, or they cannot be
             read.
     """
-    for pair in laid:
-        if rule.probes in pair.names and pair.left is not None:
-            if not same(*models, pair):
-                raise UnreadableError("not the same probes in both models", where=rule.probes)
-            return _read(models[0], pair.left, "probes")
+    unit = sides.unit(rule.probes) if rule.probes is not None else None
+    if unit is not None:
+        return _read(sides.left, unit, "probes")
+    if any(rule.probes in pair.names for pair in sides.pairs):
+        raise UnreadableError("not the same probes in both models", where=rule.probes)
     raise UnreadableError(
         "no probes: the rule names none that both models have",
         where=rule.run,
@@ -209,7 +206,7 @@ def _why_absent(measure: str, outputs: Outputs) -> str:
 
 def _enlarged(value: float | None) -> float | None:
     """Return *value* with the bound of its error added; None beyond float64."""
-    return None if value is None else _finite(value * (1 + RELATIVE_ERROR))
+    return None if value is None else _finite(enlarged(value))
 
 
 def _finite(value: float | None) -> float | None:

@@ -7,9 +7,8 @@ declaration.
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from provenance.equality.distances import Measured, Wanted, measure_each
 from provenance.equality.findings import Divergence, TensorDistance
@@ -20,11 +19,9 @@ from provenance.equality.patterns import selects_tensor
 from provenance.equality.pieces import Workers
 from provenance.equality.rounding import Rounding, is_narrower, measure_rounded
 from provenance.tensors.dtypes import DTYPES
-from provenance.tensors.opening import open_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from provenance.tensors.view import TensorFile, TensorInfo
 
@@ -76,59 +73,32 @@ class Contents:
     """None where a difference of the containers has no normaliser."""
 
 
-class Openable(Protocol):
-    """Weights that can be opened."""
-
-    def open(self, name: str) -> TensorFile:
-        """Open them; errors call them *name*."""
-
-
-@dataclass(frozen=True, slots=True)
-class WeightFile:
-    """Where a weight file is; nothing is known of its bytes."""
-
-    path: Path
-
-    def open(self, name: str) -> TensorFile:
-        """Open it; errors call it *name*. See :func:`~provenance.tensors.opening.open_tensors`."""
-        return open_tensors(self.path, name=name)
-
-
 def read_contents(
     name: str,
-    left: Openable,
-    right: Openable,
+    files: tuple[TensorFile, TensorFile],
     wanted: Wanted,
-    initial: tuple[str, Openable] | None = None,
+    initial: tuple[str, TensorFile] | None = None,
 ) -> Contents:
-    """Return what the files *left* and *right*, both called *name*, hold.
+    """Return what the open *files*, left and right, both called *name*, hold.
 
-    *initial* is the name and the place of the file of initial weights.
+    *initial* is the name of the file of initial weights, and the file, open.
 
     Raises:
         MalformedError: a file is not what its format allows.
-        UnreadableError: a file cannot be read, or changes while it is read.
-        ContentError: a file is not the one that was hashed.
+        UnreadableError: a file cannot be read.
+        UnavailableError: float64 arithmetic does not work as it should.
     """
-    with ExitStack() as stack:
-        first = stack.enter_context(left.open(f"{name} (left)"))
-        second = stack.enter_context(right.open(f"{name} (right)"))
-        start = None
-        if initial is not None:
-            file = stack.enter_context(initial[1].open(initial[0]))
-            start = Start(initial[0], file)
-        pairs = tuple(_pairs(name, (first, second), start, wanted))
-        for file in (first, second, *([start.file] if start else [])):
-            file.check_unchanged()
-        metadata = metadata_differences(first, second)
-        equal = not metadata and all(pair.differing == 0 for pair in pairs)
-        return Contents(
-            file=name,
-            tensors=pairs,
-            initial=start.name if start else None,
-            metadata=metadata,
-            normalisers=effects(name, first, second, content_equal=equal),
-        )
+    start = Start(*initial) if initial is not None else None
+    pairs = tuple(_pairs(name, files, start, wanted))
+    metadata = metadata_differences(*files)
+    equal = not metadata and all(pair.differing == 0 for pair in pairs)
+    return Contents(
+        file=name,
+        tensors=pairs,
+        initial=start.name if start else None,
+        metadata=metadata,
+        normalisers=effects(name, *files, content_equal=equal),
+    )
 
 
 def _pairs(

@@ -18,25 +18,22 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from provenance.equality.model import pairs
-from provenance.equality.patterns import selects_file, selects_tensor
-from provenance.equality.rules import (
-    Behaviour,
-    Bytes,
-    Close,
-    Curves,
-    EvidenceRule,
-    Metrics,
-    Rounded,
-    Rule,
-    TensorRule,
-    Tensors,
+from provenance.equality.declaration import place
+from provenance.equality.patterns import selects_tensor
+from provenance.equality.rules import Bytes, Curves, EvidenceRule, Rule, TensorRule
+from provenance.equality.selection import (
+    holds_evidence,
+    is_measuring_rod,
+    judged_by_evidence,
+    runs,
+    selects,
+    tensor_rules,
 )
 from provenance.errors import MalformedError, PolicyError, UnreadableError, count
 
 if TYPE_CHECKING:
     from provenance.equality.declaration import Alternative, Declaration
-    from provenance.equality.model import Model, Pair
+    from provenance.equality.model import Pair, SideBySide
 
 _SHOWN: Final = 5
 """Tensors named in a refusal; the rest is counted."""
@@ -62,17 +59,16 @@ class Selection(msgspec.Struct, frozen=True):
     unread: tuple[str, ...]
 
 
-def check_coverage(declaration: Declaration, left: Model, right: Model) -> tuple[Selection, ...]:
-    """Return what each alternative of *declaration* selects in *left* and *right*.
+def check_coverage(declaration: Declaration, sides: SideBySide) -> tuple[Selection, ...]:
+    """Return what each alternative of *declaration* selects in two models.
 
     Raises:
         PolicyError: a rule selects nothing, or a tensor is covered by no rule.
         ContentError: a file is not the one that was hashed.
     """
-    names = _TensorNames(left, right)
-    laid = pairs(left, right)
+    names = _TensorNames(sides)
     return tuple(
-        _check(alternative, number, laid, names)
+        _check(alternative, number, sides.pairs, names)
         for number, alternative in enumerate(declaration.any)
     )
 
@@ -80,8 +76,8 @@ def check_coverage(declaration: Declaration, left: Model, right: Model) -> tuple
 class _TensorNames:
     """The names of the tensors of each unit, read when a rule asks for some of them."""
 
-    def __init__(self, left: Model, right: Model) -> None:
-        self._models = (left, right)
+    def __init__(self, sides: SideBySide) -> None:
+        self._models = (sides.left, sides.right)
         self._read: dict[str, tuple[frozenset[str], frozenset[str]] | str] = {}
 
     def of(self, pair: Pair) -> tuple[frozenset[str], frozenset[str]] | str:
@@ -104,91 +100,31 @@ class _TensorNames:
         return found[0], found[1]
 
 
-def selects(rule: Rule, pair: Pair) -> bool:
-    """Tell whether *rule* selects the files of *pair* as those that it judges."""
-    if isinstance(rule, Behaviour | Metrics | Curves):
-        return rule.files is not None and _any(rule.files, pair.names)
-    if isinstance(rule, Bytes):
-        units = [unit for unit in (pair.left, pair.right) if unit is not None]
-        files = [name for unit in units for name in (unit.name, *unit.files)]
-        return rule.files is None or _any(rule.files, files)
-    return pair.weights if rule.files is None else pair.weights and _any(rule.files, pair.names)
-
-
-def evidence(rule: EvidenceRule, pair: Pair) -> bool:
-    """Tell whether *pair* holds what *rule* judges by: outputs, scores or curves."""
-    if isinstance(rule, Behaviour):
-        patterns = rule.outputs
-    elif isinstance(rule, Metrics):
-        patterns = rule.samples
-    else:
-        patterns = rule.sources
-    return patterns is not None and _any(patterns, pair.names)
-
-
-def measures_others(alternative: Alternative, pair: Pair) -> bool:
-    """Tell whether *pair* is what the distances of others are measured by.
-
-    Initial weights and probes are such. No tolerance reaches them: they must be equal.
-    """
-    named = {rule.initial for rule in alternative.all if isinstance(rule, Close)}
-    named |= {rule.probes for rule in alternative.all if isinstance(rule, Behaviour)}
-    return any(name in named for name in pair.names)
-
-
-def tensor_rules(alternative: Alternative, pair: Pair) -> tuple[TensorRule, ...]:
-    """Return the rules that judge the tensors of *pair*; none if its bytes decide."""
-    if measures_others(alternative, pair):
-        return ()
-    rules = [rule for rule in alternative.all if selects(rule, pair)]
-    if any(isinstance(rule, Bytes) for rule in rules):
-        return ()
-    return tuple(rule for rule in rules if isinstance(rule, Tensors | Rounded | Close))
-
-
-def judged_by_evidence(alternative: Alternative, pair: Pair) -> bool:
-    """Tell whether a rule judges *pair* through what the model does, and none by its bytes."""
-    if measures_others(alternative, pair):
-        return False
-    if any(isinstance(rule, Bytes) and selects(rule, pair) for rule in alternative.all):
-        return False
-    rules = [rule for rule in alternative.all if isinstance(rule, Behaviour | Metrics | Curves)]
-    return any(selects(rule, pair) or evidence(rule, pair) or _runs(rule, pair) for rule in rules)
-
-
-def _runs(rule: EvidenceRule, pair: Pair) -> bool:
-    return isinstance(rule, Behaviour) and rule.run in pair.names
-
-
-def _any(patterns: tuple[str, ...], names: tuple[str, ...] | list[str]) -> bool:
-    return any(selects_file(patterns, name) for name in names)
-
-
 def _check(
-    alternative: Alternative, number: int, laid: tuple[Pair, ...], names: _TensorNames
+    alternative: Alternative, number: int, pairs: tuple[Pair, ...], names: _TensorNames
 ) -> Selection:
     rules: list[Selected] = []
     for index, rule in enumerate(alternative.all):
-        chosen = [pair for pair in laid if _chosen(alternative, rule, pair)]
+        chosen = [pair for pair in pairs if _chosen(alternative, rule, pair)]
         found = None
-        if isinstance(rule, Tensors | Rounded | Close):
+        if isinstance(rule, TensorRule):
             found = _selected(rule, chosen, names)
         idle = found == 0 or (not chosen and not _from_outside(rule))
         if idle and not _optional(rule):
             what = "tensors" if chosen else "files"
             raise PolicyError(
-                f"any[{number}].all[{index}] ({rule.__struct_config__.tag}): selects no {what}",
+                f"{place(number, index)} ({rule.__struct_config__.tag}) selects no {what}",
                 mend="correct its patterns, or leave the rule out",
             )
         rules.append(Selected(tuple(pair.name for pair in chosen), found))
-    unread = (_check_pair(alternative, number, pair, names) for pair in laid if pair.weights)
+    unread = (_check_pair(alternative, number, pair, names) for pair in pairs if pair.weights)
     return Selection(tuple(rules), tuple(filter(None, unread)))
 
 
 def _chosen(alternative: Alternative, rule: Rule, pair: Pair) -> bool:
-    if isinstance(rule, Behaviour | Metrics | Curves):
-        return evidence(rule, pair) or _runs(rule, pair)
-    if isinstance(rule, Tensors | Rounded | Close) and measures_others(alternative, pair):
+    if isinstance(rule, EvidenceRule):
+        return holds_evidence(rule, pair) or runs(rule, pair)
+    if isinstance(rule, TensorRule) and is_measuring_rod(alternative, pair):
         return False
     return selects(rule, pair)
 
@@ -199,7 +135,7 @@ def _from_outside(rule: Rule) -> bool:
 
 
 def _optional(rule: Rule) -> bool:
-    return isinstance(rule, Tensors | Rounded | Close) and rule.optional
+    return isinstance(rule, TensorRule) and rule.optional
 
 
 def _selected(rule: TensorRule, chosen: list[Pair], names: _TensorNames) -> int | None:
@@ -218,7 +154,7 @@ def _check_pair(
 ) -> str | None:
     """Refuse a tensor of *pair* that no rule covers; return why it could not be looked at."""
     covered = (
-        measures_others(alternative, pair)
+        is_measuring_rod(alternative, pair)
         or judged_by_evidence(alternative, pair)
         or any(isinstance(rule, Bytes) and selects(rule, pair) for rule in alternative.all)
     )
@@ -238,7 +174,7 @@ def _check_pair(
     if bare:
         more = f" and {len(bare) - _SHOWN} more" if len(bare) > _SHOWN else ""
         raise PolicyError(
-            f"any[{number}]: no rule covers {count(len(bare), 'tensor')}:"
+            f"{place(number)}: no rule covers {count(len(bare), 'tensor')}:"
             f" {', '.join(bare[:_SHOWN])}{more}",
             where=pair.name,
             mend="add a rule for them",

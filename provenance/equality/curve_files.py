@@ -17,7 +17,7 @@
 which one value is no number (a text, a list, a truth value) is no curve, and where a rule asks for
 it, it is missing. Whether steps increase is for :mod:`~provenance.equality.curves` to say.
 
-Limits: 64 MiB, a million points, 4,096 names of at most 256 bytes; steps up to 2^53 - 1.
+Limits: 256 MiB, four million points, 4,096 names of at most 256 bytes; steps up to 2^53 - 1.
 """
 
 from __future__ import annotations
@@ -33,16 +33,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from provenance.encoding import strict_json
 from provenance.equality.curves import Curve
+from provenance.equality.rules import MAX_POINTS
 from provenance.errors import MalformedError, UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-MAX_BYTES: Final = 64 * 2**20
-"""Largest file, in bytes: about a million points."""
-
-MAX_POINTS: Final = 1_000_000
-"""Most points of all curves in a file."""
+MAX_BYTES: Final = 256 * 2**20
+"""Largest file, in bytes: what a recorder keeps of metrics (:mod:`provenance.capture.records`)."""
 
 MAX_NAMES: Final = 4096
 """Most curves in a file."""

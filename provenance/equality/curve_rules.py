@@ -2,65 +2,63 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from typing import TYPE_CHECKING, Final
 
-from provenance.equality.coverage import evidence
 from provenance.equality.curve_files import MAX_BYTES, parse_curves, parse_records
 from provenance.equality.curves import CurveDistance, measure_curves
-from provenance.equality.findings import Finding
-from provenance.equality.judgement import Judged
-from provenance.equality.norms import RELATIVE_ERROR, at_most
-from provenance.equality.pairing import absent
+from provenance.equality.findings import Finding, Judged
+from provenance.equality.norms import at_most, enlarged
+from provenance.equality.pairing import evidence_pairs
 from provenance.equality.patterns import selects_tensor
-from provenance.errors import ContentError, MalformedError, UnreadableError
-from provenance.files.reading import read_file
+from provenance.errors import MalformedError, UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from provenance.equality.curves import Curve
-    from provenance.equality.model import Model, Pair, Unit
-    from provenance.equality.pairing import Models
+    from provenance.equality.model import Model, SideBySide, Unit
     from provenance.equality.rules import Curves
 
 RECORDED: Final = "recorded metrics"
 """What findings call the metrics of the training statement, which are no file of the model."""
 
 
-def judge_curves(rule: Curves, models: Models, laid: tuple[Pair, ...]) -> Judged:
+def judge_curves(rule: Curves, sides: SideBySide) -> Judged:
     """Judge the curves that *rule* selects, in files of both models or in what was recorded.
 
     Raises:
         ContentError: a file is not the one that was hashed.
     """
-    judged = []
     if rule.sources is None:
-        judged.append(_judge_source(rule, RECORDED, models, (None, None)))
-    for pair in laid:
-        if not evidence(rule, pair):
-            continue
-        if pair.both is None:
-            judged.append(Judged((absent(pair, models),)))
-        else:
-            judged.append(_judge_source(rule, pair.name, models, pair.both))
-    findings = tuple(finding for each in judged for finding in each.findings)
-    return Judged(findings, tuple(text for each in judged for text in each.missing))
+        return _judge_source(rule, RECORDED, (sides.left, None), (sides.right, None))
+    pairs, absent = evidence_pairs(rule, sides)
+    return Judged.merged(
+        [
+            absent,
+            *(
+                _judge_source(rule, pair.name, (sides.left, pair.left), (sides.right, pair.right))
+                for pair in pairs
+            ),
+        ]
+    )
 
 
 def _judge_source(
-    rule: Curves, name: str, models: Models, units: tuple[Unit | None, Unit | None]
+    rule: Curves,
+    name: str,
+    left: tuple[Model, Unit | None],
+    right: tuple[Model, Unit | None],
 ) -> Judged:
     """Judge the curves in one file of both models; None stands for what was recorded."""
     try:
-        left, right = (
+        curves = [
             _in_file(model, unit, side) if unit is not None else _recorded(model, side)
-            for model, unit, side in zip(models, units, ("left", "right"), strict=True)
-        )
+            for (model, unit), side in ((left, "left"), (right, "right"))
+        ]
     except (MalformedError, UnreadableError) as error:
         return Judged((), (str(error),))
-    return _judge(rule, name, left, right)
+    return _judge(rule, name, curves[0], curves[1])
 
 
 def _recorded(model: Model, side: str) -> Mapping[str, Curve]:
@@ -76,10 +74,7 @@ def _recorded(model: Model, side: str) -> Mapping[str, Curve]:
 
 def _in_file(model: Model, unit: Unit, side: str) -> Mapping[str, Curve]:
     try:
-        data = read_file(model.path(unit.main), MAX_BYTES)
-        if hashlib.sha256(data).hexdigest() != model.files[unit.main].sha256:
-            raise ContentError("is no longer the file that was hashed", where=unit.main)
-        return parse_curves(unit.main, data)
+        return parse_curves(unit.main, model.read(unit.main, MAX_BYTES))
     except (MalformedError, UnreadableError) as error:
         raise error.inside(side) from error
 
@@ -119,7 +114,7 @@ def _findings(rule: Curves, file: str, name: str, distance: CurveDistance) -> li
             tensor=name,
             measure="terminal-difference",
             held=terminal is not None and at_most(terminal, rule.terminal),
-            value=None if terminal is None else terminal * (1 + RELATIVE_ERROR),
+            value=None if terminal is None else enlarged(terminal),
             limit=rule.terminal,
             note=distance.notes[0] if terminal is None else None,
         ),
@@ -131,7 +126,7 @@ def _findings(rule: Curves, file: str, name: str, distance: CurveDistance) -> li
                 tensor=name,
                 measure="largest-relative-difference",
                 held=True,
-                value=distance.largest * (1 + RELATIVE_ERROR),
+                value=enlarged(distance.largest),
                 place=None if distance.largest_step is None else (distance.largest_step,),
             )
         )

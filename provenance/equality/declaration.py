@@ -148,12 +148,18 @@ def _read(raw: dict[str, Any], where: str | None) -> Declaration:
     for first, alternative in enumerate(document.any):
         for second, rule in enumerate(alternative.all):
             if (what := fault(rule)) is not None:
-                raise MalformedError(f"any[{first}].all[{second}]: {what}", where=where)
+                raise MalformedError(f"{place(first, second)}: {what}", where=where)
     axes = tuple(sorted(document.axes))
     canonical = _without_null(msgspec.to_builtins(document)) | {"axes": list(axes)}
     return Declaration(
         document.name, document.version, axes, document.any, strict_json.format(canonical)
     )
+
+
+def place(alternative: int, rule: int | None = None) -> str:
+    """Return in words where a rule stands, both counted from 0 here and from 1 for people."""
+    words = f"alternative {alternative + 1}"
+    return words if rule is None else f"{words}, rule {rule + 1}"
 
 
 def _without_null(value: Any) -> Any:  # noqa: ANN401 - JSON values

@@ -18,13 +18,14 @@ What is found does not depend on the number of threads, the size of reads or the
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from provenance.equality.meter import Meter, Scratch, Tally, same_bytes
+from provenance.equality.compiled import is_worth, meter_for
+from provenance.equality.meter import Scratch, Tally, same_bytes
 from provenance.equality.norms import RELATIVE_ERROR, Norm, at_most
 from provenance.equality.pieces import Piece, Workers, batched, cut, place_in, read_chunks
 from provenance.errors import UnavailableError, UsageError
@@ -48,6 +49,9 @@ class Wanted:
     """Types to round to, each with the patterns of the tensors to be rounded."""
     threads: int | None = None
     """How many work at once; by default as many as there are processors, fewer for small models."""
+    compiled: bool | None = None
+    """Whether compiled code measures floats (the extra ``fast``); by default where that is there
+    and the tensors are large. It changes no result."""
     on_bytes: Callable[[int], None] | None = None
     """Told the bytes of each side as they are done, in the thread that asked."""
 
@@ -127,8 +131,11 @@ def measure_each(
         UsageError: the tensors are of two types or shapes.
         MalformedError: the bytes do not decode.
         UnreadableError: a file cannot be read.
-        UnavailableError: see :func:`check_arithmetic`.
+        UnavailableError: see :func:`check_arithmetic`, or the code cannot be compiled.
     """
+    if wanted.compiled is None:
+        compiled = is_worth(left.tensors[name] for name, _ in jobs)
+        wanted = replace(wanted, compiled=compiled)
     pairs = {
         name: _Pair(name, (left, right) if initial is None else (left, right, initial), wanted)
         for name, initial in jobs
@@ -199,7 +206,7 @@ class _Pair:
         check_arithmetic()
         tally = self.tally()
         scratch = spare.pop() if spare else Scratch()
-        meter = Meter(tally, scratch)
+        meter = meter_for(tally, scratch, compiled=bool(self._wanted.compiled))
         files = (self._files[0], *self._files[2:]) if equal else self._files
         with np.errstate(all="ignore"):
             for start, chunks in read_chunks(files, piece, workers.read):

@@ -19,28 +19,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from provenance.equality.declaration import Alternative
-    from provenance.equality.judgement import Judged
-    from provenance.equality.model import Pair
-    from provenance.equality.pairing import Models
+    from provenance.equality.findings import Judged
+    from provenance.equality.model import SideBySide
 
 
 def judge_evidence(
-    alternative: Alternative, models: Models, laid: tuple[Pair, ...], probes: Path | None
+    alternative: Alternative, sides: SideBySide, probes: Path | None
 ) -> Iterator[Judged]:
     """Yield the judgement of each rule of *alternative* about what the models do.
 
     *probes* is a file that takes the place of the probes that a rule names.
-
-    Raises:
-        ContentError: a file is not the one that was hashed.
-        MalformedError, UnreadableError: *probes* cannot be read.
     """
     for rule in alternative.all:
         if isinstance(rule, Behaviour) and rule.run is not None:
-            yield from judge_run(rule, rule.run, models, laid, probes)
+            yield judge_run(rule, rule.run, sides, probes)
         elif isinstance(rule, Behaviour):
-            yield from judge_outputs(rule, models, laid)
+            yield judge_outputs(rule, sides)
         elif isinstance(rule, Metrics):
-            yield judge_metrics(rule, models, laid)
+            yield judge_metrics(rule, sides)
         elif isinstance(rule, Curves):
-            yield judge_curves(rule, models, laid)
+            yield judge_curves(rule, sides)

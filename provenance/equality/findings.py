@@ -15,7 +15,9 @@ from provenance.equality.lattice import Conclusion, Strength
 from provenance.equality.normalisers import Normalised
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from provenance.tensors.view import TensorInfo
 
 NOTES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -96,7 +98,7 @@ class Divergence(msgspec.Struct, frozen=True, kw_only=True):
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that was checked in one alternative.
 
-    Without a limit it was measured for information: it always holds and decides nothing.
+    One with a value and no limit was measured for information: it holds, and decides nothing.
     """
 
     file: str
@@ -113,6 +115,38 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Why the value is absent, or what is special about it: a word of ``NOTES``."""
 
 
+class Judged(msgspec.Struct, frozen=True):
+    """What one rule, or one part of it, found, and what it could not judge."""
+
+    findings: tuple[Finding, ...]
+    missing: tuple[str, ...] = ()
+
+    @staticmethod
+    def merged(parts: Iterable[Judged]) -> Judged:
+        """Return *parts* as one."""
+        each = list(parts)
+        return Judged(
+            tuple(finding for part in each for finding in part.findings),
+            tuple(text for part in each for text in part.missing),
+        )
+
+
+def unlike(file: str, tensor: str, left: TensorInfo | None, right: TensorInfo | None) -> Finding:
+    """Return the finding that a tensor is on one side only, or of another type or shape."""
+    return Finding(
+        file=file,
+        tensor=tensor,
+        measure="type-and-shape" if left and right else "presence",
+        held=False,
+        left=_described(left),
+        right=_described(right),
+    )
+
+
+def _described(info: TensorInfo | None) -> str | None:
+    return None if info is None else f"{info.dtype.name}{list(info.shape)}"
+
+
 class AlternativeOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """One alternative, judged."""
 
@@ -121,7 +155,8 @@ class AlternativeOutcome(msgspec.Struct, frozen=True, kw_only=True):
     held: bool | None
     """None where something needed could not be read and nothing read was against it."""
     findings: tuple[Finding, ...]
-    """What differed, held or not; what is equal in every bit is not listed."""
+    """What differed, held or not, and what was measured of what the models do; tensors that are
+    equal in every bit are not listed."""
     missing: tuple[str, ...] = ()
 
 

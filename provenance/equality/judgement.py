@@ -7,11 +7,10 @@ and P4), NaN in it or not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from provenance.equality.distances import RELATIVE_ERROR, at_most
-from provenance.equality.findings import Finding
+from provenance.equality.findings import Finding, Judged, unlike
+from provenance.equality.norms import at_most, enlarged
 from provenance.equality.patterns import selects_tensor
 from provenance.equality.rules import Close, Rounded, TensorRule
 
@@ -20,20 +19,11 @@ if TYPE_CHECKING:
 
     from provenance.equality.contents import Contents, TensorPair
     from provenance.equality.findings import TensorDistance
-    from provenance.tensors.view import TensorInfo
 
 _ABSENT: Final = {
     "update": ("overflow", "zero-update", "zero-weights", "initial-not-finite", "ratio-overflow"),
     "weights": ("overflow", "zero-weights", "ratio-overflow"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What was found, and what could not be judged."""
-
-    findings: tuple[Finding, ...]
-    missing: tuple[str, ...] = ()
 
 
 def judge_contents(file: str, found: Sequence[tuple[TensorRule, Contents]]) -> Judged:
@@ -79,24 +69,12 @@ def _structure(file: str, contents: Contents) -> list[Finding]:
     ]
     if contents.normalisers is None:
         against.append(Finding(file=file, measure="container", held=False))
-    for pair in contents.tensors:
-        if pair.differing is None:
-            measure = "presence" if pair.left is None or pair.right is None else "type-and-shape"
-            against.append(
-                Finding(
-                    file=file,
-                    tensor=pair.name,
-                    measure=measure,
-                    held=False,
-                    left=_described(pair.left),
-                    right=_described(pair.right),
-                )
-            )
+    against += [
+        unlike(file, pair.name, pair.left, pair.right)
+        for pair in contents.tensors
+        if pair.differing is None
+    ]
     return against
-
-
-def _described(info: TensorInfo | None) -> str | None:
-    return None if info is None else f"{info.dtype.name}{list(info.shape)}"
 
 
 def _bits(file: str, pair: TensorPair, note: str | None = None) -> Finding:
@@ -178,7 +156,7 @@ def _relative(file: str, rule: Close, distance: TensorDistance) -> list[Finding]
             tensor=distance.tensor,
             measure=f"{measure}-of-{rule.relative_to}",
             held=value is not None and at_most(value, limit),
-            value=None if value is None else value * (1 + RELATIVE_ERROR),
+            value=None if value is None else enlarged(value),
             limit=limit,
             place=distance.worst,
             note=note if value is None else None,

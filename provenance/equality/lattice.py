@@ -1,4 +1,4 @@
-"""The lattice of equalities (DESIGN section 4): what each compares, guarantees and admits.
+"""The lattice of equalities: what each compares, guarantees and admits.
 
 One table, from which the command line, the documentation and the conclusions are made. ``docs/spec/
 equality.md`` section 3 has the same in full.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Codes = NDArray[np.unsignedinteger[Any]]
     Bits = NDArray[np.bool_]
 
-_VANISHING: Final = frozenset({"F64", "C128"})
+VANISHING: Final = frozenset({"F64", "C128"})
 """Types with values whose square is zero in float64."""
 
 
@@ -197,7 +197,7 @@ class Meter:
             widen(chunk, self._dtype, out, self._scratch.spare[: out.size])
 
     def _squared(self, rows: Floats) -> list[list[Part]] | None:
-        return square_rows(rows, vanish=self._dtype.name in _VANISHING)
+        return square_rows(rows, vanish=self._dtype.name in VANISHING)
 
     def _unusual(self, rows: Floats, finite: Bits, own: int) -> list[list[Part]]:
         """Return the parts of *rows*, cleared where these are not *finite*, of any size.

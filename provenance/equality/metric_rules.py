@@ -7,18 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from provenance.equality.coverage import evidence
-from provenance.equality.findings import Finding
-from provenance.equality.judgement import Judged
-from provenance.equality.pairing import absent, matched, opened
+from provenance.equality.findings import Finding, Judged
+from provenance.equality.pairing import evidence_pairs, matched
 from provenance.equality.samples import MeanTest, Metric, measure_metric
 from provenance.equality.statistics import holm
 from provenance.errors import MalformedError, UnreadableError, UsageError
 
 if TYPE_CHECKING:
-    from provenance.equality.model import Pair
-    from provenance.equality.pairing import Models
+    from provenance.equality.model import SideBySide
     from provenance.equality.rules import Metrics
+    from provenance.tensors.view import TensorFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,33 +27,26 @@ class _Measured:
     metric: Metric
 
 
-def judge_metrics(rule: Metrics, models: Models, laid: tuple[Pair, ...]) -> Judged:
+def judge_metrics(rule: Metrics, sides: SideBySide) -> Judged:
     """Judge the metrics in the files of scores that *rule* selects.
 
     Raises:
         ContentError: a file is not the one that was hashed.
     """
-    test = MeanTest(rule.margin, rule.alpha, rule.test, rule.resamples)
-    findings: list[Finding] = []
-    missing: list[str] = []
+    pairs, absent = evidence_pairs(rule, sides)
+    findings, missing = list(absent.findings), list[str]()
     measured: list[_Measured] = []
-    for pair in laid:
-        if not evidence(rule, pair):
-            continue
-        if pair.both is None:
-            findings.append(absent(pair, models))
-            continue
+    for pair in pairs:
         try:
-            with opened(pair.name, pair.both, models) as (left, right):
+            with sides.opened(pair) as (left, right):
                 names, against = matched(pair.name, rule.metrics, left, right)
                 findings += against
                 for name in names:
-                    try:
-                        metric = measure_metric(name, left, right, test)
-                    except UsageError as error:  # an array that holds no scores
-                        missing.append(f"{pair.name}: {error}")
+                    found = _measured(rule, pair.name, name, left, right)
+                    if isinstance(found, str):
+                        missing.append(found)
                     else:
-                        measured.append(_Measured(pair.name, metric))
+                        measured.append(found)
         except (MalformedError, UnreadableError) as error:
             missing.append(str(error))
     if not (measured or findings or missing):
@@ -64,6 +55,17 @@ def judge_metrics(rule: Metrics, models: Models, laid: tuple[Pair, ...]) -> Judg
     for each, p in zip(measured, adjusted, strict=True):
         findings += _judge(rule, each, p)
     return Judged(tuple(findings), tuple(missing))
+
+
+def _measured(
+    rule: Metrics, file: str, name: str, left: TensorFile, right: TensorFile
+) -> _Measured | str:
+    """Return the metric *name*, or why the array holds no scores."""
+    test = MeanTest(rule.margin, rule.alpha, rule.test, rule.resamples)
+    try:
+        return _Measured(file, measure_metric(name, left, right, test))
+    except UsageError as error:
+        return f"{file}: {error}"
 
 
 def _judge(rule: Metrics, measured: _Measured, p: float) -> list[Finding]:

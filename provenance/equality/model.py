@@ -12,35 +12,27 @@ against them.
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from provenance.errors import MalformedError, UnreadableError
+from provenance.errors import ContentError, MalformedError, UnreadableError
 from provenance.files.digest import hash_file
-from provenance.files.manifest import FileEntry
+from provenance.files.manifest import FileEntry, hash_folder
+from provenance.files.reading import read_file
+from provenance.files.reserved import RESERVED
 from provenance.tensors.names import carries_tensors
 from provenance.tensors.opening import companions, open_tensors
 from provenance.tensors.weight_sets import weight_sets
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from provenance.tensors.view import TensorFile
-
-
-class FileDigest(Protocol):
-    """What is known of a file's bytes."""
-
-    @property
-    def size(self) -> int:
-        """Return the size in bytes."""
-
-    @property
-    def sha256(self) -> str:
-        """Return the SHA-256 in lower-case hexadecimal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +57,7 @@ class Model:
     """A model: its folder, and its files by name (parts joined by ``/``)."""
 
     root: Path
-    files: Mapping[str, FileDigest]
+    files: Mapping[str, FileEntry]
     recorded: bytes | None = None
     """The metrics that its training statement recorded, JSON lines, where that is at hand."""
 
@@ -128,21 +120,43 @@ class Model:
             digests[PurePosixPath(name).relative_to(folder).as_posix()] = self.files[name].sha256
         return open_tensors(self.path(unit.main), name=shown, sha256=digests)
 
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """Return the bytes of the file *name*, at most *max_bytes*.
+
+        Raises:
+            ContentError: it is not the one that was hashed.
+            UnreadableError: it cannot be read, or is longer.
+        """
+        data = read_file(self.path(name), max_bytes)
+        if hashlib.sha256(data).hexdigest() != self.files[name].sha256:
+            raise ContentError("is no longer the file that was hashed", where=name)
+        return data
+
     def digests(self, unit: Unit) -> dict[str, tuple[int, str]]:
         """Return size and SHA-256 of each file of *unit*."""
         return {name: (self.files[name].size, self.files[name].sha256) for name in unit.files}
 
 
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """The weights of a unit of a model, or of a single file, that can be opened."""
+def model_of_folder(folder: Path, on_bytes: Callable[[int], None] | None = None) -> Model:
+    """Return the model in *folder*, hashed; *on_bytes* is told the bytes as they are read.
 
-    model: Model
-    unit: Unit
+    Raises:
+        UnreadableError, MalformedError: see :func:`~provenance.files.manifest.hash_folder`.
+    """
+    return Model(folder, hash_folder(folder, ignore=RESERVED, progress=on_bytes).by_name())
 
-    def open(self, name: str) -> TensorFile:
-        """Open them; errors call them *name*. See :meth:`Model.open`."""
-        return self.model.open(self.unit, name)
+
+def model_of_file(path: Path, on_bytes: Callable[[int], None] | None = None) -> Model:
+    """Return the file at *path*, and those beside it that belong to it, as a model, hashed.
+
+    Raises:
+        MalformedError, UnreadableError: a file cannot be read as its format demands.
+    """
+    files = {}
+    for name in (path.name, *companions(path)):
+        sha256, size = hash_file(path.parent / name, on_bytes)
+        files[name] = FileEntry(name, size, sha256)
+    return Model(path.parent, files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,36 +188,79 @@ class Pair:
         units = [unit for unit in (self.left, self.right) if unit is not None]
         return tuple(dict.fromkeys(name for unit in units for name in (unit.name, unit.main)))
 
-
-def model_of_file(path: Path) -> Model:
-    """Return the weight file at *path*, and those beside it that belong to it, as a model.
-
-    Raises:
-        MalformedError, UnreadableError: a file cannot be read as its format demands.
-    """
-    names = [path.name, *companions(path)]
-    files = {name: FileEntry(name, size, sha256) for name in names
-             for sha256, size in [hash_file(path.parent / name)]}  # fmt: skip
-    return Model(path.parent, files)
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Return the names of its files on either side, sorted."""
+        units = [unit for unit in (self.left, self.right) if unit is not None]
+        return tuple(sorted({name for unit in units for name in unit.files}))
 
 
-def pairs(left: Model, right: Model) -> tuple[Pair, ...]:
-    """Return the units of both models side by side, by name."""
-    mine, theirs = left.units, right.units
-    names = sorted(mine.keys() | theirs.keys())
-    found = [Pair(mine.get(name), theirs.get(name)) for name in names]
-    alone = [pair for pair in found if pair.both is None and pair.weights]
-    lefts = [pair for pair in alone if pair.left is not None]
-    rights = [pair for pair in alone if pair.right is not None]
-    if len(lefts) == len(rights) == 1:
-        together = Pair(lefts[0].left, rights[0].right)
-        found[found.index(lefts[0])] = together
-        found.remove(rights[0])
-    return tuple(found)
+@dataclass(frozen=True)
+class SideBySide:
+    """Two models, laid side by side."""
 
+    left: Model
+    right: Model
 
-def same(left: Model, right: Model, pair: Pair) -> bool:
-    """Tell whether both units of *pair* are there, with the same files, byte for byte."""
-    if pair.both is None:
-        return False
-    return left.digests(pair.both[0]) == right.digests(pair.both[1])
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Return the units of both, by name."""
+        mine, theirs = self.left.units, self.right.units
+        if len(mine) == len(theirs) == 1:  # two files, whatever they are called
+            return (Pair(*mine.values(), *theirs.values()),)
+        names = sorted(mine.keys() | theirs.keys())
+        found = [Pair(mine.get(name), theirs.get(name)) for name in names]
+        alone = [pair for pair in found if pair.both is None and pair.weights]
+        lefts = [pair for pair in alone if pair.left is not None]
+        rights = [pair for pair in alone if pair.right is not None]
+        if len(lefts) == len(rights) == 1:
+            together = Pair(lefts[0].left, rights[0].right)
+            found[found.index(lefts[0])] = together
+            found.remove(rights[0])
+        return tuple(found)
+
+    @cached_property
+    def changed(self) -> tuple[Pair, ...]:
+        """Return the pairs whose files are not all equal."""
+        return tuple(pair for pair in self.pairs if not self.same(pair))
+
+    def same(self, pair: Pair) -> bool:
+        """Tell whether both units of *pair* are there, with the same files, byte for byte."""
+        if pair.both is None:
+            return False
+        return self.left.digests(pair.both[0]) == self.right.digests(pair.both[1])
+
+    def renamed(self, pair: Pair) -> bool:
+        """Tell whether the units of *pair* have two names and the same bytes."""
+        if pair.both is None or pair.both[0].name == pair.both[1].name:
+            return False
+        left, right = (
+            sorted(model.digests(unit).values())
+            for model, unit in zip((self.left, self.right), pair.both, strict=True)
+        )
+        return left == right
+
+    def unit(self, name: str | None) -> Unit | None:
+        """Return the unit *name* if both models have it, with the same bytes."""
+        for pair in self.pairs:
+            if name in pair.names and pair.left is not None and self.same(pair):
+                return pair.left
+        return None
+
+    @contextmanager
+    def opened(self, pair: Pair) -> Iterator[tuple[TensorFile, TensorFile]]:
+        """Open both units of *pair*; when left without an error, check that neither changed.
+
+        Raises:
+            ContentError: a file is not the one that was hashed.
+            MalformedError, UnreadableError: it cannot be read as its format demands.
+        """
+        if pair.both is None:
+            raise UnreadableError("only one model has it", where=pair.name)
+        with (
+            self.left.open(pair.both[0], f"{pair.name} (left)") as left,
+            self.right.open(pair.both[1], f"{pair.name} (right)") as right,
+        ):
+            yield left, right
+            left.check_unchanged()
+            right.check_unchanged()

@@ -59,9 +59,14 @@ _ROOT_BITS: Final = 128
 """Bits of a sum of which the root is taken: the root then has 64, more than a float64 keeps."""
 
 
+def enlarged(value: float) -> float:
+    """Return *value*, a norm or a ratio, with the bound of its error added."""
+    return value * (1 + RELATIVE_ERROR)
+
+
 def at_most(value: float, limit: float) -> bool:
     """Tell whether *value* is certainly within *limit*: its error bound is added first."""
-    return value * (1 + RELATIVE_ERROR) <= limit
+    return enlarged(value) <= limit
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,46 +1,41 @@
-"""Files of outputs or scores of two models, opened side by side; their arrays, matched by name."""
+"""The pairs that a rule about what models do judges by; their arrays, matched by name."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from provenance.equality.findings import Finding
+from provenance.equality.findings import Finding, Judged, unlike
 from provenance.equality.patterns import selects_tensor
+from provenance.equality.selection import holds_evidence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from provenance.equality.model import Model, Pair, Unit
-    from provenance.tensors.view import TensorFile, TensorInfo
-
-Models = tuple["Model", "Model"]
-
-
-@contextmanager
-def opened(
-    name: str, units: tuple[Unit, Unit], models: Models
-) -> Iterator[tuple[TensorFile, TensorFile]]:
-    """Open both units of the pair *name*; when left without an error, check that neither changed.
-
-    Raises:
-        ContentError: a file is not the one that was hashed.
-        MalformedError, UnreadableError: it cannot be read as its format demands.
-    """
-    with (
-        models[0].open(units[0], f"{name} (left)") as left,
-        models[1].open(units[1], f"{name} (right)") as right,
-    ):
-        yield left, right
-        left.check_unchanged()
-        right.check_unchanged()
+    from provenance.equality.model import Pair, SideBySide
+    from provenance.equality.rules import EvidenceRule
+    from provenance.tensors.view import TensorFile
 
 
-def absent(pair: Pair, models: Models) -> Finding:
-    """Return the finding that only one of *models* has *pair*, with its digest."""
+def evidence_pairs(rule: EvidenceRule, sides: SideBySide) -> tuple[list[Pair], Judged]:
+    """Return the pairs that *rule* judges by, and what is against it: those of one side only."""
+    return in_both((pair for pair in sides.pairs if holds_evidence(rule, pair)), sides)
+
+
+def in_both(pairs: Iterable[Pair], sides: SideBySide) -> tuple[list[Pair], Judged]:
+    """Return those of *pairs* that both models have, and the findings about the others."""
+    found, absent = [], []
+    for pair in pairs:
+        if pair.both is None:
+            absent.append(_absent(pair, sides))
+        else:
+            found.append(pair)
+    return found, Judged(tuple(absent))
+
+
+def _absent(pair: Pair, sides: SideBySide) -> Finding:
     left, right = (
         None if unit is None else model.files[unit.main].sha256
-        for model, unit in zip(models, (pair.left, pair.right), strict=True)
+        for model, unit in ((sides.left, pair.left), (sides.right, pair.right))
     )
     return Finding(file=pair.name, measure="presence", held=False, left=left, right=right)
 
@@ -57,21 +52,8 @@ def matched(
         if not selects_tensor(patterns, name):
             continue
         one, other = left.tensors.get(name), right.tensors.get(name)
-        if one and other and (one.dtype, one.shape) == (other.dtype, other.shape):
+        if one is not None and other is not None and one.is_like(other):
             alike.append(name)
-            continue
-        against.append(
-            Finding(
-                file=file,
-                tensor=name,
-                measure="type-and-shape" if one and other else "presence",
-                held=False,
-                left=_described(one),
-                right=_described(other),
-            )
-        )
+        else:
+            against.append(unlike(file, name, one, other))
     return alike, against
-
-
-def _described(info: TensorInfo | None) -> str | None:
-    return None if info is None else f"{info.dtype.name}{list(info.shape)}"

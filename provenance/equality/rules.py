@@ -31,8 +31,8 @@ MIN_DIFFERENCE: Final = 1e-30
 MAX_RESAMPLES: Final = 100_000
 """Most resamples of a bootstrap."""
 
-MAX_POINTS: Final = 10_000_000
-"""Most points of a curve that a rule can ask for."""
+MAX_POINTS: Final = 4_000_000
+"""Most points of a curve: what a recorder keeps in 256 MiB (:mod:`provenance.capture.records`)."""
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 _Patterns = Annotated[

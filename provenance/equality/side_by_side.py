@@ -5,36 +5,19 @@ This judges nothing and proves nothing: it is a view for a person.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from provenance.equality.contents import (
-    Contents,
-    Openable,
-    TensorPair,
-    WeightFile,
-    first_divergence,
-    read_contents,
-)
-from provenance.equality.distances import Wanted
+from provenance.equality.contents import Contents, TensorPair, first_divergence
 from provenance.equality.findings import Divergence, TensorDistance
 from provenance.equality.metadata import MetadataDifference
-from provenance.equality.model import Weights, pairs, same
 from provenance.equality.normalisers import Normalised
-from provenance.errors import MalformedError, UnreadableError
-from provenance.tensors.names import carries_tensors
-from provenance.tensors.opening import companions
-from provenance.tensors.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from provenance.equality.model import Model
+    from provenance.equality.model import Pair
+    from provenance.equality.readings import Readings
     from provenance.tensors.view import TensorInfo
-
-_READ: Final = 2**20
 
 FileState = Literal["equal", "changed", "missing-left", "missing-right"]
 TensorState = Literal["equal", "changed", "missing-left", "missing-right", "dtype", "shape"]
@@ -71,82 +54,36 @@ class FileComparison(msgspec.Struct, frozen=True, kw_only=True):
     unread: str | None = None
     """Why the tensors of a changed weight file are not listed."""
 
+    @property
+    def same(self) -> bool:
+        """Whether the two hold the same: the bytes, or the tensors and the metadata."""
+        return self.state == "equal" or self.same_tensors
 
-def compare_folders(
-    left: Model,
-    right: Model,
-    *,
-    threads: int | None = None,
-    on_bytes: Callable[[int], None] | None = None,
-) -> tuple[FileComparison, ...]:
+
+def list_differences(readings: Readings) -> tuple[FileComparison, ...]:
     """Return every file of either model, by name, compared.
 
-    *threads* is how many compare at once, by default as many as there are cores; *on_bytes* is told
-    the bytes of each side as they are compared.
-
     Raises:
+        ContentError: a file is not the one that was hashed.
         MalformedError: a file's name leaves its folder.
         UnavailableError: float64 arithmetic does not work as it should.
     """
-    wanted = Wanted(norms=True, ulp=True, threads=threads, on_bytes=on_bytes)
-    compared: list[FileComparison] = []
-    for pair in pairs(left, right):
-        if pair.both is None:
-            state: FileState = "missing-left" if pair.left is None else "missing-right"
-            compared.append(FileComparison(name=pair.name, state=state))
-        elif same(left, right, pair):
-            compared.append(FileComparison(name=pair.name, state="equal"))
-        elif all(unit.weights for unit in pair.both):
-            sides = Weights(left, pair.both[0]), Weights(right, pair.both[1])
-            compared.append(_changed(pair.name, *sides, wanted))
-        else:
-            compared.append(FileComparison(name=pair.name, state="changed"))
-    return tuple(compared)
+    return tuple(_compared(pair, readings) for pair in readings.sides.pairs)
 
 
-def compare_files(
-    left: Path,
-    right: Path,
-    *,
-    threads: int | None = None,
-    on_bytes: Callable[[int], None] | None = None,
-) -> FileComparison:
-    """Return two files compared; of weight files, the formats may be two. See compare_folders().
-
-    Raises:
-        UnreadableError: a file cannot be read.
-        UnavailableError: float64 arithmetic does not work as it should.
-    """
-    name = left.name if left.name == right.name else f"{left.name} | {right.name}"
-    parts = [companions(path) for path in (left, right) if carries_tensors(path.name)]
-    if not any(parts) and _same_bytes(left, right):  # an index says nothing of its shards' bytes
-        return FileComparison(name=name, state="equal")
-    if carries_tensors(left.name) and carries_tensors(right.name):
-        wanted = Wanted(norms=True, ulp=True, threads=threads, on_bytes=on_bytes)
-        return _changed(name, WeightFile(left), WeightFile(right), wanted)
-    return FileComparison(name=name, state="changed")
-
-
-def _same_bytes(left: Path, right: Path) -> bool:
-    with Source(left) as first, Source(right) as second:
-        if first.size != second.size:
-            return False
-        one, two = bytearray(_READ), bytearray(_READ)
-        for start in range(0, first.size, _READ):
-            count = min(_READ, first.size - start)
-            first.read_into(start, memoryview(one)[:count])
-            second.read_into(start, memoryview(two)[:count])
-            if one != two:
-                return False
-        return True
-
-
-def _changed(name: str, left: Openable, right: Openable, wanted: Wanted) -> FileComparison:
-    try:
-        contents = read_contents(name, left, right, wanted)
-    except (MalformedError, UnreadableError) as error:
-        return FileComparison(name=name, state="changed", unread=str(error))
-    return _listed(name, contents)
+def _compared(pair: Pair, readings: Readings) -> FileComparison:
+    if pair.both is None:
+        state: FileState = "missing-left" if pair.left is None else "missing-right"
+        return FileComparison(name=pair.name, state=state)
+    if readings.sides.same(pair):
+        return FileComparison(name=pair.name, state="equal")
+    if not all(unit.weights for unit in pair.both):
+        renamed = readings.sides.renamed(pair)
+        return FileComparison(name=pair.name, state="equal" if renamed else "changed")
+    contents = readings.of(pair, None)
+    if not isinstance(contents, Contents):
+        return FileComparison(name=pair.name, state="changed", unread=contents.reason)
+    return _listed(pair.name, contents)
 
 
 def _listed(name: str, contents: Contents) -> FileComparison:

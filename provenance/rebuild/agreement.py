@@ -20,11 +20,13 @@ inconclusive    something is missing: builders, a part of a recipe, or what cann
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from provenance.equality.comparators import Model, compare_models
+from provenance.equality.comparators import compare_models
 from provenance.equality.lattice import Conclusion
+from provenance.equality.model import Model
 from provenance.equality.rules import Curves
 from provenance.errors import PolicyError, UsageError
 from provenance.rebuild import recipe
@@ -81,14 +83,16 @@ def agree(
             where=str(models[0].root),
             mend="record with --equality",
         )
+    compare = partial(compare_models, declaration=declaration, probes=probes, on_bytes=on_bytes)
+    files = [_model(model, declaration) for model in models]
     rebuilds = tuple(
         Rebuild(
             _party(claim),
-            _compare(models[0], model, declaration, probes, on_bytes),
+            compare(files[0], model),
             recipe.differences(claims[0].training.build, claim.training.build),
             recipe.environment_differences(claims[0].training.build, claim.training.build),
         )
-        for model, claim in zip(models[1:], claims[1:], strict=True)
+        for model, claim in zip(files[1:], claims[1:], strict=True)
     )
     builders = tuple(sorted({claim.opened.key.key_id for claim in claims}))
     applied = AppliedEquality(
@@ -107,7 +111,7 @@ def agree(
         builders,
         quorum,
         reasons,
-        _diameter(models, declaration, rebuilds, probes) if conclusion == "consistent" else None,
+        _diameter(files, rebuilds, compare) if conclusion == "consistent" else None,
     )
 
 
@@ -123,22 +127,6 @@ def _party(claim: Claim) -> Party:
         {"sha256": claim.training.manifest.root_digest},
         {"sha256": hashlib.sha256(claim.opened.payload).hexdigest()},
         claim.opened.key.key_id,
-    )
-
-
-def _compare(
-    left: Verified,
-    right: Verified,
-    declaration: Declaration,
-    probes: Path | None = None,
-    on_bytes: Callable[[int], None] | None = None,
-) -> Outcome:
-    return compare_models(
-        _model(left, declaration),
-        _model(right, declaration),
-        declaration,
-        probes=probes,
-        on_bytes=on_bytes,
     )
 
 
@@ -194,13 +182,10 @@ def _judge_quorum(builders: int, quorum: int) -> Part:
 
 
 def _diameter(
-    models: Sequence[Verified],
-    declaration: Declaration,
-    rebuilds: Sequence[Rebuild],
-    probes: Path | None,
+    files: Sequence[Model], rebuilds: Sequence[Rebuild], compare: Callable[[Model, Model], Outcome]
 ) -> Diameter:
     outcomes = [rebuild.outcome for rebuild in rebuilds]
-    outcomes += [_compare(a, b, declaration, probes) for a, b in combinations(models[1:], 2)]
+    outcomes += [compare(a, b) for a, b in combinations(files[1:], 2)]
     distances = [distance for outcome in outcomes for distance in outcome.distances]
     relative = [d.relative_l2_update for d in distances if d.relative_l2_update is not None]
     return Diameter(

@@ -38,7 +38,7 @@ def comparison_lines(files: Sequence[FileComparison]) -> list[str]:
     """Return a line a file, and under a changed weight file a table of its tensors."""
     lines = []
     for item in files:
-        mark = good("=") if item.state == "equal" or item.same_tensors else bad("≠")
+        mark = good("=") if item.same else bad("≠")
         state = "same tensors, another file" if item.same_tensors else _state(item.state)
         lines.append(f"{mark} {one_line(item.name)}  {state}")
         if item.unread is not None:
@@ -48,8 +48,8 @@ def comparison_lines(files: Sequence[FileComparison]) -> list[str]:
             names = ", ".join(normaliser.name for normaliser in item.normalisers)
             lines.append(dim(f"    the containers differ: {names}"))
         lines += _tensor_lines(item)
-    equal = sum(item.state == "equal" for item in files)
-    lines.append(f"{equal} of {count(len(files), 'file')} equal")
+    same = sum(item.same for item in files)
+    lines.append(f"{same} of {count(len(files), 'file')} the same")
     return lines
 
 
@@ -108,21 +108,14 @@ def _metadata_lines(metadata: Sequence[MetadataDifference]) -> list[str]:
 
 def _worst_lines(findings: Sequence[Finding]) -> list[str]:
     """Return, of what held within a limit, the finding of each measure that came nearest to it."""
-    worst: dict[str, Finding] = {}
+    nearest: dict[str, tuple[float, Finding]] = {}
     for finding in findings:
         if finding.value is None or not finding.limit:
             continue
-        known = worst.get(finding.measure)
-        nearer = known is None or not known.value or not known.limit
-        if nearer or finding.value / finding.limit > _part(known):
-            worst[finding.measure] = finding
-    return [dim(f"    at most: {one_line(_finding(finding))}") for finding in worst.values()]
-
-
-def _part(finding: Finding | None) -> float:
-    if finding is None or finding.value is None or not finding.limit:
-        return 0.0
-    return finding.value / finding.limit
+        part = finding.value / finding.limit
+        if finding.measure not in nearest or part > nearest[finding.measure][0]:
+            nearest[finding.measure] = part, finding
+    return [dim(f"    at most: {one_line(_finding(finding))}") for _, finding in nearest.values()]
 
 
 def _tensor_lines(item: FileComparison) -> list[str]:
@@ -148,21 +141,21 @@ def _cells(tensor: TensorComparison) -> tuple[str, ...]:
     name, distance = one_line(tensor.name), tensor.distance
     dtype, shape = tensor.left_dtype or tensor.right_dtype or "", tensor.left_shape
     if tensor.state == "dtype":
-        return (name, f"{tensor.left_dtype} ≠ {tensor.right_dtype}", _shape(shape))
+        return (name, f"{tensor.left_dtype} ≠ {tensor.right_dtype}", _bracketed(shape))
     if tensor.state == "shape":
-        return (name, dtype, f"{_shape(shape)} ≠ {_shape(tensor.right_shape)}")
+        return (name, dtype, f"{_bracketed(shape)} ≠ {_bracketed(tensor.right_shape)}")
     if distance is None:
         shape = tensor.left_shape if tensor.left_shape is not None else tensor.right_shape
-        return (name, dtype, _shape(shape), _state(tensor.state))
+        return (name, dtype, _bracketed(shape), _state(tensor.state))
     exact = distance.parts or {}
     return (
         name,
         dtype,
-        _shape(shape),
+        _bracketed(shape),
         f"{distance.differing:,} of {distance.elements:,}",
         _number(distance.relative_l2_weights),
         _number(distance.relative_linf_weights),
-        _index(distance.worst if distance.worst is not None else distance.first),
+        _bracketed(distance.worst if distance.worst is not None else distance.first),
         "" if distance.max_ulp is None else f"{distance.max_ulp:,}",
         ", ".join([*(f"{number:,} {part}" for part, number in exact.items()), *distance.notes]),
     )
@@ -172,16 +165,13 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
 
 
-def _index(index: tuple[int, ...] | None) -> str:
-    return "" if index is None else f"[{','.join(map(str, index))}]"
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "" if shape is None else f"[{','.join(map(str, shape))}]"
+def _bracketed(numbers: tuple[int, ...] | None) -> str:
+    """Return a shape, or the place of an element."""
+    return "" if numbers is None else f"[{','.join(map(str, numbers))}]"
 
 
 def _place(first: Divergence) -> str:
-    return f"{one_line(first.tensor)}{_index(first.index)}"
+    return f"{one_line(first.tensor)}{_bracketed(first.index)}"
 
 
 def _state(state: str) -> str:
@@ -190,7 +180,7 @@ def _state(state: str) -> str:
 
 def _finding(finding: Finding) -> str:
     place = finding.file + (f": {finding.tensor}" if finding.tensor else "")
-    at = f" at {_index(finding.place)}" if finding.place is not None else ""
+    at = f" at {_bracketed(finding.place)}" if finding.place is not None else ""
     note = f" ({finding.note})" if finding.note else ""
     if finding.value is not None and finding.limit is not None:
         said = f"{finding.measure} {finding.value:.3g}, limit {finding.limit:.3g}"

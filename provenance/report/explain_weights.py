@@ -11,7 +11,14 @@ import msgspec
 
 from provenance.errors import UnreadableError, count
 from provenance.report.explain_text import explained, row, rows, value_text
-from provenance.tensors.names import TORCH, UNREAD, is_readable, suffix_of
+from provenance.tensors.names import (
+    READABLE_WORDS,
+    TORCH,
+    UNREAD,
+    UNREADABLE,
+    is_readable,
+    suffix_of,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,11 +116,7 @@ def is_unread(path: Path) -> bool:
 
 def unread_error(path: Path) -> UnreadableError:
     """Return the error that says so."""
-    return UnreadableError(
-        "its tensors cannot be read by this version",
-        where=str(path),
-        mend="safetensors, torch zip, GGUF, ONNX, HDF5, npz and npy can",
-    )
+    return UnreadableError(UNREADABLE, where=str(path), mend=READABLE_WORDS)
 
 
 def _shape_text(shape: tuple[int, ...]) -> str:

@@ -23,6 +23,10 @@ UNREAD: Final = frozenset(
 )
 """Ends of names of files that usually hold tensors, in formats without a reader here."""
 
+UNREADABLE: Final = "its tensors cannot be read by this version"
+READABLE_WORDS: Final = "safetensors, torch zip, GGUF, ONNX, HDF5, Keras, npz and npy can"
+"""What is said of a file without a reader, and which have one."""
+
 _INDEX: Final = ".index.json"
 
 

@@ -54,6 +54,10 @@ class TensorInfo(msgspec.Struct, frozen=True, gc=False):
     elements: int
     nbytes: int
 
+    def is_like(self, other: TensorInfo) -> bool:
+        """Tell whether *other* has the same type and shape."""
+        return (self.dtype, self.shape) == (other.dtype, other.shape)
+
 
 class TensorFile(Protocol):
     """An open weight file."""

@@ -32,7 +32,7 @@ def test_equal_models(compare: Callable[..., Ran]) -> None:
     ran = compare(files())
     assert ran.status == 0
     assert "= model.safetensors  equal" in ran.out
-    assert "2 of 2 files equal" in ran.out
+    assert "2 of 2 files the same" in ran.out
 
 
 def test_a_changed_tensor_with_its_distances(compare: Callable[..., Ran]) -> None:
@@ -64,7 +64,7 @@ def test_only_the_container_differs(compare: Callable[..., Ran]) -> None:
     assert "= model.safetensors  same tensors, another file" in ran.out
     assert "the containers differ: " in ran.out
     assert "1 of 1 tensor equal" in ran.out
-    assert "1 of 2 files equal" in ran.out
+    assert "2 of 2 files the same" in ran.out
     assert compare(padded(files()), "--equality", "tensors").status == 0
     assert compare(padded(files()), "--equality", "bytes").status == 1
 

@@ -158,7 +158,7 @@ def test_a_declaration_that_does_not_fit_is_refused(provenance: Shell, tmp_path:
     text = CLOSE.replace(b'equality = "close"', b'equality = "close"\ntensors = ["nothing*"]')
     (tmp_path / "close.toml").write_bytes(text)
     ran = provenance("equality", "check", tmp_path / "close.toml", model)
-    refused(ran, 1, "any[1].all[0] (close): selects no tensors")
+    refused(ran, 1, "alternative 2, rule 1 (close) selects no tensors")
 
 
 def test_what_is_no_declaration(provenance: Shell, tmp_path: Path) -> None:

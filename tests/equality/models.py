@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from provenance.equality.comparators import Model
+from provenance.equality.model import Model, SideBySide, model_of_file
+from provenance.equality.readings import Readings, wanted_by
+from provenance.equality.side_by_side import list_differences
+from provenance.files.manifest import FileEntry
 from tests.tensors.writing import simple
 
 if TYPE_CHECKING:
@@ -15,17 +17,20 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from provenance.equality.side_by_side import FileComparison
+
     Content = bytes | Mapping[str, np.ndarray[Any, Any]]
 
 
-@dataclass(frozen=True)
-class Described:
-    size: int
-    sha256: str
+def describe(data: bytes, name: str = "") -> FileEntry:
+    return FileEntry(name, len(data), hashlib.sha256(data).hexdigest())
 
 
-def describe(data: bytes) -> Described:
-    return Described(len(data), hashlib.sha256(data).hexdigest())
+def side_by_side(left: Model | Path, right: Model | Path) -> tuple[FileComparison, ...]:
+    """Return two models, or two files, as a person is shown them."""
+    one = left if isinstance(left, Model) else model_of_file(left)
+    other = right if isinstance(right, Model) else model_of_file(right)
+    return list_differences(Readings(SideBySide(one, other), wanted_by(None, view=True)))
 
 
 def write(root: Path, files: Mapping[str, Content]) -> Model:

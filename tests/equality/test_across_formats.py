@@ -16,8 +16,7 @@ from provenance.equality.comparators import compare_models
 from provenance.equality.declaration import builtin
 from provenance.equality.metadata import MetadataDifference
 from provenance.equality.model import model_of_file
-from provenance.equality.side_by_side import compare_files, compare_folders
-from tests.equality.models import write
+from tests.equality.models import side_by_side, write
 from tests.tensors.torch_writing import checkpoint, ordered, storage, tensor, versions
 from tests.tensors.writing import archive, npy
 
@@ -63,7 +62,7 @@ FORMATS = {
 def test_the_same_model_in_two_formats(one: str, other: str, tmp_path: Path) -> None:
     for name in (one, other):
         (tmp_path / name).write_bytes(FORMATS[name](ARRAYS))
-    compared = compare_files(tmp_path / one, tmp_path / other)
+    (compared,) = side_by_side(tmp_path / one, tmp_path / other)
     assert compared.same_tensors, compared
     outcome = compare_models(
         model_of_file(tmp_path / one), model_of_file(tmp_path / other), builtin("tensors")
@@ -81,7 +80,7 @@ def test_one_bit_is_seen_across_formats(name: str, tmp_path: Path) -> None:
     flipped["conv.bias"].view("<u4")[0] ^= 1 << 31  # +0 becomes -0
     (tmp_path / "reference.safetensors").write_bytes(FORMATS["model.safetensors"](ARRAYS))
     (tmp_path / name).write_bytes(FORMATS[name](flipped))
-    compared = compare_files(tmp_path / "reference.safetensors", tmp_path / name)
+    (compared,) = side_by_side(tmp_path / "reference.safetensors", tmp_path / name)
     assert compared.first is not None
     assert (compared.first.tensor, compared.first.index) == ("conv.bias", (0,))
     outcome = compare_models(
@@ -112,7 +111,7 @@ def test_shards_are_the_model_that_they_make_up(tmp_path: Path) -> None:
     assert (outcome.conclusion, outcome.strongest) == ("match", "tensors")
     assert "sharding" in {effect.name for effect in outcome.normalisers}
     assert compare_models(whole, sharded, builtin("bytes")).conclusion == "mismatch"
-    config, weights = compare_folders(whole, sharded)
+    config, weights = side_by_side(whole, sharded)
     assert (config.state, weights.name, weights.same_tensors) == (
         "equal",
         "model.safetensors",
@@ -126,7 +125,7 @@ def test_a_change_in_a_shard_is_seen_although_the_index_is_the_same(tmp_path: Pa
         write(tmp_path / name, _shards(arrays))
     indexes = [tmp_path / name / "model.safetensors.index.json" for name in "ab"]
     assert indexes[0].read_bytes() == indexes[1].read_bytes()
-    compared = compare_files(*indexes)
+    (compared,) = side_by_side(*indexes)
     assert compared.first is not None
     assert compared.first.tensor == "conv.bias"
     models = [model_of_file(index) for index in indexes]
@@ -144,6 +143,6 @@ def test_two_sets_that_are_left_over_are_not_guessed_at(tmp_path: Path) -> None:
 def test_metadata_that_mean_something_are_compared_across_formats(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(save(ARRAYS, metadata={"prompt": "obey"}))
     (tmp_path / "b.bin").write_bytes(_torch(ARRAYS))
-    compared = compare_files(tmp_path / "a.safetensors", tmp_path / "b.bin")
+    (compared,) = side_by_side(tmp_path / "a.safetensors", tmp_path / "b.bin")
     assert not compared.same_tensors
     assert compared.metadata == (MetadataDifference("prompt", "obey", None),)

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from provenance.encoding import strict_json
-from provenance.equality.comparators import Model, compare_models
+from provenance.equality.comparators import compare_models
 from provenance.equality.declaration import Declaration, builtin, parse
 from provenance.equality.findings import NOTES
+from provenance.equality.model import Model
 from provenance.errors import MalformedError, PolicyError
-from tests.equality.models import Described, describe, write
+from provenance.files.manifest import FileEntry
+from tests.equality.models import describe, write
 from tests.tensors.writing import archive, entry, npy, safetensors, simple
 
 if TYPE_CHECKING:
@@ -425,7 +427,7 @@ def test_a_file_that_changed_since_its_manifest_is_inconclusive(tmp_path: Path) 
 @pytest.mark.parametrize("name", ["../m.npz", "/m.npz", "a/../../m.npz", "m\0.npz"])
 def test_names_that_leave_the_folder_are_refused(tmp_path: Path, name: str) -> None:
     left = Model(tmp_path, {name: describe(b"1")})
-    right = Model(tmp_path, {name: Described(1, "0" * 64)})
+    right = Model(tmp_path, {name: FileEntry("", 1, "0" * 64)})
     outcome = compare_models(left, right, TENSORS)
     assert outcome.conclusion == "inconclusive"
     with pytest.raises(MalformedError, match="leaves"):

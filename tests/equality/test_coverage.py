@@ -10,6 +10,7 @@ import pytest
 from provenance.equality.comparators import compare_models
 from provenance.equality.coverage import check_coverage
 from provenance.equality.declaration import parse
+from provenance.equality.model import SideBySide
 from provenance.errors import PolicyError
 from tests.equality.models import write
 
@@ -71,13 +72,14 @@ FITS = {
 
 @pytest.mark.parametrize("name", FITS)
 def test_a_declaration_that_fits(name: str, model: Model) -> None:
-    (selection,) = check_coverage(declare(*FITS[name]), model, model)
+    (selection,) = check_coverage(declare(*FITS[name]), SideBySide(model, model))
     assert selection.unread == ()
     assert len(selection.rules) == len(FITS[name])
 
 
 def test_what_each_rule_selects_is_counted(model: Model) -> None:
-    (selection,) = check_coverage(declare(*FITS["one rule for each tensor"]), model, model)
+    rules = declare(*FITS["one rule for each tensor"])
+    (selection,) = check_coverage(rules, SideBySide(model, model))
     assert [rule.tensors for rule in selection.rules] == [1, 1, 1]
     assert [rule.units for rule in selection.rules] == [
         ("model.safetensors",),
@@ -88,18 +90,18 @@ def test_what_each_rule_selects_is_counted(model: Model) -> None:
 
 def test_an_optional_rule_may_select_nothing(model: Model) -> None:
     rule = CLOSE + "optional = true\ntensors = ['*running_mean']"
-    (selection,) = check_coverage(declare(EVERYTHING, rule), model, model)
+    (selection,) = check_coverage(declare(EVERYTHING, rule), SideBySide(model, model))
     assert [rule.tensors for rule in selection.rules] == [3, 0]
 
 
 MISFITS = {
     "a rule for files that are not there": (
         (EVERYTHING, "equality = 'bytes'\nfiles = ['modle.safetensors']"),
-        r"any\[0\]\.all\[1\] \(bytes\): selects no files",
+        r"alternative 1, rule 2 \(bytes\) selects no files",
     ),
     "a rule for tensors that are not there": (
         (EVERYTHING, CLOSE + "tensors = ['conv1.*']"),
-        r"any\[0\]\.all\[1\] \(close\): selects no tensors",
+        r"alternative 1, rule 2 \(close\) selects no tensors",
     ),
     "a rule that takes away what it selects": (
         (EVERYTHING, CLOSE + "tensors = ['*', '!*']"),
@@ -111,7 +113,7 @@ MISFITS = {
     ),
     "outputs that are not there": (
         (EVERYTHING, BEHAVIOUR.replace("logits.s", "answers.s")),
-        r"\(behaviour\): selects no files",
+        r"\(behaviour\) selects no files",
     ),
     "a tensor that no rule covers": (
         (
@@ -135,7 +137,7 @@ MISFITS = {
 def test_a_declaration_that_does_not_fit_is_refused(name: str, model: Model) -> None:
     rules, expected = MISFITS[name]
     with pytest.raises(PolicyError, match=expected):
-        check_coverage(declare(*rules), model, model)
+        check_coverage(declare(*rules), SideBySide(model, model))
     with pytest.raises(PolicyError, match=expected):  # even where all files are equal
         compare_models(model, model, declare(*rules))
 
@@ -170,14 +172,14 @@ def test_initial_weights_need_no_rule_and_no_rule_reaches_them(tmp_path: Path) -
     files = {"model.safetensors": WEIGHTS, "initial.safetensors": WEIGHTS}
     model = write(tmp_path / "model", files)
     rule = CLOSE.replace("relative_to = 'weights'", "initial = 'initial.safetensors'")
-    (selection,) = check_coverage(declare(rule), model, model)
+    (selection,) = check_coverage(declare(rule), SideBySide(model, model))
     assert [rule.units for rule in selection.rules] == [("model.safetensors",)]
 
 
 def test_weights_without_reader_are_covered_by_a_rule_for_all_tensors(tmp_path: Path) -> None:
     model = write(tmp_path / "model", {"model.msgpack": b"?", "config.json": b"{}"})
-    assert check_coverage(declare(EVERYTHING), model, model)[0].unread == ()
+    assert check_coverage(declare(EVERYTHING), SideBySide(model, model))[0].unread == ()
     (selection,) = check_coverage(
-        declare(CLOSE + "tensors = ['a*']", CLOSE + "tensors = ['b*']"), model, model
+        declare(CLOSE + "tensors = ['a*']", CLOSE + "tensors = ['b*']"), SideBySide(model, model)
     )
     assert "cannot be read by this version" in selection.unread[0]

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from provenance.equality.comparators import Model, compare_models
+from provenance.equality.comparators import compare_models
 from provenance.equality.declaration import parse
 from tests.equality.models import write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from provenance.equality.model import Model
 
 VECTORS = Path(__file__).parent / "vectors"
 

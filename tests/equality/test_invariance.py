@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provenance.equality import meter, norms, pieces
-from provenance.equality.contents import WeightFile, read_contents
+from provenance.equality.contents import read_contents
 from provenance.equality.distances import Measured, Wanted, measure, measure_each
 from provenance.equality.norms import at_most
 from provenance.equality.pieces import Piece, Workers, batched, cut
@@ -159,9 +159,11 @@ def test_the_container_and_the_order_of_tensors_do_not_matter(tmp_path: Path) ->
     found = {}
     for one in names:
         for two in names:
-            contents = read_contents(
-                "m", WeightFile(tmp_path / f"l{one}"), WeightFile(tmp_path / f"r{two}"), Wanted()
-            )
+            with (
+                open_tensors(tmp_path / f"l{one}") as first,
+                open_tensors(tmp_path / f"r{two}") as second,
+            ):
+                contents = read_contents("m", (first, second), Wanted())
             found[one, two] = {pair.name: pair.distance for pair in contents.tensors}
     expected = found["1.safetensors", "1.safetensors"]
     assert expected["array"] is not None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from provenance.equality.findings import Finding
-from provenance.equality.model import Model, pairs
-from provenance.equality.pairing import absent, matched, opened
+from provenance.equality.model import SideBySide
+from provenance.equality.pairing import in_both, matched
 from provenance.errors import MalformedError, UnreadableError
 from tests.equality.models import write
 
@@ -23,21 +24,23 @@ FILE = "m.safetensors"
 
 
 @pytest.fixture
-def models(tmp_path: Path) -> tuple[Model, Model]:
+def sides(tmp_path: Path) -> SideBySide:
     left = write(tmp_path / "left", {FILE: ARRAYS, "notes.txt": b"x"})
     right = write(tmp_path / "right", {FILE: {"b": np.zeros((3, 2), "<f8"), "c": ARRAYS["a"]}})
-    return left, right
+    return SideBySide(left, right)
 
 
-def pair_of(models: tuple[Model, Model], name: str) -> Pair:
-    (pair,) = (pair for pair in pairs(*models) if pair.name == name)
+def pair_of(sides: SideBySide, name: str) -> Pair:
+    (pair,) = (pair for pair in sides.pairs if pair.name == name)
     return pair
 
 
-def test_arrays_alike_and_what_is_against_the_others(models: tuple[Model, Model]) -> None:
-    units = pair_of(models, FILE).both
-    assert units is not None
-    with opened(FILE, units, models) as (left, right):
+def turned(sides: SideBySide) -> SideBySide:
+    return SideBySide(sides.right, sides.left)
+
+
+def test_arrays_alike_and_what_is_against_the_others(sides: SideBySide) -> None:
+    with sides.opened(pair_of(sides, FILE)) as (left, right):
         alike, against = matched(FILE, ["*"], left, right)
         assert alike == []
         assert {(f.tensor, f.measure, f.left, f.right, f.held) for f in against} == {
@@ -49,36 +52,42 @@ def test_arrays_alike_and_what_is_against_the_others(models: tuple[Model, Model]
         assert matched(FILE, ["z"], left, right) == ([], [])
 
 
-def test_what_one_model_alone_has_is_told_with_its_digest(models: tuple[Model, Model]) -> None:
-    digest = models[0].files["notes.txt"].sha256
-    said = {"file": "notes.txt", "measure": "presence", "held": False}
-    pair = pair_of(models, "notes.txt")
-    assert absent(pair, models) == Finding(**said, left=digest)  # type: ignore[arg-type]
-    turned = (models[1], models[0])
-    pair = pair_of(turned, "notes.txt")
-    assert absent(pair, turned) == Finding(**said, right=digest)  # type: ignore[arg-type]
+def test_what_one_model_alone_has_is_told_with_its_digest(sides: SideBySide) -> None:
+    digest = sides.left.files["notes.txt"].sha256
+    both, judged = in_both(sides.pairs, sides)
+    assert [pair.name for pair in both] == [FILE]
+    assert judged.findings == (
+        Finding(file="notes.txt", measure="presence", held=False, left=digest),
+    )
+    _, judged = in_both(turned(sides).pairs, turned(sides))
+    assert judged.findings == (
+        Finding(file="notes.txt", measure="presence", held=False, right=digest),
+    )
 
 
-@pytest.mark.parametrize("side", [0, 1])
-def test_a_side_that_cannot_be_read_is_named(models: tuple[Model, Model], side: int) -> None:
-    broken = list(models)
-    broken[side] = write(models[side].root, {FILE: b"junk"})
-    pair = pair_of((broken[0], broken[1]), FILE)
-    assert pair.both is not None
-    word = ("left", "right")[side]
+def test_what_one_model_alone_has_cannot_be_opened(sides: SideBySide) -> None:
     with (
-        pytest.raises(MalformedError, match=rf"{FILE} \({word}\)"),
-        opened(FILE, pair.both, (broken[0], broken[1])),
+        pytest.raises(UnreadableError, match="only one model"),
+        sides.opened(pair_of(sides, "notes.txt")),
     ):
         pass
 
 
-@pytest.mark.parametrize("side", [0, 1])
-def test_a_file_that_is_written_to_meanwhile_is_noticed(
-    models: tuple[Model, Model], side: int
-) -> None:
-    units = pair_of(models, FILE).both
-    assert units is not None
-    path = models[side].root / FILE
-    with pytest.raises(UnreadableError, match="changed"), opened(FILE, units, models):
+@pytest.mark.parametrize("word", ["left", "right"])
+def test_a_side_that_cannot_be_read_is_named(sides: SideBySide, word: str) -> None:
+    broken = dataclasses.replace(sides, **{word: write(getattr(sides, word).root, {FILE: b"junk"})})
+    with (
+        pytest.raises(MalformedError, match=rf"{FILE} \({word}\)"),
+        broken.opened(pair_of(broken, FILE)),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("word", ["left", "right"])
+def test_a_file_that_is_written_to_meanwhile_is_noticed(sides: SideBySide, word: str) -> None:
+    path = getattr(sides, word).root / FILE
+    with (
+        pytest.raises(UnreadableError, match="changed"),
+        sides.opened(pair_of(sides, FILE)),
+    ):
         path.write_bytes(path.read_bytes() + b"more")

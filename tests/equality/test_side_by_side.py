@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from provenance.equality.side_by_side import compare_files, compare_folders
 from provenance.errors import UnreadableError
-from tests.equality.models import write
+from tests.equality.models import side_by_side, write
 from tests.tensors.writing import archive, npy, simple
 
 A = {"w": np.arange(1, 7, dtype="<f4"), "n": np.array([1, 2], "<i8"), "same": np.ones(2, "<f4")}
@@ -23,7 +22,7 @@ def test_files_and_tensors_of_two_folders(tmp_path: Path) -> None:
     }
     left = write(tmp_path / "l", {"m.safetensors": A, "c.json": b"1", "x": b"x", "t": b"t"})
     right = write(tmp_path / "r", {"m.safetensors": b, "c.json": b"2", "y": b"y", "t": b"t"})
-    compared = compare_folders(left, right)
+    compared = side_by_side(left, right)
     assert {file.name: file.state for file in compared} == {
         "m.safetensors": "changed",
         "c.json": "changed",
@@ -48,7 +47,7 @@ def test_types_and_shapes(tmp_path: Path) -> None:
     (tmp_path / "b.safetensors").write_bytes(
         simple({"t": A["w"].astype("<f8"), "s": A["w"].reshape(2, 3)})
     )
-    compared = compare_files(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    (compared,) = side_by_side(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
     assert compared.name == "a.safetensors | b.safetensors"
     states = {tensor.name: tensor.state for tensor in compared.tensors or ()}
     assert states == {"t": "dtype", "s": "shape"}
@@ -57,31 +56,55 @@ def test_types_and_shapes(tmp_path: Path) -> None:
 def test_two_formats_of_the_same_tensors(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(simple(A))
     (tmp_path / "a.npz").write_bytes(archive({f"{k}.npy": npy(v) for k, v in A.items()}))
-    compared = compare_files(tmp_path / "a.safetensors", tmp_path / "a.npz")
-    assert compared.state == "changed"
-    assert all(tensor.state == "equal" for tensor in compared.tensors or ())
+    (compared,) = side_by_side(tmp_path / "a.safetensors", tmp_path / "a.npz")
+    assert (compared.state, compared.same_tensors, compared.same) == ("changed", True, True)
+    assert {tensor.name: tensor.state for tensor in compared.tensors or ()} == dict.fromkeys(
+        A, "equal"
+    )
 
 
 def test_single_files_are_compared_byte_by_byte(tmp_path: Path) -> None:
     for name, data in {"a": b"1", "b": b"1", "c": b"2", "d": b"11"}.items():
         (tmp_path / name).write_bytes(data)
-    states = [compare_files(tmp_path / "a", tmp_path / name).state for name in "bcd"]
+    states = [side_by_side(tmp_path / "a", tmp_path / name)[0].state for name in "bcd"]
     assert states == ["equal", "changed", "changed"]
     with pytest.raises(UnreadableError):
-        compare_files(tmp_path / "a", tmp_path / "missing")
+        side_by_side(tmp_path / "a", tmp_path / "missing")
 
 
 def test_a_weight_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     (tmp_path / "a.msgpack").write_bytes(b"1")
     (tmp_path / "b.msgpack").write_bytes(b"2")
-    compared = compare_files(tmp_path / "a.msgpack", tmp_path / "b.msgpack")
+    (compared,) = side_by_side(tmp_path / "a.msgpack", tmp_path / "b.msgpack")
     assert compared.state == "changed"
     assert "cannot be read by this version" in (compared.unread or "")
 
 
 def test_real_rebuilds() -> None:
-    compared = compare_files(VECTORS / "base_t1.safetensors", VECTORS / "t2.safetensors")
+    (compared,) = side_by_side(VECTORS / "base_t1.safetensors", VECTORS / "t2.safetensors")
     changed = [tensor for tensor in compared.tensors or () if tensor.state == "changed"]
     assert len(changed) == 10
     worst = max(changed, key=lambda t: (t.distance and t.distance.relative_l2_weights) or 0)
     assert worst.name == "1.bias"
+
+
+def test_equal_bytes_under_two_names_are_equal(tmp_path: Path) -> None:
+    for name in ("a.safetensors", "b.safetensors"):
+        (tmp_path / name).write_bytes(simple(A))
+    (compared,) = side_by_side(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    assert (compared.same_tensors, compared.same) == (True, True)
+    assert [effect.name for effect in compared.normalisers] == ["weight-file-name"]
+
+
+def test_shards_that_are_equal_in_every_byte_are_equal(tmp_path: Path) -> None:
+    index = b'{"metadata":{},"weight_map":{"w":"m-00001-of-00001.safetensors"}}'
+    files = {
+        "m.safetensors.index.json": index,
+        "m-00001-of-00001.safetensors": simple({"w": A["w"]}),
+    }
+    for side in "ab":
+        write(tmp_path / side, files)
+    one, other = (tmp_path / side / "m.safetensors.index.json" for side in "ab")
+    for pair in ((one, one), (one, other)):
+        (compared,) = side_by_side(*pair)
+        assert (compared.name, compared.state) == ("m.safetensors", "equal")

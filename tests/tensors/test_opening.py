@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from provenance.errors import UnreadableError
+from provenance.tensors import names, opening
 from provenance.tensors.names import carries_tensors, is_readable
 from provenance.tensors.opening import open_tensors
 
@@ -47,3 +48,8 @@ def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
 def test_a_name_with_nul_is_unreadable(tmp_path: Path) -> None:
     with pytest.raises(UnreadableError, match="cannot be opened"):
         open_tensors(tmp_path / "a\0b.npy")
+
+
+def test_what_is_called_readable_has_a_reader() -> None:
+    assert opening._READERS.keys() | {opening._ONNX} == names.READABLE  # noqa: SLF001
+    assert not names.READABLE & names.UNREAD
