@@ -18,7 +18,9 @@ from safetensors.numpy import load_file
 from benchmarks.equality.answers import Described
 from provenance.equality.comparators import Model, compare_models
 from provenance.equality.declaration import builtin
-from provenance.equality.side_by_side import compare_files
+from provenance.equality.model import SideBySide, model_of_file
+from provenance.equality.readings import Readings, wanted_by
+from provenance.equality.side_by_side import list_differences
 
 if TYPE_CHECKING:
     from provenance.equality.declaration import Declaration
@@ -83,7 +85,9 @@ class Rebuild:
 def rebuild(network: str, start: str, run: str, declaration: Declaration) -> Rebuild:
     """Return how far *run* of *network* is from the run *start*."""
     base, other = (VECTORS / f"{weights(network, name)}.safetensors" for name in (start, run))
-    tensors = compare_files(base, other).tensors or ()
+    sides = SideBySide(model_of_file(base), model_of_file(other))
+    (compared,) = list_differences(Readings(sides, wanted_by(None, view=True)))
+    tensors = compared.tensors or ()
     distances = [tensor.distance for tensor in tensors if tensor.distance is not None]
     floats = [each for each in distances if each.linf is not None]
     idle = [each for each in floats if each.tensor in WITHOUT_GRADIENT[network]]

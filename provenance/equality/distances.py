@@ -27,7 +27,15 @@ import numpy as np
 from provenance.equality.compiled import is_worth, meter_for
 from provenance.equality.meter import Scratch, Tally, same_bytes
 from provenance.equality.norms import RELATIVE_ERROR, Norm, at_most
-from provenance.equality.pieces import Piece, Workers, batched, cut, place_in, read_chunks
+from provenance.equality.pieces import (
+    Piece,
+    Workers,
+    batched,
+    compared_at_once,
+    cut,
+    place_in,
+    read_chunks,
+)
 from provenance.errors import UnavailableError, UsageError
 
 if TYPE_CHECKING:
@@ -189,9 +197,10 @@ class _Pair:
 
         A stream is not begun twice: it is measured at once.
         """
+        step = compared_at_once(self.info.dtype)
         if self._direct and all(
             same_bytes(*chunks) or workers.stopped
-            for _, chunks in read_chunks(self._files[:2], piece, workers.read)
+            for _, chunks in read_chunks(self._files[:2], piece, step)
         ):
             return None
         return self._meter(piece, spare, workers, equal=False)

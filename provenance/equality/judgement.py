@@ -98,9 +98,9 @@ def _judge_rounded(file: str, rule: Rounded, pair: TensorPair) -> tuple[Finding,
         return (_bits(file, pair, "beyond-the-narrower-type"),)
     if rounded.nan and rule.nan == "refused":
         return (_bits(file, pair, "not-a-number"),)
-    differing = rounded.differing
+    differing, place = rounded.differing, rounded.first
     if rule.signed_zero == "equal":
-        differing -= rounded.zero_signs
+        differing, place = differing - rounded.zero_signs, rounded.first_value
     return (
         Finding(
             file=file,
@@ -109,7 +109,7 @@ def _judge_rounded(file: str, rule: Rounded, pair: TensorPair) -> tuple[Finding,
             held=differing == 0,
             value=float(differing),
             limit=0.0,
-            place=rounded.first,
+            place=place,
         ),
     )
 

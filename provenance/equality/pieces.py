@@ -17,9 +17,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
+from provenance.tensors.view import CHUNK_UNIT
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from provenance.tensors.dtypes import DType
     from provenance.tensors.view import TensorFile, TensorInfo
 
     Task = Callable[[], "Result"]
@@ -35,6 +38,10 @@ READ: Final = 2**18
 
 READ_ALONE: Final = 2**16
 """The same for one thread, which waits for nobody and stays in the processor's cache."""
+
+COMPARED: Final = 2**18
+"""Bytes of each file that are compared at a time, while none was found to differ: what was read
+of both is still in the processor's cache."""
 
 PIECE: Final = 2**22
 """Elements of a piece, a multiple of ``READ``: a few milliseconds to a few tens of work."""
@@ -89,6 +96,12 @@ def read_chunks(
     step = read // files[0].tensors[piece.name].dtype.components
     streams = [file.chunks(piece.name, step, piece.start, piece.stop) for file in files]
     return zip(range(piece.start, piece.stop, step), zip(*streams, strict=True), strict=True)
+
+
+def compared_at_once(dtype: DType) -> int:
+    """Return how many floats (or elements of exact types) ``COMPARED`` bytes hold, about."""
+    elements = COMPARED * 8 // dtype.bits * dtype.block
+    return elements // CHUNK_UNIT * CHUNK_UNIT * dtype.components
 
 
 def earlier(one: int | None, other: int | None) -> int | None:

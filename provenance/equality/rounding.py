@@ -18,7 +18,7 @@ that :mod:`~provenance.tensors.dtypes` names.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -107,6 +107,8 @@ class Rounding:
     """Elements of ``differing`` whose codes are zeros of two signs."""
     first: tuple[int, ...] | None
     """Place of the first element that differs."""
+    first_value: tuple[int, ...] | None
+    """The same, zeros of two signs not counted."""
 
 
 def is_narrower(target: DType, source: DType) -> bool:
@@ -194,15 +196,13 @@ def measure_rounded(
     pieces = cut(info, direct=left.direct and right.direct)
     tasks = (partial(_compare, piece, (left, right), target, workers) for piece in pieces)
     found = list(workers.results(tasks))
-    first: int | None = None
-    for each in found:
-        first = earlier(first, each.first)
     return Rounding(
         differing=sum(each.differing for each in found),
         overflow=sum(each.overflow for each in found),
         nan=sum(each.nan for each in found),
         zero_signs=sum(each.zero_signs for each in found),
-        first=place_in(info.shape, first),
+        first=place_in(info.shape, reduce(earlier, (each.first for each in found))),
+        first_value=place_in(info.shape, reduce(earlier, (each.first_value for each in found))),
     )
 
 
@@ -215,6 +215,7 @@ class _Count:
     nan: int = 0
     zero_signs: int = 0
     first: int | None = None
+    first_value: int | None = None
 
 
 def _compare(
@@ -244,6 +245,11 @@ def _add(
     count.differing += int(np.count_nonzero(unequal))
     count.overflow += int(np.count_nonzero(overflow))
     count.nan += int(np.count_nonzero(nan))
-    count.zero_signs += int(np.count_nonzero(unequal & (both == 0) & ~overflow & ~nan))
-    if count.first is None and unequal.any():
-        count.first = start + int(np.argmax(unequal))
+    zero_signs: Bits = unequal & (both == 0) & ~overflow & ~nan
+    count.zero_signs += int(np.count_nonzero(zero_signs))
+    count.first = earlier(count.first, _first(unequal, start))
+    count.first_value = earlier(count.first_value, _first(unequal & ~zero_signs, start))
+
+
+def _first(marked: Bits, start: int) -> int | None:
+    return start + int(np.argmax(marked)) if marked.any() else None

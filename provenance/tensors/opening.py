@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from provenance.errors import UnreadableError
 from provenance.tensors.gguf import GgufFile
-from provenance.tensors.names import TORCH, suffix_of, whole_name
+from provenance.tensors.names import READABLE_WORDS, TORCH, UNREADABLE, suffix_of, whole_name
 from provenance.tensors.npy import NpyFile
 from provenance.tensors.npz import NpzFile
 from provenance.tensors.safetensors import SafetensorsFile
@@ -98,11 +98,7 @@ def _open_file(path: Path, shown: str, sha256: str | None, suffix: str | None = 
     """Open one file that holds tensors itself. See :func:`open_tensors`."""
     reader = _READERS.get(suffix if suffix is not None else path.suffix.lower())
     if reader is None:
-        raise UnreadableError(
-            "its tensors cannot be read by this version",
-            where=shown,
-            mend="safetensors, torch, GGUF, ONNX, HDF5, npz and npy can",
-        )
+        raise UnreadableError(UNREADABLE, where=shown, mend=READABLE_WORDS)
     source = Source(path, name=shown, sha256=sha256)
     try:
         return reader(source)

@@ -217,9 +217,9 @@ def compared(left: Array, right: Array, target: str, threads: int = 1) -> Roundi
 def test_tensors_that_round_to_the_same() -> None:
     left = np.array([[1.0, 2.0], [3.0, 1 + 2**-8]], "<f4")
     right = np.array([[1.0 + 1e-3, 2.0], [3.0, 1 + 2**-7]], "<f4")
-    assert compared(left, right, "BF16") == Rounding(1, 0, 0, 0, (1, 1))
+    assert compared(left, right, "BF16") == Rounding(1, 0, 0, 0, (1, 1), (1, 1))
     right[1, 1] = 1
-    assert compared(left, right, "BF16") == Rounding(0, 0, 0, 0, None)
+    assert compared(left, right, "BF16") == Rounding(0, 0, 0, 0, None, None)
 
 
 def test_zeros_overflow_and_nan_are_told_apart() -> None:
@@ -227,7 +227,7 @@ def test_zeros_overflow_and_nan_are_told_apart() -> None:
     left = np.array([0.0, 1e-30, 1e9, nan, nan, np.inf, 7.0], "<f4")
     right = np.array([-0.0, -1e-30, 1e9, nan, other, 1.0, 7.0], "<f4")
     assert compared(left, right, "F8_E4M3") == Rounding(
-        differing=5, overflow=2, nan=2, zero_signs=2, first=(0,)
+        differing=5, overflow=2, nan=2, zero_signs=2, first=(0,), first_value=(2,)
     )
 
 
@@ -250,4 +250,4 @@ def test_pieces_add_up(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     left = np.ones(1024, "<f4")
     right = left.copy()
     right[[300, 301, 900]] = 2, -1, 3
-    assert compared(left, right, "BF16", threads) == Rounding(3, 0, 0, 0, (300,))
+    assert compared(left, right, "BF16", threads) == Rounding(3, 0, 0, 0, (300,), (300,))
