@@ -85,7 +85,7 @@ class Rebuild:
 def rebuild(network: str, start: str, run: str, declaration: Declaration) -> Rebuild:
     """Return how far *run* of *network* is from the run *start*."""
     base, other = (VECTORS / f"{weights(network, name)}.safetensors" for name in (start, run))
-    sides = SideBySide(model_of_file(base), model_of_file(other))
+    sides = SideBySide(model_of_file(base), model_of_file(other), named=True)
     (compared,) = list_differences(Readings(sides, wanted_by(None, view=True)))
     tensors = compared.tensors or ()
     distances = [tensor.distance for tensor in tensors if tensor.distance is not None]

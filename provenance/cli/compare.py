@@ -48,9 +48,10 @@ def command(
     declaration = read_equality(equality) if equality is not None else None
     if probes is not None and declaration is None:
         raise UsageError("--probes needs --equality")
-    model = model_of_folder if _are_folders(left, right) else model_of_file
+    folders = _are_folders(left, right)
+    model = model_of_folder if folders else model_of_file
     with progress("hashing") as advance:
-        sides = SideBySide(model(left, advance), model(right, advance))
+        sides = SideBySide(model(left, advance), model(right, advance), named=not folders)
     outcome = None
     with progress("comparing") as advance:
         readings = Readings(sides, wanted_by(declaration, view=True, on_bytes=advance))

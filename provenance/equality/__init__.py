@@ -22,9 +22,9 @@
 - :mod:`~provenance.equality.contents`: two weight files, read side by side;
   :mod:`~provenance.equality.judgement`: rules applied to what was read.
 - :mod:`~provenance.equality.distances`: the distance of two tensors, with its error bound;
-  :mod:`~provenance.equality.pieces`, :mod:`~provenance.equality.meter`,
-  :mod:`~provenance.equality.norms` and :mod:`~provenance.equality.narrow`: its pieces, their
-  measures, and their sums.
+  :mod:`~provenance.equality.pieces`, :mod:`~provenance.equality.meter` and
+  :mod:`~provenance.equality.norms`: its pieces, their measures, and their sums;
+  :mod:`~provenance.equality.compiled` and :mod:`~provenance.equality.kernel`: the same, faster.
 - :mod:`~provenance.equality.rounding`: elements rounded to a narrower type.
 - :mod:`~provenance.equality.normalisers`: the container differences that may be dropped;
   :mod:`~provenance.equality.metadata`: what files say beside their tensors, which is not.

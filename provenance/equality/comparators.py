@@ -135,20 +135,18 @@ def _judge(
     sides = readings.sides
     judged = [Judged((), unread)]
     for pair in sides.changed:
-        if judged_by_evidence(alternative, pair):
-            continue
         rules = tensor_rules(alternative, pair)
-        if pair.both is None or not rules:
-            judged.append(Judged(tuple(_files_differ(pair, sides))))
-        else:
+        if pair.both is not None and rules:
             judged.append(_judge_weights(pair, rules, readings))
+        elif pair.both is None or not judged_by_evidence(alternative, pair):
+            judged.append(Judged(tuple(_files_differ(pair, sides))))
     judged += judge_evidence(alternative, sides, probes)
     whole = Judged.merged(judged)
     against = any(not finding.held for finding in whole.findings)
     return AlternativeOutcome(
         strength=alternative.strength,
         held=False if against else None if whole.missing else True,
-        findings=whole.findings,
+        findings=tuple(dict.fromkeys(whole.findings)),
         missing=tuple(dict.fromkeys(whole.missing)),
     )
 

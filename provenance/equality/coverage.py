@@ -25,6 +25,7 @@ from provenance.equality.selection import (
     holds_evidence,
     is_measuring_rod,
     judged_by_evidence,
+    judges_tensors,
     runs,
     selects,
     tensor_rules,
@@ -78,13 +79,15 @@ class _TensorNames:
 
     def __init__(self, sides: SideBySide) -> None:
         self._models = (sides.left, sides.right)
-        self._read: dict[str, tuple[frozenset[str], frozenset[str]] | str] = {}
+        self._read: dict[
+            tuple[str | None, str | None], tuple[frozenset[str], frozenset[str]] | str
+        ] = {}
 
     def of(self, pair: Pair) -> tuple[frozenset[str], frozenset[str]] | str:
         """Return the names on each side, or why they could not be read."""
-        if pair.name not in self._read:
-            self._read[pair.name] = self._names(pair)
-        return self._read[pair.name]
+        if pair.key not in self._read:
+            self._read[pair.key] = self._names(pair)
+        return self._read[pair.key]
 
     def _names(self, pair: Pair) -> tuple[frozenset[str], frozenset[str]] | str:
         found = []
@@ -124,8 +127,9 @@ def _check(
 def _chosen(alternative: Alternative, rule: Rule, pair: Pair) -> bool:
     if isinstance(rule, EvidenceRule):
         return holds_evidence(rule, pair) or runs(rule, pair)
-    if isinstance(rule, TensorRule) and is_measuring_rod(alternative, pair):
-        return False
+    if isinstance(rule, TensorRule):
+        rod = is_measuring_rod(alternative, pair)
+        return not rod and judges_tensors(alternative, rule, pair)
     return selects(rule, pair)
 
 

@@ -2,9 +2,9 @@
 
 A *unit* is a file, or the files that hold one set of weights together: the shards behind an index,
 or an ONNX model with its external data. Two models are laid side by side unit by unit, by name.
-Where one weight unit is left over on either side, these two are a pair as well
-(``model.safetensors`` beside ``pytorch_model.bin``): the normaliser ``weight-file-name`` then
-stands in the outcome.
+Where one weight unit is left over on either side, in the same folder and under names that loaders
+take for one another (``model.safetensors`` and ``pytorch_model.bin``), these two are a pair as
+well: the normaliser ``weight-file-name`` then stands in the outcome.
 
 The digests of the files are the caller's. They are believed, and each file that is read is checked
 against them.
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from provenance.errors import ContentError, MalformedError, UnreadableError
 from provenance.files.digest import hash_file
@@ -159,6 +159,10 @@ def model_of_file(path: Path, on_bytes: Callable[[int], None] | None = None) -> 
     return Model(path.parent, files)
 
 
+Key = tuple[str | None, str | None]
+"""The names of the two units of a pair."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pair:
     """Two units side by side; one is None where the other model has no counterpart."""
@@ -167,10 +171,22 @@ class Pair:
     right: Unit | None
 
     @property
+    def key(self) -> Key:
+        """Return the names of both units: what tells the pair from every other."""
+        return (
+            self.left.name if self.left is not None else None,
+            self.right.name if self.right is not None else None,
+        )
+
+    @property
+    def unit_names(self) -> tuple[str, ...]:
+        """Return the name that both units have, or the two."""
+        return tuple(dict.fromkeys(name for name in self.key if name is not None))
+
+    @property
     def name(self) -> str:
-        """Return what the pair is called."""
-        names = dict.fromkeys(unit.name for unit in (self.left, self.right) if unit is not None)
-        return " | ".join(names)
+        """Return what the pair is called; a file can be called so too."""
+        return " | ".join(self.unit_names)
 
     @property
     def both(self) -> tuple[Unit, Unit] | None:
@@ -195,18 +211,30 @@ class Pair:
         return tuple(sorted({name for unit in units for name in unit.files}))
 
 
+STEMS: Final = frozenset(
+    {
+        "model", "pytorch_model", "tf_model", "flax_model", "diffusion_pytorch_model",
+        "adapter_model",
+    }
+)  # fmt: skip
+"""What the weights of a model are called by convention, each framework in its own way: loaders look
+for either. (Hugging Face transformers, diffusers and peft, ``*_WEIGHTS_NAME``.)"""
+
+
 @dataclass(frozen=True)
 class SideBySide:
     """Two models, laid side by side."""
 
     left: Model
     right: Model
+    named: bool = False
+    """Whether each is one file that somebody named to be compared with the other."""
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
         """Return the units of both, by name."""
         mine, theirs = self.left.units, self.right.units
-        if len(mine) == len(theirs) == 1:  # two files, whatever they are called
+        if self.named and len(mine) == len(theirs) == 1:
             return (Pair(*mine.values(), *theirs.values()),)
         names = sorted(mine.keys() | theirs.keys())
         found = [Pair(mine.get(name), theirs.get(name)) for name in names]
@@ -215,8 +243,9 @@ class SideBySide:
         rights = [pair for pair in alone if pair.right is not None]
         if len(lefts) == len(rights) == 1:
             together = Pair(lefts[0].left, rights[0].right)
-            found[found.index(lefts[0])] = together
-            found.remove(rights[0])
+            if _alike(*together.unit_names):
+                found[found.index(lefts[0])] = together
+                found.remove(rights[0])
         return tuple(found)
 
     @cached_property
@@ -264,3 +293,13 @@ class SideBySide:
             yield left, right
             left.check_unchanged()
             right.check_unchanged()
+
+
+def _alike(left: str, right: str) -> bool:
+    """Tell whether a loader takes weights called *left* and *right* for the same.
+
+    They stand in the same folder, and have the same stem or two that are conventional.
+    """
+    one, other = PurePosixPath(left), PurePosixPath(right)
+    stems = {one.name.partition(".")[0], other.name.partition(".")[0]}
+    return one.parent == other.parent and (len(stems) == 1 or stems <= STEMS)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from provenance.equality.declaration import Declaration
-    from provenance.equality.model import Pair, SideBySide
+    from provenance.equality.model import Key, Pair, SideBySide
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Readings:
         """Measure what is *wanted* whenever a pair of *sides* is read."""
         self.sides = sides
         self._wanted = wanted
-        self._read: dict[tuple[str, str | None], Contents | Unread] = {}
+        self._read: dict[tuple[Key, str | None], Contents | Unread] = {}
 
     def of(self, pair: Pair, initial: str | None) -> Contents | Unread:
         """Return what *pair* holds, measured from the initial weights *initial*.
@@ -70,16 +70,16 @@ class Readings:
         """
         start = self.sides.unit(initial) if initial is not None else None
         if start is None:
-            any_reading = (value for (name, _), value in self._read.items() if name == pair.name)
+            any_reading = (value for (key, _), value in self._read.items() if key == pair.key)
             return next(any_reading, None) or self._fill(pair, None)
-        return self._read.get((pair.name, initial)) or self._fill(pair, initial)
+        return self._read.get((pair.key, initial)) or self._fill(pair, initial)
 
     def all(self) -> list[Contents]:
         """Return every pair that could be read, in the order in which they were."""
         return [value for value in self._read.values() if isinstance(value, Contents)]
 
     def _fill(self, pair: Pair, initial: str | None) -> Contents | Unread:
-        found = self._read[pair.name, initial] = self._contents(pair, initial)
+        found = self._read[pair.key, initial] = self._contents(pair, initial)
         return found
 
     def _contents(self, pair: Pair, initial: str | None) -> Contents | Unread:

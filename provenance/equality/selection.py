@@ -27,14 +27,16 @@ if TYPE_CHECKING:
 
 
 def selects(rule: Rule, pair: Pair) -> bool:
-    """Tell whether *rule* selects the files of *pair* as those that it judges."""
+    """Tell whether *rule* selects the files of *pair* as those that it judges.
+
+    What is stricter selects a pair by either name; what judges weights through evidence alone, only
+    where both sides are called alike.
+    """
     if isinstance(rule, EvidenceRule):
-        return rule.files is not None and _any(rule.files, pair.names)
+        return rule.files is not None and pair.weights and _by_its_name(rule.files, pair)
     if isinstance(rule, Bytes):
-        units = [unit for unit in (pair.left, pair.right) if unit is not None]
-        files = [name for unit in units for name in (unit.name, *unit.files)]
-        return rule.files is None or _any(rule.files, files)
-    return pair.weights if rule.files is None else pair.weights and _any(rule.files, pair.names)
+        return rule.files is None or _any(rule.files, (*pair.names, *pair.files))
+    return pair.weights and (rule.files is None or _any(rule.files, pair.names))
 
 
 def holds_evidence(rule: EvidenceRule, pair: Pair) -> bool:
@@ -45,7 +47,7 @@ def holds_evidence(rule: EvidenceRule, pair: Pair) -> bool:
         patterns = rule.samples
     else:
         patterns = rule.sources
-    return patterns is not None and _any(patterns, pair.names)
+    return patterns is not None and _by_its_name(patterns, pair)
 
 
 def is_measuring_rod(alternative: Alternative, pair: Pair) -> bool:
@@ -60,19 +62,33 @@ def is_measuring_rod(alternative: Alternative, pair: Pair) -> bool:
 
 def tensor_rules(alternative: Alternative, pair: Pair) -> tuple[TensorRule, ...]:
     """Return the rules that judge the tensors of *pair*; none if its bytes decide."""
-    if is_measuring_rod(alternative, pair):
+    if is_measuring_rod(alternative, pair) or _by_bytes(alternative, pair):
         return ()
-    rules = [rule for rule in alternative.all if selects(rule, pair)]
-    if any(isinstance(rule, Bytes) for rule in rules):
-        return ()
-    return tuple(rule for rule in rules if isinstance(rule, TensorRule))
+    return tuple(
+        rule
+        for rule in alternative.all
+        if isinstance(rule, TensorRule) and judges_tensors(alternative, rule, pair)
+    )
+
+
+def judges_tensors(alternative: Alternative, rule: TensorRule, pair: Pair) -> bool:
+    """Tell whether *rule* judges the tensors of *pair*.
+
+    One for every weight file leaves out what holds evidence for another rule; one that names the
+    file does not.
+    """
+    if rule.files is None and any(
+        isinstance(other, EvidenceRule) and holds_evidence(other, pair) for other in alternative.all
+    ):
+        return False
+    return selects(rule, pair)
 
 
 def judged_by_evidence(alternative: Alternative, pair: Pair) -> bool:
-    """Tell whether a rule judges *pair* through what the model does, and none by its bytes."""
-    if is_measuring_rod(alternative, pair):
+    """Tell whether *pair* is judged through what the model does and by nothing else."""
+    if is_measuring_rod(alternative, pair) or _by_bytes(alternative, pair):
         return False
-    if any(isinstance(rule, Bytes) and selects(rule, pair) for rule in alternative.all):
+    if tensor_rules(alternative, pair):
         return False
     rules = [rule for rule in alternative.all if isinstance(rule, EvidenceRule)]
     return any(
@@ -80,10 +96,23 @@ def judged_by_evidence(alternative: Alternative, pair: Pair) -> bool:
     )
 
 
+def _by_bytes(alternative: Alternative, pair: Pair) -> bool:
+    return any(isinstance(rule, Bytes) and selects(rule, pair) for rule in alternative.all)
+
+
 def runs(rule: EvidenceRule, pair: Pair) -> bool:
     """Tell whether *pair* is a model that *rule* runs."""
     return isinstance(rule, Behaviour) and rule.run in pair.names
 
 
-def _any(patterns: tuple[str, ...], names: Sequence[str]) -> bool:
+def _by_its_name(patterns: Sequence[str], pair: Pair) -> bool:
+    """Tell whether *patterns* select *pair*, whose sides have one name.
+
+    A pair of two names is never evidence: a rebuilder could rename weights to what no rule for
+    weights selects.
+    """
+    return len(pair.unit_names) == 1 and _any(patterns, pair.names)
+
+
+def _any(patterns: Sequence[str], names: Sequence[str]) -> bool:
     return any(selects_file(patterns, name) for name in names)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from provenance.equality.comparators import apply
 from provenance.equality.model import Model, SideBySide, model_of_file
 from provenance.equality.readings import Readings, wanted_by
 from provenance.equality.side_by_side import list_differences
@@ -13,10 +15,11 @@ from tests.tensors.writing import simple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     import numpy as np
 
+    from provenance.equality.declaration import Declaration
+    from provenance.equality.findings import Outcome
     from provenance.equality.side_by_side import FileComparison
 
     Content = bytes | Mapping[str, np.ndarray[Any, Any]]
@@ -28,9 +31,20 @@ def describe(data: bytes, name: str = "") -> FileEntry:
 
 def side_by_side(left: Model | Path, right: Model | Path) -> tuple[FileComparison, ...]:
     """Return two models, or two files, as a person is shown them."""
-    one = left if isinstance(left, Model) else model_of_file(left)
-    other = right if isinstance(right, Model) else model_of_file(right)
-    return list_differences(Readings(SideBySide(one, other), wanted_by(None, view=True)))
+    return list_differences(Readings(_sides(left, right), wanted_by(None, view=True)))
+
+
+def judge_files(left: Path, right: Path, declaration: Declaration) -> Outcome:
+    """Return what *declaration* says of two files that somebody named."""
+    return apply(declaration, Readings(_sides(left, right), wanted_by(declaration)))
+
+
+def _sides(left: Model | Path, right: Model | Path) -> SideBySide:
+    if isinstance(left, Model) and isinstance(right, Model):
+        return SideBySide(left, right)
+    assert isinstance(left, Path)
+    assert isinstance(right, Path)
+    return SideBySide(model_of_file(left), model_of_file(right), named=True)
 
 
 def write(root: Path, files: Mapping[str, Content]) -> Model:

@@ -16,7 +16,7 @@ from provenance.equality.comparators import compare_models
 from provenance.equality.declaration import builtin
 from provenance.equality.metadata import MetadataDifference
 from provenance.equality.model import model_of_file
-from tests.equality.models import side_by_side, write
+from tests.equality.models import judge_files, side_by_side, write
 from tests.tensors.torch_writing import checkpoint, ordered, storage, tensor, versions
 from tests.tensors.writing import archive, npy
 
@@ -64,9 +64,7 @@ def test_the_same_model_in_two_formats(one: str, other: str, tmp_path: Path) -> 
         (tmp_path / name).write_bytes(FORMATS[name](ARRAYS))
     (compared,) = side_by_side(tmp_path / one, tmp_path / other)
     assert compared.same_tensors, compared
-    outcome = compare_models(
-        model_of_file(tmp_path / one), model_of_file(tmp_path / other), builtin("tensors")
-    )
+    outcome = judge_files(tmp_path / one, tmp_path / other, builtin("tensors"))
     assert (outcome.conclusion, outcome.strongest) == ("match", "tensors")
     named = {effect.name for effect in outcome.normalisers}
     assert "weight-file-name" in named
@@ -83,11 +81,7 @@ def test_one_bit_is_seen_across_formats(name: str, tmp_path: Path) -> None:
     (compared,) = side_by_side(tmp_path / "reference.safetensors", tmp_path / name)
     assert compared.first is not None
     assert (compared.first.tensor, compared.first.index) == ("conv.bias", (0,))
-    outcome = compare_models(
-        model_of_file(tmp_path / "reference.safetensors"),
-        model_of_file(tmp_path / name),
-        builtin("tensors"),
-    )
+    outcome = judge_files(tmp_path / "reference.safetensors", tmp_path / name, builtin("tensors"))
     assert outcome.conclusion == "mismatch"
     (finding,) = (f for f in outcome.alternatives[0].findings if not f.held)
     assert (finding.tensor, finding.value, finding.place) == ("conv.bias", 1.0, (0,))

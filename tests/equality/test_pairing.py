@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -75,7 +74,9 @@ def test_what_one_model_alone_has_cannot_be_opened(sides: SideBySide) -> None:
 
 @pytest.mark.parametrize("word", ["left", "right"])
 def test_a_side_that_cannot_be_read_is_named(sides: SideBySide, word: str) -> None:
-    broken = dataclasses.replace(sides, **{word: write(getattr(sides, word).root, {FILE: b"junk"})})
+    models = {"left": sides.left, "right": sides.right}
+    models[word] = write(models[word].root, {FILE: b"junk"})
+    broken = SideBySide(models["left"], models["right"])
     with (
         pytest.raises(MalformedError, match=rf"{FILE} \({word}\)"),
         broken.opened(pair_of(broken, FILE)),
