@@ -50,6 +50,12 @@ class _Probes:
     arrays: Mapping[str, NDArray[Any]]
     said: tuple[Finding, ...]
 
+    @property
+    def distinct(self) -> int:
+        """Return how many are not the same: one that is repeated shows no more than once."""
+        rows = zip(*(array for array in self.arrays.values()), strict=True)
+        return len({tuple(part.tobytes() for part in row) for row in rows})
+
 
 def judge_outputs(rule: Behaviour, sides: SideBySide) -> Judged:
     """Judge the files of outputs that *rule* selects.
@@ -87,7 +93,10 @@ def judge_run(rule: Behaviour, run: str, sides: SideBySide, probes: Path | None)
         except (MalformedError, UnreadableError, UsageError) as error:
             judged.append(Judged((), (str(error),)))
             continue
-        judged += [Judged(asked.said), _judge_arrays(rule, pair.name, left, right)]
+        judged += [
+            Judged(asked.said),
+            _judge_arrays(rule, pair.name, left, right, distinct=asked.distinct),
+        ]
     return Judged.merged(judged)
 
 
@@ -141,15 +150,25 @@ def _read(model: Model, unit: Unit, measure: str) -> _Probes:
     return _Probes(arrays, said)
 
 
-def _judge_arrays(rule: Behaviour, file: str, left: TensorFile, right: TensorFile) -> Judged:
-    """Judge the arrays of two files of outputs that *rule* selects by name."""
+def _judge_arrays(
+    rule: Behaviour,
+    file: str,
+    left: TensorFile,
+    right: TensorFile,
+    *,
+    distinct: int | None = None,
+) -> Judged:
+    """Judge the arrays of two files of outputs that *rule* selects by name.
+
+    *distinct* is how many probes are not the same, where that is known.
+    """
     names, findings = matched(file, rule.tensors, left, right)
     if not names and not findings:
         return Judged((), (f"{file}: no output that the rule selects",))
     missing = []
     for name in names:
         try:
-            findings += _judge(rule, file, _measured(rule, name, left, right))
+            findings += _judge(rule, file, _measured(rule, name, left, right), distinct)
         except UsageError as error:  # an array that has no such outputs
             missing.append(f"{file}: {error}")
     return Judged(tuple(findings), tuple(missing))
@@ -164,10 +183,12 @@ def _measured(rule: Behaviour, name: str, left: TensorFile, right: TensorFile) -
     return measure_outputs(name, left, right, "values")
 
 
-def _judge(rule: Behaviour, file: str, outputs: Outputs) -> list[Finding]:
+def _judge(rule: Behaviour, file: str, outputs: Outputs, distinct: int | None) -> list[Finding]:
     bound = None
     if outputs.disagreements is not None:
-        bound = disagreement_bound(outputs.disagreements, outputs.probes, rule.confidence)
+        trials = outputs.probes if distinct is None else min(distinct, outputs.probes)
+        wrong = min(outputs.disagreements, trials)
+        bound = disagreement_bound(wrong, trials, rule.confidence)
     kl = outputs.kl_mean
     if kl is not None and outputs.differing:
         kl += KL_ERROR * (1 + kl)

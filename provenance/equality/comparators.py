@@ -7,7 +7,8 @@
 4. Each alternative is judged. Weights that no rule of it selects, and every other file, must be
    equal byte for byte; what several rules select must satisfy all. Files and tensors on one side
    only, other types, shapes or metadata are against it.
-5. The strongest alternative that held concludes. Where none held: ``inconclusive`` if for one of
+5. Of the alternatives that held, the one that may conclude most concludes, and among those the
+   strongest. Where none held: ``inconclusive`` if for one of
    them something could not be read and nothing was against it, otherwise ``mismatch``.
 
 The order of the two models does not matter.
@@ -22,7 +23,7 @@ from provenance.equality.coverage import check_coverage
 from provenance.equality.evidence import judge_evidence
 from provenance.equality.findings import AlternativeOutcome, Finding, Judged, Outcome
 from provenance.equality.judgement import judge_contents
-from provenance.equality.lattice import CONCLUDES, STRENGTHS
+from provenance.equality.lattice import AGREES, STRENGTHS, Conclusion, Strength
 from provenance.equality.model import Model, SideBySide
 from provenance.equality.readings import Readings, wanted_by
 from provenance.equality.rules import Behaviour, Close, TensorRule
@@ -85,13 +86,15 @@ def _outcome(
     alternatives: tuple[AlternativeOutcome, ...],
     contents: list[Contents],
 ) -> Outcome:
-    held = [outcome.strength for outcome in alternatives if outcome.held]
-    strongest = max(held, key=STRENGTHS.index) if held else None
+    held = [
+        (alternative.concludes, outcome.strength)
+        for alternative, outcome in zip(declaration.any, alternatives, strict=True)
+        if outcome.held
+    ]
+    conclusion, strongest = max(held, key=_rank) if held else (None, None)
     undecided = any(outcome.held is None for outcome in alternatives)
     return Outcome(
-        conclusion=(
-            CONCLUDES[strongest] if strongest else "inconclusive" if undecided else "mismatch"
-        ),
+        conclusion=conclusion or ("inconclusive" if undecided else "mismatch"),
         declaration=declaration.digest,
         alternatives=alternatives,
         strongest=strongest,
@@ -104,6 +107,11 @@ def _outcome(
         ),
         missing=tuple(dict.fromkeys(what for outcome in alternatives for what in outcome.missing)),
     )
+
+
+def _rank(held: tuple[Conclusion, Strength]) -> tuple[int, int]:
+    """Return what orders alternatives that hold: by what they conclude, then by strength."""
+    return -AGREES.index(held[0]), STRENGTHS.index(held[1])
 
 
 def _check_probes(declaration: Declaration, probes: Path) -> None:

@@ -32,14 +32,15 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from functools import cache
 from importlib import resources
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from provenance.encoding import strict_json
-from provenance.equality.lattice import LATER, STRENGTHS, Strength
-from provenance.equality.rules import Rule, fault
+from provenance.equality.lattice import CONCLUDES, LATER, STRENGTHS, Conclusion, Strength
+from provenance.equality.rules import Behaviour, EvidenceRule, Rule, fault, number_of_patterns
 from provenance.errors import MalformedError, UsageError
 
 MAX_BYTES: Final = 64 * 2**10
@@ -47,6 +48,9 @@ MAX_BYTES: Final = 64 * 2**10
 
 MAX_DOTS: Final = 512
 """Most dots in one line: tomllib takes 31 s for one dotted key of 32,000 parts (CPython 3.11)."""
+
+MAX_PATTERNS: Final = 1024
+"""Most patterns in a declaration: each is tried on every name, and a file can have 100,000."""
 
 AXES: Final = frozenset(
     {
@@ -72,6 +76,19 @@ class Alternative(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def strength(self) -> Strength:
         """The weakest equality among the rules: what the alternative concludes as."""
         return min((strength_of(rule) for rule in self.all), key=STRENGTHS.index)
+
+    @property
+    def concludes(self) -> Conclusion:
+        """What may be said of two models for which it holds.
+
+        No more than *plausible* where weights are judged by nothing but numbers in files: whoever
+        built the model wrote them down, and any weights can stand beside them.
+        """
+        reported = any(
+            isinstance(rule, EvidenceRule) and rule.files is not None and not _is_run(rule)
+            for rule in self.all
+        )
+        return "plausible" if reported else CONCLUDES[self.strength]
 
 
 class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -149,11 +166,33 @@ def _read(raw: dict[str, Any], where: str | None) -> Declaration:
         for second, rule in enumerate(alternative.all):
             if (what := fault(rule)) is not None:
                 raise MalformedError(f"{place(first, second)}: {what}", where=where)
+    patterns = sum(number_of_patterns(rule) for each in document.any for rule in each.all)
+    if patterns > MAX_PATTERNS:
+        raise MalformedError(f"more than {MAX_PATTERNS} patterns", where=where)
     axes = tuple(sorted(document.axes))
     canonical = _without_null(msgspec.to_builtins(document)) | {"axes": list(axes)}
-    return Declaration(
+    declaration = Declaration(
         document.name, document.version, axes, document.any, strict_json.format(canonical)
     )
+    if declaration.name in BUILT_IN and declaration.digest != _digest_of(declaration.name):
+        raise MalformedError(
+            f"the name {declaration.name!r} is that of a built-in declaration, and this is another",
+            where=where,
+            mend="give it a name of its own",
+        )
+    return declaration
+
+
+@cache
+def _digest_of(name: str) -> str:
+    """Return the digest of the built-in declaration *name*, read without the check of its name."""
+    document = msgspec.convert(tomllib.loads(builtin_text(name).decode()), Document)
+    canonical = _without_null(msgspec.to_builtins(document)) | {"axes": sorted(document.axes)}
+    return hashlib.sha256(strict_json.format(canonical)).hexdigest()
+
+
+def _is_run(rule: EvidenceRule) -> bool:
+    return isinstance(rule, Behaviour) and rule.run is not None
 
 
 def place(alternative: int, rule: int | None = None) -> str:

@@ -46,6 +46,10 @@ NOTES: Final[Mapping[str, str]] = MappingProxyType(
 """Why a number is absent."""
 
 
+NEVER_HELD: Final = frozenset({"presence", "bytes", "type-and-shape", "container", "distribution"})
+"""Measures that are only found where something is against a rule; so is ``metadata: KEY``."""
+
+
 class TensorDistance(msgspec.Struct, frozen=True, kw_only=True):
     """How far two tensors of one type and shape are apart."""
 

@@ -225,11 +225,14 @@ _SQUARES: Final = """
 define void @$name($pointers, ptr noalias %sums, ptr noalias %largest, ptr noalias %moved,
                    i64 %count, i64 %block, i64 %stride) {
 entry:
+  br label %block.begins
+block.begins:
+  %begin = phi i64 [ 0, %entry ], [ %end, %block.ends ]
+  %before = phi i64 [ 0, %entry ], [ %after, %block.ends ]
+  %end = add i64 %begin, %block
   br label %loop
 loop:
-  %index = phi i64 [ 0, %entry ], [ %next, %loop ]
-  %which = udiv i64 %index, %block
-  %before = mul i64 %which, $lanes
+  %index = phi i64 [ %begin, %block.begins ], [ %next, %loop ]
   %lane = urem i64 %index, $lanes
   %place = add i64 %before, %lane
   $body
@@ -240,13 +243,17 @@ loop:
   %all = add <$width x i64> %some, %one
   store <$width x i64> %all, ptr %counts, align 8
   %next = add i64 %index, $width
-  %again = icmp ult i64 %next, %count
-  br i1 %again, label %loop, label %done
+  %again = icmp ult i64 %next, %end
+  br i1 %again, label %loop, label %block.ends
+block.ends:
+  %after = add i64 %before, $lanes
+  %more = icmp ult i64 %end, %count
+  br i1 %more, label %block.begins, label %done
 done:
   ret void
 }
 """
-"""A loop over whole blocks: the place of a float among the sums follows from its index."""
+"""A loop over blocks, and in it one over vectors. A block begins at the first lane."""
 
 _ORDER: Final = """
   %$side.sign = ashr <$width x i$bits> %$side.bits, splat (i$bits $shift)

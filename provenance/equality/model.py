@@ -13,6 +13,7 @@ against them.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from provenance.tensors.view import TensorFile
+    from provenance.tensors.weight_sets import WeightSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,29 +65,34 @@ class Model:
 
     @cached_property
     def units(self) -> Mapping[str, Unit]:
-        """Return the units by name."""
+        """Return the units by name.
+
+        A file that holds a part of another unit's tensors is no unit of its own, unless it could be
+        weights itself or two claim it: what has a second meaning is compared by that as well.
+        """
+        sets = weight_sets(self.files)
+        claims = Counter(name for found in sets for name in self._data_of(found))
         units: dict[str, Unit] = {}
-        held: set[str] = set()
-        for found in weight_sets(self.files):
+        for found in sets:
             main = found.index if found.index is not None else found.files[0]
-            names = {*found.files, *filter(None, [found.index]), *self._companions(main)}
+            names = {main, *found.files, *self._data_of(found)}
             units[found.name] = Unit(found.name, main, tuple(sorted(names)))
-            held |= names - {main}
-        # External data of an ONNX model may be called as a weight file is, and is none of its own.
-        units = {name: unit for name, unit in units.items() if unit.main not in held}
-        taken = {file for unit in units.values() for file in unit.files}
+        taken = {name for found in sets for name in (found.index, *found.files)}
+        taken |= {name for name, number in claims.items() if number == 1}
         rest = {name: Unit(name, name, (name,)) for name in self.files if name not in taken}
         return units | rest
 
-    def _companions(self, main: str) -> tuple[str, ...]:
-        """Return the files of this model that hold a part of the tensors of *main*."""
-        folder = PurePosixPath(main).parent
+    def _data_of(self, found: WeightSet) -> tuple[str, ...]:
+        """Return the files of this model that hold tensors of *found* and are no weights at all."""
+        if found.index is not None:
+            return ()
+        folder = PurePosixPath(found.files[0]).parent
         try:
-            names = companions(self.path(main))
+            names = companions(self.path(found.files[0]))
         except (MalformedError, UnreadableError):
             return ()  # the reader says so when the tensors are needed
-        found = ((folder / name).as_posix() for name in names)
-        return tuple(name for name in found if name in self.files)
+        whole = ((folder / name).as_posix() for name in names)
+        return tuple(name for name in whole if name in self.files)
 
     def path(self, name: str) -> Path:
         """Return where the file *name* is.
@@ -127,7 +134,10 @@ class Model:
             ContentError: it is not the one that was hashed.
             UnreadableError: it cannot be read, or is longer.
         """
-        data = read_file(self.path(name), max_bytes)
+        try:
+            data = read_file(self.path(name), max_bytes)
+        except UnreadableError as error:  # its place is that of this machine
+            raise UnreadableError(error.what, where=name, mend=error.mend) from error
         if hashlib.sha256(data).hexdigest() != self.files[name].sha256:
             raise ContentError("is no longer the file that was hashed", where=name)
         return data

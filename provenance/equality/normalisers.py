@@ -221,7 +221,7 @@ NORMALISERS: Final[Mapping[str, Normaliser]] = MappingProxyType(
             Normaliser(
                 "torch-container-types",
                 1,
-                "kinds of collections and of keys lead to values by the same paths",
+                "dict or OrderedDict, list or tuple give the same values for the same keys",
             ),
             Normaliser(
                 "torch-module-versions",

@@ -55,7 +55,7 @@ def _last(patterns: Sequence[str], matches: Callable[[str], bool]) -> bool:
     return False
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def _glob(pattern: str) -> re.Pattern[str]:
     """Return *pattern* compiled; each star is atomic, so that nothing is tried twice."""
     return re.compile(translate(pattern))

@@ -182,9 +182,17 @@ EvidenceRule = Behaviour | Metrics | Curves
 """A rule that judges what a model does, not what it is."""
 
 
+_PATTERN_KEYS: Final = ("files", "tensors", "outputs", "samples", "metrics", "curves", "sources")
+
+
+def number_of_patterns(rule: Rule) -> int:
+    """Return how many patterns *rule* has."""
+    return sum(len(getattr(rule, name, None) or ()) for name in _PATTERN_KEYS)
+
+
 def fault(rule: Rule) -> str | None:
     """Return what is wrong with *rule* beyond types and ranges, or nothing."""
-    for name in ("files", "tensors", "outputs", "samples", "metrics", "curves", "sources"):
+    for name in _PATTERN_KEYS:
         for pattern in getattr(rule, name, None) or ():
             if (what := fault_of_pattern(pattern)) is not None:
                 return f"the pattern {pattern!r} in {name!r} {what}"

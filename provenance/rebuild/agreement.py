@@ -156,13 +156,18 @@ def _judge_rebuild(
             for text in rebuild.recipe_differences
         ]
     theirs = followed.equality
-    if applied.declared and theirs is not None and theirs.sha256 != applied.sha256:
-        # The publisher may have signed a laxer declaration after seeing this rebuild.
-        conclusions.append("inconclusive")
-        reasons.append(
-            f"rebuild {number} was made under another declaration, {theirs.name}"
-            f" (sha256 {theirs.sha256}): which of the two came first is not known"
+    other = theirs is None or theirs.sha256 != applied.sha256
+    if applied.declared and other and rebuild.outcome.strongest != "bytes":
+        # The publisher may have signed a laxer declaration after seeing this rebuild. Where the
+        # files are the same, no declaration is lax enough to matter.
+        under = (
+            "names no declaration: whether the published one is older"
+            if theirs is None
+            else f"was made under another declaration, {theirs.name} (sha256 {theirs.sha256}):"
+            " which of the two came first"
         )
+        conclusions.append("inconclusive")
+        reasons.append(f"rebuild {number} {under} is not known")
     return worst(conclusions), reasons
 
 

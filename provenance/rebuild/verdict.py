@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from provenance.equality.findings import Outcome
-from provenance.equality.lattice import AGREES, CONCLUDES, STRENGTHS, Conclusion
+from provenance.equality.findings import NEVER_HELD, Finding, Outcome
+from provenance.equality.lattice import AGREES, CONCLUDES, STRENGTHS, Conclusion, Strength
 from provenance.errors import MalformedError
 from provenance.statement import intoto, uris
 from provenance.statement.intoto import Statement, Subject
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 BEST_FIRST: tuple[Conclusion, ...] = (
     "match", "consistent", "plausible", "inconclusive", "mismatch",
@@ -170,7 +170,7 @@ def from_statement(statement: Statement, *, where: str | None = None) -> Verdict
     for party in (verdict.published, *(rebuild.party for rebuild in verdict.rebuilds)):
         intoto.require_sha256(party.root_digest, f"rootDigest of {party.name!r}", where=where)
         intoto.require_sha256(party.attestation, f"attestation of {party.name!r}", where=where)
-    if problem := _contradiction(verdict) or _other_predicate(statement, verdict):
+    if problem := next(_contradictions(verdict), None) or _other_predicate(statement, verdict):
         raise MalformedError(f"the verdict contradicts itself: {problem}", where=where)
     return verdict
 
@@ -180,44 +180,67 @@ def worst(conclusions: Iterable[Conclusion]) -> Conclusion:
     return max(conclusions, key=BEST_FIRST.index)
 
 
-def _contradiction(verdict: Verdict) -> str | None:
-    """Return why *verdict* cannot follow from its own parts, or nothing."""
+def _contradictions(verdict: Verdict) -> Iterator[str]:
+    """Yield why *verdict* cannot follow from its own parts."""
     parties = [verdict.published, *(rebuild.party for rebuild in verdict.rebuilds)]
     if not {party.key_id for party in parties}.issuperset(verdict.builders):
-        return "a builder counts whose attestation was not compared"
+        yield "a builder counts whose attestation was not compared"
     if len(set(verdict.builders)) != len(verdict.builders):
-        return "a builder counts twice"
+        yield "a builder counts twice"
+    signers = {(party.attestation.get("sha256", ""), party.key_id) for party in parties}
+    if len({attestation for attestation, _ in signers}) != len(signers):
+        yield "one attestation stands for two builders"
     for rebuild in verdict.rebuilds:
         if rebuild.outcome.declaration != verdict.equality.sha256:
-            return "a rebuild was compared by another equality"
-        if (problem := _unfounded(rebuild.outcome)) is not None:
-            return problem
+            yield "a rebuild was compared by another equality"
+        same = rebuild.party.root_digest == verdict.published.root_digest
+        if rebuild.outcome.strongest == "bytes" and not same:
+            yield "files are called the same whose root digests differ"
+        yield from _unfounded(rebuild.outcome)
     parts: list[Conclusion] = [rebuild.outcome.conclusion for rebuild in verdict.rebuilds]
     if any(rebuild.recipe_differences for rebuild in verdict.rebuilds):
         parts.append("mismatch")
     if len(verdict.builders) < max(verdict.quorum, SMALLEST_AGREEMENT) or not verdict.rebuilds:
         parts.append("inconclusive")
     if BEST_FIRST.index(verdict.conclusion) < BEST_FIRST.index(worst(parts)):
-        return f"it concludes {verdict.conclusion}, and its parts allow {worst(parts)} at best"
-    return None
+        yield f"it concludes {verdict.conclusion}, and its parts allow {worst(parts)} at best"
 
 
-def _unfounded(outcome: Outcome) -> str | None:
-    """Return why the conclusion of *outcome* does not follow from its alternatives, or nothing."""
+def _unfounded(outcome: Outcome) -> Iterator[str]:
+    """Yield why the conclusion of *outcome* does not follow from its alternatives."""
     strongest, conclusion = outcome.strongest, outcome.conclusion
     agreed = conclusion in AGREES
-    if agreed != (strongest is not None) or (strongest and CONCLUDES[strongest] != conclusion):
-        return f"a rebuild is called {conclusion} by {strongest or 'no equality'}"
+    if agreed != (strongest is not None) or (strongest and not _allows(strongest, conclusion)):
+        yield f"a rebuild is called {conclusion} by {strongest or 'no equality'}"
     for alternative in outcome.alternatives:
+        if any(finding.held and not _may_hold(finding) for finding in alternative.findings):
+            yield "a finding is called held, and its own numbers are against it"
         against = any(not finding.held for finding in alternative.findings)
         if alternative.held and (against or alternative.missing):
-            return "an alternative holds, and what was found is against it"
+            yield "an alternative holds, and what was found is against it"
     held = {alternative.strength for alternative in outcome.alternatives if alternative.held}
     # Equal files satisfy every equality: all alternatives hold, and ``bytes`` is the strongest.
     equal = strongest == "bytes" and all(each.held for each in outcome.alternatives)
-    if not equal and strongest != max(held, key=STRENGTHS.index, default=None):
-        return f"its strongest equality is called {strongest}"
-    return None
+    if not outcome.alternatives or not (equal or strongest in held or strongest is None):
+        yield f"its strongest equality is called {strongest}"
+    if strongest is None and held:
+        yield "an alternative holds, and no equality is said to"
+    if strongest in ("bytes", "tensors") and (outcome.distances or outcome.first):
+        yield "tensors differ that are called the same"
+
+
+def _allows(strongest: Strength, conclusion: Conclusion) -> bool:
+    """Tell whether *conclusion* is no more than *strongest* allows; it may be less (plausible)."""
+    return conclusion in (CONCLUDES[strongest], "plausible")
+
+
+def _may_hold(finding: Finding) -> bool:
+    """Tell whether a finding with these numbers can hold."""
+    if finding.measure in NEVER_HELD or finding.measure.startswith("metadata: "):
+        return False
+    if finding.limit is None:
+        return True
+    return finding.value is not None and finding.value <= finding.limit
 
 
 def _other_predicate(statement: Statement, verdict: Verdict) -> str | None:

@@ -8,18 +8,19 @@ import msgspec
 
 from provenance.equality import declaration as declarations
 from provenance.equality.declaration import Alternative, strength_of
-from provenance.equality.lattice import CONCLUDES, LATTICE
+from provenance.equality.lattice import LATTICE
 from provenance.equality.rules import (
     Behaviour,
     Bytes,
     Close,
     Curves,
+    EvidenceRule,
     Metrics,
     Rounded,
     Tensors,
 )
 from provenance.errors import count
-from provenance.report.explain_text import explained, row, rows
+from provenance.report.explain_text import MAX_VALUE, explained, row, rows, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from provenance.equality.declaration import Declaration
     from provenance.equality.rules import Rule
     from provenance.report.explain_text import Explained
+
+
+SHOWN_PATTERNS = 6
+"""Patterns shown of one list; ``--json`` has all."""
 
 
 class EqualityFile(msgspec.Struct, frozen=True, tag_field="kind", tag="equality-declaration"):
@@ -95,7 +100,7 @@ def _alternative_rows(
             lines.append(row("", f"because {rule.reason}", depth))
         if selection is not None:
             lines.append(row("", f"here: {_selected(selection, index)}", depth))
-    lines.append(row("", f"then: {CONCLUDES[alternative.strength]}", depth))
+    lines.append(row("", f"then: {alternative.concludes}", depth))
     return lines
 
 
@@ -105,7 +110,8 @@ def _selected(selection: Selection, index: int) -> str:
         return "nothing"
     if not units:
         return "what the training statement recorded"
-    shown = ", ".join(units[:3]) + (f" and {len(units) - 3} more" if len(units) > 3 else "")  # noqa: PLR2004
+    more = len(units) - SHOWN_PATTERNS
+    shown = ", ".join(units[:SHOWN_PATTERNS]) + (f" and {more} more" if more > 0 else "")
     held = "" if tensors is None else f"{count(tensors, 'tensor')} of "
     return f"{held}{shown}"
 
@@ -119,7 +125,7 @@ def consequences(declaration: Declaration) -> list[str]:
     for number, alternative in enumerate(declaration.any):
         name = alternative.strength
         which = f"alternative {number + 1} " if len(declaration.any) > 1 else ""
-        lines.append(f"{which}concludes '{CONCLUDES[name]}' as its weakest rule, '{name}'")
+        lines.append(f"{which}concludes '{alternative.concludes}' as its weakest rule, '{name}'")
         kinds = dict.fromkeys(strength_of(rule) for rule in alternative.all)
         for kind in kinds:
             lines.append(f"  {kind} guarantees: {LATTICE[kind].guarantees}")
@@ -150,10 +156,17 @@ def _notes(rule: Rule) -> list[str]:
             f"needs {fewest:,} probes or more: with fewer, not even equal answers can show a rate"
             f" of at most {rule.disagreement:g}"
         )
-    if isinstance(rule, Behaviour | Metrics | Curves) and rule.files is not None:
+    if isinstance(rule, Close) and rule.max_ulp is None:
+        notes.append("one very large element hides what happens to the small ones beside it")
+    if isinstance(rule, Rounded):
         notes.append(
-            f"the weights in {', '.join(rule.files)} may be anything that passes this rule"
+            f"values that {rule.to} cannot tell apart are the same, and below its smallest step all"
+            " are: right only if the weights are shipped in it"
         )
+    if isinstance(rule, EvidenceRule) and not (isinstance(rule, Behaviour) and rule.run):
+        notes.append("numbers in files are what a builder reports: any weights can stand beside")
+    if isinstance(rule, EvidenceRule) and rule.files is not None:
+        notes.append(f"the weights in {_listed(rule.files)} are judged by nothing but this rule")
     return notes
 
 
@@ -174,33 +187,28 @@ def demand(rule: Rule) -> str:
 
 
 def _bytes(rule: Bytes) -> str:
-    return f"{_files(rule)}, equal byte for byte"
+    return f"equal byte for byte: {_files(rule)}"
 
 
 def _tensors(rule: Tensors) -> str:
-    return f"{_files(rule)}, {_which(rule)} equal bit for bit"
+    return f"equal bit for bit: {_what(rule)}"
 
 
 def _rounded(rule: Rounded) -> str:
     zero = "" if rule.signed_zero == "distinct" else ", -0 as +0"
-    what = f"equal bit for bit once rounded to {rule.to}"
-    return f"{_files(rule)}, {_which(rule)} {what}{zero}{_nan(rule)}"
+    return f"equal bit for bit once rounded to {rule.to}{zero}{_nan(rule)}: {_what(rule)}"
 
 
 def _close(rule: Close) -> str:
-    of = f"the update from {rule.initial}" if rule.relative_to == "update" else "the weights"
+    of = "the update from the initial weights" if rule.relative_to == "update" else "the weights"
+    start = f" {_quoted(rule.initial)}" if rule.initial is not None else ""
     ulp = f", at most {rule.max_ulp} ULP" if rule.max_ulp is not None else ""
     zero = "" if rule.signed_zero == "equal" else ", -0 apart from +0"
-    limits = f"L2 ≤ {rule.relative_l2:g} and L∞ ≤ {rule.relative_linf:g} of {of}"
-    return f"{_files(rule)}, {_which(rule)}: {limits}{ulp}{zero}{_nan(rule)}"
+    limits = f"L2 ≤ {rule.relative_l2:g} and L∞ ≤ {rule.relative_linf:g} of {of}{start}"
+    return f"{limits}{ulp}{zero}{_nan(rule)}: {_what(rule)}"
 
 
 def _behaviour(rule: Behaviour) -> str:
-    if rule.run is not None:
-        probes = rule.probes or "the probes given at comparison"
-        source = f"what {rule.run} answers to {probes}"
-    else:
-        source = f"the outputs in {', '.join(rule.outputs or ())}"
     limits = [
         f"{words} ≤ {value:g}"
         for words, value in (
@@ -215,24 +223,30 @@ def _behaviour(rule: Behaviour) -> str:
             f"top answers differ at a rate ≤ {rule.disagreement:g}"
             f" (upper bound at {rule.confidence:g})"
         )
-    return f"{source}, as {rule.kind}: {', '.join(limits)}"
+    if rule.run is not None:
+        named = rule.probes is not None
+        probes = f"{_quoted(rule.probes or '')}" if named else "the probes given at comparison"
+        source = f"what {_quoted(rule.run)} answers to {probes}"
+    else:
+        source = f"the outputs in {_listed(rule.outputs or ())}"
+    return f"{', '.join(limits)}: {source}, as {rule.kind}"
 
 
 def _metrics(rule: Metrics) -> str:
-    names = "every metric" if rule.metrics == ("*",) else f"metrics {', '.join(rule.metrics)}"
+    names = "every metric" if rule.metrics == ("*",) else f"metrics {_listed(rule.metrics)}"
     test = "TOST" if rule.test == "tost" else f"paired bootstrap of {rule.resamples:,}"
     churn = f", changed answers ≤ {rule.max_churn:g}" if rule.max_churn is not None else ""
     return (
-        f"{names} in {', '.join(rule.samples)}: means within ±{rule.margin:g}"
-        f" ({test}, level {rule.alpha:g}){churn}"
+        f"means within ±{rule.margin:g} ({test}, level {rule.alpha:g}){churn}:"
+        f" {names} in {_listed(rule.samples)}"
     )
 
 
 def _curves(rule: Curves) -> str:
-    source = ", ".join(rule.sources) if rule.sources else "the recorded metrics"
+    source = _listed(rule.sources) if rule.sources else "the recorded metrics"
     return (
-        f"{', '.join(rule.curves)} in {source}: the first {count(rule.points, 'point')} within"
-        f" {rule.pointwise:g}, means of the last {rule.window:,} within {rule.terminal:g}"
+        f"the first {count(rule.points, 'point')} within {rule.pointwise:g}, means of the last"
+        f" {rule.window:,} within {rule.terminal:g}: {_listed(rule.curves)} in {source}"
     )
 
 
@@ -247,14 +261,26 @@ _WORDS: dict[type[Rule], Any] = {
 }
 
 
+def _what(rule: Tensors | Rounded | Close) -> str:
+    tensors = "every tensor" if rule.tensors == ("*",) else f"tensors {_listed(rule.tensors)}"
+    return f"{tensors} of {_files(rule)}"
+
+
 def _files(rule: Bytes | Tensors | Rounded | Close) -> str:
     if rule.files:
-        return f"files {', '.join(rule.files)}"
+        return f"files {_listed(rule.files)}"
     return "every file" if isinstance(rule, Bytes) else "every weight file"
 
 
-def _which(rule: Tensors | Rounded | Close) -> str:
-    return "every tensor" if rule.tensors == ("*",) else f"tensors {', '.join(rule.tensors)}"
+def _listed(patterns: Sequence[str]) -> str:
+    """Return *patterns* quoted: what one holds must not read as what the rule demands."""
+    shown = ", ".join(_quoted(pattern) for pattern in patterns[:SHOWN_PATTERNS])
+    more = len(patterns) - SHOWN_PATTERNS
+    return f"{shown} and {more} more (--json has all)" if more > 0 else shown
+
+
+def _quoted(text: str) -> str:
+    return f"'{shorten(text, MAX_VALUE)}'"
 
 
 def _nan(rule: Rounded | Close) -> str:

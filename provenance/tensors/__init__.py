@@ -11,7 +11,8 @@
   :mod:`~provenance.tensors.zip_records`: its records.
 - :mod:`~provenance.tensors.torch_zip`: checkpoints of torch;
   :mod:`~provenance.tensors.pickle_program`: their pickle, read and never run;
-  :mod:`~provenance.tensors.torch_values`: the tensors and plain values that it describes;
+  :mod:`~provenance.tensors.torch_values`: what it describes;
+  :mod:`~provenance.tensors.torch_plain`: its plain values as texts;
   :mod:`~provenance.tensors.torch_tensors`: a tensor as torch describes it;
   :mod:`~provenance.tensors.strided`: views of a storage, in C order.
 - :mod:`~provenance.tensors.gguf`: GGUF; :mod:`~provenance.tensors.gguf_values`: its keys and
@@ -23,7 +24,8 @@
 - :mod:`~provenance.tensors.hdf5`: HDF5; :mod:`~provenance.tensors.hdf5_probe`: the program that
   finds its datasets; :mod:`~provenance.tensors.hdf5_storage`: a dataset's bytes;
   :mod:`~provenance.tensors.keras_archive`: HDF5 in the archive that Keras writes;
-  :mod:`~provenance.tensors.isolated`: a library in a process of its own.
+  :mod:`~provenance.tensors.isolated`: a library in a process of its own, which
+  :mod:`~provenance.tensors.isolated_start` starts.
 - :mod:`~provenance.tensors.sharded`: an index and its shards as one file;
   :mod:`~provenance.tensors.shard_pool`: which of them are open;
   :mod:`~provenance.tensors.weight_sets`: the files of a model's folder, grouped so.

@@ -1,8 +1,9 @@
 """A library in C in a process of its own: what kills it does not kill the caller.
 
 For readers that cannot avoid a large parser in C, and for running models. The child is a script
-beside this package that imports nothing of ours; it limits its own processor time and memory first,
-because setting limits between fork and exec is not safe in a process with threads. It is started
+beside this package that imports nothing of ours. :mod:`~provenance.tensors.isolated_start` limits
+the processor time and memory of its process first, because setting limits between fork and exec is
+not safe in a process with threads, and sees to it that it ends when the caller does. It is started
 with ``-P``: neither its own folder nor the current one, which may be the model's, is on its module
 path.
 
@@ -17,18 +18,20 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from provenance.errors import MalformedError, UnreadableError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
 MAX_ANSWER: Final = 2**28
 """Longest answer of a child, in bytes."""
 
+_START: Final = Path(__file__).with_name("isolated_start.py")
 _STARTING: Final = 60
 """Seconds of the clock that a child may take beside its processor time, times two."""
 
@@ -51,18 +54,19 @@ def answer_of(
     where: str,
     descriptors: tuple[int, ...] = (),
 ) -> bytes:
-    """Return what *script* writes; it is called with the two limits and *arguments*.
+    """Return what *script* writes; it is called with *arguments*, and inherits *descriptors*.
 
     Raises:
         MalformedError: it crashed; *where* names the file that it read.
         UnreadableError: it ran out of time or memory, or could not be started.
     """
-    command = [sys.executable, "-P", str(script), str(limits.seconds), str(limits.memory)]
-    with tempfile.TemporaryFile() as answer:
+    bounds = [str(bound) for bound in (limits.seconds, limits.memory, MAX_ANSWER + 1)]
+    command = [sys.executable, "-P", str(_START), *bounds, str(script), *arguments]
+    with tempfile.TemporaryFile() as answer, _pipe() as open_while_we_live:
         try:
             ended = subprocess.run(
-                [*command, *arguments],
-                stdin=subprocess.DEVNULL,
+                command,
+                stdin=open_while_we_live,
                 stdout=answer,
                 stderr=subprocess.DEVNULL,
                 pass_fds=descriptors,
@@ -74,12 +78,23 @@ def answer_of(
             raise UnreadableError("took too long", where=where) from error
         except OSError as error:
             raise UnreadableError("the process for it cannot start", where=where) from error
+        if answer.seek(0, os.SEEK_END) > MAX_ANSWER:
+            raise MalformedError("gives too long an answer", where=where)
         if ended.returncode:
             raise _failure(ended.returncode, where)
-        if answer.tell() > MAX_ANSWER:
-            raise MalformedError("gives too long an answer", where=where)
         answer.seek(0)
         return answer.read()
+
+
+@contextmanager
+def _pipe() -> Iterator[int]:
+    """Give the reading end of a pipe whose other end this process alone holds."""
+    reading, writing = os.pipe()
+    try:
+        yield reading
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 def _environment() -> dict[str, str]:

@@ -70,7 +70,14 @@ reason = "made up"
 def build(tmp_path: Path) -> Callable[..., Path]:
     """Have a person build and attest a model in a folder of their own."""
 
+    declared: list[object] = []
+
     def make(name: str, person: Person, noise: float = 0.0, **stated: object) -> Path:
+        # Who rebuilds names what was declared, unless told otherwise.
+        if "equality" in stated:
+            declared.append(stated["equality"])
+        elif declared:
+            stated["equality"] = declared[0]
         return attest(write_files(tmp_path / name, files(noise)), person, **stated)
 
     return make

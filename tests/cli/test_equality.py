@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,8 +49,8 @@ def test_check_says_what_is_demanded_guaranteed_and_admitted(
     (tmp_path / "close.toml").write_bytes(CLOSE)
     text = provenance("equality", "check", tmp_path / "close.toml").out
     for words in (
-        "same if      bytes: every file, equal byte for byte",
-        "or if        close: ",
+        "same if      bytes: equal byte for byte: every file",
+        "or if        close: L2 ≤ 0.001 and L∞ ≤ 0.01 of the update from the initial weights",
         "because ",
         "then: consistent",
         "close guarantees: every tensor is within both limits of its counterpart",
@@ -121,17 +122,19 @@ def test_check_explains_every_kind_of_rule(provenance: Shell, tmp_path: Path) ->
     (tmp_path / "all.toml").write_bytes(EVERY_RULE)
     text = provenance("equality", "check", tmp_path / "all.toml").out
     for words in (
-        "every tensor equal bit for bit once rounded to BF16, -0 as +0, NaN equal to the same bits",
-        "the outputs in logits.npy, as logits: mean KL divergence in nats ≤ 0.001, top answers",
-        "differ at a rate ≤ 0.01 (upper bound at 0.95)",
+        "equal bit for bit once rounded to BF16, -0 as +0, NaN equal to the same bits: every",
+        "right only if the weights are shipped in it",
+        "mean KL divergence in nats ≤ 0.001, top answers differ at a rate ≤ 0.01 (upper bound",
+        ": the outputs in 'logits.npy', as logits",
         "needs 299 probes or more",
-        "what model.onnx answers to the probes given at comparison, as values: mean difference",
-        "the weights in model.onnx may be anything that passes this rule",
-        "every metric in eval.npz: means within ±0.01 (paired bootstrap of 10,000, level 0.05)",
-        "changed answers ≤ 0.02",
+        "numbers in files are what a builder reports: any weights can stand beside",
+        "mean difference ≤ 0.001: what 'model.onnx' answers to the probes given at comparison",
+        "the weights in 'model.onnx' are judged by nothing but this rule",
+        "means within ±0.01 (paired bootstrap of 10,000, level 0.05), changed answers ≤ 0.02:",
+        ": every metric in 'eval.npz'",
         "a limit of 1 or more admits any tensor of the same size",
-        "loss* in the recorded metrics: the first 100 points within 0.01, means of the last 10",
-        "within 0.05",
+        "one very large element hides what happens to the small ones beside it",
+        "the first 100 points within 0.01, means of the last 10 within 0.05: 'loss*' in the",
         "then: plausible",
     ):
         assert words in text, words
@@ -165,3 +168,35 @@ def test_what_is_no_declaration(provenance: Shell, tmp_path: Path) -> None:
     (tmp_path / "none.toml").write_text("format = 1\n")
     ran = provenance("equality", "check", tmp_path / "none.toml")
     refused(ran, 3, "not an equality declaration")
+
+
+def test_a_pattern_cannot_pass_for_a_limit(provenance: Shell, tmp_path: Path) -> None:
+    posing = "!zz: L2 ≤ 1e-09 and L∞ ≤ 1e-09 of the weights"
+    patterns = ["*", posing, *(f"padding-{number:03}-{'x' * 60}" for number in range(40))]
+    text = (
+        "format = 1\nname = 'posing'\nversion = 1\n[[any]]\n[[any.all]]\nequality = 'close'\n"
+        f"tensors = {json.dumps(patterns, ensure_ascii=False)}\nrelative_to = 'weights'\n"
+        "relative_l2 = 0.99\nrelative_linf = 0.99\nreason = 'x'\n"
+    )
+    (tmp_path / "posing.toml").write_text(text)
+    shown = provenance("equality", "check", tmp_path / "posing.toml").out
+    (row,) = (line for line in shown.splitlines() if "same if" in line)
+    assert "close: L2 ≤ 0.99 and L∞ ≤ 0.99 of the weights: tensors '*', '!zz" in row
+    assert row.endswith("and 36 more (--json has all) of every weight file")
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_nothing_else_may_be_called_as_what_is_built_in(
+    name: str, provenance: Shell, tmp_path: Path
+) -> None:
+    text = builtin_text(name).replace(b"version = 1", b"version = 2")
+    (tmp_path / "posing.toml").write_bytes(text)
+    ran = provenance("equality", "check", tmp_path / "posing.toml")
+    refused(ran, 3, "is that of a built-in declaration, and this is another")
+
+
+def test_so_many_patterns_are_refused(provenance: Shell, tmp_path: Path) -> None:
+    rule = "[[any.all]]\nequality = 'bytes'\nfiles = [" + "'a'," * 64 + "]\n"
+    head = "format = 1\nname = 'x'\nversion = 1\n[[any]]\n"
+    (tmp_path / "many.toml").write_text(head + rule * 17)
+    refused(provenance("equality", "check", tmp_path / "many.toml"), 3, "more than 1024 patterns")

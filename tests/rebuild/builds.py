@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from provenance.statement.training import DeclaredEquality
     from provenance.trust.verification import Verified
     from tests.world import Person
 
@@ -67,6 +68,8 @@ class Builds:
 
     folder: Path
     check: Callable[[Path], Verified]
+    declared: DeclaredEquality | None = None
+    """What the first declared; who rebuilds names the same, unless told otherwise."""
 
     def __call__(
         self,
@@ -76,6 +79,7 @@ class Builds:
         **stated: Any,  # noqa: ANN401 - as state has them
     ) -> Verified:
         """Return what *person* built, attested and verified."""
+        self.declared = stated.setdefault("equality", self.declared) or self.declared
         root = write_files(self.folder / name / "model", contents or files())
         return self.check(attest(root, person, **stated))
 

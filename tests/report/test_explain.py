@@ -53,7 +53,7 @@ BESIDE = {
     "statement.json": ("statement", "not signed"),
     "equality.toml": (
         "equality-declaration",
-        "L2 ≤ 0.001 and L∞ ≤ 0.01 of the update from initial",
+        "L2 ≤ 0.001 and L∞ ≤ 0.01 of the update from the initial",
     ),
     "builder": ("private-key", "ecdsa-p256"),
     "builder.pub": ("public-key", "ecdsa-p256"),

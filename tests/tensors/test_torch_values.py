@@ -5,6 +5,8 @@ import struct
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from provenance.errors import MalformedError, UnreadableError
 from provenance.tensors import torch_values
@@ -29,6 +31,15 @@ def content(value: object) -> Content:
 
 def text(value: object) -> str:
     return content(value).metadata["value"]
+
+
+def structure(value: object) -> str | None:
+    return content(value).metadata.get("_structure")
+
+
+def plain(found: Content) -> dict[str, str]:
+    """Return the metadata less the structure."""
+    return {key: said for key, said in found.metadata.items() if key != "_structure"}
 
 
 TEXTS: dict[str, tuple[object, str]] = {
@@ -77,12 +88,13 @@ def test_paths_are_the_keys_from_the_outermost_inwards() -> None:
     }
     found = content(value)
     assert [stored.info.name for stored in found.tensors] == ["model/w"]
-    assert dict(found.metadata) == {
+    assert plain(found) == {
         "args/0": "1",
         "args/1/0": '"a"',
         "args/1/1/7": "null",
         "none": "[]",
     }
+    assert structure(value) == '{"args":[*,[*,{7:*}]],"model":{"w":*},"none":[]}'
 
 
 def test_a_tensor_alone_has_a_name() -> None:
@@ -106,8 +118,8 @@ def test_what_is_no_content_is_a_fact() -> None:
     parameter = Made(named("torch._utils _rebuild_parameter"), (ONE, True, ordered({})))
     assert differing({"a": ONE, "b": other}, {"b": other, "a": ONE}) == {"torch-entry-order"}
     assert differing({"a": ONE}, ordered({"a": ONE})) == {"torch-container-types"}
-    assert differing({0: ONE}, {"0": ONE}) == {"torch-container-types"}
     assert differing([ONE], (ONE,)) == {"torch-container-types"}
+    assert differing([ONE], made("torch Size", (ONE,))) == {"torch-container-types"}
     assert differing([ONE], [trained]) == {"torch-requires-grad"}
     assert differing([parameter], [trained]) == {"torch-requires-grad"}
     assert differing(ordered({}, versions(a=1)), ordered({}, versions(a=2))) == {
@@ -119,7 +131,96 @@ def test_what_is_no_content_is_a_fact() -> None:
 def test_what_is_no_version_in_the_attribute_of_a_state_dict_is_content() -> None:
     state = {"_metadata": ordered({"conv": {"version": 2, "scale": 3}, "": {"version": 1}})}
     found = content({"model": ordered({"w": ONE}, state)})
-    assert dict(found.metadata) == {"model/_metadata/conv/scale": "3"}
+    assert plain(found) == {"model/_metadata/conv/scale": "3"}
+    assert found.metadata["_structure"] == '{"model":{"w":*}@{"conv":{"scale":*}}}'
+
+
+# --- The structure --------------------------------------------------------------------------------
+
+TWO = tensor(storage("1", 1), (1,))
+STATE = {"_metadata": ordered({"conv": {"scale": 3}})}
+
+SAME_PATHS: dict[str, tuple[object, object]] = {
+    "a key with a slash": (
+        {"model": {"w": ONE}, "ema": {"w": TWO}},
+        {"model": {"w": ONE}, "ema/w": TWO},
+    ),
+    "nested and flat": ({"model": {"w": ONE}}, {"model/w": ONE}),
+    "another split": ({"a": {"b/c": ONE}}, {"a/b": {"c": ONE}}),
+    "two split crosswise": (
+        {"a": {"b": {"c": ONE}}, "a/b": {"d": TWO}},
+        {"a": {"b": {"d": TWO}}, "a/b": {"c": ONE}},
+    ),
+    "list and dictionary": ([ONE], {0: ONE}),
+    "list and dictionary of texts": ([ONE], {"0": ONE}),
+    "integer and text": ({0: ONE}, {"0": ONE}),
+    "integer and text, crosswise": ({0: ONE, "1": TWO}, {"0": ONE, 1: TWO}),
+    "no entries and no elements": ({"a": {}}, {"a": []}),
+    "alone and in a dictionary": (ONE, {"value": ONE}),
+    "a value alone": (1, {"value": 1}),
+    "nothing in a dictionary": ({}, {"value": {}}),
+    "a Counter, which gives 0 for what it has not": (
+        [made("collections Counter", {"a": 1})],
+        [{"a": 1}],
+    ),
+    "attribute and entry": (
+        ordered({"w": ONE}, STATE),
+        ordered({"w": ONE, "_metadata/conv/scale": 3}),
+    ),
+    "attribute and entries": (
+        ordered({"w": ONE}, STATE),
+        ordered({"w": ONE, "_metadata": {"conv": {"scale": 3}}}),
+    ),
+}
+
+
+@pytest.mark.parametrize(("left", "right"), SAME_PATHS.values(), ids=SAME_PATHS)
+def test_how_a_checkpoint_is_nested_is_content(left: object, right: object) -> None:
+    one, two = content(left), content(right)
+    assert {t.info.name for t in one.tensors} == {t.info.name for t in two.tensors}
+    assert plain(one).keys() == plain(two).keys()
+    assert one.metadata != two.metadata
+
+
+@pytest.mark.parametrize("kind", [dict, ordered])
+def test_a_flat_dictionary_is_as_its_names_say(kind: Any) -> None:  # noqa: ANN401
+    found = content(kind({"a/b": ONE, "epoch": 3, "0": None}))
+    assert dict(found.metadata) == {"epoch": "3", "0": "null"}
+    assert structure(ordered({"w": ONE}, versions(a=1))) is None
+    assert structure({}) is None
+
+
+def test_the_structure_is_canonical_whatever_the_order() -> None:
+    one: dict[Any, object] = {"b": [ONE], "a": TWO, 10: 1, '"': 2}
+    other = dict(reversed(one.items()))
+    assert structure(one) == structure(other) == r'{"\"":*,"a":*,"b":[*],10:*}'
+
+
+@given(
+    st.recursive(
+        st.none() | st.sampled_from([1, "_structure", 1.5]),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text("a/0*", max_size=3), inner),
+        max_leaves=6,
+    ),
+    st.recursive(
+        st.none() | st.sampled_from([1, "_structure", 1.5]),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text("a/0*", max_size=3), inner),
+        max_leaves=6,
+    ),
+)
+def test_equal_metadata_mean_equal_values(left: object, right: object) -> None:
+    def said(value: object) -> object:
+        try:
+            return dict(content(value).metadata)
+        except MalformedError:  # two values of one path
+            return repr(value)
+
+    assert (said(left) == said(right)) == (left == right)
+
+
+def test_a_module_without_a_version_is_in_the_fact() -> None:
+    silent = ordered({}, {"_metadata": ordered({"a": {}})})
+    assert differing(silent, ordered({}, {"_metadata": ordered({})})) == {"torch-module-versions"}
 
 
 def nest(value: object, levels: int) -> object:
@@ -146,6 +247,10 @@ MALFORMED = {
     "in itself": (cycle(), "or in itself"),
     "a path twice": ({"a": {"b": ONE}, "a/b": 1}, "the path 'a/b' stands twice"),
     "a number and its text": ({1: None, "1": None}, "the path '1' stands twice"),
+    "a value called as the structure": (
+        {"_structure": 1, "a": {"b": 1}},
+        "the path '_structure' stands twice",
+    ),
     "control character": ({"a\0": ONE}, "control character"),
     "scalar of another size": (scalar("f8", "<", b"\0"), "not of its size"),
 }
@@ -159,19 +264,19 @@ def test_refuses(value: object, what: str) -> None:
 
 def test_what_is_shared_very_often_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_values, "MAX_VALUES", 1000)
-    assert len(content(doubled(7)).metadata) == 256
+    assert len(plain(content(doubled(7)))) == 256
     for value in (doubled(9), [None] * 1001, doubled(30)):
         with pytest.raises(MalformedError, match="more than 1000 values"):
             content(value)
 
 
 def test_32_levels_are_read() -> None:
-    assert list(content(nest(1, 32)).metadata.values()) == ["1"]
+    assert list(plain(content(nest(1, 32))).values()) == ["1"]
 
 
 def test_a_text_that_is_shared_very_often_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_values, "MAX_TEXT", 1000)
-    assert len(content(["x" * 100] * 4).metadata) == 4
+    assert len(plain(content(["x" * 100] * 4))) == 4
     for value in (["x" * 100] * 9, {"k" * 300: [1, 2, 3]}, [b"x" * 999]):
         with pytest.raises(MalformedError, match="names and texts of more than 1000"):
             content(value)
