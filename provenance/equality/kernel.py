@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     Codes = NDArray[np.unsignedinteger[Any]]
 
 WIDTH: Final = 16
-"""Floats in a vector of the program, a divisor of ``LANES``: two or four of a processor's."""
+"""Floats in a vector of the program, a divisor of ``LANES``: two registers of AVX-512, four of
+AVX2. LLVM cuts it to what the processor has."""
 
 _SIDES: Final = ("left", "right", "initial")
 

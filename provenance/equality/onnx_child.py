@@ -1,19 +1,16 @@
 """onnxruntime on a model and its probes: a program of its own.
 
-See :mod:`~provenance.equality.onnx_runner`, which starts it. It imports nothing of ours; arguments
-are the limits (processor seconds, bytes of memory) and a folder with ``model/model.onnx``,
-``inputs.json`` and ``inputs.bin``. It writes the length of a description in JSON, the description,
-and the outputs' bytes.
+See :mod:`~provenance.equality.onnx_runner`, which starts it. It imports nothing of ours; its
+argument is the descriptor of a file with the length of a description in JSON, the description, and
+the bytes of the model, of the files beside it, and of the probes. It writes the same of outputs.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import resource
+import os
 import struct
 import sys
-from pathlib import Path
 from typing import Any
 
 MAX_OUTPUTS = 2**28 - 2**20
@@ -40,9 +37,32 @@ class RefusedError(Exception):
     """The model does not fit its probes, or gives what is no array of numbers."""
 
 
-def session_of(path: Path) -> Any:  # noqa: ANN401 - onnxruntime has no types
-    """Return the model at *path*, ready to run: one thread, in order, as its graph says."""
-    import onnxruntime as ort  # noqa: PLC0415 - after the limits are set
+class Given:
+    """What the caller wrote into a file, by parts."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Read the description at the beginning of the file."""
+        self._descriptor = descriptor
+        self._position = 0
+        (length,) = struct.unpack("<Q", self.take(8))
+        self.description: dict[str, Any] = json.loads(self.take(length))
+
+    def take(self, size: int) -> bytearray:
+        """Return the next *size* bytes."""
+        data = bytearray(size)
+        done = 0
+        while done < size:
+            read = os.preadv(self._descriptor, [memoryview(data)[done:]], self._position + done)
+            if not read:
+                raise EOFError
+            done += read
+        self._position += size
+        return data
+
+
+def session_of(given: Given) -> Any:  # noqa: ANN401 - onnxruntime has no types
+    """Return the model in *given*, ready to run: one thread, in order, as its graph says."""
+    import onnxruntime as ort  # noqa: PLC0415 - slow, and may be missing
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
@@ -52,23 +72,30 @@ def session_of(path: Path) -> Any:  # noqa: ANN401 - onnxruntime has no types
     options.use_deterministic_compute = True
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 4
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    model = bytes(given.take(given.description["model"]))
+    beside = {name: given.take(size) for name, size in given.description["beside"]}
+    if beside:
+        if not hasattr(options, "add_external_initializers_from_files_in_memory"):
+            raise RefusedError("files beside a model need a newer onnxruntime")
+        sizes = [len(data) for data in beside.values()]
+        options.add_external_initializers_from_files_in_memory(
+            list(beside), list(beside.values()), sizes
+        )
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def arrays(folder: Path) -> dict[str, Any]:
-    """Return the probes in *folder* by the names of inputs."""
-    import numpy as np  # noqa: PLC0415 - after the limits are set
+def arrays(given: Given) -> dict[str, Any]:
+    """Return the probes in *given*, which stand behind the model, by the names of inputs."""
+    import numpy as np  # noqa: PLC0415 - slow, and may be missing
 
-    data = (folder / "inputs.bin").read_bytes()
     found: dict[str, Any] = {}
-    position = 0
-    for entry in json.loads((folder / "inputs.json").read_text("utf-8")):
+    for entry in given.description["inputs"]:
         dtype = np.dtype(entry["dtype"])
         count = 1
         for side in entry["shape"]:
             count *= side
-        found[entry["name"]] = np.frombuffer(data, dtype, count, position).reshape(entry["shape"])
-        position += count * dtype.itemsize
+        raw = given.take(count * dtype.itemsize)
+        found[entry["name"]] = np.frombuffer(raw, dtype).reshape(entry["shape"])
     return found
 
 
@@ -87,7 +114,7 @@ def check(session: Any, probes: dict[str, Any]) -> None:  # noqa: ANN401
 
 def outputs(session: Any, probes: dict[str, Any]) -> list[Any]:  # noqa: ANN401
     """Return each output of all probes, which are run one by one."""
-    import numpy as np  # noqa: PLC0415 - after the limits are set
+    import numpy as np  # noqa: PLC0415 - slow, and may be missing
 
     names = [output.name for output in session.get_outputs()]
     results: list[list[Any]] = [[] for _ in names]
@@ -104,11 +131,11 @@ def outputs(session: Any, probes: dict[str, Any]) -> list[Any]:  # noqa: ANN401
     return [np.stack(found) for found in results]
 
 
-def answer(folder: Path) -> tuple[dict[str, Any], list[Any]]:
+def answer(given: Given) -> tuple[dict[str, Any], list[Any]]:
     """Return the description of the outputs, and the outputs; or what went wrong."""
     try:
-        session = session_of(folder / "model" / "model.onnx")
-        probes = arrays(folder)
+        session = session_of(given)
+        probes = arrays(given)
         check(session, probes)
         found = outputs(session, probes)
     except ImportError:
@@ -129,13 +156,8 @@ def answer(folder: Path) -> tuple[dict[str, Any], list[Any]]:
 
 
 def main(arguments: list[str]) -> None:
-    """Run the model in the folder that is the last argument."""
-    for limit, value in zip(
-        (resource.RLIMIT_CPU, resource.RLIMIT_AS), map(int, arguments[:2]), strict=True
-    ):
-        with contextlib.suppress(OSError, ValueError):  # macOS has no limit of address space
-            resource.setrlimit(limit, (value, resource.getrlimit(limit)[1]))
-    description, found = answer(Path(arguments[2]))
+    """Run the model in the file whose descriptor is the only argument."""
+    description, found = answer(Given(int(arguments[0])))
     text = json.dumps(description).encode()
     sys.stdout.buffer.write(struct.pack("<Q", len(text)) + text)
     for array in found:

@@ -11,10 +11,12 @@ the size of a batch. A model's own batch axis is then the second. **Outputs** ar
 with the same first axis; those of one name have one type and shape for all probes.
 
 The model is read strictly first (:mod:`~provenance.tensors.onnx_model`) and copied, with the files
-beside it, into a folder of this process's own: what runs is what was hashed. It runs in a process
-of its own with limits (:mod:`~provenance.tensors.isolated`), which is no sandbox.
+beside it and the probes, into one file without a name: what runs is what was hashed, and nothing is
+left where this process is killed. It runs in a process of its own with limits
+(:mod:`~provenance.tensors.isolated`), which is no sandbox.
 
-Limits: 256 MiB of probes, 256 MiB of outputs; see :data:`LIMITS`.
+Limits: 256 MiB of probes, 256 MiB of outputs; ten minutes of one processor; 4 GiB of address space
+and four times the size of the model, at most 16 GiB.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import tempfile
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -42,14 +44,17 @@ if TYPE_CHECKING:
     from provenance.equality.model import Model, Unit
     from provenance.tensors.view import TensorFile
 
-LIMITS: Final = Limits(seconds=600, memory=2**34)
-"""For all probes of one model: ten minutes of one processor, 16 GiB of address space."""
+SECONDS: Final = 600
+"""Processor time for all probes of one model."""
+
+_MEMORY: Final = (2**32, 4, 2**34)
+"""Address space: so much, and so many times the model, and no more. The libraries map some 350 MB;
+a model is held as its file, as its message, as its tensors, and as these are packed for use."""
 
 MAX_PROBES: Final = 2**28
 """Most bytes of all probes."""
 
 _CHILD: Final = Path(__file__).with_name("onnx_child.py")
-_MODEL: Final = "model.onnx"
 _STEP: Final = 2**20
 _ELEMENTS: Final = 2**16
 
@@ -85,7 +90,7 @@ def run(
     *,
     name: str | None = None,
     sha256: Mapping[str, str] | None = None,
-    limits: Limits = LIMITS,
+    limits: Limits | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Return the outputs of the ONNX model at *model* on *probes*, by name.
 
@@ -95,7 +100,8 @@ def run(
         UsageError: the probes are no arrays of one number of probes.
         ContentError: a file has another SHA-256.
         MalformedError: the model is not strict ONNX, or crashes onnxruntime.
-        UnreadableError: it cannot be read, does not run on these probes, or not within *limits*.
+        UnreadableError: it cannot be read, does not run on these probes, or not within *limits*,
+            by default those of this module.
     """
     shown = name if name is not None else str(model)
     own = sha256[model.name] if sha256 is not None else None
@@ -113,21 +119,25 @@ def run_unit(
     with model.open(unit, where) as file:
         if not isinstance(file, OnnxFile):
             raise UnreadableError(f"is {file.format}, not ONNX: it cannot be run", where=where)
-        return _run(file, probes, LIMITS, where)
+        return _run(file, probes, None, where)
 
 
 def _run(
-    file: OnnxFile, probes: Mapping[str, NDArray[Any]], limits: Limits, where: str
+    file: OnnxFile, probes: Mapping[str, NDArray[Any]], limits: Limits | None, where: str
 ) -> dict[str, NDArray[Any]]:
-    """Copy *file* and what is beside it, and run the copy."""
+    """Copy *file*, what is beside it, and *probes*, and run the copy."""
     _check(probes)
-    with tempfile.TemporaryDirectory(prefix="provenance-onnx-") as temporary:
-        folder = Path(temporary)
-        for place, source in {_MODEL: file.source, **file.beside}.items():
-            _copy(source, folder / "model" / place)
+    with tempfile.TemporaryFile() as copy:
+        _write(copy, file, probes)
         file.check_unchanged()
-        _write(probes, folder)
-        raw = answer_of(_CHILD, [temporary], limits=limits, where=where)
+        copy.flush()
+        raw = answer_of(
+            _CHILD,
+            [str(copy.fileno())],
+            limits=limits if limits is not None else _limits(file),
+            where=where,
+            descriptors=(copy.fileno(),),
+        )
     (length,) = struct.unpack("<Q", raw[:8])
     answer = json.loads(raw[8 : 8 + length])
     if "missing" in answer:
@@ -137,9 +147,15 @@ def _run(
             mend="pip install training-provenance[onnx]",
         )
     if "refused" in answer:
-        what = answer["refused"].replace(temporary, "")
-        raise UnreadableError(f"does not run: {what}", where=where)
+        raise UnreadableError(f"does not run: {answer['refused']}", where=where)
     return _arrays(answer["outputs"], raw[8 + length :])
+
+
+def _limits(file: OnnxFile) -> Limits:
+    """Return the limits for *file*."""
+    least, times, most = _MEMORY
+    size = sum(source.size for source in (file.source, *file.beside.values()))
+    return Limits(SECONDS, min(least + times * size, most))
 
 
 def _check(probes: Mapping[str, NDArray[Any]]) -> None:
@@ -155,23 +171,27 @@ def _check(probes: Mapping[str, NDArray[Any]]) -> None:
         raise UsageError(f"probes of more than {MAX_PROBES} bytes")
 
 
-def _copy(source: Source, target: Path) -> None:
-    """Copy the open file *source* to *target*, which is new."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("xb") as file:
+def _write(target: IO[bytes], file: OnnxFile, probes: Mapping[str, NDArray[Any]]) -> None:
+    """Write what the child reads: the length of a description in JSON, the description, the bytes.
+
+    These are the model, the files beside it, and the probes, one after the other.
+    """
+    little = {key: array.astype(array.dtype.newbyteorder("<")) for key, array in probes.items()}
+    description = {
+        "model": file.source.size,
+        "beside": [[name, source.size] for name, source in file.beside.items()],
+        "inputs": [
+            {"name": key, "dtype": array.dtype.str, "shape": list(array.shape)}
+            for key, array in little.items()
+        ],
+    }
+    text = json.dumps(description).encode()
+    target.write(struct.pack("<Q", len(text)) + text)
+    for source in (file.source, *file.beside.values()):
         for chunk in source.chunks(0, source.size, _STEP):
-            file.write(chunk)
-
-
-def _write(probes: Mapping[str, NDArray[Any]], folder: Path) -> None:
-    """Write the probes where the child finds them: a description, and their bytes."""
-    inputs = []
-    with (folder / "inputs.bin").open("xb") as file:
-        for key, array in probes.items():
-            little = array.astype(array.dtype.newbyteorder("<"))
-            file.write(little.tobytes())
-            inputs.append({"name": key, "dtype": little.dtype.str, "shape": list(array.shape)})
-    (folder / "inputs.json").write_text(json.dumps(inputs), "utf-8")
+            target.write(chunk)
+    for array in little.values():
+        target.write(array.tobytes())
 
 
 def _arrays(outputs: list[dict[str, Any]], data: bytes) -> dict[str, NDArray[Any]]:

@@ -7,19 +7,21 @@ was opened here; the bytes of datasets are read here, by place
 (:mod:`~provenance.tensors.hdf5_storage`).
 
 A tensor is a dataset, named by its path without the first ``/``. Attributes are content: each is
-an entry ``path@name`` of the metadata, as ``text`` and JSON, or type, shape and bytes in
-hexadecimal; ``groups`` lists the groups. Several hard links to one dataset are tied weights.
+an entry ``path@name`` of the metadata, as ``text`` (``bytes``: of fixed length) and JSON, or type,
+shape and bytes in hexadecimal; ``groups`` lists the groups without tensors. Several hard links to
+one dataset are tied weights.
 
-Refused: soft and external links, a second link to a group, numbers in other files, virtual
-datasets, named types, texts, references, structures and opaque types as elements (but bfloat16 as
-Keras writes it), filters other than deflate, shuffle and fletcher32 (so no plug-in), bytes before
-or behind what the superblock describes, numbers of two datasets that overlap.
+Refused: soft and external links, a second link to a group, ``@`` in an attribute's name, numbers in
+other files or nowhere, virtual datasets, named types, texts, references, structures and opaque
+types as elements (but bfloat16 as Keras writes it), filters other than deflate, shuffle and
+fletcher32 (so no plug-in), bytes before or behind what the superblock describes, numbers of two
+datasets that overlap, chunks in which libhdf5 reads something else.
 
 Everything else in the file (trees, heaps, times, free space) is compared as the fact
 ``hdf5-structure``, a digest of all bytes but the datasets' own.
 
-Limits: 100,000 objects, 1,000,000 chunks, 64 MiB of attributes; 60 seconds of processor time and
-4 GiB for the process that reads the structure; those of hdf5_storage.
+Limits: 100,000 objects, 250,000 chunks, 64 MiB of attributes; 20 seconds of processor time, and one
+for every 4 MiB, and 4 GiB for the process that reads the structure; those of hdf5_storage.
 """
 
 from __future__ import annotations
@@ -49,8 +51,13 @@ if TYPE_CHECKING:
 
     from provenance.tensors.source import Source
 
-LIMITS: Final = Limits(seconds=60, memory=2**32)
-"""For reading the structure: 100,000 datasets take some seconds and 300 MB."""
+MEMORY: Final = 2**32
+"""For reading the structure, in bytes of address space: 100,000 datasets take 300 MB."""
+
+SECONDS: Final = 20
+_A_SECOND: Final = 2**22
+"""Processor time for reading the structure and the chunks: so many seconds, and one more for so
+many bytes of the file. 100,000 datasets take some seconds, and a second inflates some 100 MB."""
 
 _PROBE: Final = Path(__file__).with_name("hdf5_probe.py")
 _SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
@@ -141,7 +148,7 @@ def _probed(source: Source, begin: int, size: int) -> dict[str, Any]:
         answer_of(
             _PROBE,
             [str(source.descriptor), str(begin), str(size)],
-            limits=LIMITS,
+            limits=Limits(SECONDS + size // _A_SECOND, MEMORY),
             where=source.name,
             descriptors=(source.descriptor,),
         )
@@ -177,6 +184,7 @@ def _storage(entry: dict[str, Any], info: TensorInfo, where: str) -> Storage:
                     for index, start, length, skipped in entry["chunks"]
                 )
             ),
+            sha256=tuple(entry["sha256"]),
         )
     whole: Stored | bytes | None = None
     if "data" in entry:

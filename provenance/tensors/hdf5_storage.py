@@ -2,13 +2,15 @@
 
 Format: HDF5 File Format Specification 3.0, sections IV.A.2.i (layouts) and IV.A.2.l (filters).
 Filters: deflate, shuffle, fletcher32. A dataset in chunks is read a band at a time: all chunks of
-one place along the first dimension. Storage that was never allocated reads as the fill value.
+one place along the first dimension. Storage that was never allocated reads as the fill value. What
+a chunk decodes to has the SHA-256 of what libhdf5 reads there: the file has one reading.
 
 Limits: a band 256 MiB, a chunk 256 MiB, what is filled without storage 256 MiB a dataset.
 """
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from dataclasses import dataclass
 from math import prod
@@ -62,6 +64,8 @@ class Storage:
     """Numbers of the filters, and the size of the elements that it shuffles."""
     chunks: tuple[tuple[int, Stored], ...] = ()
     """The chunks in storage, each with its place in C order of the grid."""
+    sha256: tuple[str, ...] = ()
+    """Of every place of the grid: what lies within the dataset, as libhdf5 reads it."""
 
     @property
     def places(self) -> list[Stored]:
@@ -112,7 +116,10 @@ def _check_chunks(storage: Storage, chunk: tuple[int, ...], info: TensorInfo, wh
         if stored.size > MAX_BAND + _CHECKSUM or (unfiltered and stored.size != size):
             raise MalformedError("a chunk of another size", where=where)
     grid = prod(-(-side // width) for side, width in zip(info.shape, chunk, strict=True))
-    return 0 if len(seen) == grid else info.nbytes
+    missing = 0 if len(seen) == grid else info.nbytes
+    if missing <= MAX_FILLED and len(storage.sha256) != grid:
+        raise MalformedError("its chunks are not all described", where=where)
+    return missing
 
 
 def _band(chunk: tuple[int, ...], info: TensorInfo) -> int:
@@ -155,16 +162,17 @@ def _regrouped(
     assert storage.chunk is not None  # noqa: S101 - the caller looked
     band = storage.chunk[0] * prod(info.shape[1:]) * (info.dtype.bits // 8)
     stored = dict(storage.chunks)
-    rest = b""
+    held = bytearray()
     while begin < end:
-        number = (begin + len(rest)) // band
-        data = _read_band(source, storage, info, (number, stored), where)
-        skip = begin + len(rest) - number * band
-        rest += data[skip : skip + end - begin - len(rest)]
-        whole = len(rest) if begin + len(rest) == end else len(rest) - len(rest) % step
-        for place in range(0, whole, step):
-            yield _little(memoryview(rest)[place : min(place + step, whole)], storage, info)
-        begin, rest = begin + whole, rest[whole:]
+        number = begin // band
+        data = memoryview(_read_band(source, storage, info, (number, stored), where))
+        skip = begin - number * band
+        more = data[skip : skip + end - begin]
+        begin += len(more)
+        held += more
+        while len(held) >= step or (held and begin == end):
+            yield _little(memoryview(bytes(held[:step])), storage, info)
+            del held[:step]
 
 
 def _read_band(
@@ -187,14 +195,17 @@ def _read_band(
             slice(at * width, min((at + 1) * width, side))
             for at, width, side in zip(corner, chunk[1:], info.shape[1:], strict=True)
         )
-        found = stored.get(number * across + index)
-        if found is None:
-            out[(slice(None), *place)] = np.frombuffer(storage.fill, item)[0]
-            continue
-        raw = _unfiltered(source, storage, found, prod(chunk) * len(storage.fill), where)
-        whole = np.frombuffer(raw, item).reshape(chunk)
-        inside = tuple(slice(0, part.stop - part.start) for part in place)
-        out[(slice(None), *place)] = whole[(slice(0, rows), *inside)]
+        at = number * across + index
+        inside = (slice(0, rows), *(slice(0, part.stop - part.start) for part in place))
+        if (found := stored.get(at)) is None:
+            size = (rows, *(part.stop - part.start for part in place))
+            piece = np.full(size, np.frombuffer(storage.fill, item)[0], item)
+        else:
+            raw = _unfiltered(source, storage, found, prod(chunk) * len(storage.fill), where)
+            piece = np.ascontiguousarray(np.frombuffer(raw, item).reshape(chunk)[inside])
+        if hashlib.sha256(piece).hexdigest() != storage.sha256[at]:
+            raise MalformedError("libhdf5 reads other numbers from its chunks", where=where)
+        out[(slice(None), *place)] = piece
     return out.tobytes()
 
 

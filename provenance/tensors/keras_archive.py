@@ -69,9 +69,10 @@ class KerasFile(Hdf5File):
         config, description = (_text(source, by_name[name]) for name in _TEXTS)
         said, date = _without_date(description, f"{source.name}: metadata.json")
         assets = {m.name: _digest(source, m) for m in found if m.name.startswith(_ASSETS)}
-        self.metadata = MappingProxyType(
-            {**self.metadata, "config.json": config, "metadata.json": said, **assets}
-        )
+        beside = {"config.json": config, "metadata.json": said, **assets}
+        if twice := sorted(self.metadata.keys() & beside.keys()):
+            raise MalformedError(f"{twice[0]!r} is a member and an attribute", where=source.name)
+        self.metadata = MappingProxyType({**self.metadata, **beside})
         self.container = MappingProxyType(
             {
                 **self.container,

@@ -48,12 +48,12 @@ def judge(tmp_path: Path) -> Judge:
 # --- Each limit -----------------------------------------------------------------------------------
 
 
-def test_outputs_within_every_limit_are_consistent_and_never_a_match(judge: Judge) -> None:
+def test_outputs_within_every_limit_are_plausible_and_never_a_match(judge: Judge) -> None:
     moved = LOGITS.copy()
     moved[7, 2] += np.float32(0.25)
     limits = ("max_difference = 0.3", "mean_difference = 0.01", "kl_divergence = 1e-3")
     answer = judge(outputs(LOGITS), outputs(moved), rule("logits", *limits, "disagreement = 0.01"))
-    assert (answer.conclusion, answer.outcome.strongest) == ("consistent", "behaviour")
+    assert (answer.conclusion, answer.outcome.strongest) == ("plausible", "behaviour")
     largest = answer.found("max-difference")
     apart = abs(float(moved[7, 2]) - float(LOGITS[7, 2]))
     assert (largest.file, largest.tensor, largest.place) == (OUTPUTS, "y", (7, 2))
@@ -85,7 +85,7 @@ def test_each_limit_is_against_what_exceeds_it(judge: Judge, limit: str, measure
 
 def test_a_measure_without_a_limit_is_told_and_decides_nothing(judge: Judge) -> None:
     answer = judge(outputs(LOGITS), outputs(-LOGITS), rule("logits", "max_difference = 100.0"))
-    assert answer.conclusion == "consistent"
+    assert answer.conclusion == "plausible"
     free = answer.found("disagreement-bound")
     assert (free.held, free.limit) == (True, None)
     assert answer.value("disagreement-bound") > 0.9
@@ -95,7 +95,7 @@ def test_the_limit_itself_is_met_only_with_room_for_the_error(judge: Judge) -> N
     zero, one = np.zeros((3, 2), "<f8"), np.ones((3, 2), "<f8")
     assert judge(outputs(zero), outputs(one), rule("values", "max_difference = 1.0")).against
     near = rule("values", "max_difference = 1.0000000001")
-    assert judge(outputs(zero), outputs(one), near).conclusion == "consistent"
+    assert judge(outputs(zero), outputs(one), near).conclusion == "plausible"
 
 
 def test_a_divergence_has_its_error_added_only_where_outputs_differ(judge: Judge) -> None:
@@ -111,12 +111,12 @@ def test_a_divergence_has_its_error_added_only_where_outputs_differ(judge: Judge
 def test_few_probes_show_little(judge: Judge) -> None:
     """That none of 100 answers differs shows a rate of 3 %, and not of 1 %."""
     few = outputs(LOGITS[:100])
-    assert judge(few, few, rule("logits", "disagreement = 0.03")).conclusion == "consistent"
+    assert judge(few, few, rule("logits", "disagreement = 0.03")).conclusion == "plausible"
     answer = judge(few, few, rule("logits", "disagreement = 0.01"))
     assert answer.against == {"y disagreement-bound"}
     assert answer.found("disagreement-bound").value == pytest.approx(0.0295, abs=1e-4)
     bold = rule("logits", "disagreement = 0.01", "confidence = 0.5")
-    assert judge(few, few, bold).conclusion == "consistent"
+    assert judge(few, few, bold).conclusion == "plausible"
 
 
 def test_a_tie_at_the_top_is_another_answer_than_its_first(judge: Judge) -> None:
@@ -126,7 +126,7 @@ def test_a_tie_at_the_top_is_another_answer_than_its_first(judge: Judge) -> None
     answer = judge(outputs(clear), outputs(tied), rule("logits", "disagreement = 0.5"))
     assert answer.found("disagreement-bound").value == 1
     same = judge(outputs(tied), outputs(tied), rule("logits", "disagreement = 0.1"))
-    assert same.conclusion == "consistent"
+    assert same.conclusion == "plausible"
 
 
 def test_labels_agree_or_they_do_not(judge: Judge) -> None:
@@ -134,7 +134,7 @@ def test_labels_agree_or_they_do_not(judge: Judge) -> None:
     right = left.copy()
     right[:4] = 9 - left[:4]
     answer = judge(outputs(left), outputs(right), rule("labels", "disagreement = 0.05"))
-    assert answer.conclusion == "consistent"
+    assert answer.conclusion == "plausible"
     assert {finding.measure for finding in answer.findings} == {"disagreement-bound"}
     assert answer.found("disagreement-bound").value == disagreement_bound(4, 200, 0.95)
     tight = judge(outputs(left), outputs(right), rule("labels", "disagreement = 0.02"))
@@ -160,7 +160,7 @@ def test_nan_in_the_same_place_is_the_same_output(judge: Judge) -> None:
     moved = broken.copy()
     moved[5, 0] += np.float32(0.01)
     within = rule("logits", "max_difference = 0.1", "disagreement = 0.01")
-    assert judge(outputs(broken), outputs(moved), within).conclusion == "consistent"
+    assert judge(outputs(broken), outputs(moved), within).conclusion == "plausible"
 
 
 NOT_DISTRIBUTIONS = {
@@ -204,7 +204,7 @@ def test_integers_have_no_distance(judge: Judge) -> None:
     left, right = np.arange(6, dtype="<i8"), np.arange(1, 7, dtype="<i8")
     far = rule("values", "max_difference = 100.0")
     assert judge(outputs(left), outputs(right), far).against == {"y max-difference exact-type"}
-    assert judge(outputs(left), outputs(left), far).conclusion == "consistent"
+    assert judge(outputs(left), outputs(left), far).conclusion == "plausible"
 
 
 def test_no_outputs_show_nothing(judge: Judge) -> None:
@@ -245,7 +245,7 @@ def test_another_type_or_shape_is_against_the_rule(judge: Judge) -> None:
 def test_an_array_that_the_rule_does_not_select_does_not_count(judge: Judge) -> None:
     left: dict[str, Content] = {OUTPUTS: {"y": LOGITS, "noise": LOGITS}}
     right: dict[str, Content] = {OUTPUTS: {"y": LOGITS, "noise": LOGITS[1:]}}
-    assert judge(left, right, ANY + "tensors = ['y']").conclusion == "consistent"
+    assert judge(left, right, ANY + "tensors = ['y']").conclusion == "plausible"
     nothing = judge(left, right, ANY + "tensors = ['logits']")
     assert nothing.conclusion == "inconclusive"
     assert nothing.missing == f"{OUTPUTS}: no output that the rule selects"
@@ -301,7 +301,7 @@ def test_a_file_that_changed_since_it_was_hashed_is_refused(tmp_path: Path) -> N
         write(tmp_path / str(number), {WEIGHTS: {"w": LOGITS[number]}, **outputs(LOGITS)})
         for number in range(2)
     )
-    assert compare_models(one, other, declare(ANY)).conclusion == "consistent"
+    assert compare_models(one, other, declare(ANY)).conclusion == "plausible"
     (tmp_path / "1" / OUTPUTS).write_bytes(simple({"y": LOGITS + 1}))
     with pytest.raises(ContentError, match=OUTPUTS):
         compare_models(one, other, declare(ANY))
@@ -316,7 +316,7 @@ def test_weights_that_no_rule_judges_through_outputs_must_be_equal(judge: Judge)
     answer = judge(outputs(LOGITS), outputs(LOGITS), alone, strict)
     assert answer.conclusion == "mismatch"
     assert answer.against == {"w differing-elements"}
-    assert judge(outputs(LOGITS), outputs(LOGITS), ANY).conclusion == "consistent"
+    assert judge(outputs(LOGITS), outputs(LOGITS), ANY).conclusion == "plausible"
 
 
 def test_weights_that_no_rule_covers_are_refused(judge: Judge) -> None:
@@ -410,6 +410,18 @@ def _backdoor(row: Array) -> bytes:
         helper.make_node("Min", ["sum", "most"], ["y"]),
     ]
     return written(model([tensor("w", row), tensor("most", np.array(50, "<f4"))], nodes))
+
+
+def test_a_probe_that_is_repeated_is_one_probe(judge: Judge) -> None:
+    near = WEIGHT[0] + np.array([0, 0, 1e-3])
+    limit = run_rule("disagreement = 0.1").replace("'values'", "'logits'")
+    many = judge(onnx_model(WEIGHT[0]), onnx_model(near), limit)
+    assert many.conclusion == "consistent"
+    assert many.found("disagreement-bound").value == pytest.approx(1 - 0.05 ** (1 / 40))
+    one = np.repeat(PROBES[:1], 40, axis=0)
+    repeated = judge(onnx_model(WEIGHT[0], one), onnx_model(near, one), limit)
+    assert repeated.against == {"y disagreement-bound"}
+    assert repeated.found("disagreement-bound").value == pytest.approx(0.95)
 
 
 def test_without_probes_nothing_can_be_said(judge: Judge) -> None:

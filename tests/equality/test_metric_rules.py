@@ -59,9 +59,9 @@ def both(judge: Judge, pair: tuple[Array, Array], *rules: str) -> Answer:
 
 
 @pytest.mark.parametrize("test", ["tost", "bootstrap"])
-def test_means_within_the_margin_are_consistent_and_never_a_match(judge: Judge, test: str) -> None:
+def test_means_within_the_margin_are_plausible_and_never_a_match(judge: Judge, test: str) -> None:
     answer = both(judge, answers(30, 20), rule(f"test = '{test}'", "resamples = 1000"))
-    assert (answer.conclusion, answer.outcome.strongest) == ("consistent", "metrics")
+    assert (answer.conclusion, answer.outcome.strongest) == ("plausible", "metrics")
     found = answer.found(f"not-equivalent-p-{test}")
     assert (found.file, found.tensor, found.limit) == (SCORES, "accuracy", 0.05)
     assert answer.value(f"not-equivalent-p-{test}") < 0.05
@@ -78,7 +78,7 @@ def test_means_beyond_the_margin_are_a_mismatch(judge: Judge, test: str) -> None
 def test_too_few_examples_show_no_equivalence(judge: Judge) -> None:
     """That no difference is found is no equivalence: the same scores, ten and a thousand."""
     assert both(judge, wavering(10), rule(margin=0.2)).conclusion == "mismatch"
-    assert both(judge, wavering(1000), rule(margin=0.2)).conclusion == "consistent"
+    assert both(judge, wavering(1000), rule(margin=0.2)).conclusion == "plausible"
     one = both(judge, (np.zeros(1), np.zeros(1)), rule())
     assert one.against == {"accuracy not-equivalent-p-tost too-few"}
     none = both(judge, (np.zeros(0), np.zeros(0)), rule("max_churn = 0.5"))
@@ -89,7 +89,7 @@ def test_scores_that_are_all_the_same_distance_apart_are_decided_by_the_margin(
     judge: Judge,
 ) -> None:
     near = both(judge, (np.zeros(9), np.full(9, 0.25)), rule(margin=0.3))
-    assert near.conclusion == "consistent"
+    assert near.conclusion == "plausible"
     assert near.found("not-equivalent-p-tost").note == "zero-variance"
     for margin in (0.25, 0.2):
         far = both(judge, (np.zeros(9), np.full(9, 0.25)), rule(margin=margin))
@@ -123,7 +123,7 @@ def test_the_level_is_shared_by_all_metrics_of_all_files(judge: Judge) -> None:
     """Each alone is shown at 5 %; that both are is not (Holm)."""
     left, right = wavering()
     alone = judge(scores(left), scores(right), rule(margin=0.19))
-    assert alone.conclusion == "consistent"
+    assert alone.conclusion == "plausible"
     p = alone.value("not-equivalent-p-tost")
     assert 0.025 < p < 0.05
     names = ("one.safetensors", "two.safetensors")
@@ -139,7 +139,7 @@ def test_the_level_is_shared_by_all_metrics_of_all_files(judge: Judge) -> None:
         {name: {"m": left} for name in names}, {names[0]: {"m": right}, names[1]: {"m": left}}, two
     )
     assert {f.value for f in same.findings if f.measure == "not-equivalent-p-tost"} == {0.0, p}
-    assert same.conclusion == "consistent"
+    assert same.conclusion == "plausible"
 
 
 def test_metrics_that_the_rule_does_not_select_do_not_count(judge: Judge) -> None:
@@ -148,7 +148,7 @@ def test_metrics_that_the_rule_does_not_select_do_not_count(judge: Judge) -> Non
         {SCORES: {"f1": left, "loss": left}},
         {SCORES: {"f1": right, "loss": right + 9}},
     )
-    assert judge(*files, rule("metrics = ['f1']", margin=0.2)).conclusion == "consistent"
+    assert judge(*files, rule("metrics = ['f1']", margin=0.2)).conclusion == "plausible"
     answer = judge(*files, rule(margin=0.2))
     assert answer.against == {"loss not-equivalent-p-tost"}
     nothing = judge(*files, rule("metrics = ['bleu', 'rouge']"))
@@ -162,7 +162,7 @@ def test_metrics_that_the_rule_does_not_select_do_not_count(judge: Judge) -> Non
 def test_equal_means_hide_that_two_fifths_of_the_answers_changed(judge: Judge) -> None:
     pair = answers(400, 400)
     alone = both(judge, pair, rule())
-    assert alone.conclusion == "consistent"  # what an equality of means admits
+    assert alone.conclusion == "plausible"  # what an equality of means admits
     assert alone.found("difference-of-means").value == 0
     assert alone.found("churn-bound").limit is None
     assert alone.found("mcnemar-p").value == 1  # blind
@@ -174,7 +174,7 @@ def test_equal_means_hide_that_two_fifths_of_the_answers_changed(judge: Judge) -
 
 def test_churn_within_its_limit(judge: Judge) -> None:
     answer = both(judge, answers(10, 10), rule("max_churn = 0.02"))
-    assert answer.conclusion == "consistent"
+    assert answer.conclusion == "plausible"
     assert 0.01 < answer.value("churn-bound") < 0.02
 
 
@@ -189,7 +189,7 @@ def test_mcnemar_is_reported_and_decides_nothing(judge: Judge) -> None:
     found = answer.found("mcnemar-p")
     assert (found.held, found.limit, found.value) == (True, None, mcnemar(60, 0))
     assert answer.value("mcnemar-p") < 1e-12
-    assert answer.conclusion == "consistent"
+    assert answer.conclusion == "plausible"
 
 
 def test_scores_that_are_no_answers_have_no_churn(judge: Judge) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import sys
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper
 from provenance.equality import onnx_runner
 from provenance.equality.onnx_runner import probes_of, run
 from provenance.errors import ContentError, MalformedError, UnreadableError, UsageError
+from provenance.tensors import isolated
 from provenance.tensors.isolated import Limits
 from provenance.tensors.opening import open_tensors
 from tests.tensors.onnx_writing import WEIGHT, external, model, tensor, written
@@ -165,6 +167,33 @@ def test_a_model_that_does_not_end_is_stopped(tmp_path: Path) -> None:
 def test_too_little_memory_is_one_clear_error(adder: Path) -> None:
     with pytest.raises((UnreadableError, MalformedError), match=r"m\.onnx"):
         run(adder, PROBES, limits=Limits(seconds=60, memory=2**26))
+
+
+def test_nothing_is_left_by_a_caller_that_is_killed(
+    adder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+
+    def answer_of(*arguments: Any, **named: Any) -> bytes:  # noqa: ANN401
+        assert list(temporary.iterdir()) == []  # while the model runs
+        return isolated.answer_of(*arguments, **named)
+
+    monkeypatch.setattr(onnx_runner, "answer_of", answer_of)
+    assert np.array_equal(run(adder, PROBES)["y"], PROBES["x"] + ROW)
+
+
+def test_a_small_model_gets_little_memory(adder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Limits] = []
+
+    def answer_of(*arguments: Any, limits: Limits, **named: Any) -> bytes:  # noqa: ANN401
+        given.append(limits)
+        return isolated.answer_of(*arguments, limits=limits, **named)
+
+    monkeypatch.setattr(onnx_runner, "answer_of", answer_of)
+    run(adder, PROBES)
+    assert given == [Limits(600, 2**32 + 4 * adder.stat().st_size)]
 
 
 def test_a_malformed_model_is_not_run(tmp_path: Path) -> None:

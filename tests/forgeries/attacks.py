@@ -295,7 +295,9 @@ def a_declaration_in_another_form(scene: Scene) -> None:
     plain = declared("bytes")
     value = dict(plain.declaration, name="x", axes=["z", "a"])  # not sorted
     digest = hashlib.sha256(strict_json.format(value)).hexdigest()
-    _with_equality(scene, msgspec.structs.replace(plain, name="x", declaration=value, sha256=digest))
+    _with_equality(
+        scene, msgspec.structs.replace(plain, name="x", declaration=value, sha256=digest)
+    )
 
 
 def _with_equality(scene: Scene, equality: DeclaredEquality) -> None:

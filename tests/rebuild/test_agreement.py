@@ -126,6 +126,22 @@ def test_the_published_declaration_applies_whatever_the_rebuilder_declares(
     assert verdict.equality.sha256 == declared(CLOSE).sha256
 
 
+def test_a_rebuild_that_names_no_declaration_does_not_show_which_came_first(
+    builds: Builds, alice: Person, bob: Person
+) -> None:
+    published = builds("a", alice, equality=declared(LAX))
+    verdict = agree([published, builds("b", bob, files(0.1), equality=None)])
+    assert verdict.conclusion == "inconclusive"
+    assert verdict.reasons == (
+        "rebuild 1 names no declaration: whether the published one is older is not known",
+    )
+    same = agree([published, builds("c", bob, equality=None)])
+    assert (same.conclusion, same.reasons) == (
+        "match",
+        (),
+    )  # no declaration is lax enough to matter
+
+
 def test_another_equality_is_marked(builds: Builds, alice: Person, bob: Person) -> None:
     models = [builds("a", alice, equality=declared(CLOSE)), builds("b", bob, files(0.1))]
     verdict = agree(models, unsafe_equality=declaration.parse(LAX))

@@ -212,6 +212,57 @@ def _no_verdict(document: dict[str, Any]) -> None:
     del document["predicate"]["provenance_verdict"]
 
 
+def _outcome(document: dict[str, Any]) -> dict[str, Any]:
+    outcome: dict[str, Any] = _body(document)["rebuilds"][0]["outcome"]
+    return outcome
+
+
+def _no_alternative(document: dict[str, Any]) -> None:
+    _outcome(document)["alternatives"] = []
+
+
+def _held(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the alternative that holds by closeness."""
+    (found,) = (each for each in _outcome(document)["alternatives"] if each["held"])
+    alternative: dict[str, Any] = found
+    return alternative
+
+
+def _beyond_the_limit(document: dict[str, Any]) -> None:
+    _held(document)["findings"][0]["value"] = 5.0
+
+
+def _no_value(document: dict[str, Any]) -> None:
+    _held(document)["findings"][0]["value"] = None
+
+
+def _an_extra_file_that_holds(document: dict[str, Any]) -> None:
+    finding = {"file": "evil.py", "measure": "presence", "held": True}
+    _held(document)["findings"].append(finding)
+
+
+def _a_finding_against_it(document: dict[str, Any]) -> None:
+    finding = {"file": "evil.py", "measure": "presence", "held": False}
+    _held(document)["findings"].append(finding)
+
+
+def _something_missing(document: dict[str, Any]) -> None:
+    _held(document)["missing"] = ["something"]
+
+
+def _by_an_equality_that_no_alternative_has(document: dict[str, Any]) -> None:
+    _outcome(document)["strongest"] = "metrics"
+
+
+def _nothing_held(document: dict[str, Any]) -> None:
+    _outcome(document).update(strongest=None, conclusion="mismatch")
+
+
+def _one_attestation_for_two(document: dict[str, Any]) -> None:
+    body = _body(document)
+    body["rebuilds"][0]["party"]["attestation"] = body["published"]["attestation"]
+
+
 FORGERIES: dict[Callable[[dict[str, Any]], None], str] = {
     _as_reproduced: "consistent is not stated as",
     _as_a_match: "its parts allow consistent at best",
@@ -224,6 +275,15 @@ FORGERIES: dict[Callable[[dict[str, Any]], None], str] = {
     _a_builder_twice: "a builder counts twice",
     _too_few_builders: "its parts allow inconclusive at best",
     _another_recipe: "its parts allow mismatch at best",
+    _no_alternative: "its strongest equality is called close",
+    _beyond_the_limit: "its own numbers are against it",
+    _no_value: "its own numbers are against it",
+    _an_extra_file_that_holds: "its own numbers are against it",
+    _a_finding_against_it: "what was found is against it",
+    _something_missing: "what was found is against it",
+    _by_an_equality_that_no_alternative_has: "its strongest equality is called metrics",
+    _nothing_held: "no equality is said to",
+    _one_attestation_for_two: "one attestation stands for two builders",
     _no_rebuild: "rebuilds",
     _no_verdict: "null",
 }
@@ -247,6 +307,24 @@ def test_a_verdict_that_contradicts_itself(
     )
     with pytest.raises(MalformedError, match=FORGERIES[forge]):
         from_statement(forged)
+
+
+def _same(document: dict[str, Any]) -> dict[str, Any]:
+    outcome: dict[str, Any] = document["rebuilds"][0]["outcome"]
+    return outcome
+
+
+def test_what_is_called_the_same_may_not_differ(match: Verdict, consistent: Verdict) -> None:
+    statement = sent(match)
+    body = statement.predicate["provenance_verdict"]
+    body["rebuilds"][0]["party"]["rootDigest"] = {"sha256": "ab" * 32}
+    with pytest.raises(MalformedError, match="whose root digests differ"):
+        from_statement(statement)
+    statement = sent(match)
+    distances = _same(sent(consistent).predicate["provenance_verdict"])["distances"]
+    _same(statement.predicate["provenance_verdict"])["distances"] = distances
+    with pytest.raises(MalformedError, match="tensors differ that are called the same"):
+        from_statement(statement)
 
 
 def test_another_statement_is_no_verdict(match: Verdict) -> None:

@@ -16,7 +16,6 @@ from provenance.errors import MalformedError, ProvenanceError, UnreadableError
 from provenance.tensors import hdf5 as hdf5_module
 from provenance.tensors import hdf5_storage
 from provenance.tensors.hdf5_storage import fletcher32
-from provenance.tensors.isolated import Limits
 from tests.tensors.hdf5_writing import (
     WEIGHT,
     chunked,
@@ -225,6 +224,75 @@ def test_a_damaged_chunk_is_malformed(opened: Opener) -> None:
         content(opened(bytes(damaged), "m.h5"), "w")
 
 
+def test_an_index_that_readers_get_lost_in_is_refused(opened: Opener) -> None:
+    """Who walks over all of a B-tree finds chunks that a search does not."""
+    good = bytearray(hdf5(one(np.arange(1, 9, dtype="<f4"), chunks=(2,)), libver="earliest"))
+    node = good.index(b"TREE\x01")
+    entries = [slice(node + 24 + 32 * at, node + 56 + 32 * at) for at in range(4)]  # key, address
+    assert content(opened(bytes(good), "m.h5"), "w")
+    swapped = bytearray(good)
+    swapped[entries[0]], swapped[entries[1]] = good[entries[1]], good[entries[0]]
+    with pytest.raises(MalformedError, match="libhdf5 reads other numbers from its chunks"):
+        content(opened(bytes(swapped), "m.h5"), "w")
+
+
+def test_an_edge_that_filters_are_spared_has_one_reading(opened: Opener) -> None:
+    data = (Path(__file__).parent / "vectors" / "edge_without_filters.h5").read_bytes()
+    file = opened(data, "m.h5")
+    with pytest.raises(MalformedError, match="libhdf5 reads other numbers from its chunks"):
+        content(file, "w")
+
+
+@pytest.mark.parametrize("chunk", [None, (4,)])
+@pytest.mark.parametrize("never", [True, False])
+def test_numbers_that_are_nowhere_are_refused(
+    opened: Opener, chunk: tuple[int, ...] | None, never: bool
+) -> None:
+    def fill(file: Any) -> None:  # noqa: ANN401
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        if chunk:
+            plist.set_chunk(chunk)
+        plist.set_fill_value(np.array(5, "<f4"))
+        if never:
+            plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        h5py.h5d.create(file.id, b"w", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((4,)), plist)
+
+    if never:
+        with pytest.raises(MalformedError, match="w: numbers that are not in the file"):
+            opened(hdf5(fill), "m.h5")
+    else:
+        assert content(opened(hdf5(fill), "m.h5"), "w") == np.full(4, 5, "<f4").tobytes()
+
+
+def test_attributes_that_two_paths_could_have_are_refused(opened: Opener) -> None:
+    def fill(file: Any) -> None:  # noqa: ANN401
+        file.create_group("lstm@1").attrs["weight_names"] = ["kernel"]
+        file.create_group("lstm").attrs["1@weight_names"] = ["x"]
+
+    with pytest.raises(MalformedError, match="lstm: the attribute '1@weight_names' has an @"):
+        opened(hdf5(fill), "m.h5")
+
+
+def test_texts_that_readers_give_as_bytes_are_told_apart(opened: Opener) -> None:
+    assert opened(hdf5(described("none")), "m.h5").metadata["/@a"] == 'text "none"'
+    assert opened(hdf5(described(np.bytes_(b"none"))), "m.h5").metadata["/@a"] == 'bytes "none"'
+
+
+def test_a_grid_of_very_many_places_is_refused(opened: Opener) -> None:
+    def fill(file: Any) -> None:  # noqa: ANN401
+        for name in "ab":
+            file.create_dataset(name, (2**17,), "<f4", chunks=(1,))
+
+    with pytest.raises(MalformedError, match="b: more than 250000 chunks in the file"):
+        opened(hdf5(fill), "m.h5")
+
+
+def test_many_small_bands_are_read_in_pieces(opened: Opener) -> None:
+    array = np.arange(3000, dtype="<f4")
+    file = opened(hdf5(one(array, chunks=(1,))), "m.h5")
+    assert content(file, "w", 2048) == content(file, "w", 256) == array.tobytes()
+
+
 def test_the_checksum_is_that_of_the_library() -> None:
     for size in (1, 2, 3, 7, 1000, 300_001):
         data = np.random.default_rng(size).integers(0, 256, size, "u1")
@@ -260,7 +328,7 @@ def test_a_damaged_file_raises_only_our_errors(opened: Opener, name: str, data: 
 
 
 def test_the_probe_limits_itself(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hdf5_module, "LIMITS", Limits(seconds=60, memory=2**24))
+    monkeypatch.setattr(hdf5_module, "MEMORY", 2**24)
     with pytest.raises((MalformedError, UnreadableError)):
         opened(GOOD, "m.h5")
 
