@@ -202,8 +202,8 @@ def _read_band(
             piece = np.full(size, np.frombuffer(storage.fill, item)[0], item)
         else:
             raw = _unfiltered(source, storage, found, prod(chunk) * len(storage.fill), where)
-            piece = np.ascontiguousarray(np.frombuffer(raw, item).reshape(chunk)[inside])
-        if hashlib.sha256(piece).hexdigest() != storage.sha256[at]:
+            piece = np.frombuffer(raw, item).reshape(chunk)[inside]
+        if hashlib.sha256(piece.tobytes()).hexdigest() != storage.sha256[at]:
             raise MalformedError("libhdf5 reads other numbers from its chunks", where=where)
         out[(slice(None), *place)] = piece
     return out.tobytes()

@@ -280,10 +280,9 @@ def test_texts_that_readers_give_as_bytes_are_told_apart(opened: Opener) -> None
 
 def test_a_grid_of_very_many_places_is_refused(opened: Opener) -> None:
     def fill(file: Any) -> None:  # noqa: ANN401
-        for name in "ab":
-            file.create_dataset(name, (2**17,), "<f4", chunks=(1,))
+        file.create_dataset("w", (2**28,), "u1", chunks=(1,))
 
-    with pytest.raises(MalformedError, match="b: more than 250000 chunks in the file"):
+    with pytest.raises(MalformedError, match="w: more than 250000 chunks in the file"):
         opened(hdf5(fill), "m.h5")
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -32,6 +32,15 @@ def test_the_date_of_a_keras_archive_is_a_fact(opened: Opener) -> None:
     assert dict(second.metadata) == said
     differing = {key for key in facts if second.container[key] != facts[key]}
     assert differing == {"keras-date-saved"}
+
+
+def test_an_asset_does_not_hide_an_attribute(opened: Opener) -> None:
+    def fill(file: Any) -> None:  # noqa: ANN401
+        plain(file)
+        file.create_group("assets/words").attrs["language"] = "en"
+
+    with pytest.raises(MalformedError, match="'assets/words@language' is a member and an attrib"):
+        opened(keras(hdf5(fill), {"assets/words@language": b""}), "m.keras")
 
 
 WITHOUT = io.BytesIO()
