@@ -226,7 +226,7 @@ NORMALISERS: Final[Mapping[str, Normaliser]] = MappingProxyType(
             Normaliser(
                 "torch-module-versions",
                 1,
-                "a state dict's _metadata holds versions of modules, which reach no tensor",
+                "modules of versions 1 and 2 load the tensors that they are given alike",
             ),
             Normaliser(
                 "torch-requires-grad",

@@ -20,7 +20,7 @@ from provenance.errors import MalformedError, UnreadableError
 from provenance.tensors.dtypes import DTYPES, DType
 from provenance.tensors.onnx_graph import DATA_FIELDS
 from provenance.tensors.protobuf import Payload
-from provenance.tensors.view import MAX_BYTES, TensorInfo, describe
+from provenance.tensors.view import MAX_BYTES, MAX_RANK, TensorInfo, describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -81,7 +81,8 @@ def describe_numbers(name: str, tensor: Message, *, where: str) -> tuple[TensorI
         raise MalformedError(f"the element type {number} is not known", where=where)
     dtype = DTYPES[_DTYPES[number]]
     shape = tensor.all("dims")
-    if dtype.bits < 8 and max(shape, default=0) <= MAX_BYTES:  # noqa: PLR2004 - a byte
+    possible = len(shape) <= MAX_RANK and max(shape, default=0) <= MAX_BYTES
+    if dtype.bits < 8 and possible:  # noqa: PLR2004 - a byte
         bits = prod(shape) * dtype.bits
         if bits % 8:
             if bits > 8 * MAX_LOOSE:

@@ -4,6 +4,8 @@ Format: ``docs/ExternalData.md`` of onnx/onnx. Stricter than the libraries:
 
 - a location is a plain relative path below the model's folder: no ``..``, no backslash, no link on
   the way (a link can lead anywhere, as CVE-2024-5187 and CVE-2025-51480 of the library show);
+- its last part is a name that writers give to such files (:func:`is_data_name`): what is called
+  ``config.json`` or ``modeling.py`` is read by others, and is compared as what it is to them;
 - a tensor has the length that its type and shape ask for, inside the file;
 - two tensors share all of their bytes (tied weights) or none;
 - what lies between tensors is zero, less than ``MAX_PADDING`` bytes, and nothing lies behind them.
@@ -31,6 +33,22 @@ MAX_PADDING: Final = 2**16
 
 _STEP: Final = 2**20
 _KEYS: Final = frozenset({"location", "offset", "length", "checksum"})
+_DATA: Final = re.compile(r"(?:.*[._-])?(?:data|weights|raw)(?:[._-]?[0-9]{1,5})?", re.DOTALL)
+"""``model.onnx.data`` (torch, onnx), ``model.onnx_data`` and ``model.onnx_data_1`` (optimum,
+transformers.js), ``model.data``, ``model.weights``, ``weights.raw``."""
+
+_ALL_OF_THEM: Final = "weights.pb"
+"""As optimum and diffusers call it."""
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""As onnx calls the file of a tensor whose name is none for a file."""
+
+_OWN: Final = re.compile(
+    r"[^.]*|.*\.(?:(?:\w+_)?(?:weight|bias)|running_(?:mean|var)|num_batches_tracked)", re.DOTALL
+)
+"""Names of tensors that are those of their files too: without a suffix, or a parameter's."""
+
+_NOT_IN_FILES: Final = re.compile(r"[^A-Za-z0-9_.-]")
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,15}")
 
 
@@ -71,11 +89,28 @@ def _entries(tensor: Message) -> list[Message]:
     return tensor.all("external_data")
 
 
-def location_of(tensor: Message, *, where: str) -> str:
-    """Return the file that *tensor* lies in, as a path below the model's folder.
+def is_data_name(name: str, tensor: str, model: str) -> bool:
+    """Tell whether the file of this *name* may hold *tensor* of the file *model*, by their names.
+
+    A file for one tensor is called as that tensor (torch, onnx and tf2onnx, which put ``_`` for
+    what a name of a file cannot have).
+    """
+    own = {tensor, _NOT_IN_FILES.sub("_", tensor)}
+    return (
+        _DATA.fullmatch(name) is not None
+        or name in (_ALL_OF_THEM, f"{model}.bin")
+        or _UUID.fullmatch(name) is not None
+        or (name in own and _OWN.fullmatch(name) is not None)
+    )
+
+
+def location_of(tensor: Message, name: str, *, where: str) -> str:
+    """Return the file that the tensor *name* lies in, as a path below the model's folder.
+
+    Errors say *where*: the name of the model's file, as it is shown.
 
     Raises:
-        MalformedError: it is not such a path.
+        MalformedError: it is not such a path, or is called as other files are.
     """
     found = [entry.one("value", "") for entry in _entries(tensor) if entry.one("key") == "location"]
     location = found[0] if found else ""

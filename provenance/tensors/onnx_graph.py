@@ -24,6 +24,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from provenance.errors import MalformedError, UnreadableError
@@ -64,7 +65,15 @@ SETS: Final = frozenset(
         )
     }
 )  # fmt: skip
-"""Repeated fields whose order means nothing: what is in them is found by name or key."""
+"""Repeated fields whose order means nothing: what is in them is found by name or key, which stands
+once."""
+
+_FOUND_BY: Final = MappingProxyType(
+    {name.partition(".")[2]: "key" for name in SETS}
+    | {"initializer": "name", "value_info": "name", "attribute": "name"}
+    | {"quantization_annotation": "tensor_name", "external_data": "key"}
+)
+"""By which field of it a member of such a field is found, but for operator sets and functions."""
 
 _BODY: Final = ("graph", "functions", "training_info", "configuration")
 _STANDARD: Final = ("", "ai.onnx")  # two names of one set of operators
@@ -117,10 +126,13 @@ def _graph(graph: Message, prefix: str) -> Iterator[NamedTensor]:
     for tensor in graph.all("initializer"):
         yield NamedTensor(prefix + tensor.one("name", ""), tensor)
     for sparse in graph.all("sparse_initializer"):
-        values = sparse.one("values")
-        name = "" if values is None else values.one("name", "")
-        yield from _sparse(sparse, prefix + name)
+        yield from _sparse(sparse, prefix + _name_of(sparse))
     yield from _nodes(graph, prefix)
+
+
+def _name_of(sparse: Message) -> str:
+    values = sparse.one("values")
+    return "" if values is None else str(values.one("name", ""))
 
 
 def _sparse(sparse: Message, name: str) -> Iterator[NamedTensor]:
@@ -219,8 +231,10 @@ def _head(model: Message) -> dict[str, str]:
 def _check_keys(message: Message, where: str) -> None:
     """Refuse maps in which a key stands twice: which of the two is read is left to the reader."""
     for name, values in message.fields.items():
-        if name in ("metadata_props", "attribute", "opset_import", "functions", "external_data"):
+        if name in _FOUND_BY:
             keys = Counter(_key(name, value) for value in values if isinstance(value, Message))
+            if name == "initializer":  # a sparse one is found in the same way
+                keys += Counter(_name_of(other) for other in message.all("sparse_initializer"))
             twice = next((key for key, times in keys.items() if times > 1), None)
             if twice is not None:
                 raise MalformedError(f"{twice!r} stands twice in {name}", where=where)
@@ -235,4 +249,4 @@ def _key(field: str, value: Message) -> str:
         return ":".join(value.one(part, "") for part in ("domain", "name", "overload"))
     if field == "opset_import":
         return str(value.one("domain", "") or "ai.onnx")
-    return str(value.one("name" if field == "attribute" else "key", ""))
+    return str(value.one(_FOUND_BY[field], ""))

@@ -7,14 +7,15 @@ would call is a :class:`Made`, the name with its arguments; what it leaves to it
 :class:`Reference`. Only names that the caller allows may stand in it, and any other is refused by
 name: reading never gives a program more than it spells.
 
-One reading only: keys are text or integers and stand once, nothing is dropped, the program ends
-with its last byte and one value.
+One reading only: keys are text or integers of 64 bits and stand once, nothing is dropped, the
+program ends with its last byte and one value. A call acts when it is made, and may copy what it is
+given: what was an argument or a state does not change afterwards.
 
 ``spelling`` is the SHA-256 of everything that the program says beside plain values: its operations,
 places in the memo, lengths of frames and integers, names. Two programs of one spelling and the same
 plain values in the same order are the same bytes.
 
-Limits: 64 MiB, 10,000,000 operations, which take at most 2 GB in memory.
+Limits: 64 MiB, 5,000,000 operations, which take at most 1 GB in memory.
 """
 
 from __future__ import annotations
@@ -35,8 +36,11 @@ if TYPE_CHECKING:
 MAX_PROGRAM: Final = 64 * 2**20
 """Longest program, in bytes. A hundred thousand tensors take about 30 MB."""
 
-MAX_OPERATIONS: Final = 10_000_000
+MAX_OPERATIONS: Final = 5_000_000
 """Most operations of a program; a tensor of a state dict takes about 40."""
+
+_KEYS: Final = range(-(2**63), 2**63)
+"""Integers as keys. Of wider ones, thousands can have one hash."""
 
 _MAX_NAME: Final = 256
 """Longest part of a global's name, in bytes."""
@@ -85,6 +89,8 @@ class Program:
     """None, bool, int, float, str, bytes, tuple, list, dict, Global, Made or Reference. Lists,
     dictionaries and what is made may be shared, and may hold themselves."""
     spelling: str
+    references: tuple[Reference, ...]
+    """What it leaves to its container, in the order in which it asks."""
 
 
 def read_program(data: bytes, allowed: AbstractSet[str], *, where: str) -> Program:
@@ -98,7 +104,8 @@ def read_program(data: bytes, allowed: AbstractSet[str], *, where: str) -> Progr
         raise MalformedError(f"the pickle is longer than {MAX_PROGRAM} bytes", where=where)
     machine = _Machine(data, allowed, where)
     value = machine.run()
-    return Program(value, hashlib.sha256(machine.spelling).hexdigest())
+    spelling = hashlib.sha256(machine.spelling).hexdigest()
+    return Program(value, spelling, tuple(machine.references))
 
 
 class _Machine:
@@ -113,6 +120,8 @@ class _Machine:
         self.marks: list[int] = []
         self.memo: dict[int, object] = {}
         self.spelling = bytearray()
+        self.references: list[Reference] = []
+        self.fixed: dict[int, object] = {}
 
     def run(self) -> object:
         for _ in range(MAX_OPERATIONS):
@@ -220,10 +229,32 @@ class _Machine:
             raise self.malformed(f"the place {index} of the memo is empty")
         self.push(self.memo[index])
 
+    def fix(self, value: object) -> None:
+        """Let *value*, which a call was given, and all in it, never change again."""
+        pending = [value]
+        while pending:
+            found = pending.pop()
+            if id(found) in self.fixed:
+                continue
+            if isinstance(found, tuple | list):
+                pending.extend(found)
+            elif isinstance(found, dict):
+                pending.extend(found.values())
+            elif isinstance(found, Made):
+                pending.extend((found.entries, *found.state))  # the arguments are fixed
+            else:
+                continue
+            self.fixed[id(found)] = found
+
+    def check_loose(self, target: object) -> None:
+        if id(target) in self.fixed:
+            raise self.malformed("the pickle changes what it gave to a call")
+
     def append(self, values: list[object]) -> None:
         target = self.top()
         if not isinstance(target, list):
             raise self.malformed("the pickle appends to what is no list")
+        self.check_loose(target)
         target.extend(values)
 
     def set_items(self, values: list[object]) -> None:
@@ -231,11 +262,14 @@ class _Machine:
         entries = target.entries if isinstance(target, Made) else target
         if not isinstance(entries, dict) or len(values) % 2:
             raise self.malformed("the pickle sets an item of what is no dictionary")
+        self.check_loose(target)
         for key, value in zip(values[::2], values[1::2], strict=True):
             if type(key) is not str and type(key) is not int:
                 raise UnreadableError(
                     "a key is neither text nor an integer", where=self.where, mend=_MEND
                 )
+            if type(key) is int and key not in _KEYS:
+                raise UnreadableError("a key wider than 64 bits", where=self.where, mend=_MEND)
             if key in entries:
                 raise self.malformed(f"the key {key!r} stands twice")
             entries[key] = value
@@ -261,6 +295,7 @@ def _reduce(machine: _Machine) -> None:
     arguments, function = machine.pop(), machine.pop()
     if not isinstance(function, Global) or not isinstance(arguments, tuple):
         raise machine.malformed("the pickle calls what is no global")
+    machine.fix(arguments)
     machine.push(Made(function, arguments))
 
 
@@ -268,12 +303,21 @@ def _build(machine: _Machine) -> None:
     state, target = machine.pop(), machine.top()
     if not isinstance(target, Made) or target.state:
         raise machine.malformed("the pickle sets the state of what has none, or twice")
+    machine.check_loose(target)
+    machine.fix(state)
     target.state.append(state)
 
 
 def _set_item(machine: _Machine) -> None:
     value, key = machine.pop(), machine.pop()
     machine.set_items([key, value])
+
+
+def _reference(machine: _Machine) -> None:
+    found = Reference(machine.pop())
+    machine.fix(found.identifier)
+    machine.references.append(found)
+    machine.push(found)
 
 
 def _stack_global(machine: _Machine) -> None:
@@ -333,7 +377,7 @@ _OPERATIONS: Final[Mapping[bytes, Callable[[_Machine], None]]] = MappingProxyTyp
         b"\x93": _stack_global,
         b"R": _reduce,
         b"b": _build,
-        b"Q": lambda machine: machine.push(Reference(machine.pop())),
+        b"Q": _reference,
     }
 )
 """Every operation that is read, by its byte: BININT to BINFLOAT, the texts and bytes, tuples,

@@ -11,7 +11,7 @@ The schema is that of the generated code, so that it is the format's own. The by
 are left in the file and read later by place; everything else is held in memory.
 
 Limits: 2 GiB - 1 a file (the format's own), 100 messages deep (the default of every parser),
-256 MiB and 2,000,000 fields beside the bytes that are left in the file.
+256 MiB and 1,000,000 fields beside the bytes that are left in the file.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_FILE: Final = 2**31 - 1
 MAX_DEPTH: Final = 100
 """Most messages inside each other: the limit of the C++, Java and Python parsers."""
 
-MAX_FIELDS: Final = 2_000_000
+MAX_FIELDS: Final = 1_000_000
 """Most values in one file. An exported graph of 20,000 nodes has some 500,000; an empty message
 takes two bytes in a file and a hundred times that in memory."""
 

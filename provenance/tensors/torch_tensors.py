@@ -83,7 +83,7 @@ _STORAGES: Final[Mapping[str, str]] = MappingProxyType(
 """The element type of each class of storage, in whose elements its size is counted."""
 
 _LOCATION: Final = re.compile(
-    r"(?:cpu|meta|cuda|mps|xpu|npu|hpu|ipu|xla|mtia|privateuseone)(?::[0-9]{1,4})?"
+    r"(?:cpu|cuda|mps|xpu|npu|hpu|ipu|xla|mtia|privateuseone)(?::[0-9]{1,4})?"
 )
 _KEY: Final = re.compile(r"[0-9]{1,20}")
 
@@ -140,6 +140,8 @@ def rebuild(made: Made, name: str, *, where: str) -> StoredTensor:
     if trained is None:
         trained = given[4] if len(given) > 4 else False  # noqa: PLR2004 - its place
     if str(made.function).endswith("_v3"):
+        if storage.kind != UNTYPED:  # torch.load swaps the bytes of a storage by the storage's type
+            raise MalformedError("an element type beside that of its storage", where=where)
         item_type = _element_type(given[6], where)
     _check_rest(given[5:6], given[6 + str(made.function).endswith("_v3") :], where)
     if type(trained) is not bool:

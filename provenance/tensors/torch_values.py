@@ -18,9 +18,10 @@ dictionary, after ``@``. So ``[{"w": A, 0: 1}, ()]`` has the structure ``[{"w":*
 **Not content**, and a container fact each: whether a collection is a dict or an OrderedDict, a
 list, a tuple or a torch.Size (``torch-container-types``), the order of entries
 (``torch-entry-order``), whether a tensor is trained or a parameter (``torch-requires-grad``), and
-the versions of modules that a state dict carries in its attribute ``_metadata``
-(``torch-module-versions``). Anything else in that attribute is content, under ``_metadata`` and the
-module's name.
+the versions 1 and 2 of modules that a state dict carries in its attribute ``_metadata``
+(``torch-module-versions``): of torch's own modules, only those for quantisation have later ones, by
+which they load the same tensors in other ways. Anything else in that attribute is content, under
+``_metadata`` and the module's name.
 
 Limits: 100,000 tensors, 1,000,000 values, 32 levels, 64 MiB of names and texts. So a collection
 that is shared very often, or holds itself, is refused.
@@ -63,6 +64,7 @@ STRUCTURE: Final = "_structure"
 """The path under which what is not flat says how it is nested."""
 
 _LEAF: Final = "*"
+_VERSIONS: Final = (1, 2)
 
 _ORDERED: Final = "collections.OrderedDict"
 _COUNTER: Final = "collections.Counter"
@@ -172,7 +174,7 @@ class _Walk:
             self._count()
             version, inside = "absent", []
             for key, entry in self._plain_entries(said):
-                if key == "version" and type(entry) is int:
+                if key == "version" and type(entry) is int and entry in _VERSIONS:
                     version = str(entry)
                 else:
                     place = self._join(self._join(self._join(path, "_metadata"), module), key)

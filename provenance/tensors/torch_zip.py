@@ -9,9 +9,12 @@ pickle by :mod:`~provenance.tensors.pickle_program` (nothing is unpickled), what
 
 Refused: files before 1.6 and TorchScript archives (by name, with the mend), compressed members,
 members that nothing asks for, storages of another size than they say, tensors that leave their
-storage; and big-endian files with storages whose element type only the tensor says, which torch
-itself reads in the wrong order. Bytes of a storage that no tensor reaches (torch saves the whole
-storage of a view) are the fact ``torch-unreached-bytes``, and are read when the file is opened.
+storage; big-endian files with storages whose element type only the tensor says, which torch itself
+reads in the wrong order; storages in another order than the pickle asks for them, where the archive
+has a format version, for torch can then read them by their order; and tensors that share bytes so
+often that all take more than 64 times the file. Bytes of a storage that no tensor reaches (torch
+saves the whole storage of a view) are the fact ``torch-unreached-bytes``, and are read when the
+file is opened.
 
 The CRC-32 of a storage is checked before the last chunk of any tensor in it is yielded: along the
 way where one pass yields the whole storage in order, and otherwise by a pass over the storage, once
@@ -44,6 +47,7 @@ from provenance.tensors.zip_archive import STORED, Dialect, Member, MemberReader
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from provenance.tensors.pickle_program import Reference
     from provenance.tensors.source import Source
     from provenance.tensors.torch_tensors import StoredTensor
     from provenance.tensors.view import TensorInfo
@@ -54,6 +58,10 @@ _LEGACY: Final = re.compile(rb"\x80[\x00-\x05]\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19\
 
 _MAX_RECORD: Final = 1024
 """Longest record beside the pickle and the storages, in bytes; the longest known has 40."""
+
+MAX_SHARED: Final = 64
+"""Most that the tensors of a file take, in sizes of the file: each is compared by itself, and
+100,000 names for one storage would be hours of work. Tied weights take twice the file."""
 
 _READ: Final = 2**20
 _PICKLE: Final = "data.pkl"
@@ -94,6 +102,14 @@ class TorchFile(SourceFile):
         )
         content = read_content(program.value, where=source.name)
         self._storages = _storages(source, found, content.tensors)
+        if ".format_version" in found:
+            _check_order(source, program.references, self._storages)
+        if sum(t.info.nbytes for t in content.tensors) > MAX_SHARED * source.size:
+            raise UnreadableError(
+                f"its tensors take more than {MAX_SHARED} times the file",
+                where=source.name,
+                mend="save every tensor with its own storage",
+            )
         if self._swapped:
             _check_swapped(source, content.tensors)
         ordered = sorted(
@@ -303,6 +319,25 @@ def _storages(
                 where=f"{source.name}: {found[name].name}",
             )
     return {storage.key: found[name] for name, storage in taken.items()}
+
+
+def _check_order(
+    source: Source, references: tuple[Reference, ...], storages: Mapping[str, Member]
+) -> None:
+    """Check that the storages stand in the order in which the pickle asks for them.
+
+    With ``calculate_storage_offsets``, torch.load reads them by that order and not by name.
+    """
+    keys = dict.fromkeys(
+        found.identifier[2]
+        for found in references
+        if isinstance(found.identifier, tuple) and len(found.identifier) > 2  # noqa: PLR2004
+    )
+    places = [storages[key].start for key in keys if key in storages]
+    if places != sorted(places):
+        raise MalformedError(
+            "the storages stand in another order than asked for", where=source.name
+        )
 
 
 def _check_swapped(source: Source, tensors: tuple[StoredTensor, ...]) -> None:

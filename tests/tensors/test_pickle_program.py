@@ -110,6 +110,27 @@ def test_an_operation_that_is_not_read_is_named(name: str, data: bytes) -> None:
         read(data)
 
 
+def test_keys_whose_hashes_collide_are_not_read() -> None:
+    assert read(pickled({-(2**63): 1, 2**63 - 1: 2})) == {-(2**63): 1, 2**63 - 1: 2}
+    for key in (2**63, -(2**63) - 1):
+        with pytest.raises(UnreadableError, match="a key wider than 64 bits"):
+            read(pickled({key: 1}))
+
+
+def test_what_is_shared_may_change_until_a_call_is_given_it() -> None:
+    shared = body(b"(]q\1}q\2h\1Nah\2K\1Nst.")
+    assert read(shared) == ([None], {1: None}, [None], {1: None})
+    filled = body(b"ctorch\nSize\n]q\1Na\x85R.")
+    found = read(filled)
+    assert isinstance(found, Made)
+    assert found.arguments == ([None],)
+
+
+def test_what_is_asked_of_the_container_is_listed_in_its_order() -> None:
+    program = read_program(pickled([Reference("b"), Reference("a")]), ALLOWED, where="p")
+    assert [found.identifier for found in program.references] == ["b", "a"]
+
+
 def test_a_key_that_is_a_tuple_is_not_read() -> None:
     with pytest.raises(UnreadableError, match="neither text nor an integer"):
         read(pickle.dumps({(1, 2): 3}, 2))
@@ -144,6 +165,30 @@ MALFORMED = {
     "call without tuple": (body(b"ctorch\nSize\n]R."), "calls what is no global"),
     "state of a list": (body(b"]}b."), "sets the state of what has none"),
     "state twice": (body(b"ctorch\nSize\n)R}b}b."), "sets the state of what has none"),
+    "argument filled after the call": (
+        body(b"ctorch\nSize\n}q\1\x85Rq\2h\1K\1K\2s\x86."),
+        "changes what it gave to a call",
+    ),
+    "list in an argument": (
+        body(b"ctorch\nSize\n]q\1\x85\x85Rh\1Na\x86."),
+        "changes what it gave to a call",
+    ),
+    "argument that is built after the call": (
+        body(b"ctorch\nSize\nctorch\nSize\n)Rq\1\x85Rh\1}b\x86."),
+        "changes what it gave to a call",
+    ),
+    "argument that is filled, made before": (
+        body(b"ctorch\nSize\nctorch\nSize\n)Rq\1\x85Rh\1K\1Ns\x86."),
+        "changes what it gave to a call",
+    ),
+    "state filled after it was set": (
+        body(b"ctorch\nSize\n)R}q\1bh\1K\1Ns\x86."),
+        "changes what it gave to a call",
+    ),
+    "identifier filled afterwards": (
+        body(b"]q\1\x85Qh\1Na\x86."),
+        "changes what it gave to a call",
+    ),
     "global of numbers": (b"\x80\x04K\1K\2\x93.", "name of a global is not text"),
     "global cut off": (body(b"ctorch\nSize"), "name is cut off or too long"),
     "global too long": (body(b"c" + b"a" * 999 + b"\nb\n."), "name is cut off or too long"),

@@ -73,6 +73,7 @@ MALFORMED = {
     "key with a path": (referring(2, "../0"), "key of a storage is no number"),
     "key of a number": (referring(2, 0), "key of a storage is no number"),
     "device": (referring(3, "http://a"), "is no device that a storage lies on"),
+    "device without bytes": (referring(3, "meta"), "is no device that a storage lies on"),
     "device without number": (referring(3, "cuda:"), "is no device that a storage lies on"),
     "count of a float": (referring(4, 6.0), "size of a storage is no possible number"),
     "count of a truth": (referring(4, True), "size of a storage is no possible number"),  # noqa: FBT003
@@ -88,7 +89,14 @@ MALFORMED = {
     "strides missing": (changed(3, (1,)), "not as many as the dimensions"),
     "negative stride": (changed(3, (-3, 1)), "negative or too large"),
     "trained by a number": (changed(4, 1), "neither true nor false"),
-    "type of a text": (made(V3, *changed(4, value=False).arguments, "float32"), "no element type"),
+    "type of a text": (
+        made(V3, *changed(0, RAW).arguments, "float32"), "no element type",
+    ),
+    "type beside a storage's": (
+        made(V3, *changed(0, storage("0", 6, "torch DoubleStorage")).arguments,
+             named("torch float32")),
+        "an element type beside that of its storage",
+    ),
     "65 dimensions": (changed(2, (1,) * 65), "more than 64 dimensions"),
     "parameter of a list": (Made(PARAMETER, ([], True, ordered({}))), "data are no tensor"),
     "parameter cut off": (Made(PARAMETER, ([],)), "described as torch does not"),

@@ -218,6 +218,13 @@ def test_equal_metadata_mean_equal_values(left: object, right: object) -> None:
     assert (said(left) == said(right)) == (left == right)
 
 
+def test_later_versions_of_modules_are_content() -> None:
+    """Observers of quantisation load other tensors by version 3 than by version 1."""
+    found = content(ordered({"w": ONE}, versions(observer=3)))
+    assert plain(found) == {"_metadata/observer/version": "3"}
+    assert plain(content(ordered({"w": ONE}, versions(observer=1)))) == {}
+
+
 def test_a_module_without_a_version_is_in_the_fact() -> None:
     silent = ordered({}, {"_metadata": ordered({"a": {}})})
     assert differing(silent, ordered({}, {"_metadata": ordered({})})) == {"torch-module-versions"}

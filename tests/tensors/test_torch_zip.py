@@ -411,8 +411,34 @@ def test_what_is_out_of_order_and_large_is_unreadable(
 
 def test_a_tensor_of_a_terabyte_in_a_small_file_is_not_read(opened: Opener) -> None:
     huge = tw.tensor(tw.storage("0", 2), (2**38,), (0,))
-    with pytest.raises(UnreadableError, match="overlap in more than four times the file"):
+    with pytest.raises(UnreadableError, match="its tensors take more than 64 times the file"):
         opened(saved(huge), "m.pt")
+    large = tw.tensor(tw.storage("0", 2), (2**12,), (0,))
+    with pytest.raises(UnreadableError, match="overlap in more than four times the file"):
+        opened(saved(large), "m.pt")
+
+
+def test_very_many_names_for_one_storage_are_not_read(opened: Opener) -> None:
+    kept = tw.storage("0", 2**12)
+    value = {str(name): tw.tensor(kept, (2**12,)) for name in range(100)}
+    many = tw.checkpoint(value, {"0": bytes(2**14)})
+    assert len(opened(many, "m.pt").tensors) == 100
+    value = {str(name): tw.tensor(kept, (2**12,)) for name in range(400)}
+    with pytest.raises(UnreadableError, match="its tensors take more than 64 times the file"):
+        opened(tw.checkpoint(value, {"0": bytes(2**14)}), "m.pt")
+
+
+def test_storages_stand_in_the_order_in_which_they_are_asked_for(opened: Opener) -> None:
+    value = {name: tw.tensor(tw.storage(name, 2), (2,)) for name in "01"}
+    turned = {"1": tw.floats(3, 4), "0": tw.floats(1, 2)}
+    assert array(opened(tw.checkpoint(value, dict(reversed(turned.items()))), "m.pt"), "1") == [
+        3,
+        4,
+    ]
+    with pytest.raises(MalformedError, match="in another order than asked for"):
+        opened(tw.checkpoint(value, turned), "m.pt")
+    early = {name: data for name, data in tw.RECORDS.items() if name != ".format_version"}
+    assert array(opened(tw.checkpoint(value, turned, records=early), "m.pt"), "1") == [3, 4]
 
 
 def test_an_archive_beyond_4_gib_is_read(tmp_path: Path) -> None:
