@@ -49,7 +49,10 @@ _ALL: Final = (
         transitive=False,
         compares="scores on the same examples, by a test of equivalence",
         guarantees="the mean score differs by less than the margin, at the stated level",
-        admits="a backdoor, and any change that a few examples or one subgroup would show",
+        admits=(
+            "a backdoor, and any change that a few examples or one subgroup would show; any"
+            " weights, for the scores are what a builder reports"
+        ),
     ),
     Equality(
         name="behaviour",
@@ -61,7 +64,10 @@ _ALL: Final = (
             "the outputs on these probes are within the limits; on inputs like the probes the"
             " answers differ at most at the rate that is stated"
         ),
-        admits="a backdoor: no number of probes finds a trigger that is not among them",
+        admits=(
+            "a backdoor: no number of probes finds a trigger that is not among them; where the"
+            " outputs are files, any weights, for they are what a builder reports"
+        ),
     ),
     Equality(
         name="close",
