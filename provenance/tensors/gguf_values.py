@@ -63,6 +63,9 @@ U32: Final = 4
 
 _BOOL, _STRING, _ARRAY = 7, 8, 9
 
+_NESTED: Final = 4
+"""How many strings an array in an array counts for: it takes the time of some."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Plain:
@@ -208,7 +211,7 @@ def _step_over(header: Header, kind: int, number: int, depth: int, where: str) -
     if kind == _ARRAY:
         if depth == MAX_DEPTH:
             raise MalformedError(f"arrays are nested deeper than {MAX_DEPTH}", where=where)
-        header.count(number)
+        header.count(_NESTED * number)
         for _ in range(number):
             _step_over(header, header.natural(4), header.natural(8), depth + 1, where)
     elif kind == _STRING:

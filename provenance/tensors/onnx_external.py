@@ -33,20 +33,19 @@ MAX_PADDING: Final = 2**16
 
 _STEP: Final = 2**20
 _KEYS: Final = frozenset({"location", "offset", "length", "checksum"})
-_DATA: Final = re.compile(r"(?:.*[._-])?(?:data|weights|raw)(?:[._-]?[0-9]{1,5})?", re.DOTALL)
-"""``model.onnx.data`` (torch, onnx), ``model.onnx_data`` and ``model.onnx_data_1`` (optimum,
-transformers.js), ``model.data``, ``model.weights``, ``weights.raw``."""
-
-_ALL_OF_THEM: Final = "weights.pb"
-"""As optimum and diffusers call it."""
-
-_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""As onnx calls the file of a tensor whose name is none for a file."""
+_DATA: Final = re.compile(
+    r"(?:.*[._-])?(?:data|weights|raw)(?:[._-]?[0-9]{1,5})?|.*\.onnx[._-]bin|weights\.pb", re.DOTALL
+)
+"""Names of files for all tensors: ``model.onnx.data`` (torch, onnx), ``model.onnx_data`` and
+``model.onnx_data_1`` (optimum, transformers.js), ``weights.pb`` (optimum, diffusers), and such."""
 
 _OWN: Final = re.compile(
     r"[^.]*|.*\.(?:(?:\w+_)?(?:weight|bias)|running_(?:mean|var)|num_batches_tracked)", re.DOTALL
 )
-"""Names of tensors that are those of their files too: without a suffix, or a parameter's."""
+"""Names that a tensor and its file may both have: without a suffix, or with a parameter's."""
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""As onnx calls the file of a tensor whose name is none for a file."""
 
 _NOT_IN_FILES: Final = re.compile(r"[^A-Za-z0-9_.-]")
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,15}")
@@ -89,28 +88,21 @@ def _entries(tensor: Message) -> list[Message]:
     return tensor.all("external_data")
 
 
-def is_data_name(name: str, tensor: str, model: str) -> bool:
-    """Tell whether the file of this *name* may hold *tensor* of the file *model*, by their names.
+def is_data_name(name: str, tensor: str) -> bool:
+    """Tell whether writers call the file of the *tensor* by this *name*.
 
-    A file for one tensor is called as that tensor (torch, onnx and tf2onnx, which put ``_`` for
-    what a name of a file cannot have).
+    A file for one tensor is called as the tensor is, with ``_`` for what a name of a file cannot
+    have (torch, tf2onnx).
     """
-    own = {tensor, _NOT_IN_FILES.sub("_", tensor)}
-    return (
-        _DATA.fullmatch(name) is not None
-        or name in (_ALL_OF_THEM, f"{model}.bin")
-        or _UUID.fullmatch(name) is not None
-        or (name in own and _OWN.fullmatch(name) is not None)
-    )
+    own = name in (tensor, _NOT_IN_FILES.sub("_", tensor)) and _OWN.fullmatch(name)
+    return bool(own or _DATA.fullmatch(name) or _UUID.fullmatch(name))
 
 
-def location_of(tensor: Message, name: str, *, where: str) -> str:
-    """Return the file that the tensor *name* lies in, as a path below the model's folder.
-
-    Errors say *where*: the name of the model's file, as it is shown.
+def location_of(tensor: Message, *, where: str) -> str:
+    """Return the file that *tensor* lies in, as a path below the model's folder.
 
     Raises:
-        MalformedError: it is not such a path, or is called as other files are.
+        MalformedError: it is not such a path, or not called as such files are.
     """
     found = [entry.one("value", "") for entry in _entries(tensor) if entry.one("key") == "location"]
     location = found[0] if found else ""
@@ -118,6 +110,12 @@ def location_of(tensor: Message, name: str, *, where: str) -> str:
     parts = location.split("/")
     if "\\" in location or any(part in ("", ".", "..") for part in parts):
         raise MalformedError(f"external data in {location!r}, no plain name", where=where)
+    if not is_data_name(parts[-1], tensor.one("name", "")):
+        raise MalformedError(
+            f"external data in {location!r}, which is called as other files are",
+            where=where,
+            mend="save them in one file that is called as the model with .data behind",
+        )
     return str(location)
 
 

@@ -58,9 +58,9 @@ def companions(path: Path) -> tuple[str, ...]:
         MalformedError: the file is not what its format allows.
         UnreadableError: it cannot be read.
     """
-    if whole_name(path.name) is not None:
+    if (whole := whole_name(path.name)) is not None:
         with Source(path) as source:
-            return tuple(read_index(source).shards)
+            return tuple(read_index(source, whole).shards)
     if suffix_of(path.name) == _ONNX:
         from provenance.tensors.onnx_model import external_files  # noqa: PLC0415 - an extra
 

@@ -6,16 +6,19 @@ read by the reader of its own format. Checked beyond that:
 
 - each tensor is in the shard that the index names, and a shard holds no other: so none is missing
   and none is in two;
-- a shard's name is a plain name, found in the folder of the index; all shards have one format, and
-  what several say beside their tensors is the same;
+- a shard's name is a plain name, found in the folder of the index, and not that of the whole, which
+  loaders take for all weights before they look for an index; all shards have one format, and what
+  several say beside their tensors is the same;
 - ``total_size``, where stated, is the sum of the tensors' bytes. huggingface_hub counts tensors
   that share their storage once, other writers each time: both are right.
 
 What is said beside the tensors is the shards' metadata and, as ``index.KEY``, what the index
 states, each value as JSON. ``total_size``, and ``total_parameters`` where it is the number of
-elements, follow from the tensors and are left out. The container fact ``sharding`` is the SHA-256
-of the index; where the shards do not all state the same keys, the digest of it and of these. A fact
-of the shards' own format is their common value, or where they differ the digest of all.
+elements, follow from the tensors and are left out. A shard that is not called as in
+``model-00001-of-00005.safetensors`` could be what a loader takes by itself: ``shards`` lists such
+names. The container fact ``sharding`` is the SHA-256 of the index; where the shards do not all
+state the same keys, the digest of it and of these. A fact of the shards' own format is their common
+value, or where they differ the digest of all.
 
 Limits: index 64 MiB, 10,000 shards, 100,000 tensors in all.
 """
@@ -23,7 +26,9 @@ Limits: index 64 MiB, 10,000 shards, 100,000 tensors in all.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -61,13 +66,15 @@ class ShardIndex:
     metadata: Mapping[str, Any]
     """What the index states, JSON values by key."""
     sha256: str
+    irregular: tuple[str, ...]
+    """The shards that are not called as writers call them, sorted."""
 
 
-def read_index(source: Source) -> ShardIndex:
-    """Return the index in *source*.
+def read_index(source: Source, whole: str) -> ShardIndex:
+    """Return the index in *source*, of the weights that are known as *whole*.
 
     Raises:
-        MalformedError: it is not an index, or names a shard outside its folder.
+        MalformedError: it is not an index, or names a shard outside its folder, or the whole.
         UnreadableError: it cannot be read.
     """
     if source.size > MAX_INDEX:
@@ -90,12 +97,21 @@ def read_index(source: Source) -> ShardIndex:
     if len(shards) > MAX_SHARDS:
         raise MalformedError(f"more than {MAX_SHARDS} shards", where=source.name)
     for shard in shards:
-        names.check_name(shard, where=source.name)
-        if "/" in shard:
-            raise MalformedError(f"the shard {shard!r} is not in its folder", where=source.name)
+        _check_shard(shard, whole, source.name)
     held = {shard: frozenset(shards[shard]) for shard in sorted(shards)}
+    stem, suffix = re.escape(PurePosixPath(whole).stem), re.escape(PurePosixPath(whole).suffix)
+    regular = re.compile(f"{stem}-[0-9]{{1,6}}-of-[0-9]{{1,6}}{suffix}")
+    irregular = tuple(shard for shard in held if not regular.fullmatch(shard))
     digest = hashlib.sha256(data).hexdigest()
-    return ShardIndex(MappingProxyType(held), MappingProxyType(metadata), digest)
+    return ShardIndex(MappingProxyType(held), MappingProxyType(metadata), digest, irregular)
+
+
+def _check_shard(shard: str, whole: str, where: str) -> None:
+    names.check_name(shard, where=where)
+    if "/" in shard:
+        raise MalformedError(f"the shard {shard!r} is not in its folder", where=where)
+    if shard.casefold() == whole.casefold():  # which to some file systems is one name
+        raise MalformedError(f"the shard {shard!r} is called as the whole", where=where)
 
 
 def open_sharded(
@@ -113,7 +129,7 @@ def open_sharded(
     """
     source = Source(index, name=name, sha256=sha256[index.name] if sha256 is not None else None)
     try:
-        found = read_index(source)
+        found = read_index(source, index.name.removesuffix(_SUFFIX))
         if sha256 is not None:
             _check_files(found, sha256.keys() - {index.name}, name)
         return ShardedFile(source, found, Shards(index.parent, opener, name, sha256))
@@ -261,7 +277,8 @@ def _stated(
         )
     if _is_one_of(index.metadata.get("total_parameters"), counts):
         derived.add("total_parameters")
-    return {
+    shards = {"shards": strict_json.format(list(index.irregular)).decode()}
+    return (shards if index.irregular else {}) | {
         f"index.{key}": strict_json.format(value).decode()
         for key, value in index.metadata.items()
         if key not in derived

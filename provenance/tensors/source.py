@@ -3,7 +3,9 @@
 Reads go through ``pread``: a file that shrinks under a memory map kills the process, here it is an
 error. A file is opened without blocking, so a FIFO is refused rather than waited for. Where the
 SHA-256 that the file should have is given, it is checked over the open descriptor: a file that
-takes the name afterwards is not read, and one that is written to is noticed at the end.
+takes the name afterwards is not read, and one that is written to is noticed at the end by its size
+and times. What a process writes through a memory map whose page it had written to before moves
+neither, and is not noticed: who can write to the files can deceive whoever reads them at the time.
 """
 
 from __future__ import annotations
@@ -120,7 +122,7 @@ class Source:
             yield chunk
 
     def check_unchanged(self) -> None:
-        """Check that nobody wrote to the file since it was opened.
+        """Check that the file shows no sign of a write since it was opened.
 
         Raises:
             UnreadableError: its size, or its time of modification or change, is another.

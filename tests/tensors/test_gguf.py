@@ -352,6 +352,17 @@ def test_limits_hold_for_all_arrays_together(
         opened(with_keys(*keys, array("c", "str", "x")), "m.gguf")
 
 
+def test_arrays_in_arrays_count_for_several_strings(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = struct.pack("<IQ", 0, 0)
+    data = [with_keys(key("k", "arr", items("arr", n, n * inner))) for n in (2, 3)]
+    monkeypatch.setattr(gguf_values, "MAX_ITEMS", 8)
+    assert opened(data[0], "m.gguf").metadata
+    with pytest.raises(MalformedError, match="more than 8 strings and arrays"):
+        opened(data[1], "m.gguf")
+
+
 @pytest.mark.parametrize(
     ("module", "limit", "what"),
     [(gguf_values, "MAX_HEADER", "longer than 2"), (gguf, "MAX_KEYS", "more than 2 keys")],

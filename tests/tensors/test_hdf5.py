@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from provenance.errors import MalformedError, ProvenanceError, UnreadableError
 from provenance.tensors import hdf5 as hdf5_module
 from provenance.tensors import hdf5_storage
-from provenance.tensors.hdf5_storage import fletcher32
+from provenance.tensors.hdf5_storage import Storage, check_storage, fletcher32
+from provenance.tensors.view import describe
 from tests.tensors.hdf5_writing import (
     WEIGHT,
     chunked,
@@ -284,6 +285,13 @@ def test_a_grid_of_very_many_places_is_refused(opened: Opener) -> None:
 
     with pytest.raises(MalformedError, match="w: more than 250000 chunks in the file"):
         opened(hdf5(fill), "m.h5")
+
+
+def test_every_place_of_a_grid_is_described() -> None:
+    info = describe("w", "F32", (4,), where="p")
+    storage = Storage(big_endian=False, fill=bytes(4), chunk=(2,), sha256=("0" * 64,))
+    with pytest.raises(MalformedError, match="its chunks are not all described"):
+        check_storage(storage, info, where="p")
 
 
 def test_many_small_bands_are_read_in_pieces(opened: Opener) -> None:

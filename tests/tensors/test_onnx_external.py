@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from provenance.errors import ContentError, MalformedError, UnreadableError
+from provenance.tensors.onnx_external import is_data_name
 from provenance.tensors.onnx_model import external_files
 from provenance.tensors.opening import companions, open_tensors
 from tests.tensors.onnx_writing import WEIGHT, external, model, tensor, written
@@ -84,6 +85,56 @@ def test_refuses_files_beside_the_model(tmp_path: Path, case: str) -> None:
         tensors[0].raw_data = FIRST
     with pytest.raises(MalformedError, match=what):
         open_tensors(beside(tmp_path, *tensors, data=data))
+
+
+NAMES = {
+    "model.onnx.data": True,
+    "model.onnx_data": True,
+    "model.onnx_data_1": True,
+    "model.data": True,
+    "model.onnx.bin": True,
+    "weights.pb": True,
+    "data": True,
+    "part/weights.raw": True,
+    "2e8ab9de-34f1-11ef-9454-0242ac120002": True,
+    "onnx__MatMul_1": True,  # the tensor's own name, as a file can have it
+    "onnx__MatMul_2": False,
+    "config.json": False,
+    "m.onnx.json": False,  # as a voice has its configuration
+    "conftest.py": False,
+    "model.safetensors": False,
+    "pytorch_model.bin": False,
+    "tokenizer.model": False,
+    "m": False,
+    "metadata": False,
+}
+
+
+@pytest.mark.parametrize("location", NAMES)
+def test_only_what_is_called_as_data_is_data(tmp_path: Path, location: str) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(written(model([external("onnx::MatMul_1", [6], location=location)])))
+    (tmp_path / location).parent.mkdir(exist_ok=True)
+    (tmp_path / location).write_bytes(FIRST)
+    if NAMES[location]:
+        open_tensors(path).close()
+        assert companions(path) == (location,)
+        return
+    for read in (open_tensors, companions):
+        with pytest.raises(MalformedError, match="which is called as other files are"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "accepted"),
+    [("fc.weight", True), ("a.in_proj_bias", True), ("bn.running_var", True), ("cls_token", True),
+     ("config.json", False), ("setup.py", False), ("merges.txt", False), ("a.weight.py", False)],
+)  # fmt: skip
+def test_the_name_of_a_tensor_is_that_of_its_file_where_it_looks_like_one(
+    name: str, *, accepted: bool
+) -> None:
+    assert is_data_name(name, name) == accepted
+    assert not is_data_name(name, "other")
 
 
 def test_a_link_or_a_missing_file_beside_the_model_is_unreadable(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ from tests.tensors.onnx_writing import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.tensors.conftest import Opener
 
 SAMPLES = samples()
@@ -221,16 +223,44 @@ def broken(**fields: Any) -> bytes:  # noqa: ANN401
     return written(model([raw(**fields)]))
 
 
-def twice_in(repeated: str) -> bytes:
+def annotated(proto: onnx.ModelProto, *scales: str) -> None:
+    annotation = proto.graph.quantization_annotation.add(tensor_name="w")
+    for scale in scales:
+        annotation.quant_parameter_tensor_names.add(key="SCALE_TENSOR", value=scale)
+
+
+def bound(proto: onnx.ModelProto, binding: str) -> None:
+    training = proto.training_info.add()
+    for value in "ab":
+        getattr(training, binding).add(key="w", value=value)
+
+
+def sparsely(proto: onnx.ModelProto) -> None:
+    sparse = proto.graph.sparse_initializer.add(dims=[2])
+    sparse.values.CopyFrom(raw())
+    sparse.indices.CopyFrom(tensor("", np.arange(2)))
+
+
+ADDED: dict[str, Callable[[onnx.ModelProto], object]] = {
+    "metadata_props": lambda proto: proto.metadata_props.add(key="a", value="1"),
+    "opset_import": lambda proto: proto.opset_import.add(domain="ai.onnx", version=9),
+    "attribute": lambda proto: proto.graph.node[0].attribute.add(name="a", i=1, type=2),
+    "value_info": lambda proto: proto.graph.value_info.append(
+        helper.make_tensor_value_info("m", 1, [len(proto.graph.value_info)])
+    ),
+    "quantization_annotation": lambda proto: annotated(proto, "a"),
+    "quant_parameter_tensor_names": lambda proto: annotated(proto, "a", "b"),
+    "initialization_binding": lambda proto: bound(proto, "initialization_binding"),
+    "update_binding": lambda proto: bound(proto, "update_binding"),
+    "initializer": sparsely,
+}
+
+
+def twice_in(repeated: str, times: int = 2) -> bytes:
+    """Return a model with two of one key in the field *repeated*."""
     proto = model([tensor("w", WEIGHT)])
-    if repeated == "metadata_props":
-        for _ in range(2):
-            proto.metadata_props.add(key="a", value="1")
-    elif repeated == "opset_import":
-        proto.opset_import.add(domain="ai.onnx", version=9)
-    else:
-        for _ in range(2):
-            proto.graph.node[0].attribute.add(name="a", i=1, type=2)
+    for _ in range(times):
+        ADDED[repeated](proto)
     return written(proto)
 
 
@@ -277,7 +307,24 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     ),
     "no name": (broken(name=""), "without a name"),
     "control character": (broken(name="a\nb"), "control character"),
-    "one name twice": (written(model([raw(), raw()])), "two tensors answer to the name 'w'"),
+    "one name twice": (written(model([raw(), raw()])), "'w' stands twice in initializer"),
+    "one name for two tensors": (
+        written(model([raw()], [helper.make_node("Constant", [], ["w"], value=raw())])),
+        "two tensors answer to the name 'w'",
+    ),
+    "dense and sparse": (twice_in("initializer", 1), "'w' stands twice in initializer"),
+    "information twice": (twice_in("value_info"), "'m' stands twice in value_info"),
+    "annotation twice": (
+        twice_in("quantization_annotation"), "'w' stands twice in quantization_annotation"
+    ),
+    "parameter of an annotation twice": (
+        twice_in("quant_parameter_tensor_names", 1), "'SCALE_TENSOR' stands twice"
+    ),
+    "initialised twice": (twice_in("initialization_binding"), "'w' stands twice in initiali"),
+    "updated twice": (twice_in("update_binding"), "'w' stands twice in update_binding"),
+    "very many dimensions of packed elements": (
+        broken(data_type=TensorProto.INT4, dims=[2**53 - 1] * 20_000), "more than 64 dimensions"
+    ),
     "property twice": (twice_in("metadata_props"), "'a' stands twice in metadata_props"),
     "attribute twice": (twice_in("attribute"), "'a' stands twice in attribute"),
     "operator set twice": (twice_in("opset_import"), "'ai.onnx' stands twice"),

@@ -173,7 +173,7 @@ def test_shards_of_another_format(tmp_path: Path) -> None:
     index = {"weight_map": {"a": "x.gguf", "b": "y.gguf"}}
     for name, tensor in {"x.gguf": "a", "y.gguf": "b"}.items():
         (tmp_path / name).write_bytes(File((), [filled(tensor, "Q4_0", [32, 2])]).written())
-    path = tmp_path / "x.gguf.index.json"
+    path = tmp_path / "m.gguf.index.json"
     path.write_text(json.dumps(index))
     with open_tensors(path) as file:
         assert file.format == "gguf"
@@ -203,7 +203,28 @@ def test_tied_weights_in_shards_are_counted_once_or_each_time(tmp_path: Path) ->
         open_tensors(path)
 
 
+def test_names_that_a_loader_could_take_by_themselves_are_content(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    (tmp_path / shard(3)).rename(tmp_path / "adapter_model.safetensors")
+    placed = {**MAP, "layer.3": "adapter_model.safetensors"}
+    path.write_text(json.dumps({"weight_map": placed}))
+    with open_tensors(path) as file:
+        assert dict(file.metadata) == {"shards": '["adapter_model.safetensors"]'}
+    (tmp_path / "adapter_model.safetensors").rename(tmp_path / "model-3-of-003.safetensors")
+    path.write_text(json.dumps({"weight_map": {**MAP, "layer.3": "model-3-of-003.safetensors"}}))
+    with open_tensors(path) as file:
+        assert dict(file.metadata) == {}
+
+
 INDEXES: dict[str, tuple[Any, str]] = {
+    "shard called as the whole": (
+        {"weight_map": {**MAP, "layer.3": "model.safetensors"}},
+        "the shard 'model.safetensors' is called as the whole",
+    ),
+    "shard called as the whole in another case": (
+        {"weight_map": {**MAP, "layer.3": "Model.SafeTensors"}},
+        "is called as the whole",
+    ),
     "not JSON": (b"{", "not JSON"),
     "a list": ([], "weight_map and metadata"),
     "without weight_map": ({"metadata": {}}, "weight_map and metadata"),
