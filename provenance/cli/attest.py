@@ -9,7 +9,14 @@ import click
 
 from provenance.capture.recorder import observe_after
 from provenance.cli.options import PATH
-from provenance.cli.recording import attach, observe, read_request, recording_options, show_plan
+from provenance.cli.recording import (
+    attach,
+    misfit,
+    observe,
+    read_request,
+    recording_options,
+    show_plan,
+)
 from provenance.report.progress import progress
 from provenance.statement import claims
 
@@ -34,5 +41,7 @@ def command(model: Path, **options: Any) -> int:  # noqa: ANN401 - click's optio
     if request.dry_run:
         show_plan(recording)
         return 0
+    if (problem := misfit(request, recording)) is not None:
+        raise problem
     attach(request, recording)
     return 0

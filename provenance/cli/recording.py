@@ -23,7 +23,14 @@ from provenance.cli.options import (
     read_signing_key,
     signing_options,
 )
-from provenance.errors import ProvenanceError, UnavailableError, UsageError, count, one_line
+from provenance.errors import (
+    PolicyError,
+    ProvenanceError,
+    UnavailableError,
+    UsageError,
+    count,
+    one_line,
+)
 from provenance.files.reserved import CLAIMS
 from provenance.report.progress import progress
 from provenance.report.terminal import print_json
@@ -193,6 +200,11 @@ def attach(request: Request, recording: Recording) -> None:
         _say(f"written  {one_line(path)}")
     for claim in published:
         _say(f"published claim {claim.line} as entry {claim.index}")
+    _warn(request, recording)
+
+
+def _warn(request: Request, recording: Recording) -> None:
+    """Say what will make the claim worth less than it could be."""
     said = recording.statement.build.internal_parameters.collectors.get("metrics")
     lost = sum(said.values.get(name, 0) for name in ("dropped", "damaged")) if said else 0
     if lost:
@@ -201,10 +213,30 @@ def attach(request: Request, recording: Recording) -> None:
     if outcome.failed:
         how = f"was killed by {outcome.signal}" if outcome.signal else "failed"
         _say(f"warning: the command {how}, so 'verify' will refuse this claim")
+    if (problem := misfit(request, recording)) is not None:
+        _say(f"warning: the equality does not fit this model: {problem}")
+        _say("warning: 'agree' will refuse it ('provenance equality check FILE MODEL' says why)")
     if outcome.changed_inputs:
         changed = one_line(", ".join(outcome.changed_inputs))
         _say(f"warning: inputs changed while the training ran: {changed}")
         _say("warning: 'verify' will refuse this claim: nobody can tell what the training read")
+
+
+def misfit(request: Request, recording: Recording) -> PolicyError | None:
+    """Return why the declared equality does not fit the model, if one is declared and does not."""
+    declared = request.inputs.equality
+    if declared is None:
+        return None
+    from provenance.equality import declaration
+    from provenance.equality.coverage import check_coverage
+    from provenance.equality.model import Model, SideBySide
+
+    model = Model(request.inputs.model, recording.statement.manifest.by_name())
+    try:
+        check_coverage(declaration.from_document(declared.declaration), SideBySide(model, model))
+    except PolicyError as error:
+        return error
+    return None
 
 
 def _kept(payload: bytes, key: PrivateKey, error: ProvenanceError) -> ProvenanceError:

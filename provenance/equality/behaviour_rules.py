@@ -168,7 +168,10 @@ def _judge_arrays(
     missing = []
     for name in names:
         try:
-            findings += _judge(rule, file, _measured(rule, name, left, right), distinct)
+            outputs = _measured(rule, name, left, right)
+            if (few := _too_few(rule, outputs, distinct)) is not None:
+                missing.append(f"{file}: {name}: {few}")
+            findings += _judge(rule, file, outputs, distinct, undecided=few is not None)
         except UsageError as error:  # an array that has no such outputs
             missing.append(f"{file}: {error}")
     return Judged(tuple(findings), tuple(missing))
@@ -183,10 +186,12 @@ def _measured(rule: Behaviour, name: str, left: TensorFile, right: TensorFile) -
     return measure_outputs(name, left, right, "values")
 
 
-def _judge(rule: Behaviour, file: str, outputs: Outputs, distinct: int | None) -> list[Finding]:
+def _judge(
+    rule: Behaviour, file: str, outputs: Outputs, distinct: int | None, *, undecided: bool
+) -> list[Finding]:
     bound = None
     if outputs.disagreements is not None:
-        trials = outputs.probes if distinct is None else min(distinct, outputs.probes)
+        trials = _trials(outputs, distinct)
         wrong = min(outputs.disagreements, trials)
         bound = disagreement_bound(wrong, trials, rule.confidence)
     kl = outputs.kl_mean
@@ -196,7 +201,7 @@ def _judge(rule: Behaviour, file: str, outputs: Outputs, distinct: int | None) -
         ("max-difference", _enlarged(outputs.max_difference), rule.max_difference),
         ("mean-difference", _enlarged(outputs.mean_difference), rule.mean_difference),
         ("kl-divergence", _finite(kl), rule.kl_divergence),
-        ("disagreement-bound", bound, rule.disagreement),
+        ("disagreement-bound", bound, None if undecided else rule.disagreement),
     )
     findings = [
         Finding(
@@ -218,6 +223,24 @@ def _judge(rule: Behaviour, file: str, outputs: Outputs, distinct: int | None) -
                     note="not-a-distribution")
         )  # fmt: skip
     return findings
+
+
+def _trials(outputs: Outputs, distinct: int | None) -> int:
+    """Return how many probes count."""
+    return outputs.probes if distinct is None else min(distinct, outputs.probes)
+
+
+def _too_few(rule: Behaviour, outputs: Outputs, distinct: int | None) -> str | None:
+    """Return why the probes are too few to show the rate, where nothing seen speaks against it."""
+    wrong, trials = outputs.disagreements, _trials(outputs, distinct)
+    if rule.disagreement is None or wrong is None or wrong > rule.disagreement * trials:
+        return None
+    if disagreement_bound(wrong, trials, rule.confidence) <= rule.disagreement:
+        return None
+    return (
+        f"{wrong} of {trials} answers differ, and so few probes cannot show a rate of at most"
+        f" {rule.disagreement:g}"
+    )
 
 
 def _why_absent(measure: str, outputs: Outputs) -> str:

@@ -20,7 +20,7 @@ import msgspec
 
 from provenance.equality.declaration import place
 from provenance.equality.patterns import selects_tensor
-from provenance.equality.rules import Bytes, Curves, EvidenceRule, Rule, TensorRule
+from provenance.equality.rules import Bytes, Close, Curves, EvidenceRule, Rule, TensorRule
 from provenance.equality.selection import (
     holds_evidence,
     is_measuring_rod,
@@ -119,9 +119,19 @@ def _check(
                 f"{place(number, index)} ({rule.__struct_config__.tag}) selects no {what}",
                 mend="correct its patterns, or leave the rule out",
             )
+        if isinstance(rule, Close) and rule.initial is not None:
+            _check_initial(rule.initial, pairs, place(number, index))
         rules.append(Selected(tuple(pair.name for pair in chosen), found))
     unread = (_check_pair(alternative, number, pair, names) for pair in pairs if pair.weights)
     return Selection(tuple(rules), tuple(filter(None, unread)))
+
+
+def _check_initial(initial: str, pairs: tuple[Pair, ...], where: str) -> None:
+    if not any(initial in pair.names for pair in pairs):
+        raise PolicyError(
+            f"{where} measures from {initial!r}, which is no file of the model",
+            mend="save the initial weights beside the others, or set relative_to",
+        )
 
 
 def _chosen(alternative: Alternative, rule: Rule, pair: Pair) -> bool:

@@ -1,8 +1,8 @@
 """What two weight files say beside their tensors, compared key by key.
 
-Metadata are content: a hyperparameter, a tokenizer, the graph of an ONNX model. Between two
-formats, the key by which safetensors files name the framework that wrote them is left out; the
-normaliser ``safetensors-format-key`` says so.
+Metadata are content: a hyperparameter, a tokenizer, the graph of an ONNX model. The key by which
+safetensors files name the framework that wrote them is left out; the normaliser
+``safetensors-format-key`` says so.
 """
 
 from __future__ import annotations
@@ -35,9 +35,7 @@ class MetadataDifference(msgspec.Struct, frozen=True):
 
 def metadata_differences(left: TensorFile, right: TensorFile) -> tuple[MetadataDifference, ...]:
     """Return the keys in which the metadata of *left* and *right* differ, by name."""
-    mine, theirs = dict(left.metadata), dict(right.metadata)
-    if left.format != right.format:
-        mine, theirs = _without_format_key(left, mine), _without_format_key(right, theirs)
+    mine, theirs = _without_format_key(left), _without_format_key(right)
     keys = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
     return tuple(
         MetadataDifference(key, _shown(mine.get(key)), _shown(theirs.get(key)))
@@ -51,10 +49,9 @@ def format_key(file: TensorFile) -> str | None:
     return value if value in _FRAMEWORKS else None
 
 
-def _without_format_key(file: TensorFile, metadata: dict[str, str]) -> dict[str, str]:
-    if format_key(file) is None:
-        return metadata
-    return {key: text for key, text in metadata.items() if key != "format"}
+def _without_format_key(file: TensorFile) -> dict[str, str]:
+    left_out = {"format"} if format_key(file) is not None else set[str]()
+    return {key: text for key, text in file.metadata.items() if key not in left_out}
 
 
 def _shown(text: str | None) -> str | None:

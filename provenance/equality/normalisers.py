@@ -271,7 +271,8 @@ def effects(
         names = ["container-format"] if left.aliases == right.aliases else [
             "container-format", "tied-weights",
         ]  # fmt: skip
-        names += [_FORMAT_KEY] * (format_key(left) != format_key(right))
+    if format_key(left) != format_key(right):
+        names.append(_FORMAT_KEY)
     if not names and content_equal:
         names = ["npz-compressed-bytes"] if left.format == "npz" else []
         if not names:

@@ -48,8 +48,10 @@ def comparison_lines(files: Sequence[FileComparison]) -> list[str]:
             names = ", ".join(normaliser.name for normaliser in item.normalisers)
             lines.append(dim(f"    the containers differ: {names}"))
         lines += _tensor_lines(item)
-    same = sum(item.same for item in files)
-    lines.append(f"{same} of {count(len(files), 'file')} the same")
+    equal = sum(item.state == "equal" for item in files)
+    alike = sum(item.same_tensors for item in files)
+    more = f", {alike} with the same tensors" if alike else ""
+    lines.append(f"{equal} of {count(len(files), 'file')} equal{more}")
     return lines
 
 
@@ -60,7 +62,7 @@ def outcome_lines(outcome: Outcome) -> list[str]:
     lines = [colour(outcome.conclusion) + strongest]
     for number, alternative in enumerate(outcome.alternatives, 1):
         word = {True: "holds", False: "does not hold", None: "cannot be decided"}[alternative.held]
-        lines.append(f"  alternative {number} ({alternative.strength}) {word}")
+        lines.append(f"  alternative {number} (weakest rule: {alternative.strength}) {word}")
         if alternative.held:
             lines += _worst_lines(alternative.findings)
             continue
@@ -127,7 +129,10 @@ def _tensor_lines(item: FileComparison) -> list[str]:
         lines += [f"    {line}" for line in table(_COLUMNS, rows, right=frozenset({3, 4, 5, 7}))]
         if len(differing) > SHOWN_TENSORS:
             lines.append(f"    and {len(differing) - SHOWN_TENSORS:,} more; --json has all")
-        lines.append(dim("    L2 and L∞: of the difference, as parts of the smaller tensor's own"))
+        if any(each.distance and each.distance.l2 is not None for each in differing):
+            lines.append(
+                dim("    L2 = ‖A-B‖ / the smaller of ‖A‖ and ‖B‖; L∞ the same of the largest")
+            )
     if item.first is not None and differing:
         lines.append(dim(f"    they begin to differ at {_place(item.first)}"))
     if tensors:
@@ -171,7 +176,7 @@ def _bracketed(numbers: tuple[int, ...] | None) -> str:
 
 
 def _place(first: Divergence) -> str:
-    return f"{one_line(first.tensor)}{_bracketed(first.index)}"
+    return f"{one_line(first.file)}: {one_line(first.tensor)}{_bracketed(first.index)}"
 
 
 def _state(state: str) -> str:
@@ -180,10 +185,10 @@ def _state(state: str) -> str:
 
 def _finding(finding: Finding) -> str:
     place = finding.file + (f": {finding.tensor}" if finding.tensor else "")
-    at = f" at {_bracketed(finding.place)}" if finding.place is not None else ""
+    at = f", worst at {_bracketed(finding.place)}" if finding.place is not None else ""
     note = f" ({finding.note})" if finding.note else ""
     if finding.value is not None and finding.limit is not None:
-        said = f"{finding.measure} {finding.value:.3g}, limit {finding.limit:.3g}"
+        said = f"{finding.measure} {finding.value:.3g} (limit {finding.limit:.3g})"
         return f"{place}: {said}{at}{note}"
     sides = ""
     if finding.left or finding.right:

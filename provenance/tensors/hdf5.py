@@ -179,10 +179,8 @@ def _storage(entry: dict[str, Any], info: TensorInfo, where: str) -> Storage:
             chunk=tuple(entry["chunk"]),
             filters=tuple((number, value) for number, value in entry["filters"]),
             chunks=tuple(
-                sorted(
-                    (index, Stored(start, length, skipped))
-                    for index, start, length, skipped in entry["chunks"]
-                )
+                (index, Stored(start, length, skipped))
+                for index, start, length, skipped in sorted(entry["chunks"])
             ),
             sha256=tuple(entry["sha256"]),
         )

@@ -23,6 +23,37 @@ def test_after_the_fact(tmp_path: Path, provenance: Shell, alice: Person) -> Non
     assert "command" not in verified.out
 
 
+HEADS = """format = 1
+name = "heads"
+version = 1
+[[any]]
+[[any.all]]
+equality = "close"
+tensors = ["head.*"]
+relative_to = "weights"
+relative_l2 = 1e-6
+relative_linf = 1e-6
+reason = "to test"
+[[any.all]]
+equality = "bytes"
+files = ["*"]
+"""
+"""An equality of models that have the tensors of a head."""
+
+
+def test_an_equality_that_does_not_fit_is_not_signed(
+    tmp_path: Path, provenance: Shell, alice: Person
+) -> None:
+    root = write_files(tmp_path / "model")
+    before = tree(root)
+    (tmp_path / "heads.toml").write_text(HEADS)
+    command = ("attest", root, "--key", alice.private, "--equality", tmp_path / "heads.toml")
+    ran = provenance(*command)
+    refused(ran, 1, "alternative 1, rule 1 (close) selects no tensor")
+    assert tree(root) == before
+    assert provenance(*command, "--dry-run").status == 0
+
+
 def test_one_document(tmp_path: Path, provenance: Shell, alice: Person) -> None:
     root = write_files(tmp_path / "model")
     ran = provenance("attest", root, "--key", alice.private, "--json")

@@ -32,7 +32,7 @@ def test_equal_models(compare: Callable[..., Ran]) -> None:
     ran = compare(files())
     assert ran.status == 0
     assert "= model.safetensors  equal" in ran.out
-    assert "2 of 2 files the same" in ran.out
+    assert "2 of 2 files equal\n" in ran.out
 
 
 def test_a_changed_tensor_with_its_distances(compare: Callable[..., Ran]) -> None:
@@ -42,8 +42,8 @@ def test_a_changed_tensor_with_its_distances(compare: Callable[..., Ran]) -> Non
     for line in (
         "tensor  type  shape      differ      L2      L∞  worst at  ",
         "w       F32   [100]  100 of 100  0.0001  0.0001  [",
-        "L2 and L∞: of the difference, as parts of the smaller tensor's own",
-        "they begin to differ at w[0]",
+        "L2 = ‖A-B‖ / the smaller of ‖A‖ and ‖B‖; L∞ the same of the largest",
+        "they begin to differ at model.safetensors: w[0]",
         "0 of 1 tensor equal",
     ):
         assert line in ran.out, line
@@ -64,7 +64,7 @@ def test_only_the_container_differs(compare: Callable[..., Ran]) -> None:
     assert "= model.safetensors  same tensors, another file" in ran.out
     assert "the containers differ: " in ran.out
     assert "1 of 1 tensor equal" in ran.out
-    assert "2 of 2 files the same" in ran.out
+    assert "1 of 2 files equal, 1 with the same tensors\n" in ran.out
     assert compare(padded(files()), "--equality", "tensors").status == 0
     assert compare(padded(files()), "--equality", "bytes").status == 1
 
@@ -163,7 +163,7 @@ def test_models_are_run_on_the_given_probes(
     ran = compare_run("--probes", probes)
     assert (ran.status, ran.err) == (0, "")
     assert "consistent by 'behaviour'" in ran.out
-    assert "at most: m.onnx: y: max-difference 0.5, limit 0.6 at [" in ran.out
+    assert "at most: m.onnx: y: max-difference 0.5 (limit 0.6), worst at [" in ran.out
     outcome = compare_run("--probes", probes, "--json").document["outcome"]
     (said,) = (f for f in outcome["alternatives"][0]["findings"] if f["file"] == probes.name)
     digest = hashlib.sha256(probes.read_bytes()).hexdigest()

@@ -54,6 +54,24 @@ def outcome(root: Path) -> dict[str, Any]:
     return found
 
 
+# --- What is said of the claim --------------------------------------------------------------------
+
+
+def test_an_equality_that_does_not_fit_is_told(work: Path, record: Callable[..., Ran]) -> None:
+    """The training took its time and is not thrown away for a declaration."""
+    declaration = (
+        "format = 1\nname = 'heads'\nversion = 1\n[[any]]\n[[any.all]]\n"
+        "equality = 'bytes'\nfiles = ['head*']\n"
+    )
+    (work / "heads.toml").write_text(declaration)
+    ran = record(TRAIN, "--equality", work / "heads.toml")
+    assert ran.status == 0
+    assert "warning: the equality does not fit this model: alternative 1, rule 1" in ran.err
+    assert "warning: 'agree' will refuse it ('provenance equality check FILE MODEL'" in ran.err
+    (work / "heads.toml").write_text(declaration.replace("head*", "*"))
+    assert "does not fit" not in record(TRAIN, "--equality", work / "heads.toml").err
+
+
 # --- How the command ended ------------------------------------------------------------------------
 
 

@@ -69,7 +69,6 @@ def test_outputs_within_every_limit_are_plausible_and_never_a_match(judge: Judge
         ("max_difference = 0.2", "max-difference"),
         ("mean_difference = 1e-6", "mean-difference"),
         ("kl_divergence = 1e-6", "kl-divergence"),
-        ("disagreement = 0.001", "disagreement-bound"),
     ],
 )
 def test_each_limit_is_against_what_exceeds_it(judge: Judge, limit: str, measure: str) -> None:
@@ -113,7 +112,11 @@ def test_few_probes_show_little(judge: Judge) -> None:
     few = outputs(LOGITS[:100])
     assert judge(few, few, rule("logits", "disagreement = 0.03")).conclusion == "plausible"
     answer = judge(few, few, rule("logits", "disagreement = 0.01"))
-    assert answer.against == {"y disagreement-bound"}
+    assert answer.conclusion == "inconclusive"
+    assert answer.missing == (
+        "logits.safetensors: y: 0 of 100 answers differ,"
+        " and so few probes cannot show a rate of at most 0.01"
+    )
     assert answer.found("disagreement-bound").value == pytest.approx(0.0295, abs=1e-4)
     bold = rule("logits", "disagreement = 0.01", "confidence = 0.5")
     assert judge(few, few, bold).conclusion == "plausible"
@@ -137,7 +140,11 @@ def test_labels_agree_or_they_do_not(judge: Judge) -> None:
     assert answer.conclusion == "plausible"
     assert {finding.measure for finding in answer.findings} == {"disagreement-bound"}
     assert answer.found("disagreement-bound").value == disagreement_bound(4, 200, 0.95)
-    tight = judge(outputs(left), outputs(right), rule("labels", "disagreement = 0.02"))
+    undecided = judge(outputs(left), outputs(right), rule("labels", "disagreement = 0.02"))
+    assert undecided.conclusion == "inconclusive"
+    assert undecided.against == set()
+    tight = judge(outputs(left), outputs(right), rule("labels", "disagreement = 0.0199"))
+    assert tight.conclusion == "mismatch"
     assert tight.against == {"y disagreement-bound"}
 
 
@@ -420,7 +427,8 @@ def test_a_probe_that_is_repeated_is_one_probe(judge: Judge) -> None:
     assert many.found("disagreement-bound").value == pytest.approx(1 - 0.05 ** (1 / 40))
     one = np.repeat(PROBES[:1], 40, axis=0)
     repeated = judge(onnx_model(WEIGHT[0], one), onnx_model(near, one), limit)
-    assert repeated.against == {"y disagreement-bound"}
+    assert repeated.conclusion == "inconclusive"
+    assert "0 of 1 answers differ" in repeated.outcome.missing[0]
     assert repeated.found("disagreement-bound").value == pytest.approx(0.95)
 
 

@@ -84,7 +84,8 @@ def model(weights: Content, **others: Content) -> dict[str, Content]:
 
 @pytest.mark.parametrize("how", [BYTES, TENSORS, close(), UPDATE], ids=lambda how: how.name)
 def test_equal_files_satisfy_every_equality(tmp_path: Path, how: Declaration) -> None:
-    outcome = judge(tmp_path, model(W), model(W), how)
+    both = model(W, **{"w0.safetensors": W0})
+    outcome = judge(tmp_path, both, both, how)
     assert (outcome.conclusion, outcome.strongest) == ("match", "bytes")
     assert outcome.declaration == how.digest
 
@@ -203,7 +204,7 @@ MISMATCHES: dict[str, tuple[dict[str, Content], tuple[str, str]]] = {
         ("b", "type-and-shape"),
     ),
     "type": (model({**nudged(), "w": nudged()["w"].astype("<f8")}), ("w", "type-and-shape")),
-    "metadata": (model(simple(nudged(), format="pt")), ("m.safetensors", "metadata: format")),
+    "metadata": (model(simple(nudged(), licence="no")), ("m.safetensors", "metadata: licence")),
     "another model": (model(W0), ("w", "relative-l2-of-weights")),
     "NaN": (model({**nudged(), "w": np.full((8, 8), np.nan, "<f4")}), ("w", "differing-elements")),
     "infinity": (
@@ -379,10 +380,9 @@ def test_a_malformed_file_is_inconclusive(tmp_path: Path) -> None:
     assert "the file has" in outcome.missing[0]
 
 
-def test_missing_initial_weights_are_inconclusive(tmp_path: Path) -> None:
-    outcome = judge(tmp_path, model(W), model(nudged()), UPDATE)
-    assert outcome.conclusion == "inconclusive"
-    assert outcome.missing == ("w0.safetensors: not the same initial weights in both models",)
+def test_initial_weights_that_no_model_has_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match=r"measures from 'w0\.safetensors', which is no file"):
+        judge(tmp_path, model(W), model(nudged()), UPDATE)
 
 
 def test_initial_weights_without_the_tensor_are_inconclusive(tmp_path: Path) -> None:

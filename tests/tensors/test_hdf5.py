@@ -235,6 +235,10 @@ def test_an_index_that_readers_get_lost_in_is_refused(opened: Opener) -> None:
     swapped[entries[0]], swapped[entries[1]] = good[entries[1]], good[entries[0]]
     with pytest.raises(MalformedError, match="libhdf5 reads other numbers from its chunks"):
         content(opened(bytes(swapped), "m.h5"), "w")
+    twice = bytearray(good)
+    twice[entries[1].start : entries[1].start + 24] = good[entries[0]][:24]  # the key alone
+    with pytest.raises(MalformedError, match="a chunk stands twice, or outside"):
+        opened(bytes(twice), "m.h5")
 
 
 def test_an_edge_that_filters_are_spared_has_one_reading(opened: Opener) -> None:
