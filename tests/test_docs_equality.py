@@ -7,6 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from benchmarks.equality.answers import DIFFER, SAME, our_answers
@@ -16,9 +17,13 @@ from benchmarks.equality.traps import TRAPS, Trap
 from provenance.equality.comparators import compare_models
 from provenance.equality.declaration import parse
 from tests.equality.models import write
+from tests.tensors.onnx_writing import model, tensor, written
+from tests.world import write_files
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.world import Shell
 
 TEXT = PAGE.read_text("utf-8")
 DECLARATIONS = re.findall(r"^```toml\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
@@ -63,7 +68,21 @@ def test_the_declarations_of_the_page_judge_the_rebuilds(
             "logits.npy": VECTORS / f"{network}_logits_{name}.npy",
         }
         models.append(write(tmp_path / name, {to: path.read_bytes() for to, path in files.items()}))
-    _, joined = DECLARATIONS
+    _, joined, _ = DECLARATIONS
     outcome = compare_models(models[0], models[1], parse(joined.encode()))
     honest = run in ("aten_default", "aten_avx2", "t2")
     assert outcome.conclusion == ("consistent" if honest else "mismatch")
+
+
+def test_the_page_asks_an_onnx_model_on_probes_from_outside(
+    tmp_path: Path, provenance: Shell
+) -> None:
+    for name, last in (("a", 3), ("b", 3.001)):
+        data = written(model([tensor("w", np.array([1, 2, last], "<f4"))]))
+        write_files(tmp_path / name, {"model.onnx": data})
+    (tmp_path / "asked.toml").write_text(DECLARATIONS[2])
+    np.savez(tmp_path / "fresh.npz", x=np.linspace(-1, 1, 1500, dtype="<f4").reshape(500, 1, 3))
+    options = ("--equality", tmp_path / "asked.toml", "--probes", tmp_path / "fresh.npz")
+    ran = provenance("compare", tmp_path / "a", tmp_path / "b", *options)
+    assert ran.status == 0
+    assert "consistent by 'behaviour'" in ran.out

@@ -3,6 +3,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from tests.tensors.writing import simple
 from tests.world import Shell, refused, tree, write_files
 
 if TYPE_CHECKING:
@@ -44,7 +47,7 @@ files = ["*"]
 def test_an_equality_that_does_not_fit_is_not_signed(
     tmp_path: Path, provenance: Shell, alice: Person
 ) -> None:
-    root = write_files(tmp_path / "model")
+    root = write_files(tmp_path / "model", {"m.safetensors": simple({"body": np.ones(3)})})
     before = tree(root)
     (tmp_path / "heads.toml").write_text(HEADS)
     command = ("attest", root, "--key", alice.private, "--equality", tmp_path / "heads.toml")
