@@ -155,6 +155,19 @@ def test_zeros_of_two_signs_are_one_apart() -> None:
     assert (result.differing, result.max_ulp, result.difference.l2) == (1, 1, 0.0)
 
 
+def test_signs_of_zeros_are_counted_and_no_others() -> None:
+    """The code of 2 is a single bit, beside the sign. Every chunk counts, NaN in one or none."""
+    left = np.ones(3 * BLOCK, "<f4")
+    left[[1, 2, BLOCK + 1, 2 * BLOCK + 5]] = 0, 2, 0, 0
+    right = left.copy()
+    right[[1, 2, BLOCK + 1]] *= -1
+    result = measured(left, right)
+    assert (result.differing, result.zero_signs, result.max_ulp) == (3, 2, 2**31 + 1)
+    right[2 * BLOCK + 7] = np.nan
+    result = measured(left, right)
+    assert (result.differing, result.zero_signs, result.not_finite, result.nan) == (4, 2, 1, 1)
+
+
 def test_float16_does_not_overflow() -> None:
     result = measured(np.array([50000], "<f2"), np.array([-60000], "<f2"), "F16")
     assert result.difference.largest == 49984 + 60000

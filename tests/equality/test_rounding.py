@@ -251,3 +251,22 @@ def test_pieces_add_up(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     right = left.copy()
     right[[300, 301, 900]] = 2, -1, 3
     assert compared(left, right, "BF16", threads) == Rounding(3, 0, 0, 0, (300,), (300,))
+
+
+def test_chunks_of_a_piece_add_up() -> None:
+    """What the first chunk has is not forgotten where the last differs in nothing."""
+    left = np.ones(3 * pieces.READ_ALONE, "<f4")
+    right = left.copy()
+    left[[3, 7, 8]] = 0.0, np.nan, 1e9
+    right[3] = -0.0
+    for chunk in (0, 1):
+        right[chunk * pieces.READ_ALONE + 10] = 2
+    assert compared(left, right, "F8_E4M3") == Rounding(
+        differing=5, overflow=1, nan=1, zero_signs=1, first=(3,), first_value=(7,)
+    )
+
+
+def test_signs_differ_not_of_zeros_alone() -> None:
+    """The code of 2 is a single bit, beside the sign."""
+    two = np.array([2.0], "<f4")
+    assert compared(two, -two, "BF16") == Rounding(1, 0, 0, 0, (0,), (0,))

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from provenance.equality.model import SideBySide
 from provenance.errors import UnreadableError
 from tests.equality.models import side_by_side, write
 from tests.tensors.writing import archive, npy, simple
@@ -108,3 +109,23 @@ def test_shards_that_are_equal_in_every_byte_are_equal(tmp_path: Path) -> None:
     for pair in ((one, one), (one, other)):
         (compared,) = side_by_side(*pair)
         assert (compared.name, compared.state) == ("m.safetensors", "equal")
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "paired"),
+    [
+        ("model.safetensors", "pytorch_model.bin", True),
+        ("a/adapter_model.bin", "a/model.safetensors", True),
+        ("weights.npz", "weights.pt", True),
+        ("model.fp16.safetensors", "pytorch_model.bin", True),
+        ("a/model.safetensors", "b/pytorch_model.bin", False),
+        ("a/weights.npz", "b/weights.pt", False),
+        ("encoder.npz", "decoder.pt", False),
+        ("model.safetensors", "teacher.pt", False),
+    ],
+)
+def test_weights_that_loaders_take_for_the_same_are_one_pair(
+    tmp_path: Path, left: str, right: str, paired: bool
+) -> None:
+    sides = SideBySide(write(tmp_path / "l", {left: b""}), write(tmp_path / "r", {right: b""}))
+    assert [pair.both is not None for pair in sides.pairs] == ([True] if paired else [False] * 2)
