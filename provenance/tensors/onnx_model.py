@@ -22,7 +22,7 @@ import hashlib
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from provenance.errors import MalformedError
+from provenance.errors import MalformedError, UnreadableError
 from provenance.tensors.onnx_data import (
     Place,
     check_numbers,
@@ -218,7 +218,11 @@ def external_files(path: Path) -> tuple[str, ...]:
 
 
 def _parse(source: Source) -> Parsed:
-    return parse(source, "ModelProto", schemas(), LEFT)
+    try:
+        known = schemas()
+    except UnreadableError as error:
+        raise error.inside(source.name) from error
+    return parse(source, "ModelProto", known, LEFT)
 
 
 def _check_text(tensor: Message, *, where: str) -> None:
