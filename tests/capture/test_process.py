@@ -50,6 +50,14 @@ while True:
 """
 
 
+@pytest.fixture(autouse=True)
+def _hang_ups() -> Iterator[None]:
+    """Take SIGHUP for what it is, even where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def ticking() -> Callable[[], datetime]:
     moments = iter(datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=n) for n in range(10))
     return lambda: next(moments)
