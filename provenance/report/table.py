@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WIDEST: Final = 44
-"""Widest column, in characters; a longer cell loses its middle, for names differ at their ends."""
+"""Widest column, in characters; a longer cell loses its middle, for names differ at their ends.
+Cells that would then look the same stay whole."""
 
 _GAP: Final = "  "
 
@@ -21,7 +22,10 @@ def table(
     A row may have fewer cells than the header, and more: these are not aligned. A column in which
     no row has anything is left out.
     """
-    cells = [[_cut(cell) for cell in row] for row in rows]
+    looks: dict[str, set[str]] = {}
+    for cell in (cell for row in rows for cell in row):
+        looks.setdefault(_cut(cell), set()).add(cell)
+    cells = [[_cut(cell) if len(looks[_cut(cell)]) == 1 else cell for cell in row] for row in rows]
     used = [n for n in range(len(header)) if any(len(row) > n and row[n] for row in cells)]
     widths = {n: max(len(header[n]), *(len(row[n]) for row in cells if len(row) > n)) for n in used}
     lines = []

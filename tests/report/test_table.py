@@ -29,3 +29,12 @@ def test_a_long_cell_loses_its_middle() -> None:
 
 def test_without_rows_nothing_but_an_empty_header() -> None:
     assert table(HEADER, []) == [""]
+
+
+def test_names_that_would_look_the_same_stay_whole() -> None:
+    layers = [f"{'a' * WIDEST}.{number}.{'b' * WIDEST}" for number in range(2)]
+    other = "a" * WIDEST + "c" * WIDEST
+    header, *lines = table(["name"], [[name] for name in [*layers, other]])
+    assert header == "name"
+    assert lines[:2] == layers
+    assert len(lines[2]) < WIDEST
