@@ -51,11 +51,13 @@ while True:
 
 
 @pytest.fixture(autouse=True)
-def _hang_ups() -> Iterator[None]:
-    """Take SIGHUP for what it is, even where the tests run under nohup."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def _nothing_is_ignored() -> Iterator[None]:
+    """Have children heed SIGHUP and SIGINT, even where the tests run under nohup or by ``&``."""
+    hang_up = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGHUP, hang_up)
+    signal.signal(signal.SIGINT, interrupt)
 
 
 def ticking() -> Callable[[], datetime]:
