@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,13 @@ settings.register_profile("ci", deadline=None, derandomize=True, database=None, 
 # Thousands of mutants are tried: few examples each, the same for all.
 settings.register_profile("mutation", settings.get_profile("ci"), max_examples=20)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_ignored() -> None:
+    """Have children heed SIGHUP and SIGINT, even where the tests run under nohup or by ``&``."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -50,16 +50,6 @@ while True:
 """
 
 
-@pytest.fixture(autouse=True)
-def _nothing_is_ignored() -> Iterator[None]:
-    """Have children heed SIGHUP and SIGINT, even where the tests run under nohup or by ``&``."""
-    hang_up = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGHUP, hang_up)
-    signal.signal(signal.SIGINT, interrupt)
-
-
 def ticking() -> Callable[[], datetime]:
     moments = iter(datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=n) for n in range(10))
     return lambda: next(moments)
