@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 BLOCK: Final = 2**16
 """Floats whose squares make one sum. It is part of what a distance means."""
 
-READ: Final = 2**18
+READ: Final = 2**19
 """Floats (or elements of exact types) that threads read and work on together, a multiple of
 ``BLOCK``. It changes no result: fewer have threads wait for the interpreter's lock."""
 
@@ -46,8 +46,8 @@ of both is still in the processor's cache."""
 PIECE: Final = 2**22
 """Elements of a piece, a multiple of ``READ``: a few milliseconds to a few tens of work."""
 
-MAX_THREADS: Final = 8
-"""Most threads: each has up to 25 MB of buffers, and many wait for the interpreter's lock."""
+MAX_THREADS: Final = 6
+"""Most threads: each has up to 40 MB of buffers, and many wait for the interpreter's lock."""
 
 SMALL: Final = 2**24
 """Bytes of a model for which a further thread is worth its start."""

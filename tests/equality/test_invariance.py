@@ -198,7 +198,7 @@ def test_few_threads_are_taken_for_small_models(monkeypatch: pytest.MonkeyPatch)
     for threads, nbytes in ((None, 10**6), (None, 5 * 10**7), (None, 10**12), (3, 0), (100, 0)):
         with Workers(threads, nbytes) as workers:
             taken.append(workers.threads)
-    assert taken == [1, 3, 8, 3, 8]
+    assert taken == [1, 3, 6, 3, 6]
 
 
 def test_results_come_in_the_order_of_the_tasks() -> None:
