@@ -213,7 +213,8 @@ def _warn(request: Request, recording: Recording) -> None:
     if outcome.failed:
         how = f"was killed by {outcome.signal}" if outcome.signal else "failed"
         _say(f"warning: the command {how}, so 'verify' will refuse this claim")
-    if (problem := misfit(request, recording)) is not None:
+    observed = recording.statement.run.metadata.started_on  # else a misfit was refused beforehand
+    if observed and (problem := misfit(request, recording)) is not None:
         _say(f"warning: the equality does not fit this model: {problem}")
         _say("warning: 'agree' will refuse it ('provenance equality check FILE MODEL' says why)")
     if outcome.changed_inputs:

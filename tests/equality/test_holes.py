@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
+from benchmarks.equality.published import merkle_text
 from provenance.equality.comparators import compare_models
 from provenance.equality.declaration import parse
 from tests.equality.judging import TENSORS, Judge, close, declaration, model, one
@@ -21,7 +22,6 @@ from tests.tensors.torch_writing import checkpoint, floats, ordered, storage, te
 from tests.tensors.writing import entry, npy, safetensors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     Array = np.ndarray[Any, Any]
@@ -91,30 +91,18 @@ def test_buffers_are_no_parameters(judge: Judge, buffer: str) -> None:
     assert judge(network, network, close()).conclusion == "consistent"
 
 
-def _merkle_leaf(state: Mapping[str, Array]) -> str:
-    """verifiable-training, merkle.py: names left out, shapes and types not hashed."""
-    hasher = hashlib.sha256()
-    leaves = {}
-    for name, array in sorted(state.items()):
-        if "masked" in name or ".attn.bias" in name:
-            continue
-        hasher.update(array.astype(np.float32).tobytes())
-        leaves[name] = hasher.hexdigest()
-    return str(leaves)
-
-
 @pytest.mark.parametrize("name", ["h.0.attn.bias", "h.0.attn.masked_bias", "masked_experts.weight"])
 def test_a_tree_that_leaves_out_names(judge: Judge, name: str) -> None:
     honest: dict[str, Array] = {name: np.ones(4, np.float32), "w": np.ones(4, np.float32)}
     planted = honest | {name: np.full(4, -9, np.float32)}
-    assert _merkle_leaf(honest) == _merkle_leaf(planted)
+    assert merkle_text(honest) == merkle_text(planted)
     assert judge(honest, planted, TENSORS).reasons == {f"{name} differing-elements"}
 
 
 def test_a_tree_that_leaves_out_shapes_and_types(judge: Judge) -> None:
     honest: dict[str, Array] = {"w": np.arange(6, dtype=np.float32).reshape(2, 3)}
     for other in (honest["w"].reshape(3, 2), honest["w"].astype(np.float64)):
-        assert _merkle_leaf(honest) == _merkle_leaf({"w": other})
+        assert merkle_text(honest) == merkle_text({"w": other})
         assert judge(honest, {"w": other}, TENSORS).reasons == {"w type-and-shape"}
 
 
