@@ -13,6 +13,7 @@ from provenance.envelope import bundle
 from provenance.rebuild.verdict import from_statement
 from provenance.statement import intoto, uris
 from provenance.statement.training import Outcome
+from tests.equality.models import RUN
 from tests.rebuild.builds import CLOSE, LAX, files, padded
 from tests.tensors.onnx_writing import WEIGHT, model, tensor, written
 from tests.tensors.writing import simple
@@ -34,20 +35,6 @@ if TYPE_CHECKING:
 
     from tests.world import Person
 
-
-RUN = b"""
-format = 1
-version = 1
-name = "run"
-
-[[any]]
-[[any.all]]
-equality = "behaviour"
-kind = "values"
-run = "m.onnx"
-max_difference = 0.6
-reason = "made up"
-"""
 
 CURVES = b"""
 format = 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from tests.equality.models import RUN
 from tests.rebuild.builds import CLOSE, files, padded
 from tests.tensors.onnx_writing import WEIGHT, model, tensor, written
 from tests.tensors.writing import simple
@@ -123,20 +124,6 @@ def test_a_weight_file_that_cannot_be_read(compare: Callable[..., Ran]) -> None:
 
 
 # --- Models that are run --------------------------------------------------------------------------
-
-RUN = b"""
-format = 1
-version = 1
-name = "run"
-
-[[any]]
-[[any.all]]
-equality = "behaviour"
-kind = "values"
-run = "m.onnx"
-max_difference = 0.6
-reason = "made up"
-"""
 
 
 @pytest.fixture

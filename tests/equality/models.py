@@ -25,6 +25,22 @@ if TYPE_CHECKING:
     Content = bytes | Mapping[str, np.ndarray[Any, Any]]
 
 
+RUN = b"""
+format = 1
+version = 1
+name = "run"
+
+[[any]]
+[[any.all]]
+equality = "behaviour"
+kind = "values"
+run = "m.onnx"
+max_difference = 0.6
+reason = "made up"
+"""
+"""An equality of what the model ``m.onnx`` answers to probes from outside."""
+
+
 def describe(data: bytes, name: str = "") -> FileEntry:
     return FileEntry(name, len(data), hashlib.sha256(data).hexdigest())
 
