@@ -71,7 +71,7 @@ check: $(VENV)/.set-up-dev ## Check style, types, generated schemas and the hygi
 	"$(PY)" -m ruff check
 	"$(PY)" -m ruff format --check
 	"$(PY)" -m mypy
-	"$(PY)" -m provenance.report.schemas --check schemas
+	"$(PY)" -m tools.schemas --check schemas
 	"$(PY)" -m pytest --quiet tests/test_hygiene.py
 
 .PHONY: format

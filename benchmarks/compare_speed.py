@@ -41,9 +41,9 @@ import ml_dtypes
 import numpy as np
 from safetensors import safe_open
 
-from provenance.equality.contents import read_contents
-from provenance.equality.distances import Wanted
-from provenance.tensors.opening import open_tensors
+from provenance.measure.contents import read_contents
+from provenance.measure.distances import Wanted
+from provenance.weights.opening import open_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,8 +1,8 @@
 """The one tree of errors.
 
 Every error that leaves this package is a :class:`ProvenanceError`. It carries its data as fields:
-*what* is wrong, *where* (a path, a JSON pointer, a line), and the *mend* (what the user can do).
-``str(error)`` is always one line, ``where: what (mend)``, with control characters escaped.
+*what* is wrong, *where* (a path, a JSON pointer, a line), and the *hint* (what the user can do).
+``str(error)`` is always one line, ``where: what (hint)``, with control characters escaped.
 
 The classes tell apart what a caller does next, and the command line gives each its exit status:
 
@@ -44,12 +44,12 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 class ProvenanceError(Exception):
     """Anything that this package refuses or cannot do."""
 
-    def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
-        """Keep *what* is wrong, *where*, and the *mend*, each without a full stop at its end."""
-        super().__init__(what, where, mend)
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
+        """Keep *what* is wrong, *where*, and the *hint*, each without a full stop at its end."""
+        super().__init__(what, where, hint)
         self.what = what
         self.where = where
-        self.mend = mend
+        self.hint = hint
 
     def inside(self, place: str) -> Self:
         """Return this error with *place* before its own, unless it begins with that already."""
@@ -59,17 +59,17 @@ class ProvenanceError(Exception):
             where = self.where
         else:
             where = f"{place}: {self.where}"
-        return type(self)(self.what, where=where, mend=self.mend)
+        return type(self)(self.what, where=where, hint=self.hint)
 
     def __str__(self) -> str:
         place = f"{_short(self.where)}: " if self.where else ""
-        mend = f" ({_short(self.mend)})" if self.mend else ""
-        return one_line(f"{place}{_short(self.what)}{mend}")
+        hint = f" ({_short(self.hint)})" if self.hint else ""
+        return one_line(f"{place}{_short(self.what)}{hint}")
 
     def __reduce__(self) -> tuple[partial[ProvenanceError], tuple[str]]:
         # An exception is copied, and passed between processes, by calling its class with `args`;
         # two of ours are keywords.
-        return partial(type(self), where=self.where, mend=self.mend), (self.what,)
+        return partial(type(self), where=self.where, hint=self.hint), (self.what,)
 
 
 def _short(text: str) -> str:

@@ -14,10 +14,10 @@ from benchmarks.equality.answers import DIFFER, SAME, our_answers
 from benchmarks.equality.page import KEPT, PAGE, ask_torch, blocks, filled
 from benchmarks.equality.rebuilds import RUNS, VECTORS, weights
 from benchmarks.equality.traps import TRAPS, Trap
-from provenance.equality.comparators import compare_models
 from provenance.equality.declaration import parse
-from tests.equality.models import write
-from tests.tensors.onnx_writing import model, tensor, written
+from provenance.judge.comparators import compare_models
+from tests.judge.models import write
+from tests.weights.onnx_writing import model, tensor, written
 from tests.world import write_files
 
 if TYPE_CHECKING:

@@ -44,7 +44,7 @@ TREE = {
 MESSAGES = {
     "what": ((None, None), "no"),
     "where": (("a/b", None), "a/b: no"),
-    "mend": ((None, "wait"), "no (wait)"),
+    "hint": ((None, "wait"), "no (wait)"),
     "all": (("a/b", "wait"), "a/b: no (wait)"),
     "empty place": (("", ""), "no"),
 }
@@ -85,9 +85,9 @@ def test_every_error_says_what_it_means() -> None:
 def test_a_message_names_place_problem_and_mend(
     fields: tuple[str | None, str | None], expected: str
 ) -> None:
-    where, mend = fields
-    error = MalformedError("no", where=where, mend=mend)
-    assert (error.what, error.where, error.mend) == ("no", where, mend)
+    where, hint = fields
+    error = MalformedError("no", where=where, hint=hint)
+    assert (error.what, error.where, error.hint) == ("no", where, hint)
     assert str(error) == expected
 
 
@@ -95,13 +95,13 @@ def test_a_message_names_place_problem_and_mend(
 def test_what_could_forge_output_is_escaped(text: str, expected: str) -> None:
     assert one_line(text) == expected
     assert (
-        str(MalformedError(text, where=text, mend=text)) == f"{expected}: {expected} ({expected})"
+        str(MalformedError(text, where=text, hint=text)) == f"{expected}: {expected} ({expected})"
     )
 
 
 @given(st.text(st.characters()))
 def test_a_message_is_one_printable_line(text: str) -> None:
-    shown = str(MalformedError("w" + text, where=text, mend=text))
+    shown = str(MalformedError("w" + text, where=text, hint=text))
     assert shown.isprintable()
     assert len(shown.splitlines()) == 1
     assert shown.encode("utf-8")
@@ -110,7 +110,7 @@ def test_a_message_is_one_printable_line(text: str) -> None:
 def test_a_message_has_a_bound() -> None:
     # A refused document may be one key of hundreds of megabytes.
     long = "x" * 1_000_000
-    shown = str(MalformedError(long, where=long, mend=long))
+    shown = str(MalformedError(long, where=long, hint=long))
     assert len(shown) < 3 * (errors.MAX_PART + 5)
     assert MalformedError(long).what == long
     assert str(MalformedError(f"the name {long} is absolute")).endswith("x is absolute")
@@ -118,11 +118,11 @@ def test_a_message_has_a_bound() -> None:
 
 @pytest.mark.parametrize("kind", list(TREE))
 def test_an_error_survives_a_copy_and_another_process(kind: type[ProvenanceError]) -> None:
-    error = kind("what", where="where", mend="mend")
+    error = kind("what", where="where", hint="hint")
     for other in (copy.copy(error), pickle.loads(pickle.dumps(error))):  # noqa: S301
         assert type(other) is kind
-        assert str(other) == "where: what (mend)"
-        assert (other.what, other.where, other.mend) == ("what", "where", "mend")
+        assert str(other) == "where: what (hint)"
+        assert (other.what, other.where, other.hint) == ("what", "where", "hint")
 
 
 INSIDE = {
@@ -136,8 +136,8 @@ INSIDE = {
 
 @pytest.mark.parametrize(("where", "expected"), INSIDE.values(), ids=INSIDE)
 def test_an_error_is_put_inside_a_place_once(where: str | None, expected: str) -> None:
-    error = MalformedError("no", where=where, mend="wait").inside("model")
-    assert (type(error), error.what, error.where, error.mend) == (
+    error = MalformedError("no", where=where, hint="wait").inside("model")
+    assert (type(error), error.what, error.where, error.hint) == (
         MalformedError,
         "no",
         expected,

@@ -18,12 +18,12 @@ from provenance.encoding import strict_json
 from provenance.envelope import bundle
 from provenance.equality import declaration
 from provenance.errors import MalformedError
-from provenance.rebuild import verdict
-from provenance.report import schemas
-from provenance.report.schema_examples import TRAINER, example_key
+from provenance.rebuilding import verdict
 from provenance.statement import intoto, model_signature, training
 from provenance.statement.uris import BASE
 from provenance.transparency import checkpoint, entry, note, rekor
+from tools.schemas import __main__ as schemas
+from tools.schemas.examples import TRAINER, example_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,7 +163,7 @@ def test_the_signatures_and_proofs_of_the_examples_hold() -> None:
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "provenance.report.schemas", *arguments]
+    command = [sys.executable, "-m", "tools.schemas", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=FOLDER.parent)
 
 

@@ -17,8 +17,9 @@ from provenance.envelope import bundle, dsse
 from provenance.equality import declaration
 from provenance.files.manifest import hash_folder
 from provenance.files.reserved import CLAIMS, RESERVED
+from provenance.folder import claims
 from provenance.keys import generate, write_pair
-from provenance.statement import claims, intoto, training
+from provenance.statement import intoto, training
 from provenance.statement.training import (
     BuildDefinition,
     Builder,

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
-from provenance.equality.comparators import Model, compare_models
 from provenance.equality.declaration import parse
+from provenance.judge.comparators import Model, compare_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""How far real rebuilds of two small networks are apart (``tests/equality/vectors/README.md``)."""
+"""How far real rebuilds of two small networks are apart (``tests/judge/vectors/README.md``)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from benchmarks.equality.answers import Described
-from provenance.equality.comparators import Model, compare_models
 from provenance.equality.declaration import builtin
-from provenance.equality.model import SideBySide, model_of_file
-from provenance.equality.readings import Readings, wanted_by
-from provenance.equality.side_by_side import list_differences
+from provenance.judge.comparators import Model, compare_models
+from provenance.judge.readings import Readings, wanted_by
+from provenance.judge.side_by_side import list_differences
+from provenance.weights.model import SideBySide, model_of_file
 
 if TYPE_CHECKING:
     from provenance.equality.declaration import Declaration
-    from provenance.equality.findings import Outcome, TensorDistance
+    from provenance.measure.findings import Outcome, TensorDistance
 
     Array = np.ndarray[Any, Any]
 
-VECTORS = Path(__file__).parents[2] / "tests" / "equality" / "vectors"
+VECTORS = Path(__file__).parents[2] / "tests" / "judge" / "vectors"
 DECLARED = "close-float32"
 """The built-in declaration that judges them."""
 

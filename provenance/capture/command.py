@@ -102,8 +102,8 @@ def fill(arguments: Sequence[str], values: Mapping[str, str]) -> tuple[str, ...]
             return match[0][1:]
         name = match["name"]
         if not match["end"] or name not in values:
-            mend = "give it in a variable" if name == "redacted" else "say where it is"
-            raise UsageError(f"the command line needs ${{{name}}}", mend=mend)
+            hint = "give it in a variable" if name == "redacted" else "say where it is"
+            raise UsageError(f"the command line needs ${{{name}}}", hint=hint)
         return values[name]
 
     return tuple(_PLACEHOLDER.sub(value_of, argument) for argument in arguments)

@@ -98,11 +98,11 @@ def input_paths(inputs: Inputs) -> tuple[InputPath, ...]:
             raise UsageError(
                 f"the name {name!r} cannot be recorded",
                 where=str(place.path),
-                mend="use letters, digits and ._-",
+                hint="use letters, digits and ._-",
             )
         if keys.count(place.key) > 1:
-            mend = "give each its own role: --data ROLE=PATH" if kind == "data" else "rename one"
-            raise UsageError(f"two inputs are called {place.key}", where=str(place.path), mend=mend)
+            hint = "give each its own role: --data ROLE=PATH" if kind == "data" else "rename one"
+            raise UsageError(f"two inputs are called {place.key}", where=str(place.path), hint=hint)
     return tuple(found)
 
 
@@ -130,7 +130,7 @@ def check_model_folder(inputs: Inputs) -> Path:
             raise UsageError(
                 f"the model's folder is in the input {place.key}, which would change",
                 where=str(inputs.model),
-                mend="put the model elsewhere",
+                hint="put the model elsewhere",
             )
     if model.exists() and not model.is_dir():
         raise UnreadableError("is not a folder", where=str(inputs.model))

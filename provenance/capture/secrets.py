@@ -106,7 +106,7 @@ def refuse_secrets(
                     f"holds the value of the environment variable {secret.variable}"
                     f" at {_place(payload, spelling, position)}",
                     where=where,
-                    mend="keep it out of arguments, names and settings; nothing was signed",
+                    hint="keep it out of arguments, names and settings; nothing was signed",
                 )
     if match := has_secret_shape(payload.decode("utf-8", "replace")):
         spelling = match[0].encode("utf-8", "replace")
@@ -114,7 +114,7 @@ def refuse_secrets(
         raise SecretError(
             f"holds what looks like an access token or a private key at {place}",
             where=where,
-            mend="keep it out of arguments, names and settings; nothing was signed",
+            hint="keep it out of arguments, names and settings; nothing was signed",
         )
 
 

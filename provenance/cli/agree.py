@@ -20,13 +20,13 @@ from provenance.cli.options import (
 from provenance.equality.lattice import AGREES
 from provenance.errors import PolicyError, ProvenanceError, UsageError, one_line
 from provenance.files.atomic import create_file
+from provenance.folder import claims
 from provenance.keys import load_private
-from provenance.rebuild.agreement import agree
-from provenance.rebuild.verdict import Verifier, to_statement
+from provenance.rebuilding.agreement import agree
+from provenance.rebuilding.verdict import Verifier, to_statement
 from provenance.report.agreement import verdict_lines
 from provenance.report.progress import progress
 from provenance.report.terminal import print_json
-from provenance.statement import claims
 from provenance.trust.verification import Request, verify_model
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from provenance.equality.declaration import Declaration
     from provenance.keys import PublicKey
-    from provenance.rebuild.verdict import Verdict
+    from provenance.rebuilding.verdict import Verdict
     from provenance.trust.verification import Verified
 
 
@@ -95,7 +95,7 @@ def command(
     if (sign_with is None) != (out is None):
         raise UsageError("--sign-with and --out go together")
     if out is not None and os.path.lexists(out):  # found out before hours of comparison
-        raise UsageError("exists already", where=str(out), mend="choose another name")
+        raise UsageError("exists already", where=str(out), hint="choose another name")
     key = None
     if sign_with is not None:
         key = load_private(sign_with, read_password(password_env))
@@ -140,7 +140,7 @@ def _override(published: Verified, equality: str | None, *, unsafe: bool) -> Dec
             if declared
             else "the first attestation declared no equality",
             where=equality,
-            mend="--unsafe-other-equality applies it all the same, and the verdict says so",
+            hint="--unsafe-other-equality applies it all the same, and the verdict says so",
         )
     return expected
 

@@ -17,8 +17,8 @@ from provenance.cli.recording import (
     recording_options,
     show_plan,
 )
+from provenance.folder import claims
 from provenance.report.progress import progress
-from provenance.statement import claims
 
 if TYPE_CHECKING:
     from pathlib import Path

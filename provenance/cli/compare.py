@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 import click
 
 from provenance.cli.options import PATH, json_option, read_equality
-from provenance.equality.comparators import apply
 from provenance.equality.lattice import AGREES
-from provenance.equality.model import SideBySide, model_of_file, model_of_folder
-from provenance.equality.readings import Readings, wanted_by
-from provenance.equality.side_by_side import list_differences
 from provenance.errors import UnreadableError, UsageError
+from provenance.judge.comparators import apply
+from provenance.judge.readings import Readings, wanted_by
+from provenance.judge.side_by_side import list_differences
 from provenance.report.comparison import comparison_lines, outcome_lines
 from provenance.report.progress import progress
 from provenance.report.terminal import print_json
+from provenance.weights.model import SideBySide, model_of_file, model_of_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from provenance.equality.findings import Outcome
-    from provenance.equality.side_by_side import FileComparison
+    from provenance.judge.side_by_side import FileComparison
+    from provenance.measure.findings import Outcome
 
 
 @click.command(short_help="Show two models side by side: files and tensors.")

@@ -175,10 +175,10 @@ def _check_requirements() -> None:
     for module in ("sklearn", "safetensors"):
         if importlib.util.find_spec(module) is None:
             raise UsageError(
-                f"the demo needs {module}", mend="pip install 'training-provenance[demo]'"
+                f"the demo needs {module}", hint="pip install 'training-provenance[demo]'"
             )
     if shutil.which("git") is None:
-        raise UsageError("the demo needs git", mend="install it")
+        raise UsageError("the demo needs git", hint="install it")
 
 
 def _lay_out(folder: Path) -> None:
@@ -187,7 +187,7 @@ def _lay_out(folder: Path) -> None:
         raise UsageError(
             "exists, and was not made by the demo",
             where=str(folder),
-            mend="name another one with --folder",
+            hint="name another one with --folder",
         )
     files = resources.files("provenance.cli") / "demo_files"
     try:

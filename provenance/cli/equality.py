@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from provenance.equality.coverage import Selection
     from provenance.equality.declaration import Declaration
+    from provenance.judge.coverage import Selection
 
 
 @click.group(short_help="Explain and check declarations of what counts as the same model.")
@@ -94,9 +94,9 @@ def check(declaration: str, model: Path | None, *, as_json: bool) -> None:
 
 
 def _selections(declared: Declaration, model: Path) -> Sequence[Selection]:
-    from provenance.equality.coverage import check_coverage
-    from provenance.equality.model import SideBySide, model_of_folder
+    from provenance.judge.coverage import check_coverage
     from provenance.report.progress import progress
+    from provenance.weights.model import SideBySide, model_of_folder
 
     with progress("hashing") as advance:
         found = model_of_folder(model, advance)

@@ -60,7 +60,7 @@ def read_password(variable: str | None) -> bytes | None:
         return None
     password = os.environ.get(variable, "")
     if not password:
-        raise UsageError(f"the variable {variable} is not set", mend="export it first")
+        raise UsageError(f"the variable {variable} is not set", hint="export it first")
     return os.fsencode(password)
 
 
@@ -85,7 +85,7 @@ def check_model_name(model: Path) -> None:
         MalformedError: it is not UTF-8.
     """
     if any("\ud800" <= character <= "\udfff" for character in os.path.realpath(model)):
-        raise MalformedError("the path is not UTF-8", where=str(model), mend="rename the folder")
+        raise MalformedError("the path is not UTF-8", where=str(model), hint="rename the folder")
 
 
 def read_log_signer(log: Path, password: bytes | None) -> SignerKey:
@@ -99,7 +99,7 @@ def read_log_signer(log: Path, password: bytes | None) -> SignerKey:
 
     if not os.path.lexists(log / folder.CHECKPOINT):
         raise UnreadableError(
-            "there is no log here", where=str(log), mend="'provenance log init' makes one"
+            "there is no log here", where=str(log), hint="'provenance log init' makes one"
         )
     return folder.load_signer(log, password=password)
 
@@ -119,7 +119,7 @@ def read_log_key(text: str) -> VerifierKey:
             raise UnreadableError(
                 "no such file, and no log key (NAME+ID+KEY)",
                 where=text,
-                mend="name the file 'vkey' of the log, or write its content",
+                hint="name the file 'vkey' of the log, or write its content",
             )
         return parse_vkey(text, where="the log's key")
     return read_vkey(Path(text), follow=True)

@@ -13,10 +13,10 @@ from provenance.cli.options import (
     read_password,
     read_trusted_keys,
 )
+from provenance.folder import claims
+from provenance.folder.publication import publish_claims
 from provenance.report.terminal import print_json
-from provenance.statement import claims
 from provenance.transparency.note import format_vkey
-from provenance.trust.publication import publish_claims
 
 if TYPE_CHECKING:
     from pathlib import Path

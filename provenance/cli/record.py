@@ -73,7 +73,7 @@ def command(model: Path, words: tuple[str, ...], **options: Any) -> int:  # noqa
                 raise UnreadableError(
                     f"the command ended well, but left nothing to attest: {error.what}",
                     where=error.where,
-                    mend=error.mend or "--model names the folder that it fills",
+                    hint=error.hint or "--model names the folder that it fills",
                 ) from error
             how = result.signal or f"status {result.status}"
             problem = f"the command failed ({how}) and left nothing to attest: {error}"
@@ -92,6 +92,6 @@ def _run_directory() -> Path:
         records.prepare(directory)
     except OSError as error:
         raise UnavailableError(
-            f"no temporary folder: {reason(error)}", mend="name one in TMPDIR"
+            f"no temporary folder: {reason(error)}", hint="name one in TMPDIR"
         ) from error
     return directory

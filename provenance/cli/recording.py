@@ -32,18 +32,19 @@ from provenance.errors import (
     one_line,
 )
 from provenance.files.reserved import CLAIMS
+from provenance.folder import claims
+from provenance.folder.publication import publish_claims
 from provenance.report.progress import progress
 from provenance.report.terminal import print_json
-from provenance.statement import claims, training
+from provenance.statement import training
 from provenance.statement.training import DeclaredEquality
-from provenance.trust.publication import publish_claims
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from provenance.folder.publication import Published
     from provenance.keys import PrivateKey
     from provenance.transparency.note import SignerKey
-    from provenance.trust.publication import Published
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -229,8 +230,8 @@ def misfit(request: Request, recording: Recording) -> PolicyError | None:
     if declared is None:
         return None
     from provenance.equality import declaration
-    from provenance.equality.coverage import check_coverage
-    from provenance.equality.model import Model, SideBySide
+    from provenance.judge.coverage import check_coverage
+    from provenance.weights.model import Model, SideBySide
 
     model = Model(request.inputs.model, recording.statement.manifest.by_name())
     try:
@@ -253,7 +254,7 @@ def _kept(payload: bytes, key: PrivateKey, error: ProvenanceError) -> Provenance
     return type(error)(
         error.what,
         where=error.where,
-        mend=f"{first}, then append the claim of this run, {path}, to {CLAIMS}",
+        hint=f"{first}, then append the claim of this run, {path}, to {CLAIMS}",
     )
 
 
@@ -272,7 +273,7 @@ def _seeds(texts: tuple[str, ...]) -> dict[str, str]:
         named = _NAMED.fullmatch(text)
         name, value = (named[1], named[2]) if named else (DEFAULT_SEED, text)
         if name in seeds:
-            raise UsageError(f"the seed {name!r} is given twice", mend="name them: --seed numpy=0")
+            raise UsageError(f"the seed {name!r} is given twice", hint="name them: --seed numpy=0")
         seeds[name] = value
     return seeds
 

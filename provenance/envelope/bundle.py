@@ -160,7 +160,7 @@ def open_bundle(bundle: Bundle, keys: Sequence[PublicKey]) -> Opened:
     if bundle.material != "publicKey":
         raise SignatureError(
             "signed with a certificate, which this version does not verify",
-            mend="ask the signer for a signature by key",
+            hint="ask the signer for a signature by key",
         )
     (signature,) = bundle.envelope.signatures
     if bundle.hint and signature.keyid and bundle.hint != signature.keyid:

@@ -178,7 +178,7 @@ def _read(raw: dict[str, Any], where: str | None) -> Declaration:
         raise MalformedError(
             f"the name {declaration.name!r} is that of a built-in declaration, and this is another",
             where=where,
-            mend="give it a name of its own",
+            hint="give it a name of its own",
         )
     return declaration
 
@@ -250,7 +250,7 @@ def builtin_text(name: str) -> bytes:
     if name not in BUILT_IN:
         raise UsageError(
             f"no equality {name!r} is built in",
-            mend=f"use {', '.join(BUILT_IN)}, or a declaration file",
+            hint=f"use {', '.join(BUILT_IN)}, or a declaration file",
         )
     folder = resources.files("provenance.equality") / "builtin"
     return (folder / f"{name}.toml").read_bytes()

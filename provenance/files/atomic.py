@@ -63,7 +63,7 @@ def create_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         UsageError: *path* exists.
         UnavailableError: as :func:`write_file`.
     """
-    exists = UsageError("exists already", where=str(path), mend="choose another name")
+    exists = UsageError("exists already", where=str(path), hint="choose another name")
     if os.path.lexists(path):
         raise exists
     temporary = path.with_name(f".{secrets.token_hex(16)}{TEMPORARY_SUFFIX}")
@@ -82,7 +82,7 @@ def _link(temporary: Path, path: Path, exists: UsageError) -> None:
         raise UnavailableError(
             "cannot be written: the file system has no hard links",
             where=str(path),
-            mend="write it elsewhere and copy it",
+            hint="write it elsewhere and copy it",
         ) from error
 
 
@@ -156,17 +156,17 @@ def _wait_for(descriptor: int, folder: Path) -> None:
                 raise UnavailableError(
                     "is locked by another process",
                     where=str(folder),
-                    mend="end that process, or try again later",
+                    hint="end that process, or try again later",
                 ) from error
         time.sleep(_WAIT_SECONDS)
 
 
 def storage_error(error: OSError, path: Path) -> UnavailableError:
     """Return the error that says why *path* could not be written."""
-    mend = None
+    hint = None
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        mend = "free some space and try again"
-    return UnavailableError(f"cannot be written: {reason(error)}", where=str(path), mend=mend)
+        hint = "free some space and try again"
+    return UnavailableError(f"cannot be written: {reason(error)}", where=str(path), hint=hint)
 
 
 def reason(error: OSError | ValueError) -> str:

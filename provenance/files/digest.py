@@ -76,7 +76,7 @@ def hash_open(
         os.close(descriptor)
     if size != before.st_size or _identity(before) != _identity(after):
         raise UnreadableError(
-            "changed while it was read", where=str(path), mend="try again when nothing writes to it"
+            "changed while it was read", where=str(path), hint="try again when nothing writes to it"
         )
     return digest, size
 
@@ -123,7 +123,7 @@ def _unreadable(path: str | Path, error: OSError | ValueError) -> UnreadableErro
         mode = os.lstat(path).st_mode
         if stat.S_ISLNK(mode):  # O_NOFOLLOW gives ELOOP on Linux, EMLINK on some BSDs
             return UnreadableError(
-                "is a symbolic link", where=str(path), mend="copy the folder with 'cp -rL' first"
+                "is a symbolic link", where=str(path), hint="copy the folder with 'cp -rL' first"
             )
         if not stat.S_ISREG(mode):  # a socket cannot be opened at all
             return UnreadableError(f"is {kind(mode)}, not a file", where=str(path))

@@ -172,7 +172,7 @@ def _changed(root: Path, name: str) -> UnreadableError:
     return UnreadableError(
         "changed while the folder was read",
         where=f"{root}/{name}",
-        mend="try again when nothing writes to it",
+        hint="try again when nothing writes to it",
     )
 
 
@@ -276,5 +276,5 @@ def _wrong_kind(root: Path, name: str, mode: int) -> UnreadableError:
     return UnreadableError(
         "is a symbolic link" if inside else "is a symbolic link that leaves the folder",
         where=str(path),
-        mend="copy the folder with 'cp -rL' first, so that it holds the files themselves",
+        hint="copy the folder with 'cp -rL' first, so that it holds the files themselves",
     )

@@ -55,7 +55,7 @@ def read_file(
     finally:
         os.close(descriptor)
     if len(data) != status.st_size:
-        raise UnreadableError("changed while it was read", where=str(path), mend="try again")
+        raise UnreadableError("changed while it was read", where=str(path), hint="try again")
     return data
 
 

@@ -1,7 +1,7 @@
 """Keys: making them, reading them, signing, and checking signatures.
 
-- :mod:`~provenance.keys.public`: public keys and the check of a signature.
-- :mod:`~provenance.keys.private`: private keys, their files, and ``keygen``.
+- ``public``: public keys and the check of a signature.
+- ``private``: private keys, their files, and ``keygen``.
 """
 
 from provenance.keys.private import ALGORITHMS, PrivateKey, generate, load_private, write_pair

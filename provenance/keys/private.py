@@ -82,7 +82,7 @@ def generate(algorithm: str = ALGORITHMS[0]) -> PrivateKey:
         "ml-dsa-65": mldsa.MLDSA65PrivateKey.generate,
     }
     if algorithm not in makers:
-        raise UsageError(f"unknown algorithm {algorithm!r}", mend=f"use {', '.join(makers)}")
+        raise UsageError(f"unknown algorithm {algorithm!r}", hint=f"use {', '.join(makers)}")
     return _private_key_of(makers[algorithm]())
 
 
@@ -101,7 +101,7 @@ def write_pair(key: PrivateKey, path: Path, password: bytes | None = None) -> Pa
             raise UsageError(
                 "exists already, and keys are never overwritten",
                 where=str(taken),
-                mend="choose another name",
+                hint="choose another name",
             )
     create_file(path, key.pem(password), mode=0o600)
     try:
@@ -130,7 +130,7 @@ def load_private(path: Path, password: bytes | None = None) -> PrivateKey:
     except TypeError as error:  # cryptography's word for a missing or a superfluous password
         if password is None:
             raise MalformedError(
-                "the key is encrypted", where=where, mend="name its password with --password-env"
+                "the key is encrypted", where=where, hint="name its password with --password-env"
             ) from error
         raise MalformedError(
             "the key is not encrypted, and a password was given", where=where
@@ -140,7 +140,7 @@ def load_private(path: Path, password: bytes | None = None) -> PrivateKey:
             raise MalformedError(
                 "an OpenSSH key that is encrypted, or of a kind that is not read",
                 where=where,
-                mend="write a copy of it as PKCS#8 with 'ssh-keygen -p -m PKCS8'",
+                hint="write a copy of it as PKCS#8 with 'ssh-keygen -p -m PKCS8'",
             ) from error
         raise MalformedError("the key's algorithm is not supported", where=where) from error
     except ValueError as error:

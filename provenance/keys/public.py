@@ -126,7 +126,7 @@ def unsupported_algorithm(where: str | None) -> MalformedError:
     return MalformedError(
         "the key's algorithm is not supported",
         where=where,
-        mend="use ECDSA on P-256, P-384 or P-521, Ed25519, or ML-DSA-65",
+        hint="use ECDSA on P-256, P-384 or P-521, Ed25519, or ML-DSA-65",
     )
 
 
@@ -196,7 +196,7 @@ def parse_public_pem(data: bytes, *, where: str | None = None) -> PublicKey:
         raise MalformedError(
             "this is a private key, and a public key is needed",
             where=where,
-            mend="give the file that ends in .pub",
+            hint="give the file that ends in .pub",
         )
     is_openssh = data.startswith((b"ssh-", b"ecdsa-", b"sk-"))
     if is_openssh and (data.startswith(b"sk-") or b"-cert-" in data.split(maxsplit=1)[0]):
@@ -205,7 +205,7 @@ def parse_public_pem(data: bytes, *, where: str | None = None) -> PublicKey:
         raise MalformedError(
             "an OpenSSH certificate or security key, which is not read",
             where=where,
-            mend="make a key pair with 'provenance keygen'",
+            hint="make a key pair with 'provenance keygen'",
         )
     load = serialization.load_ssh_public_key if is_openssh else serialization.load_pem_public_key
     try:

@@ -12,7 +12,7 @@ from provenance.report.terminal import bad, dim, good
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from provenance.rebuild.verdict import Diameter, Rebuild, Verdict
+    from provenance.rebuilding.verdict import Diameter, Rebuild, Verdict
 
 SHOWN_DISTANCES = 8
 """Tensors listed of one rebuild, those farthest apart first."""

@@ -13,9 +13,9 @@ from provenance.report.terminal import bad, dim, good
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from provenance.equality.findings import Divergence, Finding, Outcome, TensorDistance
-    from provenance.equality.metadata import MetadataDifference
-    from provenance.equality.side_by_side import FileComparison, TensorComparison
+    from provenance.judge.side_by_side import FileComparison, TensorComparison
+    from provenance.measure.findings import Divergence, Finding, Outcome, TensorDistance
+    from provenance.weights.metadata import MetadataDifference
 
 SHOWN_TENSORS: Final = 40
 """Tensors listed of one file; equal ones are only counted."""

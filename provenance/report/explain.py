@@ -19,6 +19,7 @@ from provenance.encoding import strict_json
 from provenance.errors import MalformedError, UnreadableError
 from provenance.files.reading import read_file
 from provenance.files.reserved import BYPRODUCTS
+from provenance.folder.claims import MAX_CLAIMS_BYTES
 from provenance.keys.public import MAX_KEY_BYTES
 from provenance.report import (
     explain_bundles,
@@ -29,10 +30,9 @@ from provenance.report import (
     explain_models,
     explain_weights,
 )
-from provenance.statement.claims import MAX_CLAIMS_BYTES
-from provenance.tensors.source import Source
 from provenance.transparency import note
 from provenance.transparency.log_state import STATE
+from provenance.weights.source import Source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,7 +111,7 @@ def _explain_folder(folder: Path) -> Explained:
     raise UnreadableError(
         "nothing is signed about this folder, and it is no log",
         where=str(folder),
-        mend="record, attest or sign a model in it first",
+        hint="record, attest or sign a model in it first",
     )
 
 
@@ -185,5 +185,5 @@ def _unknown(path: Path) -> MalformedError | UnreadableError:
     return MalformedError(
         "not a file that this program writes",
         where=str(path),
-        mend="name claims, a signature, a verdict, a key, weights, an equality, or a log",
+        hint="name claims, a signature, a verdict, a key, weights, an equality, or a log",
     )

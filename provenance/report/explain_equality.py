@@ -25,9 +25,9 @@ from provenance.report.explain_text import MAX_VALUE, explained, row, rows, shor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from provenance.equality.coverage import Selection
     from provenance.equality.declaration import Declaration
     from provenance.equality.rules import Rule
+    from provenance.judge.coverage import Selection
     from provenance.report.explain_text import Explained
 
 

@@ -11,9 +11,9 @@ from provenance.files.atomic import reason
 from provenance.files.manifest import walk
 from provenance.files.names import component_order
 from provenance.files.reserved import BYPRODUCTS, CLAIMS, MODEL_SIGNATURE, RESERVED
+from provenance.folder import claims
 from provenance.report.explain_bundles import SignedStatement, describe_bundles, find_byproduct
 from provenance.report.explain_text import explained, row, rows
-from provenance.statement import claims
 
 if TYPE_CHECKING:
     from pathlib import Path

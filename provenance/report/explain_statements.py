@@ -8,14 +8,14 @@ import click
 import msgspec
 
 from provenance.errors import MalformedError
-from provenance.rebuild import verdict as verdicts
+from provenance.rebuilding import verdict as verdicts
 from provenance.report.agreement import verdict_lines
 from provenance.report.explain_text import pairs_text, row, rows, sha256_text
 from provenance.report.explain_training import training_rows
 from provenance.statement import intoto, model_signature, training, uris
 
 if TYPE_CHECKING:
-    from provenance.rebuild.verdict import Party
+    from provenance.rebuilding.verdict import Party
     from provenance.statement.intoto import Statement
 
 StatementKind = Literal[

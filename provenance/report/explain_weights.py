@@ -11,7 +11,7 @@ import msgspec
 
 from provenance.errors import UnreadableError, count
 from provenance.report.explain_text import explained, row, rows, value_text
-from provenance.tensors.names import (
+from provenance.weights.names import (
     READABLE_WORDS,
     TORCH,
     UNREAD,
@@ -29,7 +29,7 @@ SHOWN_TENSORS = 100
 """Tensors listed; the rest is counted."""
 
 MAX_SAFETENSORS_HEADER = 100_000_000
-"""Longest header of a safetensors file, in bytes (:mod:`provenance.tensors.safetensors`)."""
+"""Longest header of a safetensors file, in bytes (:mod:`provenance.weights.safetensors`)."""
 
 _ARCHIVES = TORCH | {".keras"}
 """Ends of names of formats that are ZIP archives, as an npz is."""
@@ -84,7 +84,7 @@ def explain_weights(path: Path, suffix: str) -> Explained:
     Raises:
         UnreadableError, MalformedError: it cannot be read as that format.
     """
-    from provenance.tensors.opening import open_tensors  # noqa: PLC0415 - it loads numpy
+    from provenance.weights.opening import open_tensors  # noqa: PLC0415 - it loads numpy
 
     with open_tensors(path, suffix=suffix) as opened:
         tensors = tuple(
@@ -116,7 +116,7 @@ def is_unread(path: Path) -> bool:
 
 def unread_error(path: Path) -> UnreadableError:
     """Return the error that says so."""
-    return UnreadableError(UNREADABLE, where=str(path), mend=READABLE_WORDS)
+    return UnreadableError(UNREADABLE, where=str(path), hint=READABLE_WORDS)
 
 
 def _shape_text(shape: tuple[int, ...]) -> str:

@@ -101,7 +101,7 @@ def from_statement(statement: Statement, *, where: str | None = None) -> ModelSi
             f"signed by {serialization.method} with {serialization.hash_type}, which this version"
             " does not read",
             where=where,
-            mend="ask the signer for a signature by files with sha256",
+            hint="ask the signer for a signature by files with sha256",
         )
     files: dict[str, str] = {}
     for resource in predicate.resources:

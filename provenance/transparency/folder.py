@@ -212,7 +212,7 @@ def _check_vacant(folder: Path) -> None:
     except OSError as error:
         raise UsageError(f"cannot hold a log: {atomic.reason(error)}", where=str(folder)) from error
     if not vacant:
-        raise UsageError("the folder is not empty", where=str(folder), mend="choose another folder")
+        raise UsageError("the folder is not empty", where=str(folder), hint="choose another folder")
 
 
 def _recover(folder: Path, signer: SignerKey) -> tuple[TreeState, Edge]:

@@ -104,12 +104,12 @@ def verifier_key(name: str, public: PublicKey) -> VerifierKey:
     """
     if not is_name(name) or not name.isprintable():
         raise UsageError(
-            f"{name!r} cannot name a log", mend="use a URL without scheme, spaces and plus signs"
+            f"{name!r} cannot name a log", hint="use a URL without scheme, spaces and plus signs"
         )
     if public.algorithm != "ed25519":
         raise UsageError(
             f"a log signs with Ed25519, and this key is {public.algorithm}",
-            mend="make one with: provenance keygen --algorithm ed25519",
+            hint="make one with: provenance keygen --algorithm ed25519",
         )
     return VerifierKey(name, public)
 

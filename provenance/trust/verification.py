@@ -38,10 +38,11 @@ from provenance.errors import (
 )
 from provenance.files.manifest import Manifest, hash_folder
 from provenance.files.reserved import MODEL_SIGNATURE, RESERVED
-from provenance.statement import claims, intoto, model_signature, training, uris
+from provenance.folder import claims
+from provenance.folder.beside import check_beside, read_beside, read_claims
+from provenance.statement import intoto, model_signature, training, uris
 from provenance.transparency import entry as log_entries
 from provenance.transparency import rekor
-from provenance.trust.beside import check_beside, read_beside, read_claims
 from provenance.trust.content import check_files, refuse_at_a_glance
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def verify_model(
         SignatureError, ContentError, PolicyError, LogProofError: a step does not hold.
     """
     if not request.keys:
-        raise UsageError("nothing is trusted by default", mend="name a public key with --key")
+        raise UsageError("nothing is trusted by default", hint="name a public key with --key")
     claims.require_folder(request.root)
     steps: list[Step] = []
 
@@ -194,7 +195,7 @@ def _open_all(
                     " or another key signed it in this one's name",
                     where=where,
                 ) from error
-            refusal = refusal or SignatureError(error.what, where=where, mend=error.mend)
+            refusal = refusal or SignatureError(error.what, where=where, hint=error.hint)
     if not trusted:
         raise refusal or SignatureError("there is nothing signed")
     return trusted
@@ -285,7 +286,7 @@ def _declaration(matching: Sequence[Claim], claim: Claim | None) -> Declaration 
             raise PolicyError(
                 f"{claim.where if claim else ''} and {other.where} declare different equalities"
                 " for the same files",
-                mend="remove the claim that came later",
+                hint="remove the claim that came later",
             )
     if claim is None or declared is None:
         return None
@@ -317,17 +318,17 @@ def _check_log(claim: Claim | None, log: VerifierKey) -> int:
         where = (
             claim.where if first.where in (None, claim.where) else f"{claim.where}: {first.where}"
         )
-        raise type(first)(first.what, where=where, mend=first.mend) from first
+        raise type(first)(first.what, where=where, hint=first.hint) from first
     if claim.bundle.log_entries:
         raise LogProofError(
             f"the claim carries no proof of the log {log.name}, only of others",
             where=claim.where,
-            mend="give the key of the log in which it was published",
+            hint="give the key of the log in which it was published",
         )
     raise LogProofError(
         "the claim carries no proof of any log",
         where=claim.where,
-        mend="ask for a published claim, or run 'provenance publish'",
+        hint="ask for a published claim, or run 'provenance publish'",
     )
 
 

@@ -10,13 +10,13 @@ import pytest
 
 from provenance.capture.byproducts import describe_bytes
 from provenance.envelope import bundle
-from provenance.rebuild.verdict import from_statement
+from provenance.rebuilding.verdict import from_statement
 from provenance.statement import intoto, uris
 from provenance.statement.training import Outcome
-from tests.equality.models import RUN
-from tests.rebuild.builds import CLOSE, LAX, files, padded
-from tests.tensors.onnx_writing import WEIGHT, model, tensor, written
-from tests.tensors.writing import simple
+from tests.judge.models import RUN
+from tests.rebuilding.builds import CLOSE, LAX, files, padded
+from tests.weights.onnx_writing import WEIGHT, model, tensor, written
+from tests.weights.writing import simple
 from tests.world import (
     Ran,
     Shell,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests.tensors.writing import simple
+from tests.weights.writing import simple
 from tests.world import Shell, refused, tree, write_files
 
 if TYPE_CHECKING:

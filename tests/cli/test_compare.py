@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.equality.models import RUN
-from tests.rebuild.builds import CLOSE, files, padded
-from tests.tensors.onnx_writing import WEIGHT, model, tensor, written
-from tests.tensors.writing import simple
+from tests.judge.models import RUN
+from tests.rebuilding.builds import CLOSE, files, padded
+from tests.weights.onnx_writing import WEIGHT, model, tensor, written
+from tests.weights.writing import simple
 from tests.world import Ran, Shell, refused, write_files
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from provenance.equality.declaration import BUILT_IN, builtin, builtin_text, parse
-from tests.rebuild.builds import CLOSE, files
+from tests.rebuilding.builds import CLOSE, files
 from tests.world import refused, write_files
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import pytest
 
 from provenance.files.manifest import walk
 from provenance.files.reserved import RESERVED
-from provenance.statement import claims
+from provenance.folder import claims
 from tests.world import (
     PROGRAM,
     edit_lines,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from provenance.trust.publication import publish_claims
+from provenance.folder.publication import publish_claims
 from provenance.trust.verification import STEPS
 from tests.world import Shell, make_log, refused, tree, vkey_text, write_files
 

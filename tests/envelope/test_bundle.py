@@ -202,7 +202,9 @@ def test_what_is_unknown_is_ignored() -> None:
     assert opens(altered("verificationMaterial.certificate", None)) == PAYLOAD
 
 
-@pytest.mark.parametrize("hint", [KEY.public.key_id, KEY.public.pem_digest, ""])
+@pytest.mark.parametrize(
+    "hint", [KEY.public.key_id, KEY.public.pem_digest, ""], ids=["key-id", "pem-digest", "none"]
+)
 def test_the_hint_names_a_key_in_one_of_two_ways_or_none(hint: str) -> None:
     data = bundle.format(dsse.sign("t", b"p", KEY, keyid=""), hint=hint)
     keys = [STRANGER.public, KEY.public]

@@ -119,7 +119,9 @@ def test_a_hint_proves_nothing() -> None:
             open_envelope(envelope, [STRANGER.public])
 
 
-@pytest.mark.parametrize("hint", [STRANGER.public.key_id, STRANGER.public.pem_digest])
+@pytest.mark.parametrize(
+    "hint", [STRANGER.public.key_id, STRANGER.public.pem_digest], ids=["key-id", "pem-digest"]
+)
 def test_a_hint_that_names_a_given_key_binds(hint: str) -> None:
     key = KEYS["ecdsa-p256"]
     envelope = dsse.sign("t", b"p", key, keyid=hint)

@@ -213,6 +213,6 @@ def test_no_document_takes_long() -> None:
 
 
 def test_a_declaration_is_read_without_numpy() -> None:
-    code = "import sys, provenance.equality.declaration, provenance.equality.findings\n"
+    code = "import sys, provenance.equality.declaration, provenance.measure.findings\n"
     code += "sys.exit('numpy' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -155,12 +155,12 @@ def test_a_folder_at_the_temporary_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "mend"),
+    ("number", "hint"),
     [(errno.ENOSPC, "free some space"), (errno.EDQUOT, "free some space"), (errno.EIO, None)],
 )
 @pytest.mark.parametrize("call", ["fsync", "open", "replace/link"])
 def test_a_failing_disk_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int, mend: str | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int, hint: str | None
 ) -> None:
     write_file(tmp_path / "file", b"old")
     with monkeypatch.context() as patch:
@@ -173,7 +173,7 @@ def test_a_failing_disk_leaves_the_old_file_and_nothing_else(
             with pytest.raises(UnavailableError, match="cannot be written") as caught:
                 put(path, b"new")
             assert caught.value.where == str(path)
-            assert (caught.value.mend or "").startswith(mend or "")
+            assert (caught.value.hint or "").startswith(hint or "")
     assert listing(tmp_path) == {"file": b"old"}
 
 

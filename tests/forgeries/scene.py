@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from provenance.folder.publication import publish_claims
 from provenance.statement import intoto, model_signature, training
 from provenance.transparency import note
-from provenance.trust.publication import publish_claims
 from provenance.trust.verification import Request
 from tests.world import edit_bundle, edit_lines, make_log, payload_of
 

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from provenance.equality.comparators import compare_models
 from provenance.equality.declaration import builtin, parse
-from tests.equality.models import write
-from tests.tensors.onnx_writing import model as onnx_model
-from tests.tensors.onnx_writing import tensor as onnx_tensor
-from tests.tensors.onnx_writing import written
-from tests.tensors.writing import archive, npy, simple
+from provenance.judge.comparators import compare_models
+from tests.judge.models import write
+from tests.weights.onnx_writing import model as onnx_model
+from tests.weights.onnx_writing import tensor as onnx_tensor
+from tests.weights.onnx_writing import written
+from tests.weights.writing import archive, npy, simple
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from provenance.equality.declaration import Declaration
-    from provenance.equality.findings import Outcome
-    from tests.equality.models import Content
+    from provenance.measure.findings import Outcome
+    from tests.judge.models import Content
 
     Files = dict[str, Content]
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from provenance.equality import declaration
-from provenance.rebuild.agreement import agree
-from provenance.rebuild.verdict import Verifier, to_statement
+from provenance.rebuilding.agreement import agree
+from provenance.rebuilding.verdict import Verifier, to_statement
 from provenance.report.agreement import verdict_lines
 from provenance.statement import intoto
 from provenance.trust.verification import Request, Verified, verify_model

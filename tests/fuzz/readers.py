@@ -20,8 +20,8 @@ import atheris
 
 with atheris.instrument_imports(include=["provenance"]):
     from provenance.errors import ProvenanceError
-    from provenance.tensors.canonical import tensor_digests
-    from provenance.tensors.opening import open_tensors
+    from provenance.weights.canonical import tensor_digests
+    from provenance.weights.opening import open_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +45,7 @@ MAX_TENSOR = 2**24
 def seeds(name: str) -> list[bytes]:
     """Return the valid files that the corpus of the format *name* begins with."""
     suffix, module = FORMATS[name]
-    samples = import_module(f"tests.tensors.{module}").samples()
+    samples = import_module(f"tests.weights.{module}").samples()
     return [data for file, data in sorted(samples.items()) if file.endswith(suffix)]
 
 

@@ -93,7 +93,7 @@ def test_keys_of_ssh_keygen(tmp_path: Path) -> None:
         # Read only where the package bcrypt is installed, which the project does not ask for.
         with pytest.raises(MalformedError, match="encrypted, or of a kind that is not read") as no:
             load_private(path, b"example")
-        assert no.value.mend == "write a copy of it as PKCS#8 with 'ssh-keygen -p -m PKCS8'"
+        assert no.value.hint == "write a copy of it as PKCS#8 with 'ssh-keygen -p -m PKCS8'"
 
 
 SECURITY_KEY = b"sk-ssh-ed25519@openssh.com"
@@ -134,7 +134,7 @@ def test_passwords(tmp_path: Path, algorithm: str) -> None:
     assert load_private(path, b"example").public == key.public
     with pytest.raises(MalformedError, match="the key is encrypted") as caught:
         load_private(path)
-    assert caught.value.mend == "name its password with --password-env"
+    assert caught.value.hint == "name its password with --password-env"
     for wrong in (b"Example", b"example1", b"example\n", b"\0", b"x" * 5000):
         with pytest.raises(MalformedError, match="the password is wrong, or the key is damaged"):
             load_private(path, wrong)
@@ -193,7 +193,7 @@ def test_one_half_where_the_other_is_needed(tmp_path: Path) -> None:
     for data in (key.pem(), key.pem(b"example")):
         with pytest.raises(MalformedError, match="this is a private key") as caught:
             load_public(write(tmp_path, data))
-        assert caught.value.mend == "give the file that ends in .pub"
+        assert caught.value.hint == "give the file that ends in .pub"
     with pytest.raises(MalformedError, match="not a private key in PEM or OpenSSH form"):
         load_private(write(tmp_path, key.public.pem))
     with pytest.raises(MalformedError, match="not a private key in PEM or OpenSSH form"):

@@ -15,10 +15,11 @@ from provenance import cli
 from provenance.encoding import strict_json
 from provenance.files.manifest import hash_folder
 from provenance.files.reserved import RESERVED
+from provenance.folder import claims
 from provenance.keys import load_private
-from provenance.report.schema_examples import CLOSE, training_example
-from provenance.statement import claims, training
+from provenance.statement import training
 from provenance.statement.intoto import ResourceDescriptor
+from tools.schemas.examples import CLOSE, training_example
 
 if TYPE_CHECKING:
     from pathlib import Path

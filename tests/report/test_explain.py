@@ -16,14 +16,9 @@ from provenance.encoding import strict_json
 from provenance.errors import MalformedError, ProvenanceError, UnreadableError
 from provenance.report import explain_byproducts
 from provenance.report.explain import explain
-from provenance.report.schema_examples import (
-    CLOSE,
-    TRAINER,
-    example_key,
-    valid_examples,
-)
 from provenance.transparency import note, tiles
 from provenance.transparency.tiles import Tile
+from tools.schemas.examples import CLOSE, TRAINER, example_key, valid_examples
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,14 +10,10 @@ import pytest
 
 from provenance.envelope import bundle, dsse
 from provenance.errors import MalformedError
+from provenance.folder import claims
 from provenance.report.explain import explain
-from provenance.report.schema_examples import (
-    TRAINER,
-    example_key,
-    training_example,
-    valid_examples,
-)
-from provenance.statement import claims, intoto, training
+from provenance.statement import intoto, training
+from tools.schemas.examples import TRAINER, example_key, training_example, valid_examples
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from provenance import cli
-from provenance.report import schemas
+from tools.schemas import __main__ as schemas
 
 if TYPE_CHECKING:
     from tests.report.conftest import World

@@ -12,8 +12,9 @@ from provenance.envelope import bundle
 from provenance.errors import MalformedError, SignatureError
 from provenance.files.manifest import hash_folder, root_digest
 from provenance.files.reserved import MODEL_SIGNATURE, RESERVED
+from provenance.folder import claims
 from provenance.keys import generate, load_public, write_pair
-from provenance.statement import claims, intoto, model_signature
+from provenance.statement import intoto, model_signature
 from provenance.statement.intoto import Statement, Subject
 
 from .examples import MISSING, MODEL, altered, manifest, sha256
@@ -129,7 +130,7 @@ def test_signatures_by_certificate_are_refused_with_a_reason(case: str) -> None:
     (item,) = claims.read_bundles(VECTORS / case / MODEL_SIGNATURE)
     with pytest.raises(SignatureError, match="signed with a certificate") as caught:
         bundle.open_bundle(item, [load_public(KEY_OF_VECTORS)])
-    assert caught.value.mend == "ask the signer for a signature by key"
+    assert caught.value.hint == "ask the signer for a signature by key"
 
 
 # --- The reference tool itself --------------------------------------------------------------------

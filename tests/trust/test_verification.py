@@ -16,11 +16,11 @@ from provenance.errors import (
     UnreadableError,
     UsageError,
 )
+from provenance.folder import claims
+from provenance.folder.publication import publish_claims
 from provenance.keys import generate
-from provenance.statement import claims
 from provenance.statement.training import Outcome
 from provenance.transparency import note
-from provenance.trust.publication import publish_claims
 from provenance.trust.verification import STEPS, Request, Step, Verified, verify_model
 from tests.world import (
     RECIPE,

@@ -1,0 +1,136 @@
+"""What stands beside a model's files: its claims, and the byproducts that they name.
+
+These names are not part of the model (:mod:`provenance.files.reserved`): no manifest covers them. A
+byproduct is checked by its name, which is its SHA-256. What cannot be checked at all, such as what
+git keeps or what a killed writer left, is reported and not refused: a model that was cloned, or
+whose recorder was killed, is still the model that was attested.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from provenance.errors import ContentError, UnreadableError, count
+from provenance.files.atomic import TEMPORARY_SUFFIX, reason
+from provenance.files.digest import hash_file
+from provenance.files.reserved import (
+    BYPRODUCTS,
+    CLAIMS,
+    GIT_NAMES,
+    MAX_BYPRODUCT_BYTES,
+    MODEL_SIGNATURE,
+)
+from provenance.folder import claims
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from provenance.envelope.bundle import Bundle
+    from provenance.statement.training import TrainingStatement
+
+_SHA256_NAME = re.compile(r"[0-9a-f]{64}")
+
+_UNCHECKED = (*sorted(GIT_NAMES), CLAIMS + TEMPORARY_SUFFIX, MODEL_SIGNATURE + TEMPORARY_SUFFIX)
+"""Names at the top level that nothing says anything about."""
+
+
+def read_beside(root: Path) -> list[tuple[str, Bundle]]:
+    """Return the bundles beside the model in *root*, each with its place.
+
+    Raises:
+        UnreadableError, MalformedError: there is none, one cannot be read, or it is a link.
+    """
+    beside = [root / name for name in (CLAIMS, MODEL_SIGNATURE) if os.path.lexists(root / name)]
+    if not beside:
+        raise UnreadableError(
+            f"holds neither {CLAIMS} nor {MODEL_SIGNATURE}",
+            where=str(root),
+            hint="name the claims with --claims, or ask whoever trained it for them",
+        )
+    for path in beside:
+        if path.is_symlink():
+            raise UnreadableError(
+                "is a symbolic link",
+                where=str(path),
+                hint="name the claims themselves with --claims",
+            )
+    return [item for path in beside for item in read_claims(path)]
+
+
+def read_claims(path: Path) -> list[tuple[str, Bundle]]:
+    """Return the bundles in the file *path*, each with its place: the file's name and its line.
+
+    Raises:
+        UnreadableError, MalformedError: the file cannot be read, or holds something else.
+    """
+    parsed = claims.read_bundles(path)
+    if len(parsed) == 1:
+        return [(path.name, parsed[0])]
+    return [(f"{path.name}:{number}", item) for number, item in enumerate(parsed, 1)]
+
+
+def check_beside(
+    root: Path, matching: Iterable[TrainingStatement], trusted: Iterable[TrainingStatement]
+) -> str:
+    """Check what stands beside the model in *root*; return what was not checked, for the reader.
+
+    *matching* are the statements about these files, *trusted* all that the given keys signed.
+
+    Raises:
+        UnreadableError: the folder of byproducts, or a file in it, cannot be read.
+        ContentError: a file in it is not what its name says.
+    """
+    stated = _stated(matching)
+    present, leftover = _byproducts(root / BYPRODUCTS)
+    unnamed = present - _stated(trusted)
+    notes = []
+    if missing := stated - present:
+        notes.append(f"{count(len(missing), 'byproduct')} not here")
+    if unnamed:
+        notes.append(f"{count(len(unnamed), 'file')} in {BYPRODUCTS}/ that no such claim names")
+    unchecked = [name for name in _UNCHECKED if os.path.lexists(root / name)]
+    unchecked += [f"{BYPRODUCTS}/{name}" for name in leftover]
+    if unchecked:
+        notes.append(f"not checked: {', '.join(unchecked)}")
+    return f" ({'; '.join(notes)})" if notes else ""
+
+
+def _stated(trainings: Iterable[TrainingStatement]) -> set[str]:
+    """Return the SHA-256 of every byproduct that *trainings* leave beside the weights."""
+    return {
+        item.digest.get("sha256", "")
+        for training in trainings
+        for item in training.run.byproducts
+        if not item.content
+    }
+
+
+def _byproducts(folder: Path) -> tuple[set[str], list[str]]:
+    """Return the names of the files in *folder*, each checked, and of what a killed writer left."""
+    if not os.path.lexists(folder):
+        return set(), []
+    if folder.is_symlink():
+        raise UnreadableError("is a symbolic link, not a folder", where=str(folder))
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208 - names are all that is needed
+    except OSError as error:
+        raise UnreadableError(f"cannot be read: {reason(error)}", where=str(folder)) from error
+    leftover = [name for name in names if _is_leftover(name)]
+    present = [name for name in names if not _is_leftover(name)]
+    for name in present:
+        path = folder / name
+        if not _SHA256_NAME.fullmatch(name):
+            raise ContentError("is extra: byproducts are named by their SHA-256", where=str(path))
+        if os.lstat(path).st_size > MAX_BYPRODUCT_BYTES:
+            raise ContentError("is too large for a byproduct", where=str(path))
+        if hash_file(path)[0] != name:
+            raise ContentError("its content is not what its name says", where=str(path))
+    return set(present), leftover
+
+
+def _is_leftover(name: str) -> bool:
+    digest = name.removesuffix(TEMPORARY_SUFFIX)
+    return digest != name and _SHA256_NAME.fullmatch(digest) is not None

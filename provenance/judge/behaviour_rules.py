@@ -1,0 +1,257 @@
+"""Outputs on probes, judged (P5): those that both models hold, and those that running one gives.
+
+Which probes a model was run on is a finding as well, with their digests: a verdict about other
+probes is another verdict. ``probes`` are a file of both models, ``probes-from-outside`` one that
+was given at comparison.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from provenance.errors import MalformedError, UnreadableError, UsageError
+from provenance.judge.pairing import evidence_pairs, in_both, matched
+from provenance.measure.findings import Finding, Judged
+from provenance.measure.norms import enlarged
+from provenance.measure.onnx_runner import probes_of, run_unit
+from provenance.measure.outputs import KL_ERROR, Outputs, measure_outputs
+from provenance.measure.statistics import disagreement_bound
+from provenance.weights.arrays import ArraysFile
+from provenance.weights.model import model_of_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from provenance.equality.rules import Behaviour
+    from provenance.weights.model import Model, Pair, SideBySide, Unit
+    from provenance.weights.view import TensorFile
+
+_WHY: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "max-difference": ("empty", "exact-type", "not-finite", "overflow"),
+        "mean-difference": ("empty", "exact-type", "not-finite", "overflow"),
+        "kl-divergence": ("empty", "not-finite", "not-a-distribution", "infinite-divergence"),
+        "disagreement-bound": ("empty", "not-finite", "not-a-distribution"),
+    }
+)
+"""Why a measure can be absent; the last word is why, where nothing else is noted."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Probes:
+    """What the models are asked, and the findings that say which probes these are."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    said: tuple[Finding, ...]
+
+    @property
+    def distinct(self) -> int:
+        """Return how many are not the same: one that is repeated shows no more than once."""
+        rows = zip(*(array for array in self.arrays.values()), strict=True)
+        return len({tuple(part.tobytes() for part in row) for row in rows})
+
+
+def judge_outputs(rule: Behaviour, sides: SideBySide) -> Judged:
+    """Judge the files of outputs that *rule* selects.
+
+    Raises:
+        ContentError: a file is not the one that was hashed.
+    """
+    pairs, absent = evidence_pairs(rule, sides)
+    judged = [absent]
+    for pair in pairs:
+        try:
+            with sides.opened(pair) as (left, right):
+                judged.append(_judge_arrays(rule, pair.name, left, right))
+        except (MalformedError, UnreadableError) as error:
+            judged.append(Judged((), (str(error),)))
+    return Judged.merged(judged)
+
+
+def judge_run(rule: Behaviour, run: str, sides: SideBySide, probes: Path | None) -> Judged:
+    """Run the ONNX model *run* of both models on the same probes, and judge the answers.
+
+    *probes* is a file from outside, in place of the probes that *rule* names.
+
+    Raises:
+        ContentError: a file is not the one that was hashed.
+        MalformedError, UnreadableError: *probes* cannot be read.
+    """
+    given = None if probes is None else _given(probes)
+    pairs, absent = in_both((pair for pair in sides.pairs if run in pair.names), sides)
+    judged = [absent]
+    for pair in pairs:
+        try:
+            asked = given if given is not None else _of_the_models(rule, sides)
+            left, right = _answers(pair, sides, asked)
+        except (MalformedError, UnreadableError, UsageError) as error:
+            judged.append(Judged((), (str(error),)))
+            continue
+        judged += [
+            Judged(asked.said),
+            _judge_arrays(rule, pair.name, left, right, distinct=asked.distinct),
+        ]
+    return Judged.merged(judged)
+
+
+def _answers(pair: Pair, sides: SideBySide, asked: _Probes) -> tuple[ArraysFile, ArraysFile]:
+    found = []
+    for model, unit, side in (
+        (sides.left, pair.left, "left"),
+        (sides.right, pair.right, "right"),
+    ):
+        where = f"{pair.name} ({side})"
+        if unit is None:
+            raise UnreadableError("only one model has it", where=where)
+        found.append(ArraysFile(run_unit(model, unit, asked.arrays, where=where), where=where))
+    return found[0], found[1]
+
+
+def _given(path: Path) -> _Probes:
+    """Return the probes in the file at *path*, which is no part of a model."""
+    model = model_of_file(path)
+    (unit,) = model.units.values()
+    return _read(model, unit, "probes-from-outside")
+
+
+def _of_the_models(rule: Behaviour, sides: SideBySide) -> _Probes:
+    """Return the probes that *rule* names, which must be the same in both models.
+
+    Raises:
+        ContentError: a file is not the one that was hashed.
+        MalformedError, UnreadableError: there are none, the models have two, or they cannot be
+            read.
+    """
+    unit = sides.unit(rule.probes) if rule.probes is not None else None
+    if unit is not None:
+        return _read(sides.left, unit, "probes")
+    if any(rule.probes in pair.names for pair in sides.pairs):
+        raise UnreadableError("not the same probes in both models", where=rule.probes)
+    raise UnreadableError(
+        "no probes: the rule names none that both models have",
+        where=rule.run,
+        hint="give a file of probes (--probes)",
+    )
+
+
+def _read(model: Model, unit: Unit, measure: str) -> _Probes:
+    with model.open(unit, unit.name) as file:
+        arrays = probes_of(file, where=unit.name)
+    said = tuple(
+        Finding(file=name, measure=measure, held=True, left=sha256, right=sha256)
+        for name, (_, sha256) in model.digests(unit).items()
+    )
+    return _Probes(arrays, said)
+
+
+def _judge_arrays(
+    rule: Behaviour,
+    file: str,
+    left: TensorFile,
+    right: TensorFile,
+    *,
+    distinct: int | None = None,
+) -> Judged:
+    """Judge the arrays of two files of outputs that *rule* selects by name.
+
+    *distinct* is how many probes are not the same, where that is known.
+    """
+    names, findings = matched(file, rule.tensors, left, right)
+    if not names and not findings:
+        return Judged((), (f"{file}: no output that the rule selects",))
+    missing = []
+    for name in names:
+        try:
+            outputs = _measured(rule, name, left, right)
+            if (few := _too_few(rule, outputs, distinct)) is not None:
+                missing.append(f"{file}: {name}: {few}")
+            findings += _judge(rule, file, outputs, distinct, undecided=few is not None)
+        except UsageError as error:  # an array that has no such outputs
+            missing.append(f"{file}: {error}")
+    return Judged(tuple(findings), tuple(missing))
+
+
+def _measured(rule: Behaviour, name: str, left: TensorFile, right: TensorFile) -> Outputs:
+    if rule.kind != "labels":
+        return measure_outputs(name, left, right, rule.kind)
+    dtype = left.tensors[name].dtype
+    if dtype.kind != "exact":
+        raise UsageError(f"labels are integers, not {dtype.name}", where=name)
+    return measure_outputs(name, left, right, "values")
+
+
+def _judge(
+    rule: Behaviour, file: str, outputs: Outputs, distinct: int | None, *, undecided: bool
+) -> list[Finding]:
+    bound = None
+    if outputs.disagreements is not None:
+        trials = _trials(outputs, distinct)
+        wrong = min(outputs.disagreements, trials)
+        bound = disagreement_bound(wrong, trials, rule.confidence)
+    kl = outputs.kl_mean
+    if kl is not None and outputs.differing:
+        kl += KL_ERROR * (1 + kl)
+    measures = (
+        ("max-difference", _enlarged(outputs.max_difference), rule.max_difference),
+        ("mean-difference", _enlarged(outputs.mean_difference), rule.mean_difference),
+        ("kl-divergence", _finite(kl), rule.kl_divergence),
+        ("disagreement-bound", bound, None if undecided else rule.disagreement),
+    )
+    findings = [
+        Finding(
+            file=file,
+            tensor=outputs.name,
+            measure=measure,
+            held=limit is None or (value is not None and value <= limit),
+            value=value,
+            limit=limit,
+            place=outputs.max_place if measure == "max-difference" else None,
+            note=_why_absent(measure, outputs) if value is None else None,
+        )
+        for measure, value, limit in measures
+        if value is not None or limit is not None
+    ]
+    if "not-a-distribution" in outputs.notes:
+        findings.append(
+            Finding(file=file, tensor=outputs.name, measure="distribution", held=False,
+                    note="not-a-distribution")
+        )  # fmt: skip
+    return findings
+
+
+def _trials(outputs: Outputs, distinct: int | None) -> int:
+    """Return how many probes count."""
+    return outputs.probes if distinct is None else min(distinct, outputs.probes)
+
+
+def _too_few(rule: Behaviour, outputs: Outputs, distinct: int | None) -> str | None:
+    """Return why the probes are too few to show the rate, where nothing seen speaks against it."""
+    wrong, trials = outputs.disagreements, _trials(outputs, distinct)
+    if rule.disagreement is None or wrong is None or wrong > rule.disagreement * trials:
+        return None
+    if disagreement_bound(wrong, trials, rule.confidence) <= rule.disagreement:
+        return None
+    return (
+        f"{wrong} of {trials} answers differ, and so few probes cannot show a rate of at most"
+        f" {rule.disagreement:g}"
+    )
+
+
+def _why_absent(measure: str, outputs: Outputs) -> str:
+    words = _WHY[measure]
+    return next((word for word in outputs.notes if word in words), words[-1])
+
+
+def _enlarged(value: float | None) -> float | None:
+    """Return *value* with the bound of its error added; None beyond float64."""
+    return None if value is None else _finite(enlarged(value))
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

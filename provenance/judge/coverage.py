@@ -1,0 +1,196 @@
+"""Whether a declaration fits the models that it is applied to.
+
+A rule that selects nothing is a typing error that would make its limits idle; a tensor that no rule
+covers would be judged by nobody. So each alternative must
+
+1. have only rules that select something, unless a rule says that it is ``optional``, and
+2. cover every tensor of every weight file that both models have. A file is covered whole by
+   ``bytes``, as the initial weights or probes of a rule, or by a rule that judges it through
+   outputs, metrics or curves; a tensor by a rule that selects it.
+
+A file that holds no tensors and that no rule selects must be equal byte for byte; it needs no rule.
+A weight file that cannot be read is covered by rules that select all of its tensors.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from provenance.equality.declaration import place
+from provenance.equality.patterns import selects_tensor
+from provenance.equality.rules import Bytes, Close, Curves, EvidenceRule, Rule, TensorRule
+from provenance.errors import MalformedError, PolicyError, UnreadableError, count
+from provenance.judge.selection import (
+    holds_evidence,
+    is_measuring_rod,
+    judged_by_evidence,
+    judges_tensors,
+    runs,
+    selects,
+    tensor_rules,
+)
+
+if TYPE_CHECKING:
+    from provenance.equality.declaration import Alternative, Declaration
+    from provenance.weights.model import Pair, SideBySide
+
+_SHOWN: Final = 5
+"""Tensors named in a refusal; the rest is counted."""
+
+
+class Selected(msgspec.Struct, frozen=True):
+    """What one rule selects: units by name, and how many tensors of them.
+
+    ``tensors`` is null for a rule that does not select tensors, and where they cannot be read.
+    """
+
+    units: tuple[str, ...]
+    tensors: int | None
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """What one alternative selects in two models, or in one against itself, rule by rule.
+
+    ``unread`` says why weight files could not be looked into.
+    """
+
+    rules: tuple[Selected, ...]
+    unread: tuple[str, ...]
+
+
+def check_coverage(declaration: Declaration, sides: SideBySide) -> tuple[Selection, ...]:
+    """Return what each alternative of *declaration* selects in two models.
+
+    Raises:
+        PolicyError: a rule selects nothing, or a tensor is covered by no rule.
+        ContentError: a file is not the one that was hashed.
+    """
+    names = _TensorNames(sides)
+    return tuple(
+        _check(alternative, number, sides.pairs, names)
+        for number, alternative in enumerate(declaration.any)
+    )
+
+
+class _TensorNames:
+    """The names of the tensors of each unit, read when a rule asks for some of them."""
+
+    def __init__(self, sides: SideBySide) -> None:
+        self._models = (sides.left, sides.right)
+        self._read: dict[
+            tuple[str | None, str | None], tuple[frozenset[str], frozenset[str]] | str
+        ] = {}
+
+    def of(self, pair: Pair) -> tuple[frozenset[str], frozenset[str]] | str:
+        """Return the names on each side, or why they could not be read."""
+        if pair.key not in self._read:
+            self._read[pair.key] = self._names(pair)
+        return self._read[pair.key]
+
+    def _names(self, pair: Pair) -> tuple[frozenset[str], frozenset[str]] | str:
+        found = []
+        for model, unit in zip(self._models, (pair.left, pair.right), strict=True):
+            if unit is None or not unit.weights:
+                found.append(frozenset[str]())
+                continue
+            try:
+                with model.open(unit, unit.name) as file:
+                    found.append(frozenset(file.tensors))
+            except (MalformedError, UnreadableError) as error:
+                return str(error)
+        return found[0], found[1]
+
+
+def _check(
+    alternative: Alternative, number: int, pairs: tuple[Pair, ...], names: _TensorNames
+) -> Selection:
+    rules: list[Selected] = []
+    for index, rule in enumerate(alternative.all):
+        chosen = [pair for pair in pairs if _chosen(alternative, rule, pair)]
+        found = None
+        if isinstance(rule, TensorRule):
+            found = _selected(rule, chosen, names)
+        idle = found == 0 or (not chosen and not _from_outside(rule))
+        if idle and not _optional(rule):
+            what = "tensors" if chosen else "files"
+            raise PolicyError(
+                f"{place(number, index)} ({rule.__struct_config__.tag}) selects no {what}",
+                hint="correct its patterns, or leave the rule out",
+            )
+        if isinstance(rule, Close) and rule.initial is not None:
+            _check_initial(rule.initial, pairs, place(number, index))
+        rules.append(Selected(tuple(pair.name for pair in chosen), found))
+    unread = (_check_pair(alternative, number, pair, names) for pair in pairs if pair.weights)
+    return Selection(tuple(rules), tuple(filter(None, unread)))
+
+
+def _check_initial(initial: str, pairs: tuple[Pair, ...], where: str) -> None:
+    if not any(initial in pair.names for pair in pairs):
+        raise PolicyError(
+            f"{where} measures from {initial!r}, which is no file of the model",
+            hint="save the initial weights beside the others, or set relative_to",
+        )
+
+
+def _chosen(alternative: Alternative, rule: Rule, pair: Pair) -> bool:
+    if isinstance(rule, EvidenceRule):
+        return holds_evidence(rule, pair) or runs(rule, pair)
+    if isinstance(rule, TensorRule):
+        rod = is_measuring_rod(alternative, pair)
+        return not rod and judges_tensors(alternative, rule, pair)
+    return selects(rule, pair)
+
+
+def _from_outside(rule: Rule) -> bool:
+    """Tell whether what *rule* judges by is not in the files: the recorded curves."""
+    return isinstance(rule, Curves) and rule.sources is None
+
+
+def _optional(rule: Rule) -> bool:
+    return isinstance(rule, TensorRule) and rule.optional
+
+
+def _selected(rule: TensorRule, chosen: list[Pair], names: _TensorNames) -> int | None:
+    """Return how many tensors *rule* selects; None where that cannot be said."""
+    total = 0
+    for pair in chosen:
+        found = names.of(pair)
+        if isinstance(found, str):
+            return None
+        total += sum(selects_tensor(rule.tensors, name) for name in found[0] | found[1])
+    return total
+
+
+def _check_pair(
+    alternative: Alternative, number: int, pair: Pair, names: _TensorNames
+) -> str | None:
+    """Refuse a tensor of *pair* that no rule covers; return why it could not be looked at."""
+    covered = (
+        is_measuring_rod(alternative, pair)
+        or judged_by_evidence(alternative, pair)
+        or any(isinstance(rule, Bytes) and selects(rule, pair) for rule in alternative.all)
+    )
+    if covered:
+        return None
+    rules = tensor_rules(alternative, pair)
+    if any(rule.tensors == ("*",) for rule in rules):
+        return None
+    found = names.of(pair)
+    if isinstance(found, str):
+        return found
+    bare = [
+        name
+        for name in sorted(found[0] & found[1])
+        if not any(selects_tensor(rule.tensors, name) for rule in rules)
+    ]
+    if bare:
+        more = f" and {len(bare) - _SHOWN} more" if len(bare) > _SHOWN else ""
+        raise PolicyError(
+            f"{place(number)}: no rule covers {count(len(bare), 'tensor')}:"
+            f" {', '.join(bare[:_SHOWN])}{more}",
+            where=pair.name,
+            hint="add a rule for them",
+        )
+    return None

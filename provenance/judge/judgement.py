@@ -1,0 +1,192 @@
+"""Rules, applied to what was read of one pair of weights. Pure: nothing is read here.
+
+Every test is written so that an absent number, NaN or an infinity is against the rule: what must be
+shown is ``value <= limit``. A tensor that is equal in every bit satisfies every rule (P1 implies P2
+and P4), NaN in it or not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from provenance.equality.patterns import selects_tensor
+from provenance.equality.rules import Close, Rounded, TensorRule
+from provenance.measure.findings import Finding, Judged, unlike
+from provenance.measure.norms import at_most, enlarged
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from provenance.measure.contents import Contents, TensorPair
+    from provenance.measure.findings import TensorDistance
+
+_ABSENT: Final = {
+    "update": ("overflow", "zero-update", "zero-weights", "initial-not-finite", "ratio-overflow"),
+    "weights": ("overflow", "zero-weights", "ratio-overflow"),
+}
+
+
+def judge_contents(file: str, found: Sequence[tuple[TensorRule, Contents]]) -> Judged:
+    """Judge the pair of weights *file* under each rule, with what was read for that rule.
+
+    There is at least one rule. What was read differs between rules only in the initial weights.
+    """
+    contents = found[0][1]
+    findings = _structure(file, contents)
+    missing: list[str] = []
+    for index, pair in enumerate(contents.tensors):
+        if not pair.differing:
+            continue
+        for rule, each in found:
+            if not selects_tensor(rule.tensors, pair.name):
+                continue
+            judged = _judge(file, rule, each, each.tensors[index])
+            findings.extend(judged.findings)
+            missing.extend(judged.missing)
+    return Judged(tuple(dict.fromkeys(findings)), tuple(dict.fromkeys(missing)))
+
+
+def _judge(file: str, rule: TensorRule, contents: Contents, pair: TensorPair) -> Judged:
+    """Judge a tensor of *contents* that differs in some bit."""
+    if isinstance(rule, Close):
+        return _judge_close(file, rule, contents, pair)
+    if isinstance(rule, Rounded):
+        return Judged(_judge_rounded(file, rule, pair))
+    return Judged((_bits(file, pair),))
+
+
+def _structure(file: str, contents: Contents) -> list[Finding]:
+    """Return what is against every rule: the structure must be the same."""
+    against = [
+        Finding(
+            file=file,
+            measure=f"metadata: {each.key}",
+            held=False,
+            left=each.left,
+            right=each.right,
+        )
+        for each in contents.metadata
+    ]
+    if contents.normalisers is None:
+        against.append(Finding(file=file, measure="container", held=False))
+    against += [
+        unlike(file, pair.name, pair.left, pair.right)
+        for pair in contents.tensors
+        if pair.differing is None
+    ]
+    return against
+
+
+def _bits(file: str, pair: TensorPair, note: str | None = None) -> Finding:
+    return Finding(
+        file=file,
+        tensor=pair.name,
+        measure="differing-elements",
+        held=False,
+        value=float(pair.differing or 0),
+        limit=0.0,
+        place=pair.distance.first if pair.distance is not None else None,
+        note=note,
+    )
+
+
+def _judge_rounded(file: str, rule: Rounded, pair: TensorPair) -> tuple[Finding, ...]:
+    rounded = pair.rounded.get(rule.to)
+    if rounded is None:
+        return (_bits(file, pair, "not-wider"),)
+    if rounded.overflow:
+        return (_bits(file, pair, "beyond-the-narrower-type"),)
+    if rounded.nan and rule.nan == "refused":
+        return (_bits(file, pair, "not-a-number"),)
+    differing, place = rounded.differing, rounded.first
+    if rule.signed_zero == "equal":
+        differing, place = differing - rounded.zero_signs, rounded.first_value
+    return (
+        Finding(
+            file=file,
+            tensor=pair.name,
+            measure=f"differing-elements-as-{rule.to}",
+            held=differing == 0,
+            value=float(differing),
+            limit=0.0,
+            place=place,
+        ),
+    )
+
+
+def _judge_close(file: str, rule: Close, contents: Contents, pair: TensorPair) -> Judged:
+    distance = pair.distance
+    note = _beyond_distance(rule, distance)
+    if distance is None or note is not None:
+        return Judged((_bits(file, pair, note),))
+    if rule.initial != contents.initial and rule.initial is not None:
+        return Judged((), (f"{rule.initial}: not the same initial weights in both models",))
+    if rule.initial is not None and not pair.in_initial:
+        what = f"{file}: {pair.name}: no tensor of its type and shape in {rule.initial}"
+        return Judged((), (what,))
+    findings = _relative(file, rule, distance)
+    if rule.max_ulp is not None:
+        findings.append(_ulp(file, rule.max_ulp, distance))
+    return Judged(tuple(findings))
+
+
+def _beyond_distance(rule: Close, distance: TensorDistance | None) -> str | None:
+    """Return why no distance can speak for a tensor that differs, or nothing."""
+    if distance is None or "exact-type" in distance.notes:
+        return "exact-type"
+    if "not-finite" in distance.notes:
+        return "not-finite"
+    if distance.nan and rule.nan == "refused":
+        return "not-a-number"
+    if distance.zero_signs and rule.signed_zero == "distinct":
+        return "sign-of-zero"
+    return None
+
+
+def _relative(file: str, rule: Close, distance: TensorDistance) -> list[Finding]:
+    """Judge the two relative norms, which must both be within their limits."""
+    l2, linf = distance.relative_l2_weights, distance.relative_linf_weights
+    if rule.relative_to == "update":
+        l2 = _stricter(l2, distance.relative_l2_update)
+        linf = _stricter(linf, distance.relative_linf_update)
+    note = next((word for word in distance.notes if word in _ABSENT[rule.relative_to]), None)
+    return [
+        Finding(
+            file=file,
+            tensor=distance.tensor,
+            measure=f"{measure}-of-{rule.relative_to}",
+            held=value is not None and at_most(value, limit),
+            value=None if value is None else enlarged(value),
+            limit=limit,
+            place=distance.worst,
+            note=note if value is None else None,
+        )
+        for measure, value, limit in (
+            ("relative-l2", l2, rule.relative_l2),
+            ("relative-linf", linf, rule.relative_linf),
+        )
+    ]
+
+
+def _ulp(file: str, limit: int, distance: TensorDistance) -> Finding:
+    ulp = distance.max_ulp
+    return Finding(
+        file=file,
+        tensor=distance.tensor,
+        measure="max-ulp",
+        held=ulp is not None and ulp <= limit,
+        value=None if ulp is None else float(ulp),
+        limit=float(limit),
+        note="ulp-too-large" if ulp is None else None,
+    )
+
+
+def _stricter(of_weights: float | None, of_update: float | None) -> float | None:
+    """Return the distance as a part of the update or of the weights, whichever is smaller.
+
+    The initial weights are the publisher's: far away ones would make any distance a small part of
+    the update.
+    """
+    if of_weights is None or of_update is None:
+        return None
+    return max(of_weights, of_update)

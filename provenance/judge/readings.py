@@ -1,0 +1,105 @@
+"""The weights of two models, read side by side: each pair once for each file of initial weights.
+
+What is to be measured is decided before anything is read (:func:`wanted_by`), so that one reading
+serves every rule, and the view without a declaration too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from provenance.equality.rules import Close, Rounded
+from provenance.errors import MalformedError, UnreadableError
+from provenance.measure.contents import Contents, read_contents
+from provenance.measure.distances import Wanted
+from provenance.weights.normalisers import normalised
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from provenance.equality.declaration import Declaration
+    from provenance.weights.model import Key, Pair, SideBySide
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Weights that could not be read, and why."""
+
+    reason: str
+
+
+def wanted_by(
+    declaration: Declaration | None,
+    *,
+    view: bool = False,
+    on_bytes: Callable[[int], None] | None = None,
+) -> Wanted:
+    """Return what has to be measured to judge by *declaration*, and to show the models to a person.
+
+    *on_bytes* is told the bytes of each side as they are compared.
+    """
+    alternatives = declaration.any if declaration is not None else ()
+    rules = [rule for alternative in alternatives for rule in alternative.all]
+    close = [rule for rule in rules if isinstance(rule, Close)]
+    return Wanted(
+        norms=view or bool(close),
+        ulp=view or any(rule.max_ulp is not None for rule in close),
+        rounded=tuple((rule.to, rule.tensors) for rule in rules if isinstance(rule, Rounded)),
+        on_bytes=on_bytes,
+    )
+
+
+class Readings:
+    """What was read of the weights of *sides*. Nothing is read before it is asked for."""
+
+    def __init__(self, sides: SideBySide, wanted: Wanted) -> None:
+        """Measure what is *wanted* whenever a pair of *sides* is read."""
+        self.sides = sides
+        self._wanted = wanted
+        self._read: dict[tuple[Key, str | None], Contents | Unread] = {}
+
+    def of(self, pair: Pair, initial: str | None) -> Contents | Unread:
+        """Return what *pair* holds, measured from the initial weights *initial*.
+
+        Without initial weights any reading will do, for each has all but the updates. Where the
+        models do not have the same *initial*, it is as if none were asked for.
+
+        Raises:
+            ContentError: a file is not the one that was hashed.
+        """
+        start = self.sides.unit(initial) if initial is not None else None
+        if start is None:
+            any_reading = (value for (key, _), value in self._read.items() if key == pair.key)
+            return next(any_reading, None) or self._fill(pair, None)
+        return self._read.get((pair.key, initial)) or self._fill(pair, initial)
+
+    def all(self) -> list[Contents]:
+        """Return every pair that could be read, in the order in which they were."""
+        return [value for value in self._read.values() if isinstance(value, Contents)]
+
+    def _fill(self, pair: Pair, initial: str | None) -> Contents | Unread:
+        found = self._read[pair.key, initial] = self._contents(pair, initial)
+        return found
+
+    def _contents(self, pair: Pair, initial: str | None) -> Contents | Unread:
+        start = self.sides.unit(initial)
+        try:
+            with self.sides.opened(pair) as files:
+                if start is None or initial is None:
+                    contents = read_contents(pair.name, files, self._wanted)
+                else:
+                    with self.sides.left.open(start, initial) as file:
+                        contents = read_contents(pair.name, files, self._wanted, (initial, file))
+                        file.check_unchanged()
+        except (MalformedError, UnreadableError) as error:
+            return Unread(str(error))
+        if pair.both is None or pair.both[0].name == pair.both[1].name:
+            return contents
+        # Equal bytes under two names: that nothing else differs needs no other explanation.
+        normalisers = () if self.sides.renamed(pair) else contents.normalisers
+        if normalisers is None:
+            return contents
+        return replace(
+            contents, normalisers=(*normalisers, normalised(pair.name, "weight-file-name"))
+        )

@@ -1,0 +1,127 @@
+"""Two models or two weight files side by side, without a declaration: what differs, how far.
+
+This judges nothing and proves nothing: it is a view for a person.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from provenance.measure.contents import Contents, TensorPair, first_divergence
+from provenance.measure.findings import Divergence, TensorDistance
+from provenance.weights.metadata import MetadataDifference
+from provenance.weights.normalisers import Normalised
+
+if TYPE_CHECKING:
+    from provenance.judge.readings import Readings
+    from provenance.weights.model import Pair
+    from provenance.weights.view import TensorInfo
+
+FileState = Literal["equal", "changed", "missing-left", "missing-right"]
+TensorState = Literal["equal", "changed", "missing-left", "missing-right", "dtype", "shape"]
+
+
+class TensorComparison(msgspec.Struct, frozen=True, kw_only=True):
+    """A tensor of either file."""
+
+    name: str
+    state: TensorState
+    left_dtype: str | None
+    right_dtype: str | None
+    left_shape: tuple[int, ...] | None
+    right_shape: tuple[int, ...] | None
+    distance: TensorDistance | None = None
+    """Where the state is ``changed``."""
+
+
+class FileComparison(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of either model, or the files that hold one set of weights."""
+
+    name: str
+    state: FileState
+    same_tensors: bool = False
+    """Whether a changed weight file holds the same tensors and metadata, bit for bit."""
+    first: Divergence | None = None
+    """Where the tensors begin to differ, in the order of the left file."""
+    tensors: tuple[TensorComparison, ...] | None = None
+    """Of a changed weight file that could be read."""
+    metadata: tuple[MetadataDifference, ...] = ()
+    """The keys in which the metadata of a changed weight file differ."""
+    normalisers: tuple[Normalised, ...] = ()
+    """The differences of the containers that reach no tensor."""
+    unread: str | None = None
+    """Why the tensors of a changed weight file are not listed."""
+
+    @property
+    def same(self) -> bool:
+        """Whether the two hold the same: the bytes, or the tensors and the metadata."""
+        return self.state == "equal" or self.same_tensors
+
+
+def list_differences(readings: Readings) -> tuple[FileComparison, ...]:
+    """Return every file of either model, by name, compared.
+
+    Raises:
+        ContentError: a file is not the one that was hashed.
+        MalformedError: a file's name leaves its folder.
+        UnavailableError: float64 arithmetic does not work as it should.
+    """
+    return tuple(_compared(pair, readings) for pair in readings.sides.pairs)
+
+
+def _compared(pair: Pair, readings: Readings) -> FileComparison:
+    if pair.both is None:
+        state: FileState = "missing-left" if pair.left is None else "missing-right"
+        return FileComparison(name=pair.name, state=state)
+    if readings.sides.same(pair):
+        return FileComparison(name=pair.name, state="equal")
+    if not all(unit.weights for unit in pair.both):
+        renamed = readings.sides.renamed(pair)
+        return FileComparison(name=pair.name, state="equal" if renamed else "changed")
+    contents = readings.of(pair, None)
+    if not isinstance(contents, Contents):
+        return FileComparison(name=pair.name, state="changed", unread=contents.reason)
+    return _listed(pair.name, contents)
+
+
+def _listed(name: str, contents: Contents) -> FileComparison:
+    return FileComparison(
+        name=name,
+        state="changed",
+        same_tensors=not contents.metadata
+        and contents.normalisers is not None
+        and all(pair.differing == 0 for pair in contents.tensors),
+        first=first_divergence(name, contents.tensors),
+        tensors=tuple(
+            TensorComparison(
+                name=pair.name,
+                state=_state(pair),
+                left_dtype=_dtype(pair.left),
+                right_dtype=_dtype(pair.right),
+                left_shape=pair.left.shape if pair.left else None,
+                right_shape=pair.right.shape if pair.right else None,
+                distance=pair.distance,
+            )
+            for pair in contents.tensors
+        ),
+        metadata=contents.metadata,
+        normalisers=contents.normalisers or (),
+    )
+
+
+def _dtype(info: TensorInfo | None) -> str | None:
+    return info.dtype.name if info is not None else None
+
+
+def _state(pair: TensorPair) -> TensorState:
+    if pair.left is None:
+        return "missing-left"
+    if pair.right is None:
+        return "missing-right"
+    if pair.left.dtype != pair.right.dtype:
+        return "dtype"
+    if pair.left.shape != pair.right.shape:
+        return "shape"
+    return "changed" if pair.differing else "equal"

@@ -1,0 +1,20 @@
+"""Measures: numbers about two models, and no judgement.
+
+**Of tensors.**
+
+- ``contents``: two weight files, read side by side.
+- ``distances``: the distance of two tensors, with its error bound; ``pieces``, ``meter`` and
+  ``norms``: its pieces, their measures, and their sums; ``compiled`` and ``kernel``: the same,
+  faster.
+- ``rounding``: elements rounded to a narrower type.
+
+**Of what a model does.**
+
+- ``outputs``: outputs on the same probes; ``onnx_runner``: an ONNX model run on probes, by the
+  program ``onnx_child``.
+- ``samples``: scores on the same examples; ``statistics``: tests of equivalence and bounds of
+  rates; ``distributions``: the distributions behind them.
+- ``curves``: curves point by point; ``curve_files``: the files that hold them.
+
+``findings``: what a comparison says.
+"""

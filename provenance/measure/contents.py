@@ -1,0 +1,239 @@
+"""Two weight files of one name, read side by side: what differs, and by how much.
+
+Nothing is judged here. See :mod:`~provenance.judge.comparators` for the judgement under a
+declaration.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from provenance.equality.patterns import selects_tensor
+from provenance.measure.distances import Measured, Wanted, measure_each
+from provenance.measure.findings import Divergence, TensorDistance
+from provenance.measure.norms import Norm, cosine
+from provenance.measure.pieces import Workers
+from provenance.measure.rounding import Rounding, is_narrower, measure_rounded
+from provenance.weights.dtypes import DTYPES
+from provenance.weights.metadata import MetadataDifference, metadata_differences
+from provenance.weights.normalisers import Normalised, effects
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from provenance.weights.view import TensorFile, TensorInfo
+
+_MAX_EXACT: Final = 2**53 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class TensorPair:
+    """A tensor of either file, or of both."""
+
+    name: str
+    left: TensorInfo | None
+    right: TensorInfo | None
+    differing: int | None
+    """Elements whose bits differ; None where the two cannot be compared."""
+    distance: TensorDistance | None
+    """Where any bit differs."""
+    in_initial: bool
+    """Whether the file of initial weights has it, of the same type and shape."""
+    rounded: Mapping[str, Rounding] = field(default_factory=dict)
+    """What rounding showed, by the type that was rounded to; where the type is wider."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The file of initial weights, open."""
+
+    name: str
+    file: TensorFile
+
+    def has(self, info: TensorInfo) -> bool:
+        """Tell whether it has a tensor of the name, type and shape of *info*."""
+        mine = self.file.tensors.get(info.name)
+        return mine is not None and (mine.dtype, mine.shape) == (info.dtype, info.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Two weight files, read."""
+
+    file: str
+    """What the pair is called."""
+    tensors: tuple[TensorPair, ...]
+    initial: str | None
+    """The file of initial weights, where it was read."""
+    metadata: tuple[MetadataDifference, ...]
+    """The keys in which the metadata differ."""
+    normalisers: tuple[Normalised, ...] | None
+    """None where a difference of the containers has no normaliser."""
+
+
+def read_contents(
+    name: str,
+    files: tuple[TensorFile, TensorFile],
+    wanted: Wanted,
+    initial: tuple[str, TensorFile] | None = None,
+) -> Contents:
+    """Return what the open *files*, left and right, both called *name*, hold.
+
+    *initial* is the name of the file of initial weights, and the file, open.
+
+    Raises:
+        MalformedError: a file is not what its format allows.
+        UnreadableError: a file cannot be read.
+        UnavailableError: float64 arithmetic does not work as it should.
+    """
+    start = Start(*initial) if initial is not None else None
+    pairs = tuple(_pairs(name, files, start, wanted))
+    metadata = metadata_differences(*files)
+    equal = not metadata and all(pair.differing == 0 for pair in pairs)
+    return Contents(
+        file=name,
+        tensors=pairs,
+        initial=start.name if start else None,
+        metadata=metadata,
+        normalisers=effects(name, *files, content_equal=equal),
+    )
+
+
+def _pairs(
+    file: str, files: tuple[TensorFile, TensorFile], start: Start | None, wanted: Wanted
+) -> Iterator[TensorPair]:
+    """Yield every tensor of either file: those of the left one, then those of the right alone."""
+    left, right = (each.tensors for each in files)
+    # A tensor without elements has nothing to measure, and a header can list very many.
+    common = {
+        name: start if start is not None and start.has(info) else None
+        for name, info in left.items()
+        if info.elements and _alike(info, right.get(name))
+    }
+    nbytes = sum(left[name].nbytes for name in common)
+    with Workers(wanted.threads, nbytes) as workers:
+        jobs = [(name, usable.file if usable else None) for name, usable in common.items()]
+        found = measure_each(jobs, *files, wanted, workers)
+        for name in [*left, *(name for name in right if name not in left)]:
+            if name in common:
+                measured, usable = next(found), common[name]
+                rounded = _rounded(name, files, wanted, workers) if measured.differing else {}
+                yield _pair(file, left[name], measured, usable, rounded)
+                continue
+            one, two = left.get(name), right.get(name)
+            alike = one is not None and _alike(one, two)
+            in_initial = alike and start is not None and one is not None and start.has(one)
+            yield TensorPair(name, one, two, 0 if alike else None, None, in_initial=in_initial)
+
+
+def _alike(info: TensorInfo, other: TensorInfo | None) -> bool:
+    return other is not None and (info.dtype, info.shape) == (other.dtype, other.shape)
+
+
+def _pair(
+    file: str,
+    info: TensorInfo,
+    found: Measured,
+    start: Start | None,
+    rounded: Mapping[str, Rounding],
+) -> TensorPair:
+    distance = None
+    if found.differing:
+        distance = _distance(file, info, found, start.name if start else None)
+    return TensorPair(
+        info.name,
+        info,
+        info,
+        found.differing,
+        distance,
+        in_initial=start is not None,
+        rounded=rounded,
+    )
+
+
+def _rounded(
+    name: str, files: tuple[TensorFile, TensorFile], wanted: Wanted, workers: Workers
+) -> dict[str, Rounding]:
+    """Return the comparison after each rounding that is wanted of the tensor *name*."""
+    source = files[0].tensors[name].dtype
+    targets = {to for to, patterns in wanted.rounded if selects_tensor(patterns, name)}
+    return {
+        to: measure_rounded(name, *files, DTYPES[to], workers)
+        for to in sorted(targets)
+        if is_narrower(DTYPES[to], source)
+    }
+
+
+def _distance(file: str, info: TensorInfo, found: Measured, initial: str | None) -> TensorDistance:
+    """Return *found* with every number finite or absent, and why."""
+    notes: list[str] = []
+    numbers: dict[str, Any] = {}
+    gap = found.difference
+    if info.dtype.kind == "exact":
+        notes.append("exact-type")
+    elif found.not_finite:
+        notes.append("not-finite")
+    elif not math.isfinite(gap.l2) or not math.isfinite(gap.largest):
+        notes.append("overflow")
+    else:
+        numbers = {"l2": gap.l2, "linf": gap.largest}
+        if found.left is not None and found.right is not None:
+            numbers |= _relative("weights", gap, (found.left, found.right), notes)
+            numbers["cosine"] = cosine(found.left, found.right, gap)
+        if found.left_update is not None and found.right_update is not None:
+            numbers |= _relative("update", gap, (found.left_update, found.right_update), notes)
+        elif initial is not None:
+            notes.append("initial-not-finite")
+    max_ulp = found.max_ulp if not found.not_finite else None
+    if max_ulp is not None and max_ulp > _MAX_EXACT:
+        notes.append("ulp-too-large")
+        max_ulp = None
+    return TensorDistance(
+        file=file,
+        tensor=info.name,
+        dtype=info.dtype.name,
+        shape=info.shape,
+        elements=info.elements,
+        differing=found.differing,
+        initial=initial,
+        max_ulp=max_ulp,
+        first=found.first,
+        worst=None if found.not_finite else found.worst,
+        nan=found.nan or 0,
+        zero_signs=found.zero_signs,
+        parts=dict(found.parts) if found.parts else None,
+        notes=tuple(notes),
+        **numbers,
+    )
+
+
+def _relative(
+    what: str, gap: Norm, bases: tuple[Norm, Norm], notes: list[str]
+) -> dict[str, float | None]:
+    """Return *gap* as a part of the smaller of *bases*: symmetric, and the stricter of both."""
+    largest = min(norm.largest for norm in bases)
+    if largest == 0:
+        notes.append(f"zero-{what}")
+        return {}
+    if any(math.isinf(norm.largest) for norm in bases):
+        notes.append("overflow")
+        return {}
+    smaller = min(bases, key=lambda norm: (norm.exponent, norm.root))
+    ratios = {
+        f"relative_l2_{what}": gap.l2_ratio(smaller),
+        f"relative_linf_{what}": gap.largest / largest,
+    }
+    if not all(map(math.isfinite, ratios.values())):
+        notes.append("ratio-overflow")
+    return {name: ratio if math.isfinite(ratio) else None for name, ratio in ratios.items()}
+
+
+def first_divergence(file: str, tensors: tuple[TensorPair, ...]) -> Divergence | None:
+    """Return where the *tensors* of the pair *file* begin to differ, in their order."""
+    for pair in tensors:
+        if pair.differing != 0:
+            index = pair.distance.first if pair.distance is not None else None
+            return Divergence(file=file, tensor=pair.name, index=index)
+    return None

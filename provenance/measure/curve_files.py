@@ -1,0 +1,290 @@
+"""Curves in files: three forms, each read strictly and within bounds.
+
+- **JSON lines** as this package records them (:mod:`provenance.capture.records`), closed records::
+
+      {"name":"loss","step":10,"value":0.25}
+
+  A value that is not finite is a text, ``NaN``, ``Infinity`` or ``-Infinity``. A metric may leave
+  out ``step`` in all of its records: these are then steps 0, 1, 2, and so on.
+- **CSV** with a header (RFC 4180), as Lightning's ``CSVLogger`` writes ``metrics.csv``: the column
+  ``step``, or ``epoch`` where there is none, holds an integer in every row; every other column is a
+  curve, an empty cell no point. Numbers are decimal, or ``nan``, ``inf`` and ``-inf``.
+- **trainer_state.json** of Hugging Face Transformers: the objects of the list ``log_history``,
+  each with an integer ``step``. Python's ``json`` writes it, so ``NaN`` and ``Infinity`` may stand
+  there.
+
+``step`` and ``epoch`` are coordinates, never curves. In CSV and ``trainer_state.json``, a name of
+which one value is no number (a text, a list, a truth value) is no curve, and where a rule asks for
+it, it is missing. Whether steps increase is for :mod:`~provenance.measure.curves` to say.
+
+Limits: 256 MiB, four million points, 4,096 names of at most 256 bytes; steps up to 2^53 - 1.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from provenance.encoding import strict_json
+from provenance.equality.rules import MAX_POINTS
+from provenance.errors import MalformedError, UnreadableError
+from provenance.measure.curves import Curve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+MAX_BYTES: Final = 256 * 2**20
+"""Largest file, in bytes: what a recorder keeps of metrics (:mod:`provenance.capture.records`)."""
+
+MAX_NAMES: Final = 4096
+"""Most curves in a file."""
+
+MAX_NAME_BYTES: Final = 256
+"""Longest name, in bytes: that of a recorded metric."""
+
+MAX_STEP: Final = 2**53 - 1
+"""Largest magnitude of a step: what JSON keeps exactly."""
+
+_MAX_VALUES: Final = 2_500_000
+"""Most JSON values of a trainer state: a million points, each an object of a step and a number, and
+room for what stands beside the log."""
+
+_COORDINATES: Final = ("step", "epoch")
+
+_NOT_FINITE: Final[Mapping[str, float]] = MappingProxyType(
+    {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+)
+
+_INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,15})")
+_DECIMAL: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|nan|-?inf")
+_MAX_DIGITS: Final = 400
+"""Longest number read, in characters: every float64 has a shorter spelling."""
+
+
+def parse_curves(name: str, data: bytes) -> dict[str, Curve]:
+    """Return the curves in *data* by name; the file's *name* tells the form.
+
+    Raises:
+        MalformedError: the bytes are not of that form.
+        UnreadableError: the name is that of none.
+    """
+    file = PurePosixPath(name).name.lower()
+    suffix = PurePosixPath(file).suffix
+    parse = _BY_NAME.get(file) or _BY_SUFFIX.get(suffix)
+    if parse is None:
+        raise UnreadableError(
+            "its curves cannot be read by this version",
+            where=name,
+            hint="*.jsonl, *.csv and trainer_state.json can",
+        )
+    return parse(data, name)
+
+
+def parse_records(data: bytes, where: str) -> dict[str, Curve]:
+    """Return the curves in JSON lines, the form of our own records.
+
+    Raises:
+        MalformedError: a line is no record, or a limit is passed.
+    """
+    _check_size(data, where)
+    if data and not data.endswith(b"\n"):
+        raise MalformedError("the last line has no end: the file is cut off", where=where)
+    points = _Points(where)
+    stepless: dict[str, bool] = {}
+    for number, line in enumerate(data.split(b"\n")[:-1], 1):
+        place = f"{where}:{number}"
+        name, step, value = _parse_record(line, place)
+        if stepless.setdefault(name, step is None) != (step is None):
+            raise MalformedError("a metric has a step in every record or in none", where=place)
+        points.add(name, points.count(name) if step is None else step, value)
+    return points.curves()
+
+
+def parse_csv(data: bytes, where: str) -> dict[str, Curve]:
+    """Return the curves in a CSV file with a header.
+
+    Raises:
+        MalformedError: it is none, has no steps, or a limit is passed.
+    """
+    text = _text(data, where)
+    try:
+        rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+        header = next(rows, [])
+        if len(set(header)) != len(header):
+            raise MalformedError("two columns have one name", where=where)
+        clock = next((name for name in _COORDINATES if name in header), None)
+        if clock is None:
+            raise MalformedError("no column is called 'step' or 'epoch'", where=where)
+        points = _Points(where)
+        for cells in rows:
+            place = f"{where}:{rows.line_num}"
+            if len(cells) != len(header):
+                raise MalformedError("not as many cells as the header has", where=place)
+            row = dict(zip(header, cells, strict=True))
+            if not _INTEGER.fullmatch(row[clock]):
+                raise MalformedError(f"the {clock} is not an integer", where=place)
+            for name, cell in row.items():
+                if cell and name not in _COORDINATES:
+                    points.add(name, int(row[clock]), _decimal(cell))
+    except csv.Error as error:
+        raise MalformedError(f"not CSV: {error}", where=where) from error
+    return points.curves()
+
+
+def parse_trainer_state(data: bytes, where: str) -> dict[str, Curve]:
+    """Return the curves in a ``trainer_state.json`` of Hugging Face Transformers.
+
+    Raises:
+        MalformedError: it is none, or a limit is passed.
+    """
+    state = _parse_python_json(_text(data, where), where)
+    log = state.get("log_history") if isinstance(state, dict) else None
+    if not isinstance(log, list):
+        raise MalformedError("has no list 'log_history'", where=where)
+    points = _Points(where)
+    for number, entry in enumerate(log):
+        place = f"{where}: log_history/{number}"
+        step = entry.get("step") if isinstance(entry, dict) else None
+        if not isinstance(entry, dict) or type(step) is not int:
+            raise MalformedError("an entry is an object with an integer 'step'", where=place)
+        for name, value in entry.items():
+            if name not in _COORDINATES:
+                points.add(name, step, _number(value))
+    return points.curves()
+
+
+class _Points:
+    """The points read so far, by name."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._total = 0
+        self._points: dict[str, tuple[list[int], list[float]]] = {}
+        self._not_numbers: set[str] = set()
+
+    def count(self, name: str) -> int:
+        """Return how many points the curve *name* has."""
+        return len(self._points[name][0]) if name in self._points else 0
+
+    def add(self, name: str, step: int, value: float | None) -> None:
+        """Add a point; a *value* of None is no number, and makes *name* no curve."""
+        if name not in self._points:
+            self._check_name(name)
+            self._points[name] = ([], [])
+        if not -MAX_STEP <= step <= MAX_STEP:
+            raise MalformedError(f"a step of {name!r} is beyond 2^53 - 1", where=self._where)
+        self._total += 1
+        if self._total > MAX_POINTS:
+            raise MalformedError(f"more than {MAX_POINTS} points", where=self._where)
+        if value is None:
+            self._not_numbers.add(name)
+            return
+        steps, values = self._points[name]
+        steps.append(step)
+        values.append(value)
+
+    def _check_name(self, name: str) -> None:
+        if len(self._points) == MAX_NAMES:
+            raise MalformedError(f"more than {MAX_NAMES} names", where=self._where)
+        # What is printable has no lone surrogate and can be encoded.
+        if not name.isprintable() or not 0 < len(name.encode()) <= MAX_NAME_BYTES:
+            raise MalformedError(f"{name!r} is not the name of a curve", where=self._where)
+
+    def curves(self) -> dict[str, Curve]:
+        """Return the curves."""
+        return {
+            name: Curve(name, tuple(steps), tuple(values))
+            for name, (steps, values) in self._points.items()
+            if name not in self._not_numbers
+        }
+
+
+def _check_size(data: bytes, where: str) -> None:
+    if len(data) > MAX_BYTES:
+        raise MalformedError(f"longer than {MAX_BYTES} bytes", where=where)
+
+
+def _text(data: bytes, where: str) -> str:
+    _check_size(data, where)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MalformedError(f"not UTF-8 at byte {error.start}", where=where) from error
+
+
+def _parse_record(line: bytes, place: str) -> tuple[str, int | None, float]:
+    record = strict_json.parse(line, where=place, max_depth=1)
+    if not isinstance(record, dict) or not {"name", "value"} <= record.keys() <= {
+        "name", "step", "value",
+    }:  # fmt: skip
+        raise MalformedError("a record has a name, a value and perhaps a step", where=place)
+    name, step, value = record["name"], record.get("step"), record["value"]
+    number = _NOT_FINITE.get(value) if isinstance(value, str) else _number(value)
+    if not isinstance(name, str) or number is None:
+        raise MalformedError("the name is a text and the value a number", where=place)
+    if "step" in record and type(step) is not int:
+        raise MalformedError("the step is not an integer", where=place)
+    return name, step, number
+
+
+def _number(value: object) -> float | None:
+    """Return a JSON number as float; None: it is none, or beyond float64."""
+    if type(value) is float:
+        return value
+    if type(value) is not int:
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def _decimal(cell: str) -> float | None:
+    """Return the number that *cell* spells; None: it is none, or beyond float64."""
+    if len(cell) > _MAX_DIGITS or not _DECIMAL.fullmatch(cell):
+        return None
+    number = float(cell)
+    return None if math.isinf(number) and not cell.endswith("inf") else number
+
+
+def _parse_python_json(text: str, where: str) -> Any:  # noqa: ANN401 - a JSON value
+    """Return the value that *text* spells, NaN and infinities allowed, no key twice."""
+    if sum(map(text.count, ",[{")) >= _MAX_VALUES:  # before any is made
+        raise MalformedError(f"more than {_MAX_VALUES} values", where=where)
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_int=_integer)
+    except json.JSONDecodeError as error:
+        raise MalformedError(
+            f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}", where=where
+        ) from error
+    except RecursionError as error:
+        raise MalformedError("nested too deeply", where=where) from error
+    except MalformedError as error:
+        raise error.inside(where) from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise MalformedError("a key stands twice in one object")
+    return result
+
+
+def _integer(spelling: str) -> int:
+    if len(spelling) > _MAX_DIGITS:
+        raise MalformedError("an integer is too long")
+    return int(spelling)
+
+
+_BY_NAME: Final[Mapping[str, Callable[[bytes, str], dict[str, Curve]]]] = MappingProxyType(
+    {"trainer_state.json": parse_trainer_state}
+)
+_BY_SUFFIX: Final[Mapping[str, Callable[[bytes, str], dict[str, Curve]]]] = MappingProxyType(
+    {".jsonl": parse_records, ".csv": parse_csv}
+)

@@ -1,0 +1,186 @@
+"""Two curves of a training, its loss for one: the same points for a while, and the same end.
+
+Honest rebuilds follow each other for some steps and then drift apart chaotically. So points are
+compared one by one until the first that differs, and after it only the mean of the last ones.
+
+- Two points of one step agree where ``|l - l'| / max(|l|, |l'|)``, which is 0 where both are 0, is
+  within the limit. Steps are walked in order; a step that only one side has is a divergence.
+- Curves over different steps have no end in common: without it a curve that was shifted, cut,
+  restarted or logged at other steps could pass on its beginning alone. Steps must increase: a step
+  that comes twice, or after a later one, is a restart and has no single value.
+- NaN and infinities agree with nothing, themselves included: a training that diverged shows
+  nothing.
+- The end is the mean of the last points, not the median: that would hide whatever happens to fewer
+  than half of them, a restart for one. The mean feels each.
+
+Dynamic time warping and correlation are not offered: they hide shifts and restarts, which is what a
+curve can still show. **A curve is a list of numbers that anybody can write down**: what is found
+here corroborates and proves nothing.
+
+Ratios have a relative error below :data:`~provenance.measure.norms.RELATIVE_ERROR`, which a test
+of a limit adds first. :mod:`~provenance.measure.curve_files` reads curves from files.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from provenance.errors import UsageError
+from provenance.measure.norms import at_most
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+NOTES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "empty": "the curves have no step in common",
+        "steps-not-increasing": "a step comes twice, or after a later one: the curve restarts",
+        "steps-differ": "a step is on one side only",
+        "not-finite": "a value is NaN or infinite",
+    }
+)
+"""Why a number is absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The values of one metric, in the order in which they were written."""
+
+    name: str
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check that each step has its value."""
+        if len(self.steps) != len(self.values):
+            raise UsageError("a curve has one value for each step", where=self.name)
+
+    @property
+    def increasing(self) -> bool:
+        """Tell whether every step is after the one before."""
+        return all(first < second for first, second in pairwise(self.steps))
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """The first point at which two curves do not agree."""
+
+    index: int
+    """How many steps of either side come before it."""
+    step: int
+    left: float | None
+    right: float | None
+    """None where that side has no such step."""
+
+
+@dataclass(frozen=True, slots=True)
+class CurveDistance:
+    """How far two curves are apart."""
+
+    common: int
+    """Steps that both sides have."""
+    only_left: int
+    only_right: int
+    agreed: int
+    """Points that agree before the first that does not."""
+    divergence: Divergence | None
+    """None where all agree."""
+    largest: float | None = None
+    """The largest relative difference over the common steps."""
+    largest_step: int | None = None
+    """The first step with that difference; None where it is 0."""
+    terminal: float | None = None
+    """The relative difference of the means of the last points."""
+    window: int = 0
+    """How many last points these are: fewer than asked for where the curve has fewer."""
+    notes: tuple[str, ...] = ()
+
+
+def measure_curves(left: Curve, right: Curve, pointwise: float, window: int) -> CurveDistance:
+    """Return how far *left* and *right* are apart, and for how long they agree.
+
+    *pointwise* is the largest relative difference of two points that agree, *window* how many last
+    points are averaged. An absent number never meets a limit.
+
+    Raises:
+        UsageError: a limit is no number from 0 up, or the window is empty.
+    """
+    if not 0 <= pointwise < math.inf or window < 1:
+        raise UsageError("a limit is a number from 0 up, and a window has a point or more")
+    if not (left.increasing and right.increasing):
+        return CurveDistance(0, 0, 0, 0, None, notes=("steps-not-increasing",))
+    common = agreed = only_left = only_right = 0
+    divergence = None
+    largest, largest_step = 0.0, None
+    for index, (step, a, b) in enumerate(_merged(left, right)):
+        only_left += b is None
+        only_right += a is None
+        apart = math.nan
+        if a is not None and b is not None:
+            common += 1
+            apart = relative_difference(a, b)
+            if apart > largest:
+                largest, largest_step = apart, step
+        if divergence is None and at_most(apart, pointwise):
+            agreed += 1
+        elif divergence is None:
+            divergence = Divergence(index, step, a, b)
+    finite = all(map(math.isfinite, (*left.values, *right.values)))
+    notes = _notes(differ=bool(only_left or only_right), finite=finite, empty=not common)
+    used = min(window, common)
+    return CurveDistance(
+        common=common,
+        only_left=only_left,
+        only_right=only_right,
+        agreed=agreed,
+        divergence=divergence,
+        largest=largest if finite and common else None,
+        largest_step=largest_step if finite else None,
+        terminal=None if notes else _terminal(left.values[-used:], right.values[-used:]),
+        window=used,
+        notes=notes,
+    )
+
+
+def relative_difference(a: float, b: float) -> float:
+    """Return ``|a - b| / max(|a|, |b|)``, from 0 to 2; NaN where one is not finite."""
+    if not (math.isfinite(a) and math.isfinite(b)):
+        return math.nan
+    if a == b:
+        return 0.0
+    apart, size = abs(a - b), max(abs(a), abs(b))
+    return apart / size if apart < math.inf else abs(a / 2 - b / 2) / (size / 2)
+
+
+def _merged(left: Curve, right: Curve) -> Iterator[tuple[int, float | None, float | None]]:
+    """Yield the steps of both sides in order, with the value of each side that has it."""
+    i = j = 0
+    while i < len(left.steps) or j < len(right.steps):
+        first = left.steps[i] if i < len(left.steps) else None
+        second = right.steps[j] if j < len(right.steps) else None
+        step = min(value for value in (first, second) if value is not None)
+        yield (
+            step,
+            left.values[i] if first == step else None,
+            right.values[j] if second == step else None,
+        )
+        i += first == step
+        j += second == step
+
+
+def _notes(*, differ: bool, finite: bool, empty: bool) -> tuple[str, ...]:
+    found = {"empty": empty, "steps-differ": differ, "not-finite": not finite}
+    return tuple(word for word, is_so in found.items() if is_so)
+
+
+def _terminal(left: Sequence[float], right: Sequence[float]) -> float:
+    # Both sides have as many points, so their sums have the ratio of their means.
+    try:
+        sums = [math.fsum(side) for side in (left, right)]
+    except OverflowError:
+        sums = [math.fsum(value / (2 * len(side)) for value in side) for side in (left, right)]
+    return relative_difference(*sums)

@@ -1,0 +1,207 @@
+"""An ONNX model run on probes, always in the same way.
+
+onnxruntime (extra ``onnx``) runs on the processor alone, with one thread, one operator after the
+other, and no optimisation of the graph (``ORT_DISABLE_ALL``): what is run is the graph that the
+file says, and on one machine the same model gives the same bits each time. Between processors and
+versions of onnxruntime outputs differ by rounding. No library of custom operators is loaded.
+
+**Probes** are arrays by the name of a model's input. The first axis of each is the probe: all have
+it alike, and each probe is run by itself with what is below that axis, so that no result depends on
+the size of a batch. A model's own batch axis is then the second. **Outputs** are arrays by name
+with the same first axis; those of one name have one type and shape for all probes.
+
+The model is read strictly first (:mod:`~provenance.weights.onnx.model`) and copied, with the files
+beside it and the probes, into one file without a name: what runs is what was hashed, and nothing is
+left where this process is killed. It runs in a process of its own with limits
+(:mod:`~provenance.weights.isolated`), which is no sandbox.
+
+Limits: 256 MiB of probes, 256 MiB of outputs; ten minutes of one processor; 4 GiB of address space
+and four times the size of the model, at most 16 GiB.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import tempfile
+from math import prod
+from pathlib import Path
+from types import MappingProxyType
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from provenance.errors import UnreadableError, UsageError
+from provenance.weights.isolated import Limits, answer_of
+from provenance.weights.onnx.model import OnnxFile
+from provenance.weights.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from provenance.weights.model import Model, Unit
+    from provenance.weights.view import TensorFile
+
+SECONDS: Final = 600
+"""Processor time for all probes of one model."""
+
+_MEMORY: Final = (2**32, 4, 2**34)
+"""Address space: so much, and so many times the model, and no more. The libraries map some 350 MB;
+a model is held as its file, as its message, as its tensors, and as these are packed for use."""
+
+MAX_PROBES: Final = 2**28
+"""Most bytes of all probes."""
+
+_CHILD: Final = Path(__file__).with_name("onnx_child.py")
+_STEP: Final = 2**20
+_ELEMENTS: Final = 2**16
+
+NUMPY: Final[Mapping[str, str]] = MappingProxyType(
+    {"BOOL": "|b1", "U8": "|u1", "I8": "|i1", "U16": "<u2", "I16": "<i2", "U32": "<u4"}
+    | {"I32": "<i4", "U64": "<u8", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8"}
+)
+"""The types of probes and outputs, in numpy's words."""
+
+
+def probes_of(file: TensorFile, *, where: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays of *file*, which is open, by their names; errors call it *where*.
+
+    Raises:
+        MalformedError: the bytes do not decode.
+        UnreadableError: it is beyond a limit, or changed since it was opened.
+    """
+    if sum(info.nbytes for info in file.tensors.values()) > MAX_PROBES:
+        raise UnreadableError(f"probes of more than {MAX_PROBES} bytes", where=where)
+    found: dict[str, NDArray[Any]] = {}
+    for key, info in file.tensors.items():
+        if info.dtype.name not in NUMPY:
+            raise UnreadableError(f"probes of the type {info.dtype.name}", where=f"{where}: {key}")
+        raw = b"".join(map(bytes, file.chunks(key, _ELEMENTS)))
+        found[key] = np.frombuffer(raw, NUMPY[info.dtype.name]).reshape(info.shape)
+    file.check_unchanged()
+    return found
+
+
+def run(
+    model: Path,
+    probes: Mapping[str, NDArray[Any]],
+    *,
+    name: str | None = None,
+    sha256: Mapping[str, str] | None = None,
+    limits: Limits | None = None,
+) -> dict[str, NDArray[Any]]:
+    """Return the outputs of the ONNX model at *model* on *probes*, by name.
+
+    Errors call the model *name*; *sha256* is what it and the files beside it should have.
+
+    Raises:
+        UsageError: the probes are no arrays of one number of probes.
+        ContentError: a file has another SHA-256.
+        MalformedError: the model is not strict ONNX, or crashes onnxruntime.
+        UnreadableError: it cannot be read, does not run on these probes, or not within *limits*,
+            by default those of this module.
+    """
+    shown = name if name is not None else str(model)
+    own = sha256[model.name] if sha256 is not None else None
+    with OnnxFile(Source(model, name=shown, sha256=own), model.parent, sha256) as file:
+        return _run(file, probes, limits, shown)
+
+
+def run_unit(
+    model: Model, unit: Unit, probes: Mapping[str, NDArray[Any]], *, where: str
+) -> dict[str, NDArray[Any]]:
+    """Return the outputs of *unit* of *model* on *probes*; its files are those that were hashed.
+
+    Errors call it *where*. Raises as :func:`run`.
+    """
+    with model.open(unit, where) as file:
+        if not isinstance(file, OnnxFile):
+            raise UnreadableError(f"is {file.format}, not ONNX: it cannot be run", where=where)
+        return _run(file, probes, None, where)
+
+
+def _run(
+    file: OnnxFile, probes: Mapping[str, NDArray[Any]], limits: Limits | None, where: str
+) -> dict[str, NDArray[Any]]:
+    """Copy *file*, what is beside it, and *probes*, and run the copy."""
+    _check(probes)
+    with tempfile.TemporaryFile() as copy:
+        _write(copy, file, probes)
+        file.check_unchanged()
+        copy.flush()
+        raw = answer_of(
+            _CHILD,
+            [str(copy.fileno())],
+            limits=limits if limits is not None else _limits(file),
+            where=where,
+            descriptors=(copy.fileno(),),
+        )
+    (length,) = struct.unpack("<Q", raw[:8])
+    answer = json.loads(raw[8 : 8 + length])
+    if "missing" in answer:
+        raise UnreadableError(
+            "running ONNX needs the package onnxruntime",
+            where=where,
+            hint="pip install training-provenance[onnx]",
+        )
+    if "refused" in answer:
+        raise UnreadableError(f"does not run: {answer['refused']}", where=where)
+    return _arrays(answer["outputs"], raw[8 + length :])
+
+
+def _limits(file: OnnxFile) -> Limits:
+    """Return the limits for *file*."""
+    least, times, most = _MEMORY
+    size = sum(source.size for source in (file.source, *file.beside.values()))
+    return Limits(SECONDS, min(least + times * size, most))
+
+
+def _check(probes: Mapping[str, NDArray[Any]]) -> None:
+    if not probes or any(array.ndim == 0 for array in probes.values()):
+        raise UsageError("probes are arrays whose first axis is the probe")
+    counts = {len(array) for array in probes.values()}
+    if len(counts) != 1 or counts == {0}:
+        raise UsageError("the inputs have different numbers of probes, or none")
+    for key, array in probes.items():
+        if array.dtype.newbyteorder("<").str not in NUMPY.values():
+            raise UsageError(f"probes of the type {array.dtype}", where=key)
+    if sum(array.nbytes for array in probes.values()) > MAX_PROBES:
+        raise UsageError(f"probes of more than {MAX_PROBES} bytes")
+
+
+def _write(target: IO[bytes], file: OnnxFile, probes: Mapping[str, NDArray[Any]]) -> None:
+    """Write what the child reads: the length of a description in JSON, the description, the bytes.
+
+    These are the model, the files beside it, and the probes, one after the other.
+    """
+    little = {key: array.astype(array.dtype.newbyteorder("<")) for key, array in probes.items()}
+    description = {
+        "model": file.source.size,
+        "beside": [[name, source.size] for name, source in file.beside.items()],
+        "inputs": [
+            {"name": key, "dtype": array.dtype.str, "shape": list(array.shape)}
+            for key, array in little.items()
+        ],
+    }
+    text = json.dumps(description).encode()
+    target.write(struct.pack("<Q", len(text)) + text)
+    for source in (file.source, *file.beside.values()):
+        for chunk in source.chunks(0, source.size, _STEP):
+            target.write(chunk)
+    for array in little.values():
+        target.write(array.tobytes())
+
+
+def _arrays(outputs: list[dict[str, Any]], data: bytes) -> dict[str, NDArray[Any]]:
+    """Return the arrays that *outputs* describe and *data* holds one after the other."""
+    found: dict[str, NDArray[Any]] = {}
+    position = 0
+    for output in outputs:
+        dtype = np.dtype(output["dtype"])
+        count = prod(output["shape"])
+        array = np.frombuffer(data, dtype, count, position)
+        found[output["name"]] = array.reshape(output["shape"])
+        position += count * dtype.itemsize
+    return found

@@ -1,0 +1,407 @@
+"""The outputs of two models on the same probes: how far apart, and how often another answer.
+
+The first axis of an array counts probes. Of ``logits`` and ``probabilities`` the last axis holds
+the classes, two or more; each row of classes is a distribution, and axes between are positions
+within a probe. ``values`` have no classes. The arrays are streamed in blocks of rows; memory is
+bounded by ``MAX_CLASSES``, not by the file.
+
+What is measured, symmetric in both sides:
+
+- ``|left - right|``: its maximum with the first place, and its mean. Elements are widened to
+  float64 exactly, differences rounded once, and the blocks' sums added exactly;
+- the Kullback-Leibler divergence of each row in nats, the larger of both directions: mean over the
+  rows, maximum and its place. Logits go through log-softmax in float64, the row's maximum taken
+  away first, so nothing overflows. Given probabilities must be a distribution, and are divided by
+  their sum. The absolute error is below ``KL_ERROR * (1 + divergence)``;
+- top-1 disagreements: *probes* in which, for any position, the sets of classes that share the
+  largest value are not the same set. So a tie at the top agrees only with the same tie, and no
+  order of classes decides for it. Positions of one probe depend on each other; probes are what a
+  bound of the rate (:func:`~provenance.measure.statistics.disagreement_bound`) may count;
+- of integers and booleans (class ids) only how many probes differ, and the bits: two class ids
+  have no distance.
+
+Rows whose bits are all equal are 0 everywhere, and agree. NaN or infinity in one place with other
+bits in its counterpart leaves no number at all but the counts. An absent number never meets a
+limit; ``notes`` says why it is absent, with a word of ``NOTES``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+
+from provenance.errors import UsageError
+from provenance.measure.distances import check_arithmetic
+from provenance.measure.pieces import place_in
+from provenance.weights.dtypes import codes, widen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from provenance.weights.dtypes import DType
+    from provenance.weights.view import TensorFile, TensorInfo
+
+    Floats = NDArray[np.float64]
+    Mask = NDArray[np.bool_]
+
+Kind = Literal["logits", "probabilities", "values"]
+
+MAX_CLASSES: Final = 2**20
+"""Most classes: four times the largest published vocabulary (262,144). A row of them takes 8 MiB
+for each of about a dozen arrays."""
+
+BLOCK: Final = 2**16
+"""Elements measured together, or one row where it is longer."""
+
+KL_ERROR: Final = 2.0**-40
+"""Bound of the error of a divergence, as a part of 1 + the divergence: the error of pairwise sums
+over ``MAX_CLASSES`` classes and of log and exp, with room to spare."""
+
+SUM_TOLERANCE: Final[Mapping[str, float]] = MappingProxyType({"BF16": 2.0**-8})
+"""How far from 1 the probabilities of a row may add up to, by element type: twice what rounding
+each to that type can do."""
+
+DEFAULT_SUM_TOLERANCE: Final = 2.0**-10
+"""The same for other types: twice the rounding of F16; for F32, room for a softmax in F32 over
+the largest vocabularies."""
+
+NOTES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "empty": "there are no outputs",
+        "exact-type": "integers and booleans have no distance",
+        "not-finite": "NaN or infinity stands in an output that differs",
+        "overflow": "a difference is beyond float64",
+        "not-a-distribution": "probabilities are negative, not finite, or do not add up to 1",
+        "infinite-divergence": "a class has probability 0 on one side only, or beyond float64",
+    }
+)
+"""Why a number is absent."""
+
+_READ: Final = 2**16
+"""Elements asked of a file at once; a multiple of ``CHUNK_UNIT``."""
+
+_FOLD: Final = 4096
+"""Sums kept before they are added up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """How far the outputs of two models are apart."""
+
+    name: str
+    kind: Kind
+    probes: int
+    differing: int
+    """Elements whose bits differ."""
+    not_finite: int
+    """Elements whose bits differ and of which one side is NaN or infinite."""
+    max_difference: float | None = None
+    max_place: tuple[int, ...] | None = None
+    """Index of the first element with that difference; None where it is 0."""
+    mean_difference: float | None = None
+    kl_mean: float | None = None
+    """In nats, over all rows; None for values."""
+    kl_max: float | None = None
+    kl_place: tuple[int, ...] | None = None
+    """Index, without the classes, of the first row with that divergence; None where it is 0."""
+    disagreements: int | None = None
+    """Probes with another answer; None for values that are no integers."""
+    notes: tuple[str, ...] = ()
+
+
+def measure_outputs(name: str, left: TensorFile, right: TensorFile, kind: Kind) -> Outputs:
+    """Return how far the arrays *name* of *left* and *right* are apart.
+
+    Raises:
+        UsageError: the arrays are of two types or shapes, or have none that *kind* allows.
+        MalformedError: the bytes do not decode.
+        UnreadableError: a file cannot be read.
+        UnavailableError: see :func:`~provenance.measure.distances.check_arithmetic`.
+    """
+    info, other = left.tensors[name], right.tensors[name]
+    if (info.dtype, info.shape) != (other.dtype, other.shape):
+        raise UsageError("outputs of two types or shapes have no distance", where=name)
+    _check_kind(info, kind)
+    probes = info.shape[0]
+    if info.elements == 0:
+        return Outputs(name, kind, probes, 0, 0, notes=("empty",))
+    check_arithmetic()
+    classes = 1 if kind == "values" else info.shape[-1]
+    rows = max(1, BLOCK // classes)
+    meter = _Exact(info) if info.dtype.kind == "exact" else _Meter(info, kind, classes)
+    pairs = zip(
+        _blocks(left, info, rows * classes), _blocks(right, info, rows * classes), strict=True
+    )
+    with np.errstate(all="ignore"):
+        for start, (mine, theirs) in enumerate(pairs):
+            meter.add(start * rows * classes, mine, theirs)
+    return meter.measured(name, kind)
+
+
+def _check_kind(info: TensorInfo, kind: Kind) -> None:
+    if not info.shape:
+        raise UsageError("an array of outputs has a first axis, the probes", where=info.name)
+    dtype = info.dtype
+    if dtype.kind == "complex" or dtype.block > 1 or dtype.bits < 8:  # noqa: PLR2004 - a byte
+        raise UsageError(f"outputs of the type {dtype.name} cannot be measured", where=info.name)
+    if kind == "values":
+        return
+    if dtype.kind == "exact":
+        raise UsageError(f"{kind} are floats, not {dtype.name}", where=info.name)
+    if len(info.shape) < 2 or info.shape[-1] == 1:  # noqa: PLR2004
+        # The softmax of one class is 1, whatever the model says.
+        raise UsageError(f"{kind} have a last axis of two classes or more", where=info.name)
+    if info.shape[-1] > MAX_CLASSES:
+        raise UsageError(f"more than {MAX_CLASSES} classes", where=info.name)
+
+
+def _blocks(file: TensorFile, info: TensorInfo, elements: int) -> Iterator[memoryview]:
+    """Yield the array, *elements* at a time; each is valid until the next is asked for.
+
+    Readers hand out multiples of ``CHUNK_UNIT`` elements, which end within a row.
+    """
+    buffer = memoryview(bytearray(info.dtype.nbytes(elements)))
+    filled = 0
+    for chunk in file.chunks(info.name, _READ):
+        place = 0
+        while place < len(chunk):
+            taken = min(len(chunk) - place, len(buffer) - filled)
+            buffer[filled : filled + taken] = chunk[place : place + taken]
+            filled += taken
+            place += taken
+            if filled == len(buffer):
+                yield buffer
+                filled = 0
+    if filled:
+        yield buffer[:filled]
+
+
+class _Probes:
+    """Counts probes of *width* places each, of which any is marked. Places come in order."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._last = -1
+        self.count = 0
+
+    def add(self, start: int, marked: Mask) -> None:
+        found = np.unique((np.flatnonzero(marked) + start) // self._width)
+        if found.size:
+            self.count += found.size - (int(found[0]) == self._last)
+            self._last = int(found[-1])
+
+
+class _Total:
+    """A sum of numbers that are not negative, added exactly from time to time."""
+
+    def __init__(self) -> None:
+        self._parts: list[float] = []
+
+    def add(self, parts: list[float]) -> None:
+        self._parts.extend(parts)
+        if len(self._parts) > _FOLD:
+            self._parts = [self.value()]
+
+    def value(self) -> float:
+        try:
+            return math.fsum(self._parts)
+        except OverflowError:
+            return math.inf
+
+
+class _Largest:
+    """The largest of numbers that are not negative, and the first place of it."""
+
+    def __init__(self) -> None:
+        self.value = 0.0
+        self.place: int | None = None
+
+    def add(self, value: float, place: int) -> None:
+        if value > self.value:
+            self.value, self.place = value, place
+
+
+class _Exact:
+    """Integers and booleans: the same or not."""
+
+    def __init__(self, info: TensorInfo) -> None:
+        self._info = info
+        self._probes = _Probes(info.elements // info.shape[0])
+        self._differing = 0
+
+    def add(self, start: int, left: memoryview, right: memoryview) -> None:
+        unequal: Mask = codes(left, self._info.dtype) != codes(right, self._info.dtype)
+        self._differing += int(np.count_nonzero(unequal))
+        self._probes.add(start, unequal)
+
+    def measured(self, name: str, kind: Kind) -> Outputs:
+        if not self._differing:
+            return Outputs(name, kind, self._info.shape[0], 0, 0, 0.0, None, 0.0, disagreements=0)
+        return Outputs(
+            name,
+            kind,
+            self._info.shape[0],
+            self._differing,
+            0,
+            disagreements=self._probes.count,
+            notes=("exact-type",),
+        )
+
+
+class _Meter:
+    """The running measures of one pair of arrays of floats."""
+
+    def __init__(self, info: TensorInfo, kind: Kind, classes: int) -> None:
+        self._info = info
+        self._rows = None if kind == "values" else _Rows(info, kind, classes)
+        self._differing = 0
+        self._not_finite = 0
+        self._sum = _Total()
+        self._largest = _Largest()
+
+    def add(self, start: int, left: memoryview, right: memoryview) -> None:
+        """Add a block of whole rows, whose first element is at *start*."""
+        dtype = self._info.dtype
+        unequal: Mask = codes(left, dtype) != codes(right, dtype)
+        differing = int(np.count_nonzero(unequal))
+        self._differing += differing
+        a, b = _wide(left, dtype), _wide(right, dtype)
+        if differing:
+            apart = np.abs(a - b)
+            apart[~unequal] = 0  # infinity less itself is NaN
+            endless = unequal & ~(np.isfinite(a) & np.isfinite(b))
+            self._not_finite += int(np.count_nonzero(endless))
+            apart[endless] = 0
+            place = int(np.argmax(apart))
+            self._largest.add(float(apart[place]), start + place)
+            self._sum.add([float(np.add.reduce(apart))])
+        if self._rows is not None:
+            self._rows.add(start, a, b, unequal)
+
+    def measured(self, name: str, kind: Kind) -> Outputs:
+        """Return the measures of all blocks."""
+        info, rows = self._info, self._rows
+        probes, counts = info.shape[0], (self._differing, self._not_finite)
+        notes = [] if rows is None else rows.notes()
+        if self._not_finite:
+            return Outputs(name, kind, probes, *counts, notes=_in_order("not-finite", *notes))
+        largest, total = self._largest.value, self._sum.value()
+        if not (math.isfinite(largest) and math.isfinite(total)):
+            notes.append("overflow")
+        usable = rows is not None and not rows.undefined and not rows.improper
+        kl_mean = rows.kl_sum.value() / rows.count if rows is not None and usable else math.inf
+        return Outputs(
+            name,
+            kind,
+            probes,
+            *counts,
+            max_difference=_finite(largest),
+            max_place=place_in(info.shape, self._largest.place),
+            mean_difference=_finite(total / info.elements),
+            kl_mean=_finite(kl_mean),
+            kl_max=_finite(rows.kl.value) if rows is not None and usable else None,
+            kl_place=place_in(info.shape[:-1], rows.kl.place)
+            if rows is not None and usable
+            else None,
+            disagreements=rows.answers.count if rows is not None and usable else None,
+            notes=_in_order(*notes),
+        )
+
+
+class _Rows:
+    """The running measures of rows of classes."""
+
+    def __init__(self, info: TensorInfo, kind: Kind, classes: int) -> None:
+        self._classes = classes
+        self._given = kind == "probabilities"
+        self._tolerance = SUM_TOLERANCE.get(info.dtype.name, DEFAULT_SUM_TOLERANCE)
+        self.count = info.elements // classes
+        self.answers = _Probes(self.count // info.shape[0])
+        self.kl_sum = _Total()
+        self.kl = _Largest()
+        self.undefined = False
+        """A row that differs has no softmax."""
+        self.improper = False
+        """A row is not a distribution."""
+
+    def add(self, start: int, a: Floats, b: Floats, unequal: Mask) -> None:
+        shape = (-1, self._classes)
+        a, b = a.reshape(shape), b.reshape(shape)
+        if self._given and not (self._proper(a) and self._proper(b)):
+            self.improper = True
+        changed = np.flatnonzero(unequal.reshape(shape).any(axis=1))
+        if self.improper or not changed.size:
+            return
+        if changed.size < len(a):
+            a, b = a[changed], b[changed]
+        tops = np.max(a, axis=1, keepdims=True), np.max(b, axis=1, keepdims=True)
+        if not (np.isfinite(tops[0]).all() and np.isfinite(tops[1]).all()):
+            self.undefined = True
+            return
+        first = start // self._classes
+        self.answers.add(first, _scattered(changed, ((a == tops[0]) != (b == tops[1])).any(axis=1)))
+        logs = _log_of_parts if self._given else _log_softmax
+        divergences = _divergence(logs(a, tops[0]), logs(b, tops[1]))
+        self.kl_sum.add(divergences.tolist())
+        place = int(np.argmax(divergences))
+        self.kl.add(float(divergences[place]), first + int(changed[place]))
+
+    def _proper(self, rows: Floats) -> bool:
+        """Tell whether every row is a distribution; NaN fails both tests."""
+        sums = np.add.reduce(rows, axis=1)
+        return bool((rows >= 0).all() and (np.abs(sums - 1) <= self._tolerance).all())
+
+    def notes(self) -> list[str]:
+        notes = ["not-a-distribution"] * self.improper + ["not-finite"] * self.undefined
+        if not notes and self.kl_sum.value() == math.inf:
+            notes.append("infinite-divergence")
+        return notes
+
+
+def _wide(raw: memoryview, dtype: DType) -> Floats:
+    values = np.empty(len(raw) * 8 // dtype.bits)
+    widen(raw, dtype, values, np.empty_like(values))
+    return values
+
+
+def _scattered(places: NDArray[np.intp], marked: Mask) -> Mask:
+    """Return a mask with *marked* at *places* and False elsewhere."""
+    mask = np.zeros(int(places[-1]) + 1, np.bool_)
+    mask[places] = marked
+    return mask
+
+
+def _log_softmax(rows: Floats, tops: Floats) -> Floats:
+    shifted = rows - tops
+    shifted -= np.log(np.add.reduce(np.exp(shifted), axis=1, keepdims=True))
+    return shifted
+
+
+def _log_of_parts(rows: Floats, _: Floats) -> Floats:
+    return np.log(rows / np.add.reduce(rows, axis=1, keepdims=True))
+
+
+def _divergence(p: Floats, q: Floats) -> Floats:
+    """Return for each row of log-probabilities the larger divergence of both directions."""
+    directions = []
+    for one, other in ((p, q), (q, p)):
+        parts = np.exp(one)
+        terms = parts * (one - other)
+        terms[parts == 0] = 0  # 0 ln 0 is 0
+        directions.append(np.add.reduce(terms, axis=1))
+    larger: Floats = np.maximum(directions[0], directions[1])
+    return np.maximum(larger, 0.0)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _in_order(*notes: str) -> tuple[str, ...]:
+    return tuple(word for word in NOTES if word in notes)

@@ -1,0 +1,169 @@
+"""Tensors cut into pieces, and the threads that work on them.
+
+A piece is ``PIECE`` elements of a tensor, cut by position alone, so that what is computed of it
+does not depend on how many threads there are. Of a file that is a stream (``direct`` False) a
+tensor is one piece. Squares are summed in blocks of ``BLOCK`` elements; a piece is whole blocks.
+
+Results are handed out in the order of the pieces. So is the first error, whichever thread met one
+earlier; then nothing new is begun, and what is under way ends at its next block.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Final, Self, TypeVar
+
+from provenance.weights.view import CHUNK_UNIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from provenance.weights.dtypes import DType
+    from provenance.weights.view import TensorFile, TensorInfo
+
+    Task = Callable[[], "Result"]
+
+Result = TypeVar("Result")
+
+BLOCK: Final = 2**16
+"""Floats whose squares make one sum. It is part of what a distance means."""
+
+READ: Final = 2**19
+"""Floats (or elements of exact types) that threads read and work on together, a multiple of
+``BLOCK``. It changes no result: fewer have threads wait for the interpreter's lock."""
+
+READ_ALONE: Final = 2**16
+"""The same for one thread, which waits for nobody and stays in the processor's cache."""
+
+COMPARED: Final = 2**18
+"""Bytes of each file that are compared at a time, while none was found to differ: what was read
+of both is still in the processor's cache."""
+
+PIECE: Final = 2**22
+"""Elements of a piece, a multiple of ``READ``: a few milliseconds to a few tens of work."""
+
+MAX_THREADS: Final = 6
+"""Most threads: each has up to 40 MB of buffers, and many wait for the interpreter's lock."""
+
+SMALL: Final = 2**24
+"""Bytes of a model for which a further thread is worth its start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The elements of the tensor *name* from *start* to *stop*."""
+
+    name: str
+    start: int
+    stop: int
+
+
+def cut(info: TensorInfo, *, direct: bool) -> list[Piece]:
+    """Return the pieces of a tensor, in order; one where it is a stream or empty."""
+    step = PIECE if direct and info.elements else max(info.elements, 1)
+    return [
+        Piece(info.name, start, min(start + step, info.elements))
+        for start in range(0, info.elements or 1, step)
+    ]
+
+
+def batched(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Yield *pieces* in lists of one, or of several small ones, for a thread to work on."""
+    batch: list[Piece] = []
+    elements = 0
+    for piece in pieces:
+        size = piece.stop - piece.start
+        if batch and elements + size > PIECE:
+            yield batch
+            batch, elements = [], 0
+        batch.append(piece)
+        elements += size
+    if batch:
+        yield batch
+
+
+def read_chunks(
+    files: Sequence[TensorFile], piece: Piece, read: int
+) -> Iterator[tuple[int, tuple[memoryview, ...]]]:
+    """Yield the element at which each chunk of *piece* begins, and its bytes in each of *files*.
+
+    A chunk is *read* floats. Its bytes are valid until the next is asked for.
+    """
+    step = read // files[0].tensors[piece.name].dtype.components
+    streams = [file.chunks(piece.name, step, piece.start, piece.stop) for file in files]
+    return zip(range(piece.start, piece.stop, step), zip(*streams, strict=True), strict=True)
+
+
+def compared_at_once(dtype: DType) -> int:
+    """Return how many floats (or elements of exact types) ``COMPARED`` bytes hold, about."""
+    elements = COMPARED * 8 // dtype.bits * dtype.block
+    return elements // CHUNK_UNIT * CHUNK_UNIT * dtype.components
+
+
+def earlier(one: int | None, other: int | None) -> int | None:
+    """Return the place that stands first, of those that are there."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
+
+def place_in(shape: tuple[int, ...], index: int | None) -> tuple[int, ...] | None:
+    """Return where the element *index*, in C order, stands in a tensor of this *shape*."""
+    if index is None:
+        return None
+    place = []
+    for size in reversed(shape):
+        index, rest = divmod(index, size)
+        place.append(rest)
+    return tuple(reversed(place))
+
+
+def cores() -> int:
+    """Return the number of processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Workers:
+    """Threads for one comparison. A context manager: no thread outlives it."""
+
+    def __init__(self, threads: int | None, nbytes: int) -> None:
+        """Take *threads*, or as many as there are processors and as *nbytes* to read are worth."""
+        worth = 1 + nbytes // SMALL
+        self.threads = min(threads or min(cores(), worth), MAX_THREADS)
+        self.read = READ if self.threads > 1 else READ_ALONE
+        """How many floats of a piece to read at a time."""
+        self.stopped = False
+        """Whether results are no longer wanted: what is under way may end."""
+        self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopped = True
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def results(self, tasks: Iterable[Callable[[], Result]]) -> Iterator[Result]:
+        """Yield what each of *tasks* returns, in their order.
+
+        Few are begun ahead of the one that is waited for, so memory does not grow with them.
+        """
+        if self._pool is None:
+            for task in tasks:
+                yield task()
+            return
+        waiting = iter(tasks)
+        begun: deque[Future[Result]] = deque(
+            self._pool.submit(task) for task in islice(waiting, 2 * self.threads)
+        )
+        while begun:
+            result = begun.popleft().result()
+            begun.extend(self._pool.submit(task) for task in islice(waiting, 1))
+            yield result

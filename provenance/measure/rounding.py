@@ -1,0 +1,255 @@
+"""Rounding of floats to a narrower type, once, and two tensors compared after it (P2).
+
+A conversion through a third type rounds twice and can differ: float64 to bfloat16 through float32
+turns ``1 + 2^-8 + 2^-40`` into 1, where one rounding gives ``1 + 2^-7``. Here a bit pattern becomes
+another by integer arithmetic alone: to nearest, ties to the even code. float16 and bfloat16 are
+widened to float32 first, which is exact.
+
+- **Range**: a value that rounds, with an unbounded exponent, beyond the target's largest finite
+  value has no counterpart: it is *overflow*, as is an infinity where the target has none. No value
+  is clamped, and none becomes infinite or NaN.
+- **Zeros** keep their sign where the target has two; a value of at most half its least is one.
+- **NaN** has no rounding. Two NaN are the same if their bits are, before it.
+
+Targets: the narrower ones of F32, F16, BF16 and the eight-bit floats; formats as in the sources
+that :mod:`~provenance.weights.dtypes` names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial, reduce
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from provenance.errors import UsageError
+from provenance.measure.pieces import Piece, Workers, cut, earlier, place_in, read_chunks
+from provenance.weights.dtypes import codes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from provenance.weights.dtypes import Buffer, DType
+    from provenance.weights.view import TensorFile
+
+    Codes = NDArray[np.unsignedinteger[Any]]
+    Bits = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A binary float format: sign, exponent with a bias, mantissa."""
+
+    mantissa: int
+    """Bits after the point."""
+    bias: int
+    largest: int
+    """Code of the largest finite value."""
+    infinity: bool = False
+    """Whether the code after the largest is infinity."""
+    negative_zero: bool = True
+
+
+LAYOUTS: Final[Mapping[str, Layout]] = MappingProxyType(
+    {
+        "F64": Layout(52, 1023, 0x7FEF_FFFF_FFFF_FFFF, infinity=True),
+        "F32": Layout(23, 127, 0x7F7F_FFFF, infinity=True),
+        "F16": Layout(10, 15, 0x7BFF, infinity=True),
+        "BF16": Layout(7, 127, 0x7F7F, infinity=True),
+        "F8_E3M4": Layout(4, 3, 0x6F, infinity=True),
+        "F8_E4M3": Layout(3, 7, 0x7E),
+        "F8_E4M3_IEEE": Layout(3, 7, 0x77, infinity=True),
+        "F8_E4M3B11FNUZ": Layout(3, 11, 0x7F, negative_zero=False),
+        "F8_E4M3FNUZ": Layout(3, 8, 0x7F, negative_zero=False),
+        "F8_E5M2": Layout(2, 15, 0x7B, infinity=True),
+        "F8_E5M2FNUZ": Layout(2, 16, 0x7F, negative_zero=False),
+    }
+)
+"""The float types by name."""
+
+_SOURCES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        "F64": frozenset(LAYOUTS) - {"F64"},
+        "F32": frozenset(LAYOUTS) - {"F64", "F32"},
+        "F16": frozenset(LAYOUTS) - {"F64", "F32", "F16", "BF16"},
+        "BF16": frozenset(LAYOUTS) - {"F64", "F32", "F16", "BF16"},
+    }
+)
+"""The types that values are rounded from, and the narrower types of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundedCodes:
+    """Values, rounded."""
+
+    codes: Codes
+    """In the target type; zero where there is no counterpart."""
+    overflow: Bits
+    nan: Bits
+
+
+@dataclass(frozen=True, slots=True)
+class Rounding:
+    """Two tensors, compared after rounding."""
+
+    differing: int
+    """Elements that are not the same after rounding: those of other codes, those without a code on
+    either side, and NaN of which the bits before rounding are not the same."""
+    overflow: int
+    """Elements beyond the target's range on either side."""
+    nan: int
+    """Elements with NaN on either side."""
+    zero_signs: int
+    """Elements of ``differing`` whose codes are zeros of two signs."""
+    first: tuple[int, ...] | None
+    """Place of the first element that differs."""
+    first_value: tuple[int, ...] | None
+    """The same, zeros of two signs not counted."""
+
+
+def is_narrower(target: DType, source: DType) -> bool:
+    """Tell whether values of *source* can be rounded to *target*."""
+    return target.name in _SOURCES.get(source.name, frozenset())
+
+
+def round_codes(raw: Buffer, source: DType, target: DType) -> RoundedCodes:
+    """Return the values in *raw*, of the type *source*, rounded to *target*.
+
+    Raises:
+        UsageError: *target* is not a narrower float than *source*.
+    """
+    if not is_narrower(target, source):
+        raise UsageError(f"{source.name} is not rounded to {target.name}")
+    bits, wide = _widened(codes(raw, source), source)
+    kind, to = LAYOUTS[wide], LAYOUTS[target.name]
+    whole = bits.dtype.type
+    top = whole(bits.dtype.itemsize * 8 - 1)
+    magnitude = bits & ~(whole(1) << top)
+    nan: Bits = magnitude > whole(kind.largest + 1)
+    infinite: Bits = magnitude == whole(kind.largest + 1)
+    found = _rounded_magnitudes(magnitude, kind, to)
+    overflow: Bits = found > whole(to.largest)
+    if to.infinity:
+        found[infinite] = to.largest + 1
+        overflow &= ~infinite
+    overflow &= ~nan
+    sign = (bits >> top) << whole(target.bits - 1)
+    if not to.negative_zero:
+        sign[found == 0] = 0
+    found |= sign
+    found[overflow | nan] = 0
+    return RoundedCodes(found.astype(f"<u{target.bits // 8}"), overflow, nan)
+
+
+def _widened(bits: Codes, source: DType) -> tuple[Codes, str]:
+    """Return the patterns of *bits* in the type that is rounded from, and its name."""
+    if source.name == "F16":
+        return bits.view("<f2").astype("<f4").view("<u4"), "F32"
+    if source.name == "BF16":
+        return bits.astype("<u4") << np.uint32(16), "F32"
+    return bits, source.name
+
+
+def _rounded_magnitudes(magnitude: Codes, source: Layout, target: Layout) -> Codes:
+    """Return *magnitude*, codes without signs, rounded; codes beyond the largest mean overflow.
+
+    A finite value is ``significand * 2^(exponent - bias - mantissa)`` with an exponent of at least
+    1. In the target the least exponent is higher by *lift* at most, so more bits are dropped.
+    """
+    whole = magnitude.dtype.type
+    exponent = magnitude >> whole(source.mantissa)
+    significand = magnitude & whole((1 << source.mantissa) - 1)
+    significand |= np.minimum(exponent, whole(1)) << whole(source.mantissa)
+    exponent = np.maximum(exponent, whole(1))
+    lift = whole(source.bias - target.bias + 1)
+    least = np.maximum(exponent, lift)
+    # From two bits more than the significand has on, what is left is zero.
+    most = whole(source.mantissa + 2)
+    dropped = np.minimum(least - exponent + whole(source.mantissa - target.mantissa), most)
+    odd = (significand >> dropped) & whole(1)
+    significand += (whole(1) << (dropped - whole(1))) - whole(1) + odd
+    significand >>= dropped
+    # The hidden bit of a normal number, and a carry out of the mantissa, raise the exponent by one.
+    significand += (least - lift) << whole(target.mantissa)
+    return significand
+
+
+def measure_rounded(
+    name: str, left: TensorFile, right: TensorFile, target: DType, workers: Workers
+) -> Rounding:
+    """Return how the tensors *name* of *left* and *right* compare when rounded to *target*.
+
+    Raises:
+        UsageError: the tensors are of two types or shapes, or *target* is not narrower.
+        MalformedError: the bytes do not decode.
+        UnreadableError: a file cannot be read.
+    """
+    info, other = left.tensors[name], right.tensors[name]
+    if (info.dtype, info.shape) != (other.dtype, other.shape):
+        raise UsageError("tensors of two types or shapes are not rounded together", where=name)
+    if not is_narrower(target, info.dtype):
+        raise UsageError(f"{info.dtype.name} is not rounded to {target.name}", where=name)
+    pieces = cut(info, direct=left.direct and right.direct)
+    tasks = (partial(_compare, piece, (left, right), target, workers) for piece in pieces)
+    found = list(workers.results(tasks))
+    return Rounding(
+        differing=sum(each.differing for each in found),
+        overflow=sum(each.overflow for each in found),
+        nan=sum(each.nan for each in found),
+        zero_signs=sum(each.zero_signs for each in found),
+        first=place_in(info.shape, reduce(earlier, (each.first for each in found))),
+        first_value=place_in(info.shape, reduce(earlier, (each.first_value for each in found))),
+    )
+
+
+@dataclass(slots=True)
+class _Count:
+    """What was found of a piece."""
+
+    differing: int = 0
+    overflow: int = 0
+    nan: int = 0
+    zero_signs: int = 0
+    first: int | None = None
+    first_value: int | None = None
+
+
+def _compare(
+    piece: Piece, files: tuple[TensorFile, TensorFile], target: DType, workers: Workers
+) -> _Count:
+    count = _Count()
+    source = files[0].tensors[piece.name].dtype
+    for start, (left, right) in read_chunks(files, piece, workers.read):
+        if workers.stopped:
+            break
+        _add(count, start, (left, right), (source, target))
+    return count
+
+
+def _add(
+    count: _Count, start: int, chunks: tuple[memoryview, memoryview], types: tuple[DType, DType]
+) -> None:
+    """Add a chunk that begins at the element *start* to *count*."""
+    source, target = types
+    one, other = (round_codes(chunk, source, target) for chunk in chunks)
+    overflow = one.overflow | other.overflow
+    nan = one.nan | other.nan
+    unequal: Bits = one.codes != other.codes
+    unequal |= nan & (codes(chunks[0], source) != codes(chunks[1], source))
+    unequal |= overflow
+    both = (one.codes | other.codes) << one.codes.dtype.type(1)
+    count.differing += int(np.count_nonzero(unequal))
+    count.overflow += int(np.count_nonzero(overflow))
+    count.nan += int(np.count_nonzero(nan))
+    zero_signs: Bits = unequal & (both == 0) & ~overflow & ~nan
+    count.zero_signs += int(np.count_nonzero(zero_signs))
+    count.first = earlier(count.first, _first(unequal, start))
+    count.first_value = earlier(count.first_value, _first(unequal & ~zero_signs, start))
+
+
+def _first(marked: Bits, start: int) -> int | None:
+    return start + int(np.argmax(marked)) if marked.any() else None

@@ -1,0 +1,195 @@
+"""The scores of two models on the same examples: is their mean the same, and how many changed.
+
+A metric is an array of one axis, one score for each example, in the same order on both sides:
+integers, booleans or floats. What is tested is the mean of the paired differences, left less right
+(:mod:`~provenance.measure.statistics`); the test's p-value, and with it the judgement, is the same
+when the sides are exchanged.
+
+Where every score on both sides is 0 or 1, the answers that changed are counted too. Means can be
+equal while every answer is another, and the t tests take a few hundred answers for a sample of a
+normal distribution; the bound of the churn is exact and sees both. (Measured: two honest rebuilds
+of equal accuracy, 0.4305, gave other predictions for 39.7 % of the examples.)
+
+A score that is NaN or infinite on either side, or an integer beyond 2^53, leaves a mean that means
+nothing: p is 1. What a test says is of the population that the examples are drawn from, as
+independent draws; it says nothing of single examples or of subgroups.
+
+Limit: 2^24 examples; their differences take 128 MiB.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+
+from provenance.errors import MalformedError, UsageError
+from provenance.measure.statistics import Churn, Equivalence, churn, paired_bootstrap, tost
+from provenance.weights.dtypes import widen
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from provenance.weights.dtypes import DType
+    from provenance.weights.view import TensorFile, TensorInfo
+
+    Floats = NDArray[np.float64]
+
+MAX_EXAMPLES: Final = 2**24
+"""Most examples of one metric."""
+
+BLOCK: Final = 2**16
+"""Examples read together."""
+
+_EXACT: Final = 2.0**53
+"""Beyond it float64 leaves out integers."""
+
+_INTEGERS: Final[Mapping[str, str]] = {
+    "BOOL": "|u1", "U8": "|u1", "I8": "|i1", "U16": "<u2", "I16": "<i2",
+    "U32": "<u4", "I32": "<i4", "U64": "<u8", "I64": "<i8",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class MeanTest:
+    """How the means of a metric are compared."""
+
+    margin: float
+    """The largest difference of means that counts as none, in the metric's unit."""
+    alpha: float
+    """Level of the test; ``1 - alpha`` is the confidence of the churn's bound."""
+    kind: Literal["tost", "bootstrap"] = "tost"
+    resamples: int = 10_000
+    """Of a bootstrap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric of two models."""
+
+    name: str
+    examples: int
+    differing: int
+    """Examples with another score."""
+    left_mean: float | None
+    right_mean: float | None
+    """None without examples, or where a score is not finite."""
+    test: Equivalence
+    churn: Churn | None
+    """Where every score is 0 or 1."""
+
+
+def measure_metric(name: str, left: TensorFile, right: TensorFile, test: MeanTest) -> Metric:
+    """Return how the scores *name* of *left* and *right* compare.
+
+    Raises:
+        UsageError: the arrays are of two types or lengths, no scores, or too many; or *test* is
+            none.
+        MalformedError: the bytes do not decode.
+        UnreadableError: a file cannot be read.
+    """
+    info = left.tensors[name]
+    _check_scores(info, right.tensors[name])
+    scores = _Scores(info)
+    with np.errstate(all="ignore"):
+        for mine, theirs in zip(left.chunks(name, BLOCK), right.chunks(name, BLOCK), strict=True):
+            scores.add(mine, theirs)
+        differences = scores.differences
+        if test.kind == "tost":
+            result = tost(differences, test.margin)
+        else:
+            seed = scores.seed()
+            result = paired_bootstrap(differences, test.margin, test.alpha, test.resamples, seed)
+    changed = None
+    if scores.binary and info.elements:
+        changed = churn(scores.gained, scores.lost, info.elements, 1 - test.alpha)
+    return Metric(
+        name=name,
+        examples=info.elements,
+        differing=int(np.count_nonzero(differences)),  # NaN is not zero
+        left_mean=scores.mean(0),
+        right_mean=scores.mean(1),
+        test=result,
+        churn=changed,
+    )
+
+
+def _check_scores(info: TensorInfo, other: TensorInfo) -> None:
+    if (info.dtype, info.shape) != (other.dtype, other.shape):
+        raise UsageError("scores of two types or lengths are not paired", where=info.name)
+    if len(info.shape) != 1:
+        raise UsageError("a metric has one axis, the examples", where=info.name)
+    if info.elements > MAX_EXAMPLES:
+        raise UsageError(f"more than {MAX_EXAMPLES} examples", where=info.name)
+    if info.dtype.kind != "float" and info.dtype.name not in _INTEGERS:
+        raise UsageError(f"the type {info.dtype.name} holds no scores", where=info.name)
+
+
+class _Scores:
+    """What is kept of a metric's scores while they are read."""
+
+    def __init__(self, info: TensorInfo) -> None:
+        self._info = info
+        self._done = 0
+        self._sums: tuple[list[float], list[float]] = ([], [])
+        self._hashes = (hashlib.sha256(), hashlib.sha256())
+        self.differences: Floats = np.empty(info.elements)
+        self.binary = True
+        self.gained = 0
+        self.lost = 0
+
+    def add(self, left: memoryview, right: memoryview) -> None:
+        sides = []
+        for raw, sums, hasher in zip((left, right), self._sums, self._hashes, strict=True):
+            hasher.update(raw)
+            values = _scores(raw, self._info.dtype, self._info.name)
+            sums.append(_sum(values))
+            sides.append(values)
+        a, b = sides
+        part = self.differences[self._done : self._done + a.size]
+        np.subtract(a, b, out=part)
+        self._done += a.size
+        if self.binary:
+            self.binary = all(bool(((side == 0) | (side == 1)).all()) for side in sides)
+            self.gained += int(np.count_nonzero(part == -1))
+            self.lost += int(np.count_nonzero(part == 1))
+
+    def mean(self, side: int) -> float | None:
+        """Return the mean of the left (0) or right (1) scores."""
+        total = _total(self._sums[side])
+        return total / self._done if self._done and math.isfinite(total) else None
+
+    def seed(self) -> bytes:
+        """Return a seed that is the same when the sides are exchanged."""
+        return hashlib.sha256(b"".join(sorted(hasher.digest() for hasher in self._hashes))).digest()
+
+
+def _scores(raw: memoryview, dtype: DType, where: str) -> Floats:
+    """Return *raw* as float64; integers that it leaves out are NaN."""
+    if dtype.kind == "float":
+        values = np.empty(len(raw) * 8 // dtype.bits)
+        widen(raw, dtype, values, np.empty_like(values))
+        return values
+    integers = np.frombuffer(raw, _INTEGERS[dtype.name])
+    if dtype.name == "BOOL" and integers.size and integers.max() > 1:
+        raise MalformedError("a boolean is neither 0 nor 1", where=where)
+    values = integers.astype(np.float64)
+    values[np.abs(values) >= _EXACT] = np.nan
+    return values
+
+
+def _sum(values: Floats) -> float:
+    return _total(values.tolist()) if np.isfinite(values).all() else math.nan
+
+
+def _total(parts: list[float]) -> float:
+    """Return the sum of *parts*, rounded once; infinite beyond float64."""
+    try:
+        return math.fsum(parts)
+    except OverflowError:
+        return math.inf

@@ -1,0 +1,199 @@
+"""Whether rebuilds agree with the published model, under the equality that it declared.
+
+The first model is the published one: its attestation's equality applies, and every other model is
+compared with *it* (a star), because closeness is not transitive; where the equality is not exact,
+the largest distance between any two is reported too. A builder is a signing key: two models by one
+key count once. Any model that differs makes the whole a mismatch: dissent is not outvoted.
+
+==============  ===============================================================================
+conclusion      when
+==============  ===============================================================================
+match           every rebuild equals the published model exactly (``bytes``, ``tensors``) or
+                in the narrower type that is shipped (``rounded``)
+consistent      every rebuild is within the declared tolerance of it; never called a match
+plausible       every rebuild's curves look like the published ones; nothing of the weights
+mismatch        a rebuild differs by more, or followed another recipe
+inconclusive    something is missing: builders, a part of a recipe, or what cannot be read
+==============  ===============================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from provenance.equality.lattice import Conclusion
+from provenance.equality.rules import Curves
+from provenance.errors import PolicyError, UsageError
+from provenance.judge.comparators import compare_models
+from provenance.rebuilding import recipe
+from provenance.rebuilding.recorded import recorded_metrics
+from provenance.rebuilding.verdict import (
+    SMALLEST_AGREEMENT,
+    AppliedEquality,
+    Diameter,
+    Party,
+    Rebuild,
+    Verdict,
+    worst,
+)
+from provenance.weights.model import Model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from provenance.equality.declaration import Declaration
+    from provenance.measure.findings import Outcome
+    from provenance.statement.training import Recipe
+    from provenance.trust.verification import Claim, Verified
+
+
+def agree(
+    models: Sequence[Verified],
+    *,
+    quorum: int = SMALLEST_AGREEMENT,
+    unsafe_equality: Declaration | None = None,
+    probes: Path | None = None,
+    on_bytes: Callable[[int], None] | None = None,
+) -> Verdict:
+    """Return the judgement over *models*, the published one first.
+
+    *quorum* is how many builders must agree, the publisher among them. *unsafe_equality* replaces
+    what the published attestation declared; the verdict then says so. *probes* is a file of probes
+    that was drawn after the models were committed to. *on_bytes* is told the bytes of each side as
+    they are compared.
+
+    Raises:
+        UsageError: fewer than two models, or a quorum below two.
+        PolicyError: a model has no training statement, or nothing was declared.
+        UnreadableError: a model's files changed meanwhile.
+    """
+    if len(models) < SMALLEST_AGREEMENT:
+        raise UsageError("agreement takes two models or more")
+    if quorum < SMALLEST_AGREEMENT:
+        raise UsageError("a quorum below two is no agreement")
+    claims = [_claim(model) for model in models]
+    declaration = unsafe_equality or models[0].declaration
+    if declaration is None:
+        raise PolicyError(
+            "the first attestation declares no equality, and one chosen afterwards proves nothing",
+            where=str(models[0].root),
+            hint="record with --equality",
+        )
+    compare = partial(compare_models, declaration=declaration, probes=probes, on_bytes=on_bytes)
+    files = [_model(model, declaration) for model in models]
+    rebuilds = tuple(
+        Rebuild(
+            _party(claim),
+            compare(files[0], model),
+            recipe.differences(claims[0].training.build, claim.training.build),
+            recipe.environment_differences(claims[0].training.build, claim.training.build),
+        )
+        for model, claim in zip(files[1:], claims[1:], strict=True)
+    )
+    builders = tuple(sorted({claim.opened.key.key_id for claim in claims}))
+    applied = AppliedEquality(
+        declaration.name, declaration.version, declaration.digest, unsafe_equality is None
+    )
+    recipes = [claim.training.recipe for claim in claims]
+    parts = [_judge_rebuild(n, r, recipes[n], applied) for n, r in enumerate(rebuilds, 1)]
+    parts += [_judge_completeness(recipes), _judge_quorum(len(builders), quorum)]
+    conclusion = worst(part[0] for part in parts)
+    reasons = tuple(reason for part in parts for reason in part[1])
+    return Verdict(
+        conclusion,
+        applied,
+        _party(claims[0]),
+        rebuilds,
+        builders,
+        quorum,
+        reasons,
+        _diameter(files, rebuilds, compare) if conclusion == "consistent" else None,
+    )
+
+
+def _claim(model: Verified) -> Claim:
+    if model.claim is None:
+        raise PolicyError("has no training statement", where=str(model.root))
+    return model.claim
+
+
+def _party(claim: Claim) -> Party:
+    return Party(
+        claim.training.model_name,
+        {"sha256": claim.training.manifest.root_digest},
+        {"sha256": hashlib.sha256(claim.opened.payload).hexdigest()},
+        claim.opened.key.key_id,
+    )
+
+
+def _model(verified: Verified, declaration: Declaration) -> Model:
+    """Return the files of *verified*, and what was recorded where *declaration* asks for it."""
+    rules = (rule for alternative in declaration.any for rule in alternative.all)
+    asked = any(isinstance(rule, Curves) and rule.sources is None for rule in rules)
+    recorded = None
+    if asked and verified.claim is not None:
+        recorded = recorded_metrics(verified.root, verified.claim.training)
+    return Model(verified.root, verified.manifest.by_name(), recorded)
+
+
+Part = tuple[Conclusion, list[str]]
+"""What one part of the judgement allows at best, and why it is no more."""
+
+
+def _judge_rebuild(
+    number: int, rebuild: Rebuild, followed: Recipe, applied: AppliedEquality
+) -> Part:
+    conclusions: list[Conclusion] = [rebuild.outcome.conclusion]
+    reasons = [f"rebuild {number}: {text}" for text in rebuild.outcome.missing]
+    if rebuild.recipe_differences:
+        conclusions.append("mismatch")
+        reasons += [
+            f"rebuild {number} followed another recipe: {text}"
+            for text in rebuild.recipe_differences
+        ]
+    theirs = followed.equality
+    other = theirs is None or theirs.sha256 != applied.sha256
+    if applied.declared and other and rebuild.outcome.strongest != "bytes":
+        # The publisher may have signed a laxer declaration after seeing this rebuild. Where the
+        # files are the same, no declaration is lax enough to matter.
+        under = (
+            "names no declaration: whether the published one is older"
+            if theirs is None
+            else f"was made under another declaration, {theirs.name} (sha256 {theirs.sha256}):"
+            " which of the two came first"
+        )
+        conclusions.append("inconclusive")
+        reasons.append(f"rebuild {number} {under} is not known")
+    return worst(conclusions), reasons
+
+
+def _judge_completeness(recipes: Sequence[Recipe]) -> Part:
+    reasons = []
+    for number, each in enumerate(recipes):
+        if missing := recipe.gaps(each):
+            who = f"rebuild {number}" if number else "the published model"
+            reasons.append(f"{who}: the recipe names {', '.join(missing)}")
+    return ("inconclusive" if reasons else "match"), reasons
+
+
+def _judge_quorum(builders: int, quorum: int) -> Part:
+    if builders >= quorum:
+        return "match", []
+    return "inconclusive", [f"{builders} of {quorum} builders: models by one key count once"]
+
+
+def _diameter(
+    files: Sequence[Model], rebuilds: Sequence[Rebuild], compare: Callable[[Model, Model], Outcome]
+) -> Diameter:
+    outcomes = [rebuild.outcome for rebuild in rebuilds]
+    outcomes += [compare(a, b) for a, b in combinations(files[1:], 2)]
+    distances = [distance for outcome in outcomes for distance in outcome.distances]
+    relative = [d.relative_l2_update for d in distances if d.relative_l2_update is not None]
+    return Diameter(
+        max(relative, default=None),
+        max((d.linf for d in distances if d.linf is not None), default=None),
+    )

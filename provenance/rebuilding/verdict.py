@@ -1,0 +1,262 @@
+"""The verdict: the signed outcome of comparing rebuilds (docs/spec/verdict.md).
+
+All conclusions are signed; which predicate carries the verdict follows from what may be claimed:
+
+======================================  =======================================================
+conclusion                              predicate
+======================================  =======================================================
+match by ``bytes``                      SLSA VSA v1, ``SLSA_BUILD_REPRODUCED``
+match by ``tensors`` or ``rounded``     in-toto SVR v0.2 with a property of ours
+consistent                              the same, with another property
+plausible, mismatch, inconclusive       our own ``verdict/v1``
+======================================  =======================================================
+
+The verdict itself is the same object in all three: the field ``provenance_verdict`` of the first
+two, the whole predicate of the last. Agreement by tolerance is never called reproduced, and neither
+is agreement by an equality that was not declared beforehand.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+
+from provenance.equality.lattice import AGREES, CONCLUDES, STRENGTHS, Conclusion, Strength
+from provenance.errors import MalformedError
+from provenance.measure.findings import NEVER_HELD, Finding, Outcome
+from provenance.statement import intoto, uris
+from provenance.statement.intoto import Statement, Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+BEST_FIRST: tuple[Conclusion, ...] = (
+    "match", "consistent", "plausible", "inconclusive", "mismatch",
+)  # fmt: skip
+"""The conclusion over several parts is the last of theirs in this order."""
+
+SMALLEST_AGREEMENT = 2
+"""Models that can agree, and builders that a quorum needs: one agrees with itself."""
+
+TENSORS_PROPERTY = "TRAINING_PROVENANCE_SAME_TENSORS"
+ROUNDED_PROPERTY = "TRAINING_PROVENANCE_SAME_ROUNDED_TENSORS"
+CONSISTENT_PROPERTY = "TRAINING_PROVENANCE_CONSISTENT"
+
+_PROPERTIES = {"bytes": TENSORS_PROPERTY, "tensors": TENSORS_PROPERTY, "rounded": ROUNDED_PROPERTY}
+"""The property of a match, by the equality that held."""
+
+
+_STATED_AS_AGREEMENT: tuple[Conclusion, ...] = ("match", "consistent")
+"""The conclusions that another predicate than our own states; curves alone are not among them."""
+
+
+class AppliedEquality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The equality that was applied: name, version and SHA-256 of the declaration.
+
+    ``declared`` says whether the published attestation declared it beforehand.
+    """
+
+    name: str
+    version: Annotated[int, msgspec.Meta(ge=1)]
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    declared: bool
+
+
+class Party(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """One attested model: its root digest, the SHA-256 of the signed payload, and the key."""
+
+    name: str
+    root_digest: dict[str, str]
+    attestation: dict[str, str]
+    key_id: str
+
+
+class Rebuild(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """One rebuild against the published model."""
+
+    party: Party
+    outcome: Outcome
+    recipe_differences: tuple[str, ...]
+    environment_differences: tuple[str, ...]
+
+
+class Diameter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """The largest distances between any two of the models; null: none could be computed."""
+
+    relative_l2_update: float | None
+    linf: float | None
+
+
+class Verdict(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """The judgement over rebuilds of one published model.
+
+    ``builders`` are the key ids that count as distinct: by their keys alone, of which one person
+    can make many. ``reasons`` say why it is no more than it is.
+    """
+
+    conclusion: Conclusion
+    equality: AppliedEquality
+    published: Party
+    rebuilds: Annotated[tuple[Rebuild, ...], msgspec.Meta(min_length=1)]
+    builders: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    quorum: Annotated[int, msgspec.Meta(ge=2)]
+    reasons: tuple[str, ...] = ()
+    diameter: Diameter | None = None
+
+    @property
+    def strongest(self) -> str | None:
+        """The strongest equality that every rebuild met; None where one met none."""
+        held = [rebuild.outcome.strongest for rebuild in self.rebuilds]
+        met = [strength for strength in held if strength is not None]
+        return min(met, key=STRENGTHS.index) if len(met) == len(held) else None
+
+
+class Verifier(msgspec.Struct, frozen=True):
+    """Who judged, and when: the version of this program, and the time (RFC 3339, UTC)."""
+
+    version: str
+    time: str
+
+
+def to_statement(verdict: Verdict, verifier: Verifier) -> Statement:
+    """Return *verdict* as the statement that may be made of it."""
+    subject = (Subject(verdict.published.name, verdict.published.root_digest),)
+    body: dict[str, Any] = msgspec.to_builtins(verdict)
+    policy = {"name": verdict.equality.name, "digest": {"sha256": verdict.equality.sha256}}
+    version = {"training-provenance": verifier.version}
+    agreed = verdict.conclusion in _STATED_AS_AGREEMENT and verdict.equality.declared
+    if agreed and verdict.conclusion == "match" and verdict.strongest == "bytes":
+        vsa = {
+            "verifier": {"id": uris.VERIFIER, "version": version},
+            "timeVerified": verifier.time,
+            "resourceUri": f"{uris.BASE}/model/sha256:{verdict.published.root_digest['sha256']}",
+            "policy": {"uri": uris.EQUALITY, **policy},
+            "inputAttestations": [
+                {"digest": party.attestation}
+                for party in (verdict.published, *(r.party for r in verdict.rebuilds))
+            ],
+            "verificationResult": "PASSED",
+            "verifiedLevels": ["SLSA_BUILD_REPRODUCED"],
+            "slsaVersion": "1.2",
+            "provenance_verdict": body,
+        }
+        return Statement(subject, uris.SLSA_VSA, vsa)
+    if agreed:
+        svr = {
+            "verifier": {"id": uris.VERIFIER, "version": version, "policies": [policy]},
+            "timeCreated": verifier.time,
+            "properties": [_PROPERTIES.get(verdict.strongest or "", CONSISTENT_PROPERTY)],
+            "provenance_verdict": body,
+        }
+        return Statement(subject, uris.IN_TOTO_SVR, svr)
+    return Statement(subject, uris.VERDICT, body)
+
+
+def from_statement(statement: Statement, *, where: str | None = None) -> Verdict:
+    """Return the verdict that *statement* carries.
+
+    Raises:
+        MalformedError: it carries none, names a model or an attestation by another digest than
+            SHA-256, concludes more than its own parts allow, or is wrapped in a predicate that says
+            something else.
+    """
+    body: object = statement.predicate
+    if statement.predicate_type in (uris.SLSA_VSA, uris.IN_TOTO_SVR):
+        body = statement.predicate.get("provenance_verdict")
+    elif statement.predicate_type != uris.VERDICT:
+        raise MalformedError(f"not a verdict but {statement.predicate_type}", where=where)
+    verdict = intoto.convert(body, Verdict, where=where)
+    for party in (verdict.published, *(rebuild.party for rebuild in verdict.rebuilds)):
+        intoto.require_sha256(party.root_digest, f"rootDigest of {party.name!r}", where=where)
+        intoto.require_sha256(party.attestation, f"attestation of {party.name!r}", where=where)
+    if problem := next(_contradictions(verdict), None) or _other_predicate(statement, verdict):
+        raise MalformedError(f"the verdict contradicts itself: {problem}", where=where)
+    return verdict
+
+
+def worst(conclusions: Iterable[Conclusion]) -> Conclusion:
+    """Return the conclusion over several parts: the last of theirs in :data:`BEST_FIRST`."""
+    return max(conclusions, key=BEST_FIRST.index)
+
+
+def _contradictions(verdict: Verdict) -> Iterator[str]:
+    """Yield why *verdict* cannot follow from its own parts."""
+    parties = [verdict.published, *(rebuild.party for rebuild in verdict.rebuilds)]
+    if not {party.key_id for party in parties}.issuperset(verdict.builders):
+        yield "a builder counts whose attestation was not compared"
+    if len(set(verdict.builders)) != len(verdict.builders):
+        yield "a builder counts twice"
+    signers = {(party.attestation.get("sha256", ""), party.key_id) for party in parties}
+    if len({attestation for attestation, _ in signers}) != len(signers):
+        yield "one attestation stands for two builders"
+    for rebuild in verdict.rebuilds:
+        if rebuild.outcome.declaration != verdict.equality.sha256:
+            yield "a rebuild was compared by another equality"
+        same = rebuild.party.root_digest == verdict.published.root_digest
+        if rebuild.outcome.strongest == "bytes" and not same:
+            yield "files are called the same whose root digests differ"
+        yield from _unfounded(rebuild.outcome)
+    parts: list[Conclusion] = [rebuild.outcome.conclusion for rebuild in verdict.rebuilds]
+    if any(rebuild.recipe_differences for rebuild in verdict.rebuilds):
+        parts.append("mismatch")
+    if len(verdict.builders) < max(verdict.quorum, SMALLEST_AGREEMENT) or not verdict.rebuilds:
+        parts.append("inconclusive")
+    if BEST_FIRST.index(verdict.conclusion) < BEST_FIRST.index(worst(parts)):
+        yield f"it concludes {verdict.conclusion}, and its parts allow {worst(parts)} at best"
+
+
+def _unfounded(outcome: Outcome) -> Iterator[str]:
+    """Yield why the conclusion of *outcome* does not follow from its alternatives."""
+    strongest, conclusion = outcome.strongest, outcome.conclusion
+    agreed = conclusion in AGREES
+    if agreed != (strongest is not None) or (strongest and not _allows(strongest, conclusion)):
+        yield f"a rebuild is called {conclusion} by {strongest or 'no equality'}"
+    for alternative in outcome.alternatives:
+        if any(finding.held and not _may_hold(finding) for finding in alternative.findings):
+            yield "a finding is called held, and its own numbers are against it"
+        against = any(not finding.held for finding in alternative.findings)
+        if alternative.held and (against or alternative.missing):
+            yield "an alternative holds, and what was found is against it"
+    held = {alternative.strength for alternative in outcome.alternatives if alternative.held}
+    # Equal files satisfy every equality: all alternatives hold, and ``bytes`` is the strongest.
+    equal = strongest == "bytes" and all(each.held for each in outcome.alternatives)
+    if not outcome.alternatives or not (equal or strongest in held or strongest is None):
+        yield f"its strongest equality is called {strongest}"
+    if strongest is None and held:
+        yield "an alternative holds, and no equality is said to"
+    if strongest in ("bytes", "tensors") and (outcome.distances or outcome.first):
+        yield "tensors differ that are called the same"
+
+
+def _allows(strongest: Strength, conclusion: Conclusion) -> bool:
+    """Tell whether *conclusion* is no more than *strongest* allows; it may be less (plausible)."""
+    return conclusion in (CONCLUDES[strongest], "plausible")
+
+
+def _may_hold(finding: Finding) -> bool:
+    """Tell whether a finding with these numbers can hold."""
+    if finding.measure in NEVER_HELD or finding.measure.startswith("metadata: "):
+        return False
+    if finding.limit is None:
+        return True
+    return finding.value is not None and finding.value <= finding.limit
+
+
+def _other_predicate(statement: Statement, verdict: Verdict) -> str | None:
+    """Return what *statement* says around *verdict* that this program would not, or nothing."""
+    expected = to_statement(verdict, Verifier("", ""))
+    if statement.predicate_type != expected.predicate_type:
+        return f"a {verdict.conclusion} is not stated as {statement.predicate_type}"
+    if statement.subject != expected.subject:
+        return "the subject is not the published model"
+    if statement.predicate_type == uris.VERDICT:
+        return None
+    for name in expected.predicate.keys() - _OF_THE_VERIFIER:
+        if statement.predicate.get(name) != expected.predicate[name]:
+            return f"its {name} is not what follows from it"
+    return None
+
+
+_OF_THE_VERIFIER = {"verifier", "timeVerified", "timeCreated", "provenance_verdict"}
+"""Fields of the wrapping predicates that say who judged and when, and the verdict itself."""

@@ -1,0 +1,22 @@
+"""Strict readers of weight files, behind one view.
+
+- ``view``: what every reader offers, and the refusals that all share.
+- ``dtypes``: the element types and the values that their bits spell.
+- ``opening``: from a path to a reader, by its name (``names``); ``source``: the bytes of one file,
+  by position.
+- One format each: ``safetensors`` and the packages ``torch``, ``gguf``, ``onnx``, ``hdf5`` and
+  ``numpy``.
+- ``zip_archive``: the archives of numpy, torch and Keras; ``zip_records``: their records.
+- ``isolated``: a library in a process of its own, which ``isolated_start`` starts.
+- ``sharded``: an index and its shards as one file; ``shard_pool``: which of them are open;
+  ``weight_sets``: the files of a model's folder, grouped so.
+- ``arrays``: arrays in memory behind the same view; ``strided``: views of a storage, in C order.
+- ``canonical``: the canonical digest of a tensor.
+- ``normalisers``: the container differences that may be dropped; ``metadata``: what files say
+  beside their tensors, which is not.
+- ``model``: two models, file by file, side by side.
+
+Nothing is ever unpickled or executed, and no tensor is held in memory whole (one exception, with
+its limit, in :mod:`~provenance.weights.numpy.npy`). This package needs numpy: import it where a
+command needs it.
+"""

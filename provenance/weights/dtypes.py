@@ -1,0 +1,177 @@
+"""Element types: their names, widths and values.
+
+Names are those of safetensors where it has one. Others: ``I1`` to ``U4`` (integers narrower than a
+byte), ``F8_E3M4``, ``F8_E4M3_IEEE`` and ``F8_E4M3B11FNUZ`` (the rest of ml_dtypes), ``C32`` and
+``BC32`` (two F16, two BF16), ``C128``, and the block types of GGUF under ggml's names.
+
+A type is one of three kinds: ``float`` and ``complex`` have distances, ``exact`` has not: of
+integers, booleans, and the codes and scales of quantised formats two are the same or they are not.
+Floats of four and six bits and E8M0 are such codes and scales (OCP Microscaling 1.0, section 5).
+Sources of the narrow formats: OCP 8-bit Floating Point 1.0 (E4M3, E5M2), OCP Microscaling 1.0
+(E8M0, E2M1, E2M3, E3M2), arXiv:2206.02915 (FNUZ), the README of ml_dtypes
+(E3M4, E4M3, E4M3B11FNUZ).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import ml_dtypes
+import numpy as np
+
+from provenance.weights.gguf.types import BLOCKS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a block of a quantised type: its bytes from *start* to *stop*."""
+
+    name: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class DType:
+    """An element type, or a type of blocks of elements that share scales."""
+
+    name: str
+    bits: int
+    """Width of one block, in bits: of one element, where blocks hold one. Elements of fewer than 8
+    bits are packed without padding, the first in the lowest bits."""
+    kind: Literal["float", "complex", "exact"]
+    block: int = 1
+    """Elements in a block."""
+    parts: tuple[Part, ...] = ()
+    """What a block consists of, in the order of its bytes; none for single elements."""
+
+    @property
+    def components(self) -> int:
+        """Return how many floats an element is made of."""
+        return 2 if self.kind == "complex" else 1
+
+    def nbytes(self, elements: int) -> int:
+        """Return the bytes of *elements*, which fill whole blocks and whole bytes."""
+        return elements // self.block * self.bits // 8
+
+
+_PLAIN: Final = (
+    DType("BOOL", 8, "exact"),
+    DType("I1", 1, "exact"),
+    DType("U1", 1, "exact"),
+    DType("I2", 2, "exact"),
+    DType("U2", 2, "exact"),
+    DType("I4", 4, "exact"),
+    DType("U4", 4, "exact"),
+    DType("U8", 8, "exact"),
+    DType("I8", 8, "exact"),
+    DType("U16", 16, "exact"),
+    DType("I16", 16, "exact"),
+    DType("U32", 32, "exact"),
+    DType("I32", 32, "exact"),
+    DType("U64", 64, "exact"),
+    DType("I64", 64, "exact"),
+    DType("F4", 4, "exact"),
+    DType("F6_E2M3", 6, "exact"),
+    DType("F6_E3M2", 6, "exact"),
+    DType("F8_E8M0", 8, "exact"),
+    DType("F8_E3M4", 8, "float"),
+    DType("F8_E4M3", 8, "float"),
+    DType("F8_E4M3_IEEE", 8, "float"),
+    DType("F8_E4M3B11FNUZ", 8, "float"),
+    DType("F8_E4M3FNUZ", 8, "float"),
+    DType("F8_E5M2", 8, "float"),
+    DType("F8_E5M2FNUZ", 8, "float"),
+    DType("F16", 16, "float"),
+    DType("BF16", 16, "float"),
+    DType("F32", 32, "float"),
+    DType("F64", 64, "float"),
+    DType("C32", 32, "complex"),
+    DType("BC32", 32, "complex"),
+    DType("C64", 64, "complex"),
+    DType("C128", 128, "complex"),
+)
+
+
+def _blocks() -> Iterator[DType]:
+    """Yield the quantised types of ggml; two blocks are the same or they are not."""
+    for block in BLOCKS:
+        ends = list(accumulate(size for _, size in block.fields))
+        places = zip(block.fields, ends, strict=True)
+        parts = tuple(Part(name, end - size, end) for (name, size), end in places)
+        yield DType(block.name, 8 * ends[-1], "exact", block.elements, parts)
+
+
+DTYPES: Final[Mapping[str, DType]] = MappingProxyType(
+    {dtype.name: dtype for dtype in (*_PLAIN, *_blocks())}
+)
+"""Every element type by its name."""
+
+_EIGHT_BITS: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "F8_E3M4": ml_dtypes.float8_e3m4,
+        "F8_E4M3": ml_dtypes.float8_e4m3fn,
+        "F8_E4M3_IEEE": ml_dtypes.float8_e4m3,
+        "F8_E4M3B11FNUZ": ml_dtypes.float8_e4m3b11fnuz,
+        "F8_E5M2": ml_dtypes.float8_e5m2,
+        "F8_E4M3FNUZ": ml_dtypes.float8_e4m3fnuz,
+        "F8_E5M2FNUZ": ml_dtypes.float8_e5m2fnuz,
+    }
+)
+
+_NATIVE: Final[Mapping[str, str]] = MappingProxyType(
+    {"F16": "<f2", "F32": "<f4", "F64": "<f8", "C32": "<f2", "C64": "<f4", "C128": "<f8"}
+)
+
+
+@lru_cache(maxsize=len(_EIGHT_BITS))
+def _table(name: str) -> NDArray[np.float64]:
+    """Return the value of each of the 256 codes of an eight-bit float."""
+    codes = np.arange(256, dtype=np.uint8)
+    table: NDArray[np.float64] = codes.view(_EIGHT_BITS[name]).astype(np.float64)
+    table.flags.writeable = False
+    return table
+
+
+def codes(raw: Buffer, dtype: DType) -> NDArray[np.unsignedinteger[Any]]:
+    """Return the bit patterns in *raw* as unsigned integers, one for each float component.
+
+    Elements narrower than a byte are unpacked: a row of bits (as ``uint8`` 0 and 1, lowest first)
+    for each element. A block is a row of its bytes.
+    """
+    if dtype.block > 1:
+        return np.frombuffer(raw, np.uint8).reshape(-1, dtype.bits // 8)
+    if dtype.bits < 8:  # noqa: PLR2004 - a byte
+        bits = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little")
+        return bits.reshape(-1, dtype.bits)
+    return np.frombuffer(raw, f"<u{dtype.bits // dtype.components // 8}")
+
+
+def widen(
+    raw: Buffer, dtype: DType, out: NDArray[np.float64], scratch: NDArray[np.float64]
+) -> None:
+    """Write the values in *raw* to *out*, exactly: float64 holds every value of these types.
+
+    A complex element is two values, real and imaginary. *out* and *scratch* have one place for each
+    value; what *scratch* held is lost.
+    """
+    if dtype.name in ("BF16", "BC32"):
+        wide = scratch.view(np.uint32)[: out.size]
+        wide[...] = np.frombuffer(raw, "<u2")
+        wide <<= np.uint32(16)
+        out[...] = wide.view(np.float32)
+    elif dtype.name in _EIGHT_BITS:
+        np.take(_table(dtype.name), np.frombuffer(raw, np.uint8), out=out, mode="clip")
+    else:
+        out[...] = np.frombuffer(raw, _NATIVE[dtype.name])

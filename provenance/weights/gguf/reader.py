@@ -1,0 +1,258 @@
+"""GGUF: typed keys and values, the tensors' descriptions, their bytes.
+
+Format: docs/gguf.md of ggml-org/ggml, versions 2 and 3, little-endian; element types as in
+:mod:`~provenance.weights.gguf.types`. A tensor's shape is given here in C order, as numpy and torch
+would have it: the file has the dimensions the other way round, innermost first.
+
+The keys and values are the file's metadata (:mod:`~provenance.weights.gguf.values`), all but
+``general.alignment``, which only places tensors. Stricter than llama.cpp and the package ``gguf``
+where these leave room for two readings:
+
+- tensors cover the data from its start to the end of the file, each aligned, in any order; what
+  pads them is zero; the last may go without, for not every writer pads it;
+- names and texts are UTF-8, keys ASCII; booleans are 0 or 1;
+- a tensor has one to four dimensions, none of them zero, and its rows are whole blocks.
+
+The container facts fix the rest: version, order of keys, order of tensors, alignment, and whether
+the end is padded. With equal tensors and metadata they fix the file's bytes.
+
+Limits: 100,000,000 bytes before the tensors, 65,536 keys, 100,000 tensors, 64 bytes a name,
+alignment 65,536; 2^53 - 1 bytes a tensor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from provenance.errors import MalformedError, UnreadableError
+from provenance.weights.gguf.types import GGML_TYPES
+from provenance.weights.gguf.values import U32, Header, read_key, read_value
+from provenance.weights.source import SourceFile
+from provenance.weights.view import (
+    TensorInfo,
+    check_count,
+    check_name,
+    describe,
+    fact_digest,
+    part_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from provenance.weights.source import Source
+
+MAX_KEYS: Final = 65_536
+"""Most keys. Language models have about 40."""
+
+MAX_NAME: Final = 64
+"""Longest name of a tensor, in bytes (docs/gguf.md)."""
+
+MAX_DIMENSIONS: Final = 4
+"""Most dimensions of a tensor: ``GGML_MAX_DIMS``."""
+
+MIN_ALIGNMENT: Final = 8
+"""Smallest alignment, in bytes: docs/gguf.md asks for a multiple of 8, llama.cpp for a power of
+two."""
+
+MAX_ALIGNMENT: Final = 65_536
+"""Largest alignment, in bytes: the largest page of the processors that models are mapped on."""
+
+DEFAULT_ALIGNMENT: Final = 32
+"""The alignment where no key states it, in bytes (docs/gguf.md)."""
+
+_MAGIC: Final = b"GGUF"
+_VERSIONS: Final = (2, 3)
+_ALIGNMENT: Final = "general.alignment"
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A tensor and where its bytes begin, from the beginning of the data."""
+
+    info: TensorInfo
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """The keys and values, read."""
+
+    metadata: dict[str, str]
+    """All but the alignment, in the order of the file."""
+    alignment: int
+    stated: int | None
+    """How many keys stand before the one that states the alignment; None where none does."""
+
+
+class GgufFile(SourceFile):
+    """An open GGUF file. See :class:`~provenance.weights.view.TensorFile`."""
+
+    format = "gguf"
+
+    def __init__(self, source: Source) -> None:
+        """Read and check everything of *source* but the tensors' bytes.
+
+        Raises:
+            MalformedError: the file is not strict GGUF.
+            UnreadableError: the file is big-endian or of version 1, or cannot be read.
+        """
+        super().__init__(source)
+        header = Header(source)
+        version = _version(header)
+        tensors, keys = header.natural(8), header.natural(8)
+        check_count(tensors, where=source.name)
+        if keys > MAX_KEYS:
+            raise MalformedError(f"more than {MAX_KEYS} keys", where=source.name)
+        found = _keys(header, keys)
+        placed = _tensors(header, tensors)
+        in_order = sorted(placed, key=lambda tensor: tensor.offset)
+        self._start = _aligned(header.position, found.alignment) if placed else header.position
+        padded = _check_places(source, header.position, self._start, in_order, found.alignment)
+        self._offsets = {tensor.info.name: self._start + tensor.offset for tensor in placed}
+        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(
+            {tensor.info.name: tensor.info for tensor in in_order}
+        )
+        self.metadata: Mapping[str, str] = MappingProxyType(found.metadata)
+        stated = "by default" if found.stated is None else f"stated after {found.stated} keys"
+        orders = [[tensor.info.name for tensor in order] for order in (placed, in_order)]
+        self.container: Mapping[str, str] = MappingProxyType(
+            {
+                "gguf-version": str(version),
+                "gguf-kv-order": fact_digest(list(found.metadata)),
+                "gguf-tensor-order": fact_digest(orders),
+                "gguf-alignment": f"{found.alignment} {stated}",
+                "gguf-end-padding": "padded" if padded else "unpadded",
+            }
+        )
+
+    def chunks(
+        self, name: str, elements: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[memoryview]:
+        """Yield the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.chunks`."""
+        info = self.tensors[name]
+        begin, end = part_of(info, start, stop)
+        place = self._offsets[name]
+        return self._source.chunks(place + begin, place + end, info.dtype.nbytes(elements))
+
+
+def _version(header: Header) -> int:
+    if header.take(4) != _MAGIC:
+        raise MalformedError("does not begin as GGUF does", where=header.where)
+    raw = header.take(4)
+    version = int.from_bytes(raw, "little")
+    if version in _VERSIONS:
+        return version
+    if int.from_bytes(raw, "big") in _VERSIONS:
+        raise UnreadableError(
+            "is big-endian GGUF", where=header.where, hint="gguf-convert-endian turns it"
+        )
+    if version == 1:
+        raise UnreadableError(
+            "is GGUF version 1, which llama.cpp no longer reads", where=header.where
+        )
+    raise MalformedError(f"there is no GGUF version {version}", where=header.where)
+
+
+def _keys(header: Header, number: int) -> _Keys:
+    metadata: dict[str, str] = {}
+    alignment, stated = DEFAULT_ALIGNMENT, None
+    for place in range(number):
+        key = read_key(header)
+        where = f"{header.where}: {key}"
+        if key in metadata or (key == _ALIGNMENT and stated is not None):
+            raise MalformedError("the key stands twice", where=where)
+        if key == _ALIGNMENT:
+            alignment, stated = _stated_alignment(header, where), place
+        else:
+            metadata[key] = read_value(header, where=where)
+    return _Keys(metadata, alignment, stated)
+
+
+def _stated_alignment(header: Header, where: str) -> int:
+    if header.natural(4) != U32:
+        raise MalformedError("is not of type u32", where=where)
+    alignment = header.natural(4)
+    if not MIN_ALIGNMENT <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
+        raise MalformedError(
+            f"{alignment} is no power of two from {MIN_ALIGNMENT} to {MAX_ALIGNMENT}", where=where
+        )
+    return alignment
+
+
+def _tensors(header: Header, number: int) -> list[_Placed]:
+    """Return the descriptions of *number* tensors, in the order of the file."""
+    placed: list[_Placed] = []
+    names: set[str] = set()
+    for _ in range(number):
+        tensor = _tensor(header)
+        name = tensor.info.name
+        if name in names:
+            raise MalformedError("the name stands twice", where=f"{header.where}: {name}")
+        names.add(name)
+        placed.append(tensor)
+    return placed
+
+
+def _tensor(header: Header) -> _Placed:
+    name = header.text(MAX_NAME, "the name of a tensor")
+    check_name(name, where=header.where)
+    where = f"{header.where}: {name}"
+    rank = header.natural(4)
+    if not 1 <= rank <= MAX_DIMENSIONS:
+        raise MalformedError(f"has {rank} dimensions, not 1 to {MAX_DIMENSIONS}", where=where)
+    inner_first = [header.natural(8) for _ in range(rank)]
+    number = header.natural(4)
+    dtype = GGML_TYPES.get(number)
+    if dtype is None:
+        raise MalformedError(f"the element type {number} is not known", where=where)
+    if 0 in inner_first:
+        raise MalformedError("has a dimension of size 0", where=where)
+    info = describe(name, dtype, inner_first[::-1], where=where)
+    if inner_first[0] % info.dtype.block:
+        raise MalformedError(
+            f"its rows of {inner_first[0]} elements are not whole blocks of {info.dtype.block}",
+            where=where,
+        )
+    return _Placed(info, header.natural(8))
+
+
+def _aligned(position: int, alignment: int) -> int:
+    return -(-position // alignment) * alignment
+
+
+def _check_places(
+    source: Source, position: int, start: int, tensors: list[_Placed], alignment: int
+) -> bool:
+    """Check that *tensors*, in order, fill *source* from *start* on; return whether it is padded.
+
+    *position* is where the descriptions end.
+    """
+    last = position  # where the bytes that mean something end
+    end = 0
+    for tensor in tensors:
+        info, offset = tensor.info, tensor.offset
+        expected = _aligned(end, alignment)
+        if offset != expected:
+            what = "overlaps the one before" if offset < end else "is not where the one before ends"
+            raise MalformedError(f"the tensor {what}", where=f"{source.name}: {info.name}")
+        end = offset + info.nbytes
+        if start + end > source.size:
+            raise MalformedError("the tensor is cut off", where=f"{source.name}: {info.name}")
+        _check_zeros(source, last, start + offset)
+        last = start + end
+    rest = source.size - last
+    padding = _aligned(last, alignment) - last
+    if rest not in (0, padding):
+        raise MalformedError(
+            f"{rest} bytes follow the last tensor, its padding has {padding}", where=source.name
+        )
+    _check_zeros(source, last, source.size)
+    return rest == padding
+
+
+def _check_zeros(source: Source, begin: int, end: int) -> None:
+    if begin < end and source.read(begin, end - begin).strip(b"\0"):
+        raise MalformedError(f"the padding at byte {begin} is not zero", where=source.name)

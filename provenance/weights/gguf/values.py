@@ -1,0 +1,268 @@
+"""The keys and values of a GGUF file, each value as one line of text.
+
+Format: ``gguf_metadata_kv_t`` of docs/gguf.md. The text of a value is its type and the value, and
+no two values have one text:
+
+- integers ``u32 8192``, booleans ``bool true``, floats ``f32 100000.0`` (the shortest decimal of
+  the value as float64; NaN by its bits, ``f32 nan:7fc00000``);
+- strings ``str "llama"``, quoted as in JSON, and arrays ``arr[i32] [1,3]``;
+- beyond ``MAX_SHOWN`` bytes, and for arrays of arrays, number and digest of the bytes:
+  ``arr[str] 49152 values, 1010101 bytes, sha256 0c5e...``.
+
+What is digested are the value's bytes as the file has them after type and count; a value has but
+one spelling.
+
+Limits, because a reader that believed a file's counts overflowed its buffers (llama.cpp,
+CVE-2024-21802, -21825, -21836, -23496, -23605): keys of 65,535 bytes (docs/gguf.md),
+strings of 16 MiB, 4,194,304 strings and arrays in all arrays together, arrays 4 deep, and
+everything within the first 100,000,000 bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from provenance.errors import MalformedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from provenance.weights.source import Source
+
+MAX_HEADER: Final = 100_000_000
+"""Most bytes before the tensors; as for safetensors. The largest vocabularies take 20 MB."""
+
+MAX_KEY: Final = 65_535
+"""Longest key, in bytes (docs/gguf.md)."""
+
+MAX_STRING: Final = 2**24
+"""Longest string, in bytes. Chat templates have up to some 100 KB."""
+
+MAX_ITEMS: Final = 2**22
+"""Most strings and arrays in the arrays of a file, which are walked one by one. The largest
+vocabularies have 262,144 tokens and 514,906 merges."""
+
+MAX_DEPTH: Final = 4
+"""Deepest array, in levels. No writer nests them; the format allows it."""
+
+MAX_SHOWN: Final = 1024
+"""Longest string or array, in bytes as stored, that is given in full."""
+
+_LENGTH: Final = struct.Struct("<Q")
+
+_WINDOW: Final = 2**20
+"""Bytes read at a time."""
+
+U32: Final = 4
+"""The number of the type u32."""
+
+_BOOL, _STRING, _ARRAY = 7, 8, 9
+
+_NESTED: Final = 4
+"""How many strings an array in an array counts for: it takes the time of some."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plain:
+    """A type of values of one size."""
+
+    name: str
+    code: str
+    """As ``struct`` has it."""
+
+    @property
+    def size(self) -> int:
+        return struct.calcsize(self.code)
+
+
+_PLAIN: Final[Mapping[int, _Plain]] = MappingProxyType(
+    {
+        0: _Plain("u8", "B"),
+        1: _Plain("i8", "b"),
+        2: _Plain("u16", "H"),
+        3: _Plain("i16", "h"),
+        U32: _Plain("u32", "I"),
+        5: _Plain("i32", "i"),
+        6: _Plain("f32", "f"),
+        _BOOL: _Plain("bool", "B"),
+        10: _Plain("u64", "Q"),
+        11: _Plain("i64", "q"),
+        12: _Plain("f64", "d"),
+    }
+)
+"""``gguf_metadata_value_type``."""
+
+
+class Header:
+    """What stands before the tensors, read from the start in order."""
+
+    def __init__(self, source: Source) -> None:
+        """Read from *source*."""
+        self.where = source.name
+        self.position = 0
+        self._source = source
+        self._data = bytearray()
+        self._end = min(source.size, MAX_HEADER)
+        self._items = 0
+
+    def _reach(self, end: int) -> None:
+        """Have the bytes up to *end* at hand."""
+        if end > self._end:
+            what = "cut off" if self._end < MAX_HEADER else f"longer than {MAX_HEADER} bytes"
+            raise MalformedError(f"the part before the tensors is {what}", where=self.where)
+        while len(self._data) < end:
+            known = len(self._data)
+            self._data += self._source.read(known, min(_WINDOW, self._end - known))
+
+    def since(self, begin: int) -> bytes:
+        """Return the bytes from *begin* to where the reading stands."""
+        return bytes(self._data[begin : self.position])
+
+    def take(self, count: int) -> bytes:
+        """Return the next *count* bytes, and step over them.
+
+        Raises:
+            MalformedError: the file or the allowance ends first.
+        """
+        begin = self.position
+        self._reach(begin + count)
+        self.position += count
+        return self.since(begin)
+
+    def natural(self, size: int) -> int:
+        """Return the unsigned integer in the next *size* bytes."""
+        return int.from_bytes(self.take(size), "little")
+
+    def text(self, limit: int, what: str) -> str:
+        """Return the next string, at most *limit* bytes of UTF-8; errors call it *what*."""
+        begin = self.position + _LENGTH.size
+        self._reach(begin)
+        (length,) = _LENGTH.unpack_from(self._data, self.position)
+        if length > limit:
+            raise MalformedError(f"{what} is longer than {limit} bytes", where=self.where)
+        self._reach(begin + length)
+        self.position = begin + length
+        try:
+            return self._data[begin : self.position].decode()
+        except UnicodeDecodeError as error:
+            raise MalformedError(f"{what} is not UTF-8", where=self.where) from error
+
+    def count(self, number: int) -> None:
+        """Count *number* more strings or arrays in arrays, before they are read."""
+        self._items += number
+        if self._items > MAX_ITEMS:
+            raise MalformedError(
+                f"the arrays hold more than {MAX_ITEMS} strings and arrays", where=self.where
+            )
+
+
+def read_key(header: Header) -> str:
+    """Return the next key.
+
+    Raises:
+        MalformedError: it is empty, too long, or not printable ASCII without spaces.
+    """
+    key = header.text(MAX_KEY, "a key")
+    # docs/gguf.md asks for lower_snake_case, but architectures called gpt-oss are in use.
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise MalformedError(f"{key!r} is not a key", where=header.where)
+    return key
+
+
+def read_value(header: Header, *, where: str) -> str:
+    """Return the next type and value as text; errors in the value name *where*.
+
+    Raises:
+        MalformedError: the value is not what the format allows, or beyond a limit.
+    """
+    kind = header.natural(4)
+    if kind == _ARRAY:
+        return _array(header, where)
+    if kind == _STRING:
+        text = header.text(MAX_STRING, "a string")
+        raw = text.encode()
+        return f"str {_quoted(text) if len(raw) <= MAX_SHOWN else _digest(raw)}"
+    plain = _plain(kind, where)
+    raw = header.take(plain.size)
+    _check_booleans(plain, raw, where)
+    (shown,) = _shown(plain, raw)
+    return f"{plain.name} {shown}"
+
+
+def _array(header: Header, where: str) -> str:
+    kind, number = header.natural(4), header.natural(8)
+    begin = header.position
+    _step_over(header, kind, number, 1, where)
+    raw = header.since(begin)
+    name = {_ARRAY: "arr", _STRING: "str"}.get(kind) or _PLAIN[kind].name
+    if kind == _ARRAY or len(raw) > MAX_SHOWN:
+        return f"arr[{name}] {number} values, {_digest(raw)}"
+    items = _strings(raw) if kind == _STRING else _shown(_PLAIN[kind], raw)
+    return f"arr[{name}] [{','.join(items)}]"
+
+
+def _step_over(header: Header, kind: int, number: int, depth: int, where: str) -> None:
+    """Check and step over the *number* values of an array, all of type *kind*."""
+    if kind == _ARRAY:
+        if depth == MAX_DEPTH:
+            raise MalformedError(f"arrays are nested deeper than {MAX_DEPTH}", where=where)
+        header.count(_NESTED * number)
+        for _ in range(number):
+            _step_over(header, header.natural(4), header.natural(8), depth + 1, where)
+    elif kind == _STRING:
+        header.count(number)
+        for _ in range(number):
+            header.text(MAX_STRING, "a string")
+    else:
+        plain = _plain(kind, where)
+        _check_booleans(plain, header.take(number * plain.size), where)
+
+
+def _plain(kind: int, where: str) -> _Plain:
+    plain = _PLAIN.get(kind)
+    if plain is None:
+        raise MalformedError(f"there is no type of values {kind}", where=where)
+    return plain
+
+
+def _check_booleans(plain: _Plain, raw: bytes, where: str) -> None:
+    if plain.name == "bool" and raw.strip(b"\0\1"):
+        raise MalformedError("a boolean is neither 0 nor 1", where=where)
+
+
+def _shown(plain: _Plain, raw: bytes) -> list[str]:
+    """Return the values of type *plain* in *raw*, each as text."""
+    shown: list[str] = []
+    for begin in range(0, len(raw), plain.size):
+        bits = raw[begin : begin + plain.size]
+        (value,) = struct.unpack(f"<{plain.code}", bits)
+        if value != value:  # noqa: PLR0124 - NaN
+            shown.append(f"nan:{bits[::-1].hex()}")
+        else:
+            shown.append(("false", "true")[value] if plain.name == "bool" else repr(value))
+    return shown
+
+
+def _strings(raw: bytes) -> list[str]:
+    """Return the strings in *raw*, which were checked, quoted."""
+    found: list[str] = []
+    position = 0
+    while position < len(raw):
+        (length,) = _LENGTH.unpack_from(raw, position)
+        begin = position + _LENGTH.size
+        position = begin + length
+        found.append(_quoted(raw[begin:position].decode()))
+    return found
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _digest(raw: bytes) -> str:
+    return f"{len(raw)} bytes, sha256 {hashlib.sha256(raw).hexdigest()}"

@@ -1,0 +1,126 @@
+"""Keras models (``.keras``): weights in HDF5 beside their configuration, in a ZIP archive.
+
+Format: ``keras/src/saving/saving_lib.py`` of keras-team/keras, version 3. The members are
+``config.json``, ``metadata.json``, ``model.weights.h5``, and files below ``assets/``; any other is
+refused. The archive is read by :mod:`~provenance.weights.zip_archive`, the weights by
+:mod:`~provenance.weights.hdf5.reader`; their refusals and limits hold.
+
+The configuration is content, byte for byte, as is ``metadata.json`` but for ``date_saved``, which
+is the fact ``keras-date-saved``. Assets are content by their digest. Nothing of the configuration
+is acted on: it can name code (``Lambda``, CVE-2025-1550), which no reader here runs.
+
+The weights must be stored, as Keras does, and not compressed: they are read by place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from provenance.encoding import strict_json
+from provenance.errors import MalformedError, UnreadableError
+from provenance.weights.hdf5.reader import Hdf5File
+from provenance.weights.view import fact_digest
+from provenance.weights.zip_archive import STORED, Member, MemberReader, members
+
+if TYPE_CHECKING:
+    from provenance.weights.source import Source
+
+MAX_TEXT: Final = 2**26
+"""Longest configuration, in bytes: those of published models have some megabytes at most."""
+
+_WEIGHTS: Final = "model.weights.h5"
+_TEXTS: Final = ("config.json", "metadata.json")
+_ASSETS: Final = "assets/"
+_DATE: Final = "date_saved"
+_MAX_DEPTH: Final = 8  # of metadata.json, which is flat
+_STEP: Final = 2**20
+
+
+class KerasFile(Hdf5File):
+    """An open Keras model. See :class:`~provenance.weights.view.TensorFile`."""
+
+    format = "keras"
+
+    def __init__(self, source: Source) -> None:
+        """Read and check the archive *source*, its weights and its configuration.
+
+        Raises:
+            MalformedError: the archive is not strict, or not a Keras model.
+            UnreadableError: it cannot be read, or the weights are compressed.
+        """
+        found = members(source)
+        by_name = {member.name: member for member in found}
+        for name in by_name:
+            if name not in (_WEIGHTS, *_TEXTS) and not name.startswith(_ASSETS):
+                raise MalformedError(f"the member {name!r} of no Keras model", where=source.name)
+        for name in (_WEIGHTS, *_TEXTS):
+            if name not in by_name:
+                raise MalformedError(f"{name} is missing", where=source.name)
+        weights = by_name[_WEIGHTS]
+        if weights.method != STORED:
+            raise UnreadableError(
+                "the weights are compressed", where=source.name, hint="store them, as Keras does"
+            )
+        _digest(source, weights)  # for its CRC-32
+        super().__init__(source, (weights.start, weights.size))
+        config, description = (_text(source, by_name[name]) for name in _TEXTS)
+        said, date = _without_date(description, f"{source.name}: metadata.json")
+        assets = {m.name: _digest(source, m) for m in found if m.name.startswith(_ASSETS)}
+        beside = {"config.json": config, "metadata.json": said, **assets}
+        if twice := sorted(self.metadata.keys() & beside.keys()):
+            raise MalformedError(f"{twice[0]!r} is a member and an attribute", where=source.name)
+        self.metadata = MappingProxyType({**self.metadata, **beside})
+        self.container = MappingProxyType(
+            {
+                **self.container,
+                "keras-date-saved": date,
+                "keras-member-order": fact_digest([member.name for member in found]),
+                "keras-member-fields": fact_digest(
+                    [[m.method, m.compressed, m.fields] for _, m in sorted(by_name.items())]
+                ),
+            }
+        )
+
+
+def _text(source: Source, member: Member) -> str:
+    """Return the text of *member*, its CRC-32 checked."""
+    where = f"{source.name}: {member.name}"
+    if member.size > MAX_TEXT:
+        raise MalformedError(f"longer than {MAX_TEXT} bytes", where=where)
+    data = bytearray(member.size)
+    reader = MemberReader(source, member)
+    reader.fill(memoryview(data))
+    reader.finish()
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MalformedError("is not UTF-8", where=where) from error
+
+
+def _digest(source: Source, member: Member) -> str:
+    """Return the SHA-256 of *member*, its CRC-32 checked."""
+    hasher = hashlib.sha256()
+    reader = MemberReader(source, member)
+    buffer = memoryview(bytearray(min(_STEP, member.size)))
+    for done in range(0, member.size, _STEP):
+        piece = buffer[: min(_STEP, member.size - done)]
+        reader.fill(piece)
+        hasher.update(piece)
+    reader.finish()
+    return hasher.hexdigest()
+
+
+def _without_date(text: str, where: str) -> tuple[str, str]:
+    """Return the JSON *text* without the date, its keys sorted, and the date with the text's form.
+
+    Raises:
+        MalformedError: it is no object of JSON.
+    """
+    said = strict_json.parse(text.encode(), where=where, max_depth=_MAX_DEPTH)
+    if not isinstance(said, dict):
+        raise MalformedError("is no object", where=where)
+    rest = {key: value for key, value in said.items() if key != _DATE}
+    return json.dumps(rest, sort_keys=True, ensure_ascii=False), fact_digest(text)

@@ -1,0 +1,315 @@
+"""A model as the comparison sees it: files with digests, grouped into what is compared as one.
+
+A *unit* is a file, or the files that hold one set of weights together: the shards behind an index,
+or an ONNX model with its external data. Two models are laid side by side unit by unit, by name.
+Where one weight unit is left over on either side, in the same folder and under names that loaders
+take for one another (``model.safetensors`` and ``pytorch_model.bin``), these two are a pair as
+well: the normaliser ``weight-file-name`` then stands in the outcome.
+
+The digests of the files are the caller's. They are believed, and each file that is read is checked
+against them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Final
+
+from provenance.errors import ContentError, MalformedError, UnreadableError
+from provenance.files.digest import hash_file
+from provenance.files.manifest import FileEntry, hash_folder
+from provenance.files.reading import read_file
+from provenance.files.reserved import RESERVED
+from provenance.weights.names import carries_tensors
+from provenance.weights.opening import companions, open_tensors
+from provenance.weights.weight_sets import weight_sets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from provenance.weights.view import TensorFile
+    from provenance.weights.weight_sets import WeightSet
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What is compared as one."""
+
+    name: str
+    """Of the file, or of the whole that the files make up; parts joined by ``/``."""
+    main: str
+    """The file that is opened: the file itself, the index, the ONNX model."""
+    files: tuple[str, ...]
+    """All of its files, sorted."""
+
+    @property
+    def weights(self) -> bool:
+        """Whether it holds tensors."""
+        return carries_tensors(self.main)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model: its folder, and its files by name (parts joined by ``/``)."""
+
+    root: Path
+    files: Mapping[str, FileEntry]
+    recorded: bytes | None = None
+    """The metrics that its training statement recorded, JSON lines, where that is at hand."""
+
+    @cached_property
+    def units(self) -> Mapping[str, Unit]:
+        """Return the units by name.
+
+        A file that holds a part of another unit's tensors is no unit of its own, unless it could be
+        weights itself or two claim it: what has a second meaning is compared by that as well.
+        """
+        sets = weight_sets(self.files)
+        claims = Counter(name for found in sets for name in self._data_of(found))
+        units: dict[str, Unit] = {}
+        for found in sets:
+            main = found.index if found.index is not None else found.files[0]
+            names = {main, *found.files, *self._data_of(found)}
+            units[found.name] = Unit(found.name, main, tuple(sorted(names)))
+        taken = {name for found in sets for name in (found.index, *found.files)}
+        taken |= {name for name, number in claims.items() if number == 1}
+        rest = {name: Unit(name, name, (name,)) for name in self.files if name not in taken}
+        return units | rest
+
+    def _data_of(self, found: WeightSet) -> tuple[str, ...]:
+        """Return the files of this model that hold tensors of *found* and are no weights at all."""
+        if found.index is not None:
+            return ()
+        folder = PurePosixPath(found.files[0]).parent
+        try:
+            names = companions(self.path(found.files[0]))
+        except (MalformedError, UnreadableError):
+            return ()  # the reader says so when the tensors are needed
+        whole = ((folder / name).as_posix() for name in names)
+        return tuple(name for name in whole if name in self.files)
+
+    def path(self, name: str) -> Path:
+        """Return where the file *name* is.
+
+        Raises:
+            MalformedError: the name leaves the folder.
+            UnreadableError: the file is not there, or not of its size.
+        """
+        plain = PurePosixPath(name)
+        if plain.is_absolute() or ".." in plain.parts or "\0" in name:
+            raise MalformedError("the name leaves the model's folder", where=name)
+        path = self.root / plain
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise UnreadableError("cannot be read", where=name) from error
+        if size != self.files[name].size:
+            raise UnreadableError("has another size than its manifest says", where=name)
+        return path
+
+    def open(self, unit: Unit, shown: str) -> TensorFile:
+        """Return the weights of *unit*, open; errors call them *shown*.
+
+        Raises:
+            ContentError: a file is not the one that was hashed.
+            MalformedError, UnreadableError: it cannot be read as its format demands.
+        """
+        folder = PurePosixPath(unit.main).parent
+        digests = {}
+        for name in unit.files:
+            self.path(name)  # it is there, and inside the folder
+            digests[PurePosixPath(name).relative_to(folder).as_posix()] = self.files[name].sha256
+        return open_tensors(self.path(unit.main), name=shown, sha256=digests)
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """Return the bytes of the file *name*, at most *max_bytes*.
+
+        Raises:
+            ContentError: it is not the one that was hashed.
+            UnreadableError: it cannot be read, or is longer.
+        """
+        try:
+            data = read_file(self.path(name), max_bytes)
+        except UnreadableError as error:  # its place is that of this machine
+            raise UnreadableError(error.what, where=name, hint=error.hint) from error
+        if hashlib.sha256(data).hexdigest() != self.files[name].sha256:
+            raise ContentError("is no longer the file that was hashed", where=name)
+        return data
+
+    def digests(self, unit: Unit) -> dict[str, tuple[int, str]]:
+        """Return size and SHA-256 of each file of *unit*."""
+        return {name: (self.files[name].size, self.files[name].sha256) for name in unit.files}
+
+
+def model_of_folder(folder: Path, on_bytes: Callable[[int], None] | None = None) -> Model:
+    """Return the model in *folder*, hashed; *on_bytes* is told the bytes as they are read.
+
+    Raises:
+        UnreadableError, MalformedError: see :func:`~provenance.files.manifest.hash_folder`.
+    """
+    return Model(folder, hash_folder(folder, ignore=RESERVED, progress=on_bytes).by_name())
+
+
+def model_of_file(path: Path, on_bytes: Callable[[int], None] | None = None) -> Model:
+    """Return the file at *path*, and those beside it that belong to it, as a model, hashed.
+
+    Raises:
+        MalformedError, UnreadableError: a file cannot be read as its format demands.
+    """
+    files = {}
+    for name in (path.name, *companions(path)):
+        sha256, size = hash_file(path.parent / name, on_bytes)
+        files[name] = FileEntry(name, size, sha256)
+    return Model(path.parent, files)
+
+
+Key = tuple[str | None, str | None]
+"""The names of the two units of a pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two units side by side; one is None where the other model has no counterpart."""
+
+    left: Unit | None
+    right: Unit | None
+
+    @property
+    def key(self) -> Key:
+        """Return the names of both units: what tells the pair from every other."""
+        return (
+            self.left.name if self.left is not None else None,
+            self.right.name if self.right is not None else None,
+        )
+
+    @property
+    def unit_names(self) -> tuple[str, ...]:
+        """Return the name that both units have, or the two."""
+        return tuple(dict.fromkeys(name for name in self.key if name is not None))
+
+    @property
+    def name(self) -> str:
+        """Return what the pair is called; a file can be called so too."""
+        return " | ".join(self.unit_names)
+
+    @property
+    def both(self) -> tuple[Unit, Unit] | None:
+        """Return the two units, if there are two."""
+        return None if self.left is None or self.right is None else (self.left, self.right)
+
+    @property
+    def weights(self) -> bool:
+        """Whether either holds tensors."""
+        return any(unit is not None and unit.weights for unit in (self.left, self.right))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return every name that a file pattern can select the pair by."""
+        units = [unit for unit in (self.left, self.right) if unit is not None]
+        return tuple(dict.fromkeys(name for unit in units for name in (unit.name, unit.main)))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Return the names of its files on either side, sorted."""
+        units = [unit for unit in (self.left, self.right) if unit is not None]
+        return tuple(sorted({name for unit in units for name in unit.files}))
+
+
+STEMS: Final = frozenset(
+    {
+        "model", "pytorch_model", "tf_model", "flax_model", "diffusion_pytorch_model",
+        "adapter_model",
+    }
+)  # fmt: skip
+"""What the weights of a model are called by convention, each framework in its own way: loaders look
+for either. (Hugging Face transformers, diffusers and peft, ``*_WEIGHTS_NAME``.)"""
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Two models, laid side by side."""
+
+    left: Model
+    right: Model
+    named: bool = False
+    """Whether each is one file that somebody named to be compared with the other."""
+
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Return the units of both, by name."""
+        mine, theirs = self.left.units, self.right.units
+        if self.named and len(mine) == len(theirs) == 1:
+            return (Pair(*mine.values(), *theirs.values()),)
+        names = sorted(mine.keys() | theirs.keys())
+        found = [Pair(mine.get(name), theirs.get(name)) for name in names]
+        alone = [pair for pair in found if pair.both is None and pair.weights]
+        lefts = [pair for pair in alone if pair.left is not None]
+        rights = [pair for pair in alone if pair.right is not None]
+        if len(lefts) == len(rights) == 1:
+            together = Pair(lefts[0].left, rights[0].right)
+            if _alike(*together.unit_names):
+                found[found.index(lefts[0])] = together
+                found.remove(rights[0])
+        return tuple(found)
+
+    @cached_property
+    def changed(self) -> tuple[Pair, ...]:
+        """Return the pairs whose files are not all equal."""
+        return tuple(pair for pair in self.pairs if not self.same(pair))
+
+    def same(self, pair: Pair) -> bool:
+        """Tell whether both units of *pair* are there, with the same files, byte for byte."""
+        if pair.both is None:
+            return False
+        return self.left.digests(pair.both[0]) == self.right.digests(pair.both[1])
+
+    def renamed(self, pair: Pair) -> bool:
+        """Tell whether the units of *pair* have two names and the same bytes."""
+        if pair.both is None or pair.both[0].name == pair.both[1].name:
+            return False
+        left, right = (
+            sorted(model.digests(unit).values())
+            for model, unit in zip((self.left, self.right), pair.both, strict=True)
+        )
+        return left == right
+
+    def unit(self, name: str | None) -> Unit | None:
+        """Return the unit *name* if both models have it, with the same bytes."""
+        for pair in self.pairs:
+            if name in pair.names and pair.left is not None and self.same(pair):
+                return pair.left
+        return None
+
+    @contextmanager
+    def opened(self, pair: Pair) -> Iterator[tuple[TensorFile, TensorFile]]:
+        """Open both units of *pair*; when left without an error, check that neither changed.
+
+        Raises:
+            ContentError: a file is not the one that was hashed.
+            MalformedError, UnreadableError: it cannot be read as its format demands.
+        """
+        if pair.both is None:
+            raise UnreadableError("only one model has it", where=pair.name)
+        with (
+            self.left.open(pair.both[0], f"{pair.name} (left)") as left,
+            self.right.open(pair.both[1], f"{pair.name} (right)") as right,
+        ):
+            yield left, right
+            left.check_unchanged()
+            right.check_unchanged()
+
+
+def _alike(left: str, right: str) -> bool:
+    """Tell whether a loader takes weights called *left* and *right* for the same.
+
+    They stand in the same folder, and have the same stem or two that are conventional.
+    """
+    one, other = PurePosixPath(left), PurePosixPath(right)
+    stems = {one.name.partition(".")[0], other.name.partition(".")[0]}
+    return one.parent == other.parent and (len(stems) == 1 or stems <= STEMS)

@@ -1,0 +1,4 @@
+"""Arrays of numpy.
+
+- ``npy``: one array; ``npz``: an archive of them.
+"""

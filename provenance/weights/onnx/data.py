@@ -1,0 +1,224 @@
+"""The numbers of one ONNX tensor: in which field they are, and their canonical bytes.
+
+Format: ``TensorProto`` of ``onnx.proto``. ``raw_data``, ``float_data`` and ``double_data`` hold the
+canonical bytes, and so does a file beside the model. Numbers in ``int32_data``, ``int64_data`` and
+``uint64_data`` must fit the type and be spelled as short as can be; they are decoded some at a
+time.
+
+Packed elements that end inside a byte are no tensor of the view, which has whole bytes.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from provenance.errors import MalformedError, UnreadableError
+from provenance.weights.dtypes import DTYPES, DType
+from provenance.weights.onnx.graph import DATA_FIELDS
+from provenance.weights.onnx.protobuf import Payload
+from provenance.weights.view import MAX_BYTES, MAX_RANK, TensorInfo, describe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from provenance.weights.onnx.protobuf import Message
+    from provenance.weights.source import Source
+
+MAX_LOOSE: Final = 2**16
+"""Largest packed tensor that ends inside a byte, in bytes. Zero points of one element are; weights
+have even dimensions."""
+
+_DTYPES: Final[Mapping[int, str]] = MappingProxyType(
+    {1: "F32", 2: "U8", 3: "I8", 4: "U16", 5: "I16", 6: "I32", 7: "I64", 9: "BOOL", 10: "F16"}
+    | {11: "F64", 12: "U32", 13: "U64", 14: "C64", 15: "C128", 16: "BF16", 17: "F8_E4M3"}
+    | {18: "F8_E4M3FNUZ", 19: "F8_E5M2", 20: "F8_E5M2FNUZ", 21: "U4", 22: "I4", 23: "F4"}
+    | {24: "F8_E8M0", 25: "U2", 26: "I2", 27: "F6_E2M3", 28: "F6_E3M2"}
+)
+"""``TensorProto.DataType``."""
+
+_FIELDS: Final[Mapping[str, str]] = MappingProxyType(
+    {"F32": "float_data", "C64": "float_data", "F64": "double_data", "C128": "double_data"}
+    | {"I64": "int64_data", "U32": "uint64_data", "U64": "uint64_data"}
+)
+"""The typed field of each type, where it is not ``int32_data``."""
+
+_LARGEST: Final[Mapping[str, int]] = MappingProxyType({"BOOL": 1, "U32": 2**32 - 1})
+"""Largest number of a type in its field, where that is not all of its width's."""
+
+
+_WINDOW: Final = 2**18
+_LONGEST: Final = 10  # bytes of a variable-length integer of 64 bits
+
+
+class Place(NamedTuple):
+    """Where the numbers of a tensor are."""
+
+    source: Source
+    field: str
+    payload: Payload
+
+
+def describe_numbers(name: str, tensor: Message, *, where: str) -> tuple[TensorInfo, DType | None]:
+    """Return the description of *tensor*, and None.
+
+    Where its elements end inside a byte the description is that of its bytes, and the element type
+    is returned with it.
+
+    Raises:
+        MalformedError: its type or shape is none.
+        UnreadableError: it ends inside a byte and is large.
+    """
+    number = tensor.one("data_type", 0)
+    if "segment" in tensor.fields or "string_data" in tensor.fields:
+        raise MalformedError("in segments, or with texts", where=where)
+    if number not in _DTYPES:
+        raise MalformedError(f"the element type {number} is not known", where=where)
+    dtype = DTYPES[_DTYPES[number]]
+    shape = tensor.all("dims")
+    possible = len(shape) <= MAX_RANK and max(shape, default=0) <= MAX_BYTES
+    if dtype.bits < 8 and possible:  # noqa: PLR2004 - a byte
+        bits = prod(shape) * dtype.bits
+        if bits % 8:
+            if bits > 8 * MAX_LOOSE:
+                raise UnreadableError(
+                    f"ends inside a byte and is larger than {MAX_LOOSE} bytes", where=where
+                )
+            return describe(name, "U8", [-(-bits // 8)], where=where), dtype
+    return describe(name, dtype.name, shape, where=where), None
+
+
+def loose_text(place: Place, info: TensorInfo, tensor: Message, dtype: DType, where: str) -> str:
+    """Return the text by which *tensor* of *dtype*, which ends inside a byte, is content.
+
+    Raises:
+        MalformedError: a bit behind the last element is not zero.
+    """
+    raw = b"".join(map(bytes, chunks(place, info, (0, info.nbytes), MAX_LOOSE, where)))
+    shape = tensor.all("dims")
+    if raw[-1] >> prod(shape) * dtype.bits % 8:
+        raise MalformedError("bits behind the last element", where=where)
+    return f"{dtype.name} {shape} {raw.hex()}"
+
+
+def place_inside(source: Source, tensor: Message, dtype: DType, *, where: str) -> Place:
+    """Return the place of numbers that are in the model *source* itself.
+
+    Raises:
+        MalformedError: they are in two fields, or in one of another type.
+        UnreadableError: they are spelled in a way that is not read.
+    """
+    typed = _FIELDS.get(dtype.name, "int32_data")
+    found = [(field, tensor.one(field)) for field in sorted(DATA_FIELDS) if field in tensor.fields]
+    found = [(field, payload) for field, payload in found if payload.length] or found
+    if len(found) > 1:
+        raise MalformedError("its numbers are in two fields", where=where)
+    if not found:
+        return Place(source, "none", Payload(0, 0))
+    [(field, payload)] = found
+    if field not in ("raw_data", typed):
+        raise MalformedError(f"{field} of the element type {dtype.name}", where=where)
+    if field == "int32_data" and dtype.name.startswith("F6_"):
+        raise UnreadableError("six-bit elements that are not in raw_data", where=where)
+    return Place(source, field, payload)
+
+
+def check_numbers(place: Place, info: TensorInfo, *, where: str) -> None:
+    """Check that *place* has as many numbers as *info* asks for, each in its range.
+
+    Raises:
+        MalformedError: it has not.
+    """
+    size = place.payload.length
+    if is_packed(place.field):
+        size = sum(part.nbytes for part in numbers(place, info, where))
+    if size != info.nbytes:
+        raise MalformedError(
+            f"its numbers take {size} bytes, its type and shape {info.nbytes}", where=where
+        )
+
+
+def is_packed(field: str) -> bool:
+    """Tell whether *field* holds integers of variable length; others hold the canonical bytes."""
+    return field in ("int32_data", "int64_data", "uint64_data")
+
+
+def numbers(place: Place, info: TensorInfo, where: str) -> Iterator[NDArray[np.uint8]]:
+    """Yield the canonical bytes of numbers of variable length, some at a time."""
+    dtype = info.dtype
+    width = max(dtype.bits, 8)
+    signed = dtype.name in ("I8", "I16", "I32")
+    largest = _LARGEST.get(dtype.name, 2**width - 1)
+    for part in integers(place.source, place.payload):
+        if signed:
+            values = part.view(np.int64)
+            wrong = (values < -(2 ** (width - 1))) | (values >= 2 ** (width - 1))
+        else:
+            wrong = part > np.uint64(largest)
+        if wrong.any():
+            raise MalformedError(f"a number that is not of the type {dtype.name}", where=where)
+        yield part.astype(f"<u{width // 8}").view(np.uint8)
+
+
+def chunks(
+    place: Place, info: TensorInfo, part: tuple[int, int], elements: int, where: str
+) -> Iterator[memoryview]:
+    """Yield the bytes *part* (begin and end) of a tensor, *elements* at a time."""
+    begin, end = part
+    step = info.dtype.nbytes(elements)
+    if not is_packed(place.field):
+        start = place.payload.start
+        yield from place.source.chunks(start + begin, start + end, step)
+        return
+    held = np.zeros(0, np.uint8)
+    position = 0  # of the first byte held
+    for more in numbers(place, info, where):
+        held = np.concatenate([held, more])
+        skipped = min(max(begin - position, 0), len(held))
+        held, position = held[skipped:], position + skipped
+        while begin < end and len(held) >= min(step, end - begin) and position == begin:
+            size = min(step, end - begin)
+            yield held[:size].data
+            held, position, begin = held[size:], position + size, begin + size
+        if begin >= end:
+            return
+
+
+def integers(source: Source, payload: Payload) -> Iterator[NDArray[np.uint64]]:
+    """Yield the variable-length integers in *payload*, unsigned, some at a time.
+
+    Raises:
+        MalformedError: one is cut off, too long, or not the shortest spelling of its value.
+        UnreadableError: the file cannot be read.
+    """
+    rest = b""
+    for start in range(payload.start, payload.start + payload.length, _WINDOW):
+        size = min(_WINDOW, payload.start + payload.length - start)
+        data = np.frombuffer(rest + source.read(start, size), np.uint8)
+        ends = np.flatnonzero(data < 0x80)  # noqa: PLR2004 - the bit that says more follows
+        stop = int(ends[-1]) + 1 if len(ends) else 0
+        rest = data[stop:].tobytes()
+        begins = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
+        lengths = ends - begins + 1
+        wrong = (lengths > 1) & (data[ends] == 0) | (lengths == _LONGEST) & (data[ends] > 1)
+        if len(rest) >= _LONGEST or lengths.max(initial=0) > _LONGEST or wrong.any():
+            raise MalformedError("a number is not as short as it can be", where=source.name)
+        yield _decoded(data, begins, lengths)
+    if rest:
+        raise MalformedError("the last integer is cut off", where=source.name)
+
+
+def _decoded(
+    data: NDArray[np.uint8], begins: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> NDArray[np.uint64]:
+    values = np.zeros(len(begins), np.uint64)
+    for index in range(int(lengths.max(initial=0))):
+        longer = np.flatnonzero(lengths > index)
+        bits = (data[begins[longer] + index] & 0x7F).astype(np.uint64)
+        values[longer] |= bits << np.uint64(7 * index)
+    return values

@@ -1,0 +1,165 @@
+"""The files beside an ONNX model that hold the numbers of its tensors.
+
+Format: ``docs/ExternalData.md`` of onnx/onnx. Stricter than the libraries:
+
+- a location is a plain relative path below the model's folder: no ``..``, no backslash, no link on
+  the way (a link can lead anywhere, as CVE-2024-5187 and CVE-2025-51480 of the library show);
+- its last part is a name that writers give to such files (:func:`is_data_name`): what is called
+  ``config.json`` or ``modeling.py`` is read by others, and is compared as what it is to them;
+- a tensor has the length that its type and shape ask for, inside the file;
+- two tensors share all of their bytes (tied weights) or none;
+- what lies between tensors is zero, less than ``MAX_PADDING`` bytes, and nothing lies behind them.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from provenance.errors import ContentError, MalformedError, UnreadableError
+from provenance.weights.source import Source
+from provenance.weights.view import TensorInfo, check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from provenance.weights.onnx.protobuf import Message
+
+MAX_PADDING: Final = 2**16
+"""Zeros between two tensors, in bytes: writers align to memory pages, at most 64 KiB."""
+
+_STEP: Final = 2**20
+_KEYS: Final = frozenset({"location", "offset", "length", "checksum"})
+_DATA: Final = re.compile(
+    r"(?:.*[._-])?(?:data|weights|raw)(?:[._-]?[0-9]{1,5})?|.*\.onnx[._-]bin|weights\.pb", re.DOTALL
+)
+"""Names of files for all tensors: ``model.onnx.data`` (torch, onnx), ``model.onnx_data`` and
+``model.onnx_data_1`` (optimum, transformers.js), ``weights.pb`` (optimum, diffusers), and such."""
+
+_OWN: Final = re.compile(
+    r"[^.]*|.*\.(?:(?:\w+_)?(?:weight|bias)|running_(?:mean|var)|num_batches_tracked)", re.DOTALL
+)
+"""Names that a tensor and its file may both have: without a suffix, or with a parameter's."""
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""As onnx calls the file of a tensor whose name is none for a file."""
+
+_NOT_IN_FILES: Final = re.compile(r"[^A-Za-z0-9_.-]")
+_NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,15}")
+
+
+class External(NamedTuple):
+    """Where a tensor lies beside the model."""
+
+    location: str
+    offset: int
+    fields: tuple[tuple[str, str], ...]
+    """The entry, as the model has it."""
+
+
+def external_place(tensor: Message, info: TensorInfo, *, where: str) -> External:
+    """Return where the bytes of *tensor*, described by *info*, lie.
+
+    Raises:
+        MalformedError: its entry is not one for a plain file below the model's folder.
+    """
+    entries = [(entry.one("key", ""), entry.one("value", "")) for entry in _entries(tensor)]
+    found = dict(entries)
+    if not found.keys() <= _KEYS:
+        raise MalformedError("external data with keys that are not known", where=where)
+    location = location_of(tensor, where=where)
+    numbers = {"offset": 0, "length": info.nbytes}
+    for key in numbers:
+        if key in found:
+            if not _NUMBER.fullmatch(found[key]):
+                raise MalformedError(f"the {key} of external data is no number", where=where)
+            numbers[key] = int(found[key])
+    if numbers["length"] != info.nbytes:
+        raise MalformedError(
+            f"takes {numbers['length']} bytes, its type and shape {info.nbytes}", where=where
+        )
+    return External(location, numbers["offset"], tuple(entries))
+
+
+def _entries(tensor: Message) -> list[Message]:
+    return tensor.all("external_data")
+
+
+def is_data_name(name: str, tensor: str) -> bool:
+    """Tell whether writers call the file of the *tensor* by this *name*.
+
+    A file for one tensor is called as the tensor is, with ``_`` for what a name of a file cannot
+    have (torch, tf2onnx).
+    """
+    own = name in (tensor, _NOT_IN_FILES.sub("_", tensor)) and _OWN.fullmatch(name)
+    return bool(own or _DATA.fullmatch(name) or _UUID.fullmatch(name))
+
+
+def location_of(tensor: Message, *, where: str) -> str:
+    """Return the file that *tensor* lies in, as a path below the model's folder.
+
+    Raises:
+        MalformedError: it is not such a path, or not called as such files are.
+    """
+    found = [entry.one("value", "") for entry in _entries(tensor) if entry.one("key") == "location"]
+    location = found[0] if found else ""
+    check_name(location, where=where)
+    parts = location.split("/")
+    if "\\" in location or any(part in ("", ".", "..") for part in parts):
+        raise MalformedError(f"external data in {location!r}, no plain name", where=where)
+    if not is_data_name(parts[-1], tensor.one("name", "")):
+        raise MalformedError(
+            f"external data in {location!r}, which is called as other files are",
+            where=where,
+            hint="save them in one file that is called as the model with .data behind",
+        )
+    return str(location)
+
+
+def open_beside(
+    folder: Path, location: str, *, name: str, sha256: Mapping[str, str] | None
+) -> Source:
+    """Open the file at *location* below *folder*; errors begin with *name*, the model's.
+
+    Raises:
+        UnreadableError: it is missing, a link, or not permitted.
+        ContentError: it was not hashed, or has another SHA-256.
+    """
+    where = f"{name}: {location}"
+    path = folder
+    for part in PurePosixPath(location).parts:
+        path /= part
+        try:
+            is_link = stat.S_ISLNK(path.lstat().st_mode)
+        except OSError:
+            break  # opening says so better
+        if is_link:
+            raise UnreadableError("external data through a link", where=where)
+    if sha256 is not None and location not in sha256:
+        raise ContentError("external data that is not among the files", where=where)
+    return Source(folder / location, name=where, sha256=sha256[location] if sha256 else None)
+
+
+def check_covered(source: Source, spans: Iterable[tuple[int, int]]) -> None:
+    """Check that tensors at *spans* (begin and end) and zeros between them are all of *source*.
+
+    Raises:
+        MalformedError: a tensor lies outside, two overlap in part, or other bytes are there.
+        UnreadableError: the file cannot be read.
+    """
+    before, end = (0, 0), 0
+    for span in sorted(spans):
+        if span == before or span[0] == span[1]:
+            continue
+        begin, stop = before = span
+        if begin < end or stop > source.size:
+            what = "overlap" if begin < end else "lie beyond its end"
+            raise MalformedError(f"tensors {what}", where=source.name)
+        if begin - end >= MAX_PADDING or any(source.read(end, begin - end)):
+            raise MalformedError("bytes between the tensors", where=source.name)
+        end = stop
+    if end != source.size:
+        raise MalformedError(f"{source.size - end} bytes after the last tensor", where=source.name)

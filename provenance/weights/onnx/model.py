@@ -1,0 +1,269 @@
+"""ONNX models: every tensor in the file, those of inner graphs and ``Constant`` nodes too.
+
+Format: ``onnx.proto`` of onnx/onnx; read by ``protobuf``, named and digested
+by ``graph``; :mod:`~provenance.weights.onnx.data` has the numbers of a
+tensor, ``external`` the files beside the model that hold some. Needs
+the package ``onnx`` (extra ``onnx``) for its schema; none of its readers runs.
+
+A tensor has its numbers in one field, which its type allows, and as many as its shape asks for.
+Whether that is ``raw_data``, a typed field or a file beside the model is a fact and no content.
+Refused: tensors in segments, without type, of one name.
+
+Not tensors of the view, but content: texts (in the digest of the graph), and packed elements that
+end inside a byte (an entry ``tensor NAME``, at most 64 KiB).
+
+Limits: those of ``protobuf``. The model less its tensors' bytes is held in
+memory: here that is the exception to this package's rule.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from provenance.errors import MalformedError, UnreadableError
+from provenance.weights.onnx.data import (
+    Place,
+    check_numbers,
+    chunks,
+    describe_numbers,
+    is_packed,
+    loose_text,
+    place_inside,
+)
+from provenance.weights.onnx.external import (
+    External,
+    check_covered,
+    external_place,
+    location_of,
+    open_beside,
+)
+from provenance.weights.onnx.graph import DATA_FIELDS, LEFT, content, schemas, tensors
+from provenance.weights.onnx.protobuf import Parsed, Payload, parse
+from provenance.weights.source import Source, SourceFile
+from provenance.weights.view import TensorInfo, check_count, check_name, fact_digest, part_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from provenance.weights.dtypes import DType
+    from provenance.weights.onnx.graph import Content
+    from provenance.weights.onnx.protobuf import Message
+
+_STRING: Final = 8
+"""``TensorProto.STRING``."""
+
+
+class OnnxFile(SourceFile):
+    """An open ONNX model. See :class:`~provenance.weights.view.TensorFile`."""
+
+    format = "onnx"
+
+    def __init__(
+        self, source: Source, folder: Path, sha256: Mapping[str, str] | None = None
+    ) -> None:
+        """Read and check the model that *source* is; files beside it are in *folder*.
+
+        *sha256* is what those should have, by name.
+
+        Raises:
+            MalformedError: the model is not strict ONNX.
+            UnreadableError: it, or a file beside it, cannot be read, or ``onnx`` is missing.
+            ContentError: a file beside it has another SHA-256.
+        """
+        super().__init__(source)
+        self._beside: dict[str, Source] = {}
+        try:
+            self._read(_parse(source), folder, sha256)
+        except BaseException:
+            self.close()
+            raise
+
+    def _read(self, parsed: Parsed, folder: Path, sha256: Mapping[str, str] | None) -> None:
+        where = self._source.name
+        said = content(parsed.message, where=where)
+        self._places: dict[str, Place] = {}
+        externals: dict[str, External] = {}
+        infos: dict[str, TensorInfo] = {}
+        loose: dict[str, str] = {}
+        sizes: dict[str, int] = {}
+        fields: dict[str, str] = {}
+        for count, (name, tensor) in enumerate(tensors(parsed.message)):
+            check_count(count, where=where)
+            check_name(name, where=where)
+            if not name or name in fields:
+                what = f"two tensors answer to the name {name!r}" if name else "without a name"
+                raise MalformedError(what, where=where)
+            fields[name] = "string_data"
+            if tensor.one("data_type") == _STRING:
+                _check_text(tensor, where=f"{where}: {name}")
+                continue
+            place_name = f"{where}: {name}"
+            info, dtype = describe_numbers(name, tensor, where=place_name)
+            if not tensor.one("data_location", 0):
+                place = self._inside(tensor, dtype or info.dtype, where=place_name)
+            else:
+                externals[name] = self._external(tensor, info, folder, sha256)
+                place = self._place_of(externals[name], info)
+            check_numbers(place, info, where=place_name)
+            fields[name] = place.field
+            if dtype is None:
+                infos[name], self._places[name] = info, place
+            else:
+                loose[f"tensor {name}"] = loose_text(place, info, tensor, dtype, place_name)
+            sizes[name] = info.nbytes
+        self._check_beside(sizes, externals)
+        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(
+            dict(sorted(infos.items(), key=lambda pair: self._order(pair[0])))
+        )
+        self.metadata: Mapping[str, str] = MappingProxyType({**said.metadata, **loose})
+        self.container = _container(self._source, parsed, said, fields, externals)
+        self.aliases = _aliases(infos, externals)
+        self.direct = all(not is_packed(place.field) for place in self._places.values())
+
+    def _order(self, name: str) -> tuple[str, int]:
+        place = self._places[name]
+        beside = "" if place.source is self._source else place.source.name
+        return beside, place.payload.start
+
+    def _inside(self, tensor: Message, dtype: DType, *, where: str) -> Place:
+        if tensor.all("external_data"):
+            raise MalformedError("external data that its location denies", where=where)
+        return place_inside(self._source, tensor, dtype, where=where)
+
+    def _external(
+        self,
+        tensor: Message,
+        info: TensorInfo,
+        folder: Path,
+        sha256: Mapping[str, str] | None,
+    ) -> External:
+        """Return where the numbers of *tensor* are beside the model; that file is open then."""
+        where = f"{self._source.name}: {info.name}"
+        if tensor.one("data_location") != 1 or DATA_FIELDS & tensor.fields.keys():
+            raise MalformedError("its numbers are in two places", where=where)
+        external = external_place(tensor, info, where=where)
+        if external.location not in self._beside:
+            self._beside[external.location] = open_beside(
+                folder, external.location, name=self._source.name, sha256=sha256
+            )
+        return external
+
+    def _place_of(self, external: External, info: TensorInfo) -> Place:
+        payload = Payload(external.offset, info.nbytes)
+        return Place(self._beside[external.location], "external_data", payload)
+
+    def _check_beside(self, sizes: Mapping[str, int], externals: Mapping[str, External]) -> None:
+        for location, source in self._beside.items():
+            check_covered(
+                source,
+                [
+                    (external.offset, external.offset + sizes[name])
+                    for name, external in externals.items()
+                    if external.location == location
+                ],
+            )
+
+    def chunks(
+        self, name: str, elements: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[memoryview]:
+        """Yield the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.chunks`."""
+        info = self.tensors[name]
+        where = f"{self._source.name}: {name}"
+        return chunks(self._places[name], info, part_of(info, start, stop), elements, where)
+
+    @property
+    def source(self) -> Source:
+        """The model's own file."""
+        return self._source
+
+    @property
+    def beside(self) -> Mapping[str, Source]:
+        """The files beside the model, open, by their paths below its folder."""
+        return MappingProxyType(self._beside)
+
+    def check_unchanged(self) -> None:
+        """Raise UnreadableError if a file was written to since it was opened."""
+        for source in (self._source, *self._beside.values()):
+            source.check_unchanged()
+
+    def close(self) -> None:
+        """Close the model and the files beside it."""
+        for source in (self._source, *self._beside.values()):
+            source.close()
+
+
+def external_files(path: Path) -> tuple[str, ...]:
+    """Return the files that the model at *path* keeps tensors in: sorted paths below its folder.
+
+    Raises:
+        MalformedError: the model is not what its format allows.
+        UnreadableError: it cannot be read, or the package ``onnx`` is missing.
+    """
+    with Source(path) as source:
+        found = {
+            location_of(tensor, where=f"{source.name}: {name}")
+            for name, tensor in tensors(_parse(source).message)
+            if tensor.one("data_location", 0)
+        }
+    return tuple(sorted(found))
+
+
+def _parse(source: Source) -> Parsed:
+    try:
+        known = schemas()
+    except UnreadableError as error:
+        raise error.inside(source.name) from error
+    return parse(source, "ModelProto", known, LEFT)
+
+
+def _check_text(tensor: Message, *, where: str) -> None:
+    """Check that a tensor of texts has no numbers: they would be in no digest."""
+    if DATA_FIELDS & tensor.fields.keys() or tensor.one("data_location", 0):
+        raise MalformedError("texts that are not in string_data", where=where)
+
+
+def _aliases(
+    infos: Mapping[str, TensorInfo], externals: Mapping[str, External]
+) -> tuple[tuple[str, ...], ...]:
+    """Return the names that share their bytes in a file beside the model."""
+    groups: dict[object, list[str]] = {}
+    for name, external in externals.items():
+        info = infos.get(name)
+        if info is not None and info.nbytes:
+            key = (external.location, external.offset, info.dtype.name, info.shape)
+            groups.setdefault(key, []).append(name)
+    return tuple(sorted(tuple(sorted(names)) for names in groups.values() if len(names) > 1))
+
+
+def _container(
+    source: Source,
+    parsed: Parsed,
+    said: Content,
+    fields: Mapping[str, str],
+    externals: Mapping[str, External],
+) -> Mapping[str, str]:
+    """Return the facts that the content does not fix. See the normalisers of their names."""
+    places = sorted((name, external.fields) for name, external in externals.items())
+    return MappingProxyType(
+        {
+            "onnx-initializer-order": fact_digest(said.initialiser_orders),
+            "onnx-map-order": fact_digest(said.other_orders),
+            "onnx-data-field": fact_digest(sorted(fields.items())),
+            "onnx-external-layout": fact_digest(places) if places else "none",
+            "onnx-protobuf-spelling": "plain" if parsed.plain else _spelling(source, parsed),
+        }
+    )
+
+
+def _spelling(source: Source, parsed: Parsed) -> str:
+    """Return the digest of the file less the bytes of its tensors."""
+    hasher = hashlib.sha256()
+    position = 0
+    for payload in (*parsed.payloads, Payload(source.size, 0)):
+        for chunk in source.chunks(position, payload.start, 2**20):
+            hasher.update(chunk)
+        position = payload.start + payload.length
+    return hasher.hexdigest()

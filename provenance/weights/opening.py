@@ -1,0 +1,117 @@
+"""From a path to a reader, by the file's name (:mod:`~provenance.weights.names`)."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from provenance.errors import UnreadableError
+from provenance.weights.gguf.reader import GgufFile
+from provenance.weights.names import READABLE_WORDS, TORCH, UNREADABLE, suffix_of, whole_name
+from provenance.weights.numpy.npy import NpyFile
+from provenance.weights.numpy.npz import NpzFile
+from provenance.weights.safetensors import SafetensorsFile
+from provenance.weights.sharded import open_sharded, read_index
+from provenance.weights.source import Source
+from provenance.weights.torch.archive import TorchFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from provenance.weights.view import TensorFile
+
+
+def _hdf5(source: Source) -> TensorFile:
+    from provenance.weights.hdf5.reader import Hdf5File  # noqa: PLC0415 - an extra
+
+    return Hdf5File(source)
+
+
+def _keras(source: Source) -> TensorFile:
+    from provenance.weights.hdf5.keras import KerasFile  # noqa: PLC0415 - an extra
+
+    return KerasFile(source)
+
+
+_READERS: Final[Mapping[str, Callable[[Source], TensorFile]]] = MappingProxyType(
+    {
+        ".safetensors": SafetensorsFile,
+        ".npz": NpzFile,
+        ".npy": NpyFile,
+        **dict.fromkeys(TORCH, TorchFile),
+        ".gguf": GgufFile,
+        ".h5": _hdf5,
+        ".hdf5": _hdf5,
+        ".keras": _keras,
+    }
+)
+
+_ONNX: Final = ".onnx"
+"""Of a model whose tensors may be in files beside it."""
+
+
+def companions(path: Path) -> tuple[str, ...]:
+    """Return the files beside the one at *path* that hold a part of its tensors, by name.
+
+    Raises:
+        MalformedError: the file is not what its format allows.
+        UnreadableError: it cannot be read.
+    """
+    if (whole := whole_name(path.name)) is not None:
+        with Source(path) as source:
+            return tuple(read_index(source, whole).shards)
+    if suffix_of(path.name) == _ONNX:
+        from provenance.weights.onnx.model import external_files  # noqa: PLC0415 - an extra
+
+        return external_files(path)
+    return ()
+
+
+def open_tensors(
+    path: Path,
+    *,
+    name: str | None = None,
+    sha256: Mapping[str, str] | None = None,
+    suffix: str | None = None,
+) -> TensorFile:
+    """Open the weight file at *path*, its structure checked; errors call it *name*.
+
+    *sha256*, in hexadecimal, is what the file should have, and those beside it that hold a part of
+    its tensors, each by its name in the folder. *suffix* tells the format in place of the name's.
+
+    Raises:
+        ContentError: it has another SHA-256.
+        MalformedError: the bytes are not what the format allows.
+        UnreadableError: the file cannot be read, or its format has no reader.
+    """
+    shown = name if name is not None else str(path)
+    if whole_name(path.name) is not None:
+        return open_sharded(path, _open_file, name=shown, sha256=sha256)
+    own = sha256[path.name] if sha256 is not None else None
+    if suffix_of(path.name) == _ONNX:
+        return _open_onnx(path, Source(path, name=shown, sha256=own), sha256)
+    return _open_file(path, shown, own, suffix)
+
+
+def _open_file(path: Path, shown: str, sha256: str | None, suffix: str | None = None) -> TensorFile:
+    """Open one file that holds tensors itself. See :func:`open_tensors`."""
+    reader = _READERS.get(suffix if suffix is not None else path.suffix.lower())
+    if reader is None:
+        raise UnreadableError(UNREADABLE, where=shown, hint=READABLE_WORDS)
+    source = Source(path, name=shown, sha256=sha256)
+    try:
+        return reader(source)
+    except BaseException:
+        source.close()
+        raise
+
+
+def _open_onnx(path: Path, source: Source, sha256: Mapping[str, str] | None) -> TensorFile:
+    from provenance.weights.onnx.model import OnnxFile  # noqa: PLC0415 - an extra
+
+    try:
+        return OnnxFile(source, path.parent, sha256)
+    except BaseException:
+        source.close()
+        raise

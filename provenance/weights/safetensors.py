@@ -1,0 +1,178 @@
+"""safetensors: an eight-byte length, a JSON header, the tensors' bytes.
+
+Format: the README of huggingface/safetensors, section "Format". Stricter than the reference
+library (0.8.0) where that leaves room for two readings of one file:
+
+- a key that stands twice is refused (the library takes the last);
+- the header holds only tensors and ``__metadata__``, an entry only its three keys;
+- control characters in names are refused; after the header's ``}`` only spaces (0x20) may stand.
+
+As in the library, tensors cover the whole buffer: no gap, no overlap, no byte after the last.
+
+Limits: header 100 MB (the library's), 100,000 tensors, 64 dimensions, 2^53 - 1 bytes a tensor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from itertools import permutations
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from provenance.encoding import strict_json
+from provenance.errors import MalformedError
+from provenance.weights.source import SourceFile
+from provenance.weights.view import (
+    TensorInfo,
+    check_count,
+    check_name,
+    describe,
+    fact_digest,
+    part_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from provenance.weights.source import Source
+
+MAX_HEADER: Final = 100_000_000
+"""Longest header, in bytes: ``MAX_HEADER_SIZE`` of the reference library."""
+
+_METADATA: Final = "__metadata__"
+_DTYPES: Final = frozenset(
+    {
+        "BOOL", "F4", "F6_E2M3", "F6_E3M2", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0",
+        "F8_E4M3FNUZ", "F8_E5M2FNUZ", "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "C64",
+        "F64", "I64", "U64",
+    }
+)  # fmt: skip
+"""The element types of the format: ``Dtype`` of the reference library, 0.8.0."""
+
+_ENTRY: Final = frozenset({"dtype", "shape", "data_offsets"})
+_MAX_DEPTH: Final = 4
+_ORDERS: Final = {keys: chr(number) for number, keys in enumerate(permutations(sorted(_ENTRY)), 1)}
+"""A control character for each order of an entry's keys."""
+
+
+class SafetensorsFile(SourceFile):
+    """An open safetensors file. See :class:`~provenance.weights.view.TensorFile`."""
+
+    format = "safetensors"
+
+    def __init__(self, source: Source) -> None:
+        """Read and check the header of *source*.
+
+        Raises:
+            MalformedError: the file is not strict safetensors.
+            UnreadableError: the file cannot be read.
+        """
+        super().__init__(source)
+        header, self._start = _read_header(source)
+        # The header begins with a brace, so what it spells is an object.
+        entries = strict_json.parse(header, where=source.name, max_depth=_MAX_DEPTH)
+        check_count(len(entries) - (_METADATA in entries), where=source.name)
+        self.metadata = _metadata(entries, source.name)
+        places = [
+            _place(name, entry, source.name) for name, entry in entries.items() if name != _METADATA
+        ]
+        places.sort(key=lambda place: (place[1], place[2]))
+        end = 0
+        for info, begin, stop in places:
+            if begin != end:
+                what = "overlaps the one before" if begin < end else "leaves a gap before it"
+                raise MalformedError(f"the tensor {what}", where=f"{source.name}: {info.name}")
+            end = stop
+        if self._start + end != source.size:
+            raise MalformedError(
+                f"the tensors take {end} bytes, the file has {source.size - self._start}",
+                where=source.name,
+            )
+        self._offsets = {info.name: self._start + begin for info, begin, _ in places}
+        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(
+            {info.name: info for info, _, _ in places}
+        )
+        self.container = _container(header, entries, list(self.tensors))
+
+    def chunks(
+        self, name: str, elements: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[memoryview]:
+        """Yield the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.chunks`."""
+        info = self.tensors[name]
+        begin, end = part_of(info, start, stop)
+        place = self._offsets[name]
+        return self._source.chunks(place + begin, place + end, info.dtype.nbytes(elements))
+
+
+def _read_header(source: Source) -> tuple[bytes, int]:
+    """Return the header with its padding, and where the tensors' bytes begin."""
+    if source.size < 8:  # noqa: PLR2004 - the length field
+        raise MalformedError("too short to be safetensors", where=source.name)
+    (length,) = struct.unpack("<Q", source.read(0, 8))
+    if length > MAX_HEADER:
+        raise MalformedError(f"the header is longer than {MAX_HEADER} bytes", where=source.name)
+    if 8 + length > source.size:
+        raise MalformedError("the header is longer than the file", where=source.name)
+    header = source.read(8, length)
+    if not header.startswith(b"{") or not header.rstrip(b" ").endswith(b"}"):
+        raise MalformedError("the header is not one object and spaces", where=source.name)
+    return header, 8 + length
+
+
+def _metadata(entries: dict[str, Any], where: str) -> Mapping[str, str]:
+    metadata = entries.get(_METADATA, {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise MalformedError(f"{_METADATA} is not an object of strings", where=where)
+    return MappingProxyType(dict(metadata))
+
+
+def _place(name: str, entry: object, where: str) -> tuple[TensorInfo, int, int]:
+    """Return a tensor's description and its begin and end in the buffer."""
+    check_name(name, where=where)
+    place = f"{where}: {name}"
+    if not isinstance(entry, dict) or entry.keys() != _ENTRY:
+        raise MalformedError("an entry has the keys dtype, shape and data_offsets", where=place)
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or not isinstance(shape, list):
+        raise MalformedError("dtype is a string and shape a list", where=place)
+    if dtype not in _DTYPES:
+        raise MalformedError(f"the element type {dtype!r} is not known", where=place)
+    info = describe(name, dtype, shape, where=place)
+    if not isinstance(offsets, list) or [type(offset) for offset in offsets] != [int, int]:
+        raise MalformedError("data_offsets are two integers", where=place)
+    begin, end = offsets
+    if begin < 0 or end - begin != info.nbytes:
+        raise MalformedError(
+            f"takes {end - begin} bytes, its type and shape {info.nbytes}", where=place
+        )
+    return info, begin, end
+
+
+def _container(header: bytes, entries: dict[str, Any], order: list[str]) -> Mapping[str, str]:
+    """Return the facts that the content does not fix.
+
+    They fix the file: the tensors' order and sizes give the offsets, the keys' orders the header's
+    value, and its text is either the compact one (by which the library writes) or given by digest.
+    """
+    body = header.rstrip(b" ")
+    compact = msgspec.json.encode(entries)
+    # A name holds no control character, so it ends where one stands.
+    keys = (name + _ORDERS[tuple(entry)] for name, entry in entries.items() if name != _METADATA)
+    place = list(entries).index(_METADATA) if _METADATA in entries else None
+    spelling = "compact" if body == compact else hashlib.sha256(body).hexdigest()
+    return MappingProxyType(
+        {
+            "safetensors-metadata-order": fact_digest([place, list(entries.get(_METADATA, ()))]),
+            "safetensors-header-order": _digest(keys),
+            "safetensors-tensor-order": _digest(order),
+            "safetensors-header-padding": str(len(header) - len(body)),
+            "safetensors-header-spelling": spelling,
+        }
+    )
+
+
+def _digest(texts: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()

@@ -1,0 +1,386 @@
+"""Checkpoints of torch: the ZIP archives that ``torch.save`` writes since 1.6.
+
+Format: ``torch/serialization.py`` and ``caffe2/serialize/inline_container.cc`` of torch 2.13. The
+members lie in one folder: ``data.pkl`` describes what was saved, ``data/N`` are the bytes of each
+storage, and ``version``, ``byteorder`` and the like are short records. All are stored, and aligned
+by letters Z in an extra field. The archive is read by :mod:`~provenance.weights.zip_archive`, the
+pickle by :mod:`~provenance.weights.torch.pickle_program` (nothing is unpickled), what it holds by
+:mod:`~provenance.weights.torch.values`.
+
+Refused: files before 1.6 and TorchScript archives (by name, with the mend), compressed members,
+members that nothing asks for, storages of another size than they say, tensors that leave their
+storage; big-endian files with storages whose element type only the tensor says, which torch itself
+reads in the wrong order; storages in another order than the pickle asks for them, where the archive
+has a format version, for torch can then read them by their order; and tensors that share bytes so
+often that all take more than 64 times the file. Bytes of a storage that no tensor reaches (torch
+saves the whole storage of a view) are the fact ``torch-unreached-bytes``, and are read when the
+file is opened.
+
+The CRC-32 of a storage is checked before the last chunk of any tensor in it is yielded: along the
+way where one pass yields the whole storage in order, and otherwise by a pass over the storage, once
+for each open file. So no tensor that was read to its end has a wrong one. That of everything else
+is checked when the file is opened.
+
+Where two such files have equal tensors, metadata and facts, they may differ in the versions of the
+archive's end records.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from provenance.errors import MalformedError, UnreadableError
+from provenance.weights.source import SourceFile
+from provenance.weights.strided import View, check_turnable, gathered, unreached
+from provenance.weights.torch.pickle_program import MAX_PROGRAM, read_program
+from provenance.weights.torch.tensors import UNTYPED, Storage
+from provenance.weights.torch.values import GLOBALS, read_content
+from provenance.weights.view import fact_digest, part_of
+from provenance.weights.zip_archive import STORED, Dialect, Member, MemberReader, members
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from provenance.weights.source import Source
+    from provenance.weights.torch.pickle_program import Reference
+    from provenance.weights.torch.tensors import StoredTensor
+    from provenance.weights.view import TensorInfo
+
+_TORCH: Final = Dialect(padding=0x4246, miniz=True)
+_LEGACY: Final = re.compile(rb"\x80[\x00-\x05]\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19\.")
+"""How files before 1.6 begin: a pickle of the number 0x1950a86a20f9469cfc6c."""
+
+_MAX_RECORD: Final = 1024
+"""Longest record beside the pickle and the storages, in bytes; the longest known has 40."""
+
+MAX_SHARED: Final = 64
+"""Most that the tensors of a file take, in sizes of the file: each is compared by itself, and
+100,000 names for one storage would be hours of work. Tied weights take twice the file."""
+
+_READ: Final = 2**20
+_PICKLE: Final = "data.pkl"
+_STORAGES: Final = "data/"
+_ABSENT: Final = "absent"
+
+_RECORDS: Final[Mapping[str, tuple[str, re.Pattern[str]]]] = MappingProxyType(
+    {
+        "version": ("torch-version", re.compile(r"[0-9]{1,4}\n")),
+        "byteorder": ("torch-byte-order", re.compile(r"little|big")),
+        ".format_version": ("torch-format-version", re.compile(r"[0-9]{1,4}")),
+        ".storage_alignment": ("torch-storage-alignment", re.compile(r"[0-9]{1,10}")),
+        ".data/serialization_id": ("torch-serialization-id", re.compile(r"[!-~]{1,128}")),
+    }
+)
+"""The short records: their fact, and what they may say."""
+
+
+class TorchFile(SourceFile):
+    """An open checkpoint. See :class:`~provenance.weights.view.TensorFile`."""
+
+    format = "torch"
+
+    def __init__(self, source: Source) -> None:
+        """Read and check the structure of *source*, its pickle, and what no tensor reaches.
+
+        Raises:
+            MalformedError: the file is not what ``torch.save`` writes.
+            UnreadableError: the file cannot be read, or holds what is not read.
+        """
+        super().__init__(source)
+        root, found = _members(source)
+        self._checked: set[str] = set()
+        records = _records(source, found)
+        self._swapped = records["torch-byte-order"] == "big"
+        program = read_program(
+            _record(source, found[_PICKLE], MAX_PROGRAM), GLOBALS, where=source.name
+        )
+        content = read_content(program.value, where=source.name)
+        self._storages = _storages(source, found, content.tensors)
+        if ".format_version" in found:
+            _check_order(source, program.references, self._storages)
+        if sum(t.info.nbytes for t in content.tensors) > MAX_SHARED * source.size:
+            raise UnreadableError(
+                f"its tensors take more than {MAX_SHARED} times the file",
+                where=source.name,
+                hint="save every tensor with its own storage",
+            )
+        if self._swapped:
+            _check_swapped(source, content.tensors)
+        ordered = sorted(
+            content.tensors,
+            key=lambda t: (self._storages[t.storage.key].start, t.view.begin, t.info.name),
+        )
+        self._stored: Mapping[str, StoredTensor] = {t.info.name: t for t in ordered}
+        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(
+            {name: stored.info for name, stored in self._stored.items()}
+        )
+        self.metadata = content.metadata
+        self.aliases = _aliases(ordered)
+        self.container: Mapping[str, str] = MappingProxyType(
+            {
+                "torch-root-folder": root,
+                "torch-member-order": fact_digest(list(found)),
+                "torch-member-fields": fact_digest([found[name].fields for name in sorted(found)]),
+                "torch-pickle-spelling": program.spelling,
+                **records,
+                **content.facts,
+                **_storage_facts(ordered),
+                "torch-unreached-bytes": self._unreached(ordered),
+                "tied-weights": fact_digest(self.aliases) if self.aliases else "none",
+            }
+        )
+
+    def chunks(
+        self, name: str, elements: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[memoryview]:
+        """Yield the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.chunks`."""
+        stored = self._stored[name]
+        begin, end = part_of(stored.info, start, stop)
+        step = stored.info.dtype.nbytes(elements)
+        if not stored.view.contiguous:
+            return self._turned(stored, begin, end, step)
+        return self._straight(stored, begin, end, step)
+
+    def _straight(
+        self, stored: StoredTensor, begin: int, end: int, step: int
+    ) -> Iterator[memoryview]:
+        """Yield a tensor that lies in C order, from byte *begin* to byte *end* of it."""
+        member = self._storages[stored.storage.key]
+        whole = (begin, end) == (0, member.size)
+        place = member.start + stored.view.begin
+        done, crc = begin, 0
+        for chunk in self._source.chunks(place + begin, place + end, step):
+            done += len(chunk)
+            if whole:
+                crc = zlib.crc32(chunk, crc)
+            if done == stored.info.nbytes:
+                self._check(stored.storage, crc if whole else None)
+            yield self._little_endian(chunk, stored)
+        if not stored.info.nbytes:
+            self._check(stored.storage)
+
+    def _turned(
+        self, stored: StoredTensor, begin: int, end: int, step: int
+    ) -> Iterator[memoryview]:
+        """Yield a tensor that lies in another order."""
+        view = stored.view
+        check_turnable(view, where=f"{self._source.name}: {stored.info.name}")
+        place = self._storages[stored.storage.key].start + view.begin
+        span = memoryview(bytearray(view.span))
+        self._source.read_into(place, span)
+        if end == stored.info.nbytes:
+            self._check(stored.storage)
+        data = gathered(view, self._little_endian(span, stored))
+        for done in range(begin, end, step):
+            yield data[done : min(done + step, end)]
+
+    def _little_endian(self, chunk: memoryview, stored: StoredTensor) -> memoryview:
+        dtype = stored.info.dtype
+        word = dtype.bits // dtype.components // 8
+        if not self._swapped or word < 2:  # noqa: PLR2004 - what has no order of bytes
+            return chunk
+        return np.frombuffer(chunk, f"u{word}").byteswap().view(np.uint8).data
+
+    def _check(self, storage: Storage, crc: int | None = None) -> None:
+        """Check the CRC-32 of *storage*, by a pass over it where it is not known."""
+        if storage.key in self._checked:
+            return
+        member = self._storages[storage.key]
+        if crc is None:
+            crc = 0
+            for chunk in self._source.chunks(member.start, member.start + member.size, _READ):
+                crc = zlib.crc32(chunk, crc)
+        if crc != member.crc:
+            raise MalformedError(
+                "the CRC-32 is wrong",
+                where=f"{self._source.name}: {member.name}",
+                hint="save it with torch.serialization.set_crc32_options(True)",
+            )
+        self._checked.add(storage.key)
+
+    def _unreached(self, ordered: list[StoredTensor]) -> str:
+        """Return the number and the digest of the bytes of storages that no tensor reaches."""
+        views: dict[Storage, list[View]] = {}
+        for stored in ordered:
+            views.setdefault(stored.storage, []).append(stored.view)
+        gaps = sum(view.nbytes for every in views.values() for view in {*every} if not view.dense)
+        if gaps > 4 * self._source.size:  # each is marked: 100,000 could ask for hours
+            raise UnreadableError(
+                "views with gaps overlap in more than four times the file",
+                where=self._source.name,
+                hint="save every tensor contiguous",
+            )
+        digest = hashlib.sha256()
+        count = 0
+        for storage, every in views.items():
+            begin = self._storages[storage.key].start
+            before = count
+            where = f"{self._source.name}: {self._storages[storage.key].name}"
+
+            def read(low: int, high: int, begin: int = begin) -> Iterator[memoryview]:
+                return self._source.chunks(begin + low, begin + high, _READ)
+
+            for chunk in unreached(every, storage.nbytes, read, where=where):
+                digest.update(chunk)
+                count += len(chunk)
+            if count > before:
+                self._check(storage)
+        return f"{count} {digest.hexdigest()}" if count else "none"
+
+
+def _members(source: Source) -> tuple[str, dict[str, Member]]:
+    """Return the archive's one folder, and the members by their names in it.
+
+    Raises:
+        MalformedError: it is not an archive as ``torch.save`` writes it.
+        UnreadableError: it is another format under one of torch's names.
+    """
+    head = source.read(0, min(source.size, 20))
+    if _LEGACY.match(head):
+        raise UnreadableError(
+            "written by torch before 1.6: a pickle that would have to be run to be read",
+            where=source.name,
+            hint="load it with torch.load(weights_only=True) and save it again",
+        )
+    if head and not head.startswith(b"PK"):
+        raise UnreadableError("not a checkpoint of torch", where=source.name)
+    every = members(source, _TORCH)
+    root = every[0].name.split("/")[0] if every else ""
+    found = {member.name.removeprefix(f"{root}/"): member for member in every}
+    if any(name == member.name for name, member in found.items()):
+        raise MalformedError("the members do not lie in one folder", where=source.name)
+    if "constants.pkl" in found or any(name.startswith("code/") for name in found):
+        raise UnreadableError(
+            "a TorchScript archive: a program with weights",
+            where=source.name,
+            hint="save its state_dict()",
+        )
+    for name in (_PICKLE, "version"):
+        if name not in found:
+            raise MalformedError(f"the archive has no {name}", where=source.name)
+    if any(member.method != STORED for member in every):
+        raise MalformedError("a member is compressed", where=source.name)
+    return root, found
+
+
+def _record(source: Source, member: Member, most: int) -> bytes:
+    """Return the bytes of a member that is no storage, its CRC-32 checked."""
+    if member.size > most:
+        raise MalformedError(f"longer than {most} bytes", where=f"{source.name}: {member.name}")
+    data = bytearray(member.size)
+    reader = MemberReader(source, member)
+    reader.fill(memoryview(data))
+    reader.finish()
+    return bytes(data)
+
+
+def _records(source: Source, found: Mapping[str, Member]) -> dict[str, str]:
+    """Return the fact of each short record."""
+    facts: dict[str, str] = {}
+    for name, (fact, pattern) in _RECORDS.items():
+        if name not in found:
+            facts[fact] = _ABSENT
+            continue
+        text = _record(source, found[name], _MAX_RECORD).decode("latin-1")
+        if not pattern.fullmatch(text):
+            raise MalformedError(
+                "not what torch.save writes there", where=f"{source.name}: {found[name].name}"
+            )
+        facts[fact] = text.removesuffix("\n")
+    return facts
+
+
+def _storages(
+    source: Source, found: Mapping[str, Member], tensors: tuple[StoredTensor, ...]
+) -> dict[str, Member]:
+    """Return the member of each storage, by key: each tensor's, of its size, and no other."""
+    told: dict[str, Storage] = {}
+    for stored in tensors:
+        if told.setdefault(stored.storage.key, stored.storage) != stored.storage:
+            raise MalformedError(
+                f"the storage {stored.storage.key} is described in two ways", where=source.name
+            )
+    taken = {f"{_STORAGES}{key}": storage for key, storage in told.items()}
+    for name, member in found.items():
+        if name not in taken and name not in _RECORDS and name != _PICKLE:
+            raise MalformedError(f"nothing asks for the member {member.name!r}", where=source.name)
+    for name, storage in taken.items():
+        if name not in found:
+            raise MalformedError(f"the member {name!r} is missing", where=source.name)
+        if found[name].size != storage.nbytes:
+            raise MalformedError(
+                f"has {found[name].size} bytes, its storage {storage.nbytes}",
+                where=f"{source.name}: {found[name].name}",
+            )
+    return {storage.key: found[name] for name, storage in taken.items()}
+
+
+def _check_order(
+    source: Source, references: tuple[Reference, ...], storages: Mapping[str, Member]
+) -> None:
+    """Check that the storages stand in the order in which the pickle asks for them.
+
+    With ``calculate_storage_offsets``, torch.load reads them by that order and not by name.
+    """
+    keys = dict.fromkeys(
+        found.identifier[2]
+        for found in references
+        if isinstance(found.identifier, tuple) and len(found.identifier) > 2  # noqa: PLR2004
+    )
+    places = [storages[key].start for key in keys if key in storages]
+    if places != sorted(places):
+        raise MalformedError(
+            "the storages stand in another order than asked for", where=source.name
+        )
+
+
+def _check_swapped(source: Source, tensors: tuple[StoredTensor, ...]) -> None:
+    """Refuse storages that torch.load does not swap on a little-endian machine, though it should.
+
+    It swaps by the type of the storage (``persistent_load``), which is a byte for the types that
+    have no class of storage of their own.
+    """
+    for stored in tensors:
+        if stored.storage.kind == UNTYPED and stored.view.item > 1:
+            raise UnreadableError(
+                "big-endian, of a type that torch itself reads in the wrong order",
+                where=f"{source.name}: {stored.info.name}",
+                hint="save it on a little-endian machine",
+            )
+
+
+def _storage_facts(ordered: list[StoredTensor]) -> dict[str, str]:
+    by_name = sorted(ordered, key=lambda stored: stored.info.name)
+    layout = [
+        (
+            t.info.name,
+            t.storage.key,
+            t.storage.kind,
+            t.storage.nbytes,
+            t.view.offset,
+            t.view.strides,
+        )
+        for t in by_name
+    ]
+    devices = sorted({stored.storage.location for stored in ordered})
+    shown = devices[0] if len(devices) == 1 else "none" if not devices else None
+    return {
+        "torch-storage-layout": fact_digest(layout),
+        "torch-storage-location": shown
+        or fact_digest([(t.info.name, t.storage.location) for t in by_name]),
+    }
+
+
+def _aliases(ordered: list[StoredTensor]) -> tuple[tuple[str, ...], ...]:
+    """Return the names of tensors that are one view of one storage."""
+    groups: dict[object, list[str]] = {}
+    for t in ordered:
+        view = (t.view.offset, t.view.sizes, t.view.strides)
+        groups.setdefault((t.storage.key, t.info.dtype.name, view), []).append(t.info.name)
+    return tuple(sorted(tuple(sorted(names)) for names in groups.values() if len(names) > 1))

@@ -1,0 +1,284 @@
+"""What a torch checkpoint holds: its tensors, and the plain values beside them, each by its path.
+
+A path is the keys from the outermost collection inwards, joined with ``/``; places in lists and
+tuples count from 0. So a state dict's keys are its tensors' names. What is no collection has the
+path ``value`` where it is all that was saved. Two values of one path are refused.
+
+**Plain values** are content, each one text (:mod:`~provenance.weights.torch.plain`). An empty
+collection is ``{}`` or ``[]``.
+
+**The structure** is content too: ``{"ema": {"w": A}}`` and ``{"ema/w": A}`` have the same paths,
+and a program that asks for ``ema`` finds it in one of them. What was saved is *flat* if it is one
+dictionary with text as keys and tensors and plain values in it, as a state dict is. Anything else
+says under ``_structure`` how it is nested: in JSON without white space, where ``*`` stands for a
+tensor or plain value, keys that are integers stand bare, members of objects are sorted, a Counter
+has its name before it, and what is content in an attribute ``_metadata`` stands behind its
+dictionary, after ``@``. So ``[{"w": A, 0: 1}, ()]`` has the structure ``[{"w":*,0:*},[]]``.
+
+**Not content**, and a container fact each: whether a collection is a dict or an OrderedDict, a
+list, a tuple or a torch.Size (``torch-container-types``), the order of entries
+(``torch-entry-order``), whether a tensor is trained or a parameter (``torch-requires-grad``), and
+the versions 1 and 2 of modules that a state dict carries in its attribute ``_metadata``
+(``torch-module-versions``): of torch's own modules, only those for quantisation have later ones, by
+which they load the same tensors in other ways. Anything else in that attribute is content, under
+``_metadata`` and the module's name.
+
+Limits: 100,000 tensors, 1,000,000 values, 32 levels, 64 MiB of names and texts. So a collection
+that is shared very often, or holds itself, is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from provenance.errors import MalformedError, UnreadableError
+from provenance.weights.torch.pickle_program import Made
+from provenance.weights.torch.plain import PLAIN_GLOBALS, plain_text
+from provenance.weights.torch.tensors import TENSOR_CALLS, TENSOR_GLOBALS, StoredTensor, rebuild
+from provenance.weights.view import check_count, check_name, fact_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+MAX_VALUES: Final = 1_000_000
+"""Most collections and values, counted as often as they are reached."""
+
+MAX_DEPTH: Final = 32
+"""Deepest nesting, in levels. Checkpoints of trainers have about ten."""
+
+MAX_TEXT: Final = 64 * 2**20
+"""Most characters of all names and texts together: a text may be shared a million times."""
+
+ROOT: Final = "value"
+"""The path of what is no collection and all that was saved."""
+
+STRUCTURE: Final = "_structure"
+"""The path under which what is not flat says how it is nested."""
+
+_LEAF: Final = "*"
+_VERSIONS: Final = (1, 2)
+
+_ORDERED: Final = "collections.OrderedDict"
+_COUNTER: Final = "collections.Counter"
+_SIZE: Final = "torch.Size"
+_DICTS: Final = frozenset({"dict", _ORDERED})
+_LISTS: Final = frozenset({"list", "tuple", _SIZE})
+
+GLOBALS: Final = TENSOR_GLOBALS | PLAIN_GLOBALS | {_ORDERED, _COUNTER, _SIZE}
+"""Every name that a checkpoint may ask for."""
+
+_MEND: Final = "save only tensors and plain values, such as a state dict"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What was saved."""
+
+    tensors: tuple[StoredTensor, ...]
+    metadata: Mapping[str, str]
+    facts: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Collection:
+    """A collection: its kind, and what it holds."""
+
+    kind: str
+    entries: Iterable[tuple[str | int, object]]
+    modules: object = None
+    """The attribute ``_metadata``."""
+
+
+def read_content(value: object, *, where: str) -> Content:
+    """Return what *value*, described by a pickle, holds.
+
+    Raises:
+        MalformedError: torch would not describe it so, or it is beyond a limit.
+        UnreadableError: it holds what is not read.
+    """
+    walk = _Walk(where)
+    walk.take_in(value)
+    return Content(tuple(walk.tensors), MappingProxyType(walk.metadata), walk.facts())
+
+
+class _Walk:
+    """Everything found on the way through the collections."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.tensors: list[StoredTensor] = []
+        self.metadata: dict[str, str] = {}
+        self._paths: dict[str, None] = {}
+        self._kinds: list[tuple[str, str]] = []
+        self._versions: list[tuple[str, str, str]] = []
+        self._values = 0
+        self._text = 0
+        self._open: set[int] = set()
+        self._flat = True
+
+    def take_in(self, value: object) -> None:
+        """Take in *value*, which is all that was saved."""
+        structure = self.visit(value, None, 0)
+        if not self._flat:
+            self._put(STRUCTURE, structure)
+
+    def visit(self, value: object, path: str | None, depth: int) -> str:
+        """Take in *value* and what it holds; return how that is nested."""
+        self._count()
+        found = _collection(value, self.where)
+        if found is not None:
+            return self._enter(value, found, path, depth)
+        self._flat &= depth > 0
+        if isinstance(value, Made) and str(value.function) in TENSOR_CALLS:
+            name = self._take(path)
+            self.tensors.append(rebuild(value, name, where=f"{self.where}: {name}"))
+            check_count(len(self.tensors), where=self.where)
+        else:
+            self._leaf(value, path)
+        return _LEAF
+
+    def _enter(self, value: object, found: _Collection, path: str | None, depth: int) -> str:
+        if depth >= MAX_DEPTH or id(value) in self._open:
+            raise MalformedError(
+                f"nested deeper than {MAX_DEPTH} levels, or in itself", where=self.where
+            )
+        self._open.add(id(value))
+        self._kinds.append((path or "", found.kind))
+        inside = [
+            (key, self.visit(entry, self._join(path, key), depth + 1))
+            for key, entry in found.entries
+        ]
+        said = [] if found.modules is None else self._modules(found.modules, path, depth)
+        self._open.discard(id(value))
+        if not inside:
+            self._put(path, "[]" if found.kind in _LISTS else "{}")
+        plain = found.kind in _DICTS and all(type(key) is str for key, _ in inside) and not said
+        self._flat &= plain and depth == 0
+        return _structure(found.kind, inside, said)
+
+    def _modules(self, value: object, path: str | None, depth: int) -> list[tuple[str | int, str]]:
+        """Take in the attribute ``_metadata`` of a state dict: a dictionary for each module.
+
+        Returns how that is nested which is content.
+        """
+        found: list[tuple[str | int, str]] = []
+        for module, said in self._plain_entries(value):
+            self._count()
+            version, inside = "absent", []
+            for key, entry in self._plain_entries(said):
+                if key == "version" and type(entry) is int and entry in _VERSIONS:
+                    version = str(entry)
+                else:
+                    place = self._join(self._join(self._join(path, "_metadata"), module), key)
+                    inside.append((key, self.visit(entry, place, depth + 3)))
+            self._versions.append((path or "", str(module), version))
+            if inside:
+                found.append((module, _braces(inside)))
+        return found
+
+    def _plain_entries(self, value: object) -> Iterable[tuple[str | int, object]]:
+        found = _collection(value, self.where)
+        if found is None or found.kind not in ("dict", _ORDERED) or found.modules is not None:
+            raise UnreadableError(
+                "the attribute _metadata is not that of a state dict", where=self.where, hint=_MEND
+            )
+        return found.entries
+
+    def _count(self) -> None:
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise MalformedError(f"more than {MAX_VALUES} values", where=self.where)
+
+    def _join(self, path: str | None, key: str | int) -> str:
+        joined = str(key) if path is None else f"{path}/{key}"
+        self._text += len(joined)
+        self._check_text()
+        return joined
+
+    def _check_text(self) -> None:
+        if self._text > MAX_TEXT:
+            raise MalformedError(f"names and texts of more than {MAX_TEXT}", where=self.where)
+
+    def _take(self, path: str | None) -> str:
+        name = check_name(ROOT if path is None else path, where=self.where)
+        if name in self._paths:
+            raise MalformedError(f"the path {name!r} stands twice", where=self.where)
+        self._paths[name] = None
+        return name
+
+    def _put(self, path: str | None, text: str) -> None:
+        self._text += len(text)
+        self._check_text()
+        self.metadata[self._take(path)] = text
+
+    def _leaf(self, value: object, path: str | None) -> None:
+        if isinstance(value, str | bytes):  # before its text is made, for the millionth time
+            self._text += len(value)
+            self._check_text()
+        self._put(path, plain_text(value, self.where if path is None else f"{self.where}: {path}"))
+
+    def facts(self) -> dict[str, str]:
+        trained = sorted((t.info.name, t.trained, t.parameter) for t in self.tensors)
+        plain = not any(t.trained or t.parameter for t in self.tensors)
+        return {
+            "torch-entry-order": fact_digest(list(self._paths)),
+            "torch-container-types": fact_digest(sorted(self._kinds)),
+            "torch-module-versions": fact_digest(sorted(self._versions))
+            if self._versions
+            else "none",
+            "torch-requires-grad": "none" if plain else fact_digest(trained),
+        }
+
+
+def _structure(
+    kind: str, inside: list[tuple[str | int, str]], said: list[tuple[str | int, str]]
+) -> str:
+    """Return how a collection is nested: what is *inside*, and *said* in its attribute."""
+    if kind in _LISTS:
+        return f"[{','.join(nested for _, nested in inside)}]"
+    entries = _braces(inside)
+    if kind == _COUNTER:
+        return f"Counter{entries}"
+    return f"{entries}@{_braces(said)}" if said else entries
+
+
+def _braces(entries: list[tuple[str | int, str]]) -> str:
+    members = (
+        f"{json.dumps(key, ensure_ascii=False) if isinstance(key, str) else key}:{nested}"
+        for key, nested in entries
+    )
+    return f"{{{','.join(sorted(members))}}}"
+
+
+def _collection(value: object, where: str) -> _Collection | None:
+    """Return what *value* holds, or None if it is no collection."""
+    kind = type(value).__name__
+    modules = None
+    if isinstance(value, Made):
+        kind, given = str(value.function), value.arguments
+        if kind == _ORDERED and not given:
+            modules = _modules_of(value, where)
+            value = value.entries
+        elif kind in (_COUNTER, _SIZE) and len(given) == 1 and not (value.entries or value.state):
+            value = given[0]
+    if isinstance(value, dict) and kind != _SIZE:
+        return _Collection(kind, value.items(), modules)
+    if isinstance(value, list | tuple) and kind != _COUNTER:
+        if len(value) > MAX_VALUES:
+            raise MalformedError(f"more than {MAX_VALUES} values", where=where)
+        return _Collection(kind, tuple(enumerate(value)))
+    return None
+
+
+def _modules_of(value: Made, where: str) -> object:
+    if not value.state:
+        return None
+    (state,) = value.state
+    if not isinstance(state, dict) or list(state) != ["_metadata"]:
+        raise UnreadableError(
+            "a dictionary has attributes other than _metadata", where=where, hint=_MEND
+        )
+    return state["_metadata"]

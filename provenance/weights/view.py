@@ -1,0 +1,181 @@
+"""One view of every weight file: names, types, shapes, and bytes in chunks.
+
+A reader has checked the whole structure of its file when it is returned: every tensor's place and
+size, and that nothing else is in the file. What the format can vary without changing a tensor
+(orders, padding, compression) is the reader's ``container``: one short text for each such *fact*,
+under the name of the normaliser that drops it. Two files with equal tensors, equal metadata and
+equal facts have equal bytes, except where a reader's own documentation says otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import TYPE_CHECKING, Final, Protocol, Self
+
+import msgspec
+
+from provenance.errors import MalformedError, UsageError
+from provenance.weights.dtypes import DTYPES, DType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import TracebackType
+
+MAX_RANK: Final = 64
+"""Most dimensions of a tensor; numpy's own limit."""
+
+MAX_TENSORS: Final = 100_000
+"""Most tensors in one file. The largest published models have as many in all of their shards; a
+header of 23 MB could otherwise ask for a minute of comparing a million empty ones."""
+
+MAX_BYTES: Final = 2**53 - 1
+"""Largest tensor and largest dimension, in bytes or elements: what JSON keeps exactly."""
+
+CHUNK_UNIT: Final = 256
+"""Chunks hold a multiple of this many elements, so that packed elements end on a byte and blocks
+are whole (ggml's largest block has 256 elements)."""
+
+
+_CONTROL: Final = re.compile("[\\x00-\\x1f\\x7f-\\x9f]")
+"""The characters of Unicode's category Cc."""
+
+
+class TensorInfo(msgspec.Struct, frozen=True, gc=False):
+    """What is known of a tensor before its bytes are read.
+
+    A file can have 100,000: a struct is made four times as fast as a frozen dataclass.
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    elements: int
+    nbytes: int
+
+    def is_like(self, other: TensorInfo) -> bool:
+        """Tell whether *other* has the same type and shape."""
+        return (self.dtype, self.shape) == (other.dtype, other.shape)
+
+
+class TensorFile(Protocol):
+    """An open weight file."""
+
+    @property
+    def format(self) -> str:
+        """The format's name."""
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """Every tensor by name, in the order of their bytes in the file."""
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the file says beside its tensors; part of the content."""
+
+    @property
+    def container(self) -> Mapping[str, str]:
+        """The facts of the container that do not belong to the content, by normaliser."""
+
+    @property
+    def aliases(self) -> tuple[tuple[str, ...], ...]:
+        """The names that stand for the very same stored bytes, type and shape: tied weights.
+
+        Groups of two names or more, each sorted, in the order of their first names.
+        """
+
+    @property
+    def direct(self) -> bool:
+        """Whether a later part of a tensor can be had without reading what stands before it."""
+
+    def chunks(
+        self, name: str, elements: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[memoryview]:
+        """Yield the tensor *name* in C order, little-endian, *elements* at a time.
+
+        Each chunk but the last has exactly *elements* elements, a multiple of ``CHUNK_UNIT``. A
+        chunk is valid until the next is asked for. *start* and *stop* choose a part of the tensor,
+        in elements; *start* is a multiple of ``CHUNK_UNIT``, and so is *stop*, or it is None or the
+        number of elements. Iterators may run in several threads at once, each in one.
+
+        Raises:
+            MalformedError: the bytes do not decode.
+            UnreadableError: the file cannot be read, or shrank.
+        """
+
+    def check_unchanged(self) -> None:
+        """Raise UnreadableError if the file was written to since it was opened."""
+
+    def close(self) -> None:
+        """Close the file."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+def check_name(name: str, *, where: str) -> str:
+    """Return the tensor's *name*, refusing control characters (safetensors issue 748: NUL)."""
+    if _CONTROL.search(name):
+        raise MalformedError(f"the tensor name {name!r} holds a control character", where=where)
+    return name
+
+
+def check_count(number: int, *, where: str) -> None:
+    """Refuse a file of more than ``MAX_TENSORS`` tensors."""
+    if number > MAX_TENSORS:
+        raise MalformedError(f"more than {MAX_TENSORS} tensors", where=where)
+
+
+def fact_digest(value: object) -> str:
+    """Return the digest by which a container fact too long to be shown is compared."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def describe(name: str, dtype: str, shape: Sequence[object], *, where: str) -> TensorInfo:
+    """Return the description of a tensor, with its size computed from *dtype* and *shape*.
+
+    Raises:
+        MalformedError: the type is unknown, a dimension is not a natural number, or the size is
+            beyond ``MAX_BYTES`` or not a whole number of bytes.
+    """
+    known = DTYPES.get(dtype)
+    if known is None:
+        raise MalformedError(f"the element type {dtype!r} is not known", where=where)
+    if len(shape) > MAX_RANK:
+        raise MalformedError(f"more than {MAX_RANK} dimensions", where=where)
+    elements = 1
+    sizes: list[int] = []
+    for dimension in shape:
+        if type(dimension) is not int or not 0 <= dimension <= MAX_BYTES:
+            raise MalformedError(f"{dimension!r} is not a dimension", where=where)
+        sizes.append(dimension)
+    for dimension in sizes:
+        elements *= dimension
+        if elements > MAX_BYTES and 0 not in sizes:
+            raise MalformedError("the shape is too large", where=where)
+    if elements % known.block:
+        raise MalformedError("the shape is not a whole number of blocks", where=where)
+    bits = elements // known.block * known.bits
+    if bits % 8 or bits // 8 > MAX_BYTES:
+        raise MalformedError("the shape is not a whole and possible number of bytes", where=where)
+    return TensorInfo(name, known, tuple(sizes), elements, bits // 8)
+
+
+def part_of(info: TensorInfo, start: int, stop: int | None) -> tuple[int, int]:
+    """Return the bytes of *info* that a part in elements takes: its begin and its end.
+
+    Raises:
+        UsageError: the part does not begin and end where chunks may.
+    """
+    end = info.elements if stop is None else stop
+    aligned = not start % CHUNK_UNIT and (end == info.elements or not end % CHUNK_UNIT)
+    if not aligned or not 0 <= start <= end <= info.elements:
+        raise UsageError(f"no part of a tensor: {start} to {end}", where=info.name)
+    return info.dtype.nbytes(start), info.dtype.nbytes(end)

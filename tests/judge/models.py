@@ -1,0 +1,75 @@
+"""Small models, written and described."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from provenance.files.manifest import FileEntry
+from provenance.judge.comparators import apply
+from provenance.judge.readings import Readings, wanted_by
+from provenance.judge.side_by_side import list_differences
+from provenance.weights.model import Model, SideBySide, model_of_file
+from tests.weights.writing import simple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+
+    from provenance.equality.declaration import Declaration
+    from provenance.judge.side_by_side import FileComparison
+    from provenance.measure.findings import Outcome
+
+    Content = bytes | Mapping[str, np.ndarray[Any, Any]]
+
+
+RUN = b"""
+format = 1
+version = 1
+name = "run"
+
+[[any]]
+[[any.all]]
+equality = "behaviour"
+kind = "values"
+run = "m.onnx"
+max_difference = 0.6
+reason = "made up"
+"""
+"""An equality of what the model ``m.onnx`` answers to probes from outside."""
+
+
+def describe(data: bytes, name: str = "") -> FileEntry:
+    return FileEntry(name, len(data), hashlib.sha256(data).hexdigest())
+
+
+def side_by_side(left: Model | Path, right: Model | Path) -> tuple[FileComparison, ...]:
+    """Return two models, or two files, as a person is shown them."""
+    return list_differences(Readings(_sides(left, right), wanted_by(None, view=True)))
+
+
+def judge_files(left: Path, right: Path, declaration: Declaration) -> Outcome:
+    """Return what *declaration* says of two files that somebody named."""
+    return apply(declaration, Readings(_sides(left, right), wanted_by(declaration)))
+
+
+def _sides(left: Model | Path, right: Model | Path) -> SideBySide:
+    if isinstance(left, Model) and isinstance(right, Model):
+        return SideBySide(left, right)
+    assert isinstance(left, Path)
+    assert isinstance(right, Path)
+    return SideBySide(model_of_file(left), model_of_file(right), named=True)
+
+
+def write(root: Path, files: Mapping[str, Content]) -> Model:
+    """Write *files*, each bytes or the arrays of a safetensors file, below *root*."""
+    described = {}
+    for name, content in files.items():
+        data = content if isinstance(content, bytes) else simple(content)
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        described[name] = describe(data)
+    return Model(root, described)

@@ -1,0 +1,344 @@
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from provenance.errors import MalformedError, ProvenanceError, UnreadableError
+from provenance.weights.hdf5 import reader as hdf5_module
+from provenance.weights.hdf5 import storage as hdf5_storage
+from provenance.weights.hdf5.storage import Storage, check_storage, fletcher32
+from provenance.weights.view import describe
+from tests.weights.hdf5_writing import WEIGHT, chunked, every_type, hdf5, plain, samples
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.weights.conftest import Opener
+
+SAMPLES = samples()
+
+
+def content(file: Any, name: str, elements: int = 256) -> bytes:  # noqa: ANN401
+    return b"".join(map(bytes, file.chunks(name, elements)))
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLES if not name.endswith("keras")])
+def test_reads_what_h5py_writes(opened: Opener, name: str) -> None:
+    file = opened(SAMPLES[name], name)
+    with h5py.File(io.BytesIO(SAMPLES[name])) as peer:
+        found: list[str] = []
+        peer.visititems(lambda key, o: found.append(key) if isinstance(o, h5py.Dataset) else None)
+        assert set(found) == set(file.tensors)
+        for key in found:
+            array = peer[key][...]
+            assert content(file, key) == array.astype(array.dtype.newbyteorder("<")).tobytes()
+            assert file.tensors[key].shape == array.shape
+
+
+def test_every_element_type_has_its_name(opened: Opener) -> None:
+    file = opened(hdf5(every_type), "m.h5")
+    names = {name: info.dtype.name for name, info in file.tensors.items()}
+    assert names == {
+        "u1": "U8", "i1": "I8", "u2": "U16", "i2": "I16", "u4": "U32", "i4": "I32", "u8": "U64",
+        "i8": "I64", "f2": "F16", "f4": "F32", "f8": "F64", "big": "F32", "bool": "BOOL",
+        "c8": "C64", "c16": "C128", "bf16": "BF16",
+    }  # fmt: skip
+
+
+def test_attributes_and_groups_are_content(opened: Opener) -> None:
+    assert dict(opened(hdf5(plain), "m.h5").metadata) == {
+        "/@backend": 'text "tensorflow"',
+        "layers@names": 'text ["dense", "other"]',
+        "layers@rate": "F32 [] 0000003f",
+    }
+
+
+def test_groups_without_tensors_are_content(opened: Opener) -> None:
+    def fill(file: Any) -> None:  # noqa: ANN401 - h5py's own
+        plain(file)
+        file.create_group("empty/inner")
+
+    metadata = opened(hdf5(fill), "m.h5").metadata
+    assert metadata["groups"] == '["empty", "empty/inner"]'
+
+
+def test_parts_of_chunks_and_bands(opened: Opener) -> None:
+    array = np.random.default_rng(0).standard_normal((300, 77)).astype("<f4")
+
+    def fill(file: Any) -> None:  # noqa: ANN401
+        file.create_dataset("a", data=array, chunks=(31, 20), compression="gzip", shuffle=True)
+
+    file = opened(hdf5(fill), "m.h5")
+    assert content(file, "a", 1024) == array.tobytes()
+    part = b"".join(map(bytes, file.chunks("a", 512, 2048, 4096)))
+    assert part == array.tobytes()[4 * 2048 : 4 * 4096]
+    assert [len(chunk) for chunk in file.chunks("a", 512, 2048, 4096)] == [2048] * 4
+
+
+def test_hard_links_to_one_dataset_are_tied_weights(opened: Opener) -> None:
+    def fill(file: Any) -> None:  # noqa: ANN401
+        plain(file)
+        file["layers/tied"] = file["w"]
+
+    file = opened(hdf5(fill), "m.h5")
+    assert file.aliases == (("layers/tied", "w"),)
+    assert content(file, "layers/tied") == content(file, "w") == WEIGHT.tobytes()
+
+
+def one(array: Any, **options: Any) -> Callable[[Any], None]:  # noqa: ANN401
+    def fill(file: Any) -> None:  # noqa: ANN401
+        file.create_dataset("w", data=array, **options)
+
+    return fill
+
+
+VARIANTS: dict[str, tuple[Callable[[Any], None], set[str]]] = {
+    "big-endian": (one(WEIGHT.astype(">f4")), {"hdf5-byte-order", "hdf5-structure"}),
+    "chunks": (one(WEIGHT, chunks=(2, 3)), {"hdf5-storage", "hdf5-structure"}),
+    "compression": (
+        one(WEIGHT, chunks=(3, 4), compression="gzip"),
+        {"hdf5-storage", "hdf5-compressed-bytes", "hdf5-structure"},
+    ),
+    "times": (one(WEIGHT, track_times=True), {"hdf5-storage", "hdf5-structure"}),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_changes_no_tensor_is_a_fact(opened: Opener, variant: str) -> None:
+    fill, facts = VARIANTS[variant]
+    file = opened(hdf5(one(WEIGHT)), "m.h5")
+    before, said, raw = dict(file.container), dict(file.metadata), content(file, "w")
+    file = opened(hdf5(fill), "m.h5")
+    assert (dict(file.metadata), content(file, "w")) == (said, raw)
+    differing = {key for key in before if file.container[key] != before[key]}
+    assert "hdf5-structure" in differing
+    assert differing <= facts
+
+
+def linked(link: object) -> bytes:
+    def fill(file: Any) -> None:  # noqa: ANN401
+        file["a"] = link
+
+    return hdf5(fill)
+
+
+def looped(file: Any) -> None:  # noqa: ANN401
+    file["group/inner"] = file["/"]
+
+
+def virtual(file: Any) -> None:  # noqa: ANN401
+    layout = h5py.VirtualLayout((3,), "f4")
+    layout[:] = h5py.VirtualSource("other.h5", "x", (3,))
+    file.create_virtual_dataset("v", layout)
+
+
+def outside(file: Any) -> None:  # noqa: ANN401
+    file.create_dataset("x", (3,), "f4", external=[("/etc/hostname", 0, 12)])
+
+
+def typed(file: Any) -> None:  # noqa: ANN401
+    file["t"] = np.dtype("f4")
+
+
+def described(value: Any) -> Callable[[Any], None]:  # noqa: ANN401
+    def fill(file: Any) -> None:  # noqa: ANN401
+        file.attrs["a"] = value
+
+    return fill
+
+
+GOOD = SAMPLES["plain.h5"]
+UNUSUAL = [("x", "<f4"), ("y", "<f4")]
+REFUSED: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "does not begin as HDF5"),
+    "not HDF5": (b"x" * 99, "does not begin as HDF5"),
+    "bytes before": (bytes(512) + GOOD, "does not begin as HDF5"),
+    "userblock": (hdf5(plain, userblock_size=512), "does not begin as HDF5"),
+    "bytes behind": (GOOD + b"x", "describes"),
+    "cut off": (GOOD[:-1], "describes"),
+    "soft link": (linked(h5py.SoftLink("/b")), "a: a soft or external link"),
+    "external link": (linked(h5py.ExternalLink("o.h5", "/b")), "a: a soft or external link"),
+    "groups in a circle": (hdf5(looped), "group/inner: a second link to a group"),
+    "virtual": (hdf5(virtual), "v: a virtual dataset"),
+    "in another file": (hdf5(outside), "x: numbers in another file"),
+    "named type": (hdf5(typed), "t: a named type"),
+    "texts": (hdf5(one(["a", "b"])), "w: an element type"),
+    "structures": (hdf5(one(np.zeros(2, UNUSUAL))), "w: an element type"),
+    "opaque": (hdf5(one(np.zeros(2, "V2"))), "w: an element type"),
+    "references": (hdf5(described(h5py.Reference())), "an element type"),
+    "no shape": (hdf5(one(h5py.Empty("f4"))), "w: a dataset without a shape"),
+    "other filter": (hdf5(one(WEIGHT, compression="lzf")), "w: the filter 32000"),
+    "scaled": (hdf5(one(WEIGHT, scaleoffset=2)), "w: the filter 6"),
+    "control character": (hdf5(lambda file: file.create_dataset("a\nb", (1,), "f4")), "control"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "what"), REFUSED.values(), ids=REFUSED)
+def test_refuses(opened: Opener, data: bytes, what: str) -> None:
+    with pytest.raises(MalformedError, match=what) as caught:
+        opened(data, "m.h5")
+    assert str(caught.value).startswith("m.h5")
+
+
+def test_what_is_in_no_storage_is_bounded(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(file: Any) -> None:  # noqa: ANN401
+        file.create_dataset("w", (2**50,), "f4")
+
+    with pytest.raises(UnreadableError, match="that are not in the file"):
+        opened(hdf5(fill), "m.h5")
+    monkeypatch.setattr(hdf5_storage, "MAX_BAND", 8)
+    with pytest.raises(UnreadableError, match="more than 8 bytes at once"):
+        opened(hdf5(chunked), "m.h5")
+
+
+def test_a_damaged_chunk_is_malformed(opened: Opener) -> None:
+    good = hdf5(one(WEIGHT, chunks=(3, 4), compression="gzip", fletcher32=True))
+    with h5py.File(io.BytesIO(good)) as peer:
+        info = peer["w"].id.get_chunk_info(0)
+    for place, what in ((info.byte_offset, "checksum"), (info.byte_offset + info.size - 1, "sum")):
+        damaged = bytearray(good)
+        damaged[place] ^= 1
+        with pytest.raises(MalformedError, match=what):
+            content(opened(bytes(damaged), "m.h5"), "w")
+    stripped = hdf5(one(WEIGHT, chunks=(3, 4), compression="gzip"))
+    with h5py.File(io.BytesIO(stripped)) as peer:
+        info = peer["w"].id.get_chunk_info(0)
+    damaged = bytearray(stripped)
+    damaged[info.byte_offset] ^= 0xFF
+    with pytest.raises(MalformedError, match="cannot be decompressed"):
+        content(opened(bytes(damaged), "m.h5"), "w")
+
+
+def test_an_index_that_readers_get_lost_in_is_refused(opened: Opener) -> None:
+    """Who walks over all of a B-tree finds chunks that a search does not."""
+    good = bytearray(hdf5(one(np.arange(1, 9, dtype="<f4"), chunks=(2,)), libver="earliest"))
+    node = good.index(b"TREE\x01")
+    entries = [slice(node + 24 + 32 * at, node + 56 + 32 * at) for at in range(4)]  # key, address
+    assert content(opened(bytes(good), "m.h5"), "w")
+    swapped = bytearray(good)
+    swapped[entries[0]], swapped[entries[1]] = good[entries[1]], good[entries[0]]
+    with pytest.raises(MalformedError, match="libhdf5 reads other numbers from its chunks"):
+        content(opened(bytes(swapped), "m.h5"), "w")
+    twice = bytearray(good)
+    twice[entries[1].start : entries[1].start + 24] = good[entries[0]][:24]  # the key alone
+    with pytest.raises(MalformedError, match="a chunk stands twice, or outside"):
+        opened(bytes(twice), "m.h5")
+
+
+def test_an_edge_that_filters_are_spared_has_one_reading(opened: Opener) -> None:
+    data = (Path(__file__).parent / "vectors" / "edge_without_filters.h5").read_bytes()
+    file = opened(data, "m.h5")
+    with pytest.raises(MalformedError, match="libhdf5 reads other numbers from its chunks"):
+        content(file, "w")
+
+
+@pytest.mark.parametrize("chunk", [None, (4,)])
+@pytest.mark.parametrize("never", [True, False])
+def test_numbers_that_are_nowhere_are_refused(
+    opened: Opener, chunk: tuple[int, ...] | None, never: bool
+) -> None:
+    def fill(file: Any) -> None:  # noqa: ANN401
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        if chunk:
+            plist.set_chunk(chunk)
+        plist.set_fill_value(np.array(5, "<f4"))
+        if never:
+            plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        h5py.h5d.create(file.id, b"w", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((4,)), plist)
+
+    if never:
+        with pytest.raises(MalformedError, match="w: numbers that are not in the file"):
+            opened(hdf5(fill), "m.h5")
+    else:
+        assert content(opened(hdf5(fill), "m.h5"), "w") == np.full(4, 5, "<f4").tobytes()
+
+
+def test_attributes_that_two_paths_could_have_are_refused(opened: Opener) -> None:
+    def fill(file: Any) -> None:  # noqa: ANN401
+        file.create_group("lstm@1").attrs["weight_names"] = ["kernel"]
+        file.create_group("lstm").attrs["1@weight_names"] = ["x"]
+
+    with pytest.raises(MalformedError, match="lstm: the attribute '1@weight_names' has an @"):
+        opened(hdf5(fill), "m.h5")
+
+
+def test_texts_that_readers_give_as_bytes_are_told_apart(opened: Opener) -> None:
+    assert opened(hdf5(described("none")), "m.h5").metadata["/@a"] == 'text "none"'
+    assert opened(hdf5(described(np.bytes_(b"none"))), "m.h5").metadata["/@a"] == 'bytes "none"'
+
+
+def test_a_grid_of_very_many_places_is_refused(opened: Opener) -> None:
+    def fill(file: Any) -> None:  # noqa: ANN401
+        file.create_dataset("w", (2**28,), "u1", chunks=(1,))
+
+    with pytest.raises(MalformedError, match="w: more than 250000 chunks in the file"):
+        opened(hdf5(fill), "m.h5")
+
+
+def test_every_place_of_a_grid_is_described() -> None:
+    info = describe("w", "F32", (4,), where="p")
+    storage = Storage(big_endian=False, fill=bytes(4), chunk=(2,), sha256=("0" * 64,))
+    with pytest.raises(MalformedError, match="its chunks are not all described"):
+        check_storage(storage, info, where="p")
+
+
+def test_many_small_bands_are_read_in_pieces(opened: Opener) -> None:
+    array = np.arange(3000, dtype="<f4")
+    file = opened(hdf5(one(array, chunks=(1,))), "m.h5")
+    assert content(file, "w", 2048) == content(file, "w", 256) == array.tobytes()
+
+
+def test_the_checksum_is_that_of_the_library() -> None:
+    for size in (1, 2, 3, 7, 1000, 300_001):
+        data = np.random.default_rng(size).integers(0, 256, size, "u1")
+        file = io.BytesIO()
+        with h5py.File(file, "w") as peer:
+            peer.create_dataset("w", data=data, chunks=(size,), fletcher32=True)
+            _, raw = peer["w"].id.read_direct_chunk((0,))
+        said = int.from_bytes(bytes(raw)[-4:], "little")
+        assert fletcher32(data.tobytes()) == ((said & 0xFFFF) % 65535, (said >> 16) % 65535)
+
+
+def test_without_h5py_the_mend_is_said(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "h5py.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(UnreadableError, match=r"pip install training-provenance\[hdf5\]"):
+        opened(GOOD, "m.h5")
+
+
+@settings(max_examples=15)
+@given(st.sampled_from([name for name in SAMPLES if name != "model.keras"]), st.data())
+def test_a_damaged_file_raises_only_our_errors(opened: Opener, name: str, data: Any) -> None:  # noqa: ANN401
+    good = SAMPLES[name]
+    place = data.draw(st.integers(64, len(good) - 1))
+    damaged = good[:place] + bytes([data.draw(st.integers(0, 255))]) + good[place + 1 :]
+    try:
+        file = opened(damaged, name)
+        for key in file.tensors:
+            content(file, key)
+    except ProvenanceError:
+        pass
+
+
+def test_the_probe_limits_itself(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hdf5_module, "MEMORY", 2**24)
+    with pytest.raises((MalformedError, UnreadableError)):
+        opened(GOOD, "m.h5")
+
+
+def test_the_probe_is_a_program_of_its_own() -> None:
+    script = Path(hdf5_module.__file__).with_name("probe.py")
+    code = f"import runpy, sys; runpy.run_path({str(script)!r}); print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {name for name in ran.stdout.split() if name.startswith("provenance.")}

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import io
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from provenance.errors import MalformedError, ProvenanceError, UnreadableError
+from tests.weights.hdf5_writing import WEIGHT, hdf5, keras, plain, samples, unallocated
+
+if TYPE_CHECKING:
+    from tests.weights.conftest import Opener
+
+SAMPLES = samples()
+GOOD = SAMPLES["plain.h5"]
+
+
+def test_a_keras_archive_is_weights_and_content(opened: Opener) -> None:
+    file = opened(SAMPLES["model.keras"], "m.keras")
+    assert b"".join(map(bytes, file.chunks("w", 256))) == WEIGHT.tobytes()
+    assert file.metadata["config.json"] == '{"class_name": "Sequential"}'
+    assert file.metadata["metadata.json"] == '{"keras_version": "3.9.0"}'
+    assert len(file.metadata["assets/words.txt"]) == 64
+    assert file.metadata["/@backend"] == 'text "tensorflow"'
+
+
+def test_the_date_of_a_keras_archive_is_a_fact(opened: Opener) -> None:
+    first = opened(keras(hdf5(plain)), "m.keras")
+    facts, said = dict(first.container), dict(first.metadata)
+    second = opened(keras(hdf5(plain), date="2026-01-02@00:00:00"), "m.keras")
+    assert dict(second.metadata) == said
+    differing = {key for key in facts if second.container[key] != facts[key]}
+    assert differing == {"keras-date-saved"}
+
+
+def test_an_asset_does_not_hide_an_attribute(opened: Opener) -> None:
+    def fill(file: Any) -> None:  # noqa: ANN401
+        plain(file)
+        file.create_group("assets/words").attrs["language"] = "en"
+
+    with pytest.raises(MalformedError, match="'assets/words@language' is a member and an attrib"):
+        opened(keras(hdf5(fill), {"assets/words@language": b""}), "m.keras")
+
+
+WITHOUT = io.BytesIO()
+with zipfile.ZipFile(WITHOUT, "w") as archive:
+    archive.writestr("config.json", "{}")
+KERAS: dict[str, tuple[bytes, type[ProvenanceError], str]] = {
+    "other member": (keras(GOOD, {"x.py": b""}), MalformedError, "'x.py' of no Keras model"),
+    "no weights": (WITHOUT.getvalue(), MalformedError, "model.weights.h5 is missing"),
+    "no HDF5": (keras(b"x" * 99), MalformedError, "does not begin as HDF5"),
+    "compressed": (
+        keras(GOOD, method=zipfile.ZIP_DEFLATED), UnreadableError, "the weights are compressed"
+    ),
+    "config not UTF-8": (keras(GOOD, {"config.json": b"\xff"}), MalformedError, "is not UTF-8"),
+    "metadata a list": (keras(GOOD, {"metadata.json": b"[]"}), MalformedError, "is no object"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "error", "what"), KERAS.values(), ids=KERAS)
+def test_refuses_keras(
+    opened: Opener, data: bytes, error: type[ProvenanceError], what: str
+) -> None:
+    with pytest.raises(error, match=what) as caught:
+        opened(data, "m.keras")
+    assert str(caught.value).startswith("m.keras")
+
+
+def test_a_keras_archive_with_another_checksum_is_malformed(opened: Opener) -> None:
+    data = bytearray(keras(hdf5(unallocated)))
+    data[data.index(b"\x89HDF") + 100] ^= 1
+    with pytest.raises(MalformedError, match="CRC-32"):
+        opened(bytes(data), "m.keras")

@@ -1,0 +1,92 @@
+"""Metadata, compared key by key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from provenance.weights.metadata import (
+    MAX_LISTED,
+    MetadataDifference,
+    format_key,
+    metadata_differences,
+)
+
+if TYPE_CHECKING:
+    from provenance.weights.view import TensorFile
+
+
+class Said:
+    """A weight file of which nothing but the metadata is known."""
+
+    def __init__(self, format: str = "safetensors", **metadata: str) -> None:  # noqa: A002
+        self.format = format
+        self.metadata = metadata
+
+
+def between(left: Said, right: Said) -> tuple[MetadataDifference, ...]:
+    return metadata_differences(cast("TensorFile", left), cast("TensorFile", right))
+
+
+def test_equal_metadata_have_no_difference() -> None:
+    assert between(Said(a="1", b="2"), Said(b="2", a="1")) == ()
+
+
+def test_each_key_that_differs_is_listed_with_both_sides() -> None:
+    found = between(Said(a="1", b="2", c="3"), Said(b="2", c="4", d="5"))
+    assert found == (
+        MetadataDifference("a", "1", None),
+        MetadataDifference("c", "3", "4"),
+        MetadataDifference("d", None, "5"),
+    )
+
+
+def test_a_long_value_is_shown_by_its_digest() -> None:
+    ((_, left, right),) = ((d.key, d.left, d.right) for d in between(Said(a="x" * 999), Said(a="")))
+    assert left is not None
+    assert left.startswith("999 characters, sha256 ")
+    assert right == ""
+
+
+def test_of_very_many_only_so_many_are_listed() -> None:
+    many = {f"key-{number}": "x" for number in range(MAX_LISTED + 5)}
+    assert len(between(Said(**many), Said())) == MAX_LISTED
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "equal"),
+    [
+        (Said(format="npz"), Said(), True),
+        (Said(), Said(format="npz"), True),
+    ],
+)
+def test_two_formats_without_metadata(left: Said, right: Said, *, equal: bool) -> None:
+    assert (between(left, right) == ()) is equal
+
+
+def test_only_the_name_of_a_framework_is_left_out() -> None:
+    npz = Said("npz")
+
+    def says(**metadata: str) -> Said:
+        said = Said()
+        said.metadata = metadata
+        return said
+
+    assert between(says(format="pt"), npz) == ()
+    assert between(npz, says(format="pt")) == ()
+    assert [d.key for d in between(says(format="what the model is told to do"), npz)] == ["format"]
+    assert [d.key for d in between(says(format="pt", licence="none"), npz)] == ["licence"]
+    assert between(says(format="pt"), says()) == ()
+    assert [d.key for d in between(says(format="mlx"), says(licence="none"))] == ["licence"]
+
+
+def test_the_framework_is_told_only_where_it_is_one() -> None:
+    said = Said()
+    said.metadata = {"format": "mlx"}
+    assert format_key(cast("TensorFile", said)) == "mlx"
+    said.metadata = {"format": "other"}
+    assert format_key(cast("TensorFile", said)) is None
+    said.format = "gguf"
+    said.metadata = {"format": "pt"}
+    assert format_key(cast("TensorFile", said)) is None
