@@ -48,7 +48,7 @@ demo: $(VENV)/.set-up-demo ## Train, record, sign, verify, compare and publish a
 
 .PHONY: test
 test: $(VENV)/.set-up-dev $(PEER_VENV)/.set-up-peer ## Run the tests with coverage
-	PROVENANCE_PEER="$(PEER)" "$(PY)" -m pytest -m "not integration" \
+	PROVENANCE_PEER="$(PEER)" "$(PY)" -m pytest -m "not integration" -n 2 --dist loadfile \
 	  --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
 .PHONY: test-integrations
@@ -100,7 +100,7 @@ mutation: $(MUTATION_VENV)/.set-up-mutation ## Mutate the comparators and see wh
 .PHONY: lock
 lock: ## Pin the dependencies again with uv (UPGRADE=--upgrade moves them to the newest)
 	@command -v "$(UV)" >/dev/null || { echo "make lock: needs uv on the PATH, or UV=/its/path" >&2; exit 1; }
-	@$(call pin,dev,pyproject.toml --extra demo --extra gpu --extra hdf5 --extra onnx --group dev --group build)
+	@$(call pin,dev,pyproject.toml --extra demo --extra hdf5 --extra onnx --extra stats --group dev --group build)
 	@$(call pin,demo,pyproject.toml --extra demo --constraint requirements/dev.txt)
 	@$(call pin,run,pyproject.toml --constraint requirements/dev.txt)
 	@$(call pin,build,--group build --constraint requirements/dev.txt)

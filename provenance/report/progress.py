@@ -1,7 +1,4 @@
-"""A progress bar on stderr for what takes more than a second.
-
-Nothing is drawn where stderr is not a terminal, and rich is imported only when a bar is.
-"""
+"""A count of bytes on stderr for what takes more than a second; nothing where it is no terminal."""
 
 from __future__ import annotations
 
@@ -14,10 +11,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rich.progress import Progress
-
 PATIENCE_SECONDS = 1.0
-"""How long a user waits before a bar says that something happens."""
+"""How long a user waits before something is shown."""
+
+INTERVAL_SECONDS = 0.2
+"""How often the count is drawn again."""
+
+_ERASE_LINE = "\r\x1b[K"
 
 
 @contextlib.contextmanager
@@ -26,54 +26,25 @@ def progress(what: str) -> Iterator[Callable[[int], None] | None]:
     if sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
-    bar = _LateBar(what)
+    began = drawn = time.monotonic()
+    done = 0
+    lock = threading.Lock()
+
+    def advance(count: int) -> None:
+        nonlocal done, drawn
+        with lock:
+            done += count
+            now = time.monotonic()
+            if now - began < PATIENCE_SECONDS or now - drawn < INTERVAL_SECONDS:
+                return
+            drawn = now
+            rate = done / 1e6 / (now - began)
+            sys.stderr.write(f"{_ERASE_LINE}{what}: {done / 1e9:,.2f} GB, {rate:,.0f} MB/s")
+            sys.stderr.flush()
+
     try:
-        yield bar.advance
+        yield advance
     finally:
-        bar.close()
-
-
-class _LateBar:
-    """A count of bytes that becomes a visible bar after :data:`PATIENCE_SECONDS`."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._began = time.monotonic()
-        self._done = 0
-        self._bar: Progress | None = None
-        self._lock = threading.Lock()
-
-    def advance(self, count: int) -> None:
-        with self._lock:
-            self._done += count
-            if self._bar is None and time.monotonic() - self._began > PATIENCE_SECONDS:
-                self._bar = _open_bar(self._what)
-            if self._bar is not None:
-                self._bar.update(self._bar.task_ids[0], completed=self._done)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-
-def _open_bar(what: str) -> Progress:
-    from rich.console import Console  # noqa: PLC0415 - 50 ms that most calls never need
-    from rich.progress import (  # noqa: PLC0415
-        DownloadColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TransferSpeedColumn,
-    )
-
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn(what),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    bar.add_task(what, total=None)
-    bar.start()
-    return bar
+        if drawn != began:
+            sys.stderr.write(_ERASE_LINE)
+            sys.stderr.flush()
