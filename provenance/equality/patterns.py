@@ -19,6 +19,8 @@ from fnmatch import translate
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from provenance.files.names import is_plain
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -33,7 +35,7 @@ def fault(pattern: str) -> str | None:
         return f"is empty or longer than {MAX_LENGTH} characters"
     if not pattern.isprintable() or "\\" in pattern or body.startswith("!"):
         return "holds a control character, a backslash or a second '!'"
-    if any(part in ("", ".", "..") for part in body.removeprefix("/").split("/")):
+    if not is_plain(body.removeprefix("/")):
         return "has an empty part, '.' or '..'"
     return None
 

@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from provenance.equality.patterns import fault as fault_of_pattern
+from provenance.files.names import is_plain
 
 MAX_RELATIVE: Final = 10.0
 """Largest relative limit. From 1 on a limit admits any tensor of the same size; only a tensor
@@ -247,6 +248,6 @@ def _fault_of_level(rule: Metrics) -> str | None:
 
 
 def _fault_of_name(key: str, name: str) -> str | None:
-    if not name.isprintable() or any(part in ("", ".", "..") for part in name.split("/")):
+    if not name.isprintable() or not is_plain(name):
         return f"{key!r} {name!r} is not the name of a file in the model"
     return None

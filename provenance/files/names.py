@@ -32,6 +32,11 @@ def check_name(name: str, *, where: str | None = None) -> str:
     return name
 
 
+def is_plain(name: str) -> bool:
+    """Tell whether *name* is relative, without backslashes and without parts "", "." and ".."."""
+    return _path_problem(name) is None
+
+
 def _problem(name: str) -> str | None:
     try:
         length = len(name.encode("utf-8"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from provenance.errors import MalformedError
+from provenance.weights.dtypes import NUMPY
 from provenance.weights.view import TensorInfo, check_count, check_name, describe, part_of
 
 if TYPE_CHECKING:
@@ -16,13 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _DTYPES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "bool": "BOOL", "uint8": "U8", "int8": "I8", "uint16": "U16", "int16": "I16",
-        "uint32": "U32", "int32": "I32", "uint64": "U64", "int64": "I64", "float16": "F16",
-        "bfloat16": "BF16", "float32": "F32", "float64": "F64", "complex64": "C64",
-        "complex128": "C128",
-    }
-)  # fmt: skip
+    {np.dtype(code).name: name for name, code in NUMPY.items()} | {"bfloat16": "BF16"}
+)
 
 
 class ArraysFile:

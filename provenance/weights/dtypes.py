@@ -135,6 +135,14 @@ _NATIVE: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
+NUMPY: Final[Mapping[str, str]] = MappingProxyType(
+    {"BOOL": "|b1", "U8": "|u1", "I8": "|i1", "U16": "<u2", "I16": "<i2", "U32": "<u4"}
+    | {"I32": "<i4", "U64": "<u8", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8"}
+    | {"C64": "<c8", "C128": "<c16"}
+)
+"""The types that numpy has of its own, little-endian, in its words."""
+
+
 @lru_cache(maxsize=len(_EIGHT_BITS))
 def _table(name: str) -> NDArray[np.float64]:
     """Return the value of each of the 256 codes of an eight-bit float."""

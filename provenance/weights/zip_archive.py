@@ -24,6 +24,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from provenance.errors import MalformedError
+from provenance.files.names import is_plain
 from provenance.weights.view import check_count, check_name
 from provenance.weights.zip_records import (
     CENTRAL,
@@ -197,7 +198,7 @@ def _name(raw: bytes, flags: int, where: str) -> str:
     except UnicodeDecodeError as error:
         raise MalformedError("a member's name is not in UTF-8", where=where) from error
     check_name(name, where=where)
-    if "\\" in name or any(part in ("", ".", "..") for part in name.split("/")):
+    if not is_plain(name):
         raise MalformedError(f"the member name {name!r} is not plain", where=where)
     return name
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 
 from provenance.errors import MalformedError, UnreadableError
+from provenance.weights.dtypes import NUMPY
 from provenance.weights.source import SourceFile
 from provenance.weights.view import TensorInfo, describe, part_of
 
@@ -43,22 +44,7 @@ ARRAY: Final = "array"
 """The name of the one tensor of an npy file, which has none of its own."""
 
 _DTYPES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "b1": "BOOL",
-        "u1": "U8",
-        "i1": "I8",
-        "u2": "U16",
-        "i2": "I16",
-        "u4": "U32",
-        "i4": "I32",
-        "u8": "U64",
-        "i8": "I64",
-        "f2": "F16",
-        "f4": "F32",
-        "f8": "F64",
-        "c8": "C64",
-        "c16": "C128",
-    }
+    {code[1:]: name for name, code in NUMPY.items()}
 )
 
 _ITEM: Final = re.compile(

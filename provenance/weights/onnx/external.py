@@ -19,6 +19,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from provenance.errors import ContentError, MalformedError, UnreadableError
+from provenance.files.names import is_plain
 from provenance.weights.source import Source
 from provenance.weights.view import TensorInfo, check_name
 
@@ -107,10 +108,9 @@ def location_of(tensor: Message, *, where: str) -> str:
     found = [entry.one("value", "") for entry in _entries(tensor) if entry.one("key") == "location"]
     location = found[0] if found else ""
     check_name(location, where=where)
-    parts = location.split("/")
-    if "\\" in location or any(part in ("", ".", "..") for part in parts):
+    if not is_plain(location):
         raise MalformedError(f"external data in {location!r}, no plain name", where=where)
-    if not is_data_name(parts[-1], tensor.one("name", "")):
+    if not is_data_name(location.split("/")[-1], tensor.one("name", "")):
         raise MalformedError(
             f"external data in {location!r}, which is called as other files are",
             where=where,
