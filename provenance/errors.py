@@ -41,6 +41,16 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def reason(error: OSError | ValueError) -> str:
+    """Return the system's own words for *error*, in lower case.
+
+    A call refuses a path that holds NUL with a ValueError, in words that differ between versions.
+    """
+    if not isinstance(error, OSError):
+        return "the path holds a null byte"
+    return (error.strerror or str(error) or type(error).__name__).lower()
+
+
 class ProvenanceError(Exception):
     """Anything that this package refuses or cannot do."""
 

@@ -16,7 +16,7 @@ from provenance.encoding import strict_base64, strict_json
 from provenance.envelope import bundle, dsse
 from provenance.equality import declaration
 from provenance.files.manifest import hash_folder
-from provenance.files.reserved import CLAIMS, RESERVED
+from provenance.files.names import CLAIMS, RESERVED
 from provenance.folder import claims
 from provenance.keys import generate, write_pair
 from provenance.statement import intoto, training

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from provenance.capture import gpus, macos, processor, system
 from provenance.capture.knobs import collect_knobs
 from provenance.capture.redact import readable
-from provenance.files.atomic import reason
+from provenance.errors import reason
 from provenance.statement.training import Collected, Drift
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from provenance.errors import UnavailableError
-from provenance.files.atomic import reason
+from provenance.errors import UnavailableError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provenance.capture.git import Git, GitError
-from provenance.files.atomic import reason
+from provenance.errors import reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from provenance.errors import ProvenanceError, UnreadableError, UsageError
 from provenance.files.manifest import Manifest, hash_folder, hash_path
-from provenance.files.reserved import RESERVED
+from provenance.files.names import RESERVED
 from provenance.statement.training import Input, describe_input
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from provenance.capture.command import is_python
 from provenance.capture.probe import MARK
 from provenance.capture.process import find_program
 from provenance.capture.redact import public_remote, readable, redact_text
-from provenance.files import atomic
+from provenance.errors import reason
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.training import Collected
 
@@ -91,7 +91,7 @@ def observe_software(
     try:
         interpreter = find_interpreter(command, folder, environ)
     except OSError as error:
-        return _nothing("error", f"the program cannot be read: {atomic.reason(error)}")
+        return _nothing("error", f"the program cannot be read: {reason(error)}")
     if interpreter is None:
         return _nothing("absent", "the command does not start a Python that can be told from it")
     return _ask(interpreter, folder, environ)
@@ -174,7 +174,7 @@ def _ask(interpreter: Interpreter, folder: Path, environ: Mapping[str, str]) -> 
         status: Literal["denied", "error"] = (
             "denied" if isinstance(error, PermissionError) else "error"
         )
-        return _nothing(status, f"the interpreter cannot be run: {atomic.reason(error)}")
+        return _nothing(status, f"the interpreter cannot be run: {reason(error)}")
     mark = done.stdout.rfind(b"\n" + MARK.encode())
     line = done.stdout[mark + 1 + len(MARK) :].partition(b"\n")[0] if mark >= 0 else b""
     try:
@@ -182,8 +182,8 @@ def _ask(interpreter: Interpreter, folder: Path, environ: Mapping[str, str]) -> 
             return _nothing("error", "the interpreter's answer is too long")
         answer = msgspec.json.decode(line, type=_Answer)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        reason = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no answer"]
-        return _nothing("error", f"the interpreter did not answer: {redact_text(reason[-1])[:200]}")
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no answer"]
+        return _nothing("error", f"the interpreter did not answer: {redact_text(said[-1])[:200]}")
     return _software(answer)
 
 

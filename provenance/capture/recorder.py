@@ -50,7 +50,7 @@ from provenance.capture.source import (
 )
 from provenance.errors import UnreadableError, UsageError
 from provenance.files.manifest import Manifest, hash_folder
-from provenance.files.reserved import RESERVED
+from provenance.files.names import RESERVED
 from provenance.statement import intoto
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.training import (

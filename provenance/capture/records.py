@@ -20,8 +20,8 @@ import msgspec
 
 from provenance.capture.run import MAX_NAME_BYTES, MAX_RECORD_BYTES, MAX_STEP, RECORDS
 from provenance.encoding import strict_json
-from provenance.errors import UnreadableError
-from provenance.files.atomic import reason, storage_error
+from provenance.errors import UnreadableError, reason
+from provenance.files.atomic import storage_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

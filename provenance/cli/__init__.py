@@ -164,7 +164,7 @@ def _explain(error: Exception, own: _Own) -> int:
         _discard_output()
         return _output_failed(error)
     if isinstance(error, OSError):  # a path that no check foresaw: too long, or not to be looked at
-        from provenance.files.atomic import reason
+        from provenance.errors import reason
 
         place = f"{one_line(os.fsdecode(error.filename))}: " if error.filename is not None else ""
         _report(f"{place}{reason(error)}", as_json=own.as_json, where=place or None)

@@ -19,8 +19,7 @@ from pathlib import Path
 import click
 
 from provenance.cli.options import PATH
-from provenance.errors import RefusedError, UnavailableError, UsageError, one_line
-from provenance.files.atomic import reason
+from provenance.errors import RefusedError, UnavailableError, UsageError, one_line, reason
 
 MARKER = ".provenance-demo"
 """A folder with this file was made by the demo and may be made anew."""

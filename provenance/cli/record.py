@@ -17,8 +17,7 @@ from provenance.capture import process, records
 from provenance.capture.recorder import observe_after, plan
 from provenance.cli.options import PATH
 from provenance.cli.recording import attach, observe, read_request, recording_options, show_plan
-from provenance.errors import MalformedError, UnavailableError, UnreadableError, one_line
-from provenance.files.atomic import reason
+from provenance.errors import MalformedError, UnavailableError, UnreadableError, one_line, reason
 from provenance.report.progress import progress
 
 

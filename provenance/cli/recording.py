@@ -31,7 +31,7 @@ from provenance.errors import (
     count,
     one_line,
 )
-from provenance.files.reserved import CLAIMS
+from provenance.files.names import CLAIMS
 from provenance.folder import claims
 from provenance.folder.publication import publish_claims
 from provenance.report.progress import progress

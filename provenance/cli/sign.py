@@ -15,7 +15,7 @@ from provenance.cli.options import (
 )
 from provenance.errors import count, one_line
 from provenance.files.manifest import hash_folder
-from provenance.files.reserved import MODEL_SIGNATURE, RESERVED
+from provenance.files.names import MODEL_SIGNATURE, RESERVED
 from provenance.folder import claims
 from provenance.report.progress import progress
 from provenance.report.terminal import print_json

@@ -19,7 +19,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
-from provenance.errors import UnavailableError, UnreadableError, UsageError
+from provenance.errors import UnavailableError, UnreadableError, UsageError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,45 +120,51 @@ def flush_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Exclude other writers of *folder*: processes on this machine that lock it too (``flock``).
+    """Exclude other writers of *folder*: processes on this machine that lock it too.
 
     Raises:
         UnreadableError: *folder* is not a folder that can be opened and locked.
         UnavailableError: another process keeps it locked for :data:`MAX_WAIT_SECONDS`.
     """
     try:
-        descriptor = _lock(folder)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise UnreadableError(f"cannot be locked: {reason(error)}", where=str(folder)) from error
+        raise _not_lockable(error, folder) from error
     try:
+        lock(descriptor, folder)
         yield
     finally:
         os.close(descriptor)
 
 
-def _lock(folder: Path) -> int:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        _wait_for(descriptor, folder)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+def lock(
+    descriptor: int, path: Path, *, shared: bool = False, seconds: float | None = None
+) -> None:
+    """Lock the open *descriptor* of *path* (``flock``), until it is closed.
 
-
-def _wait_for(descriptor: int, folder: Path) -> None:
-    end = time.monotonic() + MAX_WAIT_SECONDS
+    Raises:
+        UnreadableError: it cannot be locked.
+        UnavailableError: another process keeps it locked for *seconds*.
+    """
+    end = time.monotonic() + (MAX_WAIT_SECONDS if seconds is None else seconds)
+    operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
     while True:
         try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fcntl.flock(descriptor, operation)
         except BlockingIOError as error:
             if time.monotonic() >= end:
                 raise UnavailableError(
                     "is locked by another process",
-                    where=str(folder),
+                    where=str(path),
                     hint="end that process, or try again later",
                 ) from error
+        except OSError as error:
+            raise _not_lockable(error, path) from error
         time.sleep(_WAIT_SECONDS)
+
+
+def _not_lockable(error: OSError, path: Path) -> UnreadableError:
+    return UnreadableError(f"cannot be locked: {reason(error)}", where=str(path))
 
 
 def storage_error(error: OSError, path: Path) -> UnavailableError:
@@ -167,13 +173,3 @@ def storage_error(error: OSError, path: Path) -> UnavailableError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         hint = "free some space and try again"
     return UnavailableError(f"cannot be written: {reason(error)}", where=str(path), hint=hint)
-
-
-def reason(error: OSError | ValueError) -> str:
-    """Return the system's own words for *error*, in lower case; where there are none, its own.
-
-    A call refuses a path that holds NUL with a ValueError, in words that differ between versions.
-    """
-    if not isinstance(error, OSError):
-        return "the path holds a null byte"
-    return (error.strerror or str(error) or type(error).__name__).lower()

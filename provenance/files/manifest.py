@@ -26,20 +26,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from provenance.errors import MalformedError, UnreadableError
-from provenance.files.atomic import reason
-from provenance.files.digest import CHUNK_BYTES, hash_file, hash_open, kind, open_file
+from provenance.errors import MalformedError, UnreadableError, reason
+from provenance.files.digest import CHUNK_BYTES, hash_file, hash_open
 from provenance.files.names import check_name, component_order
+from provenance.files.reading import identity, kind, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 MAX_DEPTH = 64
 """Deepest folder read, in levels: deeper is a mistake or an attack on the walk."""
-
-
-_Identity = tuple[int, int, int, int]
-"""Size, inode, and the times of modification and change in nanoseconds."""
 
 
 class FileEntry(msgspec.Struct, frozen=True, gc=False):
@@ -115,7 +111,7 @@ def hash_folder(
         MalformedError: a file's name is not allowed in a manifest.
     """
     names = walk(root, ignore=ignore)
-    opened: dict[str, _Identity] = {}
+    opened: dict[str, tuple[int, ...]] = {}
     if not names:
         raise UnreadableError("holds no files", where=str(root))
     base = os.fspath(root)
@@ -134,7 +130,7 @@ def hash_folder(
         for name in names:
             path = f"{base}/{name}"
             descriptor, status = open_file(path)
-            opened[name] = _identity(status)
+            opened[name] = identity(status)
             if status.st_size < CHUNK_BYTES:
                 digest, size = hash_open(descriptor, status, path, progress)
                 entries.append(FileEntry(name, size, digest))
@@ -151,16 +147,14 @@ def hash_folder(
     return Manifest(_in_order(entries))
 
 
-def _identity(status: os.stat_result) -> _Identity:
-    return status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
-
-
-def _check_unchanged(root: Path, ignore: frozenset[str], opened: dict[str, _Identity]) -> None:
+def _check_unchanged(
+    root: Path, ignore: frozenset[str], opened: dict[str, tuple[int, ...]]
+) -> None:
     """Return if the files below *root* are still those that were *opened*; empty that."""
     name = ""
     try:
         for name, item in _files(root, ignore):
-            if opened.pop(name, None) != _identity(item.stat(follow_symlinks=False)):
+            if opened.pop(name, None) != identity(item.stat(follow_symlinks=False)):
                 raise _changed(root, name)
     except OSError as error:
         raise _changed(root, name) from error
@@ -176,11 +170,10 @@ def _changed(root: Path, name: str) -> UnreadableError:
     )
 
 
-class Glance(msgspec.Struct, frozen=True):
-    """How the files of a folder differ from those stated, before any is read."""
+class Differences(msgspec.Struct, frozen=True):
+    """The names of the files in a folder that are not those stated."""
 
     changed: tuple[str, ...]
-    """Of another size."""
     missing: tuple[str, ...]
     extra: tuple[str, ...]
 
@@ -188,16 +181,13 @@ class Glance(msgspec.Struct, frozen=True):
         return bool(self.changed or self.missing or self.extra)
 
 
-def differences_at_a_glance(
+def compare_sizes(
     root: Path, stated: Mapping[str, int | None], *, ignore: frozenset[str] = frozenset()
-) -> Glance:
+) -> Differences:
     """Return how the files below *root* differ from *stated*, their sizes in bytes by name.
 
-    Nothing is read: a file that cannot be the one stated need not be hashed, and can be of any
-    size. A size of None is not compared. Each list is in the order of names.
-
-    Raises:
-        UnreadableError, MalformedError: as :func:`walk`.
+    Nothing is read: a file of another size need not be hashed, and can be of any size. A size of
+    None is not compared. Each list is in the order of names. Errors are those of :func:`walk`.
     """
     sizes: dict[str, int] = {}
     for name, item in _files(root, ignore):
@@ -206,7 +196,7 @@ def differences_at_a_glance(
         except OSError as error:
             raise UnreadableError(reason(error), where=f"{root}/{name}") from error
     both = sizes.keys() & stated.keys()
-    return Glance(
+    return Differences(
         changed=_ordered(name for name in both if stated[name] not in (None, sizes[name])),
         missing=_ordered(stated.keys() - sizes.keys()),
         extra=_ordered(sizes.keys() - stated.keys()),

@@ -1,9 +1,14 @@
-"""File names that a manifest may hold.
+"""File names that a manifest may hold, and those beside the weights that it leaves out.
 
 A name is the path of a file below the folder, with ``/`` between its parts. It is refused where a
 reader could be led outside the folder or shown something else than what is there: absolute names,
 ``.`` and ``..`` and empty parts, NUL and other control characters, line breaks, backslashes (a
 separator to some readers), text direction overrides, and names that are not UTF-8.
+
+*Reserved* names are not part of the model: they are written after its manifest (the claims, the
+signature, byproducts) or, at the top level only, the OpenSSF reference tool leaves them out (what
+git keeps). Verification checks ``provenance/``: each file in it must be one that a claim names by
+digest.
 """
 
 from __future__ import annotations
@@ -11,6 +16,30 @@ from __future__ import annotations
 import unicodedata
 
 from provenance.errors import MalformedError
+from provenance.files.atomic import TEMPORARY_SUFFIX
+
+CLAIMS = "claims.jsonl"
+"""Bundles, one a line."""
+
+MODEL_SIGNATURE = "model.sig"
+"""The OpenSSF model signature, one bundle."""
+
+BYPRODUCTS = "provenance"
+"""A folder of files named by their SHA-256."""
+
+MAX_BYPRODUCT_BYTES = 2**30
+"""Largest file in that folder that is read, in bytes; the output of a long run has megabytes."""
+
+GIT_NAMES = frozenset({".git", ".gitattributes", ".github", ".gitignore"})
+
+RESERVED = GIT_NAMES | {
+    CLAIMS,
+    CLAIMS + TEMPORARY_SUFFIX,
+    MODEL_SIGNATURE,
+    MODEL_SIGNATURE + TEMPORARY_SUFFIX,
+    BYPRODUCTS,
+}
+"""The top-level names left out of a model's manifest."""
 
 MAX_NAME_BYTES = 4096
 """PATH_MAX on Linux, bytes of UTF-8."""

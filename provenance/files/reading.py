@@ -1,23 +1,72 @@
-"""Reading a whole file of bounded size: a key, a claim, a declaration.
+"""Opening regular files, and reading those of bounded size: a key, a claim, a declaration.
 
-A path that the user named may be a symbolic link; one below a folder that is being checked may not.
-The file is opened without waiting (a FIFO would block) and must then be a regular file.
+A file is opened without waiting (a FIFO would block) and must then be a regular file. A path that
+the user named may be a symbolic link; one below a folder that is being checked may not.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from provenance.errors import ProvenanceError, UnreadableError
-from provenance.files.atomic import reason
-from provenance.files.digest import kind
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from provenance.errors import ProvenanceError, UnreadableError, reason
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+def open_file(
+    path: str | Path, *, follow: bool = False, shown: str | None = None
+) -> tuple[int, os.stat_result]:
+    """Return a descriptor of the regular file at *path*, and its status.
+
+    With *follow*, *path* may be a symbolic link. Errors call the file *shown*.
+
+    Raises:
+        UnreadableError: the file is missing, not a regular file, or not permitted.
+    """
+    where = str(path) if shown is None else shown
+    try:
+        descriptor = os.open(path, _FLAGS if follow else _FLAGS | os.O_NOFOLLOW)
+    except FileNotFoundError as error:
+        raise UnreadableError("no such file", where=where) from error
+    except (OSError, ValueError) as error:  # ValueError: the path holds NUL
+        with contextlib.suppress(OSError, ValueError):
+            # A link gives ELOOP on Linux, EMLINK on some BSDs; a socket cannot be opened at all.
+            _check_regular(Path(path).stat(follow_symlinks=follow), where)
+        raise unreadable(error, where) from error
+    try:
+        status = os.fstat(descriptor)
+        _check_regular(status, where)
+    except OSError as error:
+        os.close(descriptor)
+        raise unreadable(error, where) from error
+    except UnreadableError:
+        os.close(descriptor)
+        raise
+    return descriptor, status
+
+
+def _check_regular(status: os.stat_result, where: str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        hint = "copy the folder with 'cp -rL' first" if stat.S_ISLNK(status.st_mode) else None
+        raise UnreadableError(f"is {kind(status.st_mode)}, not a file", where=where, hint=hint)
+
+
+def identity(status: os.stat_result) -> tuple[int, int, int, int, int]:
+    """Return what stays the same while nobody replaces a file or writes to it.
+
+    A writer that keeps the size and changes bytes within one tick of the file system's clock (1 to
+    4 ms) can escape a comparison of these.
+    """
+    return (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
 
 
 def read_file(
@@ -30,34 +79,36 @@ def read_file(
     """Return the bytes of the file *path*; with *follow*, it may be a symbolic link.
 
     Raises:
-        UnreadableError: the file is missing, not a regular file, not permitted, or grows while it
-            is read.
+        UnreadableError: as :func:`open_file`, or the file changes while it is read.
         ProvenanceError: it is longer than *max_bytes*; the class is *too_long*.
     """
-    try:
-        descriptor = os.open(path, _FLAGS if follow else _FLAGS | os.O_NOFOLLOW)
-    except FileNotFoundError as error:
-        raise UnreadableError("no such file", where=str(path)) from error
-    except (OSError, ValueError) as error:  # ValueError: the path holds NUL
-        if not follow and os.path.islink(path):  # noqa: PTH114 - Path.is_symlink can raise
-            raise UnreadableError("is a symbolic link", where=str(path)) from error
-        raise _unreadable(path, error) from error
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableError(f"is {kind(status.st_mode)}, not a file", where=str(path))
+    descriptor, status = open_file(path, follow=follow)
+    with os.fdopen(descriptor, "rb") as file:
         if status.st_size > max_bytes:
             raise too_long(f"is longer than {max_bytes} bytes", where=str(path))
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
+        try:
             data = file.read(status.st_size + 1)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    finally:
-        os.close(descriptor)
+        except OSError as error:
+            raise unreadable(error, str(path)) from error
     if len(data) != status.st_size:
         raise UnreadableError("changed while it was read", where=str(path), hint="try again")
     return data
 
 
-def _unreadable(path: Path, error: OSError | ValueError) -> UnreadableError:
-    return UnreadableError(f"cannot be read: {reason(error)}", where=str(path))
+def unreadable(error: OSError | ValueError, where: str) -> UnreadableError:
+    """Return the error that says why the file *where* could not be read."""
+    return UnreadableError(f"cannot be read: {reason(error)}", where=where)
+
+
+def kind(mode: int) -> str:
+    """Return what a file of *mode* is, with its article."""
+    names = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a character device",
+        stat.S_IFBLK: "a block device",
+        stat.S_IFREG: "a file",
+    }
+    return names.get(stat.S_IFMT(mode), "of an unknown kind")

@@ -1,6 +1,6 @@
 """What stands beside a model's files: its claims, and the byproducts that they name.
 
-These names are not part of the model (:mod:`provenance.files.reserved`): no manifest covers them. A
+These names are not part of the model (:mod:`provenance.files.names`): no manifest covers them. A
 byproduct is checked by its name, which is its SHA-256. What cannot be checked at all, such as what
 git keeps or what a killed writer left, is reported and not refused: a model that was cloned, or
 whose recorder was killed, is still the model that was attested.
@@ -12,10 +12,10 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from provenance.errors import ContentError, UnreadableError, count
-from provenance.files.atomic import TEMPORARY_SUFFIX, reason
+from provenance.errors import ContentError, UnreadableError, count, reason
+from provenance.files.atomic import TEMPORARY_SUFFIX
 from provenance.files.digest import hash_file
-from provenance.files.reserved import (
+from provenance.files.names import (
     BYPRODUCTS,
     CLAIMS,
     GIT_NAMES,

@@ -15,8 +15,8 @@ from provenance.encoding import strict_base64
 from provenance.envelope import bundle, dsse
 from provenance.errors import MalformedError, UnreadableError, UsageError
 from provenance.files.atomic import locked, storage_error, write_file
+from provenance.files.names import BYPRODUCTS, CLAIMS, MODEL_SIGNATURE
 from provenance.files.reading import read_file
-from provenance.files.reserved import BYPRODUCTS, CLAIMS, MODEL_SIGNATURE
 from provenance.statement import intoto, model_signature, training
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from provenance.encoding import strict_base64
 from provenance.errors import MalformedError, UnreadableError
+from provenance.files.names import BYPRODUCTS
 from provenance.files.reading import read_file
-from provenance.files.reserved import BYPRODUCTS
 
 if TYPE_CHECKING:
     from pathlib import Path

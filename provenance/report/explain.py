@@ -17,8 +17,8 @@ import msgspec
 
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError, UnreadableError
+from provenance.files.names import BYPRODUCTS
 from provenance.files.reading import read_file
-from provenance.files.reserved import BYPRODUCTS
 from provenance.folder.claims import MAX_CLAIMS_BYTES
 from provenance.keys.public import MAX_KEY_BYTES
 from provenance.report import (

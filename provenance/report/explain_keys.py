@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from provenance.errors import MalformedError, UnreadableError
-from provenance.files.atomic import reason
+from provenance.errors import MalformedError, UnreadableError, reason
 from provenance.keys import load_private, parse_public_pem
 from provenance.report.explain_text import explained, row
 

@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from provenance.errors import ProvenanceError, UnreadableError, count
-from provenance.files.atomic import reason
+from provenance.errors import ProvenanceError, UnreadableError, count, reason
 from provenance.files.manifest import walk
-from provenance.files.names import component_order
-from provenance.files.reserved import BYPRODUCTS, CLAIMS, MODEL_SIGNATURE, RESERVED
+from provenance.files.names import BYPRODUCTS, CLAIMS, MODEL_SIGNATURE, RESERVED, component_order
 from provenance.folder import claims
 from provenance.report.explain_bundles import SignedStatement, describe_bundles, find_byproduct
 from provenance.report.explain_text import explained, row, rows

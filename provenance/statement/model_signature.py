@@ -23,8 +23,7 @@ import msgspec
 
 from provenance.errors import MalformedError, SubjectError
 from provenance.files.manifest import Manifest, root_digest
-from provenance.files.names import check_name
-from provenance.files.reserved import RESERVED
+from provenance.files.names import RESERVED, check_name
 from provenance.statement import intoto
 from provenance.statement.intoto import Statement, Subject
 from provenance.statement.uris import MODEL_SIGNATURE

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from provenance.errors import LogProofError, MalformedError, UnreadableError
-from provenance.files.atomic import TEMPORARY_SUFFIX, reason
+from provenance.errors import LogProofError, MalformedError, UnreadableError, reason
+from provenance.files.atomic import TEMPORARY_SUFFIX
 from provenance.transparency import checkpoint as checkpoints
 from provenance.transparency import log_state, merkle, tiles
 from provenance.transparency.checkpoint import Checkpoint

@@ -25,7 +25,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from provenance.errors import LogProofError, MalformedError, UnavailableError, UsageError
+from provenance.errors import LogProofError, MalformedError, UnavailableError, UsageError, reason
 from provenance.files import atomic
 from provenance.files.atomic import TEMPORARY_SUFFIX
 from provenance.keys import load_private
@@ -210,7 +210,7 @@ def _check_vacant(folder: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise UsageError(f"cannot hold a log: {atomic.reason(error)}", where=str(folder)) from error
+        raise UsageError(f"cannot hold a log: {reason(error)}", where=str(folder)) from error
     if not vacant:
         raise UsageError("the folder is not empty", where=str(folder), hint="choose another folder")
 

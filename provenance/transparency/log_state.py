@@ -15,7 +15,6 @@ The first four are Tessera's (transparency-dev/tessera, ``storage/posix/files.go
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import stat
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ import msgspec
 from provenance.encoding import strict_base64, strict_json
 from provenance.errors import MalformedError, UnreadableError
 from provenance.files import atomic
-from provenance.files.digest import kind
+from provenance.files.reading import kind
 from provenance.transparency import merkle
 from provenance.transparency.tile_store import read_file, unlink
 
@@ -46,6 +45,9 @@ MAX_BATCH = 2**20
 _LOCKS = ("treeState.lock", "publish.lock")
 """Tessera takes the first to integrate and the second to publish; an append does both."""
 
+
+MAX_WAIT_SECONDS = 600.0
+"""Longest wait for a lock: some of the largest appends one after another."""
 
 _LOCK_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 """A FIFO in a lock's place is not waited for."""
@@ -172,20 +174,19 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         UnreadableError: there is no log.
-        UnavailableError: it may not be written.
+        UnavailableError: it may not be written, or stays locked for :data:`MAX_WAIT_SECONDS`.
     """
     with contextlib.ExitStack() as stack:
         for name in _LOCKS:
             path = folder / STATE / name
             try:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _LOCK_FLAGS, 0o644)
-                stack.callback(os.close, descriptor)
-                _check_lock(descriptor, path)
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise UnreadableError("is not a log", where=str(folder)) from error
             except OSError as error:
                 raise atomic.storage_error(error, path) from error
+            stack.callback(os.close, descriptor)
+            _lock(descriptor, path)
         yield
 
 
@@ -195,6 +196,7 @@ def unchanging(folder: Path) -> Iterator[None]:
 
     Raises:
         UnreadableError: the lock is not a file.
+        UnavailableError: it stays locked for :data:`MAX_WAIT_SECONDS`.
     """
     path = folder / STATE / _LOCKS[0]
     try:
@@ -203,17 +205,17 @@ def unchanging(folder: Path) -> Iterator[None]:
         yield
         return
     try:
-        _check_lock(descriptor, path)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        _lock(descriptor, path, shared=True)
         yield
     finally:
         os.close(descriptor)
 
 
-def _check_lock(descriptor: int, path: Path) -> None:
+def _lock(descriptor: int, path: Path, *, shared: bool = False) -> None:
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         raise UnreadableError(f"is {kind(mode)}, not a file", where=str(path))
+    atomic.lock(descriptor, path, shared=shared, seconds=MAX_WAIT_SECONDS)
 
 
 def _read(path: Path, fields: dict[str, type]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Are the files those that a statement names? First at a glance, then by content."""
+"""Are the files those that a statement names? First by name and size, then by content."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from provenance.errors import ContentError
 from provenance.files.digest import hash_file
-from provenance.files.manifest import Glance, differences_at_a_glance
-from provenance.files.reserved import RESERVED
+from provenance.files.manifest import Differences, compare_sizes
+from provenance.files.names import RESERVED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,23 +20,21 @@ SHOWN_DIFFERENCES = 5
 """Differing files named in an error; the rest are counted."""
 
 
-def refuse_at_a_glance(
-    root: Path, statements: Sequence[tuple[str, Mapping[str, int | None]]]
-) -> None:
+def check_sizes(root: Path, statements: Sequence[tuple[str, Mapping[str, int | None]]]) -> None:
     """Return if one of *statements* can be about the files in *root*, by their names and sizes.
 
     Each is its place and its files' sizes (None: not stated). Nothing is hashed: a file that nobody
-    stated can be of any size, and hashing it can take any time.
+    stated can be of any size.
 
     Raises:
         ContentError: none of them can.
     """
     for where, sizes in statements:
         comparable = {name: size for name, size in sizes.items() if not _is_reserved(name)}
-        glance = differences_at_a_glance(root, comparable, ignore=RESERVED)
-        if not glance:
+        found = compare_sizes(root, comparable, ignore=RESERVED)
+        if not found:
             return
-        refusal = _other_files(root, where, glance)
+        refusal = _other_files(root, where, found)
     raise refusal
 
 
@@ -51,7 +49,7 @@ def check_files(root: Path, manifest: Manifest, stated: Mapping[str, str], where
         if _is_reserved(name):  # signed by a tool that has other reserved names
             path = root / name
             actual[name] = hash_file(path)[0] if os.path.lexists(path) else ""
-    found = Glance(
+    found = Differences(
         changed=tuple(n for n in stated if actual.get(n) not in (None, "", stated[n])),
         missing=tuple(name for name in stated if actual.get(name, "") == ""),
         extra=tuple(name for name in actual if name not in stated),
@@ -64,11 +62,11 @@ def _is_reserved(name: str) -> bool:
     return name.split("/", maxsplit=1)[0] in RESERVED
 
 
-def _other_files(root: Path, where: str, glance: Glance) -> ContentError:
+def _other_files(root: Path, where: str, found: Differences) -> ContentError:
     problems = [
-        *(f"{name} was changed" for name in glance.changed),
-        *(f"{name} is missing" for name in glance.missing),
-        *(f"{name} is extra" for name in glance.extra),
+        *(f"{name} was changed" for name in found.changed),
+        *(f"{name} is missing" for name in found.missing),
+        *(f"{name} is extra" for name in found.extra),
     ]
     shown = ", ".join(problems[:SHOWN_DIFFERENCES])
     rest = len(problems) - SHOWN_DIFFERENCES

@@ -37,13 +37,13 @@ from provenance.errors import (
     count,
 )
 from provenance.files.manifest import Manifest, hash_folder
-from provenance.files.reserved import MODEL_SIGNATURE, RESERVED
+from provenance.files.names import MODEL_SIGNATURE, RESERVED
 from provenance.folder import claims
 from provenance.folder.beside import check_beside, read_beside, read_claims
 from provenance.statement import intoto, model_signature, training, uris
 from provenance.transparency import entry as log_entries
 from provenance.transparency import rekor
-from provenance.trust.content import check_files, refuse_at_a_glance
+from provenance.trust.content import check_files, check_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -157,7 +157,7 @@ def verify_model(
         raise
     held(_statement_detail(opened))
     held(_subject_detail(opened))
-    refuse_at_a_glance(request.root, _stated_sizes(opened))
+    check_sizes(request.root, _stated_sizes(opened))
     manifest = hash_folder(request.root, ignore=RESERVED, progress=progress)
     matching, signature = _select(request.root, manifest, opened)
     others = [each.training for each in opened.trainings]

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Final
 from provenance.errors import ContentError, MalformedError, UnreadableError
 from provenance.files.digest import hash_file
 from provenance.files.manifest import FileEntry, hash_folder
+from provenance.files.names import RESERVED
 from provenance.files.reading import read_file
-from provenance.files.reserved import RESERVED
 from provenance.weights.names import carries_tensors
 from provenance.weights.opening import companions, open_tensors
 from provenance.weights.weight_sets import weight_sets

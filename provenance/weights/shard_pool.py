@@ -13,7 +13,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Final
 
 from provenance.errors import UnreadableError
-from provenance.files.atomic import reason
+from provenance.files.reading import identity, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 MAX_OPEN: Final = 64
 """Most shards that are kept open: three models side by side stay within the 256 descriptors that
 macOS allows a process."""
-
-_State = tuple[int, int, int, int, int]
-"""By which a file is known again: device, inode, size, times of modification and change."""
 
 
 class Shards:
@@ -50,7 +47,7 @@ class Shards:
         self._open: OrderedDict[str, TensorFile] = OrderedDict()
         """The one used last at the end."""
         self._users: Counter[str] = Counter()
-        self._states: dict[str, _State] = {}
+        self._states: dict[str, tuple[int, ...]] = {}
 
     def shown(self, name: str) -> str:
         """Return what errors call the shard *name*."""
@@ -103,18 +100,15 @@ class Shards:
         self._states[name] = state
         return file
 
-    def _check_state(self, name: str, state: _State) -> None:
+    def _check_state(self, name: str, state: tuple[int, ...]) -> None:
         if self._state(name) != state:
             raise UnreadableError("changed while it was read", where=self.shown(name))
 
-    def _state(self, name: str) -> _State:
+    def _state(self, name: str) -> tuple[int, ...]:
         try:
-            found = (self._folder / name).stat()
+            return identity((self._folder / name).stat())
         except OSError as error:
-            raise UnreadableError(
-                f"cannot be opened: {reason(error)}", where=self.shown(name)
-            ) from error
-        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+            raise unreadable(error, self.shown(name)) from error
 
     def check_unchanged(self) -> None:
         """Raise UnreadableError if a shard is not what it was when it was opened."""

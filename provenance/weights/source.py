@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from typing import TYPE_CHECKING, Self
 
 from provenance.errors import ContentError, UnreadableError
-from provenance.files.atomic import reason
-from provenance.files.digest import CHUNK_BYTES, kind
+from provenance.files.digest import CHUNK_BYTES
+from provenance.files.reading import identity, open_file, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,17 +35,8 @@ class Source:
             ContentError: it has another SHA-256.
         """
         self.name = name if name is not None else str(path)
-        try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except (OSError, ValueError) as error:  # ValueError: the path holds NUL
-            what = reason(error) if isinstance(error, OSError) else str(error)
-            raise UnreadableError(f"cannot be opened: {what}", where=self.name) from error
-        self._opened = os.fstat(self._descriptor)
+        self._descriptor, self._opened = open_file(path, follow=True, shown=self.name)
         self.size = self._opened.st_size
-        if not stat.S_ISREG(self._opened.st_mode):
-            self.close()
-            what = kind(self._opened.st_mode)
-            raise UnreadableError(f"is {what}, not a file", where=self.name)
         if sha256 is not None:
             try:
                 self._check_digest(sha256)
@@ -97,9 +87,7 @@ class Source:
             try:
                 count = os.preadv(self._descriptor, [buffer[done:]], offset + done)
             except OSError as error:
-                raise UnreadableError(
-                    f"cannot be read: {reason(error)}", where=self.name
-                ) from error
+                raise unreadable(error, self.name) from error
             if count == 0:
                 raise UnreadableError("shrank while it was read", where=self.name)
             done += count
@@ -122,17 +110,8 @@ class Source:
             yield chunk
 
     def check_unchanged(self) -> None:
-        """Check that the file shows no sign of a write since it was opened.
-
-        Raises:
-            UnreadableError: its size, or its time of modification or change, is another.
-        """
-        now, then = os.fstat(self._descriptor), self._opened
-        if (now.st_size, now.st_mtime_ns, now.st_ctime_ns) != (
-            then.st_size,
-            then.st_mtime_ns,
-            then.st_ctime_ns,
-        ):
+        """Raise UnreadableError if the file shows a sign of a write since it was opened."""
+        if identity(os.fstat(self._descriptor)) != identity(self._opened):
             raise UnreadableError("changed while it was read", where=self.name)
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from provenance.files.manifest import walk
-from provenance.files.reserved import RESERVED
+from provenance.files.names import RESERVED
 from provenance.folder import claims
 from tests.world import (
     PROGRAM,

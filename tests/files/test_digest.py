@@ -163,7 +163,7 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
         tmp_path: "is a folder, not a file",
         link: "is a symbolic link",
         loop: "is a symbolic link",
-        tmp_path / "missing": "no such file or directory",
+        tmp_path / "missing": "no such file",
         tmp_path / "file" / "below": "not a directory",
         tmp_path / "a\0b": "null byte",
         tmp_path / ("a" * 300): "file name too long",

@@ -20,13 +20,13 @@ from provenance.files.digest import CHUNK_BYTES
 from provenance.files.manifest import (
     MAX_DEPTH,
     FileEntry,
-    differences_at_a_glance,
+    compare_sizes,
     hash_folder,
     hash_path,
     manifest_of,
     walk,
 )
-from provenance.files.reserved import RESERVED
+from provenance.files.names import RESERVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -392,27 +392,27 @@ def test_a_link_that_comes_meanwhile_is_refused_too(
         hash_folder(model)
 
 
-def test_a_glance_reads_nothing(model: Path) -> None:
+def test_comparing_sizes_reads_nothing(model: Path) -> None:
     with (model / "extra.bin").open("wb") as file:
         file.truncate(2**42)
     with (model / "config.json").open("wb") as file:
         file.truncate(2**42)
     stated = {"config.json": 2, "sub/tok.txt": 1, "sub-x.txt": None, "gone/b": 1, "gone-a": None}
-    found = differences_at_a_glance(model, stated)
+    found = compare_sizes(model, stated)
     assert found.changed == ("config.json",)
     assert found.missing == ("gone/b", "gone-a")
     assert found.extra == ("extra.bin",)
     assert found
-    assert not differences_at_a_glance(
+    assert not compare_sizes(
         model,
         {"config.json": 2**42, "sub/tok.txt": 1, "sub-x.txt": 1},
         ignore=frozenset({"extra.bin"}),
     )
 
 
-def test_a_glance_refuses_what_a_walk_refuses(model: Path) -> None:
+def test_comparing_sizes_refuses_what_a_walk_refuses(model: Path) -> None:
     (model / "link").symlink_to("config.json")
     with pytest.raises(UnreadableError, match="is a symbolic link"):
-        differences_at_a_glance(model, {})
+        compare_sizes(model, {})
     with pytest.raises(UnreadableError, match="no such folder"):
-        differences_at_a_glance(model / "missing", {})
+        compare_sizes(model / "missing", {})

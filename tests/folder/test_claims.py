@@ -12,7 +12,7 @@ import pytest
 from provenance.encoding import strict_base64
 from provenance.envelope import bundle, dsse
 from provenance.errors import MalformedError, UnavailableError, UnreadableError
-from provenance.files.reserved import BYPRODUCTS, CLAIMS, MODEL_SIGNATURE
+from provenance.files.names import BYPRODUCTS, CLAIMS, MODEL_SIGNATURE
 from provenance.folder import claims
 from provenance.keys import generate
 from provenance.statement import intoto, model_signature, training

@@ -12,7 +12,7 @@ import msgspec
 
 from provenance.encoding import strict_json
 from provenance.files.manifest import hash_folder
-from provenance.files.reserved import RESERVED
+from provenance.files.names import RESERVED
 from provenance.folder import claims
 from provenance.statement.training import DeclaredEquality, Outcome
 from tests.world import (

@@ -10,7 +10,7 @@ import pytest
 
 from provenance.capture.byproducts import MAX_INLINE_BYTES, describe_bytes
 from provenance.errors import MalformedError
-from provenance.files.reserved import BYPRODUCTS
+from provenance.files.names import BYPRODUCTS
 from provenance.rebuilding.agreement import agree
 from provenance.rebuilding.recorded import MAX_BYTES, recorded_metrics
 from provenance.rebuilding.verdict import Verifier, from_statement, to_statement

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from provenance import cli
 from provenance.encoding import strict_json
 from provenance.files.manifest import hash_folder
-from provenance.files.reserved import RESERVED
+from provenance.files.names import RESERVED
 from provenance.folder import claims
 from provenance.keys import load_private
 from provenance.statement import training

@@ -11,7 +11,7 @@ import pytest
 from provenance.envelope import bundle
 from provenance.errors import MalformedError, SignatureError
 from provenance.files.manifest import hash_folder, root_digest
-from provenance.files.reserved import MODEL_SIGNATURE, RESERVED
+from provenance.files.names import MODEL_SIGNATURE, RESERVED
 from provenance.folder import claims
 from provenance.keys import generate, load_public, write_pair
 from provenance.statement import intoto, model_signature

@@ -140,7 +140,7 @@ def test_the_name_of_a_tensor_is_that_of_its_file_where_it_looks_like_one(
 def test_a_link_or_a_missing_file_beside_the_model_is_unreadable(tmp_path: Path) -> None:
     path = beside(tmp_path, W, data=FIRST)
     (tmp_path / "m.data").rename(tmp_path / "real")
-    with pytest.raises(UnreadableError, match=r"m\.data: cannot be opened: no such file"):
+    with pytest.raises(UnreadableError, match=r"m\.data: no such file"):
         open_tensors(path)
     (tmp_path / "m.data").symlink_to("real")
     with pytest.raises(UnreadableError, match="through a link"):
