@@ -13,7 +13,7 @@ from provenance.equality.rules import Close, Rounded
 from provenance.errors import MalformedError, UnreadableError
 from provenance.measure.contents import Contents, read_contents
 from provenance.measure.distances import Wanted
-from provenance.weights.normalisers import normalised
+from provenance.weights.normalisers import Normaliser
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,6 +100,5 @@ class Readings:
         normalisers = () if self.sides.renamed(pair) else contents.normalisers
         if normalisers is None:
             return contents
-        return replace(
-            contents, normalisers=(*normalisers, normalised(pair.name, "weight-file-name"))
-        )
+        renamed = Normaliser.WEIGHT_FILE_NAME.had_effect_on(pair.name)
+        return replace(contents, normalisers=(*normalisers, renamed))

@@ -17,12 +17,12 @@ from provenance.measure.norms import Norm, cosine
 from provenance.measure.pieces import Workers
 from provenance.measure.rounding import Rounding, is_narrower, measure_rounded
 from provenance.weights.dtypes import DTYPES
-from provenance.weights.metadata import MetadataDifference, metadata_differences
-from provenance.weights.normalisers import Normalised, effects
+from provenance.weights.metadata import MetadataDifference, effects, metadata_differences
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from provenance.weights.normalisers import Normalised
     from provenance.weights.view import TensorFile, TensorInfo
 
 _MAX_EXACT: Final = 2**53 - 1

@@ -12,8 +12,8 @@
   ``weight_sets``: the files of a model's folder, grouped so.
 - ``arrays``: arrays in memory behind the same view; ``strided``: views of a storage, in C order.
 - ``canonical``: the canonical digest of a tensor.
-- ``normalisers``: the container differences that may be dropped; ``metadata``: what files say
-  beside their tensors, which is not.
+- ``normalisers``: the container differences that may be dropped, each a named value;
+  ``metadata``: what files state beside their tensors, compared.
 - ``model``: two models, file by file, side by side.
 
 Nothing is ever unpickled or executed, and no tensor is held in memory whole (one exception, with

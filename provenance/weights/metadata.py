@@ -1,8 +1,8 @@
-"""What two weight files say beside their tensors, compared key by key.
+"""What two weight files state beside their tensors: metadata, and facts of their containers.
 
-Metadata are content: a hyperparameter, a tokenizer, the graph of an ONNX model. The key by which
-safetensors files name the framework that wrote them is left out; the normaliser
-``safetensors-format-key`` says so.
+Metadata are content (a hyperparameter, a tokenizer, the graph of an ONNX model) and are compared
+key by key. Left out is the key by which a safetensors file names the framework that wrote it: the
+normaliser ``format-key``. Facts are dropped, each by its normaliser.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from provenance.weights.normalisers import Normalised, Normaliser
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from provenance.weights.view import TensorFile
 
 MAX_SHOWN: Final = 120
@@ -49,6 +53,31 @@ def format_key(file: TensorFile) -> str | None:
     return value if value in _FRAMEWORKS else None
 
 
+def effects(
+    file: str, left: TensorFile, right: TensorFile, *, content_equal: bool
+) -> tuple[Normalised, ...] | None:
+    """Return the normalisers that had an effect on the pair *file*.
+
+    Between two formats one normaliser drops all that their containers state. Returns None where
+    all facts are equal and so is the content: nothing explains why the files differ. The bytes of
+    a deflate stream are no fact of NPZ, so they explain it there.
+    """
+    if left.format != right.format:
+        found = {Normaliser.CONTAINER_FORMAT}
+    else:
+        facts, others = _coarse(left.container), _coarse(right.container)
+        found = {each for each in Normaliser if facts.get(each) != others.get(each)}
+    if left.aliases != right.aliases:
+        found.add(Normaliser.TIED_WEIGHTS)
+    if format_key(left) != format_key(right):
+        found.add(Normaliser.FORMAT_KEY)
+    if not found and content_equal:
+        if left.format != "npz":
+            return None
+        found = {Normaliser.COMPRESSION}
+    return tuple(each.had_effect_on(file) for each in Normaliser if each in found)
+
+
 def _without_format_key(file: TensorFile) -> dict[str, str]:
     left_out = {"format"} if format_key(file) is not None else set[str]()
     return {key: text for key, text in file.metadata.items() if key not in left_out}
@@ -58,3 +87,42 @@ def _shown(text: str | None) -> str | None:
     if text is None or len(text) <= MAX_SHOWN:
         return text
     return f"{len(text)} characters, sha256 {hashlib.sha256(text.encode()).hexdigest()}"
+
+
+_OLD: Final[Mapping[str, Normaliser]] = {
+    **dict.fromkeys(
+        ("npz-member-order", "onnx-initializer-order", "onnx-map-order", "keras-member-order",
+         "torch-member-order", "torch-entry-order"), Normaliser.ORDER,
+    ),
+    **dict.fromkeys(
+        ("npy-header-spelling", "onnx-protobuf-spelling", "torch-pickle-spelling"),
+        Normaliser.SPELLING,
+    ),
+    **dict.fromkeys(
+        ("npy-memory-order", "onnx-data-field", "onnx-external-layout", "hdf5-storage",
+         "hdf5-structure", "torch-storage-alignment", "torch-storage-layout"), Normaliser.LAYOUT,
+    ),
+    **dict.fromkeys(("npz-compression", "hdf5-compressed-bytes"), Normaliser.COMPRESSION),
+    **dict.fromkeys(
+        ("npz-member-fields", "keras-member-fields", "torch-member-fields", "torch-root-folder",
+         "torch-serialization-id"), Normaliser.ARCHIVE_FIELDS,
+    ),
+    **dict.fromkeys(
+        ("npy-byte-order", "hdf5-byte-order", "torch-byte-order"), Normaliser.BYTE_ORDER
+    ),
+    **dict.fromkeys(("torch-version", "torch-format-version"), Normaliser.VERSION),
+    **dict.fromkeys(
+        ("torch-container-types", "torch-module-versions", "torch-requires-grad",
+         "torch-storage-location"), Normaliser.CONTAINER_TYPES,
+    ),
+    "torch-unreached-bytes": Normaliser.UNREACHED_BYTES,
+    "keras-date-saved": Normaliser.SAVED_DATE,
+}  # fmt: skip
+
+
+def _coarse(container: Mapping[str, str]) -> dict[str, list[tuple[str, str]]]:
+    """Return the facts of *container*, by the normaliser that drops each."""
+    grouped: dict[str, list[tuple[str, str]]] = {}
+    for name, text in container.items():
+        grouped.setdefault(_OLD.get(name, name), []).append((name, text))
+    return grouped

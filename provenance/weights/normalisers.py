@@ -1,34 +1,19 @@
-"""The container differences that an equality of tensors drops, each a named and versioned value.
+"""The differences between containers that an equality of tensors drops: named, versioned, closed.
 
-A reader reports what its format can vary without changing a tensor as *facts*
-(:mod:`provenance.weights.view`). A normaliser drops one fact, and is listed in the outcome for each
-file in which that fact differed. The list is closed: a fact without a normaliser is a mismatch.
-Why such a list must be in the signed outcome: google/oss-rebuild issue 135.
+A reader states what its format can vary without changing a tensor as *facts*, each under the
+normaliser that drops it (:func:`~provenance.weights.view.stated`). A normaliser is listed in the
+outcome for each pair of files in which its fact differed. Why such a list must be in the signed
+outcome: google/oss-rebuild issue 135.
 
 Never dropped: the content of ``__metadata__``, names, types, shapes.
 """
 
 from __future__ import annotations
 
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from enum import StrEnum
+from typing import Self
 
 import msgspec
-
-from provenance.weights.metadata import format_key
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from provenance.weights.view import TensorFile
-
-
-class Normaliser(msgspec.Struct, frozen=True):
-    """A difference that is dropped, and why that is right."""
-
-    name: str
-    version: int
-    reason: str
 
 
 class Normalised(msgspec.Struct, frozen=True):
@@ -40,248 +25,63 @@ class Normalised(msgspec.Struct, frozen=True):
     reason: str
 
 
-NORMALISERS: Final[Mapping[str, Normaliser]] = MappingProxyType(
-    {
-        normaliser.name: normaliser
-        for normaliser in (
-            Normaliser(
-                "safetensors-metadata-order",
-                1,
-                "the library writes the keys of __metadata__ in random order (safetensors #584)",
-            ),
-            Normaliser(
-                "safetensors-header-order",
-                1,
-                "the header is an unordered JSON object; offsets, not its order, place tensors",
-            ),
-            Normaliser(
-                "safetensors-tensor-order",
-                1,
-                "tensors are found by name; writers sort them by type or leave them as given",
-            ),
-            Normaliser(
-                "safetensors-header-padding",
-                1,
-                "spaces after the header only align the tensors' bytes",
-            ),
-            Normaliser(
-                "safetensors-header-spelling",
-                1,
-                "white space and escapes of JSON do not change the header's value",
-            ),
-            Normaliser("npz-member-order", 1, "arrays are found by name, not by place"),
-            Normaliser("npz-compression", 1, "deflate is lossless; the CRC-32 is checked"),
-            Normaliser(
-                "npz-member-fields",
-                1,
-                "times, versions, attributes and extra fields of ZIP members reach no array",
-            ),
-            Normaliser(
-                "npz-compressed-bytes",
-                1,
-                "one array has many deflate streams of the same length",
-            ),
-            Normaliser(
-                "npy-header-spelling",
-                1,
-                "version, key order and padding of the array's header do not change its value",
-            ),
-            Normaliser(
-                "npy-byte-order", 1, "the canonical tensor is little-endian; values are the same"
-            ),
-            Normaliser("npy-memory-order", 1, "the canonical tensor is in C order"),
-            Normaliser(
-                "gguf-version", 1, "version 3 added big-endian files, which are not read; else as 2"
-            ),
-            Normaliser("gguf-kv-order", 1, "keys and values are found by key, not by place"),
-            Normaliser(
-                "gguf-tensor-order", 1, "tensors are found by name; offsets, not order, place them"
-            ),
-            Normaliser(
-                "gguf-alignment", 1, "alignment places tensors, the padding between them is zero"
-            ),
-            Normaliser("gguf-end-padding", 1, "zeros after the last tensor reach no tensor"),
-            Normaliser("onnx-initializer-order", 1, "initialisers are found by name, not by place"),
-            Normaliser(
-                "onnx-map-order",
-                1,
-                "attributes, value information, properties, operator sets are found by name",
-            ),
-            Normaliser(
-                "onnx-data-field",
-                1,
-                "the same numbers in raw_data, a typed field, or a file beside the model",
-            ),
-            Normaliser(
-                "onnx-external-layout",
-                1,
-                "names and offsets place the tensors beside the model; zeros between them align",
-            ),
-            Normaliser(
-                "onnx-protobuf-spelling",
-                1,
-                "protobuf is not canonical: one message has many spellings, each strictly read",
-            ),
-            Normaliser(
-                "hdf5-byte-order", 1, "the canonical tensor is little-endian; values are the same"
-            ),
-            Normaliser(
-                "hdf5-storage",
-                1,
-                "chunks, filters and offsets place the numbers; the filters are lossless",
-            ),
-            Normaliser("hdf5-compressed-bytes", 1, "one chunk has many deflate streams"),
-            Normaliser(
-                "hdf5-structure",
-                1,
-                "trees, heaps, times and free space; what they say of datasets is compared",
-            ),
-            Normaliser("keras-date-saved", 1, "the date, and the spelling of metadata.json"),
-            Normaliser("keras-member-order", 1, "members are found by name, not by place"),
-            Normaliser(
-                "keras-member-fields",
-                1,
-                "times, versions, attributes and compression of ZIP members reach no tensor",
-            ),
-            Normaliser(
-                "sharding",
-                1,
-                "loaders put the shards together by the index; each tensor is in one of them",
-            ),
-            Normaliser(
-                "container-format",
-                1,
-                "two formats hold the same tensors; each was read by its own strict reader",
-            ),
-            Normaliser(
-                "safetensors-format-key",
-                1,
-                "'format' in __metadata__ only names the framework that wrote the file",
-            ),
-            Normaliser(
-                "weight-file-name",
-                1,
-                "each model has one set of weights left, under two names; loaders look for either",
-            ),
-            Normaliser(
-                "tied-weights",
-                1,
-                "tied names have equal bits, whether they share stored bytes or repeat them",
-            ),
-            Normaliser(
-                "torch-root-folder",
-                1,
-                "torch.save names the archive's folder after the file",
-            ),
-            Normaliser(
-                "torch-serialization-id",
-                1,
-                "the identifier only tells saved files apart",
-            ),
-            Normaliser(
-                "torch-version",
-                1,
-                "the version of the archive; tensors are laid out alike in all that are read",
-            ),
-            Normaliser(
-                "torch-format-version",
-                1,
-                "the version of the records beside the tensors",
-            ),
-            Normaliser(
-                "torch-byte-order",
-                1,
-                "the canonical tensor is little-endian; values are the same",
-            ),
-            Normaliser(
-                "torch-storage-alignment",
-                1,
-                "alignment places storages, which are found by name",
-            ),
-            Normaliser(
-                "torch-member-order",
-                1,
-                "members are found by name, not by place",
-            ),
-            Normaliser(
-                "torch-member-fields",
-                1,
-                "times, versions, attributes and padding of ZIP members reach no tensor",
-            ),
-            Normaliser(
-                "torch-pickle-spelling",
-                1,
-                "protocol, memo, widths of numbers and rebuilding calls spell the same values",
-            ),
-            Normaliser(
-                "torch-entry-order",
-                1,
-                "entries are found by key, not by place",
-            ),
-            Normaliser(
-                "torch-container-types",
-                1,
-                "dict or OrderedDict, list or tuple give the same values for the same keys",
-            ),
-            Normaliser(
-                "torch-module-versions",
-                1,
-                "modules of versions 1 and 2 load the tensors that they are given alike",
-            ),
-            Normaliser(
-                "torch-requires-grad",
-                1,
-                "whether a tensor is trained, or a parameter, does not change its value",
-            ),
-            Normaliser(
-                "torch-storage-layout",
-                1,
-                "storage, offset and strides only place elements; the tensor is in C order",
-            ),
-            Normaliser(
-                "torch-storage-location",
-                1,
-                "the device that a storage was saved from; its bytes are the same",
-            ),
-            Normaliser(
-                "torch-unreached-bytes",
-                1,
-                "torch saves whole storages; bytes that no tensor reaches are in no loaded tensor",
-            ),
-        )
-    }
-)
+class Normaliser(StrEnum):
+    """A difference that is dropped: its name, its version, and why that is right."""
 
+    version: int
+    reason: str
 
-_FORMAT_KEY: Final = "safetensors-format-key"
+    def __new__(cls, name: str, version: int, reason: str) -> Self:
+        """Return the member whose value is *name*."""
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.version, member.reason = version, reason
+        return member
 
+    ORDER = "order", 1, "entries are found by name, not by place"
+    SPELLING = "spelling", 1, "the format spells one value in several ways; each is read strictly"
+    LAYOUT = "layout", 1, "offsets, strides, chunks and padding only place the elements"
+    COMPRESSION = "compression", 1, "it is lossless, and what it holds is compared"
+    ARCHIVE_FIELDS = (
+        "archive-fields",
+        1,
+        "times, versions, attributes and identifiers of an archive reach no tensor",
+    )
+    BYTE_ORDER = "byte-order", 1, "tensors are compared as little-endian, whatever the file stores"
+    VERSION = "version", 1, "all versions of the format that are read lay out tensors alike"
+    CONTAINER_TYPES = (
+        "container-types",
+        1,
+        "type of container, device and gradient flag leave keys and values the same",
+    )
+    UNREACHED_BYTES = "unreached-bytes", 1, "bytes that no tensor reaches are never loaded"
+    SAVED_DATE = "saved-date", 1, "the date of saving, and how the file that states it is written"
+    SHARDING = (
+        "sharding",
+        1,
+        "loaders put the shards together by the index; each tensor is in one of them",
+    )
+    CONTAINER_FORMAT = (
+        "container-format",
+        1,
+        "two formats hold the same tensors; each was read by its own strict reader",
+    )
+    TIED_WEIGHTS = (
+        "tied-weights",
+        1,
+        "tied names have equal bits, whether they share stored bytes or repeat them",
+    )
+    FORMAT_KEY = (
+        "format-key",
+        1,
+        "'format' in __metadata__ only names the framework that wrote the file",
+    )
+    WEIGHT_FILE_NAME = (
+        "weight-file-name",
+        1,
+        "each model has one set of weights left, under two names; loaders look for either",
+    )
 
-def effects(
-    file: str, left: TensorFile, right: TensorFile, *, content_equal: bool
-) -> tuple[Normalised, ...] | None:
-    """Return the normalisers that had an effect on the pair *file*.
-
-    Between two formats one normaliser drops all that their containers say; within one, each fact
-    that differs is dropped by its own. Returns None where a fact has no normaliser, or where all
-    facts are equal and so is the content: then nothing explains why the files differ.
-    """
-    facts, others = dict(left.container), dict(right.container)
-    names = [name for name in {**facts, **others} if facts.get(name) != others.get(name)]
-    if left.format != right.format:
-        names = ["container-format"] if left.aliases == right.aliases else [
-            "container-format", "tied-weights",
-        ]  # fmt: skip
-    if format_key(left) != format_key(right):
-        names.append(_FORMAT_KEY)
-    if not names and content_equal:
-        names = ["npz-compressed-bytes"] if left.format == "npz" else []
-        if not names:
-            return None
-    if any(name not in NORMALISERS for name in names):
-        return None
-    return tuple(normalised(file, name) for name in names)
-
-
-def normalised(file: str, name: str) -> Normalised:
-    """Return that the normaliser *name* had an effect on the pair *file*."""
-    return Normalised(file, name, NORMALISERS[name].version, NORMALISERS[name].reason)
+    def had_effect_on(self, file: str) -> Normalised:
+        """Return the entry of the outcome for the pair *file*."""
+        return Normalised(file, self.value, self.version, self.reason)

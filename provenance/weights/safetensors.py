@@ -24,14 +24,15 @@ import msgspec
 
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError
+from provenance.weights.normalisers import Normaliser
 from provenance.weights.source import SourceFile
 from provenance.weights.view import (
     TensorInfo,
     check_count,
     check_name,
     describe,
-    fact_digest,
     part_of,
+    stated,
 )
 
 if TYPE_CHECKING:
@@ -163,13 +164,12 @@ def _container(header: bytes, entries: dict[str, Any], order: list[str]) -> Mapp
     keys = (name + _ORDERS[tuple(entry)] for name, entry in entries.items() if name != _METADATA)
     place = list(entries).index(_METADATA) if _METADATA in entries else None
     spelling = "compact" if body == compact else hashlib.sha256(body).hexdigest()
-    return MappingProxyType(
+    orders = (keys, order)
+    return stated(
         {
-            "safetensors-metadata-order": fact_digest([place, list(entries.get(_METADATA, ()))]),
-            "safetensors-header-order": _digest(keys),
-            "safetensors-tensor-order": _digest(order),
-            "safetensors-header-padding": str(len(header) - len(body)),
-            "safetensors-header-spelling": spelling,
+            Normaliser.ORDER: [place, list(entries.get(_METADATA, ())), *map(_digest, orders)],
+            Normaliser.LAYOUT: str(len(header) - len(body)),
+            Normaliser.SPELLING: spelling,
         }
     )
 

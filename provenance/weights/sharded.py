@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any, Final
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError, UnreadableError
 from provenance.files import names
+from provenance.weights.normalisers import Normaliser
 from provenance.weights.shard_pool import Shards
 from provenance.weights.source import Source, SourceFile
 from provenance.weights.view import TensorInfo, check_count, fact_digest, part_of
@@ -54,7 +55,6 @@ MAX_SHARDS: Final = 10_000
 _SUFFIX: Final = ".index.json"
 _KEYS: Final = frozenset({"metadata", "weight_map"})
 _MAX_DEPTH: Final = 16
-_TIED: Final = "tied-weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ class ShardedFile(SourceFile):
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType(tensors)
         self.metadata: Mapping[str, str] = MappingProxyType({**said, **stated})
         self.container: Mapping[str, str] = MappingProxyType(
-            {"sharding": _sharding(index, found), **_facts(found, self.aliases)}
+            {Normaliser.SHARDING: _sharding(index, found), **_facts(found)}
         )
         self._places = {name: shard.name for shard in found for name in shard.tensors}
 
@@ -290,13 +290,11 @@ def _is_one_of(value: object, numbers: tuple[int, ...]) -> bool:
     return type(value) in (int, float) and value in numbers
 
 
-def _facts(shards: list[_Shard], aliases: tuple[tuple[str, ...], ...]) -> dict[str, str]:
-    """Return the facts of the shards' containers, each as one; *aliases* are those of all."""
+def _facts(shards: list[_Shard]) -> dict[str, str]:
+    """Return the facts of the shards' containers, each as one."""
     facts: dict[str, str] = {}
     for fact in dict.fromkeys(fact for shard in shards for fact in shard.container):
         values = [shard.container.get(fact) for shard in shards]
         common = values[0] if len(set(values)) == 1 else None
         facts[fact] = common if common is not None else fact_digest(values)
-    if _TIED in facts:  # of the tensors, not of a shard: the same whatever the division
-        facts[_TIED] = fact_digest(aliases) if aliases else "none"
     return facts

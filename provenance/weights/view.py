@@ -2,9 +2,9 @@
 
 A reader has checked the whole structure of its file when it is returned: every tensor's place and
 size, and that nothing else is in the file. What the format can vary without changing a tensor
-(orders, padding, compression) is the reader's ``container``: one short text for each such *fact*,
-under the name of the normaliser that drops it. Two files with equal tensors, equal metadata and
-equal facts have equal bytes, except where a reader's own documentation says otherwise.
+(orders, padding, compression) is the reader's ``container``: *facts*, each a short text under the
+normaliser that drops it (:mod:`~provenance.weights.normalisers`). Two files with equal tensors,
+metadata and facts have equal bytes, except where a reader's own documentation says otherwise.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 import msgspec
@@ -22,6 +23,8 @@ from provenance.weights.dtypes import DTYPES, DType
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
+
+    from provenance.weights.normalisers import Normaliser
 
 MAX_RANK: Final = 64
 """Most dimensions of a tensor; numpy's own limit."""
@@ -136,6 +139,16 @@ def check_count(number: int, *, where: str) -> None:
 def fact_digest(value: object) -> str:
     """Return the digest by which a container fact too long to be shown is compared."""
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def stated(facts: Mapping[Normaliser, object]) -> Mapping[str, str]:
+    """Return *facts* as a reader's ``container``: texts as they are, all else by digest."""
+    return MappingProxyType(
+        {
+            normaliser: fact if isinstance(fact, str) else fact_digest(fact)
+            for normaliser, fact in facts.items()
+        }
+    )
 
 
 def describe(name: str, dtype: str, shape: Sequence[object], *, where: str) -> TensorInfo:

@@ -29,14 +29,15 @@ from typing import TYPE_CHECKING, Final
 from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.gguf.types import GGML_TYPES
 from provenance.weights.gguf.values import U32, Header, read_key, read_value
+from provenance.weights.normalisers import Normaliser
 from provenance.weights.source import SourceFile
 from provenance.weights.view import (
     TensorInfo,
     check_count,
     check_name,
     describe,
-    fact_digest,
     part_of,
+    stated,
 )
 
 if TYPE_CHECKING:
@@ -116,15 +117,14 @@ class GgufFile(SourceFile):
             {tensor.info.name: tensor.info for tensor in in_order}
         )
         self.metadata: Mapping[str, str] = MappingProxyType(found.metadata)
-        stated = "by default" if found.stated is None else f"stated after {found.stated} keys"
-        orders = [[tensor.info.name for tensor in order] for order in (placed, in_order)]
-        self.container: Mapping[str, str] = MappingProxyType(
+        tensor_orders = [[tensor.info.name for tensor in order] for order in (placed, in_order)]
+        alignment = "by default" if found.stated is None else f"stated after {found.stated} keys"
+        self.container = stated(
             {
-                "gguf-version": str(version),
-                "gguf-kv-order": fact_digest(list(found.metadata)),
-                "gguf-tensor-order": fact_digest(orders),
-                "gguf-alignment": f"{found.alignment} {stated}",
-                "gguf-end-padding": "padded" if padded else "unpadded",
+                Normaliser.VERSION: str(version),
+                Normaliser.ORDER: [list(found.metadata), *tensor_orders],
+                Normaliser.LAYOUT: f"{found.alignment} {alignment}"
+                + (", padded" if padded else ", unpadded"),
             }
         )
 

@@ -132,7 +132,6 @@ class TorchFile(SourceFile):
                 **content.facts,
                 **_storage_facts(ordered),
                 "torch-unreached-bytes": self._unreached(ordered),
-                "tied-weights": fact_digest(self.aliases) if self.aliases else "none",
             }
         )
 
