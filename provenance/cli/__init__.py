@@ -39,6 +39,7 @@ from provenance.errors import (
     UsageError,
     one_line,
 )
+from provenance.report.terminal import PLAIN, print_json, print_lines, wants_colour
 
 COMMANDS = {
     "keygen": "Make a key pair.",
@@ -112,8 +113,8 @@ class Answered(Exception):  # noqa: N818 - it says what happened, and wraps the 
 def main() -> NoReturn:
     """Run the command line and exit with its status."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # an old terminal's encoding has no check mark
-            stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=PLAIN)
     status = run(sys.argv[1:])
     try:
         if sys.stdout is not None:  # None: it was closed before the start
@@ -132,8 +133,9 @@ def run(arguments: list[str]) -> int:
     With ``--json`` an error is a document on stdout too: ``{"error": {"message": …, …}}``.
     """
     own = _own_options(arguments)
+    colour = wants_colour(os.environ)
     try:
-        result = cli.main(arguments, prog_name="provenance", standalone_mode=False, color=_colour())
+        result = cli.main(arguments, prog_name="provenance", standalone_mode=False, color=colour)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return STATUS[UsageError]
@@ -202,18 +204,10 @@ def _own_options(arguments: list[str]) -> _Own:
 
 
 def _report(message: str, *, as_json: bool, where: str | None = None) -> None:
-    click.echo(f"provenance: {message}", err=True)
+    print_lines([f"provenance: {message}"], hang=2, err=True)
     if as_json:
-        from provenance.report.terminal import print_json
-
         error = {"message": message} if where is None else {"message": message, "where": where}
         print_json({"error": error})
-
-
-def _colour() -> bool | None:
-    """Return False where the user wants none; None lets click look for a terminal."""
-    unwanted = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return False if unwanted else None
 
 
 def _discard_output() -> None:

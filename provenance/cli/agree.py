@@ -26,7 +26,7 @@ from provenance.rebuilding.agreement import agree
 from provenance.rebuilding.verdict import Verifier, to_statement
 from provenance.report.agreement import verdict_lines
 from provenance.report.progress import progress
-from provenance.report.terminal import print_json
+from provenance.report.terminal import print_json, print_lines
 from provenance.trust.verification import Request, verify_model
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from provenance.equality.declaration import Declaration
     from provenance.keys import PublicKey
-    from provenance.rebuilding.verdict import Verdict
     from provenance.trust.verification import Verified
 
 
@@ -99,7 +98,8 @@ def command(
     key = None
     if sign_with is not None:
         key = load_private(sign_with, read_password(password_env))
-    verified = _verify_all(models, read_trusted_keys(key_paths))
+    keys = read_trusted_keys(key_paths)
+    verified = _verify_all(models, tuple(keys))
     override = _override(verified[0], equality, unsafe=unsafe)
     with progress("comparing") as advance:
         verdict = agree(
@@ -109,7 +109,13 @@ def command(
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         statement = to_statement(verdict, Verifier(__version__, now))
         create_file(out, claims.sign_statement(statement, key) + b"\n")
-    _print(verdict, models, out, as_json=as_json)
+    if as_json:
+        print_json({"verdict": verdict, "models": [str(model) for model in models]})
+    else:
+        names = {key.key_id: name for key, name in keys.items()}
+        print_lines(verdict_lines(verdict, [str(model) for model in models], names))
+        if out is not None:
+            click.echo(f"signed    {one_line(str(out))}")
     return 0 if verdict.conclusion in AGREES else 1
 
 
@@ -143,13 +149,3 @@ def _override(published: Verified, equality: str | None, *, unsafe: bool) -> Dec
             hint="--unsafe-other-equality applies it all the same, and the verdict says so",
         )
     return expected
-
-
-def _print(verdict: Verdict, models: tuple[Path, ...], out: Path | None, *, as_json: bool) -> None:
-    if as_json:
-        print_json({"verdict": verdict, "models": [str(model) for model in models]})
-        return
-    for line in verdict_lines(verdict, [str(model) for model in models]):
-        click.echo(line)
-    if out is not None:
-        click.echo(f"signed    {one_line(str(out))}")

@@ -15,7 +15,7 @@ from provenance.judge.readings import Readings, wanted_by
 from provenance.judge.side_by_side import list_differences
 from provenance.report.comparison import comparison_lines, outcome_lines
 from provenance.report.progress import progress
-from provenance.report.terminal import print_json
+from provenance.report.terminal import print_json, print_lines
 from provenance.weights.model import SideBySide, model_of_file, model_of_folder
 
 if TYPE_CHECKING:
@@ -80,4 +80,4 @@ def _print(compared: tuple[FileComparison, ...], outcome: Outcome | None, *, as_
         return
     lines = comparison_lines(compared)
     lines += outcome_lines(outcome) if outcome is not None else []
-    click.echo("\n".join(lines))
+    print_lines(lines)

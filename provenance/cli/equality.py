@@ -15,8 +15,7 @@ from provenance.report.explain_equality import (
     equality_content,
     heading_rows,
 )
-from provenance.report.explain_text import explained
-from provenance.report.terminal import print_json
+from provenance.report.terminal import print_json, print_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,7 +89,7 @@ def check(declaration: str, model: Path | None, *, as_json: bool) -> None:
     if model is not None:
         lines += ["", f"fits {model}"]
         lines += [f"  but not looked into: {why}" for each in selections for why in each.unread]
-    click.echo("\n".join(explained(None, lines).lines))
+    print_lines(one_line(line) for line in lines)
 
 
 def _selections(declared: Declaration, model: Path) -> Sequence[Selection]:

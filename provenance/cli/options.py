@@ -71,11 +71,11 @@ def read_signing_key(path: Path, password_env: str | None) -> PrivateKey:
     return load_private(path, read_password(password_env))
 
 
-def read_trusted_keys(paths: tuple[Path, ...]) -> tuple[PublicKey, ...]:
-    """Return the public keys at *paths*, each once."""
+def read_trusted_keys(paths: tuple[Path, ...]) -> dict[PublicKey, str]:
+    """Return the public keys at *paths*, each once, with the name of its file."""
     from provenance.keys import load_public
 
-    return tuple(dict.fromkeys(load_public(path) for path in paths))
+    return {load_public(path): path.name for path in paths}
 
 
 def check_model_name(model: Path) -> None:

@@ -46,7 +46,7 @@ def command(
     """
     claims.require_folder(model)
     signer = read_log_signer(log, read_password(password_env))
-    published = publish_claims(model, log, signer, read_trusted_keys(key_paths))
+    published = publish_claims(model, log, signer, tuple(read_trusted_keys(key_paths)))
     vkey = format_vkey(signer.verifier)
     if as_json:
         print_json({"claims": published, "log": signer.verifier.name, "vkey": vkey})

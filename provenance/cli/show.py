@@ -8,7 +8,7 @@ import click
 
 from provenance.cli.options import PATH, json_option
 from provenance.report.explain import NOT_VERIFIED, Shown, explain
-from provenance.report.terminal import print_json
+from provenance.report.terminal import print_json, print_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +27,6 @@ def command(path: Path, *, as_json: bool) -> None:
     if as_json:
         print_json(Shown(str(path), explained.content))
     else:
-        click.echo("\n".join([*explained.lines, NOT_VERIFIED]))
+        print_lines([*explained.lines, NOT_VERIFIED])
     for problem in explained.problems:
         raise problem

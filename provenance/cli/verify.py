@@ -16,8 +16,14 @@ from provenance.cli.options import (
 )
 from provenance.errors import ProvenanceError, UsageError
 from provenance.report.progress import progress
-from provenance.report.terminal import print_json
-from provenance.report.verification import failed_line, step_line, summary_lines, verified_document
+from provenance.report.terminal import print_json, print_lines
+from provenance.report.verification import (
+    STEP_HANG,
+    failed_line,
+    step_line,
+    summary_lines,
+    verified_document,
+)
 from provenance.trust.verification import Request, Step, verify_model
 
 if TYPE_CHECKING:
@@ -50,9 +56,11 @@ def command(
 
     Every file is hashed; one that was changed, is missing, or is extra is refused.
     """
+    keys = read_trusted_keys(key_paths)
+    names = {key.key_id: name for key, name in keys.items()}
     request = Request(
         model,
-        read_trusted_keys(key_paths),
+        tuple(keys),
         claims_path,
         read_log_key(log) if log is not None else None,
     )
@@ -61,7 +69,7 @@ def command(
     def report(step: Step) -> None:
         steps.append(step)
         if not as_json:
-            click.echo(step_line(step))
+            print_lines([step_line(step, names)], hang=STEP_HANG)
 
     try:
         with progress("hashing") as advance:
@@ -72,10 +80,9 @@ def command(
             print_json({"error": problem, "steps": steps, "verified": False})
             raise Answered(error) from error
         if not isinstance(error, UsageError):
-            click.echo(failed_line(len(steps), error.what))
+            print_lines([failed_line(len(steps), error.what)], hang=STEP_HANG)
         raise
     if as_json:
         print_json(verified_document(verified))
         return
-    for line in summary_lines(verified):
-        click.echo(line)
+    print_lines(summary_lines(verified, names))

@@ -1,6 +1,6 @@
 """Reports: the same values for people (terminal) and for programs (JSON).
 
-- ``terminal``, ``table``, ``progress``: text, JSON, tables and a bar.
+- ``terminal``, ``progress``: text, tables and JSON, and a count of bytes.
 - ``verification``, ``comparison``, ``agreement``: how what a command found out reads.
 - ``explain``: what any file is, laid out by ``explain_text``. For each kind of file:
   ``explain_models``, ``explain_weights``, ``explain_byproducts``, ``explain_bundles``,

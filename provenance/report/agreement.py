@@ -10,7 +10,7 @@ from provenance.report.comparison import distance_text, outcome_lines
 from provenance.report.terminal import bad, dim, good
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from provenance.rebuilding.verdict import Diameter, Rebuild, Verdict
 
@@ -30,8 +30,13 @@ MEANING = {
 }
 
 
-def verdict_lines(verdict: Verdict, names: Sequence[str]) -> list[str]:
-    """Return *verdict* in lines; *names* are what the user called the models, in order."""
+def verdict_lines(
+    verdict: Verdict, names: Sequence[str], keys: Mapping[str, str] | None = None
+) -> list[str]:
+    """Return *verdict* in lines.
+
+    *names* are what the user called the models, in order, and *keys* the key files by key id.
+    """
     lines = []
     for name, rebuild in zip(names[1:], verdict.rebuilds, strict=True):
         lines.append(f"{one_line(name)} against {one_line(names[0])}")
@@ -43,6 +48,9 @@ def verdict_lines(verdict: Verdict, names: Sequence[str]) -> list[str]:
     )
     lines.append(f"equality  {verdict.equality.name} ({declared})")
     lines.append(f"builders  {count(len(verdict.builders), 'key')}, {verdict.quorum} needed")
+    files = {key_id: one_line(keys.get(key_id, "")) for key_id in verdict.builders} if keys else {}
+    width = max((len(name) for name in files.values()), default=0)
+    lines += [f"          {name:<{width}}  {one_line(key_id)}" for key_id, name in files.items()]
     if verdict.diameter is not None and len(verdict.rebuilds) > 1:
         lines.append(f"diameter  {_diameter(verdict.diameter)}")
     lines += [f"because   {one_line(reason)}" for reason in verdict.reasons]
@@ -72,16 +80,7 @@ def _rebuild_lines(rebuild: Rebuild) -> list[str]:
     if len(farthest) > SHOWN_DISTANCES:
         lines.append(f"  and {len(farthest) - SHOWN_DISTANCES} more tensors")
     if differing := rebuild.environment_differences:
-        more = (
-            f" and {len(differing) - SHOWN_ENVIRONMENT} more"
-            if len(differing) > SHOWN_ENVIRONMENT
-            else ""
-        )
-        lines.append(
-            dim(
-                one_line(
-                    f"  environments differ in {', '.join(differing[:SHOWN_ENVIRONMENT])}{more}"
-                )
-            )
-        )
+        more = len(differing) - SHOWN_ENVIRONMENT
+        shown = ", ".join(differing[:SHOWN_ENVIRONMENT]) + (f" and {more} more" if more > 0 else "")
+        lines.append(dim(one_line(f"  environments differ in {shown}")))
     return lines

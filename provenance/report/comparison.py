@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from provenance.equality.lattice import AGREES
 from provenance.errors import count, one_line
-from provenance.report.table import table
-from provenance.report.terminal import bad, dim, good
+from provenance.report.terminal import bad, dim, good, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,39 +1,177 @@
 """Text for a terminal, and JSON for programs.
 
 Everything that comes out of a document passes :func:`~provenance.errors.one_line` before it is
-shown: a name could otherwise move the cursor or forge a line.
+shown: a name could otherwise move the cursor or forge a line. Lines are wrapped between words on a
+terminal, and left as they are in a pipe or a file. Where the encoding of a stream lacks a sign, the
+error handler :data:`PLAIN` spells it in ASCII.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
-from typing import Any
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any, Final
 
 import click
-import msgspec
 
-_UNUSUAL = re.compile(r"[^\n -~]")
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+PLAIN: Final = "provenance-plain"
+"""Name of the codec error handler for standard output and standard error."""
+
+WIDEST: Final = 44
+"""Widest column of a table, in characters; a longer cell loses its middle, for names differ at
+their ends. Cells that would then look the same stay whole."""
+
+_SIGNS: Final = {
+    "✓": "ok", "✗": "no", "–": "--", "—": "--", "…": "...", "×": "x", "≠": "!=",
+    "≤": "<=", "≥": ">=", "±": "+/-", "∞": "inf", "‖": "||",
+}  # fmt: skip
+
+_UNUSUAL: Final = re.compile(r"[^\n -~]")
 """What is not printable ASCII, nor the line breaks of the layout."""
+
+_LABEL: Final = re.compile(r" *\S.*? {2,}(?=\S)")
+_WORD: Final = re.compile(r" *[^ ]+")
+
+
+def _spell(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    unencodable = error.object[error.start : error.end]
+    spelled = [_SIGNS.get(c) or c.encode("ascii", "backslashreplace").decode() for c in unencodable]
+    return "".join(spelled), error.end
+
+
+codecs.register_error(PLAIN, _spell)
+
+
+def wants_colour(environ: Mapping[str, str]) -> bool | None:
+    """Return whether *environ* forbids or forces colour; None: only a terminal gets it."""
+    if environ.get("NO_COLOR"):
+        return False
+    if environ.get("FORCE_COLOR"):
+        return True
+    return False if environ.get("TERM") == "dumb" else None
+
+
+def good(text: str) -> str:
+    """Return *text* in green where the output has colour."""
+    return click.style(text, fg="green")
+
+
+def bad(text: str) -> str:
+    """Return *text* in red where the output has colour."""
+    return click.style(text, fg="red")
+
+
+def dim(text: str) -> str:
+    """Return *text* dimmed where the output has colour."""
+    return click.style(text, dim=True)
+
+
+def print_lines(lines: Iterable[str], *, hang: int | None = None, err: bool = False) -> None:
+    """Print *lines* on stdout, or on stderr, wrapped to the terminal if there is one.
+
+    A continued line is indented by *hang* columns; by default it stands under the text after the
+    line's label.
+    """
+    stream = sys.stderr if err else sys.stdout
+    if stream is not None and stream.isatty():
+        width = shutil.get_terminal_size().columns
+        lines = [part for line in lines for part in wrap(line, width, hang)]
+    click.echo("\n".join(lines), err=err)
+
+
+def wrap(line: str, width: int, hang: int | None = None) -> list[str]:
+    """Return *line* in parts of at most *width* columns, cut between words only.
+
+    A word that is too long to stand under the text has a line of its own, indented less.
+    """
+    text = click.unstyle(line)
+    if len(text) <= width:
+        return [line]
+    if hang is None:
+        label = _LABEL.match(text)
+        hang = label.end() if label else width
+        if hang > width // 2:
+            hang = len(text) - len(text.lstrip(" ")) + 2
+    parts, used = [""], 0
+    for word in _WORD.findall(line):
+        length = len(click.unstyle(word))
+        if used and used + length > width:
+            word = word.lstrip(" ")  # noqa: PLW2901 - the same word, at the start of a line
+            length = len(click.unstyle(word))
+            used = max(0, min(hang, width - length))
+            parts.append(" " * used)
+        parts[-1] += word
+        used += length
+    return parts
+
+
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()
+) -> list[str]:
+    """Return *header* and *rows* as aligned lines; the columns *right* are aligned to the right.
+
+    A row may have fewer cells than the header, and more: these are not aligned. A column in which
+    no row has anything is left out.
+    """
+    looks: dict[str, set[str]] = {}
+    for cell in (cell for row in rows for cell in row):
+        looks.setdefault(_cut(cell), set()).add(cell)
+    cells = [[_cut(cell) if len(looks[_cut(cell)]) == 1 else cell for cell in row] for row in rows]
+    used = [n for n in range(len(header)) if any(len(row) > n and row[n] for row in cells)]
+    widths = {n: max(len(header[n]), *(len(row[n]) for row in cells if len(row) > n)) for n in used}
+    lines = []
+    for row in [list(header), *cells]:
+        padded = {n: row[n] if len(row) > n else "" for n in used}
+        parts = [
+            text.rjust(widths[n]) if n in right else text.ljust(widths[n])
+            for n, text in padded.items()
+        ]
+        lines.append("  ".join([*parts, *row[len(header) :]]).rstrip())
+    return lines
+
+
+def _cut(text: str) -> str:
+    if len(text) <= WIDEST:
+        return text
+    half = (WIDEST - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"
 
 
 def print_json(document: Any) -> None:  # noqa: ANN401 - any JSON value or struct
     r"""Print *document* as one indented JSON document on stdout.
 
-    What a terminal could obey, or a reader take for a line's end, is spelled ``\uXXXX``. Bytes of
-    a path that are not UTF-8, for which JSON has no spelling, are escaped.
+    What a terminal could obey, a reader take for a line's end, or the stream's encoding may lack,
+    is spelled ``\uXXXX``. Bytes of a path that are not UTF-8, for which JSON has no spelling, are
+    escaped.
     """
+    import msgspec  # noqa: PLC0415 - `--help` prints no JSON
+
     try:
         encoded = msgspec.json.encode(document, order="sorted")
     except UnicodeEncodeError:
         encoded = msgspec.json.encode(_spelled(msgspec.to_builtins(document)), order="sorted")
     text = msgspec.json.format(encoded, indent=2).decode()
-    click.echo(_UNUSUAL.sub(lambda found: _escaped(found[0]), text))
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    all_of_it = encoding.lower().replace("_", "-") in {"utf-8", "utf8"}
+    click.echo(
+        _UNUSUAL.sub(
+            lambda found: found[0] if all_of_it and found[0].isprintable() else _escaped(found[0]),
+            text,
+        )
+    )
 
 
 def _escaped(character: str) -> str:
-    """Return *character*, which stands in a JSON string, so that it can be printed."""
-    return character if character.isprintable() else json.dumps(character)[1:-1]
+    """Return *character*, which stands in a JSON string, in ASCII."""
+    return json.dumps(character)[1:-1]
 
 
 def _spelled(value: Any) -> Any:  # noqa: ANN401 - JSON values
@@ -44,18 +182,3 @@ def _spelled(value: Any) -> Any:  # noqa: ANN401 - JSON values
     if isinstance(value, list | tuple):
         return [_spelled(item) for item in value]
     return value
-
-
-def good(text: str) -> str:
-    """Return *text* in green where stdout is a terminal."""
-    return click.style(text, fg="green")
-
-
-def bad(text: str) -> str:
-    """Return *text* in red where stdout is a terminal."""
-    return click.style(text, fg="red")
-
-
-def dim(text: str) -> str:
-    """Return *text* dimmed where stdout is a terminal."""
-    return click.style(text, dim=True)

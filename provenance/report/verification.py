@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from provenance.errors import one_line
+from provenance.errors import count, one_line
 from provenance.report.terminal import bad, dim, good
 from provenance.trust.verification import STEPS
 
 if TYPE_CHECKING:
-    from provenance.statement.training import Input, Recipe
+    from collections.abc import Mapping
+
+    from provenance.statement.training import Input, Recipe, Source
     from provenance.trust.verification import Step, Verified
 
+STEP_HANG: Final = 25
+"""Column in which the text of a step stands."""
 
-def step_line(step: Step) -> str:
-    """Return the line that reports *step*."""
+_SIGNATURE: Final = STEPS.index("signature") + 1
+_NO_NAMES: Final[Mapping[str, str]] = {}
+
+
+def step_line(step: Step, keys: Mapping[str, str] = _NO_NAMES) -> str:
+    """Return the line that reports *step*; *keys* are the names of key files by key id."""
     mark = dim("–") if step.skipped else good("✓")
-    return f"{mark} {step.number} {step.name:<21}{one_line(step.detail)}"
+    detail = step.detail
+    for key_id, name in keys.items() if step.number == _SIGNATURE else ():
+        detail = detail.replace(key_id, name)
+    return f"{mark} {step.number} {step.name:<21}{one_line(detail)}"
 
 
 def failed_line(steps_held: int, what: str) -> str:
@@ -25,38 +36,34 @@ def failed_line(steps_held: int, what: str) -> str:
     return f"{bad('✗')} {steps_held + 1} {STEPS[steps_held]:<21}{one_line(what)}"
 
 
-def summary_lines(verified: Verified) -> list[str]:
-    """Return what was proven, and how the model was made."""
+def summary_lines(verified: Verified, keys: Mapping[str, str] = _NO_NAMES) -> list[str]:
+    """Return what was proven, and how the model was made; *keys* are as for a step."""
     if verified.claim is None:
         return [
             "",
             good("signed") + ": these are the files that the key signed.",
             "How they were made is not stated.",
         ]
-    training = verified.claim.training
-    lines = [
+    training, key = verified.claim.training, verified.claim.opened.key
+    signer = keys.get(key.key_id, "the key below")
+    rows = recipe_rows(training.recipe)
+    if (metadata := training.run.metadata).started_on:
+        rows.append(("run", f"{metadata.started_on} to {metadata.finished_on}"))
+    rows.append(("key id", key.key_id))
+    model = one_line(training.model_name)
+    return [
         "",
-        good("verified") + f": {one_line(training.model_name)} is what "
-        f"{verified.claim.opened.key.key_id} attested.",
+        good("verified") + f": {model} is what {one_line(signer)} attested.",
+        *(f"  {label:<11}{one_line(text)}" for label, text in rows),
     ]
-    lines += [f"  {name:<11}{one_line(text)}" for name, text in _recipe_rows(training.recipe)]
-    metadata = training.run.metadata
-    if metadata.started_on:
-        lines.append(
-            f"  {'run':<11}{one_line(metadata.started_on)} to {one_line(metadata.finished_on)}"
-        )
-    return lines
 
 
-def _recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
-    rows = []
-    if recipe.command:
-        rows.append(("command", shlex.join(recipe.command)))
+def recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
+    """Return a label and a text for each thing that *recipe* states, not made safe to print."""
+    rows = [("command", shlex.join(recipe.command))] if recipe.command else []
     if recipe.source is not None:
-        tree = f"git tree {recipe.source.tree}" if recipe.source.tree else "no repository"
-        dirty = " with uncommitted changes" if recipe.source.dirty else ""
-        rows.append(("code", tree + dirty))
-        rows += [("", f"{file.name} sha256 {file.sha256[:16]}…") for file in recipe.source.files]
+        code = _source_texts(recipe.source)
+        rows += [("" if number else "code", text) for number, text in enumerate(code)]
     rows += [("config", _input_text(item)) for item in recipe.config]
     rows += [("data", _input_text(item)) for item in recipe.data]
     if recipe.base_model is not None:
@@ -66,9 +73,22 @@ def _recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
     return rows
 
 
+def _source_texts(source: Source) -> list[str]:
+    dirty = ", with uncommitted changes" if source.dirty else ""
+    texts = [f"git tree {source.tree}{dirty}" if source.tree else "no repository"]
+    if source.commit:
+        texts.append(f"{'on ' if source.dirty else ''}commit {source.commit}")
+    if source.uri:
+        texts.append(f"from {source.uri}")
+    if source.folder:
+        texts.append(f"in the folder {source.folder}")
+    return texts + [f"{file.name} sha256 {file.sha256[:16]}…" for file in source.files]
+
+
 def _input_text(item: Input) -> str:
     role = f"{item.role}: " if item.role not in ("", item.name) else ""
-    return f"{role}{item.name} sha256 {item.digest['sha256'][:16]}…"
+    what = f"{count(item.files, 'file')}, {item.size:,} bytes"
+    return f"{role}{item.name}  {what}  sha256 {item.digest['sha256'][:16]}…"
 
 
 def verified_document(verified: Verified) -> dict[str, Any]:

@@ -21,7 +21,9 @@ def test_what_a_downloader_sees(model: Path, provenance: Shell, alice: Person) -
     lines = ran.out.splitlines()
     for number, (name, line) in enumerate(zip(STEPS, lines, strict=False), 1):
         assert line.startswith(f"{'–' if name == 'log proof' else '✓'} {number} {name}")
-    assert f"verified: model is what {alice.key_id} attested." in lines
+    assert "verified: model is what alice.pub attested." in lines
+    assert f"  key id     {alice.key_id}" in lines
+    assert lines[1].endswith("signed by alice.pub")
     assert "  command    python3 train.py --seed 0 --out '${model}'" in lines
     assert "  seeds      numpy=0" in lines
     assert tree(model) == before
