@@ -113,7 +113,7 @@ def test_an_operation_that_is_not_read_is_named(name: str, data: bytes) -> None:
 def test_keys_whose_hashes_collide_are_not_read() -> None:
     assert read(pickled({-(2**63): 1, 2**63 - 1: 2})) == {-(2**63): 1, 2**63 - 1: 2}
     for key in (2**63, -(2**63) - 1):
-        with pytest.raises(UnreadableError, match="a key wider than 64 bits"):
+        with pytest.raises(UnreadableError, match="a key is wider than 64 bits"):
             read(pickled({key: 1}))
 
 
@@ -139,15 +139,15 @@ def test_a_key_that_is_a_tuple_is_not_read() -> None:
 
 
 MALFORMED = {
-    "empty": (b"", "cut off"),
-    "no protocol": (b"\x80", "cut off"),
+    "empty": (b"", "exhausted before"),
+    "no protocol": (b"\x80", "not enough data"),
     "protocol 1": (b"\x80\x01N.", "protocol from 2 to 5"),
     "protocol 6": (b"\x80\x06N.", "protocol from 2 to 5"),
     "protocol twice": (body(b"\x80\x02N."), "protocol from 2 to 5"),
-    "cut off": (body(b"X\x05\0\0\0abc"), "cut off"),
-    "text of 2^64 bytes": (body(b"\x8d" + b"\xff" * 8 + b"."), "cut off"),
+    "cut off": (body(b"X\x05\0\0\0abc"), "but only 3 remain"),
+    "text of 2^64 bytes": (body(b"\x8d" + b"\xff" * 8 + b"."), "unicodestring8 byte count"),
     "frame beyond the end": (b"\x80\x04\x95" + struct.pack("<Q", 9) + b"N.", "cut off"),
-    "no such operation": (body(b"\xff."), "is no operation of pickle"),
+    "no such operation": (body(b"\xff."), r"opcode b'\\xff' unknown"),
     "bytes after the end": (body(b"N.N"), "does not end with one value"),
     "two values": (body(b"NN."), "does not end with one value"),
     "mark left": (body(b"N(."), "takes what is not on its stack"),
@@ -156,13 +156,13 @@ MALFORMED = {
     "no mark": (body(b"Nt."), "no mark where it needs one"),
     "memo empty": (body(b"h\1."), "place 1 of the memo is empty"),
     "memo taken": (body(b"Nq\1q\1."), "place 1 of the memo is taken"),
-    "append to none": (body(b"NNa."), "appends to what is no list"),
-    "append to tuple": (body(b")(Ne."), "appends to what is no list"),
-    "item of a list": (body(b"]K\1Ns."), "sets an item of what is no dictionary"),
-    "items that are odd": (body(b"}(K\1u."), "sets an item of what is no dictionary"),
+    "append to none": (body(b"NNa."), "appends to what is not a list"),
+    "append to tuple": (body(b")(Ne."), "appends to what is not a list"),
+    "item of a list": (body(b"]K\1Ns."), "sets an item of what is not a dictionary"),
+    "items that are odd": (body(b"}(K\1u."), "sets an item of what is not a dictionary"),
     "key twice": (body(b"}K\1NsK\1Ns."), "the key 1 stands twice"),
-    "call of a text": (body(b"X\1\0\0\0a)R."), "calls what is no global"),
-    "call without tuple": (body(b"ctorch\nSize\n]R."), "calls what is no global"),
+    "call of a text": (body(b"X\1\0\0\0a)R."), "calls what is not a global"),
+    "call without tuple": (body(b"ctorch\nSize\n]R."), "calls what is not a global"),
     "state of a list": (body(b"]}b."), "sets the state of what has none"),
     "state twice": (body(b"ctorch\nSize\n)R}b}b."), "sets the state of what has none"),
     "argument filled after the call": (
@@ -190,10 +190,11 @@ MALFORMED = {
         "changes what it gave to a call",
     ),
     "global of numbers": (b"\x80\x04K\1K\2\x93.", "name of a global is not text"),
-    "global cut off": (body(b"ctorch\nSize"), "name is cut off or too long"),
-    "global too long": (body(b"c" + b"a" * 999 + b"\nb\n."), "name is cut off or too long"),
-    "not UTF-8": (body(b"X\2\0\0\0\xed\xa0."), "not UTF-8"),
-    "lone surrogate": (body(b"X\3\0\0\0\xed\xa0\x80."), "not UTF-8"),
+    "global cut off": (body(b"ctorch\nSize"), "no newline found"),
+    "global with an escape": (body(b"ctorch\n\\x53ize\n."), "name is not plain"),
+    "global with a space": (body(b"ctorch Size\nx\n."), "name is not plain"),
+    "not UTF-8": (body(b"X\2\0\0\0\xed\xa0."), "'utf-8' codec can't decode"),
+    "lone surrogate": (body(b"X\3\0\0\0\xed\xa0\x80."), "surrogates not allowed"),
 }
 
 

@@ -214,11 +214,11 @@ def laid_out(
 
 def _ends(count: int, length: int, start: int) -> bytes:
     wide = (44, 0x31E, 45, 0, 0, count, count, length, start)
-    shown = min(start, 2**32 - 1)
+    few, shown = min(count, 2**16 - 1), min(start, 2**32 - 1)
     return (
         struct.pack("<4sQ2H2I4Q", b"PK\6\6", *wide)
         + struct.pack("<4sIQI", b"PK\6\7", 0, start + length, 1)
-        + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, length, shown, 0)
+        + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, few, few, length, shown, 0)
     )
 
 
