@@ -35,7 +35,7 @@ from provenance.statement.training import (
     TrainingStatement,
 )
 from provenance.statement.uris import BUILD_TYPE, LOCAL_BUILDER
-from provenance.transparency import folder as logs
+from provenance.transparency import log as logs
 from provenance.transparency import note
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from provenance.cli.options import PATH, json_option, read_log_key, read_passwor
 from provenance.errors import count, one_line
 from provenance.files.reading import read_file
 from provenance.report.terminal import print_json
-from provenance.transparency import folder
+from provenance.transparency import log as logs
 from provenance.transparency.audit import audit
 from provenance.transparency.note import MAX_NOTE_BYTES, format_vkey
 
@@ -38,12 +38,12 @@ def init(
     The log remembers where the key is and never holds it. Hand the log's key, which is printed, to
     whoever shall verify.
     """
-    vkey = format_vkey(folder.init(log, origin, key_path, password=read_password(password_env)))
+    vkey = format_vkey(logs.init(log, origin, key_path, password=read_password(password_env)))
     if as_json:
         print_json({"log": str(log), "origin": origin, "vkey": vkey})
         return
     click.echo(f"log      {one_line(str(log))}")
-    click.echo(f"log key  {vkey}  (also in {one_line(str(log / folder.VKEY))})")
+    click.echo(f"log key  {vkey}  (also in {one_line(str(log / logs.VKEY))})")
 
 
 @command.command("audit", short_help="Recompute a whole log and check what it signed.")

@@ -95,13 +95,13 @@ def read_log_signer(log: Path, password: bytes | None) -> SignerKey:
         UnreadableError, MalformedError: there is no log, or its key cannot be read.
         UsageError: the key is another one now.
     """
-    from provenance.transparency import folder
+    from provenance.transparency import log as logs
 
-    if not os.path.lexists(log / folder.CHECKPOINT):
+    if not os.path.lexists(log / logs.CHECKPOINT):
         raise UnreadableError(
             "there is no log here", where=str(log), hint="'provenance log init' makes one"
         )
-    return folder.load_signer(log, password=password)
+    return logs.load_signer(log, password=password)
 
 
 def read_log_key(text: str) -> VerifierKey:
@@ -111,7 +111,7 @@ def read_log_key(text: str) -> VerifierKey:
         UnreadableError: the file is not there or cannot be read.
         MalformedError: it is not a verifier key (``name+hex+base64``).
     """
-    from provenance.transparency.folder import read_vkey
+    from provenance.transparency.log import read_vkey
     from provenance.transparency.note import parse_vkey
 
     if not os.path.lexists(text):

@@ -24,7 +24,8 @@ from provenance.folder import claims
 from provenance.keys import parse_spki
 from provenance.statement import intoto
 from provenance.transparency import entry as log_entries
-from provenance.transparency import folder, rekor
+from provenance.transparency import log as logs
+from provenance.transparency import rekor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,9 +77,7 @@ def publish_claims(
                     where=f"claim {n + 1}",
                 )
         added = (
-            dict(
-                zip(missing, folder.publish(log, [bodies[n] for n in missing], signer), strict=True)
-            )
+            dict(zip(missing, logs.publish(log, [bodies[n] for n in missing], signer), strict=True))
             if missing
             else {}
         )

@@ -13,7 +13,8 @@ from provenance.keys import parse_spki
 from provenance.report.explain_text import explained, row, rows
 from provenance.transparency import checkpoint as checkpoints
 from provenance.transparency import log_state, merkle, note, rekor, tiles
-from provenance.transparency.folder import CHECKPOINT, VKEY, read_vkey
+from provenance.transparency.leaf_index import INDEX
+from provenance.transparency.log import CHECKPOINT, VKEY, read_vkey
 from provenance.transparency.log_state import STATE
 from provenance.transparency.tile_store import read_file
 from provenance.transparency.tiles import ENTRIES, WIDTH, Tile
@@ -226,7 +227,7 @@ def _state_text(path: Path) -> str:
         return _STATES[path.name](path.absolute().parent.parent)
     if path.name.endswith(".lock"):
         return "nothing: writers exclude each other by locking it"
-    if path.name.startswith("leaves.sqlite"):
+    if path.name == INDEX:
         return "which entry stands where: a cache, made again from the tiles when it is lost"
     raise MalformedError("not a file of a log's state", where=str(path))
 

@@ -8,8 +8,8 @@ in it was changed or removed; so nobody can show different statements to differe
 - ``tiles``: how tree and entries are cut into files.
 - ``rekor``: what is logged for a signed envelope.
 - ``entry``: an entry with its proof, as bundles hold it; its check.
-- ``folder``, ``audit``: a log kept in a folder, and its audit. Of the folder, ``tile_store`` holds
-  the tiles, ``log_state`` the writer's own files, and ``leaf_index`` where each entry stands.
+- ``log``, ``audit``: a log kept in a folder, and its audit. Of the folder, ``tile_store`` holds the
+  tiles, ``log_state`` the writer's own files, and ``leaf_index`` where each entry stands.
 
 The formats are described in ``docs/spec/log.md``.
 """

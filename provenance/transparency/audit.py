@@ -28,7 +28,7 @@ from provenance.files.atomic import TEMPORARY_SUFFIX
 from provenance.transparency import checkpoint as checkpoints
 from provenance.transparency import log_state, merkle, tiles
 from provenance.transparency.checkpoint import Checkpoint
-from provenance.transparency.folder import VKEY, read_checkpoint, read_vkey
+from provenance.transparency.log import VKEY, read_checkpoint, read_vkey
 from provenance.transparency.log_state import STATE, TreeState
 from provenance.transparency.tile_store import TileStore, read_file
 from provenance.transparency.tiles import ENTRIES, WIDTH, Tile
@@ -40,13 +40,11 @@ if TYPE_CHECKING:
 class AuditReport(msgspec.Struct, frozen=True):
     """What holds: the log has promised *checkpoint*, and its entries give it.
 
-    *durable* entries are in the tree; those beyond the checkpoint are not promised yet.
     *interrupted*: a killed append left files, which the next append removes. *extends* is the older
     checkpoint that was given.
     """
 
     checkpoint: Checkpoint
-    durable: int
     files: int
     interrupted: bool
     extends: Checkpoint | None
@@ -90,7 +88,7 @@ def audit(folder: Path, vkey: VerifierKey, *, older: bytes | None = None) -> Aud
             roots.append(_Root(earlier.size, earlier.root, "older"))
         _check_entries(TileStore(folder), tree.size, present, roots)
     files = sum(len(widths) for widths in present.values())
-    return AuditReport(signed, tree.size, files, pending is not None, earlier)
+    return AuditReport(signed, files, pending is not None, earlier)
 
 
 def _check_vkey(folder: Path, vkey: VerifierKey) -> None:

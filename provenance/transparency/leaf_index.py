@@ -1,104 +1,91 @@
-"""Where each leaf hash stands in a log: a cache, in one SQLite file.
+"""Where each leaf stands in a log: a cache, so that an append need not read every tile.
 
-A log must answer "is this entry in already?" without reading all of its tiles. The file holds
-nothing that the tiles do not hold: when it is missing, damaged or behind, the caller reads the rest
-from the tiles, and an answer counts only after the tile agrees. So no failure here is an error: a
-damaged index is removed and made anew.
-
-``leaves(hash, position)`` holds the first position of each hash among the first ``covered.size``
-leaves of the log.
+``.state/leaves`` holds the first 4 bytes of each leaf hash of the full tiles, in order: 4 MB for a
+million entries. It holds nothing that the tiles do not hold. What it lacks is read from them, an
+answer counts only if the tile agrees, and a file that is missing, damaged or of another log is made
+anew; so no failure here is an error. It is written whenever a tile is full.
 """
 
 from __future__ import annotations
 
 import contextlib
-import sqlite3
-import stat
 from typing import TYPE_CHECKING
 
+from provenance.errors import MalformedError, UnavailableError, UnreadableError
+from provenance.files import atomic
+from provenance.transparency.log_state import STATE
+from provenance.transparency.tile_store import read_file
+from provenance.transparency.tiles import WIDTH, Tile
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-CACHE_KIBIBYTES = 64 * 2**10
-"""Memory for the table while it is written, in KiB: a million leaves take about 50 MiB."""
+    from provenance.transparency.tile_store import TileStore
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS leaves (
-    hash BLOB PRIMARY KEY, position INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS covered (size INTEGER NOT NULL);
-INSERT INTO covered SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM covered);
-"""
+PREFIX = 4
+"""Bytes kept of a hash: among a million leaves, 1 search in 4,000 meets a wrong one."""
 
+INDEX = "leaves"
 
-def lookup(path: Path, hashes: Iterable[bytes]) -> tuple[int, dict[bytes, int]] | None:
-    """Return how many leaves the index *path* covers, and the positions of *hashes* among them.
-
-    None is returned where the index is damaged; one that is missing or locked covers nothing.
-    """
-    try:
-        with _opened(path, "ro") as connection:
-            size = _covered(connection)
-            query = "SELECT position FROM leaves WHERE hash = ?"
-            rows = ((item, connection.execute(query, (item,)).fetchone()) for item in hashes)
-            return size, {item: _natural(row) for item, row in rows if row}
-    except sqlite3.OperationalError:
-        return 0, {}
-    except sqlite3.Error:
-        return None
+_FEW = 16
+"""So many leaves are searched one by one (1 ms each among a million); more, all in one pass."""
 
 
-def add(path: Path, start: int, hashes: Sequence[bytes]) -> None:
-    """Add *hashes*, the leaves from *start* on; the index must cover just those before."""
-    try:
-        with _opened(path, "rwc") as connection:
-            connection.executescript(_SCHEMA)
-            connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
-            with connection:
-                connection.execute("BEGIN IMMEDIATE")
-                if _covered(connection) != start:
-                    return
-                rows = zip(hashes, range(start, start + len(hashes)), strict=True)
-                connection.executemany("INSERT OR IGNORE INTO leaves VALUES (?, ?)", rows)
-                connection.execute("UPDATE covered SET size = ?", (start + len(hashes),))
-    except sqlite3.OperationalError:
-        return  # a full disk, a lock: the index stays behind, and the next append reads the tiles
-    except sqlite3.Error:
-        discard(path)
+def read(store: TileStore, size: int) -> bytes:
+    """Return the prefixes of the first *size* leaves."""
+    path = store.root / STATE / INDEX
+    full = size // WIDTH * WIDTH
+    known = b""
+    with contextlib.suppress(MalformedError, UnreadableError):
+        known = read_file(path, full * PREFIX)
+    covered = len(known) // PREFIX
+    if covered and (covered % WIDTH or known[-WIDTH * PREFIX :] != _last_tile(store, covered)):
+        known, covered = b"", 0
+    prefixes = known + join(store.leaves(covered, size))
+    if covered < full:
+        write(store.root, prefixes)
+    return prefixes
 
 
-def discard(path: Path) -> None:
-    """Remove the index: it is damaged, or of another log."""
-    for part in _parts(path):
-        with contextlib.suppress(OSError):
-            part.unlink()
+def _last_tile(store: TileStore, covered: int) -> bytes:
+    return join(store.hashes(Tile(0, covered // WIDTH - 1, WIDTH)))
 
 
-def _parts(path: Path) -> tuple[Path, ...]:
-    """Return the files of the index, with those that SQLite keeps beside it."""
-    return tuple(path.with_name(path.name + end) for end in ("", "-journal", "-wal", "-shm"))
+def join(leaves: Iterable[bytes]) -> bytes:
+    """Return the prefixes of *leaves*."""
+    return b"".join(leaf[:PREFIX] for leaf in leaves)
 
 
-def _covered(connection: sqlite3.Connection) -> int:
-    return _natural(connection.execute("SELECT size FROM covered").fetchone())
+def write(folder: Path, prefixes: bytes) -> None:
+    """Keep those of *prefixes* that are of full tiles, if there is room on the disk."""
+    whole = len(prefixes) // (WIDTH * PREFIX) * (WIDTH * PREFIX)
+    with contextlib.suppress(UnavailableError):
+        atomic.write_file(folder / STATE / INDEX, prefixes[:whole])
 
 
-def _natural(row: tuple[object, ...] | None) -> int:
-    """Return the one natural number in *row*: SQLite stores anything in any column."""
-    if row is None or type(row[0]) is not int or row[0] < 0:
-        raise sqlite3.DatabaseError("not a natural number")
-    return row[0]
+def find(store: TileStore, size: int, prefixes: bytes, wanted: set[bytes]) -> dict[bytes, int]:
+    """Return the first position of those of *wanted* that are among the first *size* leaves."""
+    subtree = store.subtree(size)
+    found: dict[bytes, int] = {}
+    for leaf, position in _candidates(prefixes, wanted):
+        if leaf not in found and subtree(0, position) == leaf:
+            found[leaf] = position
+    return found
 
 
-@contextlib.contextmanager
-def _opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
-    for part in _parts(path):  # SQLite would wait for a FIFO
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            if not stat.S_ISREG(part.lstat().st_mode):
-                raise sqlite3.DatabaseError("not a file")
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True)
-    try:
-        yield connection
-    finally:
-        connection.close()
+def _candidates(prefixes: bytes, wanted: set[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Give each of *wanted* with each position of its prefix, from the first on."""
+    if len(wanted) <= _FEW:
+        for leaf in wanted:
+            place = -1
+            while (place := prefixes.find(leaf[:PREFIX], place + 1)) >= 0:
+                if place % PREFIX == 0:
+                    yield leaf, place // PREFIX
+        return
+    by_prefix: dict[bytes, list[bytes]] = {}
+    for leaf in wanted:
+        by_prefix.setdefault(leaf[:PREFIX], []).append(leaf)
+    for place in range(0, len(prefixes), PREFIX):
+        for leaf in by_prefix.get(prefixes[place : place + PREFIX], ()):
+            yield leaf, place // PREFIX

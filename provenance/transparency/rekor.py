@@ -19,10 +19,10 @@ one's own.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from provenance.encoding import strict_base64, strict_json
-from provenance.errors import LogProofError, MalformedError
+from provenance.errors import MalformedError
 
 if TYPE_CHECKING:
     from provenance.keys import PublicKey
@@ -62,19 +62,6 @@ def format_body(message: bytes, signature: bytes, key: PublicKey) -> bytes:
     )
 
 
-def check_body(body: bytes, message: bytes, signature: bytes, key: PublicKey) -> None:
-    """Return if *body* says that *key* made *signature* over *message*, and nothing else.
-
-    The body is made anew and compared byte for byte, so nothing of it needs to be understood.
-
-    Raises:
-        LogProofError: it says something else.
-    """
-    expected = format_body(message, signature, key)
-    if body != expected:
-        raise LogProofError(f"the log entry is about {_difference(body, expected)}")
-
-
 def parse_kind(body: bytes, *, where: str | None = None) -> tuple[str, str]:
     """Return the kind and the version that *body*, a canonical body, declares.
 
@@ -87,20 +74,3 @@ def parse_kind(body: bytes, *, where: str | None = None) -> tuple[str, str]:
         if isinstance(kind, str) and isinstance(version, str):
             return kind, version
     raise MalformedError("the log entry's body declares no kind and version", where=where)
-
-
-def _difference(body: bytes, expected: bytes) -> str:
-    """Return what tells *body* from *expected*, for the error's text only."""
-    try:
-        given = _spec(strict_json.parse(body))
-    except (MalformedError, KeyError, TypeError):
-        return "something of another form"
-    wanted = _spec(strict_json.parse(expected))
-    parts = ("digest", "signature", "key")
-    differing = [part for part, a, b in zip(parts, given, wanted, strict=True) if a != b]
-    return f"another {' and '.join(differing)}" if differing else "the same in another spelling"
-
-
-def _spec(document: Any) -> tuple[Any, Any, Any]:  # noqa: ANN401 - JSON that is not checked yet
-    spec = document["spec"]["hashedRekordV002"]
-    return spec["data"], spec["signature"]["content"], spec["signature"]["verifier"]

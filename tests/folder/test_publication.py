@@ -13,7 +13,7 @@ from provenance.files import atomic
 from provenance.folder import claims
 from provenance.folder.publication import publish_claims
 from provenance.keys import load_public
-from provenance.transparency import folder
+from provenance.transparency import log as logs
 from provenance.transparency.audit import audit
 from provenance.trust.verification import Request, verify_model
 from tests.world import (
@@ -72,7 +72,7 @@ def test_a_lost_proof_is_found_again(model: Path, log: Path, signer: SignerKey) 
     (model / "claims.jsonl").write_bytes(lost)
     (again,) = publish_claims(model, log, signer)
     assert again.index == 0
-    assert folder.read_checkpoint(log, signer.verifier).size == 1
+    assert logs.read_checkpoint(log, signer.verifier).size == 1
 
 
 def test_a_claim_that_does_not_name_its_signer(
@@ -126,7 +126,7 @@ def test_a_full_disk_after_the_log_grew(
     monkeypatch.undo()
     (again,) = publish_claims(model, log, signer)
     assert again.index == 0
-    assert folder.read_checkpoint(log, signer.verifier).size == 1
+    assert logs.read_checkpoint(log, signer.verifier).size == 1
 
 
 def test_what_a_bundle_carries_besides_is_kept(model: Path, log: Path, signer: SignerKey) -> None:

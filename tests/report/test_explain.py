@@ -62,7 +62,6 @@ BESIDE = {
     "log/.state/treeState": ("log-state", "1 entry is on disk"),
     "log/.state/signer.json": ("log-state", "log.key"),
     "log/.state/treeState.lock": ("log-state", "locking"),
-    "log/.state/leaves.sqlite": ("log-state", "cache"),
     "log/tile/0/000.p/1": ("tile", "1 of 256 leaf hashes"),
     "log/tile/entries/000.p/1": ("entry-bundle", "hashedrekord 0.0.2"),
 }

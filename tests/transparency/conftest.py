@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from provenance.keys import generate, write_pair
-from provenance.transparency import folder, note
+from provenance.transparency import log as logs
+from provenance.transparency import note
 
 if TYPE_CHECKING:
     from provenance.transparency.note import SignerKey
@@ -31,7 +32,7 @@ def stranger() -> SignerKey:
 def log(tmp_path: Path, signer: SignerKey) -> Path:
     """An empty log that *signer* signs."""
     write_pair(signer.private, tmp_path / "log.key")
-    folder.init(tmp_path / "log", ORIGIN, tmp_path / "log.key")
+    logs.init(tmp_path / "log", ORIGIN, tmp_path / "log.key")
     return tmp_path / "log"
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from provenance.transparency import folder, note
+from provenance.transparency import log as logs
+from provenance.transparency import note
 
 if TYPE_CHECKING:
     from provenance.transparency.note import SignerKey
@@ -45,7 +46,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_go_s_sumdb_agrees(log: Path, signer: SignerKey, cache: Path) -> None:
     entries = [b"entry %d" % number for number in range(1300)]
     for start, end in ((0, 1), (1, 250), (250, 256), (256, 1300)):
-        folder.append(log, entries[start:end], signer)
+        logs.append(log, entries[start:end], signer)
     vkey = note.format_vkey(signer.verifier)
     result = sumdb(log, vkey, cache)
     assert result.stdout == "size 1300: 186 inclusions, 186 consistencies\n", result.stderr

@@ -132,7 +132,9 @@ def append(folder: Path, entries: Sequence[bytes], signer: SignerKey) -> tuple[i
     with log_state.locked(folder):
         collected = log_state.read_collected(folder)
         tree, edge = _recover(folder, signer)
-        positions = _find(folder, tree.size, set(leaves), update=True)
+        store = TileStore(folder)
+        prefixes = leaf_index.read(store, tree.size)
+        positions = leaf_index.find(store, tree.size, prefixes, set(leaves))
         new = {
             leaf: entry
             for leaf, entry in zip(leaves, entries, strict=True)
@@ -142,22 +144,12 @@ def append(folder: Path, entries: Sequence[bytes], signer: SignerKey) -> tuple[i
             grown = _grow(folder, tree, edge, new)
             _publish(folder, grown, signer)
             positions |= dict(zip(new, range(tree.size, grown.size), strict=True))
-            leaf_index.add(_index_path(folder), tree.size, list(new))
+            if grown.size // WIDTH > tree.size // WIDTH:
+                leaf_index.write(folder, prefixes + leaf_index.join(new))
             tree = grown
         with contextlib.suppress(UnavailableError):  # then it is done after the next append
             _collect(folder, collected, tree.size)
     return tuple(positions[leaf] for leaf in leaves)
-
-
-def prove(folder: Path, index: int, vkey: VerifierKey) -> LogEntry:
-    """Return entry *index* of the log in *folder*, with its proof under the signed checkpoint.
-
-    Raises:
-        LogProofError: the checkpoint is not signed by *vkey*, has no entry *index*, or the tiles
-            contradict it.
-        UnreadableError, MalformedError: a file of the log is missing or damaged.
-    """
-    return _prove(folder, (index,), vkey)[0]
 
 
 def publish(folder: Path, bodies: Sequence[bytes], signer: SignerKey) -> tuple[LogEntry, ...]:
@@ -166,21 +158,17 @@ def publish(folder: Path, bodies: Sequence[bytes], signer: SignerKey) -> tuple[L
     Raises:
         ProvenanceError: as :func:`append` and :func:`prove`.
     """
-    return _prove(folder, append(folder, bodies, signer), signer.verifier)
+    return prove(folder, append(folder, bodies, signer), signer.verifier)
 
 
-def find(folder: Path, leaf: bytes, vkey: VerifierKey) -> int | None:
-    """Return the index of the entry whose leaf hash is *leaf*; None if the log has none.
+def prove(folder: Path, indices: Sequence[int], vkey: VerifierKey) -> tuple[LogEntry, ...]:
+    """Return the entries *indices*, each with its proof under the signed checkpoint.
 
     Raises:
-        ProvenanceError: as :func:`read_checkpoint`, or a tile is missing or damaged.
+        LogProofError: the checkpoint is not signed by *vkey*, lacks an entry, or the tiles
+            contradict it.
+        UnreadableError, MalformedError: a file of the log is missing or damaged.
     """
-    size = read_checkpoint(folder, vkey).size
-    return _find(folder, size, {leaf}, update=False).get(leaf)
-
-
-def _prove(folder: Path, indices: Sequence[int], vkey: VerifierKey) -> tuple[LogEntry, ...]:
-    """Return the entries *indices*, each with its proof under the one signed checkpoint."""
     signed, raw = _open_checkpoint(folder, vkey)
     store = TileStore(folder)
     subtree = store.subtree(signed.size)
@@ -272,7 +260,7 @@ def _bundles(
 
 def _publish(folder: Path, tree: TreeState, signer: SignerKey) -> None:
     """Sign *tree*, after proving that it extends the tree that was signed last."""
-    if _has_checkpoint(folder):
+    if os.path.lexists(folder / CHECKPOINT):
         old = read_checkpoint(folder, signer.verifier)
         subtree = TileStore(folder).subtree(tree.size)
         merkle.check_consistency(
@@ -300,45 +288,7 @@ def _collect(folder: Path, done: int, size: int) -> None:
     log_state.write_collected(folder, size)
 
 
-def _find(folder: Path, size: int, wanted: set[bytes], *, update: bool) -> dict[bytes, int]:
-    """Return the first position of each of *wanted* among the first *size* leaves.
-
-    With *update*, the index is brought up to *size*, or made anew where it does not fit the log.
-    """
-    store = TileStore(folder)
-    path = _index_path(folder)
-    known = leaf_index.lookup(path, wanted)
-    covered, found = known or (0, {})
-    found = {leaf: position for leaf, position in found.items() if position < size}
-    subtree = store.subtree(size)
-    fits = known is not None and all(subtree(0, place) == leaf for leaf, place in found.items())
-    if not fits or (update and covered > size):
-        covered, found = 0, {}
-        if update:
-            leaf_index.discard(path)
-    unindexed: list[bytes] = []
-    start = min(covered, size)
-    for position, leaf in enumerate(store.leaves(start, size), start):
-        if leaf in wanted:
-            found.setdefault(leaf, position)
-        unindexed.append(leaf)
-        if update and len(unindexed) == MAX_BATCH:
-            leaf_index.add(path, position + 1 - MAX_BATCH, unindexed)
-            unindexed = []
-    if update and unindexed:
-        leaf_index.add(path, size - len(unindexed), unindexed)
-    return found
-
-
 def _open_checkpoint(folder: Path, vkey: VerifierKey) -> tuple[Checkpoint, bytes]:
     path = folder / CHECKPOINT
     raw = read_file(path, note.MAX_NOTE_BYTES)
     return checkpoints.open_checkpoint(raw, vkey, where=str(path)), raw
-
-
-def _has_checkpoint(folder: Path) -> bool:
-    return os.path.lexists(folder / CHECKPOINT)
-
-
-def _index_path(folder: Path) -> Path:
-    return folder / STATE / "leaves.sqlite"
