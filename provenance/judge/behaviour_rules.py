@@ -169,11 +169,12 @@ def _judge_arrays(
     for name in names:
         try:
             outputs = _measured(rule, name, left, right)
-            if (few := _too_few(rule, outputs, distinct)) is not None:
-                missing.append(f"{file}: {name}: {few}")
-            findings += _judge(rule, file, outputs, distinct, undecided=few is not None)
         except UsageError as error:  # an array that has no such outputs
             missing.append(f"{file}: {error}")
+            continue
+        judged = _judge(rule, file, outputs, distinct)
+        findings += judged.findings
+        missing += judged.missing
     return Judged(tuple(findings), tuple(missing))
 
 
@@ -186,14 +187,20 @@ def _measured(rule: Behaviour, name: str, left: TensorFile, right: TensorFile) -
     return measure_outputs(name, left, right, "values")
 
 
-def _judge(
-    rule: Behaviour, file: str, outputs: Outputs, distinct: int | None, *, undecided: bool
-) -> list[Finding]:
-    bound = None
+def _judge(rule: Behaviour, file: str, outputs: Outputs, distinct: int | None) -> Judged:
+    """Judge what was measured; *distinct* as in :func:`_judge_arrays`."""
+    bound: float | None = None
+    few: list[str] = []
+    rate = rule.disagreement
     if outputs.disagreements is not None:
-        trials = _trials(outputs, distinct)
+        trials = outputs.probes if distinct is None else min(distinct, outputs.probes)
         wrong = min(outputs.disagreements, trials)
         bound = disagreement_bound(wrong, trials, rule.confidence)
+        if rate is not None and outputs.disagreements <= rate * trials and bound > rate:
+            few.append(
+                f"{file}: {outputs.name}: {wrong} of {trials} answers differ, and so few probes"
+                f" cannot show a rate of at most {rate:g}"
+            )
     kl = outputs.kl_mean
     if kl is not None and outputs.differing:
         kl += KL_ERROR * (1 + kl)
@@ -201,7 +208,7 @@ def _judge(
         ("max-difference", _enlarged(outputs.max_difference), rule.max_difference),
         ("mean-difference", _enlarged(outputs.mean_difference), rule.mean_difference),
         ("kl-divergence", _finite(kl), rule.kl_divergence),
-        ("disagreement-bound", bound, None if undecided else rule.disagreement),
+        ("disagreement-bound", bound, None if few else rate),
     )
     findings = [
         Finding(
@@ -222,25 +229,7 @@ def _judge(
             Finding(file=file, tensor=outputs.name, measure="distribution", held=False,
                     note="not-a-distribution")
         )  # fmt: skip
-    return findings
-
-
-def _trials(outputs: Outputs, distinct: int | None) -> int:
-    """Return how many probes count."""
-    return outputs.probes if distinct is None else min(distinct, outputs.probes)
-
-
-def _too_few(rule: Behaviour, outputs: Outputs, distinct: int | None) -> str | None:
-    """Return why the probes are too few to show the rate, where nothing seen speaks against it."""
-    wrong, trials = outputs.disagreements, _trials(outputs, distinct)
-    if rule.disagreement is None or wrong is None or wrong > rule.disagreement * trials:
-        return None
-    if disagreement_bound(wrong, trials, rule.confidence) <= rule.disagreement:
-        return None
-    return (
-        f"{wrong} of {trials} answers differ, and so few probes cannot show a rate of at most"
-        f" {rule.disagreement:g}"
-    )
+    return Judged(tuple(findings), tuple(few))
 
 
 def _why_absent(measure: str, outputs: Outputs) -> str:

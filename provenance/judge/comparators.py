@@ -18,9 +18,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from provenance.equality.declaration import place
 from provenance.equality.lattice import AGREES, STRENGTHS, Conclusion, Strength
-from provenance.equality.rules import Behaviour, Close, TensorRule
-from provenance.errors import UsageError
+from provenance.equality.rules import Behaviour, Close, Metrics, TensorRule
+from provenance.errors import UnavailableError, UsageError
 from provenance.judge.coverage import check_coverage
 from provenance.judge.evidence import judge_evidence
 from provenance.judge.judgement import judge_contents
@@ -28,6 +29,7 @@ from provenance.judge.readings import Readings, wanted_by
 from provenance.judge.selection import judged_by_evidence, tensor_rules
 from provenance.measure.contents import Contents, first_divergence
 from provenance.measure.findings import AlternativeOutcome, Finding, Judged, Outcome
+from provenance.measure.statistics import check_scipy
 from provenance.weights.model import Model, SideBySide
 from provenance.weights.opening import open_tensors
 
@@ -67,13 +69,14 @@ def apply(declaration: Declaration, readings: Readings, *, probes: Path | None =
         PolicyError: the declaration does not fit the models.
         ContentError: a file is not the one that was hashed.
         MalformedError: a file's name leaves its folder.
-        UnavailableError: float64 arithmetic does not work as it should.
+        UnavailableError: float64 arithmetic does not work as it should, or a rule needs scipy.
     """
     if probes is not None:
         _check_probes(declaration, probes)
     selections = check_coverage(declaration, readings.sides)
     if not readings.sides.changed:
         return _identical(declaration)
+    _check_statistics(declaration)
     alternatives = tuple(
         _judge(alternative, readings, selection.unread, probes)
         for alternative, selection in zip(declaration.any, selections, strict=True)
@@ -121,6 +124,17 @@ def _check_probes(declaration: Declaration, probes: Path) -> None:
         raise UsageError("no rule of the declaration runs a model on probes", where=str(probes))
     with open_tensors(probes):
         pass
+
+
+def _check_statistics(declaration: Declaration) -> None:
+    """Refuse rules that need scipy where it is not installed, before anything is compared."""
+    for number, alternative in enumerate(declaration.any):
+        for index, rule in enumerate(alternative.all):
+            if isinstance(rule, Metrics) or (isinstance(rule, Behaviour) and rule.kind != "values"):
+                try:
+                    check_scipy()
+                except UnavailableError as error:
+                    raise error.inside(place(number, index)) from error
 
 
 def _identical(declaration: Declaration) -> Outcome:

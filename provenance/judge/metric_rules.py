@@ -84,13 +84,11 @@ def _judge(rule: Metrics, measured: _Measured, p: float) -> list[Finding]:
         apart = abs(metric.left_mean - metric.right_mean)
         if math.isfinite(apart):
             findings.append(found(measure="difference-of-means", held=True, value=apart))
-    if metric.churn is not None:
-        bound = metric.churn.bound
-        held = rule.max_churn is None or bound <= rule.max_churn
-        findings += [
-            found(measure="churn-bound", held=held, value=bound, limit=rule.max_churn),
-            found(measure="mcnemar-p", held=True, value=metric.churn.mcnemar),
-        ]
+    if metric.churn_bound is not None:
+        held = rule.max_churn is None or metric.churn_bound <= rule.max_churn
+        findings.append(
+            found(measure="churn-bound", held=held, value=metric.churn_bound, limit=rule.max_churn)
+        )
     elif rule.max_churn is not None:
         note = "answers-not-0-or-1" if metric.examples else "empty"
         findings.append(found(measure="churn-bound", held=False, limit=rule.max_churn, note=note))

@@ -13,7 +13,7 @@
 - ``outputs``: outputs on the same probes; ``onnx_runner``: an ONNX model run on probes, by the
   program ``onnx_child``.
 - ``samples``: scores on the same examples; ``statistics``: tests of equivalence and bounds of
-  rates; ``distributions``: the distributions behind them.
+  rates.
 - ``curves``: curves point by point; ``curve_files``: the files that hold them.
 
 ``findings``: what a comparison says.

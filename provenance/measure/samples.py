@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 
 from provenance.errors import MalformedError, UsageError
-from provenance.measure.statistics import Churn, Equivalence, churn, paired_bootstrap, tost
-from provenance.weights.dtypes import widen
+from provenance.measure.statistics import Equivalence, disagreement_bound, paired_bootstrap, tost
+from provenance.weights.dtypes import NUMPY, widen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
@@ -48,11 +48,6 @@ BLOCK: Final = 2**16
 
 _EXACT: Final = 2.0**53
 """Beyond it float64 leaves out integers."""
-
-_INTEGERS: Final[Mapping[str, str]] = {
-    "BOOL": "|u1", "U8": "|u1", "I8": "|i1", "U16": "<u2", "I16": "<i2",
-    "U32": "<u4", "I32": "<i4", "U64": "<u8", "I64": "<i8",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +69,21 @@ class Metric:
 
     name: str
     examples: int
-    differing: int
-    """Examples with another score."""
     left_mean: float | None
     right_mean: float | None
     """None without examples, or where a score is not finite."""
     test: Equivalence
-    churn: Churn | None
-    """Where every score is 0 or 1."""
+    changed: int | None
+    """Examples with another answer, where every score is 0 or 1."""
+    churn_bound: float | None
+    """Upper bound of their rate in the population."""
 
 
 def measure_metric(name: str, left: TensorFile, right: TensorFile, test: MeanTest) -> Metric:
     """Return how the scores *name* of *left* and *right* compare.
 
     Raises:
-        UsageError: the arrays are of two types or lengths, no scores, or too many; or *test* is
-            none.
-        MalformedError: the bytes do not decode.
-        UnreadableError: a file cannot be read.
+        UsageError: the arrays differ in type or length, hold no scores, or are too long.
     """
     info = left.tensors[name]
     _check_scores(info, right.tensors[name])
@@ -99,23 +91,23 @@ def measure_metric(name: str, left: TensorFile, right: TensorFile, test: MeanTes
     with np.errstate(all="ignore"):
         for mine, theirs in zip(left.chunks(name, BLOCK), right.chunks(name, BLOCK), strict=True):
             scores.add(mine, theirs)
-        differences = scores.differences
         if test.kind == "tost":
-            result = tost(differences, test.margin)
+            result = tost(scores.differences, test.margin)
         else:
-            seed = scores.seed()
-            result = paired_bootstrap(differences, test.margin, test.alpha, test.resamples, seed)
-    changed = None
-    if scores.binary and info.elements:
-        changed = churn(scores.gained, scores.lost, info.elements, 1 - test.alpha)
+            result = paired_bootstrap(
+                scores.differences, test.margin, test.alpha, test.resamples, scores.seed()
+            )
+    changed = scores.changed if scores.binary and info.elements else None
     return Metric(
         name=name,
         examples=info.elements,
-        differing=int(np.count_nonzero(differences)),  # NaN is not zero
         left_mean=scores.mean(0),
         right_mean=scores.mean(1),
         test=result,
-        churn=changed,
+        changed=changed,
+        churn_bound=None
+        if changed is None
+        else disagreement_bound(changed, info.elements, 1 - test.alpha),
     )
 
 
@@ -126,7 +118,7 @@ def _check_scores(info: TensorInfo, other: TensorInfo) -> None:
         raise UsageError("a metric has one axis, the examples", where=info.name)
     if info.elements > MAX_EXAMPLES:
         raise UsageError(f"more than {MAX_EXAMPLES} examples", where=info.name)
-    if info.dtype.kind != "float" and info.dtype.name not in _INTEGERS:
+    if info.dtype.kind == "complex" or not (info.dtype.kind == "float" or info.dtype.name in NUMPY):
         raise UsageError(f"the type {info.dtype.name} holds no scores", where=info.name)
 
 
@@ -140,15 +132,14 @@ class _Scores:
         self._hashes = (hashlib.sha256(), hashlib.sha256())
         self.differences: Floats = np.empty(info.elements)
         self.binary = True
-        self.gained = 0
-        self.lost = 0
+        self.changed = 0
 
     def add(self, left: memoryview, right: memoryview) -> None:
         sides = []
         for raw, sums, hasher in zip((left, right), self._sums, self._hashes, strict=True):
             hasher.update(raw)
             values = _scores(raw, self._info.dtype, self._info.name)
-            sums.append(_sum(values))
+            sums.append(_total(values.data) if np.isfinite(values).all() else math.nan)
             sides.append(values)
         a, b = sides
         part = self.differences[self._done : self._done + a.size]
@@ -156,8 +147,7 @@ class _Scores:
         self._done += a.size
         if self.binary:
             self.binary = all(bool(((side == 0) | (side == 1)).all()) for side in sides)
-            self.gained += int(np.count_nonzero(part == -1))
-            self.lost += int(np.count_nonzero(part == 1))
+            self.changed += int(np.count_nonzero(part))
 
     def mean(self, side: int) -> float | None:
         """Return the mean of the left (0) or right (1) scores."""
@@ -175,7 +165,7 @@ def _scores(raw: memoryview, dtype: DType, where: str) -> Floats:
         values = np.empty(len(raw) * 8 // dtype.bits)
         widen(raw, dtype, values, np.empty_like(values))
         return values
-    integers = np.frombuffer(raw, _INTEGERS[dtype.name])
+    integers = np.frombuffer(raw, "|u1" if dtype.name == "BOOL" else NUMPY[dtype.name])
     if dtype.name == "BOOL" and integers.size and integers.max() > 1:
         raise MalformedError("a boolean is neither 0 nor 1", where=where)
     values = integers.astype(np.float64)
@@ -183,11 +173,7 @@ def _scores(raw: memoryview, dtype: DType, where: str) -> Floats:
     return values
 
 
-def _sum(values: Floats) -> float:
-    return _total(values.tolist()) if np.isfinite(values).all() else math.nan
-
-
-def _total(parts: list[float]) -> float:
+def _total(parts: Iterable[float]) -> float:
     """Return the sum of *parts*, rounded once; infinite beyond float64."""
     try:
         return math.fsum(parts)

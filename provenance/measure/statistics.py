@@ -9,8 +9,6 @@ declared before.
 - :func:`tost`: two one-sided t tests, Schuirmann, J. Pharmacokinet. Biopharm. 15 (1987).
 - :func:`paired_bootstrap`: the same question without the normal distribution, by the percentile
   interval of level 1 - 2 alpha, Efron and Tibshirani, An Introduction to the Bootstrap (1993).
-- :func:`mcnemar`: McNemar, Psychometrika 12 (1947), in its exact form. It asks whether as many
-  answers got better as got worse, and is blind to how many changed: judge by :func:`churn`.
 - :func:`holm`: Holm, Scand. J. Statist. 6 (1979).
 
 **Several metrics.** To claim that *all* are equivalent, each may be tested at the full level: the
@@ -18,8 +16,9 @@ conjunction errs only if one that is not equivalent passes (intersection-union t
 Statist. Sci. 11 (1996)). Holm's correction is not needed for that claim and makes it stricter; with
 it, what is said of each single metric holds too, at the level of the whole family.
 
-P-values and bounds are enlarged by the error of the distributions they are made from
-(:mod:`~provenance.measure.distributions`), so rounding never lets anything pass.
+The distributions are scipy's (extra ``stats``). So that no verdict depends on scipy's last digits,
+what it returns is enlarged by ``SCIPY_ERROR`` and rounded up to ``DIGITS`` significant digits. A
+limit that is written with no more digits decides as it would without the rounding.
 
 Limits: 2^30 trials; 2^31 draws of a bootstrap.
 """
@@ -28,50 +27,54 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import chain
+from decimal import ROUND_CEILING, Context
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from provenance.errors import UsageError
-from provenance.measure.distributions import ACCURACY, MAX_TRIALS, incomplete_beta, t_tail
+from provenance.errors import UnavailableError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
 
+SCIPY_ERROR: Final = 2.0**-20
+"""Bound of the relative error of what scipy returns, with room to spare: over the whole range,
+less than 2^-27 was seen between its releases and an implementation of our own."""
+
+DIGITS: Final = 6
+"""Significant digits of p-values and bounds."""
+
+MAX_TRIALS: Final = 2**30
+"""Most trials or examples: far more than anybody evaluates, and the range in which the error was
+measured."""
+
 MAX_DRAWS: Final = 2**31
 """Most draws of one bootstrap, resamples times examples: about half a minute. With so many examples
 means are normal and :func:`tost` answers the same question at once."""
 
-_WIDTH: Final = 2.0**-44
-"""Relative width at which the search for a bound ends."""
-
 _BLOCK: Final = 2**16
-"""Numbers handled at once."""
+"""Numbers drawn at once."""
+
+_UP: Final = Context(prec=DIGITS, rounding=ROUND_CEILING)
 
 
-# --- Rates ----------------------------------------------------------------------------------------
+def check_scipy() -> None:
+    """Check that the distributions are there.
 
-
-@dataclass(frozen=True, slots=True)
-class Churn:
-    """How many answers of 0 and 1 changed between two models on the same examples."""
-
-    examples: int
-    gained: int
-    """Examples that only the right model has as 1."""
-    lost: int
-    """Examples that only the left model has as 1."""
-    rate: float | None
-    """Part of the examples that changed; None without examples."""
-    bound: float
-    """Upper bound of the rate in the population."""
-    mcnemar: float
-    """Two-sided p-value that as many are gained as lost; blind to how many these are."""
+    Raises:
+        UnavailableError: scipy is not installed.
+    """
+    try:
+        import scipy.special  # noqa: F401, PLC0415 - an extra
+    except ImportError as error:
+        raise UnavailableError(
+            "tests of equivalence and bounds of rates need scipy",
+            hint="pip install 'training-provenance[stats]'",
+        ) from error
 
 
 def disagreement_bound(disagreements: int, trials: int, confidence: float) -> float:
@@ -83,56 +86,32 @@ def disagreement_bound(disagreements: int, trials: int, confidence: float) -> fl
     Raises:
         UsageError: a number is outside its range.
     """
+    from scipy.special import betainccinv  # noqa: PLC0415 - an extra
+
     if not (0 <= disagreements <= trials <= MAX_TRIALS and 0 < confidence < 1):
-        raise UsageError("there is no bound of such a rate")
+        raise UsageError("disagreements, trials or confidence out of range")
     if disagreements == trials:
         return 1.0
-    error = 1 - confidence
-    if disagreements == 0:
-        return -math.expm1(math.log(error) / trials)
-    low, high = disagreements / trials, 1.0
-    while high - low > high * _WIDTH:
-        middle = (low + high) / 2
-        tail = incomplete_beta(trials - disagreements, disagreements + 1, 1 - middle, middle)
-        if tail * (1 + ACCURACY) <= error:
-            high = middle
-        else:
-            low = middle
-    return high
+    return _outward(betainccinv(disagreements + 1, trials - disagreements, 1 - confidence))
 
 
-def mcnemar(gained: int, lost: int) -> float:
-    """Return the exact two-sided p-value that *gained* and *lost* have equal chances.
+def t_tail(t: float, freedom: int) -> float:
+    """Return the probability that Student's t with *freedom* degrees is greater than *t*."""
+    from scipy.special import betainc, betaincc  # noqa: PLC0415 - an extra
 
-    Raises:
-        UsageError: a number is negative, or they are more than ``MAX_TRIALS``.
-    """
-    total, fewer = gained + lost, min(gained, lost)
-    if fewer < 0 or total > MAX_TRIALS:
-        raise UsageError("there is no such number of answers that changed")
-    if gained == lost:
-        return 1.0
-    return _enlarged(2 * incomplete_beta(total - fewer, fewer + 1, 0.5, 0.5))
-
-
-def churn(gained: int, lost: int, examples: int, confidence: float) -> Churn:
-    """Return the rate at which answers changed, with its bound. See :func:`disagreement_bound`."""
-    changed = gained + lost
-    return Churn(
-        examples=examples,
-        gained=gained,
-        lost=lost,
-        rate=changed / examples if examples else None,
-        bound=disagreement_bound(changed, examples, confidence),
-        mcnemar=mcnemar(gained, lost),
-    )
+    square = t * t
+    total = freedom + square
+    # Of x and 1 - x, the one that is small keeps its digits.
+    if square < freedom:
+        half = float(betaincc(0.5, freedom / 2, square / total)) / 2
+    else:
+        half = float(betainc(freedom / 2, 0.5, freedom / total)) / 2
+    return half if t >= 0 else 1 - half
 
 
-def _enlarged(p: float) -> float:
-    return min(1.0, p * (1 + ACCURACY))
-
-
-# --- Equivalence of means -------------------------------------------------------------------------
+def _outward(value: float) -> float:
+    """Return *value*, a probability from scipy, with its error added, rounded up."""
+    return min(1.0, float(_UP.create_decimal_from_float(float(value) * (1 + SCIPY_ERROR))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,20 +122,15 @@ class Equivalence:
     NaN, infinite or beyond float64), ``zero-variance`` (all differences are the same number).
     """
 
-    examples: int
     lower: float
     """P-value that the mean is at or below minus the margin."""
     upper: float
     """P-value that it is at or above the margin."""
-    mean: float | None = None
-    standard_error: float | None = None
-    interval: tuple[float, float] | None = None
-    """Of a bootstrap: level 1 - 2 alpha; None too where there are too few resamples for alpha."""
     note: str | None = None
 
     @property
     def p(self) -> float:
-        """Return the larger of both: equivalence is shown where it is at most alpha."""
+        """The larger of both: equivalence is shown where it is at most alpha."""
         return max(self.lower, self.upper)
 
 
@@ -172,18 +146,14 @@ def tost(differences: Floats, margin: float) -> Equivalence:
     degenerate = _degenerate(differences, margin, least=0.0)
     if degenerate is not None:
         return degenerate
-    scaled, exponent = _scaled(differences)
+    scaled, within = _scaled(differences, margin)
     count = scaled.size
-    mean = _sum(scaled, np.positive) / count
-    squares = _sum(scaled, lambda block: np.square(block - mean))
-    error = math.sqrt(squares / (count - 1) / count)
-    within = _shifted(margin, -exponent)
+    mean = math.fsum(scaled.data) / count
+    scaled -= mean
+    error = math.sqrt(math.fsum(np.square(scaled).data) / (count - 1) / count)
     return Equivalence(
-        examples=count,
-        lower=_enlarged(t_tail((mean + within) / error, count - 1)),
-        upper=_enlarged(t_tail((within - mean) / error, count - 1)),
-        mean=_shifted(mean, exponent),
-        standard_error=_shifted(error, exponent),
+        lower=_outward(t_tail((mean + within) / error, count - 1)),
+        upper=_outward(t_tail((within - mean) / error, count - 1)),
     )
 
 
@@ -193,7 +163,7 @@ def paired_bootstrap(
     """Test by a bootstrap whether the mean of *differences* is within *margin*.
 
     The p-values are ``(1 + resampled means at or beyond the margin) / (resamples + 1)``: at most
-    alpha where the percentile interval of level 1 - 2 alpha is inside the margin.
+    *alpha* where the percentile interval of level 1 - 2 alpha is inside the margin.
 
     The draws are fixed by *seed*, a big-endian integer: example ``floor(n * (r >> 11) / 2^53)`` for
     each 64-bit output ``r`` of ``numpy.random.PCG64(seed)`` in turn, resample after resample. (NEP
@@ -211,21 +181,11 @@ def paired_bootstrap(
     degenerate = _degenerate(differences, margin, least=1 / (resamples + 1))
     if degenerate is not None:
         return degenerate
-    scaled, exponent = _scaled(differences)
-    means = np.sort(_resampled_means(scaled, resamples, seed))
-    within = _shifted(margin, -exponent)
-    outside = math.floor(alpha * (resamples + 1))
-    interval = None
-    if outside:
-        low, high = float(means[outside - 1]), float(means[resamples - outside])
-        interval = (_shifted(low, exponent), _shifted(high, exponent))
+    scaled, within = _scaled(differences, margin)
+    means = _resampled_means(scaled, resamples, seed)
     return Equivalence(
-        examples=scaled.size,
         lower=(1 + int(np.count_nonzero(means <= -within))) / (resamples + 1),
         upper=(1 + int(np.count_nonzero(means >= within))) / (resamples + 1),
-        mean=_shifted(_sum(scaled, np.positive) / scaled.size, exponent),
-        standard_error=_shifted(float(np.std(means)), exponent),
-        interval=interval,
     )
 
 
@@ -257,41 +217,27 @@ def _degenerate(differences: Floats, margin: float, *, least: float) -> Equivale
     if differences.ndim != 1 or count > MAX_TRIALS:
         raise UsageError("differences are one number for each example", where=f"{count} numbers")
     if not np.isfinite(differences).all():
-        return Equivalence(count, 1.0, 1.0, note="not-finite")
+        return Equivalence(1.0, 1.0, note="not-finite")
     if count < 2:  # noqa: PLR2004 - no variance can be told from one
-        return Equivalence(count, 1.0, 1.0, note="too-few")
+        return Equivalence(1.0, 1.0, note="too-few")
     value = float(differences[0])
     if (differences != value).any():
         return None
     return Equivalence(
-        examples=count,
         lower=least if value > -margin else 1.0,
         upper=least if value < margin else 1.0,
-        mean=value,
-        standard_error=0.0,
         note="zero-variance",
     )
 
 
-def _scaled(differences: Floats) -> tuple[Floats, int]:
-    """Return *differences* over a power of two, the largest from 1/2 to 1, and its exponent."""
+def _scaled(differences: Floats, margin: float) -> tuple[Floats, float]:
+    """Return *differences* over a power of two, the largest from 1/2 to 1, and *margin* over it."""
     exponent = math.frexp(float(np.max(np.abs(differences))))[1]
-    return np.ldexp(differences, -exponent), exponent
-
-
-def _shifted(value: float, exponent: int) -> float:
-    """Return ``value * 2^exponent``, infinite beyond float64."""
     try:
-        return math.ldexp(value, exponent)
+        within = math.ldexp(margin, -exponent)
     except OverflowError:
-        return math.copysign(math.inf, value)
-
-
-def _sum(values: Floats, function: Callable[[Floats], Floats]) -> float:
-    """Return the sum of *function* of *values*, rounded once."""
-    starts = range(0, values.size, _BLOCK)
-    blocks = (function(values[start : start + _BLOCK]).tolist() for start in starts)
-    return math.fsum(chain.from_iterable(blocks))
+        within = math.inf
+    return np.ldexp(differences, -exponent), within
 
 
 def _resampled_means(values: Floats, resamples: int, seed: bytes) -> Floats:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from provenance.measure.statistics import disagreement_bound, mcnemar
+from provenance.errors import UnavailableError
+from provenance.measure.statistics import disagreement_bound
 from tests.judge.evidence import THROUGH, Judge
 
 if TYPE_CHECKING:
@@ -165,7 +167,6 @@ def test_equal_means_hide_that_two_fifths_of_the_answers_changed(judge: Judge) -
     assert alone.conclusion == "plausible"  # what an equality of means admits
     assert alone.found("difference-of-means").value == 0
     assert alone.found("churn-bound").limit is None
-    assert alone.found("mcnemar-p").value == 1  # blind
     answer = both(judge, pair, rule("max_churn = 0.1"))
     assert answer.conclusion == "mismatch"
     assert answer.against == {"accuracy churn-bound"}
@@ -182,14 +183,6 @@ def test_the_confidence_of_the_bound_follows_the_level(judge: Judge) -> None:
     answer = both(judge, answers(0, 0, 100), rule("alpha = 0.01", "max_churn = 0.04"))
     assert answer.against == {"accuracy churn-bound"}  # 4.5 %; 3 % at 0.05
     assert answer.found("churn-bound").value == disagreement_bound(0, 100, 0.99)
-
-
-def test_mcnemar_is_reported_and_decides_nothing(judge: Judge) -> None:
-    answer = both(judge, answers(60, 0), rule())
-    found = answer.found("mcnemar-p")
-    assert (found.held, found.limit, found.value) == (True, None, mcnemar(60, 0))
-    assert answer.value("mcnemar-p") < 1e-12
-    assert answer.conclusion == "plausible"
 
 
 def test_scores_that_are_no_answers_have_no_churn(judge: Judge) -> None:
@@ -259,3 +252,20 @@ def test_a_malformed_file_of_scores_leaves_the_rule_undecided(judge: Judge) -> N
     answer = judge(scores(np.zeros(9)), {SCORES: b"not a weight file"}, rule())
     assert answer.conclusion == "inconclusive"
     assert answer.missing.startswith(f"{SCORES} (right): ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        rule(),
+        "equality = 'behaviour'\nkind = 'logits'\noutputs = ['scores.*']\nmax_difference = 1.0\n"
+        + THROUGH,
+    ],
+)
+def test_without_scipy_the_rule_and_the_extra_are_named_before_anything_is_read(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.special", None)
+    monkeypatch.setattr("provenance.weights.model.SideBySide.opened", None)
+    with pytest.raises(UnavailableError, match=r"rule 1.*scipy \(pip install .*\[stats\]"):
+        both(judge, wavering(), text)
