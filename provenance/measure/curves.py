@@ -26,24 +26,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from provenance.errors import UsageError
 from provenance.measure.norms import at_most
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-NOTES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "empty": "the curves have no step in common",
-        "steps-not-increasing": "a step comes twice, or after a later one: the curve restarts",
-        "steps-differ": "a step is on one side only",
-        "not-finite": "a value is NaN or infinite",
-    }
-)
-"""Why a number is absent."""
+    from collections.abc import Iterator, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +70,18 @@ class Divergence:
 class CurveDistance:
     """How far two curves are apart."""
 
-    common: int
-    """Steps that both sides have."""
-    only_left: int
-    only_right: int
-    agreed: int
+    agreed: int = 0
     """Points that agree before the first that does not."""
-    divergence: Divergence | None
+    divergence: Divergence | None = None
     """None where all agree."""
     largest: float | None = None
     """The largest relative difference over the common steps."""
     largest_step: int | None = None
     """The first step with that difference; None where it is 0."""
     terminal: float | None = None
-    """The relative difference of the means of the last points."""
-    window: int = 0
-    """How many last points these are: fewer than asked for where the curve has fewer."""
+    """The relative difference of the means of the last points, or of all where there are fewer."""
     notes: tuple[str, ...] = ()
+    """Why a number is absent: words of :data:`~provenance.measure.findings.NOTES`."""
 
 
 def measure_curves(left: Curve, right: Curve, pointwise: float, window: int) -> CurveDistance:
@@ -112,15 +96,15 @@ def measure_curves(left: Curve, right: Curve, pointwise: float, window: int) -> 
     if not 0 <= pointwise < math.inf or window < 1:
         raise UsageError("a limit is a number from 0 up, and a window has a point or more")
     if not (left.increasing and right.increasing):
-        return CurveDistance(0, 0, 0, 0, None, notes=("steps-not-increasing",))
-    common = agreed = only_left = only_right = 0
-    divergence = None
+        return CurveDistance(notes=("steps-not-increasing",))
+    common = agreed = 0
+    alone, divergence = False, None
     largest, largest_step = 0.0, None
     for index, (step, a, b) in enumerate(_merged(left, right)):
-        only_left += b is None
-        only_right += a is None
         apart = math.nan
-        if a is not None and b is not None:
+        if a is None or b is None:
+            alone = True
+        else:
             common += 1
             apart = relative_difference(a, b)
             if apart > largest:
@@ -130,18 +114,15 @@ def measure_curves(left: Curve, right: Curve, pointwise: float, window: int) -> 
         elif divergence is None:
             divergence = Divergence(index, step, a, b)
     finite = all(map(math.isfinite, (*left.values, *right.values)))
-    notes = _notes(differ=bool(only_left or only_right), finite=finite, empty=not common)
+    found = {"empty": not common, "steps-differ": alone, "not-finite": not finite}
+    notes = tuple(word for word, is_so in found.items() if is_so)
     used = min(window, common)
     return CurveDistance(
-        common=common,
-        only_left=only_left,
-        only_right=only_right,
         agreed=agreed,
         divergence=divergence,
         largest=largest if finite and common else None,
         largest_step=largest_step if finite else None,
         terminal=None if notes else _terminal(left.values[-used:], right.values[-used:]),
-        window=used,
         notes=notes,
     )
 
@@ -170,11 +151,6 @@ def _merged(left: Curve, right: Curve) -> Iterator[tuple[int, float | None, floa
         )
         i += first == step
         j += second == step
-
-
-def _notes(*, differ: bool, finite: bool, empty: bool) -> tuple[str, ...]:
-    found = {"empty": empty, "steps-differ": differ, "not-finite": not finite}
-    return tuple(word for word, is_so in found.items() if is_so)
 
 
 def _terminal(left: Sequence[float], right: Sequence[float]) -> float:

@@ -10,7 +10,7 @@ What is measured, symmetric in both sides:
 - ``|left - right|``: its maximum with the first place, and its mean. Elements are widened to
   float64 exactly, differences rounded once, and the blocks' sums added exactly;
 - the Kullback-Leibler divergence of each row in nats, the larger of both directions: mean over the
-  rows, maximum and its place. Logits go through log-softmax in float64, the row's maximum taken
+  rows. Logits go through log-softmax in float64, the row's maximum taken
   away first, so nothing overflows. Given probabilities must be a distribution, and are divided by
   their sum. The absolute error is below ``KL_ERROR * (1 + divergence)``;
 - top-1 disagreements: *probes* in which, for any position, the sets of classes that share the
@@ -22,7 +22,8 @@ What is measured, symmetric in both sides:
 
 Rows whose bits are all equal are 0 everywhere, and agree. NaN or infinity in one place with other
 bits in its counterpart leaves no number at all but the counts. An absent number never meets a
-limit; ``notes`` says why it is absent, with a word of ``NOTES``.
+limit; ``notes`` says why it is absent, with a word of
+:data:`~provenance.measure.findings.NOTES`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ import numpy as np
 
 from provenance.errors import UsageError
 from provenance.measure.distances import check_arithmetic
+from provenance.measure.findings import NOTES
 from provenance.measure.pieces import place_in
 from provenance.weights.dtypes import codes, widen
 
@@ -71,18 +73,6 @@ DEFAULT_SUM_TOLERANCE: Final = 2.0**-10
 """The same for other types: twice the rounding of F16; for F32, room for a softmax in F32 over
 the largest vocabularies."""
 
-NOTES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "empty": "there are no outputs",
-        "exact-type": "integers and booleans have no distance",
-        "not-finite": "NaN or infinity stands in an output that differs",
-        "overflow": "a difference is beyond float64",
-        "not-a-distribution": "probabilities are negative, not finite, or do not add up to 1",
-        "infinite-divergence": "a class has probability 0 on one side only, or beyond float64",
-    }
-)
-"""Why a number is absent."""
-
 _READ: Final = 2**16
 """Elements asked of a file at once; a multiple of ``CHUNK_UNIT``."""
 
@@ -107,9 +97,6 @@ class Outputs:
     mean_difference: float | None = None
     kl_mean: float | None = None
     """In nats, over all rows; None for values."""
-    kl_max: float | None = None
-    kl_place: tuple[int, ...] | None = None
-    """Index, without the classes, of the first row with that divergence; None where it is 0."""
     disagreements: int | None = None
     """Probes with another answer; None for values that are no integers."""
     notes: tuple[str, ...] = ()
@@ -119,9 +106,7 @@ def measure_outputs(name: str, left: TensorFile, right: TensorFile, kind: Kind) 
     """Return how far the arrays *name* of *left* and *right* are apart.
 
     Raises:
-        UsageError: the arrays are of two types or shapes, or have none that *kind* allows.
-        MalformedError: the bytes do not decode.
-        UnreadableError: a file cannot be read.
+        UsageError: the arrays differ in type or shape, or have none that *kind* allows.
         UnavailableError: see :func:`~provenance.measure.distances.check_arithmetic`.
     """
     info, other = left.tensors[name], right.tensors[name]
@@ -215,18 +200,6 @@ class _Total:
             return math.inf
 
 
-class _Largest:
-    """The largest of numbers that are not negative, and the first place of it."""
-
-    def __init__(self) -> None:
-        self.value = 0.0
-        self.place: int | None = None
-
-    def add(self, value: float, place: int) -> None:
-        if value > self.value:
-            self.value, self.place = value, place
-
-
 class _Exact:
     """Integers and booleans: the same or not."""
 
@@ -263,7 +236,8 @@ class _Meter:
         self._differing = 0
         self._not_finite = 0
         self._sum = _Total()
-        self._largest = _Largest()
+        self._largest = 0.0
+        self._place: int | None = None
 
     def add(self, start: int, left: memoryview, right: memoryview) -> None:
         """Add a block of whole rows, whose first element is at *start*."""
@@ -279,7 +253,8 @@ class _Meter:
             self._not_finite += int(np.count_nonzero(endless))
             apart[endless] = 0
             place = int(np.argmax(apart))
-            self._largest.add(float(apart[place]), start + place)
+            if apart[place] > self._largest:
+                self._largest, self._place = float(apart[place]), start + place
             self._sum.add([float(np.add.reduce(apart))])
         if self._rows is not None:
             self._rows.add(start, a, b, unequal)
@@ -291,25 +266,23 @@ class _Meter:
         notes = [] if rows is None else rows.notes()
         if self._not_finite:
             return Outputs(name, kind, probes, *counts, notes=_in_order("not-finite", *notes))
-        largest, total = self._largest.value, self._sum.value()
+        largest, total = self._largest, self._sum.value()
         if not (math.isfinite(largest) and math.isfinite(total)):
             notes.append("overflow")
-        usable = rows is not None and not rows.undefined and not rows.improper
-        kl_mean = rows.kl_sum.value() / rows.count if rows is not None and usable else math.inf
+        kl_mean = disagreements = None
+        if rows is not None and not (rows.undefined or rows.improper):
+            kl_mean = _finite(rows.kl_sum.value() / rows.count)
+            disagreements = rows.answers.count
         return Outputs(
             name,
             kind,
             probes,
             *counts,
             max_difference=_finite(largest),
-            max_place=place_in(info.shape, self._largest.place),
+            max_place=place_in(info.shape, self._place),
             mean_difference=_finite(total / info.elements),
-            kl_mean=_finite(kl_mean),
-            kl_max=_finite(rows.kl.value) if rows is not None and usable else None,
-            kl_place=place_in(info.shape[:-1], rows.kl.place)
-            if rows is not None and usable
-            else None,
-            disagreements=rows.answers.count if rows is not None and usable else None,
+            kl_mean=kl_mean,
+            disagreements=disagreements,
             notes=_in_order(*notes),
         )
 
@@ -324,7 +297,6 @@ class _Rows:
         self.count = info.elements // classes
         self.answers = _Probes(self.count // info.shape[0])
         self.kl_sum = _Total()
-        self.kl = _Largest()
         self.undefined = False
         """A row that differs has no softmax."""
         self.improper = False
@@ -347,10 +319,7 @@ class _Rows:
         first = start // self._classes
         self.answers.add(first, _scattered(changed, ((a == tops[0]) != (b == tops[1])).any(axis=1)))
         logs = _log_of_parts if self._given else _log_softmax
-        divergences = _divergence(logs(a, tops[0]), logs(b, tops[1]))
-        self.kl_sum.add(divergences.tolist())
-        place = int(np.argmax(divergences))
-        self.kl.add(float(divergences[place]), first + int(changed[place]))
+        self.kl_sum.add(_divergence(logs(a, tops[0]), logs(b, tops[1])).tolist())
 
     def _proper(self, rows: Floats) -> bool:
         """Tell whether every row is a distribution; NaN fails both tests."""

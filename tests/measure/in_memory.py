@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from provenance.weights.dtypes import DTYPES
+from provenance.weights.dtypes import DTYPES, NUMPY
 from provenance.weights.view import TensorInfo, describe, part_of
 
 if TYPE_CHECKING:
@@ -58,8 +58,11 @@ class InMemory:
         info = self.tensors[name]
         begin, end = part_of(info, start, stop)
         step = info.dtype.nbytes(elements)
+        buffer = bytearray(step)  # one, so that a chunk that is kept shows another's bytes
         for place in range(begin, end, step):
-            yield memoryview(self._raw)[place : min(place + step, end)]
+            part = self._raw[place : min(place + step, end)]
+            buffer[: len(part)] = part
+            yield memoryview(buffer)[: len(part)]
 
     def check_unchanged(self) -> None: ...
 
@@ -69,6 +72,12 @@ class InMemory:
         return self
 
     def __exit__(self, *_: object) -> None: ...
+
+
+def of_array(array: Array) -> InMemory:
+    """Return *array*, whose type is one of numpy's own or bfloat16."""
+    names = {np.dtype(code).name: name for name, code in NUMPY.items()} | {"bfloat16": "BF16"}
+    return InMemory(array, names[array.dtype.name])
 
 
 def in_memory(values: Array, dtype: str) -> InMemory:

@@ -17,7 +17,7 @@ from provenance.errors import UsageError
 from provenance.measure import outputs
 from provenance.measure.outputs import KL_ERROR, Kind, Outputs, measure_outputs
 from provenance.measure.statistics import disagreement_bound
-from tests.measure.memory import BFLOAT16, InMemory
+from tests.measure.in_memory import COMPONENTS, of_array
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
@@ -26,7 +26,7 @@ KINDS: tuple[Kind, ...] = ("logits", "probabilities", "values")
 
 
 def measured(left: Array, right: Array, kind: Kind = "logits") -> Outputs:
-    return measure_outputs("t", InMemory(t=left), InMemory(t=right), kind)
+    return measure_outputs("t", of_array(left), of_array(right), kind)
 
 
 def pairs(dtype: str, *, special: bool = False) -> st.SearchStrategy[tuple[Array, Array]]:
@@ -89,7 +89,6 @@ def test_measures_against_exact_arithmetic(dtype: str, data: st.DataObject) -> N
     with localcontext() as context:
         context.prec = 40
         exact = [float(divergence(softmax(a), softmax(b))) for a, b in rows]
-    assert found.kl_max == pytest.approx(max(exact), rel=KL_ERROR, abs=KL_ERROR)
     assert found.kl_mean == pytest.approx(math.fsum(exact) / len(exact), rel=KL_ERROR, abs=KL_ERROR)
     tops = [[set(np.flatnonzero(side == side.max())) for side in (a, b)] for a, b in rows]
     per_probe = len(rows) // len(left)
@@ -112,9 +111,9 @@ def test_no_number_is_left_where_one_is_not_finite(two: tuple[Array, Array]) -> 
     endless = bits & ~(np.isfinite(left) & np.isfinite(right))
     assert found.differing == np.count_nonzero(bits)
     assert found.not_finite == np.count_nonzero(endless)
-    numbers = (found.max_difference, found.mean_difference, found.kl_mean, found.kl_max)
+    numbers = (found.max_difference, found.mean_difference, found.kl_mean)
     if endless.any():
-        assert numbers == (None,) * 4
+        assert numbers == (None,) * 3
         assert found.disagreements is None
         assert "not-finite" in found.notes
     assert all(number is None or math.isfinite(number) for number in numbers)
@@ -128,7 +127,7 @@ def test_a_model_equals_itself(kind: Kind, two: tuple[Array, Array]) -> None:
     assert (found.differing, found.not_finite, found.notes) == (0, 0, ())
     assert (found.max_difference, found.mean_difference) == (0, 0)
     if kind == "logits":
-        assert (found.kl_mean, found.kl_max, found.disagreements) == (0, 0, 0)
+        assert (found.kl_mean, found.disagreements) == (0, 0)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 257, 1001])
@@ -145,7 +144,7 @@ def test_the_result_does_not_depend_on_the_reads(
     monkeypatch.setattr(outputs, "BLOCK", 5)
     monkeypatch.setattr(outputs, "_FOLD", 3)
     other = measured(left, right)
-    assert (other.max_place, other.kl_place) == (found.max_place, found.kl_place)
+    assert other.max_place == found.max_place
     assert other.disagreements == found.disagreements
     assert other.mean_difference == pytest.approx(found.mean_difference, rel=1e-14)
     assert other.kl_mean == pytest.approx(found.kl_mean, rel=1e-12)
@@ -153,8 +152,8 @@ def test_the_result_does_not_depend_on_the_reads(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bfloat16_is_widened(kind: Kind) -> None:
-    left = np.array([[0.5, 0.5], [0.25, 0.75]], BFLOAT16)
-    right = np.array([[0.5, 0.5], [0.375, 0.625]], BFLOAT16)
+    left = np.array([[0.5, 0.5], [0.25, 0.75]], COMPONENTS["BF16"])
+    right = np.array([[0.5, 0.5], [0.375, 0.625]], COMPONENTS["BF16"])
     found = measured(left, right, kind)
     assert (found.max_difference, found.max_place) == (0.125, (1, 0))
     assert found.notes == ()
@@ -176,7 +175,7 @@ def test_the_place_names_the_position_within_the_probe() -> None:
     right[2, 1, 3] = 1
     right[2, 3, 0] = 1
     found = measured(left, right)
-    assert (found.max_place, found.kl_place) == ((2, 1, 3), (2, 1))
+    assert found.max_place == (2, 1, 3)
     assert found.disagreements == 1  # two positions, one probe
 
 
@@ -189,8 +188,8 @@ def test_divergence_of_a_worked_example() -> None:
     one = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
     other = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
     found = measured(p, q, "probabilities")
-    assert found.kl_max == pytest.approx(max(one, other), rel=1e-14)
-    assert measured(np.log(p), np.log(q)).kl_max == pytest.approx(max(one, other), rel=1e-14)
+    assert found.kl_mean == pytest.approx(max(one, other), rel=1e-14)
+    assert measured(np.log(p), np.log(q)).kl_mean == pytest.approx(max(one, other), rel=1e-14)
 
 
 def test_logits_of_any_size_have_a_softmax() -> None:
@@ -201,8 +200,7 @@ def test_logits_of_any_size_have_a_softmax() -> None:
     found = measured(left, right)
     assert found.notes == ()
     # Two classes of three are left: ln 3 - ln 2 one way, and the weight of the third the other.
-    assert found.kl_place == (2,)
-    assert found.kl_max == pytest.approx(1e38 / 3, rel=1e-6)
+    assert found.kl_mean == pytest.approx(1e38 / 9, rel=1e-6)
 
 
 def test_a_masked_class_has_no_part() -> None:
@@ -211,7 +209,7 @@ def test_a_masked_class_has_no_part() -> None:
     plain = measured(left[:, 1:].copy(), right[:, 1:].copy())
     found = measured(left, right)
     assert found.notes == ()
-    assert found.kl_max == plain.kl_max
+    assert found.kl_mean == plain.kl_mean
     assert found.max_difference == 0.5
 
 
@@ -261,12 +259,12 @@ def test_what_is_no_distribution_is_a_finding(row: list[float], same: bool) -> N
     for left, right in ((sound, wrong), (wrong, sound)):
         found = measured(wrong if same else left, wrong if same else right, "probabilities")
         assert "not-a-distribution" in found.notes
-        assert (found.kl_mean, found.kl_max, found.disagreements) == (None, None, None)
+        assert (found.kl_mean, found.disagreements) == (None, None)
 
 
 def test_rounded_probabilities_are_a_distribution() -> None:
     generator = np.random.default_rng(6)
-    for dtype in ("<f2", BFLOAT16, "<f4"):
+    for dtype in ("<f2", COMPONENTS["BF16"], "<f4"):
         logits = generator.standard_normal((20, 3000))
         parts = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         rounded = parts.astype(dtype)
@@ -276,7 +274,7 @@ def test_rounded_probabilities_are_a_distribution() -> None:
 
 def test_a_class_that_one_side_excludes_diverges_without_end() -> None:
     found = measured(np.array([[1.0, 0.0]]), np.array([[0.5, 0.5]]), "probabilities")
-    assert (found.kl_mean, found.kl_max, found.kl_place) == (None, None, (0,))
+    assert found.kl_mean is None
     assert found.notes == ("infinite-divergence",)
     both = measured(np.array([[1.0, 0.0, 0]]), np.array([[0.9999, 1e-4, 0]]), "probabilities")
     assert both.notes == ("infinite-divergence",)
@@ -379,8 +377,8 @@ def test_empty_outputs_show_nothing(kind: Kind, shape: tuple[int, int]) -> None:
     empty = np.zeros(shape, "<f4")
     found = measured(empty, empty, kind)
     assert found.notes == ("empty",)
-    numbers = (found.max_difference, found.mean_difference, found.kl_mean, found.kl_max)
-    assert numbers == (None,) * 4
+    numbers = (found.max_difference, found.mean_difference, found.kl_mean)
+    assert numbers == (None,) * 3
     assert found.disagreements is None
 
 

@@ -17,19 +17,19 @@ from provenance.errors import MalformedError, UsageError
 from provenance.measure import samples
 from provenance.measure.samples import MeanTest, Metric, measure_metric
 from provenance.measure.statistics import disagreement_bound
-from tests.measure.memory import BFLOAT16, InMemory
+from tests.measure.in_memory import COMPONENTS, of_array
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 Kind = Literal["tost", "bootstrap"]
 KINDS: tuple[Kind, ...] = ("tost", "bootstrap")
-DTYPES = ["<f4", "<f8", "<f2", BFLOAT16, "|b1", "|i1", "<u2", "<i8"]
+DTYPES = ["<f4", "<f8", "<f2", COMPONENTS["BF16"], "|b1", "|i1", "<u2", "<i8"]
 
 
 def measured(left: Array, right: Array, margin: float = 0.01, kind: Kind = "tost") -> Metric:
     test = MeanTest(margin=margin, alpha=0.05, kind=kind, resamples=100)
-    return measure_metric("t", InMemory(t=left), InMemory(t=right), test)
+    return measure_metric("t", of_array(left), of_array(right), test)
 
 
 def scores(*, special: bool = False) -> st.SearchStrategy[tuple[Array, Array]]:

@@ -118,7 +118,7 @@ def test_a_curve_on_one_side_only_does_not_end_the_judgement(tmp_path: Path) -> 
 def test_curves_that_restart_have_no_distance() -> None:
     back = Curve("c", (0, 1, 1), (1.0, 1.0, 1.0))
     plain = Curve("c", (0, 1, 2), (1.0, 1.0, 1.0))
-    nothing = CurveDistance(0, 0, 0, 0, None, notes=("steps-not-increasing",))
+    nothing = CurveDistance(notes=("steps-not-increasing",))
     assert measure_curves(back, plain, 0.1, 2) == nothing
     assert measure_curves(plain, back, 0.1, 2) == nothing
 
