@@ -4,9 +4,7 @@ The program may have been killed in the middle of a record, or its disk may have
 line that is not a record is counted, not refused: a training of weeks must not end without its
 statement because of one torn line. The counts stand in the statement.
 
-The metrics leave here as JSON lines in canonical form, in the order in which they were written::
-
-    {"name":"loss","step":10,"value":0.25}
+The metrics leave here as :mod:`provenance.statement.metrics` has them.
 """
 
 from __future__ import annotations
@@ -19,21 +17,20 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from provenance.capture.run import MAX_NAME_BYTES, MAX_RECORD_BYTES, MAX_STEP, RECORDS
-from provenance.encoding import strict_json
 from provenance.errors import UnreadableError, reason
 from provenance.files.atomic import storage_error
+from provenance.statement.metrics import MAX_BYTES, NOT_FINITE, Metric, format_metric
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-MAX_RECORDS_BYTES = 256 * 2**20
+MAX_RECORDS_BYTES = MAX_BYTES
 """Most that is read of the records, in bytes: about four million metrics. The rest is dropped."""
 
 MAX_LAST_VALUES = 64
 """Most metrics of which the last value stands in the statement itself."""
 
-_NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 _MAX_SEED_DIGITS = 1300
 _MAX_SEED_NAMES = 256
 _MAX_SEEDS_OF_A_NAME = 256
@@ -104,7 +101,7 @@ def read_records(directory: Path) -> Records:
             if len(interpreters) < _MAX_INTERPRETERS:
                 interpreters[line.interpreter] = None
         elif line.metric is not None and line.value is not None:
-            metrics += _format(line.metric, line.value, line.step)
+            metrics += format_metric(Metric(line.metric, line.value, line.step))
             count += 1
             if line.metric in last or len(last) < MAX_LAST_VALUES:
                 last[line.metric] = line.value
@@ -177,7 +174,7 @@ def _is_record(line: _Line) -> bool:
     match line:
         case _Line(metric=str(name), seed=None, dropped=None, value=value, step=step):
             in_range = step is None or -MAX_STEP <= step <= MAX_STEP
-            return _is_name(name) and in_range and (type(value) is float or value in _NOT_FINITE)
+            return _is_name(name) and in_range and (type(value) is float or value in NOT_FINITE)
         case _Line(metric=None, seed=str(name), dropped=None, value=str(text), step=None):
             return _is_name(name) and parse_seed(text) == text
         case _Line(metric=None, seed=None, dropped=int(count), value=None, step=None):
@@ -191,10 +188,3 @@ def _is_name(name: str) -> bool:
         return 0 < len(name.encode()) <= MAX_NAME_BYTES
     except UnicodeEncodeError:  # a lone surrogate
         return False
-
-
-def _format(name: str, value: float | str, step: int | None) -> bytes:
-    record: dict[str, object] = {"name": name, "value": value}
-    if step is not None:
-        record["step"] = step
-    return strict_json.format(record) + b"\n"

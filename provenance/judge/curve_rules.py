@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 from provenance.equality.patterns import selects_tensor
 from provenance.errors import MalformedError, UnreadableError
 from provenance.judge.pairing import evidence_pairs
-from provenance.measure.curve_files import MAX_BYTES, parse_curves, parse_records
+from provenance.measure.curve_files import parse_curves, parse_records
 from provenance.measure.curves import CurveDistance, measure_curves
 from provenance.measure.findings import Finding, Judged
 from provenance.measure.norms import at_most, enlarged
+from provenance.statement.metrics import MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

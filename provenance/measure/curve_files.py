@@ -1,11 +1,7 @@
 """Curves in files: three forms, each read strictly and within bounds.
 
-- **JSON lines** as this package records them (:mod:`provenance.capture.records`), closed records::
-
-      {"name":"loss","step":10,"value":0.25}
-
-  A value that is not finite is a text, ``NaN``, ``Infinity`` or ``-Infinity``. A metric may leave
-  out ``step`` in all of its records: these are then steps 0, 1, 2, and so on.
+- **JSON lines** as this package records them (:mod:`provenance.statement.metrics`). A metric may
+  leave out ``step`` in all of its records: these are then steps 0, 1, 2, and so on.
 - **CSV** with a header (RFC 4180), as Lightning's ``CSVLogger`` writes ``metrics.csv``: the column
   ``step``, or ``epoch`` where there is none, holds an integer in every row; every other column is a
   curve, an empty cell no point. Numbers are decimal, or ``nan``, ``inf`` and ``-inf``.
@@ -13,9 +9,9 @@
   each with an integer ``step``. Python's ``json`` writes it, so ``NaN`` and ``Infinity`` may stand
   there.
 
-``step`` and ``epoch`` are coordinates, never curves. In CSV and ``trainer_state.json``, a name of
-which one value is no number (a text, a list, a truth value) is no curve, and where a rule asks for
-it, it is missing. Whether steps increase is for :mod:`~provenance.measure.curves` to say.
+``step`` and ``epoch`` are coordinates, never curves. In CSV and ``trainer_state.json``, a name with
+a value that is not a number (a text, a list, a truth value) is not a curve, and is missing where a
+rule asks for it. Whether steps increase is for :mod:`~provenance.measure.curves` to say.
 
 Limits: 256 MiB, four million points, 4,096 names of at most 256 bytes; steps up to 2^53 - 1.
 """
@@ -31,16 +27,13 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from provenance.encoding import strict_json
 from provenance.equality.rules import MAX_POINTS
 from provenance.errors import MalformedError, UnreadableError
 from provenance.measure.curves import Curve
+from provenance.statement.metrics import MAX_BYTES, parse_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-MAX_BYTES: Final = 256 * 2**20
-"""Largest file, in bytes: what a recorder keeps of metrics (:mod:`provenance.capture.records`)."""
 
 MAX_NAMES: Final = 4096
 """Most curves in a file."""
@@ -56,10 +49,6 @@ _MAX_VALUES: Final = 2_500_000
 room for what stands beside the log."""
 
 _COORDINATES: Final = ("step", "epoch")
-
-_NOT_FINITE: Final[Mapping[str, float]] = MappingProxyType(
-    {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-)
 
 _INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,15})")
 _DECIMAL: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|nan|-?inf")
@@ -87,31 +76,19 @@ def parse_curves(name: str, data: bytes) -> dict[str, Curve]:
 
 
 def parse_records(data: bytes, where: str) -> dict[str, Curve]:
-    """Return the curves in JSON lines, the form of our own records.
-
-    Raises:
-        MalformedError: a line is no record, or a limit is passed.
-    """
-    _check_size(data, where)
-    if data and not data.endswith(b"\n"):
-        raise MalformedError("the last line has no end: the file is cut off", where=where)
+    """Return the curves in JSON lines, the form of our own records."""
     points = _Points(where)
     stepless: dict[str, bool] = {}
-    for number, line in enumerate(data.split(b"\n")[:-1], 1):
-        place = f"{where}:{number}"
-        name, step, value = _parse_record(line, place)
+    for place, metric in parse_metrics(data, where):
+        name, step = metric.name, metric.step
         if stepless.setdefault(name, step is None) != (step is None):
             raise MalformedError("a metric has a step in every record or in none", where=place)
-        points.add(name, points.count(name) if step is None else step, value)
+        points.add(name, points.count(name) if step is None else step, metric.number)
     return points.curves()
 
 
 def parse_csv(data: bytes, where: str) -> dict[str, Curve]:
-    """Return the curves in a CSV file with a header.
-
-    Raises:
-        MalformedError: it is none, has no steps, or a limit is passed.
-    """
+    """Return the curves in a CSV file with a header."""
     text = _text(data, where)
     try:
         rows = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -138,11 +115,7 @@ def parse_csv(data: bytes, where: str) -> dict[str, Curve]:
 
 
 def parse_trainer_state(data: bytes, where: str) -> dict[str, Curve]:
-    """Return the curves in a ``trainer_state.json`` of Hugging Face Transformers.
-
-    Raises:
-        MalformedError: it is none, or a limit is passed.
-    """
+    """Return the curves in a ``trainer_state.json`` of Hugging Face Transformers."""
     state = _parse_python_json(_text(data, where), where)
     log = state.get("log_history") if isinstance(state, dict) else None
     if not isinstance(log, list):
@@ -173,7 +146,7 @@ class _Points:
         return len(self._points[name][0]) if name in self._points else 0
 
     def add(self, name: str, step: int, value: float | None) -> None:
-        """Add a point; a *value* of None is no number, and makes *name* no curve."""
+        """Add a point; *name* is not a curve where a *value* is None, not a number."""
         if name not in self._points:
             self._check_name(name)
             self._points[name] = ([], [])
@@ -205,48 +178,27 @@ class _Points:
         }
 
 
-def _check_size(data: bytes, where: str) -> None:
+def _text(data: bytes, where: str) -> str:
     if len(data) > MAX_BYTES:
         raise MalformedError(f"longer than {MAX_BYTES} bytes", where=where)
-
-
-def _text(data: bytes, where: str) -> str:
-    _check_size(data, where)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise MalformedError(f"not UTF-8 at byte {error.start}", where=where) from error
 
 
-def _parse_record(line: bytes, place: str) -> tuple[str, int | None, float]:
-    record = strict_json.parse(line, where=place, max_depth=1)
-    if not isinstance(record, dict) or not {"name", "value"} <= record.keys() <= {
-        "name", "step", "value",
-    }:  # fmt: skip
-        raise MalformedError("a record has a name, a value and perhaps a step", where=place)
-    name, step, value = record["name"], record.get("step"), record["value"]
-    number = _NOT_FINITE.get(value) if isinstance(value, str) else _number(value)
-    if not isinstance(name, str) or number is None:
-        raise MalformedError("the name is a text and the value a number", where=place)
-    if "step" in record and type(step) is not int:
-        raise MalformedError("the step is not an integer", where=place)
-    return name, step, number
-
-
 def _number(value: object) -> float | None:
-    """Return a JSON number as float; None: it is none, or beyond float64."""
-    if type(value) is float:
-        return value
-    if type(value) is not int:
+    """Return a JSON number as float; None: it is not one, or beyond float64."""
+    if type(value) not in (int, float):
         return None
     try:
-        return float(value)
+        return float(value)  # type: ignore[arg-type]  # a number
     except OverflowError:
         return None
 
 
 def _decimal(cell: str) -> float | None:
-    """Return the number that *cell* spells; None: it is none, or beyond float64."""
+    """Return the number that *cell* spells; None: it is not one, or beyond float64."""
     if len(cell) > _MAX_DIGITS or not _DECIMAL.fullmatch(cell):
         return None
     number = float(cell)

@@ -24,12 +24,14 @@ from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from provenance.encoding import strict_base64
 from provenance.equality.lattice import Conclusion
 from provenance.equality.rules import Curves
-from provenance.errors import PolicyError, UsageError
+from provenance.errors import MalformedError, PolicyError, UnreadableError, UsageError
+from provenance.files.names import BYPRODUCTS
+from provenance.files.reading import read_file
 from provenance.judge.comparators import compare_models
 from provenance.rebuilding import recipe
-from provenance.rebuilding.recorded import recorded_metrics
 from provenance.rebuilding.verdict import (
     SMALLEST_AGREEMENT,
     AppliedEquality,
@@ -39,6 +41,7 @@ from provenance.rebuilding.verdict import (
     Verdict,
     worst,
 )
+from provenance.statement import metrics
 from provenance.weights.model import Model
 
 if TYPE_CHECKING:
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
 
     from provenance.equality.declaration import Declaration
     from provenance.measure.findings import Outcome
-    from provenance.statement.training import Recipe
+    from provenance.statement.training import Recipe, TrainingStatement
     from provenance.trust.verification import Claim, Verified
 
 
@@ -128,6 +131,28 @@ def _party(claim: Claim) -> Party:
         {"sha256": hashlib.sha256(claim.opened.payload).hexdigest()},
         claim.opened.key.key_id,
     )
+
+
+def recorded_metrics(root: Path, training: TrainingStatement) -> bytes | None:
+    """Return the metrics that *training*, about the model in *root*, states.
+
+    None where it states none, or where the file beside the weights is missing or another: it is
+    not part of the model, and whoever copies the weights may leave it out.
+    """
+    for item in training.run.byproducts:
+        sha256 = item.digest.get("sha256", "")
+        if item.name != metrics.BYPRODUCT or not sha256:
+            continue
+        try:
+            data = (
+                strict_base64.parse(item.content)
+                if item.content
+                else read_file(root / BYPRODUCTS / sha256, metrics.MAX_BYTES, follow=False)
+            )
+        except (MalformedError, UnreadableError):
+            return None
+        return data if hashlib.sha256(data).hexdigest() == sha256 else None
+    return None
 
 
 def _model(verified: Verified, declaration: Declaration) -> Model:

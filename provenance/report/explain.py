@@ -30,6 +30,7 @@ from provenance.report import (
     explain_models,
     explain_weights,
 )
+from provenance.statement.metrics import is_metric
 from provenance.transparency import note
 from provenance.transparency.log_state import STATE
 from provenance.weights.source import Source
@@ -141,7 +142,7 @@ def _explain_objects(path: Path, head: bytes, size: int) -> Explained:
     """Return what a JSON object, or one a line, is; told by the fields that name its kind."""
     where = str(path)
     line = head.partition(b"\n")[0]
-    if line.endswith(b"}") and explain_byproducts.is_metric(_parsed(line)):
+    if line.endswith(b"}") and is_metric(_parsed(line)):
         if size > explain_byproducts.MAX_METRICS_BYTES:
             raise MalformedError("too many metrics to sum up", where=where)
         return explain_byproducts.explain_metrics(read_file(path, size), where)

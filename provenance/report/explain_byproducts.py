@@ -1,13 +1,12 @@
 """What a byproduct is, a file in ``provenance/`` beside the weights: a manifest, metrics, other.
 
-A manifest is the JCS of ``[[name, size, sha256], …]``. Metrics are JSON lines,
-``{"name": "loss", "step": 10, "value": 0.25}``; ``step`` may be absent, and a value that is not
-finite is a text.
+A manifest is the JCS of ``[[name, size, sha256], …]``; :mod:`provenance.statement.metrics` has the
+form of metrics.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,6 +16,7 @@ from provenance.files.digest import hash_file
 from provenance.files.manifest import FileEntry, Manifest, manifest_of
 from provenance.report.explain_text import explained, row, rows, sha256_text
 from provenance.statement import intoto
+from provenance.statement.metrics import parse_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 MAX_METRICS_BYTES = 16 * 2**20
 """Largest metrics that are summed up, in bytes: a quarter of a million lines, in two seconds."""
-
-_METRIC_FIELDS = frozenset({"name", "step", "value"})
 
 
 class ManifestFile(msgspec.Struct, frozen=True, rename="camel", tag_field="kind", tag="manifest"):
@@ -96,28 +94,16 @@ def explain_metrics(data: bytes, where: str) -> Explained:
         MalformedError: a line is no metric.
     """
     values: dict[str, list[float | str]] = {}
-    if not data.endswith(b"\n"):
-        raise MalformedError("the last line has no end: the file is cut off", where=where)
-    for number, line in enumerate(data[:-1].split(b"\n"), 1):
-        name, value = _parse_metric(line, f"{where}:{number}")
-        values.setdefault(name, []).append(value)
+    for _, metric in parse_metrics(data, where):
+        values.setdefault(metric.name, []).append(metric.value)
     metrics = tuple(_sum_up(name, values[name]) for name in sorted(values))
-    records = sum(metric.values for metric in metrics)
+    records = sum(map(len, values.values()))
     lines = [
         f"{where}: metrics (not verified)",
         row("records", f"{records:,} of {count(len(metrics), 'metric')}"),
         *rows("", [_metric_text(metric) for metric in metrics], limit=100),
     ]
     return explained(MetricsFile(records, metrics), lines)
-
-
-def is_metric(document: object) -> bool:
-    """Tell whether a JSON value has the fields of a metric."""
-    return (
-        isinstance(document, dict)
-        and {"name", "value"} <= document.keys()
-        and document.keys() <= _METRIC_FIELDS
-    )
 
 
 def explain_other(path: Path, described: intoto.ResourceDescriptor | None) -> Explained:
@@ -149,20 +135,6 @@ def _parse_manifest(data: bytes, where: str) -> Manifest:
             raise MalformedError(f"the file {entry.name!r} has a negative size", where=where)
         entries.append(entry)
     return manifest_of(entries, where=where)
-
-
-def _parse_metric(line: bytes, where: str) -> tuple[str, float | str]:
-    document: Any = strict_json.parse(line, where=where)
-    if is_metric(document):
-        name, value, step = document["name"], document["value"], document.get("step", 0)
-        if (
-            isinstance(name, str)
-            and isinstance(value, int | float | str)
-            and not isinstance(value, bool)
-            and type(step) is int
-        ):
-            return name, value
-    raise MalformedError("not a metric: expected name, value and step", where=where)
 
 
 def _sum_up(name: str, values: Sequence[float | str]) -> Metric:

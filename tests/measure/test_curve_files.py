@@ -22,6 +22,7 @@ from provenance.measure.curve_files import (
     parse_trainer_state,
 )
 from provenance.measure.curves import Curve
+from provenance.statement import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,16 +68,16 @@ def test_no_records_are_no_curves() -> None:
     [
         (b'{"name":"a","value":1}', "cut off"),
         (b"\n", "not JSON"),
-        (b"[]\n", "a record has"),
-        (b'{"name":"a"}\n', "a record has"),
-        (b'{"name":"a","value":1,"other":2}\n', "a record has"),
+        (b"[]\n", "not a metric"),
+        (b'{"name":"a"}\n', "not a metric"),
+        (b'{"name":"a","value":1,"other":2}\n', "not a metric"),
         (b'{"name":"a","value":1,"value":2}\n', "twice"),
-        (b'{"name":"a","value":true}\n', "value a number"),
-        (b'{"name":"a","value":"nan"}\n', "value a number"),
-        (b'{"name":"a","value":null}\n', "value a number"),
+        (b'{"name":"a","value":true}\n', "value is not a number"),
+        (b'{"name":"a","value":"nan"}\n', "value is not a number"),
+        (b'{"name":"a","value":null}\n', "value is not a number"),
         (b'{"name":"a","value":NaN}\n', "NaN"),
         (b'{"name":"a","value":1e999}\n', "too large"),
-        (b'{"name":1,"value":1}\n', "name is a text"),
+        (b'{"name":1,"value":1}\n', "is not a text"),
         (b'{"name":"a","value":1,"step":1.5}\n', "step"),
         (b'{"name":"a","value":1,"step":null}\n', "step"),
         (b'{"name":"a","value":1,"step":true}\n', "step"),
@@ -226,6 +227,7 @@ def test_each_form_has_the_limits(
     limit: str, value: int, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(curve_files, limit, value)
+    monkeypatch.setattr(metrics, limit, value, raising=False)
     for name, data in {
         "m.jsonl": b'{"name":"a","value":1}\n{"name":"b","value":1}\n',
         "m.csv": b"step,a,b\n1,1000000000,2\n",

@@ -11,11 +11,11 @@ import pytest
 from provenance.capture.byproducts import MAX_INLINE_BYTES, describe_bytes
 from provenance.errors import MalformedError
 from provenance.files.names import BYPRODUCTS
-from provenance.rebuilding.agreement import agree
-from provenance.rebuilding.recorded import MAX_BYTES, recorded_metrics
+from provenance.rebuilding.agreement import agree, recorded_metrics
 from provenance.rebuilding.verdict import Verifier, from_statement, to_statement
 from provenance.statement import intoto, uris
 from provenance.statement.intoto import ResourceDescriptor
+from provenance.statement.metrics import MAX_BYTES
 from tests.rebuilding.builds import files
 from tests.world import attach, declared, state, write_files
 

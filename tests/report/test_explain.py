@@ -257,6 +257,8 @@ def test_what_is_no_manifest(data: bytes) -> None:
     "line",
     [
         b'{"name":"loss","value":true}\n',
+        b'{"name":"loss","value":"banana"}\n',
+        b'{"name":"loss","value":1,"step":null}\n',
         b'{"name":1,"value":1}\n',
         b'{"name":"loss","value":1,"step":"1"}\n',
         b'{"name":"loss","value":1,"other":1}\n',
