@@ -19,8 +19,8 @@ from provenance.measure.norms import enlarged
 from provenance.measure.onnx_runner import probes_of, run_unit
 from provenance.measure.outputs import KL_ERROR, Outputs, measure_outputs
 from provenance.measure.statistics import disagreement_bound
-from provenance.weights.arrays import ArraysFile
 from provenance.weights.model import model_of_file
+from provenance.weights.view import ArraysFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,17 +1,16 @@
 """Strict readers of weight files, behind one view.
 
-- ``view``: what every reader offers, and the refusals that all share.
+- ``view``: what every reader offers, the refusals that all share, arrays in memory, and the
+  canonical digest of a tensor.
 - ``dtypes``: the element types and the values that their bits spell.
 - ``opening``: from a path to a reader, by its name (``names``); ``source``: the bytes of one file,
   by position.
 - One format each: ``safetensors`` and the packages ``torch``, ``gguf``, ``onnx``, ``hdf5`` and
   ``numpy``.
-- ``zip_archive``: the archives of numpy, torch and Keras; ``zip_records``: their records.
+- ``zip_archive``: the archives of numpy, torch and Keras; ``zip_records``: their records;
+  ``strided``: views of a storage, in C order.
 - ``isolated``: a library in a process of its own, which ``isolated_start`` starts.
-- ``sharded``: an index and its shards as one file; ``shard_pool``: which of them are open;
-  ``weight_sets``: the files of a model's folder, grouped so.
-- ``arrays``: arrays in memory behind the same view; ``strided``: views of a storage, in C order.
-- ``canonical``: the canonical digest of a tensor.
+- ``sharded``: an index and its shards as one file.
 - ``normalisers``: the container differences that may be dropped, each a named value;
   ``metadata``: what files state beside their tensors, compared.
 - ``model``: two models, file by file, side by side.

@@ -25,16 +25,15 @@ from provenance.files.digest import hash_file
 from provenance.files.manifest import FileEntry, hash_folder
 from provenance.files.names import RESERVED
 from provenance.files.reading import read_file
-from provenance.weights.names import carries_tensors
+from provenance.weights.names import carries_tensors, weight_sets
 from provenance.weights.opening import companions, open_tensors
-from provenance.weights.weight_sets import weight_sets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from provenance.weights.names import WeightSet
     from provenance.weights.view import TensorFile
-    from provenance.weights.weight_sets import WeightSet
 
 
 @dataclass(frozen=True, slots=True)

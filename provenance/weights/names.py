@@ -1,14 +1,22 @@
-"""What the name of a file says of its tensors. Needs no numpy.
+"""What the names of files say of the tensors in them.
 
 The format is told by the end of the name, as every loader does. An index of shards
 (``model.safetensors.index.json``, as Hugging Face's writers call it) stands for the weights behind
-it, which are known as ``model.safetensors``.
+it, which are known as ``model.safetensors``; its shards are called
+``model-00001-of-00005.safetensors``. What the index states is read by
+:mod:`~provenance.weights.sharded`.
 """
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 TORCH: Final = frozenset({".pt", ".pth", ".bin", ".ckpt", ".tar"})
 """What ``torch.save`` writes; ``.tar`` is that of ``.pth.tar``."""
@@ -28,6 +36,7 @@ READABLE_WORDS: Final = "safetensors, torch zip, GGUF, ONNX, HDF5, Keras, npz an
 """What is said of a file without a reader, and which have one."""
 
 _INDEX: Final = ".index.json"
+_SHARD: Final = re.compile(r"(?P<stem>.*)-[0-9]{5}-of-[0-9]{5}(?P<suffix>\.[^./]+)", re.DOTALL)
 
 
 def whole_name(name: str) -> str | None:
@@ -49,3 +58,36 @@ def is_readable(name: str) -> bool:
 def carries_tensors(name: str) -> bool:
     """Tell whether a file of this *name* holds tensors, readable here or not."""
     return is_readable(name) or suffix_of(name) in UNREAD
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSet:
+    """The files that hold one set of weights: a file, or an index and its shards."""
+
+    name: str
+    """The file's, or the index's without ``.index.json`` unless there is a file called so."""
+    index: str | None
+    files: tuple[str, ...]
+    """The file, or the shards, sorted; there may be none. The index is not among them."""
+
+
+def weight_sets(names: Iterable[str]) -> tuple[WeightSet, ...]:
+    """Return the sets of weights among the files *names*, whose parts are joined by ``/``, by name.
+
+    Files that hold no tensors are left out.
+    """
+    files = frozenset(names)
+    shards: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(files):
+        folder, slash, last = name.rpartition("/")
+        if parts := _SHARD.fullmatch(last):
+            shards[folder + slash + parts["stem"] + parts["suffix"]].append(name)
+    sets: list[WeightSet] = []
+    taken: set[str] = set()
+    for name in files:
+        whole = whole_name(name)
+        if whole is not None and carries_tensors(name):
+            sets.append(WeightSet(name if whole in files else whole, name, tuple(shards[whole])))
+            taken.update(shards[whole], [name])
+    sets += [WeightSet(name, None, (name,)) for name in files - taken if carries_tensors(name)]
+    return tuple(sorted(sets, key=lambda found: found.name))

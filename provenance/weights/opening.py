@@ -11,7 +11,7 @@ from provenance.weights.names import READABLE_WORDS, TORCH, UNREADABLE, suffix_o
 from provenance.weights.numpy.npy import NpyFile
 from provenance.weights.numpy.npz import NpzFile
 from provenance.weights.safetensors import SafetensorsFile
-from provenance.weights.sharded import open_sharded, read_index
+from provenance.weights.sharded import ShardedFile, read_index
 from provenance.weights.source import Source
 from provenance.weights.torch.archive import TorchFile
 
@@ -26,6 +26,12 @@ def _hdf5(source: Source) -> TensorFile:
     from provenance.weights.hdf5.reader import Hdf5File  # noqa: PLC0415 - an extra
 
     return Hdf5File(source)
+
+
+def _onnx(source: Source, folder: Path, sha256: Mapping[str, str] | None) -> TensorFile:
+    from provenance.weights.onnx.model import OnnxFile  # noqa: PLC0415 - an extra
+
+    return OnnxFile(source, folder, sha256)
 
 
 def _keras(source: Source) -> TensorFile:
@@ -86,11 +92,11 @@ def open_tensors(
         UnreadableError: the file cannot be read, or its format has no reader.
     """
     shown = name if name is not None else str(path)
-    if whole_name(path.name) is not None:
-        return open_sharded(path, _open_file, name=shown, sha256=sha256)
     own = sha256[path.name] if sha256 is not None else None
+    if whole_name(path.name) is not None:
+        return _read(path, shown, own, lambda it: ShardedFile(it, path, _open_file, sha256))
     if suffix_of(path.name) == _ONNX:
-        return _open_onnx(path, Source(path, name=shown, sha256=own), sha256)
+        return _read(path, shown, own, lambda it: _onnx(it, path.parent, sha256))
     return _open_file(path, shown, own, suffix)
 
 
@@ -99,19 +105,15 @@ def _open_file(path: Path, shown: str, sha256: str | None, suffix: str | None = 
     reader = _READERS.get(suffix if suffix is not None else path.suffix.lower())
     if reader is None:
         raise UnreadableError(UNREADABLE, where=shown, hint=READABLE_WORDS)
+    return _read(path, shown, sha256, reader)
+
+
+def _read(
+    path: Path, shown: str, sha256: str | None, reader: Callable[[Source], TensorFile]
+) -> TensorFile:
     source = Source(path, name=shown, sha256=sha256)
     try:
         return reader(source)
-    except BaseException:
-        source.close()
-        raise
-
-
-def _open_onnx(path: Path, source: Source, sha256: Mapping[str, str] | None) -> TensorFile:
-    from provenance.weights.onnx.model import OnnxFile  # noqa: PLC0415 - an extra
-
-    try:
-        return OnnxFile(source, path.parent, sha256)
     except BaseException:
         source.close()
         raise

@@ -25,18 +25,17 @@ import msgspec
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError
 from provenance.weights.normalisers import Normaliser
-from provenance.weights.source import SourceFile
 from provenance.weights.view import (
+    PlacedFile,
     TensorInfo,
     check_count,
     check_name,
     describe,
-    part_of,
     stated,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from provenance.weights.source import Source
 
@@ -59,7 +58,7 @@ _ORDERS: Final = {keys: chr(number) for number, keys in enumerate(permutations(s
 """A control character for each order of an entry's keys."""
 
 
-class SafetensorsFile(SourceFile):
+class SafetensorsFile(PlacedFile):
     """An open safetensors file. See :class:`~provenance.weights.view.TensorFile`."""
 
     format = "safetensors"
@@ -93,19 +92,8 @@ class SafetensorsFile(SourceFile):
                 where=source.name,
             )
         self._offsets = {info.name: self._start + begin for info, begin, _ in places}
-        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(
-            {info.name: info for info, _, _ in places}
-        )
+        self.tensors = MappingProxyType({info.name: info for info, _, _ in places})
         self.container = _container(header, entries, list(self.tensors))
-
-    def chunks(
-        self, name: str, elements: int, start: int = 0, stop: int | None = None
-    ) -> Iterator[memoryview]:
-        """Yield the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.chunks`."""
-        info = self.tensors[name]
-        begin, end = part_of(info, start, stop)
-        place = self._offsets[name]
-        return self._source.chunks(place + begin, place + end, info.dtype.nbytes(elements))
 
 
 def _read_header(source: Source) -> tuple[bytes, int]:

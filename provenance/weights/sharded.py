@@ -27,30 +27,41 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter, OrderedDict
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from threading import RLock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError, UnreadableError
 from provenance.files import names
+from provenance.files.reading import identity, unreadable
 from provenance.weights.normalisers import Normaliser
-from provenance.weights.shard_pool import Shards
-from provenance.weights.source import Source, SourceFile
-from provenance.weights.view import TensorInfo, check_count, fact_digest, part_of
+from provenance.weights.source import SourceFile
+from provenance.weights.view import check_count, fact_digest, part_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from provenance.weights.shard_pool import Opener
+    from provenance.weights.source import Source
+    from provenance.weights.view import TensorFile, TensorInfo
+
+    Opener = Callable[[Path, str, str | None], TensorFile]
+    """Opens the file at a path: what errors call it, and the SHA-256 that it should have."""
 
 MAX_INDEX: Final = 64 * 2**20
 """Longest index, in bytes. One of 100,000 tensors has about 15 MB."""
 
 MAX_SHARDS: Final = 10_000
 """Most shards. The largest published models have some hundred."""
+
+MAX_OPEN: Final = 64
+"""Most shards that are kept open, beside those that are being read: three models side by side stay
+within the 256 descriptors that macOS allows a process."""
 
 _SUFFIX: Final = ".index.json"
 _KEYS: Final = frozenset({"metadata", "weight_map"})
@@ -114,28 +125,100 @@ def _check_shard(shard: str, whole: str, where: str) -> None:
         raise MalformedError(f"the shard {shard!r} is called as the whole", where=where)
 
 
-def open_sharded(
-    index: Path, opener: Opener, *, name: str, sha256: Mapping[str, str] | None = None
-) -> ShardedFile:
-    """Open the weights whose index is the file *index*; errors call it *name*.
+class _Shards:
+    """The shards' readers by name, of which a bounded number is open.
 
-    *opener* opens a shard. *sha256*, in hexadecimal, is what the index and the shards should have,
-    by their names in the folder: all of them, and no other file.
-
-    Raises:
-        ContentError: a file has another SHA-256.
-        MalformedError: a file is not what its format allows, or the index does not fit the shards.
-        UnreadableError: a file is missing or cannot be read.
+    One that is opened again must be the same file: its bytes are hashed only once. Close this when
+    no shard is in use.
     """
-    source = Source(index, name=name, sha256=sha256[index.name] if sha256 is not None else None)
-    try:
-        found = read_index(source, index.name.removesuffix(_SUFFIX))
-        if sha256 is not None:
-            _check_files(found, sha256.keys() - {index.name}, name)
-        return ShardedFile(source, found, Shards(index.parent, opener, name, sha256))
-    except BaseException:
-        source.close()
-        raise
+
+    def __init__(
+        self, folder: Path, opener: Opener, shown: str, sha256: Mapping[str, str] | None
+    ) -> None:
+        """Open shards in *folder* by *opener*; errors call the whole *shown*.
+
+        *sha256*, in hexadecimal, is what each shard should have.
+        """
+        self._folder = folder
+        self._opener = opener
+        self._shown = shown
+        self._sha256 = sha256
+        self._lock = RLock()
+        self._open: OrderedDict[str, TensorFile] = OrderedDict()
+        """The one used last at the end."""
+        self._users: Counter[str] = Counter()
+        self._states: dict[str, tuple[int, ...]] = {}
+
+    def shown(self, name: str) -> str:
+        """Return what errors call the shard *name*."""
+        return f"{self._shown}: {name}"
+
+    @contextmanager
+    def use(self, name: str) -> Iterator[TensorFile]:
+        """Have the shard *name* open; it is not closed meanwhile.
+
+        Raises UnreadableError if it is not the file that it was, and what its reader raises.
+        """
+        with self._lock:
+            if name not in self._open:
+                self._open[name] = self._opened(name)
+            self._open.move_to_end(name)
+            self._users[name] += 1
+            self._close_oldest()
+            file = self._open[name]
+        try:
+            yield file
+        finally:
+            with self._lock:
+                self._users[name] -= 1
+                self._close_oldest()
+
+    def _close_oldest(self) -> None:
+        for name in list(self._open):
+            if len(self._open) <= MAX_OPEN:
+                break
+            # The collector may end another reading meanwhile, which closes some as well.
+            if not self._users[name] and (file := self._open.pop(name, None)) is not None:
+                file.close()
+
+    def _opened(self, name: str) -> TensorFile:
+        """Open the shard *name*, which must be the file that it was before."""
+        before = self._states.get(name)
+        state = before if before is not None else self._state(name)
+        sha256 = self._sha256[name] if self._sha256 is not None and before is None else None
+        self._check_state(name, state)
+        file = self._opener(self._folder / name, self.shown(name), sha256)
+        try:
+            self._check_state(name, state)
+        except BaseException:
+            file.close()
+            raise
+        self._states[name] = state
+        return file
+
+    def _check_state(self, name: str, state: tuple[int, ...]) -> None:
+        if self._state(name) != state:
+            raise UnreadableError("changed while it was read", where=self.shown(name))
+
+    def _state(self, name: str) -> tuple[int, ...]:
+        try:
+            return identity((self._folder / name).stat())
+        except OSError as error:
+            raise unreadable(error, self.shown(name)) from error
+
+    def check_unchanged(self) -> None:
+        """Raise UnreadableError if a shard is not what it was when it was opened."""
+        with self._lock:
+            for name, state in self._states.items():
+                self._check_state(name, state)
+            for file in self._open.values():
+                file.check_unchanged()
+
+    def close(self) -> None:
+        """Close every shard."""
+        with self._lock:
+            while self._open:
+                self._open.popitem()[1].close()
 
 
 def _check_files(index: ShardIndex, files: set[str], where: str) -> None:
@@ -146,79 +229,71 @@ def _check_files(index: ShardIndex, files: set[str], where: str) -> None:
         raise MalformedError(f"the index does not name {further[0]}", where=where)
 
 
-@dataclass(frozen=True, slots=True)
-class _Shard:
-    """What a shard's reader found."""
-
-    name: str
-    format: str
-    tensors: Mapping[str, TensorInfo]
-    metadata: Mapping[str, str]
-    container: Mapping[str, str]
-    aliases: tuple[tuple[str, ...], ...]
-    direct: bool
-
-
 class ShardedFile(SourceFile):
     """Open weights in shards. See :class:`~provenance.weights.view.TensorFile`."""
 
-    def __init__(self, source: Source, index: ShardIndex, shards: Shards) -> None:
-        """Check every shard of *index*, which stands in *source*; closes *shards* on an error.
+    def __init__(
+        self, source: Source, index: Path, opener: Opener, sha256: Mapping[str, str] | None
+    ) -> None:
+        """Read the index in *source*, which is the file *index*, and check its shards.
+
+        *opener* opens a shard. *sha256*, in hexadecimal, is what the index and the shards should
+        have, by their names in the folder: all of them, and no other file.
 
         Raises:
             ContentError: a shard has another SHA-256.
-            MalformedError: a shard is not what its format allows, or does not fit the index.
+            MalformedError: a file is not what its format allows, or does not fit the index.
             UnreadableError: a shard is missing or cannot be read.
         """
         super().__init__(source)
-        self._shards = shards
+        read = read_index(source, index.name.removesuffix(_SUFFIX))
+        if sha256 is not None:
+            _check_files(read, sha256.keys() - {index.name}, source.name)
+        self._shards = _Shards(index.parent, opener, source.name, sha256)
         try:
-            found = [self._look_into(name, held) for name, held in index.shards.items()]
+            found = {name: self._look_into(name, held) for name, held in read.shards.items()}
+            shards = list(found.values())
             said = _said(found, source.name)
-            tensors = {name: info for shard in found for name, info in shard.tensors.items()}
-            self.aliases = tuple(sorted(group for shard in found for group in shard.aliases))
-            stated = _stated(index, tensors, self.aliases, source.name)
+            tensors = {name: info for file in shards for name, info in file.tensors.items()}
+            self.aliases = tuple(sorted(group for file in shards for group in file.aliases))
+            stated = _stated(read, tensors, self.aliases, source.name)
             _check_apart(stated, said, source.name)
         except BaseException:
-            shards.close()
+            self._shards.close()
             raise
-        self.format = found[0].format
-        self.direct = all(shard.direct for shard in found)
+        self.format = shards[0].format
+        self.direct = all(file.direct for file in shards)
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType(tensors)
         self.metadata: Mapping[str, str] = MappingProxyType({**said, **stated})
         self.container: Mapping[str, str] = MappingProxyType(
-            {Normaliser.SHARDING: _sharding(index, found), **_facts(found)}
+            {Normaliser.SHARDING: _sharding(read, shards), **_facts(shards)}
         )
-        self._places = {name: shard.name for shard in found for name in shard.tensors}
+        self._places = {name: shard for shard, held in read.shards.items() for name in held}
 
-    def _look_into(self, name: str, held: frozenset[str]) -> _Shard:
-        """Return what the shard *name* holds, which are the tensors *held*."""
+    def _look_into(self, name: str, held: frozenset[str]) -> TensorFile:
+        """Return the shard *name*, whose tensors are *held*; it may be closed again."""
+        where = self._shards.shown(name)
         with self._shards.use(name) as file:
             if missing := sorted(held - file.tensors.keys()):
-                raise MalformedError(
-                    f"does not hold {missing[0]!r}", where=self._shards.shown(name)
-                )
+                raise MalformedError(f"does not hold {missing[0]!r}", where=where)
             if further := sorted(file.tensors.keys() - held):
                 raise MalformedError(
-                    f"holds {further[0]!r}, which the index does not place in it",
-                    where=self._shards.shown(name),
+                    f"holds {further[0]!r}, which the index does not place in it", where=where
                 )
-            facts = (file.tensors, file.metadata, file.container, file.aliases, file.direct)
-            return _Shard(name, file.format, *facts)
+            return file
 
     def chunks(
         self, name: str, elements: int, start: int = 0, stop: int | None = None
     ) -> Iterator[memoryview]:
         """Yield the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.chunks`."""
-        shard = self._places[name]
-        part_of(self.tensors[name], start, stop)
-        return self._chunks(shard, name, elements, (start, stop))
+        part_of(self.tensors[name], start, stop)  # before the first chunk is asked for
+        return self._chunks(name, elements, start, stop)
 
     def _chunks(
-        self, shard: str, name: str, elements: int, part: tuple[int, int | None]
+        self, name: str, elements: int, start: int, stop: int | None
     ) -> Iterator[memoryview]:
-        with self._shards.use(shard) as file:
-            yield from file.chunks(name, elements, *part)
+        with self._shards.use(self._places[name]) as file:
+            yield from file.chunks(name, elements, start, stop)
 
     def check_unchanged(self) -> None:
         """Raise UnreadableError if the index or a shard was written to since it was opened."""
@@ -231,29 +306,29 @@ class ShardedFile(SourceFile):
         super().close()
 
 
-def _said(shards: list[_Shard], where: str) -> dict[str, str]:
+def _said(shards: Mapping[str, TensorFile], where: str) -> dict[str, str]:
     """Return what *shards*, which are of one format, say beside their tensors."""
-    first = shards[0]
+    first = next(iter(shards))
     said: dict[str, str] = {}
-    for shard in shards:
-        if shard.format != first.format:
-            raise MalformedError(f"{first.name} and {shard.name} are of two formats", where=where)
-        for key, text in shard.metadata.items():
+    for name, file in shards.items():
+        if file.format != shards[first].format:
+            raise MalformedError(f"{first} and {name} are of two formats", where=where)
+        for key, text in file.metadata.items():
             if said.setdefault(key, text) != text:
                 raise MalformedError(
-                    f"{shard.name} says another {key!r} than a shard before it", where=where
+                    f"{name} says another {key!r} than a shard before it", where=where
                 )
     return said
 
 
-def _sharding(index: ShardIndex, shards: list[_Shard]) -> str:
-    keys = [sorted(shard.metadata) for shard in shards]
+def _sharding(index: ShardIndex, shards: list[TensorFile]) -> str:
+    keys = [sorted(file.metadata) for file in shards]
     alike = all(mine == keys[0] for mine in keys)
     return index.sha256 if alike else fact_digest([index.sha256, keys])
 
 
-def _check_apart(stated: Mapping[str, str], metadata: Mapping[str, str], where: str) -> None:
-    if taken := sorted(stated.keys() & metadata.keys()):
+def _check_apart(stated: Mapping[str, str], said: Mapping[str, str], where: str) -> None:
+    if taken := sorted(stated.keys() & said.keys()):
         raise MalformedError(f"index and shards both state {taken[0]!r}", where=where)
 
 
@@ -290,11 +365,11 @@ def _is_one_of(value: object, numbers: tuple[int, ...]) -> bool:
     return type(value) in (int, float) and value in numbers
 
 
-def _facts(shards: list[_Shard]) -> dict[str, str]:
+def _facts(shards: list[TensorFile]) -> dict[str, str]:
     """Return the facts of the shards' containers, each as one."""
     facts: dict[str, str] = {}
-    for fact in dict.fromkeys(fact for shard in shards for fact in shard.container):
-        values = [shard.container.get(fact) for shard in shards]
+    for fact in dict.fromkeys(fact for file in shards for fact in file.container):
+        values = [file.container.get(fact) for file in shards]
         common = values[0] if len(set(values)) == 1 else None
         facts[fact] = common if common is not None else fact_digest(values)
     return facts

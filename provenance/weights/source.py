@@ -1,11 +1,11 @@
-"""Bytes of one file, by position.
+"""Bytes of one file, by position. Needs no numpy.
 
 Reads go through ``pread``: a file that shrinks under a memory map kills the process, here it is an
-error. A file is opened without blocking, so a FIFO is refused rather than waited for. Where the
-SHA-256 that the file should have is given, it is checked over the open descriptor: a file that
-takes the name afterwards is not read, and one that is written to is noticed at the end by its size
-and times. What a process writes through a memory map whose page it had written to before moves
-neither, and is not noticed: who can write to the files can deceive whoever reads them at the time.
+error. Where the SHA-256 that the file should have is given, it is checked over the open descriptor:
+a file that takes the name afterwards is not read, and one that is written to is noticed at the end
+by its size and times. What a process writes through a memory map whose page it had written to
+before moves neither, and is not noticed: who can write to the files can deceive whoever reads them
+at the time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from provenance.files.reading import identity, open_file, unreadable
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from types import TracebackType
 
 
 class Source:
@@ -46,23 +45,15 @@ class Source:
 
     def _check_digest(self, sha256: str) -> None:
         hasher = hashlib.sha256()
-        buffer = memoryview(bytearray(CHUNK_BYTES))
-        for start in range(0, self.size, CHUNK_BYTES):
-            part = buffer[: min(CHUNK_BYTES, self.size - start)]
-            self.read_into(start, part)
-            hasher.update(part)
+        for chunk in self.chunks(0, self.size, CHUNK_BYTES):
+            hasher.update(chunk)
         if hasher.hexdigest() != sha256:
             raise ContentError("is no longer the file that was hashed", where=self.name)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -101,7 +92,7 @@ class Source:
     def chunks(self, begin: int, end: int, step: int) -> Iterator[memoryview]:
         """Yield the bytes from *begin* to *end*, *step* at a time. See :meth:`read_into`.
 
-        What is yielded is valid until the next is asked for.
+        A chunk is valid until the next is asked for.
         """
         buffer = memoryview(bytearray(min(step, end - begin)))
         for place in range(begin, end, step):
@@ -136,10 +127,5 @@ class SourceFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

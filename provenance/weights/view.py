@@ -13,16 +13,20 @@ import hashlib
 import json
 import re
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 import msgspec
+import numpy as np
 
+from provenance.encoding import strict_json
 from provenance.errors import MalformedError, UsageError
-from provenance.weights.dtypes import DTYPES, DType
+from provenance.weights.dtypes import DTYPES, NUMPY, DType
+from provenance.weights.source import SourceFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from types import TracebackType
+
+    from numpy.typing import NDArray
 
     from provenance.weights.normalisers import Normaliser
 
@@ -40,6 +44,12 @@ CHUNK_UNIT: Final = 256
 """Chunks hold a multiple of this many elements, so that packed elements end on a byte and blocks
 are whole (ggml's largest block has 256 elements)."""
 
+_DIGEST_CHUNK: Final = 2**17
+"""Elements that are digested at a time; at most 2 MiB."""
+
+_ARRAY_DTYPES: Final[Mapping[str, str]] = MappingProxyType(
+    {np.dtype(code).name: name for name, code in NUMPY.items()} | {"bfloat16": "BF16"}
+)
 
 _CONTROL: Final = re.compile("[\\x00-\\x1f\\x7f-\\x9f]")
 """The characters of Unicode's category Cc."""
@@ -115,12 +125,7 @@ class TensorFile(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
 
 def check_name(name: str, *, where: str) -> str:
@@ -192,3 +197,99 @@ def part_of(info: TensorInfo, start: int, stop: int | None) -> tuple[int, int]:
     if not aligned or not 0 <= start <= end <= info.elements:
         raise UsageError(f"no part of a tensor: {start} to {end}", where=info.name)
     return info.dtype.nbytes(start), info.dtype.nbytes(end)
+
+
+class PlacedFile(SourceFile):
+    """A weight file that stores each tensor in one piece, byte for byte as it is yielded."""
+
+    tensors: Mapping[str, TensorInfo]
+    _offsets: Mapping[str, int]
+    """Where each tensor begins."""
+
+    def chunks(
+        self, name: str, elements: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[memoryview]:
+        """Yield the tensor's bytes. See :meth:`TensorFile.chunks`."""
+        info = self.tensors[name]
+        begin, end = part_of(info, start, stop)
+        place = self._offsets[name]
+        return self._source.chunks(place + begin, place + end, info.dtype.nbytes(elements))
+
+
+class ArraysFile:
+    """Arrays in memory, by name: what a model answered to probes."""
+
+    format = "arrays"
+    metadata: Mapping[str, str] = MappingProxyType({})
+    container: Mapping[str, str] = MappingProxyType({})
+    aliases: tuple[tuple[str, ...], ...] = ()
+    direct = True
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]], *, where: str) -> None:
+        """Hold *arrays*; errors call them *where*.
+
+        Raises:
+            MalformedError: an array's type has no name here.
+        """
+        check_count(len(arrays), where=where)
+        self._raw: dict[str, memoryview] = {}
+        tensors: dict[str, TensorInfo] = {}
+        for name, array in arrays.items():
+            dtype = _ARRAY_DTYPES.get(array.dtype.name)
+            if dtype is None:
+                raise MalformedError(f"the element type {array.dtype} is not known", where=where)
+            check_name(name, where=where)
+            tensors[name] = describe(name, dtype, array.shape, where=f"{where}: {name}")
+            flat = np.ascontiguousarray(array).reshape(-1)
+            if flat.dtype.byteorder == ">":
+                flat = flat.astype(flat.dtype.newbyteorder("<"))
+            self._raw[name] = flat.view(np.uint8).data
+        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(tensors)
+
+    def chunks(
+        self, name: str, elements: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[memoryview]:
+        """Yield the tensor's bytes. See :meth:`TensorFile.chunks`."""
+        info = self.tensors[name]
+        begin, end = part_of(info, start, stop)
+        step = info.dtype.nbytes(elements)
+        for place in range(begin, end, step):
+            yield self._raw[name][place : min(place + step, end)]
+
+    def check_unchanged(self) -> None:
+        """Do nothing: nobody else has them."""
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to close."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def tensor_digest(file: TensorFile, name: str) -> str:
+    r"""Return the canonical digest of the tensor *name*, the same in every container.
+
+    In lower-case hexadecimal, the SHA-256 over three parts in this order:
+
+    1. ``provenance tensor v1`` and a line feed, in ASCII;
+    2. ``{"dtype":D,"shape":[...]}`` in JCS (RFC 8785) and a line feed, where D is the name of the
+       element type (:mod:`~provenance.weights.dtypes`);
+    3. the elements in C order, little-endian, packed where narrower than a byte.
+
+    No two (type, shape, bits) share the digested bytes: the second part ends at its first line
+    feed, and fixes the length of the third. Worked example, the float32 scalar 1:
+    ``provenance tensor v1\n{"dtype":"F32","shape":[]}\n\x00\x00\x80\x3f``.
+    """
+    info = file.tensors[name]
+    head = strict_json.format({"dtype": info.dtype.name, "shape": list(info.shape)})
+    digest = hashlib.sha256(b"provenance tensor v1\n" + head + b"\n")
+    for chunk in file.chunks(name, _DIGEST_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def tensor_digests(file: TensorFile) -> dict[str, str]:
+    """Return the canonical digest of every tensor, by name. See :func:`tensor_digest`."""
+    return {name: tensor_digest(file, name) for name in file.tensors}

@@ -20,8 +20,8 @@ import atheris
 
 with atheris.instrument_imports(include=["provenance"]):
     from provenance.errors import ProvenanceError
-    from provenance.weights.canonical import tensor_digests
     from provenance.weights.opening import open_tensors
+    from provenance.weights.view import tensor_digests
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,7 +18,7 @@ from provenance.measure.norms import enlarged
 from provenance.measure.outputs import Outputs, measure_outputs
 from provenance.measure.samples import MeanTest, measure_metric
 from provenance.measure.statistics import disagreement_bound, holm, tost
-from provenance.weights.arrays import ArraysFile
+from provenance.weights.view import ArraysFile
 from tests.judge.models import write
 
 if TYPE_CHECKING:

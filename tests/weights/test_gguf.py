@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from provenance.errors import MalformedError, ProvenanceError, UnreadableError
 from provenance.weights import view
-from provenance.weights.canonical import tensor_digests
 from provenance.weights.dtypes import DTYPES, codes
 from provenance.weights.gguf import reader as gguf
 from provenance.weights.gguf import values as gguf_values
 from provenance.weights.normalisers import Normaliser
+from provenance.weights.view import tensor_digests
 from tests.weights.gguf_writing import (
     KEYS,
     TENSORS,

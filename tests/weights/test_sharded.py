@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provenance.errors import ContentError, MalformedError, ProvenanceError, UnreadableError
-from provenance.weights import shard_pool, sharded
-from provenance.weights.canonical import tensor_digests
+from provenance.weights import sharded
 from provenance.weights.names import carries_tensors, is_readable
 from provenance.weights.normalisers import Normaliser
 from provenance.weights.opening import companions, open_tensors
+from provenance.weights.source import Source
+from provenance.weights.view import tensor_digests
 from tests.weights import torch_writing
 from tests.weights.gguf_writing import File, filled
 from tests.weights.writing import safetensors, simple
@@ -365,7 +366,7 @@ def descriptors(folder: Path) -> int:
 @pytest.fixture
 def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an index of eight shards, of which two may be open."""
-    monkeypatch.setattr(shard_pool, "MAX_OPEN", 2)
+    monkeypatch.setattr(sharded, "MAX_OPEN", 2)
     arrays: Arrays = {f"t{i}": np.arange(600, dtype="<f4") + i for i in range(8)}
     for place, (name, array) in enumerate(arrays.items(), 1):
         (tmp_path / shard(place, 8)).write_bytes(simple({name: array}))
@@ -432,8 +433,12 @@ def test_a_shard_that_changes_while_it_is_opened(tmp_path: Path) -> None:
         os.utime(path, ns=(0, 0))
         return open_tensors(path, name=name)
 
-    with pytest.raises(UnreadableError, match=r"^m: model-00001-of-00003.*changed"):
-        sharded.open_sharded(write(tmp_path), opener, name="m")
+    index = write(tmp_path)
+    with (
+        Source(index, name="m") as source,
+        pytest.raises(UnreadableError, match=r"^m: model-00001-of-00003.*changed"),
+    ):
+        sharded.ShardedFile(source, index, opener, None)
 
 
 @pytest.mark.parametrize("name", [shard(1, 8), shard(8, 8), INDEX])

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from provenance.errors import UnreadableError
-from provenance.weights.canonical import tensor_digest
 from provenance.weights.opening import open_tensors
+from provenance.weights.view import tensor_digest
 
 pytestmark = [
     pytest.mark.integration,

@@ -30,18 +30,17 @@ from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.gguf.types import GGML_TYPES
 from provenance.weights.gguf.values import U32, Header, read_key, read_value
 from provenance.weights.normalisers import Normaliser
-from provenance.weights.source import SourceFile
 from provenance.weights.view import (
+    PlacedFile,
     TensorInfo,
     check_count,
     check_name,
     describe,
-    part_of,
     stated,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from provenance.weights.source import Source
 
@@ -88,7 +87,7 @@ class _Keys:
     """How many keys stand before the one that states the alignment; None where none does."""
 
 
-class GgufFile(SourceFile):
+class GgufFile(PlacedFile):
     """An open GGUF file. See :class:`~provenance.weights.view.TensorFile`."""
 
     format = "gguf"
@@ -113,9 +112,7 @@ class GgufFile(SourceFile):
         self._start = _aligned(header.position, found.alignment) if placed else header.position
         padded = _check_places(source, header.position, self._start, in_order, found.alignment)
         self._offsets = {tensor.info.name: self._start + tensor.offset for tensor in placed}
-        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(
-            {tensor.info.name: tensor.info for tensor in in_order}
-        )
+        self.tensors = MappingProxyType({tensor.info.name: tensor.info for tensor in in_order})
         self.metadata: Mapping[str, str] = MappingProxyType(found.metadata)
         tensor_orders = [[tensor.info.name for tensor in order] for order in (placed, in_order)]
         alignment = "by default" if found.stated is None else f"stated after {found.stated} keys"
@@ -127,15 +124,6 @@ class GgufFile(SourceFile):
                 + (", padded" if padded else ", unpadded"),
             }
         )
-
-    def chunks(
-        self, name: str, elements: int, start: int = 0, stop: int | None = None
-    ) -> Iterator[memoryview]:
-        """Yield the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.chunks`."""
-        info = self.tensors[name]
-        begin, end = part_of(info, start, stop)
-        place = self._offsets[name]
-        return self._source.chunks(place + begin, place + end, info.dtype.nbytes(elements))
 
 
 def _version(header: Header) -> int:

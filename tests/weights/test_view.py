@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from provenance.weights.canonical import tensor_digest, tensor_digests
+from provenance.weights.view import tensor_digest, tensor_digests
 from tests.weights.writing import archive, npy, simple
 
 if TYPE_CHECKING:

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provenance.weights.names import carries_tensors
-from provenance.weights.weight_sets import WeightSet, weight_sets
+from provenance.weights.names import WeightSet, carries_tensors, weight_sets
 
 ONE, TWO = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 INDEX = "model.safetensors.index.json"
