@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from provenance.cli.options import PATH, json_option
-from provenance.report.explain import NOT_VERIFIED, Shown, explain
+from provenance.report.explain import NOT_VERIFIED, explain, shown
 from provenance.report.terminal import print_json, print_lines
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def command(path: Path, *, as_json: bool) -> None:
     """
     explained = explain(path)
     if as_json:
-        print_json(Shown(str(path), explained.content))
+        print_json(shown(str(path), explained))
     else:
         print_lines([*explained.lines, NOT_VERIFIED])
     for problem in explained.problems:

@@ -11,7 +11,7 @@ weights only the header is read.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -21,23 +21,18 @@ from provenance.files.names import BYPRODUCTS
 from provenance.files.reading import read_file
 from provenance.folder.claims import MAX_CLAIMS_BYTES
 from provenance.keys.public import MAX_KEY_BYTES
-from provenance.report import (
-    explain_bundles,
-    explain_byproducts,
-    explain_equality,
-    explain_keys,
-    explain_logs,
-    explain_models,
-    explain_weights,
-)
+from provenance.report import explain_equality, explain_files, explain_logs, explain_signed
+from provenance.report.explain_text import Kind
 from provenance.statement.metrics import is_metric
 from provenance.transparency import note
 from provenance.transparency.log_state import STATE
+from provenance.weights.names import READABLE_WORDS, UNREAD, UNREADABLE, suffix_of
 from provenance.weights.source import Source
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from provenance.errors import ProvenanceError
     from provenance.report.explain_text import Explained
 
 NOT_VERIFIED = "not verified: this is what it says; nothing of it was checked"
@@ -49,32 +44,28 @@ HEAD_BYTES = 4096
 _DIGEST_NAME = re.compile(r"[0-9a-f]{64}")
 _OPENSSH_PUBLIC = (b"ssh-", b"ecdsa-", b"sk-")
 
+_PICKLES = frozenset({".skops", ".joblib", ".pkl", ".pickle"})
+"""Ends of names of what Python pickles, or scikit-learn's skops: never loaded here."""
+
 
 class Shown(msgspec.Struct, frozen=True):
-    """What ``show --json`` prints: the file's kind and content; never verified."""
+    """What ``show --json`` prints: the file's kind and content; never verified.
+
+    ``content`` has the fields that the file has, by its kind; ``problems`` says what of it could
+    not be understood. The statements in it are described by their own schemas.
+    """
 
     path: str
-    content: (
-        explain_bundles.BundleFile
-        | explain_bundles.StatementFile
-        | explain_byproducts.ByproductFile
-        | explain_byproducts.ManifestFile
-        | explain_byproducts.MetricsFile
-        | explain_equality.EqualityFile
-        | explain_keys.PrivateKeyFile
-        | explain_keys.PublicKeyFile
-        | explain_logs.CheckpointFile
-        | explain_logs.EntryBundleFile
-        | explain_logs.LogFolder
-        | explain_logs.NoteFile
-        | explain_logs.StateFile
-        | explain_logs.TileFile
-        | explain_logs.VkeyFile
-        | explain_models.ByproductFolder
-        | explain_models.ModelFolder
-        | explain_weights.WeightFile
-    )
+    kind: Kind
+    content: dict[str, Any]
+    problems: tuple[str, ...] = ()
     verified: Literal[False] = False
+
+
+def shown(path: str, explained: Explained) -> Shown:
+    """Return *explained*, which is of the file at *path*, for programs."""
+    problems = tuple(str(problem) for problem in explained.problems)
+    return Shown(path, explained.kind, explained.content, problems)
 
 
 def explain(path: Path) -> Explained:
@@ -89,68 +80,65 @@ def explain(path: Path) -> Explained:
     with Source(path) as source:
         size = source.size
         head = source.read(0, min(size, HEAD_BYTES))
-    if path.absolute().parent.name == STATE:
+    folder = path.absolute().parent.name
+    if folder == STATE:
         return explain_logs.explain_state(path)
     if (tile := explain_logs.find_tile(path)) is not None:
         return explain_logs.explain_tile(path, tile)
-    if not _is_byproduct(path):
-        return _explain_content(path, head, size)
     try:
         return _explain_content(path, head, size)
-    except MalformedError:  # a byproduct can be anything
-        return explain_byproducts.explain_other(path, explain_models.describe_byproduct(path))
+    except MalformedError:
+        if folder == BYPRODUCTS and _DIGEST_NAME.fullmatch(path.name):  # which can be anything
+            return explain_files.explain_byproduct(path)
+        raise
 
 
 def _explain_folder(folder: Path) -> Explained:
     if explain_logs.is_log_folder(folder):
         return explain_logs.explain_log_folder(folder)
-    if explain_models.is_model_folder(folder):
-        return explain_models.explain_model_folder(folder)
+    if explain_files.is_model_folder(folder):
+        return explain_files.explain_model_folder(folder)
     absolute = folder.absolute()
-    if absolute.name == BYPRODUCTS and explain_models.is_model_folder(absolute.parent):
-        return explain_models.explain_byproduct_folder(folder)
+    if absolute.name == BYPRODUCTS and explain_files.is_model_folder(absolute.parent):
+        return explain_files.explain_byproduct_folder(folder)
     raise UnreadableError(
-        "nothing is signed about this folder, and it is no log",
+        "neither a log nor a model folder: nothing in it is signed",
         where=str(folder),
-        hint="record, attest or sign a model in it first",
+        hint="'record', 'attest' or 'sign' a model in it first",
     )
-
-
-def _is_byproduct(path: Path) -> bool:
-    return path.absolute().parent.name == BYPRODUCTS and bool(_DIGEST_NAME.fullmatch(path.name))
 
 
 def _explain_content(path: Path, head: bytes, size: int) -> Explained:
     """Return what the file at *path* is, told by its first bytes *head*."""
     where = str(path)
-    if (weights := explain_weights.weight_format(path.name, head, size)) is not None:
-        return explain_weights.explain_weights(path, weights)
+    if suffix_of(path.name) in _PICKLES:
+        raise _unknown(path)
+    if (weights := explain_files.weight_format(path.name, head, size)) is not None:
+        return explain_files.explain_weights(path, weights)
     if b"PRIVATE KEY-----" in head:
-        return explain_keys.explain_private_key(path)
+        return explain_files.explain_private_key(path)
     if b"PUBLIC KEY-----" in head or head.startswith(_OPENSSH_PUBLIC):
-        return explain_keys.explain_public_key(read_file(path, MAX_KEY_BYTES), where)
+        return explain_files.explain_public_key(read_file(path, MAX_KEY_BYTES), where)
     first = head.lstrip()[:1]
     if first == b"{":
         return _explain_objects(path, head, size)
     if first == b"[" and b"".join(head.split())[:3] in (b'[["', b"[]"):  # TOML begins with [ too
-        data = read_file(path, strict_json.MAX_BYTES)
-        return explain_byproducts.explain_manifest(data, where)
+        return explain_files.explain_manifest(read_file(path, strict_json.MAX_BYTES), where)
     return _explain_text(path, head, size)
 
 
 def _explain_objects(path: Path, head: bytes, size: int) -> Explained:
     """Return what a JSON object, or one a line, is; told by the fields that name its kind."""
     where = str(path)
-    line = head.partition(b"\n")[0]
-    if line.endswith(b"}") and is_metric(_parsed(line)):
-        if size > explain_byproducts.MAX_METRICS_BYTES:
+    if is_metric(_parsed(head.partition(b"\n")[0])):
+        if size > explain_files.MAX_METRICS_BYTES:
             raise MalformedError("too many metrics to sum up", where=where)
-        return explain_byproducts.explain_metrics(read_file(path, size), where)
+        return explain_files.explain_metrics(read_file(path, size), where)
     data = read_file(path, MAX_CLAIMS_BYTES)
     if b'"mediaType"' in data and b'"verificationMaterial"' in data:
-        return explain_bundles.explain_bundles(data, where)
+        return explain_signed.explain_bundles(data, where)
     if b'"_type"' in data and b'"predicateType"' in data:
-        return explain_bundles.explain_bare_statement(data, where)
+        return explain_signed.explain_bare_statement(data, where)
     raise _unknown(path)
 
 
@@ -180,11 +168,20 @@ def _explain_text(path: Path, head: bytes, size: int) -> Explained:
         raise _unknown(path) from error
 
 
-def _unknown(path: Path) -> MalformedError | UnreadableError:
-    if explain_weights.is_unread(path):
-        return explain_weights.unread_error(path)
+def _unknown(path: Path) -> ProvenanceError:
+    """Return the error for a file of no kind that is known here, with the way out."""
+    where, suffix = str(path), suffix_of(path.name)
+    if suffix in _PICKLES:
+        return UnreadableError(
+            "a pickled or skops model, which this program never loads",
+            where=where,
+            hint="save its arrays with numpy.savez or safetensors to see its tensors; 'verify' and"
+            " 'compare' take the file as it is, byte for byte",
+        )
+    if suffix in UNREAD:
+        return UnreadableError(UNREADABLE, where=where, hint=READABLE_WORDS)
     return MalformedError(
         "not a file that this program writes",
-        where=str(path),
-        hint="name claims, a signature, a verdict, a key, weights, an equality, or a log",
+        where=where,
+        hint="'show' explains claims, signatures, verdicts, keys, weights, equalities and logs",
     )

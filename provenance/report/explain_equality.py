@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -35,7 +36,7 @@ SHOWN_PATTERNS = 6
 """Patterns shown of one list; ``--json`` has all."""
 
 
-class EqualityFile(msgspec.Struct, frozen=True, tag_field="kind", tag="equality-declaration"):
+class EqualityFile(msgspec.Struct, frozen=True):
     """An equality declaration; ``sha256`` is that of its canonical form."""
 
     name: str
@@ -57,14 +58,14 @@ def equality_content(declaration: Declaration) -> EqualityFile:
 
 
 def explain_equality(data: bytes, where: str) -> Explained:
-    """Return what the declaration *data* says.
-
-    Raises:
-        MalformedError: it is none.
-    """
+    """Return what the declaration *data* says."""
     declaration = declarations.parse(data, where=where)
-    lines = [f"{where}: equality declaration (not verified)", *heading_rows(declaration)]
-    return explained(equality_content(declaration), lines + declaration_rows(declaration))
+    return explained(
+        "equality-declaration",
+        f"{where}: equality declaration",
+        equality_content(declaration),
+        heading_rows(declaration) + declaration_rows(declaration),
+    )
 
 
 def heading_rows(declaration: Declaration) -> list[str]:
@@ -175,93 +176,66 @@ def _probes_needed(rate: float, confidence: float) -> int:
 
     The exact bound of none in n is ``1 - (1 - confidence)^(1/n)`` (Clopper and Pearson 1934).
     """
-    from math import ceil, log1p  # noqa: PLC0415 - a name of the language, used here alone
-
-    return ceil(log1p(-confidence) / log1p(-rate))
+    return math.ceil(math.log1p(-confidence) / math.log1p(-rate))
 
 
-def demand(rule: Rule) -> str:
+def demand(rule: Rule) -> str:  # noqa: PLR0911 - one for each kind of rule
     """Return what *rule* demands, in words."""
-    words: str = _WORDS[type(rule)](rule)
-    return words
+    match rule:
+        case Bytes():
+            return f"equal byte for byte: {_files(rule)}"
+        case Tensors():
+            return f"equal bit for bit: {_tensors(rule)}"
+        case Rounded():
+            zero = "" if rule.signed_zero == "distinct" else ", -0 as +0"
+            rounded = f"once rounded to {rule.to}{zero}{_nan(rule)}"
+            return f"equal bit for bit {rounded}: {_tensors(rule)}"
+        case Close():
+            return f"{_limits(rule)}{_nan(rule)}: {_tensors(rule)}"
+        case Behaviour():
+            return f"{_answers(rule)}, as {rule.kind}"
+        case Metrics():
+            names = "every metric" if rule.metrics == ("*",) else f"metrics {_listed(rule.metrics)}"
+            test = "TOST" if rule.test == "tost" else f"paired bootstrap of {rule.resamples:,}"
+            churn = "" if rule.max_churn is None else f", changed answers ≤ {rule.max_churn:g}"
+            limit = f"means within ±{rule.margin:g} ({test}, level {rule.alpha:g}){churn}"
+            return f"{limit}: {names} in {_listed(rule.samples)}"
+        case Curves():
+            source = _listed(rule.sources) if rule.sources else "the recorded metrics"
+            return (
+                f"the first {count(rule.points, 'point')} within {rule.pointwise:g}, means of the"
+                f" last {rule.window:,} within {rule.terminal:g}: {_listed(rule.curves)} in"
+                f" {source}"
+            )
 
 
-def _bytes(rule: Bytes) -> str:
-    return f"equal byte for byte: {_files(rule)}"
-
-
-def _tensors(rule: Tensors) -> str:
-    return f"equal bit for bit: {_what(rule)}"
-
-
-def _rounded(rule: Rounded) -> str:
-    zero = "" if rule.signed_zero == "distinct" else ", -0 as +0"
-    return f"equal bit for bit once rounded to {rule.to}{zero}{_nan(rule)}: {_what(rule)}"
-
-
-def _close(rule: Close) -> str:
+def _limits(rule: Close) -> str:
     of = "the update from the initial weights" if rule.relative_to == "update" else "the weights"
     start = f" {_quoted(rule.initial)}" if rule.initial is not None else ""
     ulp = f", at most {rule.max_ulp} ULP" if rule.max_ulp is not None else ""
     zero = "" if rule.signed_zero == "equal" else ", -0 apart from +0"
-    limits = f"L2 ≤ {rule.relative_l2:g} and L∞ ≤ {rule.relative_linf:g} of {of}{start}"
-    return f"{limits}{ulp}{zero}{_nan(rule)}: {_what(rule)}"
+    return f"L2 ≤ {rule.relative_l2:g} and L∞ ≤ {rule.relative_linf:g} of {of}{start}{ulp}{zero}"
 
 
-def _behaviour(rule: Behaviour) -> str:
-    limits = [
-        f"{words} ≤ {value:g}"
-        for words, value in (
-            ("largest difference", rule.max_difference),
-            ("mean difference", rule.mean_difference),
-            ("mean KL divergence in nats", rule.kl_divergence),
-        )
-        if value is not None
-    ]
+def _answers(rule: Behaviour) -> str:
+    named = {
+        "largest difference": rule.max_difference,
+        "mean difference": rule.mean_difference,
+        "mean KL divergence in nats": rule.kl_divergence,
+    }
+    limits = [f"{words} ≤ {value:g}" for words, value in named.items() if value is not None]
     if rule.disagreement is not None:
-        limits.append(
-            f"top answers differ at a rate ≤ {rule.disagreement:g}"
-            f" (upper bound at {rule.confidence:g})"
-        )
+        rate = f"≤ {rule.disagreement:g} (upper bound at {rule.confidence:g})"
+        limits.append(f"top answers differ at a rate {rate}")
+    source = f"the outputs in {_listed(rule.outputs or ())}"
     if rule.run is not None:
-        named = rule.probes is not None
-        probes = f"{_quoted(rule.probes or '')}" if named else "the probes given at comparison"
+        given = "the probes given at comparison"
+        probes = given if rule.probes is None else _quoted(rule.probes)
         source = f"what {_quoted(rule.run)} answers to {probes}"
-    else:
-        source = f"the outputs in {_listed(rule.outputs or ())}"
-    return f"{', '.join(limits)}: {source}, as {rule.kind}"
+    return f"{', '.join(limits)}: {source}"
 
 
-def _metrics(rule: Metrics) -> str:
-    names = "every metric" if rule.metrics == ("*",) else f"metrics {_listed(rule.metrics)}"
-    test = "TOST" if rule.test == "tost" else f"paired bootstrap of {rule.resamples:,}"
-    churn = f", changed answers ≤ {rule.max_churn:g}" if rule.max_churn is not None else ""
-    return (
-        f"means within ±{rule.margin:g} ({test}, level {rule.alpha:g}){churn}:"
-        f" {names} in {_listed(rule.samples)}"
-    )
-
-
-def _curves(rule: Curves) -> str:
-    source = _listed(rule.sources) if rule.sources else "the recorded metrics"
-    return (
-        f"the first {count(rule.points, 'point')} within {rule.pointwise:g}, means of the last"
-        f" {rule.window:,} within {rule.terminal:g}: {_listed(rule.curves)} in {source}"
-    )
-
-
-_WORDS: dict[type[Rule], Any] = {
-    Bytes: _bytes,
-    Tensors: _tensors,
-    Rounded: _rounded,
-    Close: _close,
-    Behaviour: _behaviour,
-    Metrics: _metrics,
-    Curves: _curves,
-}
-
-
-def _what(rule: Tensors | Rounded | Close) -> str:
+def _tensors(rule: Tensors | Rounded | Close) -> str:
     tensors = "every tensor" if rule.tensors == ("*",) else f"tensors {_listed(rule.tensors)}"
     return f"{tensors} of {_files(rule)}"
 

@@ -1,4 +1,4 @@
-"""How an explanation is laid out: aligned rows of a label and a text, with limits.
+"""How an explanation is laid out: the fields of a value as rows of a label and a text, with limits.
 
 Everything that is shown may come from a document that nobody verified, so :func:`explained` passes
 each line through :func:`~provenance.errors.one_line`: a text can neither forge a line nor move the
@@ -7,11 +7,13 @@ cursor.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from provenance.errors import ProvenanceError, one_line
+from provenance.errors import ProvenanceError, count, one_line
+from provenance.report.terminal import table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,40 +30,79 @@ MAX_VALUE = 48
 MAX_ROWS = 20
 """Rows shown of one list; the rest is counted."""
 
-DIGEST_DIGITS = 16
-"""Hexadecimal digits shown where a digest only tells things apart."""
+MAX_PAIRS = 8
+"""Values shown of an object in one row."""
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+Kind = Literal[
+    "bundles", "byproduct", "byproducts", "checkpoint", "entry-bundle", "equality-declaration",
+    "log", "log-state", "manifest", "metrics", "model", "private-key", "public-key", "signed-note",
+    "statement", "tile", "vkey", "weights",
+]  # fmt: skip
+"""What a file or folder can be."""
 
 
 class Explained(msgspec.Struct, frozen=True):
-    """What a file says, for programs and in lines; nothing of it is verified.
+    """What a file says: *content* for programs, and *lines*; nothing of it is verified.
 
     ``problems`` are the parts that could not be understood: the lines name them in their place, and
     they decide the exit status.
     """
 
-    content: Any
+    kind: Kind
+    content: dict[str, Any]
     lines: tuple[str, ...]
     problems: tuple[ProvenanceError, ...] = ()
 
 
 def explained(
-    content: object, lines: Iterable[str], problems: Sequence[ProvenanceError] = ()
+    kind: Kind,
+    title: str,
+    value: object,
+    lines: Iterable[str] | None = None,
+    problems: Sequence[ProvenanceError] = (),
 ) -> Explained:
-    """Return the explanation *content* with *lines* made safe for a terminal."""
-    return Explained(content, tuple(one_line(line) for line in lines), tuple(problems))
+    """Return the explanation of *value*, in *lines* or else field by field, under *title*."""
+    shown = [f"{title} (not verified)", *(fields(value) if lines is None else lines)]
+    content = msgspec.to_builtins(value)
+    return Explained(kind, content, tuple(one_line(line) for line in shown), tuple(problems))
+
+
+def fields(value: object, depth: int = 1, limit: int = MAX_ROWS) -> list[str]:
+    """Return each field of *value*, a struct or a JSON object, as rows; an empty one is left out.
+
+    A list of objects becomes a table, and a digest by SHA-256 alone its hexadecimal digits. Of each
+    list and object at most *limit* items are shown.
+    """
+    items = list(msgspec.to_builtins(value).items())
+    lines: list[str] = []
+    for name, item in items[:limit]:
+        label = _WORD.sub(" ", shorten(name, MAX_VALUE)).lower()
+        if item is None or item in ("", (), [], {}):
+            continue
+        if isinstance(item, dict) and item.keys() != {"sha256"}:
+            lines += [row(label, "", depth), *fields(item, depth + 1, limit)]
+        elif isinstance(item, list | tuple) and isinstance(item[0], dict):
+            lines += [row(label, f"{len(item):,}", depth), *_table(item, depth + 1, limit)]
+        elif isinstance(item, list | tuple):
+            lines += rows(label, [cell(each) for each in item], depth, limit)
+        else:
+            text = item["sha256"] if isinstance(item, dict) else cell(item)
+            lines.append(row(label, f"{text} bytes" if name == "size" else text, depth))
+    return lines + _more(len(items), limit, depth)
 
 
 def row(label: str, text: str, depth: int = 1) -> str:
     """Return *label* and *text*, indented by *depth* steps."""
-    return f"{'  ' * depth}{label:<{LABEL_WIDTH}}{shorten(text)}".rstrip()
+    return f"{'  ' * depth}{label:<{LABEL_WIDTH - 1}} {shorten(text)}".rstrip()
 
 
 def rows(label: str, texts: Sequence[str], depth: int = 1, limit: int = MAX_ROWS) -> list[str]:
     """Return a row for each of *texts*, at most *limit*; only the first has the label."""
     shown = [row("" if number else label, text, depth) for number, text in enumerate(texts[:limit])]
-    if len(texts) > limit:
-        shown.append(row("", f"and {len(texts) - limit:,} more", depth))
-    return shown
+    return shown + _more(len(texts), limit, depth)
 
 
 def shorten(text: str, limit: int = MAX_TEXT) -> str:
@@ -71,24 +112,49 @@ def shorten(text: str, limit: int = MAX_TEXT) -> str:
     return f"{text[:limit]}… ({len(text) - limit:,} more characters)"
 
 
-def sha256_text(digest: str) -> str:
-    """Return the beginning of *digest*, enough to tell it from others."""
-    return f"sha256 {digest[:DIGEST_DIGITS]}…" if digest else "no sha256"
-
-
-def value_text(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    """Return the JSON *value* in a few words; what is nested is counted."""
+def cell(value: Any, *, brief: bool = False) -> str:  # noqa: ANN401 - any JSON value
+    """Return the JSON *value* in a few words; in a *brief* one what is nested is counted."""
     if isinstance(value, str):
-        return shorten(value, MAX_VALUE)
-    if isinstance(value, dict) and len(value) > 1:
-        return f"{{{len(value)} values}}"
-    if isinstance(value, list) and len(value) > 1:
-        return f"[{len(value)} values]"
-    return shorten(msgspec.json.encode(value).decode(), MAX_VALUE)
+        return shorten(value, MAX_VALUE) if brief else value
+    if isinstance(value, list | tuple):
+        numbers = all(type(item) is int for item in value)
+        text = ", ".join(cell(item, brief=True) for item in value[:MAX_ROWS])
+        return f"[{text}]" if numbers else text
+    if isinstance(value, dict) and brief:
+        return count(len(value), "value")
+    if isinstance(value, dict):
+        parts = [f"{name}={_brief(value[name])}" for name in sorted(value)[:MAX_PAIRS]]
+        more = len(value) - MAX_PAIRS
+        return ", ".join([*parts, *([f"and {more:,} more"] if more > 0 else [])])
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    words = {None: "", True: "yes", False: "no"}
+    return words[value] if value is None or isinstance(value, bool) else f"{value:,}"
 
 
-def pairs_text(values: dict[str, Any], limit: int = MAX_ROWS) -> str:
-    """Return *values* as ``name=value`` with commas between, at most *limit* of them."""
-    parts = [f"{name}={value_text(values[name])}" for name in sorted(values)]
-    more = [f"and {len(parts) - limit:,} more"] if len(parts) > limit else []
-    return ", ".join([*parts[:limit], *more])
+def _brief(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Return *value* in few words; of a SHA-256 as much is left as tells it from others."""
+    if isinstance(value, str) and _SHA256.fullmatch(value):
+        return f"{value[:16]}…"
+    return "null" if value is None else cell(value, brief=True)
+
+
+def _table(items: Sequence[dict[str, Any]], depth: int, limit: int) -> list[str]:
+    shown = items[:limit]
+    names = list(dict.fromkeys(name for item in shown for name in item))
+    numeric = {n for n, name in enumerate(names) if all(type(i.get(name)) is int for i in shown)}
+    header = ["bytes" if name == "size" else _WORD.sub(" ", name).lower() for name in names]
+    texts = [[_in_table(item[name]) if name in item else "" for name in names] for item in shown]
+    lines = [f"{'  ' * depth}{line}" for line in table(header, texts, right=frozenset(numeric))]
+    return lines + _more(len(items), limit, depth)
+
+
+def _in_table(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    if isinstance(value, dict) and value.keys() == {"sha256"}:
+        return _brief(value["sha256"])
+    nested = isinstance(value, dict | list | tuple)
+    return shorten(cell(value)) if nested else _brief(value)
+
+
+def _more(number: int, limit: int, depth: int) -> list[str]:
+    return [row("", f"and {number - limit:,} more", depth)] if number > limit else []

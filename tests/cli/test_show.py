@@ -41,7 +41,7 @@ def test_json_says_that_nothing_is_verified(capsys: pytest.CaptureFixture[str]) 
     assert cli.run(["show", str(path), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["verified"] is False
-    assert document["content"]["kind"] == "bundles"
+    assert document["kind"] == "bundles"
     statement = document["content"]["bundles"][0]["statement"]
     assert statement["subject"][0]["name"] == "digits"
 

@@ -23,8 +23,9 @@ from provenance.keys.public import public_key_of
 from provenance.measure.findings import AlternativeOutcome, Finding, Outcome, TensorDistance
 from provenance.rebuilding import verdict as verdicts
 from provenance.rebuilding.verdict import AppliedEquality, Diameter, Party, Rebuild, Verdict
-from provenance.report.explain_bundles import explain_bundles
+from provenance.report.explain import shown
 from provenance.report.explain_equality import explain_equality
+from provenance.report.explain_signed import explain_bundles
 from provenance.statement import intoto, model_signature, training
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.uris import BUILD_TYPE, LOCAL_BUILDER
@@ -33,6 +34,7 @@ from provenance.transparency import entry as log_entries
 from provenance.transparency import merkle, note, rekor
 
 if TYPE_CHECKING:
+    from provenance.report.explain_text import Explained
     from provenance.statement.training import TrainingStatement
 
 TRAINER = "training-provenance example: trainer"
@@ -94,11 +96,9 @@ def valid_examples() -> dict[str, bytes]:
         "log-entry/hashedrekord.json": format_example(strict_json.format(_log_entry(claim))),
         "equality/bytes.toml": declarations.builtin_text("bytes"),
         "equality/close.toml": CLOSE,
-        "show-output/claims.json": _shown(
-            explain_bundles(claim, "claims.jsonl").content, "claims.jsonl"
-        ),
+        "show-output/claims.json": _shown("claims.jsonl", explain_bundles(claim, "claims.jsonl")),
         "show-output/equality.json": _shown(
-            explain_equality(CLOSE, "equality.toml").content, "equality.toml"
+            "equality.toml", explain_equality(CLOSE, "equality.toml")
         ),
     }
     verifier = verdicts.Verifier("0.1.0", "2026-01-02T03:04:05Z")
@@ -277,10 +277,8 @@ def _log_entry(claim: bytes) -> dict[str, Any]:
     )
 
 
-def _shown(content: object, path: str) -> bytes:
-    return format_example(
-        msgspec.json.encode({"content": content, "path": path, "verified": False})
-    )
+def _shown(path: str, explained: Explained) -> bytes:
+    return format_example(msgspec.json.encode(shown(path, explained), order="sorted"))
 
 
 def format_example(document: bytes) -> bytes:

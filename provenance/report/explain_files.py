@@ -1,0 +1,258 @@
+"""What other files are: model folders, byproducts, weights by their tensors, keys.
+
+A manifest is the JCS of ``[[name, size, sha256], …]``; :mod:`provenance.statement.metrics` has the
+form of metrics. The key material of a private key is read and never shown. The readers of weights
+need numpy, so they are imported when there are weights.
+"""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING, Any
+
+from provenance.encoding import strict_json
+from provenance.errors import MalformedError, ProvenanceError, count
+from provenance.files.digest import hash_file
+from provenance.files.manifest import FileEntry, manifest_of, walk
+from provenance.files.names import (
+    BYPRODUCTS,
+    CLAIMS,
+    MODEL_SIGNATURE,
+    RESERVED,
+    component_order,
+)
+from provenance.files.reading import unreadable
+from provenance.folder import claims
+from provenance.keys import load_private, parse_public_pem
+from provenance.report.explain_signed import describe_bundles, find_byproduct
+from provenance.report.explain_text import explained, fields, row
+from provenance.statement import intoto
+from provenance.statement.metrics import parse_metrics
+from provenance.weights.names import TORCH, is_readable, suffix_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from provenance.envelope.bundle import Bundle
+    from provenance.report.explain_text import Explained
+
+MAX_METRICS_BYTES = 16 * 2**20
+"""Largest metrics that are summed up, in bytes: a quarter of a million lines, in two seconds."""
+
+MAX_SAFETENSORS_HEADER = 100_000_000
+"""Longest header of a safetensors file, in bytes (:mod:`provenance.weights.safetensors`)."""
+
+SHOWN = 100
+"""Tensors, files or metrics that are listed; the rest is counted."""
+
+_ARCHIVES = TORCH | {".keras", ".npz"}
+"""Ends of names of formats that are ZIP archives."""
+
+_MAGIC = {
+    b"PK\x03\x04": ".npz",
+    b"PK\x05\x06": ".npz",
+    b"\x93NUMPY": ".npy",
+    b"GGUF": ".gguf",
+    b"\x89HDF\r\n\x1a\n": ".h5",
+}
+
+
+# --- Folders --------------------------------------------------------------------------------------
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Tell whether something is signed about the files in *folder*."""
+    return any((folder / name).is_file() for name in (CLAIMS, MODEL_SIGNATURE))
+
+
+def explain_model_folder(folder: Path) -> Explained:
+    """Return what is in the model folder *folder*; what cannot be read becomes a problem."""
+    problems: list[ProvenanceError] = []
+    content: dict[str, Any] = {"files": [], "claims": [], "signature": [], "byproducts": []}
+    lines: list[str] = []
+    try:
+        content["files"] = _listed(folder, RESERVED)
+        if (folder / BYPRODUCTS).is_dir():
+            content["byproducts"] = _listed(folder / BYPRODUCTS)
+    except ProvenanceError as error:
+        problems.append(error)
+    for part, name in (("claims", CLAIMS), ("signature", MODEL_SIGNATURE)):
+        path = folder / name
+        if not path.exists():
+            lines += ["", f"{name}: none"]
+            continue
+        try:
+            parsed = claims.read_bundles(path)
+            content[part], shown, found = describe_bundles(parsed, str(path))
+        except ProvenanceError as error:
+            problems.append(error)
+            lines += ["", f"{name}: not understood"]
+            continue
+        problems += found
+        lines += ["", f"{name}: {count(len(parsed), 'signed document')}", *shown]
+    total = sum(file["size"] for file in content["files"])
+    head = fields({"files": content["files"], "size": total})
+    head += fields({"byproducts": len(content["byproducts"]) or None})
+    lines += [row("problem", str(problem)) for problem in problems]
+    lines.append(row("", "'provenance verify' checks it"))
+    return explained("model", f"{folder}: model folder", content, head + lines, problems)
+
+
+def explain_byproduct_folder(folder: Path) -> Explained:
+    """Return what is in the folder *folder* of byproducts."""
+    beside = _claims_beside(folder)
+    files = _listed(folder)
+    lines = []
+    for file in files[:SHOWN]:
+        found = find_byproduct(beside, file["name"])
+        what = found.name if found else "no claim names it"
+        lines += [f"  {what}, {file['size']:,} bytes", row("", file["name"])]
+    lines += [f"  and {len(files) - SHOWN:,} more"] if len(files) > SHOWN else []
+    return explained("byproducts", f"{folder}: byproducts of a training", {"files": files}, lines)
+
+
+def _listed(folder: Path, ignore: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
+    names = sorted(walk(folder, ignore=ignore), key=component_order)
+    try:
+        return [{"name": name, "size": (folder / name).lstat().st_size} for name in names]
+    except OSError as error:
+        raise unreadable(error, str(folder)) from error
+
+
+def _claims_beside(byproducts: Path) -> Sequence[Bundle]:
+    try:
+        return claims.read_bundles(byproducts.absolute().parent / CLAIMS)
+    except ProvenanceError:
+        return ()
+
+
+# --- Byproducts -----------------------------------------------------------------------------------
+
+
+def explain_byproduct(path: Path) -> Explained:
+    """Return what can be said of the byproduct at *path*, which a claim may describe."""
+    digest, size = hash_file(path)
+    described = find_byproduct(_claims_beside(path.parent), path.name)
+    content = {
+        "name": described.name if described else "no claim beside the weights names it",
+        "type": described.media_type if described else "",
+        "size": size,
+        "sha256": digest,
+        "fits": "as its name says" if digest == path.name else "which is NOT what its name says",
+    }
+    return explained("byproduct", f"{path}: byproduct", content)
+
+
+def explain_manifest(data: bytes, where: str) -> Explained:
+    """Return what the manifest *data* of an input lists."""
+    entries = []
+    for item in intoto.convert(
+        strict_json.parse(data, where=where), list[tuple[str, int, str]], where=where
+    ):
+        entry = FileEntry(*item)
+        intoto.check_digests({"sha256": entry.sha256}, where=where)
+        if entry.size < 0:
+            raise MalformedError(f"the file {entry.name!r} has a negative size", where=where)
+        entries.append(entry)
+    manifest = manifest_of(entries, where=where)
+    content = {
+        "rootDigest": {"sha256": manifest.root_digest},
+        "size": manifest.size,
+        "files": manifest.entries,
+    }
+    return explained("manifest", f"{where}: manifest of an input", content)
+
+
+def explain_metrics(data: bytes, where: str) -> Explained:
+    """Return what the metrics *data* say, each summed up; the bounds are of finite values."""
+    values: dict[str, list[float | str]] = {}
+    for _, metric in parse_metrics(data, where):
+        values.setdefault(metric.name, []).append(metric.value)
+    metrics = []
+    for name in sorted(values):
+        found = values[name]
+        finite = [value for value in found if not isinstance(value, str)]
+        metrics.append(
+            {
+                "name": name,
+                "values": len(found),
+                "first": found[0],
+                "last": found[-1],
+                "smallest": min(finite, default=None),
+                "largest": max(finite, default=None),
+            }
+        )
+    content = {"records": sum(map(len, values.values())), "metrics": metrics}
+    return explained("metrics", f"{where}: metrics", content, fields(content, limit=SHOWN))
+
+
+# --- Weights --------------------------------------------------------------------------------------
+
+
+def weight_format(name: str, head: bytes, size: int) -> str | None:
+    """Return the ending that tells the format of the file *name*; None: it holds no weights.
+
+    A file of *size* bytes is told by how it begins, *head*, where that says it: safetensors with
+    the length of its header, a JSON object (8 bytes, little-endian). Archives are told apart by
+    their names, and so is everything else.
+    """
+    own = suffix_of(name) if is_readable(name) else None
+    for magic, suffix in _MAGIC.items():
+        if head.startswith(magic):
+            return own if own in _ARCHIVES and suffix == ".npz" else suffix
+    length = int.from_bytes(head[:8], "little")
+    fits = head[8:9] == b"{" and length <= min(size - 8, MAX_SAFETENSORS_HEADER)
+    return ".safetensors" if fits else own
+
+
+def explain_weights(path: Path, suffix: str) -> Explained:
+    """Return which tensors the weight file at *path*, of the format *suffix*, holds."""
+    from provenance.weights.opening import open_tensors  # noqa: PLC0415 - it loads numpy
+
+    with open_tensors(path, suffix=suffix) as opened:
+        tensors = [
+            {"name": item.name, "dtype": item.dtype.name, "shape": item.shape, "size": item.nbytes}
+            for item in opened.tensors.values()
+        ]
+        content = {
+            "format": opened.format,
+            "size": sum(item.nbytes for item in opened.tensors.values()),
+            "tensors": tensors,
+            "tied": opened.aliases,
+            "metadata": dict(sorted(opened.metadata.items())),
+        }
+    return explained("weights", f"{path}: weights", content, fields(content, limit=SHOWN))
+
+
+# --- Keys -----------------------------------------------------------------------------------------
+
+
+def explain_public_key(data: bytes, where: str) -> Explained:
+    """Return what the public key *data* is."""
+    key = parse_public_pem(data, where=where)
+    content = {"algorithm": key.algorithm, "keyId": key.key_id, "pemDigest": key.pem_digest}
+    if key.algorithm == "ed25519":
+        content["use"] = "claims, or a log (whose vkey is this key under the log's name)"
+    return explained("public-key", f"{where}: public key", content)
+
+
+def explain_private_key(path: Path) -> Explained:
+    """Return what may be said of the private key at *path*: of an encrypted one, very little."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError as error:
+        raise unreadable(error, str(path)) from error
+    content: dict[str, Any] = {"encrypted": False, "mode": f"{mode:04o}"}
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        content["warning"] = "others can use it: chmod 600"
+    try:
+        key = load_private(path).public
+    except MalformedError as error:
+        if not isinstance(error.__cause__, TypeError):  # cryptography's word for "needs a password"
+            raise
+        content |= {"encrypted": True, "publicPart": "hidden here; see the file in .pub"}
+    else:
+        content |= {"algorithm": key.algorithm, "keyId": key.key_id}
+    lines = [*fields(content), row("", "keep it secret: whoever has it signs in its owner's name")]
+    return explained("private-key", f"{path}: private key", content, lines)

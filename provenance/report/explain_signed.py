@@ -1,0 +1,278 @@
+"""What is signed: bundles in ``claims.jsonl``, ``model.sig`` and verdicts; and bare statements.
+
+Most is shown field by field; the recipe of a training, a declaration and a verdict are laid out as
+``verify``, ``equality check`` and ``agree`` lay them out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from provenance.encoding import strict_base64
+from provenance.envelope import bundle as bundles
+from provenance.envelope.dsse import IN_TOTO_PAYLOAD
+from provenance.equality import declaration as declarations
+from provenance.errors import MalformedError, count
+from provenance.keys import parse_spki
+from provenance.rebuilding import verdict as verdicts
+from provenance.report.agreement import verdict_lines
+from provenance.report.explain_equality import declaration_rows
+from provenance.report.explain_text import cell, explained, fields, row, rows
+from provenance.report.verification import recipe_rows
+from provenance.statement import intoto, model_signature, training, uris
+from provenance.transparency import checkpoint, note
+from provenance.transparency import entry as log_entries
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from provenance.envelope.bundle import Bundle
+    from provenance.errors import ProvenanceError
+    from provenance.report.explain_text import Explained
+    from provenance.statement.intoto import ResourceDescriptor, Statement
+    from provenance.statement.training import Collected, DeclaredEquality, Outcome
+
+_SAID = (
+    "verificationResult", "verifiedLevels", "timeVerified", "slsaVersion", "properties",
+    "timeCreated",
+)  # fmt: skip
+"""Fields beside a verdict in a SLSA verification summary, or an in-toto simple result."""
+
+
+def explain_bundles(data: bytes, where: str) -> Explained:
+    """Return what the bundles *data* hold, one a line or one document."""
+    parsed = bundles.parse_any(data, where=where)
+    described, lines, problems = describe_bundles(parsed, where)
+    title = f"{where}: {count(len(parsed), 'signed document')}"
+    return explained("bundles", title, {"bundles": described}, lines, problems)
+
+
+def describe_bundles(
+    parsed: Sequence[Bundle], where: str
+) -> tuple[list[dict[str, Any]], list[str], list[ProvenanceError]]:
+    """Return *parsed* for programs, in lines, and what could not be understood.
+
+    For programs: ``what`` it is; how the ``signer`` is named (``publicKey``, ``certificate``), by
+    ``hint`` and ``keyid``; the payload, as a ``statement`` if it is one; and the log entries. No
+    signature was checked.
+    """
+    described: list[dict[str, Any]] = []
+    lines: list[str] = []
+    problems: list[ProvenanceError] = []
+    for number, item in enumerate(parsed, 1):
+        place = f"{where}:{number}" if len(parsed) > 1 else where
+        envelope = item.envelope
+        kind, document, shown, found = _describe(envelope.payload, envelope.payload_type, place)
+        logged, faults = _log_entries(item, place)
+        found += faults
+        described.append(
+            {
+                "what": kind,
+                "signer": item.material,
+                "hint": item.hint,
+                "keyid": envelope.signatures[0].keyid,
+                "payloadType": envelope.payload_type,
+                "payloadDigest": {"sha256": hashlib.sha256(envelope.payload).hexdigest()},
+                "statement": document,
+                "logEntries": logged,
+                "problem": str(found[0]) if found else None,
+            }
+        )
+        problems += found
+        label = f"{number}. " if len(parsed) > 1 else ""
+        lines += [f"{label}{kind}", *_signer_rows(item), *shown, *fields({"logEntries": logged})]
+        lines += rows("log entries", [f"not understood: {error.what}" for error in faults])
+        lines += [] if logged or faults else [row("log entries", "none: not published")]
+    return described, lines, problems
+
+
+def explain_bare_statement(data: bytes, where: str) -> Explained:
+    """Return what the statement *data*, which nobody signed, says."""
+    kind, document, lines, problems = _describe(data, IN_TOTO_PAYLOAD, where)
+    if document is None:
+        raise problems[0]
+    content = {"what": kind, "statement": document}
+    return explained("statement", f"{where}: {kind}, not signed", content, lines, problems)
+
+
+def find_byproduct(parsed: Sequence[Bundle], digest: str) -> ResourceDescriptor | None:
+    """Return how one of the bundles *parsed* describes the byproduct with the SHA-256 *digest*."""
+    for item in reversed(parsed):
+        try:
+            claim = training.from_statement(intoto.parse(item.envelope.payload))
+        except MalformedError:
+            continue
+        for byproduct in claim.run.byproducts:
+            if byproduct.digest.get("sha256") == digest:
+                return byproduct
+    return None
+
+
+def _describe(
+    payload: bytes, payload_type: str, where: str
+) -> tuple[str, Any, list[str], list[ProvenanceError]]:
+    """Return what *payload* is, its JSON, its rows, and what is wrong with it."""
+    if payload_type != IN_TOTO_PAYLOAD:
+        size = f"{len(payload):,} bytes of {payload_type}"
+        return "another payload", None, [row("payload", size)], []
+    try:
+        statement = intoto.parse(payload, where=where)
+    except MalformedError as error:
+        return "another payload", None, [row("problem", error.what)], [error]
+    kind, document = _kind(statement), msgspec.json.decode(payload)
+    try:
+        return kind, document, _ROWS[kind](statement, where), []
+    except MalformedError as error:
+        lines = [*_other_rows(statement, where), row("problem", error.what)]
+        return kind, document, lines, [error]
+
+
+def _signer_rows(item: Bundle) -> list[str]:
+    keyid = item.envelope.signatures[0].keyid
+    if item.material != "publicKey":
+        return [row("signed by", f"named by {item.material}, which this version does not read")]
+    if not (item.hint or keyid):
+        return [row("signed by", "a key that is not named")]
+    lines = [row("signed by", item.hint or keyid)]
+    if item.hint and keyid and keyid != item.hint:
+        lines.append(row("", f"but the signature names the key {keyid}"))
+    return lines
+
+
+def _log_entries(item: Bundle, where: str) -> tuple[list[dict[str, Any]], list[ProvenanceError]]:
+    """Return where logs are said to hold the claim, and what of that is not understood."""
+    found: list[dict[str, Any]] = []
+    problems: list[ProvenanceError] = []
+    for value in item.log_entries:
+        try:
+            entry = log_entries.parse_entry(value, where=where)
+        except MalformedError as error:
+            problems.append(error)
+            continue
+        try:
+            origin = checkpoint.parse(note.parse(entry.proof.checkpoint).text).origin
+        except MalformedError:
+            origin = None
+        kind = f"{entry.kind} {entry.version}"
+        size = entry.proof.size
+        found.append({"index": entry.index, "origin": origin, "kind": kind, "treeSize": size})
+    return found, problems
+
+
+# --- Statements by kind ---------------------------------------------------------------------------
+
+
+def _kind(statement: Statement) -> str:
+    """Return what *statement* sets out to be; a statement of another tool's may have our type."""
+    kind, predicate = statement.predicate_type, statement.predicate
+    if kind == uris.MODEL_SIGNATURE:
+        return "model signature"
+    if kind == uris.SLSA_PROVENANCE:
+        build = predicate.get("buildDefinition")
+        ours = isinstance(build, dict) and build.get("buildType") == uris.BUILD_TYPE
+        return "training statement" if ours else "another statement"
+    carries = kind in (uris.SLSA_VSA, uris.IN_TOTO_SVR) and "provenance_verdict" in predicate
+    return "verdict" if carries or kind == uris.VERDICT else "another statement"
+
+
+def _signature_rows(statement: Statement, where: str) -> list[str]:
+    signature = model_signature.from_statement(statement, where=where)
+    files = [{"name": name, "sha256": digest} for name, digest in signature.files.items()]
+    return [
+        *fields({"model": signature.model_name, "subject": signature.root_digest, "files": files}),
+        *fields({"notSigned": ", ".join(signature.ignored)}),
+        row("", "says which files these are, not how they were made"),
+    ]
+
+
+def _verdict_rows(statement: Statement, where: str) -> list[str]:
+    verdict = verdicts.from_statement(statement, where=where)
+    parties = [verdict.published, *(rebuild.party for rebuild in verdict.rebuilds)]
+    models = [{"name": p.name, "rootDigest": p.root_digest, "keyId": p.key_id} for p in parties]
+    said = {name: statement.predicate[name] for name in _SAID if name in statement.predicate}
+    # Colours say what this program found; of a verdict that is only shown, it found nothing.
+    shown = verdict_lines(verdict, [party.name for party in parties])
+    return [
+        *fields({"statedAs": statement.predicate_type, **said, "models": models}),
+        *(f"  {click.unstyle(line)}" for line in shown),
+    ]
+
+
+def _other_rows(statement: Statement, where: str) -> list[str]:  # noqa: ARG001 - as the others
+    holds = ", ".join(sorted(statement.predicate)) or "nothing"
+    return fields({"type": statement.predicate_type, "subject": statement.subject, "holds": holds})
+
+
+def _training_rows(statement: Statement, where: str) -> list[str]:
+    claim = training.from_statement(statement, where=where)
+    recipe, run, environment = claim.recipe, claim.run, claim.build.internal_parameters
+    collectors = environment.collectors
+    stated = {"command": recipe.command, "code": recipe.source, "data": recipe.data}
+    return [
+        *fields({"model": claim.model_name, "subject": claim.manifest.root_digest}),
+        *fields({"size": claim.manifest.size, "files": claim.manifest.entries}),
+        *(row(label, text) for label, text in recipe_rows(recipe)),
+        *fields({"notStated": ", ".join(name for name, value in stated.items() if not value)}),
+        *fields({"axes": ", ".join(recipe.axes)}),
+        *_equality_rows(recipe.equality),
+        *fields(
+            {
+                "run": run.metadata,
+                "outcome": _outcome_text(run.provenance_outcome),
+                "inputsChangedMeanwhile": run.provenance_outcome.changed_inputs,
+                "builder": run.builder,
+                "keyItNames": _key_id(run.provenance_signer),
+                "environment": {name: _collected(collectors[name]) for name in sorted(collectors)},
+                "observedAt": environment.observed,
+                "drift": environment.drift,
+                "dependencies": claim.build.resolved_dependencies,
+                "byproducts": run.byproducts,
+            }
+        ),
+    ]
+
+
+def _equality_rows(declared: DeclaredEquality | None) -> list[str]:
+    if declared is None:
+        return [row("equality", "none declared: rebuilds cannot be judged")]
+    lines = rows("equality", [declared.name, declared.sha256])
+    try:
+        declaration = declarations.from_document(declared.declaration)
+    except MalformedError as error:
+        return [*lines, row("", f"not understood: {error}")]
+    if declaration.digest != declared.sha256:
+        lines.append(row("", "but the digest of the declaration is another"))
+    return lines + declaration_rows(declaration, 2)
+
+
+def _key_id(spki: str) -> str:
+    try:
+        return parse_spki(strict_base64.parse(spki)).key_id if spki else ""
+    except MalformedError as error:
+        return f"not understood: {error}"
+
+
+def _outcome_text(outcome: Outcome) -> str:
+    if outcome.signal:
+        return f"killed by {outcome.signal}"
+    if outcome.exit_status is None:
+        return "attested after the fact: the run was not observed"
+    return f"exit status {outcome.exit_status}"
+
+
+def _collected(collected: Collected) -> str:
+    why = f" ({collected.reason})" if collected.reason else ""
+    status = "" if collected.status == "ok" else f"{collected.status}{why}; "
+    return status + (cell(collected.values) or "no values")
+
+
+_ROWS = {
+    "training statement": _training_rows,
+    "model signature": _signature_rows,
+    "verdict": _verdict_rows,
+    "another statement": _other_rows,
+}
