@@ -2,5 +2,4 @@
 
 - ``strict_json``: JSON in (no duplicate keys, bounded), JCS (RFC 8785) out.
 - ``strict_base64``: base64 with one spelling for each byte string.
-- ``fields``: the fields of JSON documents that are read by hand.
 """

@@ -8,8 +8,21 @@ from __future__ import annotations
 
 import base64
 import binascii
+from typing import Annotated
+
+import msgspec
 
 from provenance.errors import MalformedError
+
+Base64 = Annotated[
+    str,
+    msgspec.Meta(
+        extra_json_schema={
+            "pattern": r"^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+        }
+    ),
+]
+"""A text that :func:`parse` reads, as a field of a document; the pattern is for its schema only."""
 
 
 def format(data: bytes) -> str:  # noqa: A001 - the pair parse/format is the house's naming

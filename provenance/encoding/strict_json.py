@@ -17,12 +17,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 import rfc8785
 
 from provenance.errors import MalformedError
+
+T = TypeVar("T")
 
 MAX_BYTES = 256 * 2**20
 """Largest document read, in bytes. A signature over a million files is about 150 MB."""
@@ -92,6 +94,19 @@ def parse(
     except MalformedError as error:  # from the functions below, which know no place
         raise MalformedError(error.what, where=where) from error
     return value
+
+
+def convert(value: object, kind: type[T], *, where: str | None = None, what: str = "") -> T:
+    """Return the JSON value *value* as a *kind* (a ``msgspec.Struct``), called *what* in the error.
+
+    Raises:
+        MalformedError: it has another shape; the message names the place as a JSON path.
+    """
+    try:
+        return msgspec.convert(value, kind, strict=True)
+    except msgspec.ValidationError as error:
+        problem = str(error).replace("`", "'")
+        raise MalformedError(f"not {what}: {problem}" if what else problem, where=where) from error
 
 
 def _most_values(data: bytes) -> int:

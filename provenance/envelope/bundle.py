@@ -16,13 +16,13 @@ opaque object here (:mod:`provenance.transparency` reads it).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
 from provenance.encoding import strict_base64, strict_json
-from provenance.encoding.fields import as_object, as_text
-from provenance.envelope.dsse import Envelope, Signature, open_envelope
+from provenance.encoding.strict_base64 import Base64
+from provenance.envelope.dsse import IN_TOTO_PAYLOAD, Envelope, Signature, open_envelope
 from provenance.errors import MalformedError, SignatureError
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ READ_MEDIA_TYPES = frozenset(
     {MEDIA_TYPE} | {f"application/vnd.dev.sigstore.bundle+json;version=0.{n}" for n in (1, 2, 3)}
 )
 
-_SIGNERS = ("publicKey", "certificate", "x509CertificateChain")
-
 MAX_LINES = 10_000
 """Most bundles in one ``claims.jsonl``."""
 
@@ -48,6 +46,53 @@ MAX_LOG_ENTRIES = 16
 MAX_VALUES = 100_000
 """Most JSON values in one bundle. The payload and a log entry's body are one each, and a proof has
 at most 64 hashes; a Sigstore bundle of the public log has about 100."""
+
+
+class NamedKey(msgspec.Struct, frozen=True):
+    """A hint that tells which key signed: its key id, or the digest of its PEM text."""
+
+    hint: str = ""
+
+
+class Material(msgspec.Struct, frozen=True, rename="camel"):
+    """What is needed to verify, beside the signer's key. Exactly one of the first three is there.
+
+    Written is ``publicKey``; a signature by a certificate is read, and not verified.
+    """
+
+    public_key: NamedKey | None = None
+    certificate: Any = None
+    x509_certificate_chain: Any = None
+    tlog_entries: Annotated[
+        tuple[dict[str, Any], ...], msgspec.Meta(max_length=MAX_LOG_ENTRIES)
+    ] = ()
+
+
+class EnvelopeSignature(msgspec.Struct, frozen=True):
+    """A signature over the DSSE pre-authentication encoding of payload and type."""
+
+    sig: Base64
+    keyid: str | None = None
+
+
+class DsseEnvelope(msgspec.Struct, frozen=True, rename="camel"):
+    """A signed payload: mostly an in-toto Statement."""
+
+    payload: Base64
+    payload_type: Annotated[str, msgspec.Meta(examples=[IN_TOTO_PAYLOAD])]
+    signatures: Annotated[tuple[EnvelopeSignature, ...], msgspec.Meta(min_length=1, max_length=1)]
+
+
+class BundleDocument(msgspec.Struct, frozen=True, rename="camel"):
+    """A signed statement and what is needed to verify it: a Sigstore bundle v0.3.
+
+    One bundle is one line of claims.jsonl; model.sig and a signed verdict are one bundle each.
+    """
+
+    media_type: Annotated[str, msgspec.Meta(extra_json_schema={"enum": sorted(READ_MEDIA_TYPES)})]
+    dsse_envelope: DsseEnvelope
+    verification_material: Material
+    message_signature: None = None
 
 
 class Bundle(msgspec.Struct, frozen=True):
@@ -92,34 +137,24 @@ def parse(data: bytes, *, where: str | None = None) -> Bundle:
     Raises:
         MalformedError: it is not a bundle with one signed DSSE envelope.
     """
-    document = as_object(
-        strict_json.parse(data, where=where, max_values=MAX_VALUES), "the bundle", where
-    )
-    media_type = document.get("mediaType")
-    if not isinstance(media_type, str) or media_type not in READ_MEDIA_TYPES:
+    value = strict_json.parse(data, where=where, max_values=MAX_VALUES)
+    document = strict_json.convert(value, BundleDocument, where=where, what="a Sigstore bundle")
+    if document.media_type not in READ_MEDIA_TYPES:
         raise MalformedError(
-            f"not a Sigstore bundle: the media type is {media_type!r}", where=where
+            f"not a Sigstore bundle: the media type is {document.media_type!r}", where=where
         )
-    if "dsseEnvelope" not in document:
-        raise MalformedError("the bundle holds no DSSE envelope", where=where)
-    if document.get("messageSignature") is not None:
-        raise MalformedError("the bundle holds an envelope and a message signature", where=where)
-    envelope = _parse_envelope(document["dsseEnvelope"], where)
-    material = as_object(document.get("verificationMaterial"), "verificationMaterial", where)
-    kinds = [name for name in _SIGNERS if material.get(name) is not None]
+    material = document.verification_material
+    signers = {
+        "publicKey": material.public_key,
+        "certificate": material.certificate,
+        "x509CertificateChain": material.x509_certificate_chain,
+    }
+    kinds = [name for name, signer in signers.items() if signer is not None]
     if len(kinds) != 1:
         raise MalformedError("the bundle must name its signer in exactly one way", where=where)
-    hint = ""
-    if kinds == ["publicKey"]:
-        holder = as_object(material["publicKey"], "publicKey", where)
-        hint = as_text(holder.get("hint", ""), "hint", where)
-    entries = material.get("tlogEntries", [])
-    if not isinstance(entries, list) or len(entries) > MAX_LOG_ENTRIES:
-        raise MalformedError(
-            f"tlogEntries must be a list of at most {MAX_LOG_ENTRIES}", where=where
-        )
-    objects = tuple(as_object(entry, "a log entry", where) for entry in entries)
-    return Bundle(envelope, kinds[0], hint, objects, data)
+    hint = material.public_key.hint if material.public_key is not None else ""
+    envelope = _envelope(document.dsse_envelope, f"{where or 'bundle'}: dsseEnvelope")
+    return Bundle(envelope, kinds[0], hint, material.tlog_entries, data)
 
 
 def parse_lines(data: bytes, *, where: str | None = None) -> tuple[Bundle, ...]:
@@ -172,26 +207,8 @@ def open_bundle(bundle: Bundle, keys: Sequence[PublicKey]) -> Opened:
     return open_envelope(bundle.envelope, keys)
 
 
-def _parse_envelope(value: object, where: str | None) -> Envelope:
-    document = as_object(value, "dsseEnvelope", where)
-    place = f"{where or 'bundle'}: dsseEnvelope"
-    listed = document.get("signatures")
-    if not isinstance(listed, list) or len(listed) != 1:
-        raise MalformedError("a bundle holds exactly one signature", where=place)
-    signature = as_object(listed[0], "the signature", place)
-    payload = strict_base64.parse(
-        as_text(document.get("payload"), "payload", place), where=f"{place}.payload"
-    )
-    keyid = signature.get("keyid")
-    return Envelope(
-        as_text(document.get("payloadType"), "payloadType", place),
-        payload,
-        (
-            Signature(
-                "" if keyid is None else as_text(keyid, "keyid", place),
-                strict_base64.parse(
-                    as_text(signature.get("sig"), "sig", place), where=f"{place}.sig"
-                ),
-            ),
-        ),
-    )
+def _envelope(document: DsseEnvelope, where: str) -> Envelope:
+    (signature,) = document.signatures
+    payload = strict_base64.parse(document.payload, where=f"{where}.payload")
+    sig = strict_base64.parse(signature.sig, where=f"{where}.sig")
+    return Envelope(document.payload_type, payload, (Signature(signature.keyid or "", sig),))

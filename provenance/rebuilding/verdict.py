@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from provenance.encoding import strict_json
 from provenance.equality.lattice import AGREES, CONCLUDES, STRENGTHS, Conclusion, Strength
 from provenance.errors import MalformedError
 from provenance.measure.findings import NEVER_HELD, Finding, Outcome
@@ -166,7 +167,7 @@ def from_statement(statement: Statement, *, where: str | None = None) -> Verdict
         body = statement.predicate.get("provenance_verdict")
     elif statement.predicate_type != uris.VERDICT:
         raise MalformedError(f"not a verdict but {statement.predicate_type}", where=where)
-    verdict = intoto.convert(body, Verdict, where=where)
+    verdict = strict_json.convert(body, Verdict, where=where)
     for party in (verdict.published, *(rebuild.party for rebuild in verdict.rebuilds)):
         intoto.require_sha256(party.root_digest, f"rootDigest of {party.name!r}", where=where)
         intoto.require_sha256(party.attestation, f"attestation of {party.name!r}", where=where)

@@ -147,7 +147,7 @@ def explain_byproduct(path: Path) -> Explained:
 def explain_manifest(data: bytes, where: str) -> Explained:
     """Return what the manifest *data* of an input lists."""
     entries = []
-    for item in intoto.convert(
+    for item in strict_json.convert(
         strict_json.parse(data, where=where), list[tuple[str, int, str]], where=where
     ):
         entry = FileEntry(*item)

@@ -14,7 +14,7 @@ verifier that accepts any matching subject would otherwise accept part of a mode
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -25,8 +25,6 @@ from provenance.statement.uris import STATEMENT
 
 if TYPE_CHECKING:
     from provenance.envelope.dsse import Opened
-
-T = TypeVar("T")
 
 _HEX_LENGTHS = {
     "sha1": (40,),
@@ -97,7 +95,8 @@ def parse(payload: bytes, *, where: str | None = None) -> Statement:
     Raises:
         MalformedError: it is not a Statement v1, or a subject has no digest in hexadecimal.
     """
-    received = convert(strict_json.parse(payload, where=where), _Received, where=where)
+    document = strict_json.parse(payload, where=where)
+    received = strict_json.convert(document, _Received, where=where)
     if received.type != STATEMENT:
         raise MalformedError(f"not an in-toto Statement v1 but {received.type!r}", where=where)
     if not received.subject:
@@ -147,15 +146,3 @@ def require_sha256(digests: dict[str, str], what: str, *, where: str | None = No
     check_digests(digests, where=where)
     if "sha256" not in digests:
         raise MalformedError(f"{what} has no sha256 digest", where=where)
-
-
-def convert(value: object, kind: type[T], *, where: str | None = None) -> T:
-    """Return the JSON value *value* as a *kind* (a ``msgspec.Struct``).
-
-    Raises:
-        MalformedError: it has another shape; the message names the place as a JSON path.
-    """
-    try:
-        return msgspec.convert(value, kind, strict=True)
-    except msgspec.ValidationError as error:
-        raise MalformedError(str(error).replace("`", "'"), where=where) from error

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from provenance.encoding import strict_json
 from provenance.errors import MalformedError, SubjectError
 from provenance.files.manifest import Manifest, root_digest
 from provenance.files.names import RESERVED, check_name
@@ -93,7 +94,7 @@ def from_statement(statement: Statement, *, where: str | None = None) -> ModelSi
     """
     if statement.predicate_type != MODEL_SIGNATURE:
         raise MalformedError(f"not a model signature but {statement.predicate_type}", where=where)
-    predicate = intoto.convert(statement.predicate, ModelSignaturePredicate, where=where)
+    predicate = strict_json.convert(statement.predicate, ModelSignaturePredicate, where=where)
     serialization = predicate.serialization
     if (serialization.method, serialization.hash_type) != ("files", "sha256"):
         raise MalformedError(

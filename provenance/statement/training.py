@@ -242,7 +242,7 @@ def from_statement(statement: Statement, *, where: str | None = None) -> Trainin
         raise MalformedError(
             f"not a training statement but {statement.predicate_type}", where=where
         )
-    predicate = intoto.convert(statement.predicate, TrainingPredicate, where=where)
+    predicate = strict_json.convert(statement.predicate, TrainingPredicate, where=where)
     build = predicate.build_definition
     if build.build_type != BUILD_TYPE:
         raise MalformedError(f"not a training: the build type is {build.build_type!r}", where=where)

@@ -18,12 +18,12 @@ and promise come from Rekor v1; they are read and kept, and prove nothing here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from provenance.encoding import strict_base64
-from provenance.encoding.fields import as_closed_object, as_text
+from provenance.encoding import strict_base64, strict_json
+from provenance.encoding.strict_base64 import Base64
 from provenance.errors import LogProofError, MalformedError
 from provenance.transparency import checkpoint as checkpoints
 from provenance.transparency import merkle, rekor
@@ -38,6 +38,60 @@ MAX_PROOF_HASHES = 64
 
 STEPS = ("log", "body", "checkpoint", "tree", "inclusion")
 """The steps of :func:`check_entry`, in order."""
+
+
+Hash = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"^[A-Za-z0-9+/]{43}=$"})]
+Decimal = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"^(0|[1-9][0-9]{0,18})$"})]
+
+
+class LogId(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """The log, by the hash of its verifier key."""
+
+    key_id: Hash
+
+
+class KindVersion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What kind of body is logged. Ours are ``hashedrekord`` 0.0.2."""
+
+    kind: Annotated[str, msgspec.Meta(examples=[rekor.KIND])]
+    version: Annotated[str, msgspec.Meta(examples=[rekor.VERSION])]
+
+
+class InclusionPromise(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """A promise of Rekor v1; read, and proves nothing here."""
+
+    signed_entry_timestamp: Base64
+
+
+class SignedNote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The checkpoint: a signed note, as text."""
+
+    envelope: str
+
+
+class ProofDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """The path from the entry to the root that the log signed."""
+
+    root_hash: Hash
+    tree_size: Decimal
+    checkpoint: SignedNote
+    log_index: Decimal = "0"
+    hashes: Annotated[tuple[Hash, ...], msgspec.Meta(max_length=MAX_PROOF_HASHES)] = ()
+
+
+class EntryDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """An entry of a transparency log with its proof: Sigstore's TransparencyLogEntry.
+
+    Protobuf's JSON leaves out integers that are zero and lists that are empty.
+    """
+
+    log_id: LogId
+    kind_version: KindVersion
+    inclusion_proof: ProofDocument
+    canonicalized_body: Base64
+    log_index: Decimal = "0"
+    integrated_time: Decimal | msgspec.UnsetType = msgspec.UNSET
+    inclusion_promise: InclusionPromise | msgspec.UnsetType = msgspec.UNSET
 
 
 class InclusionProof(msgspec.Struct, frozen=True):
@@ -122,84 +176,60 @@ def parse_entry(value: object, where: str | None = None) -> LogEntry:
     Raises:
         MalformedError: it is not one, has unknown fields, or holds no inclusion proof.
     """
-    document = as_closed_object(value, "log entry", where, _ENTRY_FIELDS, _ENTRY_OPTIONAL)
-    log_id = as_closed_object(document["logId"], "logId", where, ("keyId",))
-    kind = as_closed_object(document["kindVersion"], "kindVersion", where, ("kind", "version"))
-    promise = b""
-    if "inclusionPromise" in document:
-        names = ("signedEntryTimestamp",)
-        holder = as_closed_object(document["inclusionPromise"], "inclusionPromise", where, names)
-        promise = _bytes(holder["signedEntryTimestamp"], "signedEntryTimestamp", where)
-    body = _bytes(document["canonicalizedBody"], "canonicalizedBody", where)
+    document = strict_json.convert(value, EntryDocument, where=where, what="a log entry")
+    proof = document.inclusion_proof
+    body = strict_base64.parse(document.canonicalized_body, where=_inside(where, "body"))
     if len(body) > MAX_ENTRY_BYTES:
         raise MalformedError(f"a log entry has at most {MAX_ENTRY_BYTES} bytes", where=where)
+    promise = b""
+    if document.inclusion_promise:
+        timestamp = document.inclusion_promise.signed_entry_timestamp
+        promise = strict_base64.parse(timestamp, where=_inside(where, "inclusionPromise"))
     return LogEntry(
-        index=_integer(document.get("logIndex", "0"), "logIndex", where),
-        log_id=_hash(log_id["keyId"], "logId", where),
-        kind=as_text(kind["kind"], "kind", where),
-        version=as_text(kind["version"], "version", where),
+        index=_integer(document.log_index, "logIndex", where),
+        log_id=_hash(document.log_id.key_id, "logId", where),
+        kind=document.kind_version.kind,
+        version=document.kind_version.version,
         body=body,
-        proof=_parse_proof(document["inclusionProof"], where),
-        integrated_time=_integer(document.get("integratedTime", "0"), "integratedTime", where),
+        proof=InclusionProof(
+            index=_integer(proof.log_index, "inclusionProof.logIndex", where),
+            root=_hash(proof.root_hash, "rootHash", where),
+            size=_integer(proof.tree_size, "treeSize", where),
+            hashes=tuple(_hash(item, "hashes", where) for item in proof.hashes),
+            checkpoint=proof.checkpoint.envelope.encode(),
+        ),
+        integrated_time=_integer(document.integrated_time or "0", "integratedTime", where),
         promise=promise,
     )
 
 
 def format_entry(entry: LogEntry) -> dict[str, Any]:
     """Return *entry* as a JSON object."""
-    proof = entry.proof
-    document: dict[str, Any] = {
-        "canonicalizedBody": strict_base64.format(entry.body),
-        "inclusionProof": {
-            "checkpoint": {"envelope": proof.checkpoint.decode()},
-            "hashes": [strict_base64.format(item) for item in proof.hashes],
-            "logIndex": str(proof.index),
-            "rootHash": strict_base64.format(proof.root),
-            "treeSize": str(proof.size),
-        },
-        "kindVersion": {"kind": entry.kind, "version": entry.version},
-        "logId": {"keyId": strict_base64.format(entry.log_id)},
-        "logIndex": str(entry.index),
-    }
-    if entry.integrated_time:
-        document["integratedTime"] = str(entry.integrated_time)
-    if entry.promise:
-        document["inclusionPromise"] = {"signedEntryTimestamp": strict_base64.format(entry.promise)}
-    return document
-
-
-# Protobuf's JSON leaves out integers that are zero and lists that are empty.
-_ENTRY_FIELDS = ("logId", "kindVersion", "inclusionProof", "canonicalizedBody")
-_ENTRY_OPTIONAL = ("logIndex", "integratedTime", "inclusionPromise")
-_PROOF_FIELDS = ("rootHash", "treeSize", "checkpoint")
-_PROOF_OPTIONAL = ("logIndex", "hashes")
-
-
-def _parse_proof(value: object, where: str | None) -> InclusionProof:
-    document = as_closed_object(value, "inclusionProof", where, _PROOF_FIELDS, _PROOF_OPTIONAL)
-    hashes = document.get("hashes", [])
-    if not isinstance(hashes, list) or len(hashes) > MAX_PROOF_HASHES:
-        raise MalformedError(f"hashes must be a list of at most {MAX_PROOF_HASHES}", where=where)
-    holder = as_closed_object(document["checkpoint"], "checkpoint", where, ("envelope",))
-    return InclusionProof(
-        index=_integer(document.get("logIndex", "0"), "inclusionProof.logIndex", where),
-        root=_hash(document["rootHash"], "rootHash", where),
-        size=_integer(document["treeSize"], "treeSize", where),
-        hashes=tuple(_hash(item, "hashes", where) for item in hashes),
-        checkpoint=as_text(holder["envelope"], "checkpoint", where).encode(),
+    proof, text = entry.proof, strict_base64.format
+    document = EntryDocument(
+        log_id=LogId(text(entry.log_id)),
+        kind_version=KindVersion(entry.kind, entry.version),
+        inclusion_proof=ProofDocument(
+            root_hash=text(proof.root),
+            tree_size=str(proof.size),
+            checkpoint=SignedNote(proof.checkpoint.decode()),
+            log_index=str(proof.index),
+            hashes=tuple(map(text, proof.hashes)),
+        ),
+        canonicalized_body=text(entry.body),
+        log_index=str(entry.index),
+        integrated_time=str(entry.integrated_time) if entry.integrated_time else msgspec.UNSET,
+        inclusion_promise=InclusionPromise(text(entry.promise)) if entry.promise else msgspec.UNSET,
     )
+    return dict(msgspec.json.decode(msgspec.json.encode(document)))
 
 
-def _integer(value: object, name: str, where: str | None) -> int:
-    return checkpoints.parse_size(as_text(value, name, where), where=_inside(where, name))
+def _integer(text: str, name: str, where: str | None) -> int:
+    return checkpoints.parse_size(text, where=_inside(where, name))
 
 
-def _bytes(value: object, name: str, where: str | None) -> bytes:
-    return strict_base64.parse(as_text(value, name, where), where=_inside(where, name))
-
-
-def _hash(value: object, name: str, where: str | None) -> bytes:
-    data = _bytes(value, name, where)
+def _hash(text: str, name: str, where: str | None) -> bytes:
+    data = strict_base64.parse(text, where=_inside(where, name))
     if len(data) != merkle.HASH_BYTES:
         raise MalformedError(f"{name} has {len(data)} bytes, not 32", where=where)
     return data

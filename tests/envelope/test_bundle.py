@@ -44,7 +44,7 @@ SIG = DOCUMENT["dsseEnvelope"]["signatures"][0]
 BASE64_OF_62_63 = "-_-_"
 
 REFUSED: dict[str, tuple[bytes, str]] = {
-    "no media type": (altered("mediaType", MISSING), "the media type is None"),
+    "no media type": (altered("mediaType", MISSING), "missing required field 'mediaType'"),
     "an unknown version": (
         altered("mediaType", "application/vnd.dev.sigstore.bundle.v0.4+json"),
         "not a Sigstore bundle",
@@ -54,7 +54,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         altered("mediaType", bundle.MEDIA_TYPE.upper()),
         "not a Sigstore bundle",
     ),
-    "no envelope": (altered("dsseEnvelope", MISSING), "no DSSE envelope"),
+    "no envelope": (altered("dsseEnvelope", MISSING), "missing required field 'dsseEnvelope'"),
     "a message signature": (
         json.dumps(
             {
@@ -63,23 +63,35 @@ REFUSED: dict[str, tuple[bytes, str]] = {
                 "messageSignature": {"messageDigest": {}, "signature": ""},
             }
         ).encode(),
-        "no DSSE envelope",
+        r"got 'object' - at '\$\.messageSignature'",
     ),
-    "two contents": (altered("messageSignature", {"signature": ""}), "and a message signature"),
+    "two contents": (
+        altered("messageSignature", {"signature": ""}),
+        r"got 'object' - at '\$\.messageSignature'",
+    ),
     "a hundred thousand values": (
         altered("verificationMaterial.tlogEntries", [[0] * bundle.MAX_VALUES]),
         "more than 100000 values",
     ),
-    "no payload": (altered("dsseEnvelope.payload", MISSING), "payload is not a text"),
-    "no payload type": (altered("dsseEnvelope.payloadType", MISSING), "payloadType is not a text"),
-    "no signatures": (altered("dsseEnvelope.signatures", MISSING), "exactly one signature"),
+    "no payload": (altered("dsseEnvelope.payload", MISSING), "missing required field 'payload'"),
+    "no payload type": (
+        altered("dsseEnvelope.payloadType", MISSING),
+        "missing required field 'payloadType'",
+    ),
+    "no signatures": (
+        altered("dsseEnvelope.signatures", MISSING),
+        "missing required field 'signatures'",
+    ),
     "an empty list of signatures": (
         altered("dsseEnvelope.signatures", []),
-        "exactly one signature",
+        "'array' of length >= 1",
     ),
-    "two signatures": (altered("dsseEnvelope.signatures", [SIG, SIG]), "exactly one signature"),
-    "no sig": (altered("dsseEnvelope.signatures.0.sig", MISSING), "sig is not a text"),
-    "no material": (altered("verificationMaterial", MISSING), "not a JSON object"),
+    "two signatures": (altered("dsseEnvelope.signatures", [SIG, SIG]), "'array' of length <= 1"),
+    "no sig": (altered("dsseEnvelope.signatures.0.sig", MISSING), "missing required field 'sig'"),
+    "no material": (
+        altered("verificationMaterial", MISSING),
+        "missing required field 'verificationMaterial'",
+    ),
     "no signer": (altered("verificationMaterial.publicKey", MISSING), "in exactly one way"),
     "two signers": (
         altered("verificationMaterial.certificate", {"rawBytes": "AAAA"}),
@@ -88,11 +100,11 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "only a null signer": (altered("verificationMaterial.publicKey", None), "in exactly one way"),
     "too many log entries": (
         altered("verificationMaterial.tlogEntries", [{}] * (bundle.MAX_LOG_ENTRIES + 1)),
-        "a list of at most 16",
+        "'array' of length <= 16",
     ),
     "a log entry that is none": (
         altered("verificationMaterial.tlogEntries", ["x"]),
-        "a log entry is not a JSON object",
+        r"got 'str' - at '\$\.verificationMaterial\.tlogEntries\[0\]'",
     ),
     "payload: no padding": (altered("dsseEnvelope.payload", "Zg"), "base64"),
     "payload: unused bits": (altered("dsseEnvelope.payload", "Zh=="), "canonical base64"),
@@ -111,8 +123,8 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         altered("verificationMaterial.tlogEntries", json.loads("[" * 200 + "]" * 200)),
         "nested deeper",
     ),
-    "a list": (b"[" + BUNDLE + b"]", "the bundle is not a JSON object"),
-    "a text": (b'"bundle"', "the bundle is not a JSON object"),
+    "a list": (b"[" + BUNDLE + b"]", "not a Sigstore bundle: Expected 'object'"),
+    "a text": (b'"bundle"', "not a Sigstore bundle: Expected 'object'"),
     "nothing": (b"", "not JSON"),
     "cut off": (BUNDLE[:-1], "not JSON"),
 }

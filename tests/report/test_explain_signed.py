@@ -133,7 +133,7 @@ def test_a_damaged_log_entry_is_a_problem(tmp_path: Path) -> None:
     envelope = dsse.sign(dsse.IN_TOTO_PAYLOAD, intoto.format(statement_with()), KEY)
     path.write_bytes(bundle.format(envelope, hint="", log_entries=[{"logIndex": "1"}]) + b"\n")
     explained = explain(path)
-    assert "not understood: log entry has no logId" in "\n".join(explained.lines)
+    assert "not a log entry: Object missing required field 'logId'" in "\n".join(explained.lines)
     assert len(explained.problems) == 1
 
 

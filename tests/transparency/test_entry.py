@@ -220,7 +220,7 @@ def put(path: str, value: object) -> Callable[[dict[str, Any]], None]:
 
 
 MALFORMED: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
-    "index as a number": ("logIndex is not a text", put("logIndex", 5)),
+    "index as a number": (r"got 'int' - at '\$\.logIndex'", put("logIndex", 5)),
     "index with a leading zero": ("not a decimal", put("logIndex", "05")),
     "index of 2^63": ("not a decimal", put("logIndex", str(2**63))),
     "a negative index": ("not a decimal", put("inclusionProof.logIndex", "-1")),
@@ -228,14 +228,26 @@ MALFORMED: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
     "a time that is none": ("not a decimal", put("integratedTime", "now")),
     "log id of 31 bytes": ("logId has 31 bytes", put("logId.keyId", "A" * 41 + "A==")),
     "log id in URL base64": ("not base64", put("logId.keyId", "_" * 43 + "=")),
-    "no log id": ("logId has no keyId", lambda document: document["logId"].clear()),
-    "no proof": ("has no inclusionProof", lambda document: document.pop("inclusionProof")),
+    "no log id": (
+        r"missing required field 'keyId' - at '\$\.logId'",
+        lambda document: document["logId"].clear(),
+    ),
+    "no proof": (
+        "missing required field 'inclusionProof'",
+        lambda document: document.pop("inclusionProof"),
+    ),
     "root of 33 bytes": ("rootHash has 33", put("inclusionProof.rootHash", "A" * 44)),
-    "hashes that are no list": ("hashes must be a list", put("inclusionProof.hashes", {})),
-    "65 hashes": ("hashes must be a list", put("inclusionProof.hashes", ["A" * 43 + "="] * 65)),
-    "a hash that is null": ("hashes is not a text", put("inclusionProof.hashes", [None])),
+    "hashes that are no list": (
+        r"got 'object' - at '\$\.inclusionProof\.hashes'",
+        put("inclusionProof.hashes", {}),
+    ),
+    "65 hashes": ("'array' of length <= 64", put("inclusionProof.hashes", ["A" * 43 + "="] * 65)),
+    "a hash that is null": (
+        r"got 'null' - at '\$\.inclusionProof\.hashes\[0\]'",
+        put("inclusionProof.hashes", [None]),
+    ),
     "a checkpoint that is a text": (
-        "checkpoint is not a JSON object",
+        r"got 'str' - at '\$\.inclusionProof\.checkpoint'",
         put("inclusionProof.checkpoint", "text"),
     ),
     "an unknown field": ("unknown field 'extra'", put("extra", 1)),

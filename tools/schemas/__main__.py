@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from provenance.envelope.bundle import BundleDocument
 from provenance.equality import declaration
 from provenance.errors import ProvenanceError
 from provenance.files.atomic import TEMPORARY_SUFFIX, write_file
 from provenance.report.explain import Shown
 from provenance.statement.uris import BASE, BUILD_TYPE
+from provenance.transparency.entry import EntryDocument
 from provenance.transparency.tile_store import make_folders, read_file
 from tools.schemas import documents
 from tools.schemas.counterexamples import invalid_examples
@@ -41,12 +43,16 @@ MAX_FILE_BYTES = 2**20
 
 
 class Document(msgspec.Struct, frozen=True):
-    """A document: its name, the types that it may have, its title, what it is and where."""
+    """A document: its name, the types that it may have, its title, and what it is.
+
+    Its *parts* are types to which only :data:`REFINEMENTS` refer.
+    """
 
     name: str
     types: tuple[type, ...]
     title: str
     description: str = ""
+    parts: tuple[type, ...] = ()
 
 
 DOCUMENTS = (
@@ -62,8 +68,8 @@ DOCUMENTS = (
         "Verdict",
         "The outcome of comparing rebuilds; what may be claimed decides the predicate.",
     ),
-    Document("bundle", (documents.Bundle,), "Bundle"),
-    Document("log-entry", (documents.LogEntry,), "Log entry"),
+    Document("bundle", (BundleDocument,), "Bundle", parts=(EntryDocument,)),
+    Document("log-entry", (EntryDocument,), "Log entry"),
     Document(
         "equality",
         (declaration.Document,),
@@ -108,6 +114,7 @@ REFINEMENTS: dict[tuple[str, str], dict[str, Any]] = {
     ("FileEntry", "sha256"): _HEX_256,
     ("Input", "digest"): _DIGEST_SET,
     ("Input", "manifest"): _HEX_256,
+    ("Material", "tlogEntries"): {"items": {"$ref": "#/$defs/EntryDocument"}},
     ("ModelSignaturePredicate", "resources"): {"minItems": 1},
     ("Resource", "algorithm"): {"const": "sha256"},
     ("Resource", "digest"): _HEX_256,
@@ -133,7 +140,9 @@ def files() -> dict[str, bytes]:
 
 def schema(document: Document) -> dict[str, Any]:
     """Return the JSON Schema of *document*."""
-    tops, components = msgspec.json.schema_components(document.types, ref_template="#/$defs/{name}")
+    types = (*document.types, *document.parts)
+    tops, components = msgspec.json.schema_components(types, ref_template="#/$defs/{name}")
+    tops = tops[: len(document.types)]
     definitions = {name: _refined(name, components[name]) for name in sorted(components)}
     body = dict(tops[0]) if len(tops) == 1 else {"anyOf": list(tops)}
     return {

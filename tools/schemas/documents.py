@@ -10,8 +10,6 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from provenance.envelope.bundle import MAX_LOG_ENTRIES, MEDIA_TYPE
-from provenance.envelope.dsse import IN_TOTO_PAYLOAD
 from provenance.judge.coverage import Selection
 from provenance.judge.side_by_side import FileComparison
 from provenance.measure.findings import Outcome
@@ -21,8 +19,6 @@ from provenance.statement import uris
 from provenance.statement.intoto import Subject
 from provenance.statement.model_signature import ModelSignaturePredicate
 from provenance.statement.training import Recipe, RunDetails, TrainingPredicate
-from provenance.transparency import rekor
-from provenance.transparency.entry import MAX_PROOF_HASHES
 from provenance.trust.verification import Step
 
 
@@ -38,11 +34,6 @@ def _camel(name: str) -> str:
     return first + "".join(word.capitalize() for word in others)
 
 
-_BASE64 = r"^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
-
-Base64 = Annotated[str, msgspec.Meta(pattern=_BASE64)]
-Hash = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9+/]{43}=$")]
-Decimal = Annotated[str, msgspec.Meta(pattern=r"^(0|[1-9][0-9]{0,18})$")]
 OneSubject = Annotated[tuple[Subject, ...], msgspec.Meta(min_length=1, max_length=1)]
 
 StatementType = Annotated[str, _constant(uris.STATEMENT)]
@@ -152,92 +143,6 @@ class VerdictStatement(msgspec.Struct, frozen=True, rename=_FRAME):
     subject: OneSubject
     predicate_type: Annotated[str, _constant(uris.VERDICT)]
     predicate: Verdict
-
-
-class LogId(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """The log, by the hash of its verifier key."""
-
-    key_id: Hash
-
-
-class KindVersion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What kind of body is logged. Ours are ``hashedrekord`` 0.0.2."""
-
-    kind: Annotated[str, msgspec.Meta(examples=[rekor.KIND])]
-    version: Annotated[str, msgspec.Meta(examples=[rekor.VERSION])]
-
-
-class InclusionPromise(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """A promise of Rekor v1; read, and proves nothing here."""
-
-    signed_entry_timestamp: Base64
-
-
-class SignedNote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The checkpoint: a signed note, as text."""
-
-    envelope: str
-
-
-class Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """The path from the entry to the root that the log signed."""
-
-    root_hash: Hash
-    tree_size: Decimal
-    checkpoint: SignedNote
-    log_index: Decimal = "0"
-    hashes: Annotated[tuple[Hash, ...], msgspec.Meta(max_length=MAX_PROOF_HASHES)] = ()
-
-
-class LogEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """An entry of a transparency log with its proof: Sigstore's TransparencyLogEntry."""
-
-    log_id: LogId
-    kind_version: KindVersion
-    inclusion_proof: Proof
-    canonicalized_body: Base64
-    log_index: Decimal = "0"
-    integrated_time: Decimal = "0"
-    inclusion_promise: InclusionPromise | msgspec.UnsetType = msgspec.UNSET
-
-
-class NamedKey(msgspec.Struct, frozen=True):
-    """A hint that tells which key signed: its key id, or the digest of its PEM text."""
-
-    hint: str = ""
-
-
-class Material(msgspec.Struct, frozen=True, rename="camel"):
-    """What is needed to verify, beside the signer's key."""
-
-    public_key: NamedKey
-    tlog_entries: Annotated[tuple[LogEntry, ...], msgspec.Meta(max_length=MAX_LOG_ENTRIES)] = ()
-
-
-class EnvelopeSignature(msgspec.Struct, frozen=True):
-    """A signature over the DSSE pre-authentication encoding of payload and type."""
-
-    sig: Base64
-    keyid: str = ""
-
-
-class DsseEnvelope(msgspec.Struct, frozen=True, rename="camel"):
-    """A signed payload: mostly an in-toto Statement."""
-
-    payload: Base64
-    payload_type: Annotated[str, msgspec.Meta(examples=[IN_TOTO_PAYLOAD])]
-    signatures: Annotated[tuple[EnvelopeSignature, ...], msgspec.Meta(min_length=1, max_length=1)]
-
-
-class Bundle(msgspec.Struct, frozen=True, rename="camel"):
-    """A signed statement and what is needed to verify it: a Sigstore bundle v0.3, as written here.
-
-    One bundle is one line of claims.jsonl; model.sig and a signed verdict are one bundle each.
-    """
-
-    media_type: Annotated[str, _constant(MEDIA_TYPE)]
-    dsse_envelope: DsseEnvelope
-    verification_material: Material
 
 
 class Failure(msgspec.Struct, frozen=True):
