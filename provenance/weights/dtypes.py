@@ -107,8 +107,8 @@ _PLAIN: Final = (
 def _blocks() -> Iterator[DType]:
     """Yield the quantised types of ggml; two blocks are the same or they are not."""
     for block in BLOCKS:
-        ends = list(accumulate(size for _, size in block.fields))
-        places = zip(block.fields, ends, strict=True)
+        ends = list(accumulate(block.fields.values()))
+        places = zip(block.fields.items(), ends, strict=True)
         parts = tuple(Part(name, end - size, end) for (name, size), end in places)
         yield DType(block.name, 8 * ends[-1], "exact", block.elements, parts)
 

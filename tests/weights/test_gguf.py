@@ -127,10 +127,16 @@ def test_values_say_their_type(opened: Opener) -> None:
         "llama.block_count": "u32 2",
         "llama.rope.freq_base": "f32 100000.0",
         "tokenizer.ggml.add_bos_token": "bool true",
-        "tokenizer.ggml.tokens": 'arr[str] ["<s>","Ġ","a\\"b",""]',
-        "tokenizer.ggml.scores": "arr[f32] [-1.5,0.0]",
-        "tokenizer.ggml.token_type": "arr[i32] [1,3]",
+        "tokenizer.ggml.tokens": digested("str", "<s>", "Ġ", 'a"b', ""),
+        "tokenizer.ggml.scores": digested("f32", -1.5, 0.0),
+        "tokenizer.ggml.token_type": digested("i32", 1, 3),
     }
+
+
+def digested(kind: str, *values: Any) -> str:  # noqa: ANN401 - what struct packs
+    raw = plain(kind, *values)
+    digest = hashlib.sha256(raw).hexdigest()
+    return f"arr[{kind}] {len(values)} values, {len(raw)} bytes, sha256 {digest}"
 
 
 def test_numbers_keep_every_bit(opened: Opener) -> None:
@@ -148,9 +154,7 @@ def test_a_long_value_is_its_digest(opened: Opener) -> None:
     digest = hashlib.sha256(template.encode()).hexdigest()
     assert value(opened, scalar("k", "str", template)) == f"str 1400 bytes, sha256 {digest}"
     tokens = [f"token {i}" for i in range(1000)]
-    raw = plain("str", *tokens)
-    expected = f"arr[str] 1000 values, {len(raw)} bytes, sha256 {hashlib.sha256(raw).hexdigest()}"
-    assert value(opened, array("k", "str", *tokens)) == expected
+    assert value(opened, array("k", "str", *tokens)) == digested("str", *tokens)
     # A string that reads like a digest is quoted, so no two values have one text.
     assert value(opened, scalar("k", "str", f"1400 bytes, sha256 {digest}")).startswith('str "1400')
 

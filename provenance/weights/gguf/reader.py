@@ -22,7 +22,6 @@ alignment 65,536; 2^53 - 1 bytes a tensor.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -40,8 +39,6 @@ from provenance.weights.view import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from provenance.weights.source import Source
 
 MAX_KEYS: Final = 65_536
@@ -54,11 +51,9 @@ MAX_DIMENSIONS: Final = 4
 """Most dimensions of a tensor: ``GGML_MAX_DIMS``."""
 
 MIN_ALIGNMENT: Final = 8
-"""Smallest alignment, in bytes: docs/gguf.md asks for a multiple of 8, llama.cpp for a power of
-two."""
-
 MAX_ALIGNMENT: Final = 65_536
-"""Largest alignment, in bytes: the largest page of the processors that models are mapped on."""
+"""In bytes: docs/gguf.md asks for a multiple of 8, llama.cpp for a power of two; the largest page
+of the processors that models are mapped on."""
 
 DEFAULT_ALIGNMENT: Final = 32
 """The alignment where no key states it, in bytes (docs/gguf.md)."""
@@ -67,24 +62,8 @@ _MAGIC: Final = b"GGUF"
 _VERSIONS: Final = (2, 3)
 _ALIGNMENT: Final = "general.alignment"
 
-
-@dataclass(frozen=True, slots=True)
-class _Placed:
-    """A tensor and where its bytes begin, from the beginning of the data."""
-
-    info: TensorInfo
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Keys:
-    """The keys and values, read."""
-
-    metadata: dict[str, str]
-    """All but the alignment, in the order of the file."""
-    alignment: int
-    stated: int | None
-    """How many keys stand before the one that states the alignment; None where none does."""
+_Placed = tuple[TensorInfo, int]
+"""A tensor, and where its bytes begin, from the beginning of the data."""
 
 
 class GgufFile(PlacedFile):
@@ -93,12 +72,7 @@ class GgufFile(PlacedFile):
     format = "gguf"
 
     def __init__(self, source: Source) -> None:
-        """Read and check everything of *source* but the tensors' bytes.
-
-        Raises:
-            MalformedError: the file is not strict GGUF.
-            UnreadableError: the file is big-endian or of version 1, or cannot be read.
-        """
+        """Read and check everything of *source* but the tensors' bytes."""
         super().__init__(source)
         header = Header(source)
         version = _version(header)
@@ -106,22 +80,22 @@ class GgufFile(PlacedFile):
         check_count(tensors, where=source.name)
         if keys > MAX_KEYS:
             raise MalformedError(f"more than {MAX_KEYS} keys", where=source.name)
-        found = _keys(header, keys)
+        metadata, alignment, stated_at = _keys(header, keys)
         placed = _tensors(header, tensors)
-        in_order = sorted(placed, key=lambda tensor: tensor.offset)
-        self._start = _aligned(header.position, found.alignment) if placed else header.position
-        padded = _check_places(source, header.position, self._start, in_order, found.alignment)
-        self._offsets = {tensor.info.name: self._start + tensor.offset for tensor in placed}
-        self.tensors = MappingProxyType({tensor.info.name: tensor.info for tensor in in_order})
-        self.metadata: Mapping[str, str] = MappingProxyType(found.metadata)
-        tensor_orders = [[tensor.info.name for tensor in order] for order in (placed, in_order)]
-        alignment = "by default" if found.stated is None else f"stated after {found.stated} keys"
+        in_order = sorted(placed, key=lambda tensor: tensor[1])
+        start = _aligned(header.position, alignment) if placed else header.position
+        padded = _check_places(source, header.position, start, in_order, alignment)
+        self._offsets = {info.name: start + offset for info, offset in placed}
+        self.tensors = MappingProxyType({info.name: info for info, _ in in_order})
+        self.metadata = MappingProxyType(metadata)
+        orders = [[info.name for info, _ in order] for order in (placed, in_order)]
+        where = "by default" if stated_at is None else f"stated after {stated_at} keys"
+        end = "padded" if padded else "unpadded"
         self.container = stated(
             {
                 Normaliser.VERSION: str(version),
-                Normaliser.ORDER: [list(found.metadata), *tensor_orders],
-                Normaliser.LAYOUT: f"{found.alignment} {alignment}"
-                + (", padded" if padded else ", unpadded"),
+                Normaliser.ORDER: [list(metadata), *orders],
+                Normaliser.LAYOUT: f"{alignment} {where}, {end}",
             }
         )
 
@@ -144,19 +118,23 @@ def _version(header: Header) -> int:
     raise MalformedError(f"there is no GGUF version {version}", where=header.where)
 
 
-def _keys(header: Header, number: int) -> _Keys:
+def _keys(header: Header, number: int) -> tuple[dict[str, str], int, int | None]:
+    """Return the metadata in the order of the file, the alignment, and where that is stated.
+
+    The latter is the number of keys before it; None where no key states it.
+    """
     metadata: dict[str, str] = {}
-    alignment, stated = DEFAULT_ALIGNMENT, None
+    alignment, stated_at = DEFAULT_ALIGNMENT, None
     for place in range(number):
         key = read_key(header)
         where = f"{header.where}: {key}"
-        if key in metadata or (key == _ALIGNMENT and stated is not None):
+        if key in metadata or (key == _ALIGNMENT and stated_at is not None):
             raise MalformedError("the key stands twice", where=where)
         if key == _ALIGNMENT:
-            alignment, stated = _stated_alignment(header, where), place
+            alignment, stated_at = _stated_alignment(header, where), place
         else:
             metadata[key] = read_value(header, where=where)
-    return _Keys(metadata, alignment, stated)
+    return metadata, alignment, stated_at
 
 
 def _stated_alignment(header: Header, where: str) -> int:
@@ -165,28 +143,25 @@ def _stated_alignment(header: Header, where: str) -> int:
     alignment = header.natural(4)
     if not MIN_ALIGNMENT <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
         raise MalformedError(
-            f"{alignment} is no power of two from {MIN_ALIGNMENT} to {MAX_ALIGNMENT}", where=where
+            f"{alignment} is not a power of two from {MIN_ALIGNMENT} to {MAX_ALIGNMENT}",
+            where=where,
         )
     return alignment
 
 
 def _tensors(header: Header, number: int) -> list[_Placed]:
     """Return the descriptions of *number* tensors, in the order of the file."""
-    placed: list[_Placed] = []
-    names: set[str] = set()
+    placed: dict[str, _Placed] = {}
     for _ in range(number):
-        tensor = _tensor(header)
-        name = tensor.info.name
-        if name in names:
-            raise MalformedError("the name stands twice", where=f"{header.where}: {name}")
-        names.add(name)
-        placed.append(tensor)
-    return placed
+        info, offset = _tensor(header)
+        if info.name in placed:
+            raise MalformedError("the name stands twice", where=f"{header.where}: {info.name}")
+        placed[info.name] = info, offset
+    return list(placed.values())
 
 
 def _tensor(header: Header) -> _Placed:
-    name = header.text(MAX_NAME, "the name of a tensor")
-    check_name(name, where=header.where)
+    name = check_name(header.text(MAX_NAME, "the name of a tensor"), where=header.where)
     where = f"{header.where}: {name}"
     rank = header.natural(4)
     if not 1 <= rank <= MAX_DIMENSIONS:
@@ -204,7 +179,7 @@ def _tensor(header: Header) -> _Placed:
             f"its rows of {inner_first[0]} elements are not whole blocks of {info.dtype.block}",
             where=where,
         )
-    return _Placed(info, header.natural(8))
+    return info, header.natural(8)
 
 
 def _aligned(position: int, alignment: int) -> int:
@@ -220,8 +195,7 @@ def _check_places(
     """
     last = position  # where the bytes that mean something end
     end = 0
-    for tensor in tensors:
-        info, offset = tensor.info, tensor.offset
+    for info, offset in tensors:
         expected = _aligned(end, alignment)
         if offset != expected:
             what = "overlaps the one before" if offset < end else "is not where the one before ends"

@@ -5,9 +5,8 @@ no two values have one text:
 
 - integers ``u32 8192``, booleans ``bool true``, floats ``f32 100000.0`` (the shortest decimal of
   the value as float64; NaN by its bits, ``f32 nan:7fc00000``);
-- strings ``str "llama"``, quoted as in JSON, and arrays ``arr[i32] [1,3]``;
-- beyond ``MAX_SHOWN`` bytes, and for arrays of arrays, number and digest of the bytes:
-  ``arr[str] 49152 values, 1010101 bytes, sha256 0c5e...``.
+- strings ``str "llama"``, quoted as in JSON; beyond ``MAX_SHOWN`` bytes length and digest;
+- arrays by number and digest: ``arr[str] 49152 values, 1010101 bytes, sha256 0c5e...``.
 
 What is digested are the value's bytes as the file has them after type and count; a value has but
 one spelling.
@@ -23,7 +22,6 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -51,7 +49,7 @@ MAX_DEPTH: Final = 4
 """Deepest array, in levels. No writer nests them; the format allows it."""
 
 MAX_SHOWN: Final = 1024
-"""Longest string or array, in bytes as stored, that is given in full."""
+"""Longest string that is given in full, in bytes."""
 
 _LENGTH: Final = struct.Struct("<Q")
 
@@ -66,40 +64,24 @@ _BOOL, _STRING, _ARRAY = 7, 8, 9
 _NESTED: Final = 4
 """How many strings an array in an array counts for: it takes the time of some."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Plain:
-    """A type of values of one size."""
-
-    name: str
-    code: str
-    """As ``struct`` has it."""
-
-    @property
-    def size(self) -> int:
-        return struct.calcsize(self.code)
-
-
-_PLAIN: Final[Mapping[int, _Plain]] = MappingProxyType(
+_NUMBERS: Final[Mapping[int, tuple[str, struct.Struct]]] = MappingProxyType(
     {
-        0: _Plain("u8", "B"),
-        1: _Plain("i8", "b"),
-        2: _Plain("u16", "H"),
-        3: _Plain("i16", "h"),
-        U32: _Plain("u32", "I"),
-        5: _Plain("i32", "i"),
-        6: _Plain("f32", "f"),
-        _BOOL: _Plain("bool", "B"),
-        10: _Plain("u64", "Q"),
-        11: _Plain("i64", "q"),
-        12: _Plain("f64", "d"),
+        number: (name, struct.Struct(f"<{code}"))
+        for number, name, code in (
+            (0, "u8", "B"), (1, "i8", "b"), (2, "u16", "H"), (3, "i16", "h"), (U32, "u32", "I"),
+            (5, "i32", "i"), (6, "f32", "f"), (_BOOL, "bool", "?"), (10, "u64", "Q"),
+            (11, "i64", "q"), (12, "f64", "d"),
+        )
     }
-)
-"""``gguf_metadata_value_type``."""
+)  # fmt: skip
+"""The types of one size in ``gguf_metadata_value_type``: name and encoding."""
 
 
 class Header:
-    """What stands before the tensors, read from the start in order."""
+    """What stands before the tensors, read from the start in order.
+
+    Every method that reads raises MalformedError where the file or the allowance ends first.
+    """
 
     def __init__(self, source: Source) -> None:
         """Read from *source*."""
@@ -124,11 +106,7 @@ class Header:
         return bytes(self._data[begin : self.position])
 
     def take(self, count: int) -> bytes:
-        """Return the next *count* bytes, and step over them.
-
-        Raises:
-            MalformedError: the file or the allowance ends first.
-        """
+        """Return the next *count* bytes, and step over them."""
         begin = self.position
         self._reach(begin + count)
         self.position += count
@@ -162,11 +140,7 @@ class Header:
 
 
 def read_key(header: Header) -> str:
-    """Return the next key.
-
-    Raises:
-        MalformedError: it is empty, too long, or not printable ASCII without spaces.
-    """
+    """Return the next key, refusing what is not printable ASCII without spaces."""
     key = header.text(MAX_KEY, "a key")
     # docs/gguf.md asks for lower_snake_case, but architectures called gpt-oss are in use.
     if not key or not key.isascii() or not key.isprintable() or " " in key:
@@ -175,35 +149,25 @@ def read_key(header: Header) -> str:
 
 
 def read_value(header: Header, *, where: str) -> str:
-    """Return the next type and value as text; errors in the value name *where*.
-
-    Raises:
-        MalformedError: the value is not what the format allows, or beyond a limit.
-    """
+    """Return the next type and value as text; errors in the value name *where*."""
     kind = header.natural(4)
     if kind == _ARRAY:
-        return _array(header, where)
+        item, number = header.natural(4), header.natural(8)
+        begin = header.position
+        _step_over(header, item, number, 1, where)
+        name = {_ARRAY: "arr", _STRING: "str"}.get(item) or _NUMBERS[item][0]
+        return f"arr[{name}] {number} values, {_digest(header.since(begin))}"
     if kind == _STRING:
         text = header.text(MAX_STRING, "a string")
         raw = text.encode()
-        return f"str {_quoted(text) if len(raw) <= MAX_SHOWN else _digest(raw)}"
-    plain = _plain(kind, where)
-    raw = header.take(plain.size)
-    _check_booleans(plain, raw, where)
-    (shown,) = _shown(plain, raw)
-    return f"{plain.name} {shown}"
-
-
-def _array(header: Header, where: str) -> str:
-    kind, number = header.natural(4), header.natural(8)
-    begin = header.position
-    _step_over(header, kind, number, 1, where)
-    raw = header.since(begin)
-    name = {_ARRAY: "arr", _STRING: "str"}.get(kind) or _PLAIN[kind].name
-    if kind == _ARRAY or len(raw) > MAX_SHOWN:
-        return f"arr[{name}] {number} values, {_digest(raw)}"
-    items = _strings(raw) if kind == _STRING else _shown(_PLAIN[kind], raw)
-    return f"arr[{name}] [{','.join(items)}]"
+        shown = json.dumps(text, ensure_ascii=False) if len(raw) <= MAX_SHOWN else _digest(raw)
+        return f"str {shown}"
+    raw = _take(header, kind, 1, where)
+    name, encoding = _NUMBERS[kind]
+    (value,) = encoding.unpack(raw)
+    if value != value:  # noqa: PLR0124 - NaN
+        return f"{name} nan:{raw[::-1].hex()}"
+    return f"{name} {json.dumps(value) if kind == _BOOL else repr(value)}"
 
 
 def _step_over(header: Header, kind: int, number: int, depth: int, where: str) -> None:
@@ -219,49 +183,17 @@ def _step_over(header: Header, kind: int, number: int, depth: int, where: str) -
         for _ in range(number):
             header.text(MAX_STRING, "a string")
     else:
-        plain = _plain(kind, where)
-        _check_booleans(plain, header.take(number * plain.size), where)
+        _take(header, kind, number, where)
 
 
-def _plain(kind: int, where: str) -> _Plain:
-    plain = _PLAIN.get(kind)
-    if plain is None:
+def _take(header: Header, kind: int, number: int, where: str) -> bytes:
+    """Return the next *number* values of the type *kind*, which has one size."""
+    if kind not in _NUMBERS:
         raise MalformedError(f"there is no type of values {kind}", where=where)
-    return plain
-
-
-def _check_booleans(plain: _Plain, raw: bytes, where: str) -> None:
-    if plain.name == "bool" and raw.strip(b"\0\1"):
+    raw = header.take(number * _NUMBERS[kind][1].size)
+    if kind == _BOOL and raw.strip(b"\0\1"):
         raise MalformedError("a boolean is neither 0 nor 1", where=where)
-
-
-def _shown(plain: _Plain, raw: bytes) -> list[str]:
-    """Return the values of type *plain* in *raw*, each as text."""
-    shown: list[str] = []
-    for begin in range(0, len(raw), plain.size):
-        bits = raw[begin : begin + plain.size]
-        (value,) = struct.unpack(f"<{plain.code}", bits)
-        if value != value:  # noqa: PLR0124 - NaN
-            shown.append(f"nan:{bits[::-1].hex()}")
-        else:
-            shown.append(("false", "true")[value] if plain.name == "bool" else repr(value))
-    return shown
-
-
-def _strings(raw: bytes) -> list[str]:
-    """Return the strings in *raw*, which were checked, quoted."""
-    found: list[str] = []
-    position = 0
-    while position < len(raw):
-        (length,) = _LENGTH.unpack_from(raw, position)
-        begin = position + _LENGTH.size
-        position = begin + length
-        found.append(_quoted(raw[begin:position].decode()))
-    return found
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    return raw
 
 
 def _digest(raw: bytes) -> str:
