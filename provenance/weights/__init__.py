@@ -7,8 +7,8 @@
   by position.
 - One format each: ``safetensors`` and the packages ``torch``, ``gguf``, ``onnx``, ``hdf5`` and
   ``numpy``.
-- ``zip_archive``: the archives of numpy, torch and Keras; ``zip_records``: their records;
-  ``strided``: views of a storage, in C order.
+- ``zip_archive``: the archives of numpy, torch and Keras; ``strided``: views of a storage, in C
+  order.
 - ``isolated``: a library in a process of its own, which ``isolated_start`` starts.
 - ``sharded``: an index and its shards as one file.
 - ``normalisers``: the container differences that may be dropped, each a named value;

@@ -90,34 +90,15 @@ def _shown(text: str | None) -> str | None:
 
 
 _OLD: Final[Mapping[str, Normaliser]] = {
+    **dict.fromkeys(("onnx-initializer-order", "onnx-map-order"), Normaliser.ORDER),
+    "onnx-protobuf-spelling": Normaliser.SPELLING,
     **dict.fromkeys(
-        ("npz-member-order", "onnx-initializer-order", "onnx-map-order", "keras-member-order",
-         "torch-member-order", "torch-entry-order"), Normaliser.ORDER,
+        ("onnx-data-field", "onnx-external-layout", "hdf5-storage", "hdf5-structure"),
+        Normaliser.LAYOUT,
     ),
-    **dict.fromkeys(
-        ("npy-header-spelling", "onnx-protobuf-spelling", "torch-pickle-spelling"),
-        Normaliser.SPELLING,
-    ),
-    **dict.fromkeys(
-        ("npy-memory-order", "onnx-data-field", "onnx-external-layout", "hdf5-storage",
-         "hdf5-structure", "torch-storage-alignment", "torch-storage-layout"), Normaliser.LAYOUT,
-    ),
-    **dict.fromkeys(("npz-compression", "hdf5-compressed-bytes"), Normaliser.COMPRESSION),
-    **dict.fromkeys(
-        ("npz-member-fields", "keras-member-fields", "torch-member-fields", "torch-root-folder",
-         "torch-serialization-id"), Normaliser.ARCHIVE_FIELDS,
-    ),
-    **dict.fromkeys(
-        ("npy-byte-order", "hdf5-byte-order", "torch-byte-order"), Normaliser.BYTE_ORDER
-    ),
-    **dict.fromkeys(("torch-version", "torch-format-version"), Normaliser.VERSION),
-    **dict.fromkeys(
-        ("torch-container-types", "torch-module-versions", "torch-requires-grad",
-         "torch-storage-location"), Normaliser.CONTAINER_TYPES,
-    ),
-    "torch-unreached-bytes": Normaliser.UNREACHED_BYTES,
-    "keras-date-saved": Normaliser.SAVED_DATE,
-}  # fmt: skip
+    "hdf5-compressed-bytes": Normaliser.COMPRESSION,
+    "hdf5-byte-order": Normaliser.BYTE_ORDER,
+}
 
 
 def _coarse(container: Mapping[str, str]) -> dict[str, list[tuple[str, str]]]:

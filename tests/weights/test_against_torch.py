@@ -150,7 +150,7 @@ def test_tied_weights_and_metadata_of_torch(saved: tuple[Path, dict[str, Any]]) 
     with open_tensors(folder / "tied.pt") as file:
         assert file.aliases == (("a", "b", "c"),)
     with open_tensors(folder / "strides.pt") as file:
-        assert file.container["torch-unreached-bytes"] == "none"
+        assert file.container["unreached-bytes"] == "none"
     with open_tensors(folder / "state.pt") as file:
         assert dict(file.metadata) == {}
     with open_tensors(folder / "training.pt") as file:

@@ -31,7 +31,7 @@ def test_the_date_of_a_keras_archive_is_a_fact(opened: Opener) -> None:
     second = opened(keras(hdf5(plain), date="2026-01-02@00:00:00"), "m.keras")
     assert dict(second.metadata) == said
     differing = {key for key in facts if second.container[key] != facts[key]}
-    assert differing == {"keras-date-saved"}
+    assert differing == {"saved-date"}
 
 
 def test_an_asset_does_not_hide_an_attribute(opened: Opener) -> None:
@@ -54,7 +54,7 @@ KERAS: dict[str, tuple[bytes, type[ProvenanceError], str]] = {
         keras(GOOD, method=zipfile.ZIP_DEFLATED), UnreadableError, "the weights are compressed"
     ),
     "config not UTF-8": (keras(GOOD, {"config.json": b"\xff"}), MalformedError, "is not UTF-8"),
-    "metadata a list": (keras(GOOD, {"metadata.json": b"[]"}), MalformedError, "is no object"),
+    "metadata a list": (keras(GOOD, {"metadata.json": b"[]"}), MalformedError, "is not an object"),
 }  # fmt: skip
 
 

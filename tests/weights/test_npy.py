@@ -23,7 +23,7 @@ def test_every_version_is_read(opened: Opener, version: tuple[int, int]) -> None
     file = opened(npy(np.ones((1, 1), "<f4"), version), "m.npy")
     assert file.tensors[ARRAY].shape == (1, 1)
     assert b"".join(map(bytes, file.chunks(ARRAY, 8))) == F4
-    assert file.container["npy-header-spelling"].startswith(f"{version[0]} ")
+    assert file.container.keys() == {"spelling", "layout", "byte-order"}
 
 
 READ = {

@@ -5,8 +5,8 @@ Format: ``keras/src/saving/saving_lib.py`` of keras-team/keras, version 3. The m
 refused. The archive is read by :mod:`~provenance.weights.zip_archive`, the weights by
 :mod:`~provenance.weights.hdf5.reader`; their refusals and limits hold.
 
-The configuration is content, byte for byte, as is ``metadata.json`` but for ``date_saved``, which
-is the fact ``keras-date-saved``. Assets are content by their digest. Nothing of the configuration
+The configuration is content, byte for byte, as is ``metadata.json`` but for ``date_saved`` and its
+spelling. Assets are content by their digest. Nothing of the configuration
 is acted on: it can name code (``Lambda``, CVE-2025-1550), which no reader here runs.
 
 The weights must be stored, as Keras does, and not compressed: they are read by place.
@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Final
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.hdf5.reader import Hdf5File
-from provenance.weights.view import fact_digest
-from provenance.weights.zip_archive import STORED, Member, MemberReader, members
+from provenance.weights.normalisers import Normaliser
+from provenance.weights.view import stated
+from provenance.weights.zip_archive import STORED, Member, MemberReader, members, read_member
 
 if TYPE_CHECKING:
     from provenance.weights.source import Source
@@ -67,37 +68,30 @@ class KerasFile(Hdf5File):
         _digest(source, weights)  # for its CRC-32
         super().__init__(source, (weights.start, weights.size))
         config, description = (_text(source, by_name[name]) for name in _TEXTS)
-        said, date = _without_date(description, f"{source.name}: metadata.json")
+        said = _without_date(description, f"{source.name}: metadata.json")
         assets = {m.name: _digest(source, m) for m in found if m.name.startswith(_ASSETS)}
         beside = {"config.json": config, "metadata.json": said, **assets}
         if twice := sorted(self.metadata.keys() & beside.keys()):
             raise MalformedError(f"{twice[0]!r} is a member and an attribute", where=source.name)
         self.metadata = MappingProxyType({**self.metadata, **beside})
-        self.container = MappingProxyType(
+        fields = [[m.method, m.compressed, m.fields] for _, m in sorted(by_name.items())]
+        order = [self.container.get(Normaliser.ORDER), [member.name for member in found]]
+        beside_weights = stated(
             {
-                **self.container,
-                "keras-date-saved": date,
-                "keras-member-order": fact_digest([member.name for member in found]),
-                "keras-member-fields": fact_digest(
-                    [[m.method, m.compressed, m.fields] for _, m in sorted(by_name.items())]
-                ),
+                Normaliser.SAVED_DATE: [description],
+                Normaliser.ORDER: order,
+                Normaliser.ARCHIVE_FIELDS: fields,
             }
         )
+        self.container = MappingProxyType({**self.container, **beside_weights})
 
 
 def _text(source: Source, member: Member) -> str:
     """Return the text of *member*, its CRC-32 checked."""
-    where = f"{source.name}: {member.name}"
-    if member.size > MAX_TEXT:
-        raise MalformedError(f"longer than {MAX_TEXT} bytes", where=where)
-    data = bytearray(member.size)
-    reader = MemberReader(source, member)
-    reader.fill(memoryview(data))
-    reader.finish()
     try:
-        return data.decode("utf-8")
+        return read_member(source, member, MAX_TEXT).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise MalformedError("is not UTF-8", where=where) from error
+        raise MalformedError("is not UTF-8", where=f"{source.name}: {member.name}") from error
 
 
 def _digest(source: Source, member: Member) -> str:
@@ -113,14 +107,10 @@ def _digest(source: Source, member: Member) -> str:
     return hasher.hexdigest()
 
 
-def _without_date(text: str, where: str) -> tuple[str, str]:
-    """Return the JSON *text* without the date, its keys sorted, and the date with the text's form.
-
-    Raises:
-        MalformedError: it is no object of JSON.
-    """
+def _without_date(text: str, where: str) -> str:
+    """Return the JSON *text* without the date, its keys sorted."""
     said = strict_json.parse(text.encode(), where=where, max_depth=_MAX_DEPTH)
     if not isinstance(said, dict):
-        raise MalformedError("is no object", where=where)
+        raise MalformedError("is not an object", where=where)
     rest = {key: value for key, value in said.items() if key != _DATE}
-    return json.dumps(rest, sort_keys=True, ensure_ascii=False), fact_digest(text)
+    return json.dumps(rest, sort_keys=True, ensure_ascii=False)

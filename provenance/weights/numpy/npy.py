@@ -14,20 +14,19 @@ Limits: header 10,000 bytes (numpy's default), 64 dimensions.
 from __future__ import annotations
 
 import re
-import struct
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import numpy as np
 
 from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.dtypes import NUMPY
+from provenance.weights.normalisers import Normaliser
 from provenance.weights.source import SourceFile
-from provenance.weights.view import TensorInfo, describe, part_of
+from provenance.weights.view import TensorInfo, describe, part_of, stated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from provenance.weights.source import Source
 
@@ -54,8 +53,7 @@ _ITEM: Final = re.compile(
 _SHAPE: Final = re.compile(r"\(\s*(?:[0-9]+L?\s*(?:,\s*[0-9]+L?\s*)*,?\s*)?\)")
 
 
-@dataclass(frozen=True, slots=True)
-class NpyHeader:
+class NpyHeader(NamedTuple):
     """The header of an array, read."""
 
     info: TensorInfo
@@ -66,16 +64,6 @@ class NpyHeader:
     spelling: str
     """Version and text, as the file has them."""
 
-    @property
-    def byte_order(self) -> str:
-        """Return the order as the container fact has it."""
-        return "big" if self.big_endian else "little"
-
-    @property
-    def memory_order(self) -> str:
-        """Return the order as the container fact has it."""
-        return "fortran" if self.fortran else "c"
-
 
 class Reader(Protocol):
     """The bytes of one array, header and all, from the start; read once, in order."""
@@ -85,6 +73,16 @@ class Reader(Protocol):
 
     def finish(self) -> None:
         """Check that nothing is left, and what the container knows of the whole."""
+
+
+def facts_of(headers: Iterable[NpyHeader]) -> dict[Normaliser, object]:
+    """Return the facts that the *headers* of a file state."""
+    headers = list(headers)
+    return {
+        Normaliser.SPELLING: [header.spelling for header in headers],
+        Normaliser.LAYOUT: [header.fortran for header in headers],
+        Normaliser.BYTE_ORDER: [header.big_endian for header in headers],
+    }
 
 
 def parse_header(data: bytes, name: str, *, where: str) -> NpyHeader:
@@ -99,40 +97,33 @@ def parse_header(data: bytes, name: str, *, where: str) -> NpyHeader:
     order, code = descr[:1], descr[1:]
     if order not in ("<", ">", "|", "=") or code not in _DTYPES:
         raise MalformedError(f"the element type {descr!r} is not a plain number", where=where)
-    if order == "=" or (order == "|") != (code in ("b1", "u1", "i1")):
+    if order == "=" or (order == "|") != code.endswith("1"):
         raise MalformedError(f"the element type {descr!r} does not fix its byte order", where=where)
-    shape_text = fields["shape"]
-    if not _SHAPE.fullmatch(shape_text) or "," not in shape_text != "()":
+    dimensions = re.findall(r"[0-9]+", fields["shape"])
+    if not _SHAPE.fullmatch(fields["shape"]) or "," not in fields["shape"] != "()":
         raise MalformedError("shape is not a tuple of numbers", where=where)
-    shape = [_dimension(part, where) for part in re.findall(r"[0-9]+", shape_text)]
-    info = describe(name, _DTYPES[code], shape, where=where)
-    return NpyHeader(
-        info=info,
-        start=start,
-        # Both orders lay out the same bytes unless two dimensions exceed one.
-        fortran=fields["fortran_order"] == "True" and sum(d > 1 for d in info.shape) > 1,
-        big_endian=order == ">",
-        spelling=f"{version} {text}",
-    )
+    if any(len(digits) > 16 for digits in dimensions):  # noqa: PLR2004 - 2^53 has 16 digits
+        raise MalformedError("the shape is too large", where=where)
+    info = describe(name, _DTYPES[code], list(map(int, dimensions)), where=where)
+    # Both orders lay out the same bytes unless two dimensions exceed one.
+    fortran = fields["fortran_order"] == "True" and sum(d > 1 for d in info.shape) > 1
+    return NpyHeader(info, start, fortran, order == ">", f"{version} {text}")
 
 
 def _text(data: bytes, where: str) -> tuple[str, int, int]:
     """Return the header's text, where it ends, and the format's major version."""
-    if data[:6] != b"\x93NUMPY" or data[7:8] != b"\0" or data[6:7] not in (b"\1", b"\2", b"\3"):
+    if data[:6] != b"\x93NUMPY" or data[7:8] != b"\0" or data[6] not in (1, 2, 3):
         raise MalformedError("not an npy array of version 1.0, 2.0 or 3.0", where=where)
     version = data[6]
-    layout = "<H" if version == 1 else "<I"
-    begin = 8 + struct.calcsize(layout)
-    if len(data) < begin:
-        raise MalformedError("the npy header is cut off", where=where)
-    (length,) = struct.unpack(layout, data[8:begin])
+    begin = 10 if version == 1 else PREFIX_BYTES
+    length = int.from_bytes(data[8:begin], "little")
     if length > MAX_HEADER:
         raise MalformedError(f"the npy header is longer than {MAX_HEADER} bytes", where=where)
     raw = data[begin : begin + length]
-    if len(raw) < length:
+    if len(data) < begin + length:
         raise MalformedError("the npy header is cut off", where=where)
     try:
-        return raw.decode("utf-8" if version > 2 else "latin-1"), begin + length, version  # noqa: PLR2004
+        return raw.decode("utf-8" if version == 3 else "latin-1"), begin + length, version  # noqa: PLR2004
     except UnicodeDecodeError as error:
         raise MalformedError("the npy header is not UTF-8", where=where) from error
 
@@ -162,12 +153,6 @@ def _fields(text: str, where: str) -> dict[str, str]:
     if fields["fortran_order"] not in ("True", "False"):
         raise MalformedError("fortran_order is neither True nor False", where=where)
     return fields
-
-
-def _dimension(digits: str, where: str) -> int:
-    if len(digits) > 16:  # noqa: PLR2004 - 2^53 has 16 digits
-        raise MalformedError("the shape is too large", where=where)
-    return int(digits)
 
 
 def canonical_chunks(
@@ -266,13 +251,7 @@ class NpyFile(SourceFile):
             )
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType({ARRAY: header.info})
         self.metadata: Mapping[str, str] = MappingProxyType({})
-        self.container: Mapping[str, str] = MappingProxyType(
-            {
-                "npy-header-spelling": header.spelling,
-                "npy-byte-order": header.byte_order,
-                "npy-memory-order": header.memory_order,
-            }
-        )
+        self.container = stated(facts_of([header]))
 
     def chunks(
         self, name: str, elements: int, start: int = 0, stop: int | None = None

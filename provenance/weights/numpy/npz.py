@@ -4,8 +4,8 @@ A tensor is named as its member without ``.npy``; a member of any other name is 
 archive is read by :mod:`~provenance.weights.zip_archive`, each array by
 :mod:`~provenance.weights.numpy.npy`; their limits hold.
 
-The container facts hold everything but the compressed bytes themselves: two files with equal
-tensors and equal facts may still differ in how deflate spelled them at the same length.
+Two files with equal tensors and equal facts may still differ in how deflate spelled them at the
+same length.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from provenance.errors import MalformedError
+from provenance.weights.normalisers import Normaliser
 from provenance.weights.numpy.npy import (
     MAX_HEADER,
     PREFIX_BYTES,
     NpyHeader,
     canonical_chunks,
+    facts_of,
     parse_header,
 )
 from provenance.weights.source import SourceFile
-from provenance.weights.view import fact_digest, part_of
+from provenance.weights.view import part_of, stated
 from provenance.weights.zip_archive import Member, MemberReader, members
 
 if TYPE_CHECKING:
@@ -48,8 +50,7 @@ class NpzFile(SourceFile):
             UnreadableError: the file cannot be read.
         """
         super().__init__(source)
-        self._members: dict[str, Member] = {}
-        self._headers: dict[str, NpyHeader] = {}
+        self._arrays: dict[str, tuple[Member, NpyHeader]] = {}
         found = members(source)
         taken = {member.name for member in found}
         for member in found:
@@ -58,13 +59,20 @@ class NpzFile(SourceFile):
             name = member.name.removesuffix(_SUFFIX)
             if name in taken:  # numpy finds an array by its member's name too, and first
                 raise MalformedError(f"two arrays answer to the name {name!r}", where=source.name)
-            self._members[name] = member
-            self._headers[name] = self._header(member, name)
+            self._arrays[name] = member, self._header(member, name)
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType(
-            {name: header.info for name, header in self._headers.items()}
+            {name: header.info for name, (_, header) in self._arrays.items()}
         )
         self.metadata: Mapping[str, str] = MappingProxyType({})
-        self.container = self._container()
+        by_name = [self._arrays[name] for name in sorted(self._arrays)]
+        self.container = stated(
+            facts_of(header for _, header in by_name)
+            | {
+                Normaliser.ORDER: list(self._arrays),
+                Normaliser.COMPRESSION: [(m.method, m.compressed) for m, _ in by_name],
+                Normaliser.ARCHIVE_FIELDS: [m.fields for m, _ in by_name],
+            }
+        )
 
     def _header(self, member: Member, name: str) -> NpyHeader:
         data = bytearray(min(member.size, PREFIX_BYTES + MAX_HEADER))
@@ -79,27 +87,13 @@ class NpzFile(SourceFile):
             )
         return header
 
-    def _container(self) -> Mapping[str, str]:
-        in_order = [(name, self._members[name], header) for name, header in self._headers.items()]
-        by_name = sorted(in_order)
-        return MappingProxyType(
-            {
-                "npz-member-order": fact_digest([name for name, _, _ in in_order]),
-                "npz-compression": fact_digest([[m.method, m.compressed] for _, m, _ in by_name]),
-                "npz-member-fields": fact_digest([m.fields for _, m, _ in by_name]),
-                "npy-header-spelling": fact_digest([h.spelling for _, _, h in by_name]),
-                "npy-byte-order": fact_digest([h.byte_order for _, _, h in by_name]),
-                "npy-memory-order": fact_digest([h.memory_order for _, _, h in by_name]),
-            }
-        )
-
     def chunks(
         self, name: str, elements: int, start: int = 0, stop: int | None = None
     ) -> Iterator[memoryview]:
         """Yield the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.chunks`."""
-        header = self._headers[name]
+        member, header = self._arrays[name]
         part = part_of(header.info, start, stop)
-        reader = MemberReader(self._source, self._members[name])
+        reader = MemberReader(self._source, member)
         reader.fill(memoryview(bytearray(header.start)))
         return canonical_chunks(
             reader,

@@ -1,28 +1,26 @@
 """Checkpoints of torch: the ZIP archives that ``torch.save`` writes since 1.6.
 
 Format: ``torch/serialization.py`` and ``caffe2/serialize/inline_container.cc`` of torch 2.13. The
-members lie in one folder: ``data.pkl`` describes what was saved, ``data/N`` are the bytes of each
+members are in one folder: ``data.pkl`` describes what was saved, ``data/N`` are the bytes of each
 storage, and ``version``, ``byteorder`` and the like are short records. All are stored, and aligned
 by letters Z in an extra field. The archive is read by :mod:`~provenance.weights.zip_archive`, the
 pickle by :mod:`~provenance.weights.torch.pickle_program` (nothing is unpickled), what it holds by
 :mod:`~provenance.weights.torch.values`.
 
-Refused: files before 1.6 and TorchScript archives (by name, with the mend), compressed members,
-members that nothing asks for, storages of another size than they say, tensors that leave their
-storage; big-endian files with storages whose element type only the tensor says, which torch itself
-reads in the wrong order; storages in another order than the pickle asks for them, where the archive
-has a format version, for torch can then read them by their order; and tensors that share bytes so
-often that all take more than 64 times the file. Bytes of a storage that no tensor reaches (torch
-saves the whole storage of a view) are the fact ``torch-unreached-bytes``, and are read when the
-file is opened.
+Refused: files before 1.6 and TorchScript archives (by name, with the hint), compressed members,
+members that nothing asks for, storages of another size than stated, tensors that leave their
+storage; big-endian files with storages whose element type only the tensor states, which torch
+itself reads in the wrong order; storages in another order than the pickle asks for them, where the
+archive has a format version, for torch can then read them by their order; and tensors that share
+bytes so often that all take more than 64 times the file.
 
 The CRC-32 of a storage is checked before the last chunk of any tensor in it is yielded: along the
 way where one pass yields the whole storage in order, and otherwise by a pass over the storage, once
-for each open file. So no tensor that was read to its end has a wrong one. That of everything else
-is checked when the file is opened.
+for each open file. That of everything else, and bytes that no tensor reaches (torch saves the whole
+storage of a view), are read when the file is opened.
 
-Where two such files have equal tensors, metadata and facts, they may differ in the versions of the
-archive's end records.
+Two such files with equal tensors, metadata and facts may differ in the versions of the archive's
+end records.
 """
 
 from __future__ import annotations
@@ -36,23 +34,23 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from provenance.errors import MalformedError, UnreadableError
+from provenance.weights.normalisers import Normaliser
 from provenance.weights.source import SourceFile
 from provenance.weights.strided import View, check_turnable, gathered, unreached
 from provenance.weights.torch.pickle_program import MAX_PROGRAM, read_program
 from provenance.weights.torch.tensors import UNTYPED, Storage
 from provenance.weights.torch.values import GLOBALS, read_content
-from provenance.weights.view import fact_digest, part_of
-from provenance.weights.zip_archive import STORED, Dialect, Member, MemberReader, members
+from provenance.weights.view import part_of, stated
+from provenance.weights.zip_archive import STORED, Member, members, read_member
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from provenance.weights.source import Source
     from provenance.weights.torch.pickle_program import Reference
     from provenance.weights.torch.tensors import StoredTensor
     from provenance.weights.view import TensorInfo
 
-_TORCH: Final = Dialect(padding=0x4246, miniz=True)
 _LEGACY: Final = re.compile(rb"\x80[\x00-\x05]\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19\.")
 """How files before 1.6 begin: a pickle of the number 0x1950a86a20f9469cfc6c."""
 
@@ -65,19 +63,17 @@ MAX_SHARED: Final = 64
 
 _READ: Final = 2**20
 _PICKLE: Final = "data.pkl"
-_STORAGES: Final = "data/"
-_ABSENT: Final = "absent"
 
-_RECORDS: Final[Mapping[str, tuple[str, re.Pattern[str]]]] = MappingProxyType(
+_RECORDS: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
     {
-        "version": ("torch-version", re.compile(r"[0-9]{1,4}\n")),
-        "byteorder": ("torch-byte-order", re.compile(r"little|big")),
-        ".format_version": ("torch-format-version", re.compile(r"[0-9]{1,4}")),
-        ".storage_alignment": ("torch-storage-alignment", re.compile(r"[0-9]{1,10}")),
-        ".data/serialization_id": ("torch-serialization-id", re.compile(r"[!-~]{1,128}")),
+        "version": re.compile(r"[0-9]{1,4}\n"),
+        "byteorder": re.compile(r"little|big"),
+        ".format_version": re.compile(r"[0-9]{1,4}"),
+        ".storage_alignment": re.compile(r"[0-9]{1,10}"),
+        ".data/serialization_id": re.compile(r"[!-~]{1,128}"),
     }
 )
-"""The short records: their fact, and what they may say."""
+"""The short records, and what each may hold."""
 
 
 class TorchFile(SourceFile):
@@ -96,22 +92,15 @@ class TorchFile(SourceFile):
         root, found = _members(source)
         self._checked: set[str] = set()
         records = _records(source, found)
-        self._swapped = records["torch-byte-order"] == "big"
+        self._swapped = records.get("byteorder") == "big"
         program = read_program(
-            _record(source, found[_PICKLE], MAX_PROGRAM), GLOBALS, where=source.name
+            read_member(source, found[_PICKLE], MAX_PROGRAM), GLOBALS, where=source.name
         )
         content = read_content(program.value, where=source.name)
         self._storages = _storages(source, found, content.tensors)
+        _check_tensors(source, content.tensors, swapped=self._swapped)
         if ".format_version" in found:
             _check_order(source, program.references, self._storages)
-        if sum(t.info.nbytes for t in content.tensors) > MAX_SHARED * source.size:
-            raise UnreadableError(
-                f"its tensors take more than {MAX_SHARED} times the file",
-                where=source.name,
-                hint="save every tensor with its own storage",
-            )
-        if self._swapped:
-            _check_swapped(source, content.tensors)
         ordered = sorted(
             content.tensors,
             key=lambda t: (self._storages[t.storage.key].start, t.view.begin, t.info.name),
@@ -122,16 +111,24 @@ class TorchFile(SourceFile):
         )
         self.metadata = content.metadata
         self.aliases = _aliases(ordered)
-        self.container: Mapping[str, str] = MappingProxyType(
+        by_name = sorted(ordered, key=lambda t: t.info.name)
+        layout = [
+            (t.storage.key, t.storage.kind, t.storage.nbytes, t.view.offset, t.view.strides)
+            for t in by_name
+        ]
+        types = [(t.storage.location, t.trained, t.parameter) for t in by_name]
+        members_fields = [found[name].fields for name in sorted(found)]
+        identifier = records.get(".data/serialization_id")
+        self.container = stated(
             {
-                "torch-root-folder": root,
-                "torch-member-order": fact_digest(list(found)),
-                "torch-member-fields": fact_digest([found[name].fields for name in sorted(found)]),
-                "torch-pickle-spelling": program.spelling,
-                **records,
-                **content.facts,
-                **_storage_facts(ordered),
-                "torch-unreached-bytes": self._unreached(ordered),
+                Normaliser.ORDER: [list(found), content.order],
+                Normaliser.SPELLING: program.spelling,
+                Normaliser.LAYOUT: [records.get(".storage_alignment"), layout],
+                Normaliser.ARCHIVE_FIELDS: [root, identifier, members_fields],
+                Normaliser.BYTE_ORDER: records.get("byteorder", "absent"),
+                Normaliser.VERSION: [records["version"], records.get(".format_version")],
+                Normaliser.CONTAINER_TYPES: [content.types, types],
+                Normaliser.UNREACHED_BYTES: self._unreached(ordered),
             }
         )
 
@@ -203,7 +200,7 @@ class TorchFile(SourceFile):
             )
         self._checked.add(storage.key)
 
-    def _unreached(self, ordered: list[StoredTensor]) -> str:
+    def _unreached(self, ordered: Iterable[StoredTensor]) -> str:
         """Return the number and the digest of the bytes of storages that no tensor reaches."""
         views: dict[Storage, list[View]] = {}
         for stored in ordered:
@@ -218,13 +215,13 @@ class TorchFile(SourceFile):
         digest = hashlib.sha256()
         count = 0
         for storage, every in views.items():
-            begin = self._storages[storage.key].start
+            member = self._storages[storage.key]
             before = count
-            where = f"{self._source.name}: {self._storages[storage.key].name}"
 
-            def read(low: int, high: int, begin: int = begin) -> Iterator[memoryview]:
+            def read(low: int, high: int, begin: int = member.start) -> Iterator[memoryview]:
                 return self._source.chunks(begin + low, begin + high, _READ)
 
+            where = f"{self._source.name}: {member.name}"
             for chunk in unreached(every, storage.nbytes, read, where=where):
                 digest.update(chunk)
                 count += len(chunk)
@@ -249,11 +246,11 @@ def _members(source: Source) -> tuple[str, dict[str, Member]]:
         )
     if head and not head.startswith(b"PK"):
         raise UnreadableError("not a checkpoint of torch", where=source.name)
-    every = members(source, _TORCH)
+    every = members(source, miniz=True)
     root = every[0].name.split("/")[0] if every else ""
     found = {member.name.removeprefix(f"{root}/"): member for member in every}
     if any(name == member.name for name, member in found.items()):
-        raise MalformedError("the members do not lie in one folder", where=source.name)
+        raise MalformedError("the members are not in one folder", where=source.name)
     if "constants.pkl" in found or any(name.startswith("code/") for name in found):
         raise UnreadableError(
             "a TorchScript archive: a program with weights",
@@ -268,47 +265,35 @@ def _members(source: Source) -> tuple[str, dict[str, Member]]:
     return root, found
 
 
-def _record(source: Source, member: Member, most: int) -> bytes:
-    """Return the bytes of a member that is no storage, its CRC-32 checked."""
-    if member.size > most:
-        raise MalformedError(f"longer than {most} bytes", where=f"{source.name}: {member.name}")
-    data = bytearray(member.size)
-    reader = MemberReader(source, member)
-    reader.fill(memoryview(data))
-    reader.finish()
-    return bytes(data)
-
-
 def _records(source: Source, found: Mapping[str, Member]) -> dict[str, str]:
-    """Return the fact of each short record."""
-    facts: dict[str, str] = {}
-    for name, (fact, pattern) in _RECORDS.items():
-        if name not in found:
-            facts[fact] = _ABSENT
-            continue
-        text = _record(source, found[name], _MAX_RECORD).decode("latin-1")
-        if not pattern.fullmatch(text):
+    """Return the text of each short record."""
+    texts = {
+        name: read_member(source, found[name], _MAX_RECORD).decode("latin-1")
+        for name in _RECORDS
+        if name in found
+    }
+    for name, text in texts.items():
+        if not _RECORDS[name].fullmatch(text):
             raise MalformedError(
                 "not what torch.save writes there", where=f"{source.name}: {found[name].name}"
             )
-        facts[fact] = text.removesuffix("\n")
-    return facts
+    return texts
 
 
 def _storages(
-    source: Source, found: Mapping[str, Member], tensors: tuple[StoredTensor, ...]
+    source: Source, found: Mapping[str, Member], tensors: Iterable[StoredTensor]
 ) -> dict[str, Member]:
     """Return the member of each storage, by key: each tensor's, of its size, and no other."""
-    told: dict[str, Storage] = {}
+    known: dict[str, Storage] = {}
     for stored in tensors:
-        if told.setdefault(stored.storage.key, stored.storage) != stored.storage:
+        if known.setdefault(stored.storage.key, stored.storage) != stored.storage:
             raise MalformedError(
                 f"the storage {stored.storage.key} is described in two ways", where=source.name
             )
-    taken = {f"{_STORAGES}{key}": storage for key, storage in told.items()}
-    for name, member in found.items():
-        if name not in taken and name not in _RECORDS and name != _PICKLE:
-            raise MalformedError(f"nothing asks for the member {member.name!r}", where=source.name)
+    taken = {f"data/{key}": storage for key, storage in known.items()}
+    if unasked := found.keys() - taken.keys() - _RECORDS.keys() - {_PICKLE}:
+        name = found[min(unasked)].name
+        raise MalformedError(f"nothing asks for the member {name!r}", where=source.name)
     for name, storage in taken.items():
         if name not in found:
             raise MalformedError(f"the member {name!r} is missing", where=source.name)
@@ -320,33 +305,20 @@ def _storages(
     return {storage.key: found[name] for name, storage in taken.items()}
 
 
-def _check_order(
-    source: Source, references: tuple[Reference, ...], storages: Mapping[str, Member]
-) -> None:
-    """Check that the storages stand in the order in which the pickle asks for them.
+def _check_tensors(source: Source, tensors: tuple[StoredTensor, ...], *, swapped: bool) -> None:
+    """Refuse tensors that take too much, or that torch does not swap where it should.
 
-    With ``calculate_storage_offsets``, torch.load reads them by that order and not by name.
+    On a little-endian machine it swaps by the type of the storage (``persistent_load``), which is a
+    byte for the types that have no class of storage of their own.
     """
-    keys = dict.fromkeys(
-        found.identifier[2]
-        for found in references
-        if isinstance(found.identifier, tuple) and len(found.identifier) > 2  # noqa: PLR2004
-    )
-    places = [storages[key].start for key in keys if key in storages]
-    if places != sorted(places):
-        raise MalformedError(
-            "the storages stand in another order than asked for", where=source.name
+    if sum(t.info.nbytes for t in tensors) > MAX_SHARED * source.size:
+        raise UnreadableError(
+            f"its tensors take more than {MAX_SHARED} times the file",
+            where=source.name,
+            hint="save every tensor with its own storage",
         )
-
-
-def _check_swapped(source: Source, tensors: tuple[StoredTensor, ...]) -> None:
-    """Refuse storages that torch.load does not swap on a little-endian machine, though it should.
-
-    It swaps by the type of the storage (``persistent_load``), which is a byte for the types that
-    have no class of storage of their own.
-    """
     for stored in tensors:
-        if stored.storage.kind == UNTYPED and stored.view.item > 1:
+        if swapped and stored.storage.kind == UNTYPED and stored.view.item > 1:
             raise UnreadableError(
                 "big-endian, of a type that torch itself reads in the wrong order",
                 where=f"{source.name}: {stored.info.name}",
@@ -354,32 +326,25 @@ def _check_swapped(source: Source, tensors: tuple[StoredTensor, ...]) -> None:
             )
 
 
-def _storage_facts(ordered: list[StoredTensor]) -> dict[str, str]:
-    by_name = sorted(ordered, key=lambda stored: stored.info.name)
-    layout = [
-        (
-            t.info.name,
-            t.storage.key,
-            t.storage.kind,
-            t.storage.nbytes,
-            t.view.offset,
-            t.view.strides,
+def _check_order(
+    source: Source, references: tuple[Reference, ...], storages: Mapping[str, Member]
+) -> None:
+    """Check that the storages stand in the order in which the pickle asks for them.
+
+    With ``calculate_storage_offsets``, torch.load reads them by that order and not by name.
+    """
+    identifiers = (found.identifier for found in references)
+    keys = dict.fromkeys(str(i[2]) for i in identifiers if isinstance(i, tuple) and len(i) > 2)  # noqa: PLR2004
+    places = [storages[key].start for key in keys if key in storages]
+    if places != sorted(places):
+        raise MalformedError(
+            "the storages stand in another order than asked for", where=source.name
         )
-        for t in by_name
-    ]
-    devices = sorted({stored.storage.location for stored in ordered})
-    shown = devices[0] if len(devices) == 1 else "none" if not devices else None
-    return {
-        "torch-storage-layout": fact_digest(layout),
-        "torch-storage-location": shown
-        or fact_digest([(t.info.name, t.storage.location) for t in by_name]),
-    }
 
 
-def _aliases(ordered: list[StoredTensor]) -> tuple[tuple[str, ...], ...]:
+def _aliases(ordered: Iterable[StoredTensor]) -> tuple[tuple[str, ...], ...]:
     """Return the names of tensors that are one view of one storage."""
     groups: dict[object, list[str]] = {}
     for t in ordered:
-        view = (t.view.offset, t.view.sizes, t.view.strides)
-        groups.setdefault((t.storage.key, t.info.dtype.name, view), []).append(t.info.name)
+        groups.setdefault((t.storage.key, t.info.dtype.name, t.view), []).append(t.info.name)
     return tuple(sorted(tuple(sorted(names)) for names in groups.values() if len(names) > 1))

@@ -1,9 +1,9 @@
 """The plain values of a torch checkpoint, each as one canonical text.
 
 JSON (RFC 8785), but for numbers: an integer is its digits, a float the shortest decimal that rounds
-to it (``1.0``, ``1e-05``, ``-0.0``). What JSON has not is an object of one member:
+to it (``1.0``, ``1e-05``, ``-0.0``). What JSON lacks is an object of one member:
 
-    {"float":"inf"}  {"float":"-inf"}  {"float":"nan 0x7ff8000000000000"}    a float that is none
+    {"float":"inf"}  {"float":"-inf"}  {"float":"nan 0x7ff8000000000000"}    not a finite number
     {"complex":[1.0,-0.0]}                                                   each part as above
     {"bytes":"00ff"}                                                         in hexadecimal
     {"numpy.float64":1.0}                                                    a scalar of numpy
@@ -20,7 +20,8 @@ from typing import Final
 import numpy as np
 
 from provenance.errors import MalformedError, UnreadableError
-from provenance.weights.torch.pickle_program import Global, Made, Reference
+from provenance.weights.dtypes import NUMPY
+from provenance.weights.torch.pickle_program import HINT, Global, Made, Reference
 from provenance.weights.torch.tensors import DTYPE_NAMES
 
 _DEVICE: Final = "torch.device"
@@ -29,23 +30,18 @@ _NUMPY_DTYPE: Final = "numpy.dtype"
 _NUMPY_SCALARS: Final = frozenset({"numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"})
 _COMPLEX: Final = frozenset({"__builtin__.complex", "builtins.complex"})
 _BYTEARRAYS: Final = frozenset({"__builtin__.bytearray", "builtins.bytearray"})
-_NUMPY_CODES: Final = frozenset(
-    {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
-)
-_PLAIN_DTYPE: Final = (None, None, None, -1, -1, 0)
+_NUMPY_CODES: Final = frozenset(code[1:] for code in NUMPY.values() if "c" not in code)
 
 PLAIN_GLOBALS: Final = _NUMPY_SCALARS | _COMPLEX | _BYTEARRAYS | {_DEVICE, _ENCODE, _NUMPY_DTYPE}
 """The names that a plain value may ask for, but for those of element types."""
-
-_MEND: Final = "save only tensors and plain values, such as a state dict"
 
 
 def plain_text(value: object, where: str) -> str:
     """Return the canonical text of a plain value.
 
     Raises:
-        MalformedError: a scalar of numpy is not of its size.
-        UnreadableError: it is none that is read.
+        MalformedError: the size of a numpy scalar is wrong.
+        UnreadableError: values of its kind are not read.
     """
     match value:
         case None | bool():
@@ -67,7 +63,7 @@ def plain_text(value: object, where: str) -> str:
     if text is None:
         what = value.function if isinstance(value, Made) else value
         shown = "a storage without a tensor" if isinstance(what, Reference) else f"{what}"
-        raise UnreadableError(f"{shown} is not read as a value", where=where, hint=_MEND)
+        raise UnreadableError(f"{shown} is not read as a value", where=where, hint=HINT)
     return text
 
 
@@ -85,23 +81,22 @@ def _float_text(value: float) -> str:
 def _made_text(made: Made, where: str) -> str | None:
     """Return the text of what a call makes, or None if it is not read."""
     kind = str(made.function)
-    text = None
     match made.arguments:
         case (str() as device,) if kind == _DEVICE:
-            text = _tagged(kind, json.dumps(device, ensure_ascii=False))
+            return _tagged(kind, json.dumps(device, ensure_ascii=False))
         case (str() as device, int() as index) if kind == _DEVICE:
-            text = _tagged(kind, json.dumps(f"{device}:{index}", ensure_ascii=False))
+            return _tagged(kind, json.dumps(f"{device}:{index}", ensure_ascii=False))
         case (float() as real, float() as imaginary) if kind in _COMPLEX:
-            text = _tagged("complex", f"[{_float_text(real)},{_float_text(imaginary)}]")
+            return _tagged("complex", f"[{_float_text(real)},{_float_text(imaginary)}]")
         case (dtype, raw) if kind in _NUMPY_SCALARS:
-            text = _scalar_text(dtype, _bytes(raw), where)
+            return _scalar_text(dtype, _bytes(raw), where)
         case () if kind in _BYTEARRAYS:
-            text = _tagged("bytes", '""')
-        case (raw,) if kind in _BYTEARRAYS and (data := _bytes(raw)) is not None:
-            text = _tagged("bytes", f'"{data.hex()}"')
-        case _ if kind == _ENCODE and (data := _bytes(made)) is not None:
-            text = _tagged("bytes", f'"{data.hex()}"')
-    return text
+            data: bytes | None = b""
+        case (raw,) if kind in _BYTEARRAYS:
+            data = _bytes(raw)
+        case _:
+            data = _bytes(made)
+    return None if data is None else _tagged("bytes", f'"{data.hex()}"')
 
 
 def _bytes(value: object) -> bytes | None:
@@ -109,7 +104,7 @@ def _bytes(value: object) -> bytes | None:
     match value:
         case bytes():
             return value
-        case Made(function=function, arguments=(str() as text, "latin1"), entries={}, state=[]):
+        case Made(function=function, arguments=(str() as text, "latin1"), state=[]):
             if str(function) == _ENCODE and not value.entries and all(c < "\u0100" for c in text):
                 return text.encode("latin-1")
     return None
@@ -117,16 +112,19 @@ def _bytes(value: object) -> bytes | None:
 
 def _scalar_text(dtype: object, data: bytes | None, where: str) -> str | None:
     """Return the text of a scalar of numpy, of its type and its bytes."""
-    if data is None or not isinstance(dtype, Made) or str(dtype.function) != _NUMPY_DTYPE:
-        return None
-    code = dtype.arguments[0] if dtype.arguments else None
-    state = dtype.state[0] if dtype.state else None
-    if not isinstance(code, str) or code not in _NUMPY_CODES or not isinstance(state, tuple):
-        return None
     # numpy's dtype.__setstate__: version, byte order, and six fields that plain types have not.
-    if state[:1] != (3,) or state[2:] != _PLAIN_DTYPE or state[1] not in ("<", ">", "|"):
-        return None
-    plain = np.dtype(f"{state[1]}{code}")
+    match dtype:
+        case Made(
+            function=function,
+            arguments=(str() as code, *rest),
+            entries=entries,
+            state=[(3, "<" | ">" | "|" as order, None, None, None, -1, -1, 0)],
+        ) if str(function) == _NUMPY_DTYPE and code in _NUMPY_CODES:
+            if data is None or entries or rest not in ([], [False, True]):
+                return None
+        case _:
+            return None
+    plain = np.dtype(f"{order}{code}")
     if len(data) != plain.itemsize:
-        raise MalformedError("a scalar of numpy is not of its size", where=where)
+        raise MalformedError("the size of a numpy scalar is wrong", where=where)
     return _tagged(f"numpy.{plain.name}", plain_text(np.frombuffer(data, plain)[0].item(), where))

@@ -14,12 +14,13 @@ safetensors.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
 
 from provenance.errors import MalformedError, UnreadableError
-from provenance.weights.dtypes import DTYPES
+from provenance.weights.dtypes import DTYPES, NUMPY
 from provenance.weights.strided import View, check_view
 from provenance.weights.torch.pickle_program import Global, Made, Reference
 from provenance.weights.view import MAX_BYTES, describe
@@ -32,53 +33,22 @@ if TYPE_CHECKING:
 _PAIRS: Final = "float4_e2m1fn_x2"
 
 UNTYPED: Final = "torch.storage.UntypedStorage"
-"""The class of storages of bytes: each tensor in it says its element type."""
+"""The class of storages of bytes: each tensor in it states its element type."""
 
 DTYPE_NAMES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "bool": "BOOL",
-        "uint8": "U8",
-        "int8": "I8",
-        "uint16": "U16",
-        "int16": "I16",
-        "uint32": "U32",
-        "int32": "I32",
-        "uint64": "U64",
-        "int64": "I64",
-        "float16": "F16",
-        "bfloat16": "BF16",
-        "float32": "F32",
-        "float64": "F64",
-        "complex32": "C32",
-        "bcomplex32": "BC32",
-        "complex64": "C64",
-        "complex128": "C128",
-        "float8_e4m3fn": "F8_E4M3",
-        "float8_e4m3fnuz": "F8_E4M3FNUZ",
-        "float8_e5m2": "F8_E5M2",
-        "float8_e5m2fnuz": "F8_E5M2FNUZ",
-        "float8_e8m0fnu": "F8_E8M0",
-        _PAIRS: "F4",
-    }
+    {np.dtype(code).name: name for name, code in NUMPY.items()}
+    | {"bfloat16": "BF16", "complex32": "C32", "bcomplex32": "BC32", _PAIRS: "F4"}
+    | {"float8_e4m3fn": "F8_E4M3", "float8_e4m3fnuz": "F8_E4M3FNUZ", "float8_e5m2": "F8_E5M2"}
+    | {"float8_e5m2fnuz": "F8_E5M2FNUZ", "float8_e8m0fnu": "F8_E8M0"}
 )
 """The element types that are read, by torch's names."""
 
 _STORAGES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "torch.BoolStorage": "bool",
-        "torch.ByteStorage": "uint8",
-        "torch.CharStorage": "int8",
-        "torch.ShortStorage": "int16",
-        "torch.IntStorage": "int32",
-        "torch.LongStorage": "int64",
-        "torch.HalfStorage": "float16",
-        "torch.BFloat16Storage": "bfloat16",
-        "torch.FloatStorage": "float32",
-        "torch.DoubleStorage": "float64",
-        "torch.ComplexFloatStorage": "complex64",
-        "torch.ComplexDoubleStorage": "complex128",
-        UNTYPED: "uint8",
-    }
+    {"torch.BoolStorage": "bool", "torch.ByteStorage": "uint8", "torch.CharStorage": "int8"}
+    | {"torch.ShortStorage": "int16", "torch.IntStorage": "int32", "torch.LongStorage": "int64"}
+    | {"torch.HalfStorage": "float16", "torch.BFloat16Storage": "bfloat16"}
+    | {"torch.FloatStorage": "float32", "torch.DoubleStorage": "float64", UNTYPED: "uint8"}
+    | {"torch.ComplexFloatStorage": "complex64", "torch.ComplexDoubleStorage": "complex128"}
 )
 """The element type of each class of storage, in whose elements its size is counted."""
 
@@ -101,8 +71,7 @@ TENSOR_CALLS: Final = frozenset({_PARAMETER, *_REBUILT})
 TENSOR_GLOBALS: Final = TENSOR_CALLS | _STORAGES.keys() | {f"torch.{name}" for name in DTYPE_NAMES}
 
 
-@dataclass(frozen=True, slots=True)
-class Storage:
+class Storage(NamedTuple):
     """The bytes that a member of the archive holds, for the tensors to view."""
 
     key: str
@@ -111,8 +80,7 @@ class Storage:
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class StoredTensor:
+class StoredTensor(NamedTuple):
     """A tensor: what it is and where it lies."""
 
     info: TensorInfo
@@ -129,28 +97,32 @@ def rebuild(made: Made, name: str, *, where: str) -> StoredTensor:
         MalformedError: torch would not make that call, or the tensor leaves its storage.
         UnreadableError: the tensor is of a kind that is not read.
     """
-    parameter = str(made.function) == _PARAMETER
     trained: object = None
+    parameter = str(made.function) == _PARAMETER
     if parameter:
         made, trained = _parameter(made, where)
     given = made.arguments
+    typed = str(made.function).endswith("_v3")
     if len(given) not in _REBUILT[str(made.function)] or made.entries or made.state:
         raise MalformedError("a tensor is described as torch does not", where=where)
     storage, item_type = _storage(given[0], where)
     if trained is None:
         trained = given[4] if len(given) > 4 else False  # noqa: PLR2004 - its place
-    if str(made.function).endswith("_v3"):
+    if typed:
         if storage.kind != UNTYPED:  # torch.load swaps the bytes of a storage by the storage's type
             raise MalformedError("an element type beside that of its storage", where=where)
         item_type = _element_type(given[6], where)
-    _check_rest(given[5:6], given[6 + str(made.function).endswith("_v3") :], where)
+    _check_rest(given[5:6], given[6 + typed :], where)
     if type(trained) is not bool:
         raise MalformedError("requires_grad is neither true nor false", where=where)
-    offset, sizes, strides = _numbers((given[1],), where), _numbers(given[2], where), given[3]
-    dtype = DTYPE_NAMES[item_type]
-    item = _item_bytes(item_type)
-    view = View(item, offset[0], sizes, _numbers(strides, where))
-    info = describe(name, dtype, _shape(item_type, sizes, where), where=where)
+    (offset,), sizes, strides = (_numbers(n, where) for n in ((given[1],), given[2], given[3]))
+    view = View(_item_bytes(item_type), offset, sizes, strides)
+    shape = sizes
+    if item_type == _PAIRS:
+        if not sizes:
+            raise MalformedError("a pair of elements without a dimension", where=where)
+        shape = (*sizes[:-1], 2 * sizes[-1])
+    info = describe(name, DTYPE_NAMES[item_type], shape, where=where)
     check_view(view, storage.nbytes, where=where)
     return StoredTensor(info, storage, view, trained, parameter)
 
@@ -163,7 +135,7 @@ def _parameter(made: Made, where: str) -> tuple[Made, object]:
     data, trained, hooks = given
     _check_rest((hooks,), (), where)
     if not isinstance(data, Made) or str(data.function) not in _REBUILT:
-        raise MalformedError("a parameter's data are no tensor", where=where)
+        raise MalformedError("a parameter's data are not a tensor", where=where)
     return data, trained
 
 
@@ -176,11 +148,11 @@ def _storage(reference: object, where: str) -> tuple[Storage, str]:
     if tag != "storage" or not isinstance(kind, Global) or str(kind) not in _STORAGES:
         raise MalformedError("a tensor has no storage of a known class", where=where)
     if not isinstance(key, str) or not _KEY.fullmatch(key):
-        raise MalformedError("the key of a storage is no number", where=where)
+        raise MalformedError("the key of a storage is not a number", where=where)
     if not isinstance(location, str) or not _LOCATION.fullmatch(location):
-        raise MalformedError(f"{location!r} is no device that a storage lies on", where=where)
+        raise MalformedError(f"unknown storage device {location!r}", where=where)
     if type(count) is not int or not 0 <= count <= MAX_BYTES:
-        raise MalformedError("the size of a storage is no possible number", where=where)
+        raise MalformedError("storage size out of range", where=where)
     item_type = _STORAGES[str(kind)]
     return Storage(key, str(kind), location, count * _item_bytes(item_type)), item_type
 
@@ -196,10 +168,12 @@ def _element_type(value: object, where: str) -> str:
 
 
 def _check_rest(hooks: tuple[object, ...], metadata: tuple[object, ...], where: str) -> None:
-    """Check that a tensor has neither hooks nor bits that change what its bytes mean."""
+    """Check that a tensor has neither hooks nor flags that change what its bytes mean."""
     for value in hooks:
         empty = isinstance(value, Made) and str(value.function) == "collections.OrderedDict"
-        if value is not None and not (empty and not _holds_anything(value)):
+        if isinstance(value, Made):
+            empty &= not (value.arguments or value.entries or value.state)
+        if value is not None and not empty:
             raise UnreadableError("a tensor has hooks, which are not read", where=where)
     if any(value is not None and value != {} for value in metadata):
         raise UnreadableError(
@@ -209,25 +183,10 @@ def _check_rest(hooks: tuple[object, ...], metadata: tuple[object, ...], where: 
         )
 
 
-def _holds_anything(value: object) -> bool:
-    return isinstance(value, Made) and bool(value.arguments or value.entries or value.state)
-
-
 def _numbers(value: object, where: str) -> tuple[int, ...]:
     """Return *value*, a tuple or torch.Size of integers."""
     if isinstance(value, Made) and str(value.function) == "torch.Size":
         value = value.arguments[0] if len(value.arguments) == 1 else None
-    numbers = (
-        tuple(number for number in value if type(number) is int) if isinstance(value, tuple) else ()
-    )
-    if not isinstance(value, tuple) or len(numbers) != len(value):
-        raise MalformedError("an offset, size or stride is no integer", where=where)
-    return numbers
-
-
-def _shape(item_type: str, sizes: tuple[int, ...], where: str) -> tuple[int, ...]:
-    if item_type != _PAIRS:
-        return sizes
-    if not sizes:
-        raise MalformedError("a pair of elements without a dimension", where=where)
-    return (*sizes[:-1], 2 * sizes[-1])
+    if not isinstance(value, tuple) or any(type(number) is not int for number in value):
+        raise MalformedError("an offset, size or stride is not an integer", where=where)
+    return value

@@ -15,13 +15,11 @@ tensor or plain value, keys that are integers stand bare, members of objects are
 has its name before it, and what is content in an attribute ``_metadata`` stands behind its
 dictionary, after ``@``. So ``[{"w": A, 0: 1}, ()]`` has the structure ``[{"w":*,0:*},[]]``.
 
-**Not content**, and a container fact each: whether a collection is a dict or an OrderedDict, a
-list, a tuple or a torch.Size (``torch-container-types``), the order of entries
-(``torch-entry-order``), whether a tensor is trained or a parameter (``torch-requires-grad``), and
-the versions 1 and 2 of modules that a state dict carries in its attribute ``_metadata``
-(``torch-module-versions``): of torch's own modules, only those for quantisation have later ones, by
-which they load the same tensors in other ways. Anything else in that attribute is content, under
-``_metadata`` and the module's name.
+**Not content**: the order of entries; whether a collection is a dict or an OrderedDict, a list, a
+tuple or a torch.Size; and the versions 1 and 2 of modules in a state dict's attribute
+``_metadata``: of torch's own modules, only those for quantisation have later ones, by which they
+load the same tensors in other ways. Anything else in that attribute is content, under ``_metadata``
+and the module's name.
 
 Limits: 100,000 tensors, 1,000,000 values, 32 levels, 64 MiB of names and texts. So a collection
 that is shared very often, or holds itself, is refused.
@@ -32,13 +30,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from provenance.errors import MalformedError, UnreadableError
-from provenance.weights.torch.pickle_program import Made
+from provenance.weights.torch.pickle_program import HINT, Made
 from provenance.weights.torch.plain import PLAIN_GLOBALS, plain_text
 from provenance.weights.torch.tensors import TENSOR_CALLS, TENSOR_GLOBALS, StoredTensor, rebuild
-from provenance.weights.view import check_count, check_name, fact_digest
+from provenance.weights.view import check_count, check_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -70,8 +68,6 @@ _LISTS: Final = frozenset({"list", "tuple", _SIZE})
 GLOBALS: Final = TENSOR_GLOBALS | PLAIN_GLOBALS | {_ORDERED, _COUNTER, _SIZE}
 """Every name that a checkpoint may ask for."""
 
-_MEND: Final = "save only tensors and plain values, such as a state dict"
-
 
 @dataclass(frozen=True, slots=True)
 class Content:
@@ -79,17 +75,18 @@ class Content:
 
     tensors: tuple[StoredTensor, ...]
     metadata: Mapping[str, str]
-    facts: Mapping[str, str]
+    order: list[str]
+    """Every path, in the order of the entries."""
+    types: list[tuple[str, str]]
+    """The kind of each collection and the version of each module, by path."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Collection:
-    """A collection: its kind, and what it holds."""
+class _Collection(NamedTuple):
+    """A collection: its kind, what it holds, and its attribute ``_metadata``."""
 
     kind: str
     entries: Iterable[tuple[str | int, object]]
     modules: object = None
-    """The attribute ``_metadata``."""
 
 
 def read_content(value: object, *, where: str) -> Content:
@@ -100,8 +97,12 @@ def read_content(value: object, *, where: str) -> Content:
         UnreadableError: it holds what is not read.
     """
     walk = _Walk(where)
-    walk.take_in(value)
-    return Content(tuple(walk.tensors), MappingProxyType(walk.metadata), walk.facts())
+    structure = walk.visit(value, None, 0)
+    if not walk.flat:
+        walk.put(STRUCTURE, structure)
+    return Content(
+        tuple(walk.tensors), MappingProxyType(walk.metadata), list(walk.paths), sorted(walk.types)
+    )
 
 
 class _Walk:
@@ -111,19 +112,12 @@ class _Walk:
         self.where = where
         self.tensors: list[StoredTensor] = []
         self.metadata: dict[str, str] = {}
-        self._paths: dict[str, None] = {}
-        self._kinds: list[tuple[str, str]] = []
-        self._versions: list[tuple[str, str, str]] = []
+        self.paths: dict[str, None] = {}
+        self.types: list[tuple[str, str]] = []
+        self.flat = True
         self._values = 0
         self._text = 0
         self._open: set[int] = set()
-        self._flat = True
-
-    def take_in(self, value: object) -> None:
-        """Take in *value*, which is all that was saved."""
-        structure = self.visit(value, None, 0)
-        if not self._flat:
-            self._put(STRUCTURE, structure)
 
     def visit(self, value: object, path: str | None, depth: int) -> str:
         """Take in *value* and what it holds; return how that is nested."""
@@ -131,7 +125,7 @@ class _Walk:
         found = _collection(value, self.where)
         if found is not None:
             return self._enter(value, found, path, depth)
-        self._flat &= depth > 0
+        self.flat &= depth > 0
         if isinstance(value, Made) and str(value.function) in TENSOR_CALLS:
             name = self._take(path)
             self.tensors.append(rebuild(value, name, where=f"{self.where}: {name}"))
@@ -146,7 +140,7 @@ class _Walk:
                 f"nested deeper than {MAX_DEPTH} levels, or in itself", where=self.where
             )
         self._open.add(id(value))
-        self._kinds.append((path or "", found.kind))
+        self.types.append((path or "", found.kind))
         inside = [
             (key, self.visit(entry, self._join(path, key), depth + 1))
             for key, entry in found.entries
@@ -154,9 +148,9 @@ class _Walk:
         said = [] if found.modules is None else self._modules(found.modules, path, depth)
         self._open.discard(id(value))
         if not inside:
-            self._put(path, "[]" if found.kind in _LISTS else "{}")
+            self.put(path, "[]" if found.kind in _LISTS else "{}")
         plain = found.kind in _DICTS and all(type(key) is str for key, _ in inside) and not said
-        self._flat &= plain and depth == 0
+        self.flat &= plain and depth == 0
         return _structure(found.kind, inside, said)
 
     def _modules(self, value: object, path: str | None, depth: int) -> list[tuple[str | int, str]]:
@@ -174,7 +168,7 @@ class _Walk:
                 else:
                     place = self._join(self._join(self._join(path, "_metadata"), module), key)
                     inside.append((key, self.visit(entry, place, depth + 3)))
-            self._versions.append((path or "", str(module), version))
+            self.types.append((self._join(path, f"@{module}"), version))
             if inside:
                 found.append((module, _braces(inside)))
         return found
@@ -183,7 +177,7 @@ class _Walk:
         found = _collection(value, self.where)
         if found is None or found.kind not in ("dict", _ORDERED) or found.modules is not None:
             raise UnreadableError(
-                "the attribute _metadata is not that of a state dict", where=self.where, hint=_MEND
+                "the attribute _metadata is not that of a state dict", where=self.where, hint=HINT
             )
         return found.entries
 
@@ -204,12 +198,12 @@ class _Walk:
 
     def _take(self, path: str | None) -> str:
         name = check_name(ROOT if path is None else path, where=self.where)
-        if name in self._paths:
+        if name in self.paths:
             raise MalformedError(f"the path {name!r} stands twice", where=self.where)
-        self._paths[name] = None
+        self.paths[name] = None
         return name
 
-    def _put(self, path: str | None, text: str) -> None:
+    def put(self, path: str | None, text: str) -> None:
         self._text += len(text)
         self._check_text()
         self.metadata[self._take(path)] = text
@@ -218,19 +212,7 @@ class _Walk:
         if isinstance(value, str | bytes):  # before its text is made, for the millionth time
             self._text += len(value)
             self._check_text()
-        self._put(path, plain_text(value, self.where if path is None else f"{self.where}: {path}"))
-
-    def facts(self) -> dict[str, str]:
-        trained = sorted((t.info.name, t.trained, t.parameter) for t in self.tensors)
-        plain = not any(t.trained or t.parameter for t in self.tensors)
-        return {
-            "torch-entry-order": fact_digest(list(self._paths)),
-            "torch-container-types": fact_digest(sorted(self._kinds)),
-            "torch-module-versions": fact_digest(sorted(self._versions))
-            if self._versions
-            else "none",
-            "torch-requires-grad": "none" if plain else fact_digest(trained),
-        }
+        self.put(path, plain_text(value, self.where if path is None else f"{self.where}: {path}"))
 
 
 def _structure(
@@ -279,6 +261,6 @@ def _modules_of(value: Made, where: str) -> object:
     (state,) = value.state
     if not isinstance(state, dict) or list(state) != ["_metadata"]:
         raise UnreadableError(
-            "a dictionary has attributes other than _metadata", where=where, hint=_MEND
+            "a dictionary has attributes other than _metadata", where=where, hint=HINT
         )
     return state["_metadata"]
