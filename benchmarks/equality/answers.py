@@ -15,7 +15,8 @@ import ml_dtypes
 import numpy as np
 
 from provenance.equality.declaration import parse
-from provenance.judge.comparators import Model, compare_models
+from provenance.judge.comparators import compare_models
+from provenance.weights.model import Model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

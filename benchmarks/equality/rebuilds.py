@@ -17,10 +17,10 @@ from safetensors.numpy import load_file
 
 from benchmarks.equality.answers import Described
 from provenance.equality.declaration import builtin
-from provenance.judge.comparators import Model, compare_models
-from provenance.judge.readings import Readings, wanted_by
+from provenance.judge.comparators import compare_models
+from provenance.judge.measured import MeasuredWeights, wanted_by
 from provenance.judge.side_by_side import list_differences
-from provenance.weights.model import SideBySide, model_of_file
+from provenance.weights.model import Model, SideBySide, model_of_file
 
 if TYPE_CHECKING:
     from provenance.equality.declaration import Declaration
@@ -86,7 +86,7 @@ def rebuild(network: str, start: str, run: str, declaration: Declaration) -> Reb
     """Return how far *run* of *network* is from the run *start*."""
     base, other = (VECTORS / f"{weights(network, name)}.safetensors" for name in (start, run))
     sides = SideBySide(model_of_file(base), model_of_file(other), named=True)
-    (compared,) = list_differences(Readings(sides, wanted_by(None, view=True)))
+    (compared,) = list_differences(MeasuredWeights(sides, wanted_by(None, view=True)))
     tensors = compared.tensors or ()
     distances = [tensor.distance for tensor in tensors if tensor.distance is not None]
     floats = [each for each in distances if each.linf is not None]

@@ -11,7 +11,7 @@ from provenance.cli.options import PATH, json_option, read_equality
 from provenance.equality.lattice import AGREES
 from provenance.errors import UnreadableError, UsageError
 from provenance.judge.comparators import apply
-from provenance.judge.readings import Readings, wanted_by
+from provenance.judge.measured import MeasuredWeights, wanted_by
 from provenance.judge.side_by_side import list_differences
 from provenance.report.comparison import comparison_lines, outcome_lines
 from provenance.report.progress import progress
@@ -54,10 +54,10 @@ def command(
         sides = SideBySide(model(left, advance), model(right, advance), named=not folders)
     outcome = None
     with progress("comparing") as advance:
-        readings = Readings(sides, wanted_by(declaration, view=True, on_bytes=advance))
+        weights = MeasuredWeights(sides, wanted_by(declaration, view=True, on_bytes=advance))
         if declaration is not None:  # first, so that one that does not fit is refused at once
-            outcome = apply(declaration, readings, probes=probes)
-        compared = list_differences(readings)
+            outcome = apply(declaration, weights, probes=probes)
+        compared = list_differences(weights)
     _print(compared, outcome, as_json=as_json)
     if outcome is not None:
         return 0 if outcome.conclusion in AGREES else 1

@@ -3,7 +3,7 @@
 1. The declaration must fit: see :mod:`~provenance.judge.coverage`.
 2. Models whose files are all equal satisfy every equality: the strongest that held is ``bytes``.
 3. Weights that differ and that a rule selects are read side by side, once for each file of initial
-   weights (:mod:`~provenance.judge.readings`).
+   weights (:mod:`~provenance.judge.measured`).
 4. Each alternative is judged. Weights that no rule of it selects, and every other file, must be
    equal byte for byte; what several rules select must satisfy all. Files and tensors on one side
    only, other types, shapes or metadata are against it.
@@ -24,9 +24,9 @@ from provenance.equality.rules import Behaviour, Close, Metrics, TensorRule
 from provenance.errors import UnavailableError, UsageError
 from provenance.judge.coverage import check_coverage
 from provenance.judge.evidence import judge_evidence
-from provenance.judge.judgement import judge_contents
-from provenance.judge.readings import Readings, wanted_by
+from provenance.judge.measured import MeasuredWeights, wanted_by
 from provenance.judge.selection import judged_by_evidence, tensor_rules
+from provenance.judge.tensors import judge_contents
 from provenance.measure.contents import Contents, first_divergence
 from provenance.measure.findings import AlternativeOutcome, Finding, Judged, Outcome
 from provenance.measure.statistics import check_scipy
@@ -53,12 +53,14 @@ def compare_models(
 
     *on_bytes* is told the bytes of each side as they are compared.
     """
-    readings = Readings(SideBySide(left, right), wanted_by(declaration, on_bytes=on_bytes))
-    return apply(declaration, readings, probes=probes)
+    weights = MeasuredWeights(SideBySide(left, right), wanted_by(declaration, on_bytes=on_bytes))
+    return apply(declaration, weights, probes=probes)
 
 
-def apply(declaration: Declaration, readings: Readings, *, probes: Path | None = None) -> Outcome:
-    """Return what *declaration* says of the two models of *readings*, which are read as needed.
+def apply(
+    declaration: Declaration, weights: MeasuredWeights, *, probes: Path | None = None
+) -> Outcome:
+    """Return what *declaration* says of the two models of *weights*, which are read as needed.
 
     *probes* is a file of probes that was drawn after both models were committed to: it takes the
     place of the ``probes`` of every rule.
@@ -73,15 +75,15 @@ def apply(declaration: Declaration, readings: Readings, *, probes: Path | None =
     """
     if probes is not None:
         _check_probes(declaration, probes)
-    selections = check_coverage(declaration, readings.sides)
-    if not readings.sides.changed:
+    selections = check_coverage(declaration, weights.sides)
+    if not weights.sides.changed:
         return _identical(declaration)
     _check_statistics(declaration)
     alternatives = tuple(
-        _judge(alternative, readings, selection.unread, probes)
+        _judge(alternative, weights, selection.unread, probes)
         for alternative, selection in zip(declaration.any, selections, strict=True)
     )
-    return _outcome(declaration, alternatives, readings.all())
+    return _outcome(declaration, alternatives, weights.all())
 
 
 def _outcome(
@@ -151,15 +153,15 @@ def _identical(declaration: Declaration) -> Outcome:
 
 
 def _judge(
-    alternative: Alternative, readings: Readings, unread: tuple[str, ...], probes: Path | None
+    alternative: Alternative, weights: MeasuredWeights, unread: tuple[str, ...], probes: Path | None
 ) -> AlternativeOutcome:
     """Judge one alternative."""
-    sides = readings.sides
+    sides = weights.sides
     judged = [Judged((), unread)]
     for pair in sides.changed:
         rules = tensor_rules(alternative, pair)
         if pair.both is not None and rules:
-            judged.append(_judge_weights(pair, rules, readings))
+            judged.append(_judge_weights(pair, rules, weights))
         elif pair.both is None or not judged_by_evidence(alternative, pair):
             judged.append(Judged(tuple(_files_differ(pair, sides))))
     judged += judge_evidence(alternative, sides, probes)
@@ -173,12 +175,12 @@ def _judge(
     )
 
 
-def _judge_weights(pair: Pair, rules: tuple[TensorRule, ...], readings: Readings) -> Judged:
+def _judge_weights(pair: Pair, rules: tuple[TensorRule, ...], weights: MeasuredWeights) -> Judged:
     """Judge a changed pair of weights by the rules that select its tensors."""
     found = []
     for rule in rules:
         initial = rule.initial if isinstance(rule, Close) else None
-        contents = readings.of(pair, initial)
+        contents = weights.of(pair, initial)
         if not isinstance(contents, Contents):
             return Judged((), (contents.reason,))
         found.append((rule, contents))

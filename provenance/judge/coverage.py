@@ -1,7 +1,7 @@
 """Whether a declaration fits the models that it is applied to.
 
-A rule that selects nothing is a typing error that would make its limits idle; a tensor that no rule
-covers would be judged by nobody. So each alternative must
+A rule that selects nothing is a typing error, and its limits would never be applied; a tensor that
+no rule covers would not be judged. So each alternative must
 
 1. have only rules that select something, unless a rule says that it is ``optional``, and
 2. cover every tensor of every weight file that both models have. A file is covered whole by
@@ -14,17 +14,20 @@ A weight file that cannot be read is covered by rules that select all of its ten
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from provenance.equality.declaration import place
 from provenance.equality.patterns import selects_tensor
-from provenance.equality.rules import Bytes, Close, Curves, EvidenceRule, Rule, TensorRule
+from provenance.equality.rules import Close, Curves, EvidenceRule, Rule, TensorRule
 from provenance.errors import MalformedError, PolicyError, UnreadableError, count
 from provenance.judge.selection import (
+    by_bytes,
     holds_evidence,
-    is_measuring_rod,
+    is_reference,
     judged_by_evidence,
     judges_tensors,
     runs,
@@ -64,47 +67,36 @@ def check_coverage(declaration: Declaration, sides: SideBySide) -> tuple[Selecti
     """Return what each alternative of *declaration* selects in two models.
 
     Raises:
-        PolicyError: a rule selects nothing, or a tensor is covered by no rule.
+        PolicyError: a rule selects nothing, or no rule covers a tensor.
         ContentError: a file is not the one that was hashed.
     """
-    names = _TensorNames(sides)
+    names = cache(partial(_tensor_names, sides))
     return tuple(
         _check(alternative, number, sides.pairs, names)
         for number, alternative in enumerate(declaration.any)
     )
 
 
-class _TensorNames:
-    """The names of the tensors of each unit, read when a rule asks for some of them."""
+_Names = Callable[["Pair"], tuple[frozenset[str], frozenset[str]] | str]
+"""The names of a pair's tensors on each side, or why they could not be read."""
 
-    def __init__(self, sides: SideBySide) -> None:
-        self._models = (sides.left, sides.right)
-        self._read: dict[
-            tuple[str | None, str | None], tuple[frozenset[str], frozenset[str]] | str
-        ] = {}
 
-    def of(self, pair: Pair) -> tuple[frozenset[str], frozenset[str]] | str:
-        """Return the names on each side, or why they could not be read."""
-        if pair.key not in self._read:
-            self._read[pair.key] = self._names(pair)
-        return self._read[pair.key]
-
-    def _names(self, pair: Pair) -> tuple[frozenset[str], frozenset[str]] | str:
-        found = []
-        for model, unit in zip(self._models, (pair.left, pair.right), strict=True):
-            if unit is None or not unit.weights:
-                found.append(frozenset[str]())
-                continue
-            try:
-                with model.open(unit, unit.name) as file:
-                    found.append(frozenset(file.tensors))
-            except (MalformedError, UnreadableError) as error:
-                return str(error)
-        return found[0], found[1]
+def _tensor_names(sides: SideBySide, pair: Pair) -> tuple[frozenset[str], frozenset[str]] | str:
+    found = []
+    for model, unit in ((sides.left, pair.left), (sides.right, pair.right)):
+        if unit is None or not unit.weights:
+            found.append(frozenset[str]())
+            continue
+        try:
+            with model.open(unit, unit.name) as file:
+                found.append(frozenset(file.tensors))
+        except (MalformedError, UnreadableError) as error:
+            return str(error)
+    return found[0], found[1]
 
 
 def _check(
-    alternative: Alternative, number: int, pairs: tuple[Pair, ...], names: _TensorNames
+    alternative: Alternative, number: int, pairs: tuple[Pair, ...], names: _Names
 ) -> Selection:
     rules: list[Selected] = []
     for index, rule in enumerate(alternative.all):
@@ -112,8 +104,9 @@ def _check(
         found = None
         if isinstance(rule, TensorRule):
             found = _selected(rule, chosen, names)
-        idle = found == 0 or (not chosen and not _from_outside(rule))
-        if idle and not _optional(rule):
+        recorded = isinstance(rule, Curves) and rule.sources is None  # is in no file
+        optional = isinstance(rule, TensorRule) and rule.optional
+        if (found == 0 or not (chosen or recorded)) and not optional:
             what = "tensors" if chosen else "files"
             raise PolicyError(
                 f"{place(number, index)} ({rule.__struct_config__.tag}) selects no {what}",
@@ -138,46 +131,34 @@ def _chosen(alternative: Alternative, rule: Rule, pair: Pair) -> bool:
     if isinstance(rule, EvidenceRule):
         return holds_evidence(rule, pair) or runs(rule, pair)
     if isinstance(rule, TensorRule):
-        rod = is_measuring_rod(alternative, pair)
-        return not rod and judges_tensors(alternative, rule, pair)
+        return not is_reference(alternative, pair) and judges_tensors(alternative, rule, pair)
     return selects(rule, pair)
 
 
-def _from_outside(rule: Rule) -> bool:
-    """Tell whether what *rule* judges by is not in the files: the recorded curves."""
-    return isinstance(rule, Curves) and rule.sources is None
-
-
-def _optional(rule: Rule) -> bool:
-    return isinstance(rule, TensorRule) and rule.optional
-
-
-def _selected(rule: TensorRule, chosen: list[Pair], names: _TensorNames) -> int | None:
+def _selected(rule: TensorRule, chosen: list[Pair], names: _Names) -> int | None:
     """Return how many tensors *rule* selects; None where that cannot be said."""
     total = 0
     for pair in chosen:
-        found = names.of(pair)
+        found = names(pair)
         if isinstance(found, str):
             return None
         total += sum(selects_tensor(rule.tensors, name) for name in found[0] | found[1])
     return total
 
 
-def _check_pair(
-    alternative: Alternative, number: int, pair: Pair, names: _TensorNames
-) -> str | None:
+def _check_pair(alternative: Alternative, number: int, pair: Pair, names: _Names) -> str | None:
     """Refuse a tensor of *pair* that no rule covers; return why it could not be looked at."""
     covered = (
-        is_measuring_rod(alternative, pair)
+        is_reference(alternative, pair)
         or judged_by_evidence(alternative, pair)
-        or any(isinstance(rule, Bytes) and selects(rule, pair) for rule in alternative.all)
+        or by_bytes(alternative, pair)
     )
     if covered:
         return None
     rules = tensor_rules(alternative, pair)
     if any(rule.tensors == ("*",) for rule in rules):
         return None
-    found = names.of(pair)
+    found = names(pair)
     if isinstance(found, str):
         return found
     bare = [

@@ -3,24 +3,40 @@
 What is compared has the same names, types and shapes on both sides, or that is against the rule.
 What cannot be read is missing, and leaves the rule undecided. A measure without a limit is listed
 as well: it was measured for information, and decides nothing.
+
+Outputs (P5) are judged by :mod:`~provenance.judge.behaviour`, the others here: scores on the same
+examples (P6), with Holm's correction over all that a rule selects, and curves (P7).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
+from provenance.equality.patterns import selects_tensor
 from provenance.equality.rules import Behaviour, Curves, Metrics
-from provenance.judge.behaviour_rules import judge_outputs, judge_run
-from provenance.judge.curve_rules import judge_curves
-from provenance.judge.metric_rules import judge_metrics
+from provenance.errors import MalformedError, UnreadableError, UsageError
+from provenance.judge.behaviour import judge_outputs, judge_run
+from provenance.judge.selection import evidence_pairs, matched
+from provenance.measure.curve_files import parse_curves, parse_records
+from provenance.measure.curves import CurveDistance, measure_curves
+from provenance.measure.findings import Finding, Judged
+from provenance.measure.norms import at_most, enlarged
+from provenance.measure.samples import MeanTest, Metric, measure_metric
+from provenance.measure.statistics import holm
+from provenance.statement.metrics import MAX_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from provenance.equality.declaration import Alternative
-    from provenance.measure.findings import Judged
-    from provenance.weights.model import SideBySide
+    from provenance.measure.curves import Curve
+    from provenance.weights.model import Model, SideBySide, Unit
+
+RECORDED: Final = "recorded metrics"
+"""What findings call the metrics of the training statement, which are not a file of the model."""
 
 
 def judge_evidence(
@@ -39,3 +55,163 @@ def judge_evidence(
             yield judge_metrics(rule, sides)
         elif isinstance(rule, Curves):
             yield judge_curves(rule, sides)
+
+
+def judge_metrics(rule: Metrics, sides: SideBySide) -> Judged:
+    """Judge the metrics in the files of scores that *rule* selects."""
+    pairs, absent = evidence_pairs(rule, sides)
+    findings, missing = list(absent.findings), list[str]()
+    measured: list[tuple[str, Metric]] = []
+    test = MeanTest(rule.margin, rule.alpha, rule.test, rule.resamples)
+    for pair in pairs:
+        try:
+            with sides.opened(pair) as (left, right):
+                names, against = matched(pair.name, rule.metrics, left, right)
+                findings += against
+                for name in names:
+                    try:
+                        measured.append((pair.name, measure_metric(name, left, right, test)))
+                    except UsageError as error:  # the array holds no scores
+                        missing.append(f"{pair.name}: {error}")
+        except (MalformedError, UnreadableError) as error:
+            missing.append(str(error))
+    if not (measured or findings or missing):
+        missing.append(f"no metric that the rule selects: {', '.join(rule.metrics)}")
+    adjusted = holm([metric.test.p for _, metric in measured])
+    for (file, metric), p in zip(measured, adjusted, strict=True):
+        findings += _judge_metric(rule, file, metric, p)
+    return Judged(tuple(findings), tuple(missing))
+
+
+def _judge_metric(rule: Metrics, file: str, metric: Metric, p: float) -> list[Finding]:
+    found = partial(Finding, file=file, tensor=metric.name)
+    findings = [
+        found(
+            measure=f"not-equivalent-p-{rule.test}",
+            held=p <= rule.alpha,
+            value=p,
+            limit=rule.alpha,
+            note=metric.test.note,
+        )
+    ]
+    if metric.left_mean is not None and metric.right_mean is not None:
+        apart = abs(metric.left_mean - metric.right_mean)
+        if math.isfinite(apart):
+            findings.append(found(measure="difference-of-means", held=True, value=apart))
+    if metric.churn_bound is not None:
+        held = rule.max_churn is None or metric.churn_bound <= rule.max_churn
+        findings.append(
+            found(measure="churn-bound", held=held, value=metric.churn_bound, limit=rule.max_churn)
+        )
+    elif rule.max_churn is not None:
+        note = "answers-not-0-or-1" if metric.examples else "empty"
+        findings.append(found(measure="churn-bound", held=False, limit=rule.max_churn, note=note))
+    return findings
+
+
+def judge_curves(rule: Curves, sides: SideBySide) -> Judged:
+    """Judge the curves that *rule* selects, in files of both models or in what was recorded."""
+    if rule.sources is None:
+        return _judge_source(rule, RECORDED, (sides.left, None), (sides.right, None))
+    pairs, absent = evidence_pairs(rule, sides)
+    judged = (
+        _judge_source(rule, pair.name, (sides.left, pair.left), (sides.right, pair.right))
+        for pair in pairs
+    )
+    return Judged.merged([absent, *judged])
+
+
+def _judge_source(
+    rule: Curves,
+    name: str,
+    left: tuple[Model, Unit | None],
+    right: tuple[Model, Unit | None],
+) -> Judged:
+    """Judge the curves in one file of both models; None stands for what was recorded."""
+    try:
+        curves = [
+            _in_file(model, unit, side) if unit is not None else _recorded(model, side)
+            for (model, unit), side in ((left, "left"), (right, "right"))
+        ]
+    except (MalformedError, UnreadableError) as error:
+        return Judged((), (str(error),))
+    return _judge_curves(rule, name, *curves)
+
+
+def _recorded(model: Model, side: str) -> Mapping[str, Curve]:
+    where = f"{RECORDED} ({side})"
+    if model.recorded is None:
+        raise UnreadableError(
+            "not at hand",
+            where=where,
+            hint="'agree' takes them from the statement or beside the weights; else name 'sources'",
+        )
+    return parse_records(model.recorded, where)
+
+
+def _in_file(model: Model, unit: Unit, side: str) -> Mapping[str, Curve]:
+    try:
+        return parse_curves(unit.main, model.read(unit.main, MAX_BYTES))
+    except (MalformedError, UnreadableError) as error:
+        raise error.inside(side) from error
+
+
+def _judge_curves(
+    rule: Curves, file: str, left: Mapping[str, Curve], right: Mapping[str, Curve]
+) -> Judged:
+    findings: list[Finding] = []
+    names = [name for name in {**left, **right} if selects_tensor(rule.curves, name)]
+    if not names:
+        return Judged((), (f"{file}: no curve that the rule selects",))
+    for name in names:
+        if name not in left or name not in right:
+            findings.append(Finding(file=file, tensor=name, measure="presence", held=False))
+            continue
+        distance = measure_curves(left[name], right[name], rule.pointwise, rule.window)
+        findings += _findings(rule, file, name, distance)
+    return Judged(tuple(findings))
+
+
+def _findings(rule: Curves, file: str, name: str, distance: CurveDistance) -> list[Finding]:
+    parted, terminal = distance.divergence, distance.terminal
+    agreed = distance.agreed >= rule.points
+    found = partial(Finding, file=file, tensor=name)
+    findings = [
+        found(
+            measure="points-missing",  # of those that must agree
+            held=agreed,
+            value=float(max(0, rule.points - distance.agreed)),
+            limit=0.0,
+            place=None if parted is None else (parted.step,),
+            note=None if agreed else _why_parted(distance),
+        ),
+        found(
+            measure="terminal-difference",
+            held=terminal is not None and at_most(terminal, rule.terminal),
+            value=None if terminal is None else enlarged(terminal),
+            limit=rule.terminal,
+            note=distance.notes[0] if terminal is None else None,
+        ),
+    ]
+    if distance.largest is not None:
+        step = distance.largest_step
+        findings.append(
+            found(
+                measure="largest-relative-difference",
+                held=True,
+                value=enlarged(distance.largest),
+                place=None if step is None else (step,),
+            )
+        )
+    return findings
+
+
+def _why_parted(distance: CurveDistance) -> str | None:
+    """Return why there is no relative difference at the point that does not agree, or nothing."""
+    parted = distance.divergence
+    if parted is None:  # they end, or are no curves
+        return distance.notes[0] if distance.notes else None
+    if parted.left is None or parted.right is None:
+        return "steps-differ"
+    finite = math.isfinite(parted.left) and math.isfinite(parted.right)
+    return None if finite else "not-finite"

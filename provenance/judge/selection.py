@@ -1,14 +1,14 @@
-"""Which rule judges which pair of units, by what.
+"""Which rule judges which pair of units, by what; and the arrays of a pair, matched by name.
 
-A pair is judged by its bytes, by its tensors, or through what the model does (*evidence*); as a
-measuring rod (initial weights, probes) it must be equal, and no tolerance reaches it.
+A pair is judged by its bytes, by its tensors, or through what the model does (*evidence*). As a
+*reference* (initial weights, probes) it must be equal, and no tolerance reaches it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from provenance.equality.patterns import selects_file
+from provenance.equality.patterns import selects_file, selects_tensor
 from provenance.equality.rules import (
     Behaviour,
     Bytes,
@@ -18,19 +18,21 @@ from provenance.equality.rules import (
     Rule,
     TensorRule,
 )
+from provenance.measure.findings import Finding, Judged, unlike
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from provenance.equality.declaration import Alternative
-    from provenance.weights.model import Pair
+    from provenance.weights.model import Pair, SideBySide
+    from provenance.weights.view import TensorFile
 
 
 def selects(rule: Rule, pair: Pair) -> bool:
     """Tell whether *rule* selects the files of *pair* as those that it judges.
 
-    What is stricter selects a pair by either name; what judges weights through evidence alone, only
-    where both sides are called alike.
+    Stricter rules select a pair by either name; one that judges weights through evidence alone does
+    so only where both sides have one name.
     """
     if isinstance(rule, EvidenceRule):
         return rule.files is not None and pair.weights and _by_its_name(rule.files, pair)
@@ -50,11 +52,8 @@ def holds_evidence(rule: EvidenceRule, pair: Pair) -> bool:
     return patterns is not None and _by_its_name(patterns, pair)
 
 
-def is_measuring_rod(alternative: Alternative, pair: Pair) -> bool:
-    """Tell whether *pair* is what the distances of others are measured by.
-
-    Initial weights and probes are such. No tolerance reaches them: they must be equal.
-    """
+def is_reference(alternative: Alternative, pair: Pair) -> bool:
+    """Tell whether *pair* is the initial weights or the probes of a rule, which must be equal."""
     named = {rule.initial for rule in alternative.all if isinstance(rule, Close)}
     named |= {rule.probes for rule in alternative.all if isinstance(rule, Behaviour)}
     return any(name in named for name in pair.names)
@@ -62,7 +61,7 @@ def is_measuring_rod(alternative: Alternative, pair: Pair) -> bool:
 
 def tensor_rules(alternative: Alternative, pair: Pair) -> tuple[TensorRule, ...]:
     """Return the rules that judge the tensors of *pair*; none if its bytes decide."""
-    if is_measuring_rod(alternative, pair) or _by_bytes(alternative, pair):
+    if is_reference(alternative, pair) or by_bytes(alternative, pair):
         return ()
     return tuple(
         rule
@@ -74,7 +73,7 @@ def tensor_rules(alternative: Alternative, pair: Pair) -> tuple[TensorRule, ...]
 def judges_tensors(alternative: Alternative, rule: TensorRule, pair: Pair) -> bool:
     """Tell whether *rule* judges the tensors of *pair*.
 
-    One for every weight file leaves out what holds evidence for another rule; one that names the
+    A rule for every weight file leaves out files of evidence for another rule; one that names the
     file does not.
     """
     if rule.files is None and any(
@@ -86,7 +85,7 @@ def judges_tensors(alternative: Alternative, rule: TensorRule, pair: Pair) -> bo
 
 def judged_by_evidence(alternative: Alternative, pair: Pair) -> bool:
     """Tell whether *pair* is judged through what the model does and by nothing else."""
-    if is_measuring_rod(alternative, pair) or _by_bytes(alternative, pair):
+    if is_reference(alternative, pair) or by_bytes(alternative, pair):
         return False
     if tensor_rules(alternative, pair):
         return False
@@ -96,7 +95,8 @@ def judged_by_evidence(alternative: Alternative, pair: Pair) -> bool:
     )
 
 
-def _by_bytes(alternative: Alternative, pair: Pair) -> bool:
+def by_bytes(alternative: Alternative, pair: Pair) -> bool:
+    """Tell whether a rule judges *pair* by its bytes."""
     return any(isinstance(rule, Bytes) and selects(rule, pair) for rule in alternative.all)
 
 
@@ -116,3 +116,42 @@ def _by_its_name(patterns: Sequence[str], pair: Pair) -> bool:
 
 def _any(patterns: Sequence[str], names: Sequence[str]) -> bool:
     return any(selects_file(patterns, name) for name in names)
+
+
+def evidence_pairs(rule: EvidenceRule, sides: SideBySide) -> tuple[list[Pair], Judged]:
+    """Return the pairs that *rule* judges by, and what is against it: pairs of one side only."""
+    return in_both((pair for pair in sides.pairs if holds_evidence(rule, pair)), sides)
+
+
+def in_both(pairs: Iterable[Pair], sides: SideBySide) -> tuple[list[Pair], Judged]:
+    """Return the *pairs* that both models have, and the findings about the others."""
+    every = list(pairs)
+    absent = tuple(_absent(pair, sides) for pair in every if pair.both is None)
+    return [pair for pair in every if pair.both is not None], Judged(absent)
+
+
+def _absent(pair: Pair, sides: SideBySide) -> Finding:
+    left, right = (
+        None if unit is None else model.files[unit.main].sha256
+        for model, unit in ((sides.left, pair.left), (sides.right, pair.right))
+    )
+    return Finding(file=pair.name, measure="presence", held=False, left=left, right=right)
+
+
+def matched(
+    file: str, patterns: Sequence[str], left: TensorFile, right: TensorFile
+) -> tuple[list[str], list[Finding]]:
+    """Return the arrays that *patterns* select and both sides have alike, and what is against it.
+
+    An array on one side only, or of another type or shape, is against any rule.
+    """
+    alike, against = [], []
+    for name in {**left.tensors, **right.tensors}:
+        if not selects_tensor(patterns, name):
+            continue
+        one, other = left.tensors.get(name), right.tensors.get(name)
+        if one is not None and other is not None and one.is_like(other):
+            alike.append(name)
+        else:
+            against.append(unlike(file, name, one, other))
+    return alike, against

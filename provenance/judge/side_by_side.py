@@ -15,7 +15,7 @@ from provenance.weights.metadata import MetadataDifference
 from provenance.weights.normalisers import Normalised
 
 if TYPE_CHECKING:
-    from provenance.judge.readings import Readings
+    from provenance.judge.measured import MeasuredWeights
     from provenance.weights.model import Pair
     from provenance.weights.view import TensorInfo
 
@@ -60,27 +60,21 @@ class FileComparison(msgspec.Struct, frozen=True, kw_only=True):
         return self.state == "equal" or self.same_tensors
 
 
-def list_differences(readings: Readings) -> tuple[FileComparison, ...]:
-    """Return every file of either model, by name, compared.
-
-    Raises:
-        ContentError: a file is not the one that was hashed.
-        MalformedError: a file's name leaves its folder.
-        UnavailableError: float64 arithmetic does not work as it should.
-    """
-    return tuple(_compared(pair, readings) for pair in readings.sides.pairs)
+def list_differences(weights: MeasuredWeights) -> tuple[FileComparison, ...]:
+    """Return every file of either model, by name, compared."""
+    return tuple(_compared(pair, weights) for pair in weights.sides.pairs)
 
 
-def _compared(pair: Pair, readings: Readings) -> FileComparison:
+def _compared(pair: Pair, weights: MeasuredWeights) -> FileComparison:
     if pair.both is None:
         state: FileState = "missing-left" if pair.left is None else "missing-right"
         return FileComparison(name=pair.name, state=state)
-    if readings.sides.same(pair):
+    if weights.sides.same(pair):
         return FileComparison(name=pair.name, state="equal")
     if not all(unit.weights for unit in pair.both):
-        renamed = readings.sides.renamed(pair)
+        renamed = weights.sides.renamed(pair)
         return FileComparison(name=pair.name, state="equal" if renamed else "changed")
-    contents = readings.of(pair, None)
+    contents = weights.of(pair, None)
     if not isinstance(contents, Contents):
         return FileComparison(name=pair.name, state="changed", unread=contents.reason)
     return _listed(pair.name, contents)

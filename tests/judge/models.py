@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from provenance.files.manifest import FileEntry
 from provenance.judge.comparators import apply
-from provenance.judge.readings import Readings, wanted_by
+from provenance.judge.measured import MeasuredWeights, wanted_by
 from provenance.judge.side_by_side import list_differences
 from provenance.weights.model import Model, SideBySide, model_of_file
 from tests.weights.writing import simple
@@ -47,12 +47,12 @@ def describe(data: bytes, name: str = "") -> FileEntry:
 
 def side_by_side(left: Model | Path, right: Model | Path) -> tuple[FileComparison, ...]:
     """Return two models, or two files, as a person is shown them."""
-    return list_differences(Readings(_sides(left, right), wanted_by(None, view=True)))
+    return list_differences(MeasuredWeights(_sides(left, right), wanted_by(None, view=True)))
 
 
 def judge_files(left: Path, right: Path, declaration: Declaration) -> Outcome:
     """Return what *declaration* says of two files that somebody named."""
-    return apply(declaration, Readings(_sides(left, right), wanted_by(declaration)))
+    return apply(declaration, MeasuredWeights(_sides(left, right), wanted_by(declaration)))
 
 
 def _sides(left: Model | Path, right: Model | Path) -> SideBySide:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from provenance.errors import MalformedError, UnreadableError, UsageError
-from provenance.judge.pairing import evidence_pairs, in_both, matched
+from provenance.judge.selection import evidence_pairs, in_both, matched
 from provenance.measure.findings import Finding, Judged
 from provenance.measure.norms import enlarged
 from provenance.measure.onnx_runner import probes_of, run_unit
@@ -45,24 +45,20 @@ _WHY: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class _Probes:
-    """What the models are asked, and the findings that say which probes these are."""
+    """The inputs that the models are run on, and the findings that say which these are."""
 
     arrays: Mapping[str, NDArray[Any]]
     said: tuple[Finding, ...]
 
     @property
     def distinct(self) -> int:
-        """Return how many are not the same: one that is repeated shows no more than once."""
-        rows = zip(*(array for array in self.arrays.values()), strict=True)
+        """Return how many differ: one that is repeated counts once."""
+        rows = zip(*self.arrays.values(), strict=True)
         return len({tuple(part.tobytes() for part in row) for row in rows})
 
 
 def judge_outputs(rule: Behaviour, sides: SideBySide) -> Judged:
-    """Judge the files of outputs that *rule* selects.
-
-    Raises:
-        ContentError: a file is not the one that was hashed.
-    """
+    """Judge the files of outputs that *rule* selects."""
     pairs, absent = evidence_pairs(rule, sides)
     judged = [absent]
     for pair in pairs:
@@ -77,11 +73,8 @@ def judge_outputs(rule: Behaviour, sides: SideBySide) -> Judged:
 def judge_run(rule: Behaviour, run: str, sides: SideBySide, probes: Path | None) -> Judged:
     """Run the ONNX model *run* of both models on the same probes, and judge the answers.
 
-    *probes* is a file from outside, in place of the probes that *rule* names.
-
-    Raises:
-        ContentError: a file is not the one that was hashed.
-        MalformedError, UnreadableError: *probes* cannot be read.
+    *probes* is a file from outside, in place of the probes that *rule* names; one that cannot be
+    read is an error.
     """
     given = None if probes is None else _given(probes)
     pairs, absent = in_both((pair for pair in sides.pairs if run in pair.names), sides)
@@ -114,20 +107,14 @@ def _answers(pair: Pair, sides: SideBySide, asked: _Probes) -> tuple[ArraysFile,
 
 
 def _given(path: Path) -> _Probes:
-    """Return the probes in the file at *path*, which is no part of a model."""
+    """Return the probes in the file at *path*, which is not part of a model."""
     model = model_of_file(path)
     (unit,) = model.units.values()
     return _read(model, unit, "probes-from-outside")
 
 
 def _of_the_models(rule: Behaviour, sides: SideBySide) -> _Probes:
-    """Return the probes that *rule* names, which must be the same in both models.
-
-    Raises:
-        ContentError: a file is not the one that was hashed.
-        MalformedError, UnreadableError: there are none, the models have two, or they cannot be
-            read.
-    """
+    """Return the probes that *rule* names, which must be the same in both models."""
     unit = sides.unit(rule.probes) if rule.probes is not None else None
     if unit is not None:
         return _read(sides.left, unit, "probes")
@@ -160,7 +147,7 @@ def _judge_arrays(
 ) -> Judged:
     """Judge the arrays of two files of outputs that *rule* selects by name.
 
-    *distinct* is how many probes are not the same, where that is known.
+    *distinct* is how many probes differ from each other, where that is known.
     """
     names, findings = matched(file, rule.tensors, left, right)
     if not names and not findings:

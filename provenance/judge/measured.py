@@ -1,7 +1,7 @@
-"""The weights of two models, read side by side: each pair once for each file of initial weights.
+"""The weights of two models, measured: each pair once for each file of initial weights.
 
-What is to be measured is decided before anything is read (:func:`wanted_by`), so that one reading
-serves every rule, and the view without a declaration too.
+What is to be measured is decided before anything is read (:func:`wanted_by`), so that one
+reading serves every rule, and the view without a declaration too.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def wanted_by(
     )
 
 
-class Readings:
-    """What was read of the weights of *sides*. Nothing is read before it is asked for."""
+class MeasuredWeights:
+    """The weights of *sides*, each pair measured when it is first asked for."""
 
     def __init__(self, sides: SideBySide, wanted: Wanted) -> None:
         """Measure what is *wanted* whenever a pair of *sides* is read."""
@@ -64,9 +64,6 @@ class Readings:
 
         Without initial weights any reading will do, for each has all but the updates. Where the
         models do not have the same *initial*, it is as if none were asked for.
-
-        Raises:
-            ContentError: a file is not the one that was hashed.
         """
         start = self.sides.unit(initial) if initial is not None else None
         if start is None:

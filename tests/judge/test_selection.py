@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from provenance.errors import MalformedError, UnreadableError
-from provenance.judge.pairing import in_both, matched
+from provenance.judge.selection import in_both, matched
 from provenance.measure.findings import Finding
 from provenance.weights.model import SideBySide
 from tests.judge.models import write
