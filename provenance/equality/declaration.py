@@ -34,7 +34,7 @@ import hashlib
 import tomllib
 from functools import cache
 from importlib import resources
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args, get_type_hints
 
 import msgspec
 
@@ -42,6 +42,9 @@ from provenance.encoding import strict_json
 from provenance.equality.lattice import CONCLUDES, LATER, STRENGTHS, Conclusion, Strength
 from provenance.equality.rules import Behaviour, EvidenceRule, Rule, fault, number_of_patterns
 from provenance.errors import MalformedError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_BYTES: Final = 64 * 2**10
 """Longest declaration, in bytes."""
@@ -52,19 +55,11 @@ MAX_DOTS: Final = 512
 MAX_PATTERNS: Final = 1024
 """Most patterns in a declaration: each is tried on every name, and a file can have 100,000."""
 
-AXES: Final = frozenset(
-    {
-        "blas-kernel", "compiler", "cpu-model", "driver", "gpu-count", "gpu-model", "host-name",
-        "instruction-set", "kernel", "library-version", "locale", "memory-size",
-        "operating-system", "path", "thread-count", "time", "time-zone", "user",
-    }
-)  # fmt: skip
-"""The documented words for differences between rebuilds; others are allowed."""
-
 BUILT_IN: Final = ("bytes", "tensors", "close-float32")
 """The names of the built-in declarations; each is a TOML file in the folder ``builtin``."""
 
-_Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*\Z", max_length=64)]
+_NAME: Final = r"^[a-z0-9]+(-[a-z0-9]+)*\Z"
+_Name = Annotated[str, msgspec.Meta(pattern=_NAME, max_length=64)]
 
 
 class Alternative(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -144,7 +139,7 @@ def from_document(value: object, *, where: str | None = None) -> Declaration:
     """Return the declaration that *value*, as parsed from JSON, is in its canonical form.
 
     Raises:
-        MalformedError: it is none, or not in its canonical form.
+        MalformedError: it is not a declaration, or not in its canonical form.
     """
     if not isinstance(value, dict):
         raise MalformedError("not an equality declaration: not an object", where=where)
@@ -155,50 +150,64 @@ def from_document(value: object, *, where: str | None = None) -> Declaration:
 
 
 def _read(raw: dict[str, Any], where: str | None) -> Declaration:
-    _refuse_later(raw, where)
     try:
         document = msgspec.convert(raw, Document)
     except msgspec.ValidationError as error:
-        raise MalformedError(f"not an equality declaration: {error}", where=where) from error
+        found = _rule_fault(raw)
+        if found is None:
+            found = _in_words(str(error), Document)
+            found = f"not an equality declaration: {found[0]}", found[1]
+        raise MalformedError(found[0], where=where, hint=found[1]) from error
     if len(set(document.axes)) != len(document.axes):
-        raise MalformedError("an axis stands twice", where=where)
-    for first, alternative in enumerate(document.any):
-        for second, rule in enumerate(alternative.all):
+        raise MalformedError("an axis is listed twice", where=where)
+    for number, alternative in enumerate(document.any):
+        for index, rule in enumerate(alternative.all):
             if (what := fault(rule)) is not None:
-                raise MalformedError(f"{place(first, second)}: {what}", where=where)
+                words = place(document.any, number, index)
+                raise MalformedError(f"{words}: {what}", where=where)
     patterns = sum(number_of_patterns(rule) for each in document.any for rule in each.all)
     if patterns > MAX_PATTERNS:
         raise MalformedError(f"more than {MAX_PATTERNS} patterns", where=where)
-    axes = tuple(sorted(document.axes))
-    canonical = _without_null(msgspec.to_builtins(document)) | {"axes": list(axes)}
     declaration = Declaration(
-        document.name, document.version, axes, document.any, strict_json.format(canonical)
+        document.name,
+        document.version,
+        tuple(sorted(document.axes)),
+        document.any,
+        _canonical(document),
     )
     if declaration.name in BUILT_IN and declaration.digest != _digest_of(declaration.name):
         raise MalformedError(
-            f"the name {declaration.name!r} is that of a built-in declaration, and this is another",
+            f"the name {declaration.name!r} is taken by a built-in declaration with other content",
             where=where,
-            hint="give it a name of its own",
+            hint="choose another name",
         )
     return declaration
+
+
+def _canonical(document: Document) -> bytes:
+    value = _without_null(msgspec.to_builtins(document))
+    return strict_json.format(value | {"axes": sorted(document.axes)})
 
 
 @cache
 def _digest_of(name: str) -> str:
     """Return the digest of the built-in declaration *name*, read without the check of its name."""
     document = msgspec.convert(tomllib.loads(builtin_text(name).decode()), Document)
-    canonical = _without_null(msgspec.to_builtins(document)) | {"axes": sorted(document.axes)}
-    return hashlib.sha256(strict_json.format(canonical)).hexdigest()
+    return hashlib.sha256(_canonical(document)).hexdigest()
 
 
 def _is_run(rule: EvidenceRule) -> bool:
     return isinstance(rule, Behaviour) and rule.run is not None
 
 
-def place(alternative: int, rule: int | None = None) -> str:
-    """Return in words where a rule stands, both counted from 0 here and from 1 for people."""
-    words = f"alternative {alternative + 1}"
-    return words if rule is None else f"{words}, rule {rule + 1}"
+def place(alternatives: Sequence[Alternative], number: int, index: int) -> str:
+    """Return in words which rule of which alternative is meant, both counted from 0."""
+    return _place(len(alternatives), number, index, strength_of(alternatives[number].all[index]))
+
+
+def _place(alternatives: int, number: int, index: int, kind: str) -> str:
+    which = f"alternative {number + 1}, " if alternatives > 1 else ""
+    return f"{which}rule {index + 1} ({kind})"
 
 
 def _without_null(value: Any) -> Any:  # noqa: ANN401 - JSON values
@@ -220,32 +229,70 @@ def _toml(data: bytes, where: str | None) -> dict[str, Any]:
         return tomllib.loads(text)
     except UnicodeDecodeError as error:
         raise MalformedError(f"not UTF-8 at byte {error.start}", where=where) from error
-    except tomllib.TOMLDecodeError as error:
-        raise MalformedError(f"not TOML: {error}", where=where) from error
     except RecursionError as error:
         raise MalformedError("nested too deeply", where=where) from error
-    except ValueError as error:  # an integer or a date that CPython cannot hold
+    except ValueError as error:  # TOMLDecodeError, or a number that CPython cannot hold
         raise MalformedError(f"not TOML: {error}", where=where) from error
 
 
-def _refuse_later(raw: dict[str, Any], where: str | None) -> None:
-    """Name an equality of a later version, which would else be an unknown tag among others."""
+_RULES: Final = {rule.__struct_config__.tag: rule for rule in get_args(Rule)}
+"""The types of rules by the word for them."""
+
+
+def _rule_fault(raw: dict[str, Any]) -> tuple[str, str | None] | None:
+    """Return what is wrong with the first rule of *raw* that is not of its form, and a hint."""
     alternatives = raw.get("any")
-    for alternative in alternatives if isinstance(alternatives, list) else ():
+    if not isinstance(alternatives, list):
+        return None
+    for number, alternative in enumerate(alternatives):
         rules = alternative.get("all") if isinstance(alternative, dict) else None
-        for rule in rules if isinstance(rules, list) else ():
+        for index, rule in enumerate(rules if isinstance(rules, list) else ()):
             kind = rule.get("equality") if isinstance(rule, dict) else None
-            if isinstance(kind, str) and kind in LATER:
-                raise MalformedError(
-                    f"this version cannot judge the equality {kind!r} yet", where=where
-                )
+            kind = kind if isinstance(kind, str) else "?"
+            words = _place(len(alternatives), number, index, kind)
+            if kind in LATER:
+                return f"{words}: this version cannot judge the equality {kind!r} yet", None
+            try:
+                msgspec.convert(rule, Rule)
+            except msgspec.ValidationError as error:
+                what, hint = _in_words(str(error), _RULES.get(kind))
+                return f"{words}: {what}", hint
+    return None
+
+
+def _in_words(problem: str, form: Any) -> tuple[str, str | None]:  # noqa: ANN401 - a Struct
+    """Return what msgspec calls *problem*, with its key, and what *form* allows, as a hint."""
+    what, _, path = problem.partition(" - at `$")
+    key = path.strip(".`")
+    allowed: tuple[object, ...] = ()
+    if key == "equality":
+        allowed = tuple(_RULES)
+    elif what.startswith("Invalid enum value") and form is not None:
+        allowed = get_args(get_type_hints(form).get(key))
+    elif what.startswith("Object contains unknown field") and form is not None and not key:
+        allowed = form.__struct_fields__
+    for theirs, ours in _WORDS.items():
+        what = what.replace(theirs, ours)
+    hint = f"one of: {', '.join(map(str, allowed))}" if allowed else None
+    return f"{key!r}: {what}" if key else what, hint
+
+
+_WORDS: Final = {
+    "Object contains unknown field": "unknown key",
+    "Object missing required field": "missing key",
+    "Invalid enum value": "unknown value",
+    "Invalid value": "unknown value",
+    "Expected": "expected",
+    f"`str` matching regex {_NAME!r}": "lower-case words joined by '-'",
+}
+"""What msgspec says, and what a person reads."""
 
 
 def builtin_text(name: str) -> bytes:
     """Return the TOML of the declaration that is built in under *name*.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no such declaration.
     """
     if name not in BUILT_IN:
         raise UsageError(

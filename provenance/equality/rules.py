@@ -54,16 +54,19 @@ SignedZero = Literal["equal", "distinct"]
 """Whether -0 and +0 are the same."""
 
 
-class Bytes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="equality",
-            tag="bytes"):  # fmt: skip
+class _Form(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="equality",
+            tag=str.lower):  # fmt: skip
+    """What every rule is: an object whose ``equality`` is its name in lower case."""
+
+
+class Bytes(_Form, frozen=True):
     """P0: the selected files are equal byte for byte."""
 
     files: _Patterns | None = None
     reason: _Text | None = None
 
 
-class Tensors(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="equality",
-              tag="tensors"):  # fmt: skip
+class Tensors(_Form, frozen=True):
     """P1: the selected tensors are equal bit for bit, in whatever container."""
 
     files: _Patterns | None = None
@@ -73,8 +76,7 @@ class Tensors(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     reason: _Text | None = None
 
 
-class Rounded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="equality",
-              tag="rounded"):  # fmt: skip
+class Rounded(_Form, frozen=True):
     """P2: the selected tensors, each rounded once, are equal bit for bit."""
 
     to: Literal["F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"]
@@ -87,8 +89,7 @@ class Rounded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     signed_zero: SignedZero = "distinct"
 
 
-class Close(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="equality",
-            tag="close"):  # fmt: skip
+class Close(_Form, frozen=True):
     """P4: the selected tensors differ by little, in L2 and in L-infinity."""
 
     relative_l2: _Relative
@@ -108,8 +109,7 @@ class Close(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     signed_zero: SignedZero = "equal"
 
 
-class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="equality",
-                tag="behaviour"):  # fmt: skip
+class Behaviour(_Form, frozen=True):
     """P5: the outputs on probes differ by little.
 
     The outputs are files of both models (``outputs``), or what the ONNX model ``run`` answers to
@@ -135,8 +135,7 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
     """Of that bound, which is one-sided and exact."""
 
 
-class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="equality",
-              tag="metrics"):  # fmt: skip
+class Metrics(_Form, frozen=True):
     """P6: scores on the same examples are equivalent on average."""
 
     samples: _Patterns
@@ -155,8 +154,7 @@ class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     """Limit of the upper bound, at ``1 - alpha``, of the rate at which answers change."""
 
 
-class Curves(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="equality",
-             tag="curves"):  # fmt: skip
+class Curves(_Form, frozen=True):
     """P7: curves agree point by point for a while, and at their ends."""
 
     curves: _Patterns

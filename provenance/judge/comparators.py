@@ -136,7 +136,7 @@ def _check_statistics(declaration: Declaration) -> None:
                 try:
                     check_scipy()
                 except UnavailableError as error:
-                    raise error.inside(place(number, index)) from error
+                    raise error.inside(place(declaration.any, number, index)) from error
 
 
 def _identical(declaration: Declaration) -> Outcome:

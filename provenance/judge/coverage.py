@@ -72,8 +72,8 @@ def check_coverage(declaration: Declaration, sides: SideBySide) -> tuple[Selecti
     """
     names = cache(partial(_tensor_names, sides))
     return tuple(
-        _check(alternative, number, sides.pairs, names)
-        for number, alternative in enumerate(declaration.any)
+        _check(declaration.any, number, sides.pairs, names)
+        for number in range(len(declaration.any))
     )
 
 
@@ -96,8 +96,9 @@ def _tensor_names(sides: SideBySide, pair: Pair) -> tuple[frozenset[str], frozen
 
 
 def _check(
-    alternative: Alternative, number: int, pairs: tuple[Pair, ...], names: _Names
+    alternatives: tuple[Alternative, ...], number: int, pairs: tuple[Pair, ...], names: _Names
 ) -> Selection:
+    alternative = alternatives[number]
     rules: list[Selected] = []
     for index, rule in enumerate(alternative.all):
         chosen = [pair for pair in pairs if _chosen(alternative, rule, pair)]
@@ -109,20 +110,21 @@ def _check(
         if (found == 0 or not (chosen or recorded)) and not optional:
             what = "tensors" if chosen else "files"
             raise PolicyError(
-                f"{place(number, index)} ({rule.__struct_config__.tag}) selects no {what}",
+                f"{place(alternatives, number, index)} selects no {what}",
                 hint="correct its patterns, or leave the rule out",
             )
         if isinstance(rule, Close) and rule.initial is not None:
-            _check_initial(rule.initial, pairs, place(number, index))
+            _check_initial(rule.initial, pairs, place(alternatives, number, index))
         rules.append(Selected(tuple(pair.name for pair in chosen), found))
-    unread = (_check_pair(alternative, number, pair, names) for pair in pairs if pair.weights)
+    who = f"no rule of alternative {number + 1}" if len(alternatives) > 1 else "no rule"
+    unread = (_check_pair(alternative, who, pair, names) for pair in pairs if pair.weights)
     return Selection(tuple(rules), tuple(filter(None, unread)))
 
 
 def _check_initial(initial: str, pairs: tuple[Pair, ...], where: str) -> None:
     if not any(initial in pair.names for pair in pairs):
         raise PolicyError(
-            f"{where} measures from {initial!r}, which is no file of the model",
+            f"{where} measures from {initial!r}, which is not a file of the model",
             hint="save the initial weights beside the others, or set relative_to",
         )
 
@@ -146,7 +148,7 @@ def _selected(rule: TensorRule, chosen: list[Pair], names: _Names) -> int | None
     return total
 
 
-def _check_pair(alternative: Alternative, number: int, pair: Pair, names: _Names) -> str | None:
+def _check_pair(alternative: Alternative, who: str, pair: Pair, names: _Names) -> str | None:
     """Refuse a tensor of *pair* that no rule covers; return why it could not be looked at."""
     covered = (
         is_reference(alternative, pair)
@@ -169,8 +171,7 @@ def _check_pair(alternative: Alternative, number: int, pair: Pair, names: _Names
     if bare:
         more = f" and {len(bare) - _SHOWN} more" if len(bare) > _SHOWN else ""
         raise PolicyError(
-            f"{place(number)}: no rule covers {count(len(bare), 'tensor')}:"
-            f" {', '.join(bare[:_SHOWN])}{more}",
+            f"{who} covers {count(len(bare), 'tensor')}: {', '.join(bare[:_SHOWN])}{more}",
             where=pair.name,
             hint="add a rule for them",
         )

@@ -192,7 +192,7 @@ def test_nothing_else_may_be_called_as_what_is_built_in(
     text = builtin_text(name).replace(b"version = 1", b"version = 2")
     (tmp_path / "posing.toml").write_bytes(text)
     ran = provenance("equality", "check", tmp_path / "posing.toml")
-    refused(ran, 3, "is that of a built-in declaration, and this is another")
+    refused(ran, 3, "is taken by a built-in declaration with other content")
 
 
 def test_so_many_patterns_are_refused(provenance: Shell, tmp_path: Path) -> None:

@@ -216,3 +216,27 @@ def test_a_declaration_is_read_without_numpy() -> None:
     code = "import sys, provenance.equality.declaration, provenance.measure.findings\n"
     code += "sys.exit('numpy' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (
+            CLOSE + "atol = 1\n",
+            r"rule 1 \(close\): unknown key `atol` \(one of: relative_l2, .*nan",
+        ),
+        (
+            replaced("relative_to", '"size"'),
+            r"rule 1 \(close\): 'relative_to'.*: update, weights\)",
+        ),
+        ('equality = "near"\n', r"rule 1 \(near\): .*\(one of: bytes, .*, curves\)"),
+        (without("reason"), r"rule 1 \(close\): missing key `reason`"),
+        (CLOSE + 'initial = "a"\n', r"rule 1 \(close\): 'initial' has no use"),
+    ],
+)
+def test_a_rule_is_named_by_number_and_kind_and_what_is_allowed(rule: str, message: str) -> None:
+    with pytest.raises(MalformedError, match=message):
+        parse(document(rule))
+    two = document("equality = 'bytes'\n") + b"[[any]]\n[[any.all]]\n" + rule.encode()
+    with pytest.raises(MalformedError, match=f"alternative 2, {message}"):
+        parse(two)

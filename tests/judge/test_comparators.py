@@ -377,7 +377,7 @@ def test_a_malformed_file_is_inconclusive(tmp_path: Path) -> None:
 
 
 def test_initial_weights_that_no_model_has_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(PolicyError, match=r"measures from 'w0\.safetensors', which is no file"):
+    with pytest.raises(PolicyError, match=r"measures from 'w0\.safetensors', which is not a file"):
         judge(tmp_path, model(W), model(nudged()), UPDATE)
 
 
