@@ -43,7 +43,7 @@ def init(
         print_json({"log": str(log), "origin": origin, "vkey": vkey})
         return
     click.echo(f"log      {one_line(str(log))}")
-    click.echo(f"log key  {vkey}  (also in {one_line(str(log / logs.VKEY))})")
+    click.echo(f"log key  {one_line(vkey)}  (also in {one_line(str(log / logs.VKEY))})")
 
 
 @command.command("audit", short_help="Recompute a whole log and check what it signed.")
@@ -74,7 +74,7 @@ def audit_command(log: Path, key: str, older: Path | None, *, as_json: bool) -> 
             }
         )
         return
-    click.echo(f"log      {checkpoint.origin}")
+    click.echo(f"log      {one_line(checkpoint.origin)}")
     click.echo(f"entries  {checkpoint.size:,}, root sha256 {checkpoint.root.hex()}")
     click.echo(f"files    {report.files:,}, every hash recomputed: the log holds what it signed")
     if report.extends is not None:

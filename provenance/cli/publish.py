@@ -13,6 +13,7 @@ from provenance.cli.options import (
     read_password,
     read_trusted_keys,
 )
+from provenance.errors import one_line
 from provenance.folder import claims
 from provenance.folder.publication import publish_claims
 from provenance.report.terminal import print_json
@@ -53,5 +54,6 @@ def command(
         return
     for claim in published:
         state = "published as" if claim.new else "is already"
-        click.echo(f"claim {claim.line} {state} entry {claim.index} of {signer.verifier.name}")
-    click.echo(f"log key  {vkey}")
+        place = f"entry {claim.index} of {one_line(signer.verifier.name)}"
+        click.echo(f"claim {claim.line} {state} {place}")
+    click.echo(f"log key  {one_line(vkey)}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from provenance.equality.lattice import AGREES
 from provenance.errors import count, one_line
 from provenance.report.comparison import distance_text, outcome_lines
-from provenance.report.terminal import bad, dim, good
+from provenance.report.terminal import bad, cut, dim, good
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,9 +48,9 @@ def verdict_lines(
     )
     lines.append(f"equality  {verdict.equality.name} ({declared})")
     lines.append(f"builders  {count(len(verdict.builders), 'key')}, {verdict.quorum} needed")
-    files = {key_id: one_line(keys.get(key_id, "")) for key_id in verdict.builders} if keys else {}
-    width = max((len(name) for name in files.values()), default=0)
-    lines += [f"          {name:<{width}}  {one_line(key_id)}" for key_id, name in files.items()]
+    files = {key: one_line(name) for key, name in (keys or {}).items() if key in verdict.builders}
+    width = max(map(len, files.values()), default=0)
+    lines += [f"          {name:<{width}}  {key_id}" for key_id, name in files.items()]
     if verdict.diameter is not None and len(verdict.rebuilds) > 1:
         lines.append(f"diameter  {_diameter(verdict.diameter)}")
     lines += [f"because   {one_line(reason)}" for reason in verdict.reasons]
@@ -69,18 +69,15 @@ def _diameter(diameter: Diameter) -> str:
 
 
 def _rebuild_lines(rebuild: Rebuild) -> list[str]:
-    lines = outcome_lines(rebuild.outcome)
-    farthest = sorted(
-        rebuild.outcome.distances, key=lambda d: d.relative_l2_update or 0, reverse=True
-    )
-    for distance in farthest[:SHOWN_DISTANCES]:
-        lines.append(
-            f"  {one_line(distance.file)}: {one_line(distance.tensor)}: {distance_text(distance)}"
-        )
-    if len(farthest) > SHOWN_DISTANCES:
-        lines.append(f"  and {len(farthest) - SHOWN_DISTANCES} more tensors")
+    outcome = rebuild.outcome
+    farthest = sorted(outcome.distances, key=lambda d: d.relative_l2_update or 0, reverse=True)
+    texts = [
+        f"{one_line(each.file)}: {one_line(each.tensor)}: {distance_text(each)}"
+        for each in farthest
+    ]
+    lines = outcome_lines(outcome)
+    lines += [f"  {text}" for text in cut(texts, SHOWN_DISTANCES, "more tensors")]
     if differing := rebuild.environment_differences:
-        more = len(differing) - SHOWN_ENVIRONMENT
-        shown = ", ".join(differing[:SHOWN_ENVIRONMENT]) + (f" and {more} more" if more > 0 else "")
-        lines.append(dim(one_line(f"  environments differ in {shown}")))
+        shown = ", ".join(cut(differing, SHOWN_ENVIRONMENT))
+        lines.append(dim(f"  environments differ in {one_line(shown)}"))
     return lines

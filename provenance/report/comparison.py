@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from provenance.equality.lattice import AGREES
 from provenance.errors import count, one_line
-from provenance.report.terminal import bad, dim, good, table
+from provenance.report.terminal import bad, cut, dim, good, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,10 +66,8 @@ def outcome_lines(outcome: Outcome) -> list[str]:
             lines += _worst_lines(alternative.findings)
             continue
         lines += [f"    missing: {one_line(text)}" for text in alternative.missing]
-        failed = [finding for finding in alternative.findings if not finding.held]
-        lines += [f"    {one_line(_finding(f))}" for f in failed[:SHOWN_FINDINGS]]
-        if len(failed) > SHOWN_FINDINGS:
-            lines.append(f"    and {len(failed) - SHOWN_FINDINGS} more")
+        failed = [one_line(_finding(each)) for each in alternative.findings if not each.held]
+        lines += [f"    {text}" for text in cut(failed, SHOWN_FINDINGS)]
     if outcome.first is not None:
         lines.append(dim(f"  the weights begin to differ at {_place(outcome.first)}"))
     if outcome.normalisers:
@@ -98,13 +96,11 @@ def distance_text(distance: TensorDistance) -> str:
 
 
 def _metadata_lines(metadata: Sequence[MetadataDifference]) -> list[str]:
-    lines = [
-        f"    {bad('≠')} metadata {one_line(each.key)}: {_side(each.left)} ≠ {_side(each.right)}"
-        for each in metadata[:SHOWN_METADATA]
+    texts = [
+        f"{bad('≠')} metadata {one_line(each.key)}: {_side(each.left)} ≠ {_side(each.right)}"
+        for each in metadata
     ]
-    if len(metadata) > SHOWN_METADATA:
-        lines.append(f"    and {len(metadata) - SHOWN_METADATA:,} more keys of the metadata")
-    return lines
+    return [f"    {text}" for text in cut(texts, SHOWN_METADATA, "more keys of the metadata")]
 
 
 def _worst_lines(findings: Sequence[Finding]) -> list[str]:

@@ -21,7 +21,8 @@ from provenance.equality.rules import (
     Tensors,
 )
 from provenance.errors import count
-from provenance.report.explain_text import MAX_VALUE, explained, row, rows, shorten
+from provenance.report.explain_text import MAX_VALUE, explained, row, shorten
+from provenance.report.terminal import cut
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,13 +49,8 @@ class EqualityFile(msgspec.Struct, frozen=True):
 
 def equality_content(declaration: Declaration) -> EqualityFile:
     """Return *declaration* for programs."""
-    return EqualityFile(
-        declaration.name,
-        declaration.version,
-        declaration.digest,
-        declaration.axes,
-        declaration.any,
-    )
+    name, version = declaration.name, declaration.version
+    return EqualityFile(name, version, declaration.digest, declaration.axes, declaration.any)
 
 
 def explain_equality(data: bytes, where: str) -> Explained:
@@ -70,18 +66,15 @@ def explain_equality(data: bytes, where: str) -> Explained:
 
 def heading_rows(declaration: Declaration) -> list[str]:
     """Return name, version and digest of *declaration*."""
-    return [
-        row("name", f"{declaration.name}, version {declaration.version}"),
-        row("sha256", declaration.digest),
-    ]
+    named = f"{declaration.name}, version {declaration.version}"
+    return [row("name", named), row("sha256", declaration.digest)]
 
 
 def declaration_rows(
     declaration: Declaration, depth: int = 1, selections: Sequence[Selection] = ()
 ) -> list[str]:
     """Return the axes and the alternatives of *declaration*, and what they select in a model."""
-    axes = ", ".join(declaration.axes) or "none named"
-    lines = rows("may differ", [axes], depth)
+    lines = [row("may differ", ", ".join(declaration.axes) or "none named", depth)]
     for number, alternative in enumerate(declaration.any):
         selection = selections[number] if selections else None
         lines += _alternative_rows(alternative, number, depth, selection)
@@ -111,10 +104,8 @@ def _selected(selection: Selection, index: int) -> str:
         return "nothing"
     if not units:
         return "what the training statement recorded"
-    more = len(units) - SHOWN_PATTERNS
-    shown = ", ".join(units[:SHOWN_PATTERNS]) + (f" and {more} more" if more > 0 else "")
     held = "" if tensors is None else f"{count(tensors, 'tensor')} of "
-    return f"{held}{shown}"
+    return held + ", ".join(cut(units, SHOWN_PATTERNS))
 
 
 def consequences(declaration: Declaration) -> list[str]:
@@ -148,17 +139,16 @@ def _notes(rule: Rule) -> list[str]:
         if max(rule.relative_l2, rule.relative_linf) >= 1:
             notes.append("a limit of 1 or more admits any tensor of the same size")
         if rule.relative_to == "weights":
-            notes.append(
-                "measured against the weights: training may move them by less than this limit"
-            )
+            notes.append("relative to the weights: training may move them by less than this limit")
+        if rule.max_ulp is None:
+            notes.append("one very large element hides what happens to the small ones beside it")
     if isinstance(rule, Behaviour) and rule.disagreement is not None:
-        fewest = _probes_needed(rule.disagreement, rule.confidence)
+        # The exact bound of none in n is 1 - (1 - confidence)^(1/n) (Clopper and Pearson 1934).
+        fewest = math.ceil(math.log1p(-rule.confidence) / math.log1p(-rule.disagreement))
         notes.append(
             f"needs {fewest:,} probes or more: with fewer, not even equal answers can show a rate"
             f" of at most {rule.disagreement:g}"
         )
-    if isinstance(rule, Close) and rule.max_ulp is None:
-        notes.append("one very large element hides what happens to the small ones beside it")
     if isinstance(rule, Rounded):
         notes.append(
             f"values that {rule.to} cannot tell apart are the same, and below its smallest step all"
@@ -169,14 +159,6 @@ def _notes(rule: Rule) -> list[str]:
     if isinstance(rule, EvidenceRule) and rule.files is not None:
         notes.append(f"the weights in {_listed(rule.files)} are judged by nothing but this rule")
     return notes
-
-
-def _probes_needed(rate: float, confidence: float) -> int:
-    """Return how many probes without disagreement bound the rate by *rate*.
-
-    The exact bound of none in n is ``1 - (1 - confidence)^(1/n)`` (Clopper and Pearson 1934).
-    """
-    return math.ceil(math.log1p(-confidence) / math.log1p(-rate))
 
 
 def demand(rule: Rule) -> str:  # noqa: PLR0911 - one for each kind of rule
@@ -248,9 +230,8 @@ def _files(rule: Bytes | Tensors | Rounded | Close) -> str:
 
 def _listed(patterns: Sequence[str]) -> str:
     """Return *patterns* quoted: what one holds must not read as what the rule demands."""
-    shown = ", ".join(_quoted(pattern) for pattern in patterns[:SHOWN_PATTERNS])
-    more = len(patterns) - SHOWN_PATTERNS
-    return f"{shown} and {more} more (--json has all)" if more > 0 else shown
+    quoted = [_quoted(pattern) for pattern in patterns]
+    return ", ".join(cut(quoted, SHOWN_PATTERNS, "more (--json has all)"))
 
 
 def _quoted(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from provenance.errors import ProvenanceError, count, one_line
-from provenance.report.terminal import table
+from provenance.report.terminal import cut, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -89,7 +89,8 @@ def fields(value: object, depth: int = 1, limit: int = MAX_ROWS) -> list[str]:
         elif isinstance(item, list | tuple):
             lines += rows(label, [cell(each) for each in item], depth, limit)
         else:
-            text = item["sha256"] if isinstance(item, dict) else cell(item)
+            whole = item["sha256"] if isinstance(item, dict) else item
+            text = whole if isinstance(whole, str) else cell(whole)
             lines.append(row(label, f"{text} bytes" if name == "size" else text, depth))
     return lines + _more(len(items), limit, depth)
 
@@ -101,8 +102,8 @@ def row(label: str, text: str, depth: int = 1) -> str:
 
 def rows(label: str, texts: Sequence[str], depth: int = 1, limit: int = MAX_ROWS) -> list[str]:
     """Return a row for each of *texts*, at most *limit*; only the first has the label."""
-    shown = [row("" if number else label, text, depth) for number, text in enumerate(texts[:limit])]
-    return shown + _more(len(texts), limit, depth)
+    shown = cut(texts, limit)
+    return [row("" if number else label, text, depth) for number, text in enumerate(shown)]
 
 
 def shorten(text: str, limit: int = MAX_TEXT) -> str:
@@ -113,30 +114,25 @@ def shorten(text: str, limit: int = MAX_TEXT) -> str:
 
 
 def cell(value: Any, *, brief: bool = False) -> str:  # noqa: ANN401 - any JSON value
-    """Return the JSON *value* in a few words; in a *brief* one what is nested is counted."""
+    """Return the JSON *value* in a few words; in a *brief* one what is nested is counted.
+
+    Of a SHA-256 as much is left as tells it from others.
+    """
     if isinstance(value, str):
-        return shorten(value, MAX_VALUE) if brief else value
+        digest = _SHA256.fullmatch(value)
+        return f"{value[:16]}…" if digest else shorten(value, MAX_VALUE if brief else MAX_TEXT)
     if isinstance(value, list | tuple):
-        numbers = all(type(item) is int for item in value)
         text = ", ".join(cell(item, brief=True) for item in value[:MAX_ROWS])
-        return f"[{text}]" if numbers else text
-    if isinstance(value, dict) and brief:
-        return count(len(value), "value")
+        return f"[{text}]" if all(type(item) is int for item in value) else text
+    if isinstance(value, dict) and value.keys() == {"sha256"}:
+        return cell(value["sha256"])
     if isinstance(value, dict):
-        parts = [f"{name}={_brief(value[name])}" for name in sorted(value)[:MAX_PAIRS]]
-        more = len(value) - MAX_PAIRS
-        return ", ".join([*parts, *([f"and {more:,} more"] if more > 0 else [])])
+        parts = [f"{name}={cell(value[name], brief=True)}" for name in sorted(value)]
+        return count(len(value), "value") if brief else ", ".join(cut(parts, MAX_PAIRS))
     if isinstance(value, float):
         return f"{value:.10g}"
-    words = {None: "", True: "yes", False: "no"}
+    words = {None: "null", True: "yes", False: "no"}
     return words[value] if value is None or isinstance(value, bool) else f"{value:,}"
-
-
-def _brief(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    """Return *value* in few words; of a SHA-256 as much is left as tells it from others."""
-    if isinstance(value, str) and _SHA256.fullmatch(value):
-        return f"{value[:16]}…"
-    return "null" if value is None else cell(value, brief=True)
 
 
 def _table(items: Sequence[dict[str, Any]], depth: int, limit: int) -> list[str]:
@@ -144,16 +140,9 @@ def _table(items: Sequence[dict[str, Any]], depth: int, limit: int) -> list[str]
     names = list(dict.fromkeys(name for item in shown for name in item))
     numeric = {n for n, name in enumerate(names) if all(type(i.get(name)) is int for i in shown)}
     header = ["bytes" if name == "size" else _WORD.sub(" ", name).lower() for name in names]
-    texts = [[_in_table(item[name]) if name in item else "" for name in names] for item in shown]
+    texts = [[cell(item[name]) if name in item else "" for name in names] for item in shown]
     lines = [f"{'  ' * depth}{line}" for line in table(header, texts, right=frozenset(numeric))]
     return lines + _more(len(items), limit, depth)
-
-
-def _in_table(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    if isinstance(value, dict) and value.keys() == {"sha256"}:
-        return _brief(value["sha256"])
-    nested = isinstance(value, dict | list | tuple)
-    return shorten(cell(value)) if nested else _brief(value)
 
 
 def _more(number: int, limit: int, depth: int) -> list[str]:

@@ -74,6 +74,12 @@ def dim(text: str) -> str:
     return click.style(text, dim=True)
 
 
+def cut(lines: Sequence[str], limit: int, what: str = "more") -> list[str]:
+    """Return the first *limit* of *lines*, and one that counts the others."""
+    others = [f"and {len(lines) - limit:,} {what}"] if len(lines) > limit else []
+    return [*lines[:limit], *others]
+
+
 def print_lines(lines: Iterable[str], *, hang: int | None = None, err: bool = False) -> None:
     """Print *lines* on stdout, or on stderr, wrapped to the terminal if there is one.
 
