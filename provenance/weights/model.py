@@ -25,7 +25,7 @@ from provenance.files.digest import hash_file
 from provenance.files.manifest import FileEntry, hash_folder
 from provenance.files.names import RESERVED
 from provenance.files.reading import read_file
-from provenance.weights.names import carries_tensors, weight_sets
+from provenance.weights.names import ONNX, carries_tensors, suffix_of, weight_sets
 from provenance.weights.opening import companions, open_tensors
 
 if TYPE_CHECKING:
@@ -70,36 +70,32 @@ class Model:
         weights itself or two claim it: what has a second meaning is compared by that as well.
         """
         sets = weight_sets(self.files)
-        claims = Counter(name for found in sets for name in self._data_of(found))
+        data = {found.name: self._data_of(found) for found in sets}
+        claims = Counter(name for names in data.values() for name in names)
+        taken = {name for name, number in claims.items() if number == 1}
         units: dict[str, Unit] = {}
         for found in sets:
             main = found.index if found.index is not None else found.files[0]
-            names = {main, *found.files, *self._data_of(found)}
+            names = {main, *found.files, *data[found.name]}
             units[found.name] = Unit(found.name, main, tuple(sorted(names)))
-        taken = {name for found in sets for name in (found.index, *found.files)}
-        taken |= {name for name, number in claims.items() if number == 1}
+            taken |= {main, *found.files}
         rest = {name: Unit(name, name, (name,)) for name in self.files if name not in taken}
         return units | rest
 
-    def _data_of(self, found: WeightSet) -> tuple[str, ...]:
-        """Return the files of this model that hold tensors of *found* and are no weights at all."""
-        if found.index is not None:
-            return ()
+    def _data_of(self, found: WeightSet) -> list[str]:
+        """Return the files of this model that hold the external data of *found*, a set in ONNX."""
+        if found.index is not None or suffix_of(found.files[0]) != ONNX:
+            return []
         folder = PurePosixPath(found.files[0]).parent
         try:
             names = companions(self.path(found.files[0]))
         except (MalformedError, UnreadableError):
-            return ()  # the reader says so when the tensors are needed
+            return []  # the reader says so when the tensors are needed
         whole = ((folder / name).as_posix() for name in names)
-        return tuple(name for name in whole if name in self.files)
+        return [name for name in whole if name in self.files]
 
     def path(self, name: str) -> Path:
-        """Return where the file *name* is.
-
-        Raises:
-            MalformedError: the name leaves the folder.
-            UnreadableError: the file is not there, or not of its size.
-        """
+        """Return where the file *name* is, which must be in the folder and of its size."""
         plain = PurePosixPath(name)
         if plain.is_absolute() or ".." in plain.parts or "\0" in name:
             raise MalformedError("the name leaves the model's folder", where=name)
@@ -115,9 +111,7 @@ class Model:
     def open(self, unit: Unit, shown: str) -> TensorFile:
         """Return the weights of *unit*, open; errors call them *shown*.
 
-        Raises:
-            ContentError: a file is not the one that was hashed.
-            MalformedError, UnreadableError: it cannot be read as its format demands.
+        Raises ContentError where a file is not the one that was hashed.
         """
         folder = PurePosixPath(unit.main).parent
         digests = {}
@@ -129,9 +123,7 @@ class Model:
     def read(self, name: str, max_bytes: int) -> bytes:
         """Return the bytes of the file *name*, at most *max_bytes*.
 
-        Raises:
-            ContentError: it is not the one that was hashed.
-            UnreadableError: it cannot be read, or is longer.
+        Raises ContentError where it is not the one that was hashed.
         """
         try:
             data = read_file(self.path(name), max_bytes)
@@ -147,20 +139,12 @@ class Model:
 
 
 def model_of_folder(folder: Path, on_bytes: Callable[[int], None] | None = None) -> Model:
-    """Return the model in *folder*, hashed; *on_bytes* is told the bytes as they are read.
-
-    Raises:
-        UnreadableError, MalformedError: see :func:`~provenance.files.manifest.hash_folder`.
-    """
+    """Return the model in *folder*, hashed; *on_bytes* is told the bytes as they are read."""
     return Model(folder, hash_folder(folder, ignore=RESERVED, progress=on_bytes).by_name())
 
 
 def model_of_file(path: Path, on_bytes: Callable[[int], None] | None = None) -> Model:
-    """Return the file at *path*, and those beside it that belong to it, as a model, hashed.
-
-    Raises:
-        MalformedError, UnreadableError: a file cannot be read as its format demands.
-    """
+    """Return the file at *path*, and those beside it that belong to it, as a model, hashed."""
     files = {}
     for name in (path.name, *companions(path)):
         sha256, size = hash_file(path.parent / name, on_bytes)
@@ -182,20 +166,18 @@ class Pair:
     @property
     def key(self) -> Key:
         """Return the names of both units: what tells the pair from every other."""
-        return (
-            self.left.name if self.left is not None else None,
-            self.right.name if self.right is not None else None,
-        )
+        left, right = self.left, self.right
+        return left.name if left is not None else None, right.name if right is not None else None
 
     @property
     def unit_names(self) -> tuple[str, ...]:
         """Return the name that both units have, or the two."""
-        return tuple(dict.fromkeys(name for name in self.key if name is not None))
+        return tuple(dict.fromkeys(unit.name for unit in self._units))
 
     @property
     def name(self) -> str:
         """Return what the pair is called; a file can be called so too."""
-        return " | ".join(self.unit_names)
+        return " | ".join(dict.fromkeys(unit.name for unit in self._units))
 
     @property
     def both(self) -> tuple[Unit, Unit] | None:
@@ -205,19 +187,21 @@ class Pair:
     @property
     def weights(self) -> bool:
         """Whether either holds tensors."""
-        return any(unit is not None and unit.weights for unit in (self.left, self.right))
+        return any(unit.weights for unit in self._units)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Return every name that a file pattern can select the pair by."""
-        units = [unit for unit in (self.left, self.right) if unit is not None]
-        return tuple(dict.fromkeys(name for unit in units for name in (unit.name, unit.main)))
+        return tuple(dict.fromkeys(name for unit in self._units for name in (unit.name, unit.main)))
 
     @property
     def files(self) -> tuple[str, ...]:
         """Return the names of its files on either side, sorted."""
-        units = [unit for unit in (self.left, self.right) if unit is not None]
-        return tuple(sorted({name for unit in units for name in unit.files}))
+        return tuple(sorted({name for unit in self._units for name in unit.files}))
+
+    @property
+    def _units(self) -> tuple[Unit, ...]:
+        return tuple(unit for unit in (self.left, self.right) if unit is not None)
 
 
 STEMS: Final = frozenset(
@@ -247,14 +231,11 @@ class SideBySide:
             return (Pair(*mine.values(), *theirs.values()),)
         names = sorted(mine.keys() | theirs.keys())
         found = [Pair(mine.get(name), theirs.get(name)) for name in names]
-        alone = [pair for pair in found if pair.both is None and pair.weights]
-        lefts = [pair for pair in alone if pair.left is not None]
-        rights = [pair for pair in alone if pair.right is not None]
-        if len(lefts) == len(rights) == 1:
-            together = Pair(lefts[0].left, rights[0].right)
-            if _alike(*together.unit_names):
-                found[found.index(lefts[0])] = together
-                found.remove(rights[0])
+        lefts = [pair for pair in found if pair.right is None and pair.weights]
+        rights = [pair for pair in found if pair.left is None and pair.weights]
+        if len(lefts) == len(rights) == 1 and _alike(lefts[0].name, rights[0].name):
+            found[found.index(lefts[0])] = Pair(lefts[0].left, rights[0].right)
+            found.remove(rights[0])
         return tuple(found)
 
     @cached_property
@@ -280,19 +261,14 @@ class SideBySide:
 
     def unit(self, name: str | None) -> Unit | None:
         """Return the unit *name* if both models have it, with the same bytes."""
-        for pair in self.pairs:
+        for pair in self.pairs if name is not None else ():
             if name in pair.names and pair.left is not None and self.same(pair):
                 return pair.left
         return None
 
     @contextmanager
     def opened(self, pair: Pair) -> Iterator[tuple[TensorFile, TensorFile]]:
-        """Open both units of *pair*; when left without an error, check that neither changed.
-
-        Raises:
-            ContentError: a file is not the one that was hashed.
-            MalformedError, UnreadableError: it cannot be read as its format demands.
-        """
+        """Open both units of *pair*; when left without an error, check that neither changed."""
         if pair.both is None:
             raise UnreadableError("only one model has it", where=pair.name)
         with (

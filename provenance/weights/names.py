@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 TORCH: Final = frozenset({".pt", ".pth", ".bin", ".ckpt", ".tar"})
 """What ``torch.save`` writes; ``.tar`` is that of ``.pth.tar``."""
 
+ONNX: Final = ".onnx"
+"""A model whose tensors may be in files beside it."""
+
 READABLE: Final = TORCH | {
-    ".safetensors", ".npz", ".npy", ".gguf", ".onnx", ".h5", ".hdf5", ".keras",
+    ".safetensors", ".npz", ".npy", ".gguf", ONNX, ".h5", ".hdf5", ".keras",
 }  # fmt: skip
 """Ends of names of files that have a reader."""
 
@@ -57,7 +60,7 @@ def is_readable(name: str) -> bool:
 
 def carries_tensors(name: str) -> bool:
     """Tell whether a file of this *name* holds tensors, readable here or not."""
-    return is_readable(name) or suffix_of(name) in UNREAD
+    return suffix_of(name) in READABLE | UNREAD
 
 
 @dataclass(frozen=True, slots=True)

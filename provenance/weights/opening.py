@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from provenance.errors import UnreadableError
 from provenance.weights.gguf.reader import GgufFile
-from provenance.weights.names import READABLE_WORDS, TORCH, UNREADABLE, suffix_of, whole_name
+from provenance.weights.names import ONNX, READABLE_WORDS, TORCH, UNREADABLE, suffix_of, whole_name
 from provenance.weights.numpy.npy import NpyFile
 from provenance.weights.numpy.npz import NpzFile
 from provenance.weights.safetensors import SafetensorsFile
@@ -53,21 +53,13 @@ _READERS: Final[Mapping[str, Callable[[Source], TensorFile]]] = MappingProxyType
     }
 )
 
-_ONNX: Final = ".onnx"
-"""Of a model whose tensors may be in files beside it."""
-
 
 def companions(path: Path) -> tuple[str, ...]:
-    """Return the files beside the one at *path* that hold a part of its tensors, by name.
-
-    Raises:
-        MalformedError: the file is not what its format allows.
-        UnreadableError: it cannot be read.
-    """
+    """Return the files beside the one at *path* that hold a part of its tensors, by name."""
     if (whole := whole_name(path.name)) is not None:
         with Source(path) as source:
             return tuple(read_index(source, whole).shards)
-    if suffix_of(path.name) == _ONNX:
+    if suffix_of(path.name) == ONNX:
         from provenance.weights.onnx.model import external_files  # noqa: PLC0415 - an extra
 
         return external_files(path)
@@ -95,7 +87,7 @@ def open_tensors(
     own = sha256[path.name] if sha256 is not None else None
     if whole_name(path.name) is not None:
         return _read(path, shown, own, lambda it: ShardedFile(it, path, _open_file, sha256))
-    if suffix_of(path.name) == _ONNX:
+    if suffix_of(path.name) == ONNX:
         return _read(path, shown, own, lambda it: _onnx(it, path.parent, sha256))
     return _open_file(path, shown, own, suffix)
 

@@ -51,5 +51,5 @@ def test_a_name_with_nul_is_unreadable(tmp_path: Path) -> None:
 
 
 def test_what_is_called_readable_has_a_reader() -> None:
-    assert opening._READERS.keys() | {opening._ONNX} == names.READABLE  # noqa: SLF001
+    assert opening._READERS.keys() | {names.ONNX} == names.READABLE  # noqa: SLF001
     assert not names.READABLE & names.UNREAD
