@@ -5,8 +5,8 @@
 - ``dtypes``: the element types and the values that their bits spell.
 - ``opening``: from a path to a reader, by its name (``names``); ``source``: the bytes of one file,
   by position.
-- One format each: ``safetensors`` and the packages ``torch``, ``gguf``, ``onnx``, ``hdf5`` and
-  ``numpy``.
+- One format each: ``safetensors``, ``npy`` (with npz), and the packages ``torch``, ``gguf``,
+  ``onnx`` and ``hdf5``.
 - ``zip_archive``: the archives of numpy, torch and Keras; ``strided``: views of a storage, in C
   order.
 - ``isolated``: a library in a process of its own, which ``isolated_start`` starts.
@@ -16,6 +16,6 @@
 - ``model``: two models, file by file, side by side.
 
 Nothing is ever unpickled or executed, and no tensor is held in memory whole (one exception, with
-its limit, in :mod:`~provenance.weights.numpy.npy`). This package needs numpy: import it where a
+its limit, in :mod:`~provenance.weights.npy`). This package needs numpy: import it where a
 command needs it.
 """

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Final
 from provenance.errors import UnreadableError
 from provenance.weights.gguf.reader import GgufFile
 from provenance.weights.names import ONNX, READABLE_WORDS, TORCH, UNREADABLE, suffix_of, whole_name
-from provenance.weights.numpy.npy import NpyFile
-from provenance.weights.numpy.npz import NpzFile
+from provenance.weights.npy import NpyFile, NpzFile
 from provenance.weights.safetensors import SafetensorsFile
 from provenance.weights.sharded import ShardedFile, read_index
 from provenance.weights.source import Source

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
 from provenance.errors import MalformedError, UnreadableError
-from provenance.weights.numpy.npy import MAX_TRANSPOSED
+from provenance.weights.npy import MAX_TRANSPOSED
 from provenance.weights.view import MAX_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -65,12 +67,12 @@ class View:
     @property
     def contiguous(self) -> bool:
         """Tell whether the elements lie in C order without gaps."""
-        return _is_packed(reversed(self._steps()))
+        return self._is_packed(self._steps()[::-1])
 
     @property
     def dense(self) -> bool:
         """Tell whether the elements fill their span, each byte once, in whatever order."""
-        return _is_packed(sorted(self._steps(), key=lambda step: step[1]))
+        return self._is_packed(sorted(self._steps(), key=lambda step: step[1]))
 
     def _steps(self) -> list[tuple[int, int]]:
         """Return size and stride of the dimensions that matter: none of an empty tensor."""
@@ -79,14 +81,10 @@ class View:
         pairs = zip(self.sizes, self.strides, strict=True)
         return [(size, stride) for size, stride in pairs if size > 1]
 
-
-def _is_packed(steps: Iterable[tuple[int, int]]) -> bool:
-    expected = 1
-    for size, stride in steps:
-        if stride != expected:
-            return False
-        expected *= size
-    return True
+    @staticmethod
+    def _is_packed(steps: Sequence[tuple[int, int]]) -> bool:
+        packed = accumulate((size for size, _ in steps), mul, initial=1)
+        return all(stride == expected for (_, stride), expected in zip(steps, packed, strict=False))
 
 
 def check_view(view: View, nbytes: int, *, where: str) -> None:
@@ -109,11 +107,8 @@ def check_view(view: View, nbytes: int, *, where: str) -> None:
 def check_turnable(view: View, *, where: str) -> None:
     """Raise UnreadableError where *view*, out of C order, is too large to be gathered."""
     if view.nbytes > MAX_TURNED or view.span > MAX_TURNED:
-        raise UnreadableError(
-            f"out of C order and larger, or spread wider, than {MAX_TURNED} bytes",
-            where=where,
-            hint="save it contiguous",
-        )
+        what = f"out of C order and larger, or spread wider, than {MAX_TURNED} bytes"
+        raise UnreadableError(what, where=where, hint="save it contiguous")
 
 
 def gathered(view: View, span: memoryview) -> memoryview:
@@ -154,34 +149,21 @@ def unreached(
         low = min(view.begin for view in sparse)
         high = max(view.begin + view.span for view in sparse)
         if high - low > MAX_SPREAD:
-            raise UnreadableError(
-                f"views with gaps are spread wider than {MAX_SPREAD} bytes",
-                where=where,
-                hint="save every tensor contiguous",
-            )
-        left = _left_out(sparse, runs, low, high)
+            what = f"views with gaps are spread wider than {MAX_SPREAD} bytes"
+            raise UnreadableError(what, where=where, hint="save every tensor contiguous")
+        left = np.ones(high - low, np.bool_)
+        for view in sparse:
+            strides = (*(stride * view.item for stride in view.strides), 1)
+            _strided(left[view.begin - low :], (*view.sizes, view.item), strides)[...] = False
+        for begin, stop in runs:
+            left[max(begin - low, 0) : max(stop - low, 0)] = False
         runs.append((low, high))
-        if left.any():
-            place = 0
-            for chunk in read(low, high):
-                yield np.frombuffer(chunk, np.uint8)[left[place : place + len(chunk)]].tobytes()
-                place += len(chunk)
+        place = 0
+        for chunk in read(low, high) if left.any() else ():
+            yield np.frombuffer(chunk, np.uint8)[left[place : place + len(chunk)]].tobytes()
+            place += len(chunk)
     end = 0
     for begin, stop in [*sorted(runs), (nbytes, nbytes)]:
         if begin > end:
             yield from read(end, begin)
         end = max(end, stop)
-
-
-def _left_out(
-    sparse: Iterable[View], runs: Iterable[tuple[int, int]], low: int, high: int
-) -> NDArray[np.bool_]:
-    """Return for each byte from *low* to *high* whether neither views nor runs reach it."""
-    left = np.ones(high - low, np.bool_)
-    for view in sparse:
-        inside = left[view.begin - low :]
-        strides = (*(stride * view.item for stride in view.strides), 1)
-        _strided(inside, (*view.sizes, view.item), strides)[...] = False
-    for begin, stop in runs:
-        left[max(begin - low, 0) : max(stop - low, 0)] = False
-    return left

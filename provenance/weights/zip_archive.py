@@ -72,7 +72,8 @@ class Member:
     method: int
     compressed: int
     size: int
-    crc: int
+    crc: int | None
+    """None for a plain file that is read like a member."""
     start: int
     """Of the compressed bytes."""
     fields: str
@@ -292,7 +293,7 @@ class MemberReader:
         """Stand before the first byte of *member*."""
         self._source = source
         self._member = member
-        self._where = f"{source.name}: {member.name}"
+        self.where = f"{source.name}: {member.name}"
         self._position = member.start
         self._end = member.start + member.compressed
         self._inflate = zlib.decompressobj(-zlib.MAX_WBITS) if member.method == DEFLATED else None
@@ -300,14 +301,9 @@ class MemberReader:
         self._left = member.size
 
     def fill(self, buffer: memoryview) -> None:
-        """Fill *buffer* with the next bytes.
-
-        Raises:
-            MalformedError: the member is shorter, or is not deflate.
-            UnreadableError: the file cannot be read.
-        """
+        """Fill *buffer* with the next bytes; raise where there are too few."""
         if len(buffer) > self._left:
-            raise MalformedError("the member is too short", where=self._where)
+            raise MalformedError("the member is too short", where=self.where)
         if self._inflate is None:
             self._source.read_into(self._position, buffer)
             self._position += len(buffer)
@@ -316,11 +312,22 @@ class MemberReader:
             while done < len(buffer):
                 piece = self._inflated(self._inflate, len(buffer) - done)
                 if not piece:
-                    raise MalformedError("the member is too short", where=self._where)
+                    raise MalformedError("the member is too short", where=self.where)
                 buffer[done : done + len(piece)] = piece
                 done += len(piece)
         self._left -= len(buffer)
-        self._crc = zlib.crc32(buffer, self._crc)
+        if self._member.crc is not None:
+            self._crc = zlib.crc32(buffer, self._crc)
+
+    def skip(self, count: int) -> None:
+        """Pass over the next *count* bytes, which are read where a CRC-32 covers them."""
+        if self._member.crc is None:
+            self._position += count
+            self._left -= count
+            return
+        buffer = memoryview(bytearray(min(_READ, count)))
+        for done in range(0, count, _READ):
+            self.fill(buffer[: min(_READ, count - done)])
 
     def _inflated(self, inflate: zlib._Decompress, most: int) -> bytes:
         """Return up to *most* decompressed bytes, none at the end of the stream or the member."""
@@ -334,7 +341,7 @@ class MemberReader:
                 piece = inflate.decompress(data, most)
             except zlib.error as error:
                 raise MalformedError(
-                    f"cannot be decompressed: {error}", where=self._where
+                    f"cannot be decompressed: {error}", where=self.where
                 ) from error
             if not data:
                 break
@@ -343,14 +350,14 @@ class MemberReader:
     def finish(self) -> None:
         """Check that the member and its compressed stream end here, and the CRC-32."""
         if self._left:
-            raise MalformedError(f"{self._left} bytes after the array", where=self._where)
+            raise MalformedError(f"{self._left} bytes after the array", where=self.where)
         if self._inflate is not None:
             if self._inflated(self._inflate, 1) or not self._inflate.eof:
-                raise MalformedError("the member is not of its declared size", where=self._where)
+                raise MalformedError("the member is not of its declared size", where=self.where)
             if self._inflate.unused_data or self._position < self._end:
-                raise MalformedError("bytes after the compressed stream", where=self._where)
-        if self._crc != self._member.crc:
-            raise MalformedError("the CRC-32 is wrong", where=self._where)
+                raise MalformedError("bytes after the compressed stream", where=self.where)
+        if self._member.crc not in (None, self._crc):
+            raise MalformedError("the CRC-32 is wrong", where=self.where)
 
 
 def read_member(source: Source, member: Member, most: int) -> bytes:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provenance.errors import MalformedError, ProvenanceError
-from provenance.weights.numpy.npy import ARRAY
+from provenance.weights.npy import ARRAY
 from tests.weights.writing import npy, npy_header
 
 if TYPE_CHECKING:

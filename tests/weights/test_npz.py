@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from provenance.errors import MalformedError, ProvenanceError, UnreadableError
-from provenance.weights.numpy import npy as npy_module
+from provenance.weights import npy as npy_module
 from tests.weights.writing import archive, npy, npy_header
 
 if TYPE_CHECKING:
@@ -142,8 +142,8 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
         ),
         "not a plain number",
     ),
-    "bytes after the array": (archive({"a.npy": ONE + b"x"}), "the member has 5"),
-    "array cut off": (archive({"a.npy": ONE[:-1]}), "the member has 3"),
+    "bytes after the array": (archive({"a.npy": ONE + b"x"}), "but 5 follow"),
+    "array cut off": (archive({"a.npy": ONE[:-1]}), "but 3 follow"),
     "declares more than deflate can hold": (bomb(10**8), "more bytes than deflate"),
     "directory record missing": (
         GOOD[:CENTRAL] + GOOD[-22:-10] + struct.pack("<IIH", 0, CENTRAL, 0),

@@ -6,8 +6,8 @@ refused. The archive is read by :mod:`~provenance.weights.zip_archive`, the weig
 :mod:`~provenance.weights.hdf5.reader`; their refusals and limits hold.
 
 The configuration is content, byte for byte, as is ``metadata.json`` but for ``date_saved`` and its
-spelling. Assets are content by their digest. Nothing of the configuration
-is acted on: it can name code (``Lambda``, CVE-2025-1550), which no reader here runs.
+spelling. Assets are content by their digest. Nothing of the configuration is acted on: it can name
+code (``Lambda``, CVE-2025-1550), which no reader here runs.
 
 The weights must be stored, as Keras does, and not compressed: they are read by place.
 """
@@ -33,7 +33,7 @@ MAX_TEXT: Final = 2**26
 """Longest configuration, in bytes: those of published models have some megabytes at most."""
 
 _WEIGHTS: Final = "model.weights.h5"
-_TEXTS: Final = ("config.json", "metadata.json")
+_REQUIRED: Final = frozenset({_WEIGHTS, "config.json", "metadata.json"})
 _ASSETS: Final = "assets/"
 _DATE: Final = "date_saved"
 _MAX_DEPTH: Final = 8  # of metadata.json, which is flat
@@ -54,12 +54,11 @@ class KerasFile(Hdf5File):
         """
         found = members(source)
         by_name = {member.name: member for member in found}
-        for name in by_name:
-            if name not in (_WEIGHTS, *_TEXTS) and not name.startswith(_ASSETS):
-                raise MalformedError(f"the member {name!r} of no Keras model", where=source.name)
-        for name in (_WEIGHTS, *_TEXTS):
-            if name not in by_name:
-                raise MalformedError(f"{name} is missing", where=source.name)
+        assets = [member for member in found if member.name.startswith(_ASSETS)]
+        if other := by_name.keys() - {m.name for m in assets} - _REQUIRED:
+            raise MalformedError(f"the member {min(other)!r} of no Keras model", where=source.name)
+        if missing := _REQUIRED - by_name.keys():
+            raise MalformedError(f"{max(missing)} is missing", where=source.name)
         weights = by_name[_WEIGHTS]
         if weights.method != STORED:
             raise UnreadableError(
@@ -67,23 +66,24 @@ class KerasFile(Hdf5File):
             )
         _digest(source, weights)  # for its CRC-32
         super().__init__(source, (weights.start, weights.size))
-        config, description = (_text(source, by_name[name]) for name in _TEXTS)
-        said = _without_date(description, f"{source.name}: metadata.json")
-        assets = {m.name: _digest(source, m) for m in found if m.name.startswith(_ASSETS)}
-        beside = {"config.json": config, "metadata.json": said, **assets}
+        description = _text(source, by_name["metadata.json"])
+        beside = {
+            "config.json": _text(source, by_name["config.json"]),
+            "metadata.json": _without_date(description, f"{source.name}: metadata.json"),
+            **{member.name: _digest(source, member) for member in assets},
+        }
         if twice := sorted(self.metadata.keys() & beside.keys()):
             raise MalformedError(f"{twice[0]!r} is a member and an attribute", where=source.name)
         self.metadata = MappingProxyType({**self.metadata, **beside})
-        fields = [[m.method, m.compressed, m.fields] for _, m in sorted(by_name.items())]
-        order = [self.container.get(Normaliser.ORDER), [member.name for member in found]]
-        beside_weights = stated(
-            {
-                Normaliser.SAVED_DATE: [description],
-                Normaliser.ORDER: order,
-                Normaliser.ARCHIVE_FIELDS: fields,
-            }
-        )
-        self.container = MappingProxyType({**self.container, **beside_weights})
+        by_name = dict(sorted(by_name.items()))
+        facts: dict[Normaliser, object] = {
+            Normaliser.SAVED_DATE: [description],
+            Normaliser.ORDER: [self.container.get(Normaliser.ORDER), [m.name for m in found]],
+            Normaliser.ARCHIVE_FIELDS: [
+                (m.method, m.compressed, m.fields) for m in by_name.values()
+            ],
+        }
+        self.container = MappingProxyType({**self.container, **stated(facts)})
 
 
 def _text(source: Source, member: Member) -> str:

@@ -217,10 +217,9 @@ class _Machine:
         self.stack.append(Made(function, arguments))
 
     def build(self) -> None:
-        state, target = self.pop(), self.top()
+        state, target = self.pop(), self.target()
         if not isinstance(target, Made) or target.state:
             raise ValueError("the pickle sets the state of what has none, or twice")
-        self.check_loose(target)
         self.fix(state)
         target.state.append(state)
 
@@ -247,23 +246,23 @@ class _Machine:
                 continue
             self.fixed[id(found)] = found
 
-    def check_loose(self, target: object) -> None:
-        if id(target) in self.fixed:
+    def target(self) -> object:
+        """Return the value on the stack that is about to change."""
+        if id(self.top()) in self.fixed:
             raise ValueError("the pickle changes what it gave to a call")
+        return self.stack[-1]
 
     def append(self, values: list[object]) -> None:
-        target = self.top()
+        target = self.target()
         if not isinstance(target, list):
             raise ValueError("the pickle appends to what is not a list")  # noqa: TRY004 - as above
-        self.check_loose(target)
         target.extend(values)
 
     def set_items(self, values: list[object]) -> None:
-        target = self.top()
+        target = self.target()
         entries = target.entries if isinstance(target, Made) else target
         if not isinstance(entries, dict) or len(values) % 2:
             raise ValueError("the pickle sets an item of what is not a dictionary")
-        self.check_loose(target)
         for key, value in zip(values[::2], values[1::2], strict=True):
             if type(key) is not str and type(key) is not int:
                 raise UnreadableError("a key is neither text nor an integer", hint=HINT)

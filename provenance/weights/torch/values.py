@@ -130,8 +130,10 @@ class _Walk:
             name = self._take(path)
             self.tensors.append(rebuild(value, name, where=f"{self.where}: {name}"))
             check_count(len(self.tensors), where=self.where)
-        else:
-            self._leaf(value, path)
+            return _LEAF
+        if isinstance(value, str | bytes):  # before its text is made, for the millionth time
+            self._count_text(len(value))
+        self.put(path, plain_text(value, self.where if path is None else f"{self.where}: {path}"))
         return _LEAF
 
     def _enter(self, value: object, found: _Collection, path: str | None, depth: int) -> str:
@@ -145,24 +147,27 @@ class _Walk:
             (key, self.visit(entry, self._join(path, key), depth + 1))
             for key, entry in found.entries
         ]
-        said = [] if found.modules is None else self._modules(found.modules, path, depth)
+        modules = [] if found.modules is None else self._modules(found.modules, path, depth)
         self._open.discard(id(value))
         if not inside:
             self.put(path, "[]" if found.kind in _LISTS else "{}")
-        plain = found.kind in _DICTS and all(type(key) is str for key, _ in inside) and not said
-        self.flat &= plain and depth == 0
-        return _structure(found.kind, inside, said)
+        self.flat &= depth == 0 and found.kind in _DICTS and not modules
+        self.flat &= all(type(key) is str for key, _ in inside)
+        if found.kind in _LISTS:
+            return f"[{','.join(nested for _, nested in inside)}]"
+        attribute = f"@{_braces(modules)}" if modules else ""
+        return f"{'Counter' if found.kind == _COUNTER else ''}{_braces(inside)}{attribute}"
 
     def _modules(self, value: object, path: str | None, depth: int) -> list[tuple[str | int, str]]:
         """Take in the attribute ``_metadata`` of a state dict: a dictionary for each module.
 
-        Returns how that is nested which is content.
+        Returns how those parts are nested that are content.
         """
         found: list[tuple[str | int, str]] = []
-        for module, said in self._plain_entries(value):
+        for module, entries in self._plain_entries(value):
             self._count()
             version, inside = "absent", []
-            for key, entry in self._plain_entries(said):
+            for key, entry in self._plain_entries(entries):
                 if key == "version" and type(entry) is int and entry in _VERSIONS:
                     version = str(entry)
                 else:
@@ -175,7 +180,7 @@ class _Walk:
 
     def _plain_entries(self, value: object) -> Iterable[tuple[str | int, object]]:
         found = _collection(value, self.where)
-        if found is None or found.kind not in ("dict", _ORDERED) or found.modules is not None:
+        if found is None or found.kind not in _DICTS or found.modules is not None:
             raise UnreadableError(
                 "the attribute _metadata is not that of a state dict", where=self.where, hint=HINT
             )
@@ -186,15 +191,15 @@ class _Walk:
         if self._values > MAX_VALUES:
             raise MalformedError(f"more than {MAX_VALUES} values", where=self.where)
 
-    def _join(self, path: str | None, key: str | int) -> str:
-        joined = str(key) if path is None else f"{path}/{key}"
-        self._text += len(joined)
-        self._check_text()
-        return joined
-
-    def _check_text(self) -> None:
+    def _count_text(self, length: int) -> None:
+        self._text += length
         if self._text > MAX_TEXT:
             raise MalformedError(f"names and texts of more than {MAX_TEXT}", where=self.where)
+
+    def _join(self, path: str | None, key: str | int) -> str:
+        joined = str(key) if path is None else f"{path}/{key}"
+        self._count_text(len(joined))
+        return joined
 
     def _take(self, path: str | None) -> str:
         name = check_name(ROOT if path is None else path, where=self.where)
@@ -204,27 +209,8 @@ class _Walk:
         return name
 
     def put(self, path: str | None, text: str) -> None:
-        self._text += len(text)
-        self._check_text()
+        self._count_text(len(text))
         self.metadata[self._take(path)] = text
-
-    def _leaf(self, value: object, path: str | None) -> None:
-        if isinstance(value, str | bytes):  # before its text is made, for the millionth time
-            self._text += len(value)
-            self._check_text()
-        self.put(path, plain_text(value, self.where if path is None else f"{self.where}: {path}"))
-
-
-def _structure(
-    kind: str, inside: list[tuple[str | int, str]], said: list[tuple[str | int, str]]
-) -> str:
-    """Return how a collection is nested: what is *inside*, and *said* in its attribute."""
-    if kind in _LISTS:
-        return f"[{','.join(nested for _, nested in inside)}]"
-    entries = _braces(inside)
-    if kind == _COUNTER:
-        return f"Counter{entries}"
-    return f"{entries}@{_braces(said)}" if said else entries
 
 
 def _braces(entries: list[tuple[str | int, str]]) -> str:
@@ -236,13 +222,17 @@ def _braces(entries: list[tuple[str | int, str]]) -> str:
 
 
 def _collection(value: object, where: str) -> _Collection | None:
-    """Return what *value* holds, or None if it is no collection."""
+    """Return what *value* holds, or None if it is not a collection."""
     kind = type(value).__name__
     modules = None
     if isinstance(value, Made):
         kind, given = str(value.function), value.arguments
         if kind == _ORDERED and not given:
-            modules = _modules_of(value, where)
+            for state in value.state:
+                if not isinstance(state, dict) or list(state) != ["_metadata"]:
+                    what = "a dictionary has attributes other than _metadata"
+                    raise UnreadableError(what, where=where, hint=HINT)
+                modules = state["_metadata"]
             value = value.entries
         elif kind in (_COUNTER, _SIZE) and len(given) == 1 and not (value.entries or value.state):
             value = given[0]
@@ -251,16 +241,5 @@ def _collection(value: object, where: str) -> _Collection | None:
     if isinstance(value, list | tuple) and kind != _COUNTER:
         if len(value) > MAX_VALUES:
             raise MalformedError(f"more than {MAX_VALUES} values", where=where)
-        return _Collection(kind, tuple(enumerate(value)))
+        return _Collection(kind, enumerate(value))
     return None
-
-
-def _modules_of(value: Made, where: str) -> object:
-    if not value.state:
-        return None
-    (state,) = value.state
-    if not isinstance(state, dict) or list(state) != ["_metadata"]:
-        raise UnreadableError(
-            "a dictionary has attributes other than _metadata", where=where, hint=HINT
-        )
-    return state["_metadata"]

@@ -1,4 +1,0 @@
-"""Arrays of numpy.
-
-- ``npy``: one array; ``npz``: an archive of them.
-"""
