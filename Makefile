@@ -35,6 +35,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 PY := $(VENV)/bin/python
+KERNEL := hatch_build.py provenance/measure/_kernel.c
 PEER := $(CURDIR)/$(PEER_VENV)/bin/model_signing
 VERSION := $(shell "$(PYTHON)" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)
 
@@ -164,12 +165,12 @@ $(PEER_VENV)/.python-$(VERSION):
 $(WHEEL_VENV)/.python-$(VERSION):
 	$(call create,$(WHEEL_VENV))
 
-$(VENV)/.set-up-demo: requirements/build.txt requirements/demo.txt pyproject.toml $(call if-missing,$(VENV)/.python-$(VERSION))
+$(VENV)/.set-up-demo: requirements/build.txt requirements/demo.txt $(KERNEL) pyproject.toml $(call if-missing,$(VENV)/.python-$(VERSION))
 	@$(call install,$(VENV),build.txt demo.txt)
 	@$(call install-project,$(VENV))
 	@touch "$@"
 
-$(VENV)/.set-up-dev: requirements/dev.txt pyproject.toml $(call if-missing,$(VENV)/.python-$(VERSION))
+$(VENV)/.set-up-dev: requirements/dev.txt $(KERNEL) pyproject.toml $(call if-missing,$(VENV)/.python-$(VERSION))
 	@$(call install,$(VENV),dev.txt)
 	@$(call install-project,$(VENV))
 	@touch "$@"

@@ -11,7 +11,7 @@ them in the page cache, and takes the median of ``--repeat`` runs, each in a pro
 - equal: tensors equal in every bit, in files that differ in their metadata;
 - different: every element differs; L2 and L-infinity relative to the weights;
 - with initial: the same, and relative to the update from a third file;
-- different and initial, numpy: both without the extra ``fast``;
+- different and initial, numpy: both without the compiled kernel;
 - allclose: what a user would write: ``safetensors``, widened to float32, ``numpy.allclose``;
 - open: the structure of a file of 100,000 tensors, read and checked.
 
@@ -192,7 +192,7 @@ def read_both(folder: Path) -> None:
 
 
 def compare(
-    folder: Path, right: str, initial: str | None = None, *, compiled: bool | None = None
+    folder: Path, right: str, initial: str | None = None, *, compiled: bool = True
 ) -> list[int | None]:
     """Return how many elements of each tensor differ between ``left`` and *right*."""
     with ExitStack() as stack:
@@ -228,12 +228,12 @@ def with_initial(folder: Path) -> None:
 
 
 def different_uncompiled(folder: Path) -> None:
-    """Compare two models that differ everywhere, without the extra ``fast``."""
+    """Compare two models that differ everywhere, without the compiled kernel."""
     assert all(compare(folder, "right", compiled=False))
 
 
 def with_initial_uncompiled(folder: Path) -> None:
-    """Compare them as parts of the update, without the extra ``fast``."""
+    """Compare them as parts of the update, without the compiled kernel."""
     assert all(compare(folder, "right", "initial", compiled=False))
 
 

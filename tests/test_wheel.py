@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from provenance import __version__
 
 REPOSITORY = Path(__file__).parent.parent
+KERNEL = "provenance/measure/_kernel.so"
 
 pytestmark = [
     pytest.mark.integration,
@@ -52,10 +54,19 @@ def test_it_holds_every_file_of_the_package_and_the_licence(wheel: zipfile.ZipFi
         pytest.skip("this is no git checkout")
     files = {name for name in output.decode().split("\0") if name and (REPOSITORY / name).exists()}
     metadata = f"training_provenance-{__version__}.dist-info"
-    held = set(wheel.namelist())
+    held = set(wheel.namelist()) - {KERNEL}
     assert {name for name in held if not name.startswith(metadata)} == files
     assert "provenance/py.typed" in held
     assert f"{metadata}/licenses/LICENSE" in held
+
+
+def test_it_holds_the_compiled_kernel_where_there_is_a_compiler(wheel: zipfile.ZipFile) -> None:
+    about = wheel.read(f"training_provenance-{__version__}.dist-info/WHEEL").decode()
+    (tag,) = (line for line in about.splitlines() if line.startswith("Tag: "))
+    has = shutil.which("cc") is not None
+    assert (KERNEL in wheel.namelist()) == has
+    assert tag.startswith("Tag: py3-none-")
+    assert tag.endswith("-any") != has
 
 
 def test_every_module_imports_with_the_core_dependencies(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 from provenance.errors import MalformedError, UnreadableError, UsageError
 from provenance.judge.selection import evidence_pairs, in_both, matched
 from provenance.measure.findings import Finding, Judged
-from provenance.measure.norms import enlarged
 from provenance.measure.onnx_runner import probes_of, run_unit
 from provenance.measure.outputs import KL_ERROR, Outputs, measure_outputs
+from provenance.measure.squares import enlarged
 from provenance.measure.statistics import disagreement_bound
 from provenance.weights.model import model_of_file
 from provenance.weights.view import ArraysFile

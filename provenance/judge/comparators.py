@@ -27,7 +27,7 @@ from provenance.judge.evidence import judge_evidence
 from provenance.judge.measured import MeasuredWeights, wanted_by
 from provenance.judge.selection import judged_by_evidence, tensor_rules
 from provenance.judge.tensors import judge_contents
-from provenance.measure.contents import Contents, first_divergence
+from provenance.measure.contents import Contents
 from provenance.measure.findings import AlternativeOutcome, Finding, Judged, Outcome
 from provenance.measure.statistics import check_scipy
 from provenance.weights.model import Model, SideBySide
@@ -103,7 +103,7 @@ def _outcome(
         declaration=declaration.digest,
         alternatives=alternatives,
         strongest=strongest,
-        first=next(filter(None, (first_divergence(c.file, c.tensors) for c in contents)), None),
+        first=next(filter(None, (value.first for value in contents)), None),
         distances=tuple(
             pair.distance for value in contents for pair in value.tensors if pair.distance
         ),

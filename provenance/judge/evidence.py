@@ -22,8 +22,8 @@ from provenance.judge.selection import evidence_pairs, matched
 from provenance.measure.curve_files import parse_curves, parse_records
 from provenance.measure.curves import CurveDistance, measure_curves
 from provenance.measure.findings import Finding, Judged
-from provenance.measure.norms import at_most, enlarged
 from provenance.measure.samples import MeanTest, Metric, measure_metric
+from provenance.measure.squares import at_most, enlarged
 from provenance.measure.statistics import holm
 from provenance.statement.metrics import MAX_BYTES
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from provenance.measure.contents import Contents, TensorPair, first_divergence
+from provenance.measure.contents import Contents, TensorPair
 from provenance.measure.findings import Divergence, TensorDistance
 from provenance.weights.metadata import MetadataDifference
 from provenance.weights.normalisers import Normalised
@@ -87,7 +87,7 @@ def _listed(name: str, contents: Contents) -> FileComparison:
         same_tensors=not contents.metadata
         and contents.normalisers is not None
         and all(pair.differing == 0 for pair in contents.tensors),
-        first=first_divergence(name, contents.tensors),
+        first=contents.first,
         tensors=tuple(
             TensorComparison(
                 name=pair.name,

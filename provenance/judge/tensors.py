@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from provenance.equality.patterns import selects_tensor
 from provenance.equality.rules import Close, Rounded, TensorRule
 from provenance.measure.findings import Finding, Judged, unlike
-from provenance.measure.norms import at_most, enlarged
+from provenance.measure.squares import at_most, enlarged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,9 +3,8 @@
 **Of tensors.**
 
 - ``contents``: two weight files, read side by side.
-- ``distances``: the distance of two tensors, with its error bound; ``pieces``, ``meter`` and
-  ``norms``: its pieces, their measures, and their sums; ``compiled`` and ``kernel``: the same,
-  faster.
+- ``distances``: how far two tensors are apart, by ``pieces`` that threads work on; ``totals``: what
+  is counted of a piece; ``squares``: norms with their error bound, by numpy or by ``_kernel.c``.
 - ``rounding``: elements rounded to a narrower type.
 
 **Of what a model does.**

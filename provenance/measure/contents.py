@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 from provenance.equality.patterns import selects_tensor
 from provenance.measure.distances import Measured, Wanted, measure_each
 from provenance.measure.findings import Divergence, TensorDistance
-from provenance.measure.norms import Norm, cosine
 from provenance.measure.pieces import Workers
 from provenance.measure.rounding import Rounding, is_narrower, measure_rounded
+from provenance.measure.squares import Norm, cosine
 from provenance.weights.dtypes import DTYPES
 from provenance.weights.metadata import MetadataDifference, effects, metadata_differences
 
@@ -46,19 +46,6 @@ class TensorPair:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """The file of initial weights, open."""
-
-    name: str
-    file: TensorFile
-
-    def has(self, info: TensorInfo) -> bool:
-        """Tell whether it has a tensor of the name, type and shape of *info*."""
-        mine = self.file.tensors.get(info.name)
-        return mine is not None and (mine.dtype, mine.shape) == (info.dtype, info.shape)
-
-
-@dataclass(frozen=True, slots=True)
 class Contents:
     """Two weight files, read."""
 
@@ -71,6 +58,15 @@ class Contents:
     """The keys in which the metadata differ."""
     normalisers: tuple[Normalised, ...] | None
     """None where a difference of the containers has no normaliser."""
+
+    @property
+    def first(self) -> Divergence | None:
+        """Where the tensors begin to differ, in the order of the left file."""
+        for pair in self.tensors:
+            if pair.differing != 0:
+                index = pair.distance.first if pair.distance is not None else None
+                return Divergence(file=self.file, tensor=pair.name, index=index)
+        return None
 
 
 def read_contents(
@@ -88,69 +84,59 @@ def read_contents(
         UnreadableError: a file cannot be read.
         UnavailableError: float64 arithmetic does not work as it should.
     """
-    start = Start(*initial) if initial is not None else None
-    pairs = tuple(_pairs(name, files, start, wanted))
+    pairs = tuple(_pairs(name, files, wanted, initial))
     metadata = metadata_differences(*files)
     equal = not metadata and all(pair.differing == 0 for pair in pairs)
     return Contents(
         file=name,
         tensors=pairs,
-        initial=start.name if start else None,
+        initial=initial[0] if initial is not None else None,
         metadata=metadata,
         normalisers=effects(name, *files, content_equal=equal),
     )
 
 
 def _pairs(
-    file: str, files: tuple[TensorFile, TensorFile], start: Start | None, wanted: Wanted
+    file: str,
+    files: tuple[TensorFile, TensorFile],
+    wanted: Wanted,
+    initial: tuple[str, TensorFile] | None,
 ) -> Iterator[TensorPair]:
     """Yield every tensor of either file: those of the left one, then those of the right alone."""
     left, right = (each.tensors for each in files)
+    start, begun = initial if initial is not None else (None, None)
+    alike = {name for name, info in left.items() if _has(files[1], info)}
+    started = {name for name in alike if begun is not None and _has(begun, left[name])}
     # A tensor without elements has nothing to measure, and a header can list very many.
-    common = {
-        name: start if start is not None and start.has(info) else None
-        for name, info in left.items()
-        if info.elements and _alike(info, right.get(name))
-    }
-    nbytes = sum(left[name].nbytes for name in common)
-    with Workers(wanted.threads, nbytes) as workers:
-        jobs = [(name, usable.file if usable else None) for name, usable in common.items()]
+    filled = [name for name, info in left.items() if name in alike and info.elements]
+    jobs = [(name, begun if name in started else None) for name in filled]
+    with Workers(wanted.threads, sum(left[name].nbytes for name in filled)) as workers:
         found = measure_each(jobs, *files, wanted, workers)
-        for name in [*left, *(name for name in right if name not in left)]:
-            if name in common:
-                measured, usable = next(found), common[name]
-                rounded = _rounded(name, files, wanted, workers) if measured.differing else {}
-                yield _pair(file, left[name], measured, usable, rounded)
-                continue
-            one, two = left.get(name), right.get(name)
-            alike = one is not None and _alike(one, two)
-            in_initial = alike and start is not None and one is not None and start.has(one)
-            yield TensorPair(name, one, two, 0 if alike else None, None, in_initial=in_initial)
+        for name in {**left, **right}:
+            distance, rounded, differing = None, {}, 0 if name in alike else None
+            if name in alike and left[name].elements:
+                measured = next(found)
+                differing = measured.differing
+                if differing:
+                    distance = _distance(
+                        file, left[name], measured, start if name in started else None
+                    )
+                    rounded = _rounded(name, files, wanted, workers)
+            yield TensorPair(
+                name,
+                left.get(name),
+                right.get(name),
+                differing,
+                distance,
+                in_initial=name in started,
+                rounded=rounded,
+            )
 
 
-def _alike(info: TensorInfo, other: TensorInfo | None) -> bool:
-    return other is not None and (info.dtype, info.shape) == (other.dtype, other.shape)
-
-
-def _pair(
-    file: str,
-    info: TensorInfo,
-    found: Measured,
-    start: Start | None,
-    rounded: Mapping[str, Rounding],
-) -> TensorPair:
-    distance = None
-    if found.differing:
-        distance = _distance(file, info, found, start.name if start else None)
-    return TensorPair(
-        info.name,
-        info,
-        info,
-        found.differing,
-        distance,
-        in_initial=start is not None,
-        rounded=rounded,
-    )
+def _has(file: TensorFile, info: TensorInfo) -> bool:
+    """Tell whether *file* has a tensor of the name, type and shape of *info*."""
+    mine = file.tensors.get(info.name)
+    return mine is not None and mine.is_like(info)
 
 
 def _rounded(
@@ -228,12 +214,3 @@ def _relative(
     if not all(map(math.isfinite, ratios.values())):
         notes.append("ratio-overflow")
     return {name: ratio if math.isfinite(ratio) else None for name, ratio in ratios.items()}
-
-
-def first_divergence(file: str, tensors: tuple[TensorPair, ...]) -> Divergence | None:
-    """Return where the *tensors* of the pair *file* begin to differ, in their order."""
-    for pair in tensors:
-        if pair.differing != 0:
-            index = pair.distance.first if pair.distance is not None else None
-            return Divergence(file=file, tensor=pair.name, index=index)
-    return None

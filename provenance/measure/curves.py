@@ -17,7 +17,7 @@ Dynamic time warping and correlation are not offered: they hide shifts and resta
 curve can still show. **A curve is a list of numbers that anybody can write down**: what is found
 here corroborates and proves nothing.
 
-Ratios have a relative error below :data:`~provenance.measure.norms.RELATIVE_ERROR`, which a test
+Ratios have a relative error below :data:`~provenance.measure.squares.RELATIVE_ERROR`, which a test
 of a limit adds first. :mod:`~provenance.measure.curve_files` reads curves from files.
 """
 
@@ -29,7 +29,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from provenance.errors import UsageError
-from provenance.measure.norms import at_most
+from provenance.measure.squares import at_most
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,39 +11,34 @@ the representable values between two, -0 and +0 being two: bits as ordered unsig
 Of a block type (``DType.block`` above 1) what is counted is blocks, and a place is that of the
 block's first element.
 
-What is found does not depend on the number of threads, the size of reads or the container; see
-:mod:`~provenance.measure.pieces` and, for the error bound, :mod:`~provenance.measure.norms`.
+What is found does not depend on the number of threads, the size of reads, the container, or on
+whether there is compiled code; see :mod:`~provenance.measure.pieces` and, for the error bound,
+:mod:`~provenance.measure.squares`.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from provenance.errors import UnavailableError, UsageError
-from provenance.measure.compiled import is_worth, meter_for
-from provenance.measure.meter import Scratch, Tally, same_bytes
-from provenance.measure.norms import RELATIVE_ERROR, Norm, at_most
-from provenance.measure.pieces import (
-    Piece,
-    Workers,
-    batched,
-    compared_at_once,
-    cut,
-    place_in,
-    read_chunks,
-)
+from provenance.measure.pieces import Piece, Workers, batched, cut, place_in, read_chunks
+from provenance.measure.squares import Squares
+from provenance.measure.totals import Totals
+from provenance.weights.view import CHUNK_UNIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from provenance.weights.view import TensorFile, TensorInfo
+    from provenance.measure.squares import Norm
+    from provenance.weights.view import TensorFile
 
-__all__ = ["RELATIVE_ERROR", "Measured", "Norm", "Wanted", "at_most", "measure", "measure_each"]
+_COMPARED = 2**18
+"""Bytes of each file that are compared at a time, while none was found to differ: what was read
+of both is still in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +52,8 @@ class Wanted:
     """Types to round to, each with the patterns of the tensors to be rounded."""
     threads: int | None = None
     """How many work at once; by default as many as there are processors, fewer for small models."""
-    compiled: bool | None = None
-    """Whether compiled code measures floats (the extra ``fast``); by default where that is there
-    and the tensors are large. It changes no result."""
+    compiled: bool = True
+    """Whether compiled code measures floats, where it was built. It changes no result."""
     on_bytes: Callable[[int], None] | None = None
     """Told the bytes of each side as they are done, in the thread that asked."""
 
@@ -94,8 +88,8 @@ class Measured:
 def check_arithmetic() -> None:
     """Check that this thread's float64 keeps subnormal numbers.
 
-    A library built with ``-ffast-math`` may have set the processor to take them for zero, and
-    then tensors that differ in them would have no distance. Each thread has a setting of its own.
+    A library built with ``-ffast-math`` may have enabled flush-to-zero, and then tensors that
+    differ in subnormal numbers would have no distance. Each thread has a setting of its own.
 
     Raises:
         UnavailableError: it does not.
@@ -104,7 +98,7 @@ def check_arithmetic() -> None:
     wide = tiny.astype(np.float64)
     least = np.array([2.0**-1074])
     if not (wide == (2.0**-149, 2.0**-140)).all() or not (least + least == 2.0**-1073).all():
-        raise UnavailableError("the processor is set to take subnormal numbers for zero")
+        raise UnavailableError("flush-to-zero is enabled: subnormal numbers would be lost")
 
 
 def measure(
@@ -139,21 +133,18 @@ def measure_each(
         UsageError: the tensors are of two types or shapes.
         MalformedError: the bytes do not decode.
         UnreadableError: a file cannot be read.
-        UnavailableError: see :func:`check_arithmetic`, or the code cannot be compiled.
+        UnavailableError: see :func:`check_arithmetic`.
     """
-    if wanted.compiled is None:
-        compiled = is_worth(left.tensors[name] for name, _ in jobs)
-        wanted = replace(wanted, compiled=compiled)
+    squares = Squares(compiled=wanted.compiled)
     pairs = {
         name: _Pair(name, (left, right) if initial is None else (left, right, initial), wanted)
         for name, initial in jobs
     }
-    spare: deque[Scratch] = deque()
     pieces = (piece for pair in pairs.values() for piece in pair.pieces())
-    tasks = (partial(_survey, pairs, batch, spare, workers) for batch in batched(pieces))
+    tasks = (partial(_survey, pairs, batch, squares, workers) for batch in batched(pieces))
     found = (each for results in workers.results(tasks) for each in results)
     for pair in pairs.values():
-        total, equal = pair.tally(), list[Piece]()
+        total, equal = pair.totals(), list[Piece]()
         for piece in pair.pieces():
             part = next(found)
             if part is None:
@@ -163,10 +154,16 @@ def measure_each(
             if wanted.on_bytes is not None:
                 wanted.on_bytes(pair.info.dtype.nbytes(piece.stop - piece.start))
         if total.differing and total.norms:
-            again = (partial(pair.meter_equal, piece, spare, workers) for piece in equal)
+            again = (partial(pair.measured, piece, squares, workers, equal=True) for piece in equal)
             for part in workers.results(again):
                 total.merge(part)
-        yield _measured(total, pair.info)
+        yield _measured(total, pair.info.shape)
+
+
+def _survey(
+    pairs: Mapping[str, _Pair], batch: list[Piece], squares: Squares, workers: Workers
+) -> list[Totals | None]:
+    return [pairs[piece.name].surveyed(piece, squares, workers) for piece in batch]
 
 
 class _Pair:
@@ -175,7 +172,7 @@ class _Pair:
     def __init__(self, name: str, files: tuple[TensorFile, ...], wanted: Wanted) -> None:
         infos = [file.tensors[name] for file in files]
         self.info = infos[0]
-        if any((info.dtype, info.shape) != (self.info.dtype, self.info.shape) for info in infos):
+        if not all(self.info.is_like(info) for info in infos):
             raise UsageError("tensors of two types or shapes have no distance", where=name)
         self._files = files
         self._wanted = wanted
@@ -184,72 +181,67 @@ class _Pair:
     def pieces(self) -> list[Piece]:
         return cut(self.info, direct=self._direct)
 
-    def tally(self) -> Tally:
-        return Tally(
-            self.info.dtype,
-            norms=self._wanted.norms,
-            ulp=self._wanted.ulp,
-            initial=len(self._files) > 2,  # noqa: PLR2004 - left, right and initial
+    def totals(self) -> Totals:
+        initial = len(self._files) > 2  # noqa: PLR2004 - left, right and initial
+        return Totals(
+            self.info.dtype, norms=self._wanted.norms, ulp=self._wanted.ulp, initial=initial
         )
 
-    def survey(self, piece: Piece, spare: deque[Scratch], workers: Workers) -> Tally | None:
-        """Return the measures of *piece*, or None where its bytes are the same in both files.
+    def surveyed(self, piece: Piece, squares: Squares, workers: Workers) -> Totals | None:
+        """Return the totals of *piece*, or None where its bytes are the same in both files.
 
         A stream is not begun twice: it is measured at once.
         """
-        step = compared_at_once(self.info.dtype)
+        dtype = self.info.dtype
+        step = _COMPARED * 8 // dtype.bits * dtype.block // CHUNK_UNIT * CHUNK_UNIT
         if self._direct and all(
-            same_bytes(*chunks) or workers.stopped
+            _same_bytes(*chunks) or workers.stopped
             for _, chunks in read_chunks(self._files[:2], piece, step)
         ):
             return None
-        return self._meter(piece, spare, workers, equal=False)
+        return self.measured(piece, squares, workers)
 
-    def meter_equal(self, piece: Piece, spare: deque[Scratch], workers: Workers) -> Tally:
-        """Return the norms of *piece*, whose bytes are the same in both files."""
-        return self._meter(piece, spare, workers, equal=True)
-
-    def _meter(
-        self, piece: Piece, spare: deque[Scratch], workers: Workers, *, equal: bool
-    ) -> Tally:
+    def measured(
+        self, piece: Piece, squares: Squares, workers: Workers, *, equal: bool = False
+    ) -> Totals:
+        """Return the totals of *piece*; of one that is *equal* in both files, one is read."""
         check_arithmetic()
-        tally = self.tally()
-        scratch = spare.pop() if spare else Scratch()
-        meter = meter_for(tally, scratch, compiled=bool(self._wanted.compiled))
+        totals = self.totals()
         files = (self._files[0], *self._files[2:]) if equal else self._files
+        step = workers.read // self.info.dtype.components
         with np.errstate(all="ignore"):
-            for start, chunks in read_chunks(files, piece, workers.read):
+            for start, chunks in read_chunks(files, piece, step):
                 if workers.stopped:
                     break
-                if equal:
-                    meter.add_equal(chunks)
-                else:
-                    meter.add(start, chunks)
-        spare.append(scratch)
-        return tally
+                totals.add(start, (chunks[0], *chunks) if equal else chunks, squares)
+        return totals
 
 
-def _survey(
-    pairs: Mapping[str, _Pair], batch: list[Piece], spare: deque[Scratch], workers: Workers
-) -> list[Tally | None]:
-    return [pairs[piece.name].survey(piece, spare, workers) for piece in batch]
+def _same_bytes(left: memoryview, right: memoryview) -> bool:
+    """Tell whether two chunks of one length are the same, eight bytes at a time."""
+    whole = len(left) // 8 * 8
+    return (
+        np.array_equal(np.frombuffer(left[:whole], "<u8"), np.frombuffer(right[:whole], "<u8"))
+        and left[whole:] == right[whole:]
+    )
 
 
-def _measured(tally: Tally, info: TensorInfo) -> Measured:
-    norms = tally.norms and tally.differing > 0
-    updates = norms and tally.updates
+def _measured(totals: Totals, shape: tuple[int, ...]) -> Measured:
+    norms = totals.norms and totals.differing > 0
+    updates = norms and totals.updates
+    difference, left, right, left_update, right_update = (each.norm() for each in totals.sums)
     return Measured(
-        differing=tally.differing,
-        not_finite=tally.not_finite,
-        difference=tally.difference.norm(),
-        left=tally.left.norm() if norms else None,
-        right=tally.right.norm() if norms else None,
-        left_update=tally.left_update.norm() if updates else None,
-        right_update=tally.right_update.norm() if updates else None,
-        max_ulp=tally.max_ulp if tally.ulp else None,
-        first=place_in(info.shape, tally.first),
-        worst=place_in(info.shape, tally.difference.place),
-        nan=tally.nan if norms else None,
-        zero_signs=tally.zero_signs,
-        parts=tally.parts or None,
+        differing=totals.differing,
+        not_finite=totals.not_finite,
+        difference=difference,
+        left=left if norms else None,
+        right=right if norms else None,
+        left_update=left_update if updates else None,
+        right_update=right_update if updates else None,
+        max_ulp=totals.max_ulp if totals.ulp else None,
+        first=place_in(shape, totals.first),
+        worst=place_in(shape, totals.worst()),
+        nan=totals.nan if norms else None,
+        zero_signs=totals.zero_signs,
+        parts=totals.parts or None,
     )

@@ -17,12 +17,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from provenance.weights.view import CHUNK_UNIT
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from provenance.weights.dtypes import DType
     from provenance.weights.view import TensorFile, TensorInfo
 
     Task = Callable[[], "Result"]
@@ -38,10 +35,6 @@ READ: Final = 2**19
 
 READ_ALONE: Final = 2**16
 """The same for one thread, which waits for nobody and stays in the processor's cache."""
-
-COMPARED: Final = 2**18
-"""Bytes of each file that are compared at a time, while none was found to differ: what was read
-of both is still in the processor's cache."""
 
 PIECE: Final = 2**22
 """Elements of a piece, a multiple of ``READ``: a few milliseconds to a few tens of work."""
@@ -87,28 +80,14 @@ def batched(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
 
 
 def read_chunks(
-    files: Sequence[TensorFile], piece: Piece, read: int
+    files: Sequence[TensorFile], piece: Piece, step: int
 ) -> Iterator[tuple[int, tuple[memoryview, ...]]]:
     """Yield the element at which each chunk of *piece* begins, and its bytes in each of *files*.
 
-    A chunk is *read* floats. Its bytes are valid until the next is asked for.
+    A chunk is *step* elements. Its bytes are valid until the next is asked for.
     """
-    step = read // files[0].tensors[piece.name].dtype.components
     streams = [file.chunks(piece.name, step, piece.start, piece.stop) for file in files]
     return zip(range(piece.start, piece.stop, step), zip(*streams, strict=True), strict=True)
-
-
-def compared_at_once(dtype: DType) -> int:
-    """Return how many floats (or elements of exact types) ``COMPARED`` bytes hold, about."""
-    elements = COMPARED * 8 // dtype.bits * dtype.block
-    return elements // CHUNK_UNIT * CHUNK_UNIT * dtype.components
-
-
-def earlier(one: int | None, other: int | None) -> int | None:
-    """Return the place that stands first, of those that are there."""
-    if one is None or other is None:
-        return other if one is None else one
-    return min(one, other)
 
 
 def place_in(shape: tuple[int, ...], index: int | None) -> tuple[int, ...] | None:

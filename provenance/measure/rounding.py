@@ -18,21 +18,22 @@ that :mod:`~provenance.weights.dtypes` names.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
 from provenance.errors import UsageError
-from provenance.measure.pieces import Piece, Workers, cut, earlier, place_in, read_chunks
+from provenance.measure.pieces import cut, place_in, read_chunks
 from provenance.weights.dtypes import codes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
+    from provenance.measure.pieces import Piece, Workers
     from provenance.weights.dtypes import Buffer, DType
     from provenance.weights.view import TensorFile
 
@@ -188,67 +189,66 @@ def measure_rounded(
         MalformedError: the bytes do not decode.
         UnreadableError: a file cannot be read.
     """
-    info, other = left.tensors[name], right.tensors[name]
-    if (info.dtype, info.shape) != (other.dtype, other.shape):
+    info = left.tensors[name]
+    if not info.is_like(right.tensors[name]):
         raise UsageError("tensors of two types or shapes are not rounded together", where=name)
     if not is_narrower(target, info.dtype):
         raise UsageError(f"{info.dtype.name} is not rounded to {target.name}", where=name)
     pieces = cut(info, direct=left.direct and right.direct)
     tasks = (partial(_compare, piece, (left, right), target, workers) for piece in pieces)
-    found = list(workers.results(tasks))
+    found = [chunk for chunks in workers.results(tasks) for chunk in chunks]
     return Rounding(
-        differing=sum(each.differing for each in found),
-        overflow=sum(each.overflow for each in found),
-        nan=sum(each.nan for each in found),
-        zero_signs=sum(each.zero_signs for each in found),
-        first=place_in(info.shape, reduce(earlier, (each.first for each in found))),
-        first_value=place_in(info.shape, reduce(earlier, (each.first_value for each in found))),
+        differing=sum(chunk.differing for chunk in found),
+        overflow=sum(chunk.overflow for chunk in found),
+        nan=sum(chunk.nan for chunk in found),
+        zero_signs=sum(chunk.zero_signs for chunk in found),
+        first=place_in(info.shape, _earliest(chunk.first for chunk in found)),
+        first_value=place_in(info.shape, _earliest(chunk.first_value for chunk in found)),
     )
 
 
-@dataclass(slots=True)
-class _Count:
-    """What was found of a piece."""
+class _Chunk(NamedTuple):
+    """What was found of a chunk."""
 
-    differing: int = 0
-    overflow: int = 0
-    nan: int = 0
-    zero_signs: int = 0
-    first: int | None = None
-    first_value: int | None = None
+    differing: int
+    overflow: int
+    nan: int
+    zero_signs: int
+    first: int | None
+    first_value: int | None
+
+
+def _earliest(places: Iterable[int | None]) -> int | None:
+    return next((place for place in places if place is not None), None)
 
 
 def _compare(
     piece: Piece, files: tuple[TensorFile, TensorFile], target: DType, workers: Workers
-) -> _Count:
-    count = _Count()
+) -> list[_Chunk]:
     source = files[0].tensors[piece.name].dtype
-    for start, (left, right) in read_chunks(files, piece, workers.read):
+    found = []
+    for start, chunks in read_chunks(files, piece, workers.read):
         if workers.stopped:
             break
-        _add(count, start, (left, right), (source, target))
-    return count
-
-
-def _add(
-    count: _Count, start: int, chunks: tuple[memoryview, memoryview], types: tuple[DType, DType]
-) -> None:
-    """Add a chunk that begins at the element *start* to *count*."""
-    source, target = types
-    one, other = (round_codes(chunk, source, target) for chunk in chunks)
-    overflow = one.overflow | other.overflow
-    nan = one.nan | other.nan
-    unequal: Bits = one.codes != other.codes
-    unequal |= nan & (codes(chunks[0], source) != codes(chunks[1], source))
-    unequal |= overflow
-    both = (one.codes | other.codes) << one.codes.dtype.type(1)
-    count.differing += int(np.count_nonzero(unequal))
-    count.overflow += int(np.count_nonzero(overflow))
-    count.nan += int(np.count_nonzero(nan))
-    zero_signs: Bits = unequal & (both == 0) & ~overflow & ~nan
-    count.zero_signs += int(np.count_nonzero(zero_signs))
-    count.first = earlier(count.first, _first(unequal, start))
-    count.first_value = earlier(count.first_value, _first(unequal & ~zero_signs, start))
+        one, other = (round_codes(chunk, source, target) for chunk in chunks)
+        overflow = one.overflow | other.overflow
+        nan = one.nan | other.nan
+        unequal: Bits = one.codes != other.codes
+        unequal |= nan & (codes(chunks[0], source) != codes(chunks[1], source))
+        unequal |= overflow
+        both = (one.codes | other.codes) << one.codes.dtype.type(1)
+        zero_signs: Bits = unequal & (both == 0) & ~overflow & ~nan
+        found.append(
+            _Chunk(
+                differing=int(np.count_nonzero(unequal)),
+                overflow=int(np.count_nonzero(overflow)),
+                nan=int(np.count_nonzero(nan)),
+                zero_signs=int(np.count_nonzero(zero_signs)),
+                first=_first(unequal, start),
+                first_value=_first(unequal & ~zero_signs, start),
+            )
+        )
+    return found
 
 
 def _first(marked: Bits, start: int) -> int | None:

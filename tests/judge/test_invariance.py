@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provenance.measure import meter, norms, pieces
+from provenance.measure import pieces, squares, totals
 from provenance.measure.contents import read_contents
 from provenance.measure.distances import Measured, Wanted, measure, measure_each
-from provenance.measure.norms import at_most
 from provenance.measure.pieces import Piece, Workers, batched, cut
+from provenance.measure.squares import at_most
 from provenance.weights.dtypes import DTYPES
 from provenance.weights.opening import open_tensors
 from tests.measure.in_memory import COMPONENTS, Array, InMemory, arrays, in_memory
@@ -88,7 +88,8 @@ def test_a_wider_tolerance_admits_no_less(value: float, limit: float, wider: flo
 
 @pytest.mark.parametrize("dtype", ALL)
 def test_threads_reads_and_streams(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(norms, "BLOCK", 512)
+    for module in (squares, totals):
+        monkeypatch.setattr(module, "BLOCK", 512)
     monkeypatch.setattr(pieces, "PIECE", 4096)
     count = 16_384 + 8
     raw = random_pair(dtype, count)
@@ -100,7 +101,7 @@ def test_threads_reads_and_streams(dtype: str, monkeypatch: pytest.MonkeyPatch) 
             for read in (512, 1024, 4096):
                 monkeypatch.setattr(pieces, "READ", read)
                 monkeypatch.setattr(pieces, "READ_ALONE", read)
-                monkeypatch.setattr(meter, "READ", read)
+                monkeypatch.setattr(squares, "READ", read)
                 wanted = Wanted(ulp=True, threads=threads)
                 found.append(measure("t", left, right, wanted, initial=initial))
     assert found[0].differing > 0

@@ -9,8 +9,8 @@ import pytest
 
 from provenance.equality.declaration import parse
 from provenance.judge.comparators import compare_models
-from provenance.measure.distances import RELATIVE_ERROR
 from provenance.measure.findings import Divergence, Finding
+from provenance.measure.squares import RELATIVE_ERROR
 from tests.judge.models import write
 from tests.weights.writing import simple
 

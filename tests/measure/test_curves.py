@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from provenance.errors import UsageError
 from provenance.measure.curves import Curve, measure_curves, relative_difference
-from provenance.measure.norms import at_most
+from provenance.measure.squares import at_most
 
 
 def curve(*values: float, first: int = 0) -> Curve:

@@ -14,9 +14,9 @@ from provenance.errors import MalformedError, UsageError
 from provenance.judge.comparators import compare_models
 from provenance.measure.curves import Curve, CurveDistance, measure_curves, relative_difference
 from provenance.measure.findings import AlternativeOutcome, Finding
-from provenance.measure.norms import enlarged
 from provenance.measure.outputs import Outputs, measure_outputs
 from provenance.measure.samples import MeanTest, measure_metric
+from provenance.measure.squares import enlarged
 from provenance.measure.statistics import disagreement_bound, holm, tost
 from provenance.weights.view import ArraysFile
 from tests.judge.models import write

@@ -1,0 +1,167 @@
+"""What differs in a pair of tensors, counted and summed chunk by chunk.
+
+Elements are widened to float64, exactly, and the arithmetic is float64: differences have one
+rounding each, and their norms the error of :mod:`~provenance.measure.squares`. Whether elements
+differ is told by their bits alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from provenance.measure.pieces import BLOCK
+from provenance.measure.squares import Part, SquareSum, scaled
+from provenance.weights.dtypes import codes, widen
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from provenance.measure.squares import Floats, Squares
+    from provenance.weights.dtypes import Buffer, DType
+
+    Codes = NDArray[np.unsignedinteger[Any]]
+    Bits = NDArray[np.bool_]
+
+
+class _Worst(NamedTuple):
+    """A block with the largest difference: its first element, and its bytes on either side."""
+
+    start: int
+    sides: tuple[bytes, bytes]
+
+
+class Totals:
+    """The running totals of one pair of tensors, or of a part of it."""
+
+    def __init__(self, dtype: DType, *, norms: bool, ulp: bool, initial: bool) -> None:
+        """Begin with nothing. *norms*, *ulp*: what is wanted; *initial*: are there updates."""
+        floats = dtype.kind != "exact"
+        self.dtype = dtype
+        self.norms = norms and floats
+        self.ulp = ulp and floats
+        self.updates = initial and self.norms
+        """False from the first initial weight on that is NaN or infinite."""
+        self.sums = [SquareSum() for _ in range(5)]
+        """Of the difference, left, right, and the updates of both."""
+        self.differing = self.not_finite = self.nan = self.zero_signs = self.max_ulp = 0
+        self.first: int | None = None
+        self.parts = Counter({part.name: 0 for part in dtype.parts})
+        self._worst: _Worst | None = None
+
+    def merge(self, other: Totals) -> None:
+        """Add what was found of a later part of the tensor."""
+        if other.sums[0].largest > self.sums[0].largest:
+            self._worst = other._worst
+        for total, more in zip(self.sums, other.sums, strict=True):
+            total.merge(more)
+        self.updates &= other.updates
+        self.differing += other.differing
+        self.not_finite += other.not_finite
+        self.nan += other.nan
+        self.zero_signs += other.zero_signs
+        self.max_ulp = max(self.max_ulp, other.max_ulp)
+        self.first = other.first if self.first is None else self.first
+        self.parts.update(other.parts)
+
+    def add(self, start: int, chunks: Sequence[memoryview], squares: Squares) -> None:
+        """Add a chunk that begins at the element *start*: left, right, and initial if there is."""
+        dtype = self.dtype
+        sides = codes(chunks[0], dtype), codes(chunks[1], dtype)
+        unequal: Bits = sides[0] != sides[1]
+        width = dtype.components if unequal.ndim == 1 else unequal.shape[1]
+        differing = _elements(unequal, width)
+        self.differing += differing
+        if differing and self.first is None:
+            self.first = start + int(np.argmax(unequal)) // width * dtype.block
+        for part in dtype.parts:
+            found = np.any(unequal[:, part.start : part.stop], axis=1)
+            self.parts[part.name] += int(np.count_nonzero(found))
+        if not differing:
+            chunks = chunks[0], chunks[0], *chunks[2:]
+        if self.norms or (differing and dtype.kind != "exact"):
+            chunks = chunks if self.updates else chunks[:2]
+            self._add_floats(start, chunks, sides, unequal, squares)
+
+    def _add_floats(
+        self,
+        start: int,
+        chunks: Sequence[memoryview],
+        sides: tuple[Codes, Codes],
+        unequal: Bits,
+        squares: Squares,
+    ) -> None:
+        """Add a chunk with the bits *sides*; where these are equal, *chunks* has one twice."""
+        dtype, (left, right) = self.dtype, sides
+        blocks = squares.blocks(chunks, dtype, norms=self.norms)
+        rows = zip(blocks.largest.T.tolist(), blocks.totals.T.tolist(), strict=True)
+        found = [list(map(Part, largest, totals)) for largest, totals in rows]
+        unusual = blocks.unusual().tolist()
+        if unusual:
+            left, right = left.copy(), right.copy()
+        for number in unusual:
+            place = slice(number * BLOCK, (number + 1) * BLOCK)
+            values = [self._values(codes(chunk, dtype)[place].tobytes()) for chunk in chunks]
+            found[number] = self._unusual(values, left[place], right[place], unequal[place])
+        if blocks.zeros:
+            signs: Bits = unequal & ((left | right) << left.dtype.type(1) == 0)
+            self.zero_signs += _elements(signs, dtype.components)
+        if self.ulp and chunks[0] is not chunks[1]:
+            self.max_ulp = max(self.max_ulp, squares.apart(left, right, dtype))
+        apart = [parts[0].largest for parts in found]
+        if max(apart) > self.sums[0].largest:
+            begin = apart.index(max(apart)) * BLOCK
+            one, two = (side[begin : begin + BLOCK].tobytes() for side in sides)
+            self._worst = _Worst(start + begin // dtype.components, (one, two))
+        for parts in found:
+            for total, part in zip(self.sums, parts, strict=False):
+                total.add(part)
+
+    def _unusual(
+        self, values: list[Floats], left: Codes, right: Codes, unequal: Bits
+    ) -> list[Part]:
+        """Return what a block adds that holds what is not finite, or of any size.
+
+        The *values* are of left, right and initial. Places in which a side is not finite are
+        counted and cleared, in *left*, *right* and *unequal* too.
+        """
+        a, b, *start = values
+        lost = ~(np.isfinite(a) & np.isfinite(b))
+        self.not_finite += int(np.count_nonzero(unequal & lost))
+        self.nan += _elements(np.isnan(a) | np.isnan(b), self.dtype.components)
+        left[lost] = right[lost] = unequal[lost] = 0
+        rows = [a - b, a, b][: 3 if self.norms else 1]
+        for each in start:
+            if np.isfinite(each[~lost]).all():
+                rows += [a - each, b - each]
+            else:
+                self.updates = False
+        for row in rows:
+            row[lost] = 0
+        return [scaled(row) for row in rows]
+
+    @np.errstate(all="ignore")
+    def worst(self) -> int | None:
+        """Return the first element with the largest difference; None where every one is zero."""
+        if self._worst is None:
+            return None
+        left, right = map(self._values, self._worst.sides)
+        gaps = np.abs(left - right)
+        gaps[~(np.isfinite(left) & np.isfinite(right))] = 0
+        return self._worst.start + int(np.argmax(gaps)) // self.dtype.components
+
+    def _values(self, raw: Buffer) -> Floats:
+        out, spare = np.empty((2, len(raw) * 8 * self.dtype.components // self.dtype.bits))
+        widen(raw, self.dtype, out, spare)
+        return out
+
+
+def _elements(marked: Bits, width: int) -> int:
+    """Count the elements, *width* places each, in which a place is marked."""
+    if width > 1:
+        marked = np.any(marked.reshape(-1, width), axis=1)
+    return int(np.count_nonzero(marked))
