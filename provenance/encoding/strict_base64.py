@@ -31,11 +31,7 @@ def format(data: bytes) -> str:  # noqa: A001 - the pair parse/format is the hou
 
 
 def parse(text: str, *, where: str | None = None) -> bytes:
-    """Return the bytes that *text* spells.
-
-    Raises:
-        MalformedError: *text* has other characters, wrong padding, or non-zero unused bits.
-    """
+    """Return the bytes that *text* spells."""
     try:
         data = base64.b64decode(text.encode("ascii"), validate=True)
     except (UnicodeEncodeError, binascii.Error) as error:

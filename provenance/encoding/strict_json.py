@@ -62,9 +62,6 @@ def parse(
 
     JCS writes the float 1e16 as ``10000000000000000``. An integer beyond 2^53 - 1 is read as the
     float whose JCS form it is; one that is no float's JCS form is refused.
-
-    Raises:
-        MalformedError: *data* is not JSON, or not as strict as this module asks.
     """
     if len(data) > max_bytes:
         raise MalformedError(f"longer than {max_bytes} bytes", where=where)
@@ -97,11 +94,7 @@ def parse(
 
 
 def convert(value: object, kind: type[T], *, where: str | None = None, what: str = "") -> T:
-    """Return the JSON value *value* as a *kind* (a ``msgspec.Struct``), called *what* in the error.
-
-    Raises:
-        MalformedError: it has another shape; the message names the place as a JSON path.
-    """
+    """Return the JSON value *value* as a *kind* (a ``msgspec.Struct``); errors call it *what*."""
     try:
         return msgspec.convert(value, kind, strict=True)
     except msgspec.ValidationError as error:
@@ -173,13 +166,7 @@ def _check_depth(root: Any, max_depth: int) -> None:  # noqa: ANN401
 
 
 def format(value: Any) -> bytes:  # noqa: A001, ANN401 - see strict_base64; a struct or a JSON value
-    """Return *value* (a ``msgspec.Struct`` or a JSON value) in JCS.
-
-    Raises:
-        MalformedError: *value* has no JCS form (NaN, an integer beyond 2^53 - 1, a lone surrogate,
-            a key that is no text), or :func:`parse` would refuse it by depth, size or number of
-            values.
-    """
+    """Return *value* (a ``msgspec.Struct`` or a JSON value) in JCS."""
     try:
         plain = msgspec.to_builtins(value)
         _check_depth(plain, MAX_DEPTH)

@@ -132,11 +132,7 @@ def format(envelope: Envelope, *, hint: str, log_entries: Sequence[dict[str, Any
 
 
 def parse(data: bytes, *, where: str | None = None) -> Bundle:
-    """Return the bundle that *data* spells.
-
-    Raises:
-        MalformedError: it is not a bundle with one signed DSSE envelope.
-    """
+    """Return the bundle that *data* spells."""
     value = strict_json.parse(data, where=where, max_values=MAX_VALUES)
     document = strict_json.convert(value, BundleDocument, where=where, what="a Sigstore bundle")
     if document.media_type not in READ_MEDIA_TYPES:
@@ -158,13 +154,9 @@ def parse(data: bytes, *, where: str | None = None) -> Bundle:
 
 
 def parse_lines(data: bytes, *, where: str | None = None) -> tuple[Bundle, ...]:
-    """Return the bundles of *data*, the content of a ``claims.jsonl``: one a line.
-
-    Raises:
-        MalformedError: a line is not a bundle, is empty, or the last one has no end.
-    """
+    """Return the bundles of *data*, the content of a ``claims.jsonl``: one a line."""
     if not data.endswith(b"\n"):
-        raise MalformedError("the last line has no end: the file is cut off", where=where)
+        raise MalformedError("the last line has no newline: the file is truncated", where=where)
     lines = data[:-1].split(b"\n")
     if len(lines) > MAX_LINES:
         raise MalformedError(f"more than {MAX_LINES} lines", where=where)
@@ -174,11 +166,7 @@ def parse_lines(data: bytes, *, where: str | None = None) -> tuple[Bundle, ...]:
 
 
 def parse_any(data: bytes, *, where: str | None = None) -> tuple[Bundle, ...]:
-    """Return the bundles of *data*: one bundle in any JSON layout, or one a line.
-
-    Raises:
-        MalformedError: *data* is neither.
-    """
+    """Return the bundles of *data*: one bundle in any JSON layout, or one a line."""
     stripped = data.rstrip(b"\r\n")
     first = stripped.partition(b"\n")[0]
     one_document = first == stripped or not first.rstrip(b"\r").endswith(b"}")

@@ -25,9 +25,6 @@ def hash_file(path: str | Path, progress: Callable[[int], None] | None = None) -
     """Return the SHA-256 of the file at *path*, in hexadecimal, and its size in bytes.
 
     *progress* is called with the number of bytes read since its last call.
-
-    Raises:
-        UnreadableError: *path* is missing, a link, not a regular file, not permitted, or changes.
     """
     return hash_open(*open_file(path), path, progress)
 

@@ -208,11 +208,7 @@ def _ordered(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def hash_path(path: Path, *, progress: Callable[[int], None] | None = None) -> Manifest:
-    """Return the manifest of *path*, a folder or one file (whose name is then its own).
-
-    Raises:
-        UnreadableError, MalformedError: as :func:`hash_folder`.
-    """
+    """Return the manifest of *path*, a folder or one file (whose name is then its own)."""
     if path.is_dir():
         return hash_folder(path, progress=progress)
     digest, size = hash_file(os.path.realpath(path) if path.is_symlink() else path, progress)
@@ -220,13 +216,7 @@ def hash_path(path: Path, *, progress: Callable[[int], None] | None = None) -> M
 
 
 def walk(root: Path, *, ignore: frozenset[str] = frozenset()) -> list[str]:
-    """Return the name of every file below *root*, in no special order.
-
-    Raises:
-        UnreadableError: *root* is not a folder, or holds a symbolic link or something that is
-            neither a file nor a folder.
-        MalformedError: a file's name is not allowed in a manifest.
-    """
+    """Return the name of every file below *root*, in no special order."""
     return [check_name(name, where=str(root)) for name, _ in _files(root, ignore)]
 
 

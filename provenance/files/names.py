@@ -51,11 +51,7 @@ _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u20
 
 
 def check_name(name: str, *, where: str | None = None) -> str:
-    """Return *name*.
-
-    Raises:
-        MalformedError: *name* is not a name that a manifest may hold.
-    """
+    """Return *name*."""
     if problem := _problem(name):
         raise MalformedError(f"the file name {name!r} {problem}", where=where)
     return name

@@ -55,11 +55,7 @@ class PrivateKey:
         return self._handle.sign(message)
 
     def pem(self, password: bytes | None = None) -> bytes:
-        """Return the key as PKCS#8 in PEM, encrypted if *password* is given.
-
-        Raises:
-            UsageError: *password* is empty or longer than :data:`MAX_PASSWORD_BYTES`.
-        """
+        """Return the key as PKCS#8 in PEM, encrypted if *password* is given."""
         encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
         if password is not None:
             if not 1 <= len(password) <= MAX_PASSWORD_BYTES:
@@ -71,11 +67,7 @@ class PrivateKey:
 
 
 def generate(algorithm: str = ALGORITHMS[0]) -> PrivateKey:
-    """Return a new private key for *algorithm*, one of :data:`ALGORITHMS`.
-
-    Raises:
-        UsageError: *algorithm* is another word.
-    """
+    """Return a new private key for *algorithm*, one of :data:`ALGORITHMS`."""
     makers = {
         "ecdsa-p256": lambda: ec.generate_private_key(ec.SECP256R1()),
         "ed25519": ed25519.Ed25519PrivateKey.generate,
@@ -122,6 +114,9 @@ def load_private(path: Path, password: bytes | None = None) -> PrivateKey:
     data = read_key_file(path)
     where = str(path)
     if b"PRIVATE KEY" not in data:
+        if b"PUBLIC KEY" in data or data.startswith((b"ssh-", b"ecdsa-", b"sk-")):
+            hint = "name the private key, the file without .pub"
+            raise MalformedError("is a public key", where=where, hint=hint)
         raise MalformedError("not a private key in PEM or OpenSSH form", where=where)
     is_openssh = b"BEGIN OPENSSH PRIVATE KEY" in data
     load = serialization.load_ssh_private_key if is_openssh else serialization.load_pem_private_key

@@ -15,9 +15,9 @@ A signature does not identify a document. Whoever sees an ECDSA signature (r, s)
 but Ed25519. Of Ed25519 and ML-DSA a stranger can make no second one. DER has one spelling: OpenSSL
 refuses the others.
 
-Of Ed25519 keys those are refused that everybody can sign for: a point of small order has signatures
-that hold for every message, or for one in eight, and OpenSSL does not check for it. So is a y that
-is not below the field's prime, as RFC 8032, section 5.1.3, asks.
+Low-order Ed25519 keys, for which anybody can sign (a signature holds for every message, or for one
+in eight), are refused here, since OpenSSL accepts them; so is a non-canonical y (RFC 8032, section
+5.1.3).
 
 A key is identified by base64 of SHA-256 over its SubjectPublicKeyInfo (DER): the key id of DSSE
 signatures and the hint of Sigstore bundles.
@@ -26,6 +26,7 @@ signatures and the hint of Sigstore bundles.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 
 from provenance.encoding import strict_base64
-from provenance.errors import MalformedError, SignatureError
+from provenance.errors import MalformedError, SignatureError, UnreadableError
 from provenance.files.reading import read_file
 
 if TYPE_CHECKING:
@@ -52,6 +53,12 @@ CURVES: dict[str, tuple[str, Callable[[], hashes.HashAlgorithm]]] = {
 MAX_KEY_BYTES = 64 * 2**10
 """Largest key file read, in bytes; an ML-DSA-87 key is under 8 KiB."""
 
+
+_VKEY = re.compile(rb"[^\s+]+\+[0-9a-f]{8}\+")
+"""How a log's key begins."""
+
+_KEY_ID = re.compile(r"[A-Za-z0-9+/]{43}=|[0-9a-f]{64}")
+"""A key id, or the SHA-256 of a key's PEM text."""
 
 _FIELD = 2**255 - 19
 """The prime of Ed25519's field (RFC 8032, section 5.1)."""
@@ -96,21 +103,13 @@ class PublicKey:
 
     @property
     def raw(self) -> bytes:
-        """The 32 bytes of an Ed25519 key.
-
-        Raises:
-            MalformedError: the key is of another algorithm.
-        """
+        """The 32 bytes of an Ed25519 key."""
         if not isinstance(self._handle, ed25519.Ed25519PublicKey):
             raise MalformedError(f"an Ed25519 key is needed, and this is {self.algorithm}")
         return self._handle.public_bytes_raw()
 
     def verify(self, signature: bytes, message: bytes) -> None:
-        """Return if this key made *signature* over *message*.
-
-        Raises:
-            SignatureError: it did not.
-        """
+        """Return if this key made *signature* over *message*."""
         try:
             if isinstance(self._handle, ec.EllipticCurvePublicKey):
                 _, hash_of = CURVES[self._handle.curve.name]
@@ -131,12 +130,7 @@ def unsupported_algorithm(where: str | None) -> MalformedError:
 
 
 def public_key_of(handle: object, *, where: str | None = None) -> PublicKey:
-    """Return the key that *handle*, an object of ``cryptography``, stands for.
-
-    Raises:
-        MalformedError: it is of an algorithm that is not in the table above, or an Ed25519 key for
-            which everybody can sign.
-    """
+    """Return the key that *handle*, an object of ``cryptography``, stands for."""
     if isinstance(handle, ec.EllipticCurvePublicKey) and handle.curve.name in CURVES:
         name = CURVES[handle.curve.name][0]
     elif isinstance(handle, ed25519.Ed25519PublicKey):
@@ -154,16 +148,14 @@ def public_key_of(handle: object, *, where: str | None = None) -> PublicKey:
 
 def _check_point(raw: bytes, where: str | None) -> None:
     y = int.from_bytes(raw, "little") % 2**255  # without the sign of x
-    if y >= _FIELD or y in _SMALL_ORDER:
-        raise MalformedError("an Ed25519 key for which everybody can sign", where=where)
+    if y >= _FIELD:
+        raise MalformedError("non-canonical Ed25519 public key", where=where)
+    if y in _SMALL_ORDER:
+        raise MalformedError("low-order Ed25519 public key", where=where)
 
 
 def parse_spki(spki: bytes, *, where: str | None = None) -> PublicKey:
-    """Return the key that *spki*, a SubjectPublicKeyInfo in DER, holds.
-
-    Raises:
-        MalformedError: it does not hold one, or has another spelling than DER's.
-    """
+    """Return the key that *spki*, a SubjectPublicKeyInfo in DER, holds."""
     try:
         handle = serialization.load_der_public_key(spki)
     except (ValueError, UnsupportedAlgorithm) as error:
@@ -175,11 +167,7 @@ def parse_spki(spki: bytes, *, where: str | None = None) -> PublicKey:
 
 
 def parse_raw_ed25519(raw: bytes, *, where: str | None = None) -> PublicKey:
-    """Return the Ed25519 key of the 32 bytes *raw*.
-
-    Raises:
-        MalformedError: these are not 32 bytes, or a key for which everybody can sign.
-    """
+    """Return the Ed25519 key of the 32 bytes *raw*."""
     try:
         return public_key_of(ed25519.Ed25519PublicKey.from_public_bytes(raw), where=where)
     except ValueError as error:
@@ -187,17 +175,13 @@ def parse_raw_ed25519(raw: bytes, *, where: str | None = None) -> PublicKey:
 
 
 def parse_public_pem(data: bytes, *, where: str | None = None) -> PublicKey:
-    """Return the key in *data*: SubjectPublicKeyInfo in PEM, or one OpenSSH public key line.
-
-    Raises:
-        MalformedError: *data* is not a public key.
-    """
+    """Return the key in *data*: SubjectPublicKeyInfo in PEM, or one OpenSSH public key line."""
     if b"PRIVATE KEY" in data:
         raise MalformedError(
-            "this is a private key, and a public key is needed",
-            where=where,
-            hint="give the file that ends in .pub",
+            "is a private key", where=where, hint="name the public key, the file that ends in .pub"
         )
+    if _VKEY.match(data):
+        raise MalformedError("is a log's key", where=where, hint="name the signer's public key")
     is_openssh = data.startswith((b"ssh-", b"ecdsa-", b"sk-"))
     if is_openssh and (data.startswith(b"sk-") or b"-cert-" in data.split(maxsplit=1)[0]):
         # cryptography reads these as the plain key inside. A security key signs more than the
@@ -216,19 +200,16 @@ def parse_public_pem(data: bytes, *, where: str | None = None) -> PublicKey:
 
 
 def load_public(path: Path) -> PublicKey:
-    """Return the public key in the file *path*.
-
-    Raises:
-        UnreadableError: the file cannot be read.
-        MalformedError: it holds no public key.
-    """
+    """Return the public key in the file *path*."""
     return parse_public_pem(read_key_file(path), where=str(path))
 
 
 def read_key_file(path: Path) -> bytes:
-    """Return the bytes of the key file *path*, at most :data:`MAX_KEY_BYTES`.
-
-    Raises:
-        UnreadableError: the file is missing, not a file, not permitted, or larger.
-    """
-    return read_file(path, MAX_KEY_BYTES)
+    """Return the bytes of the key file *path*, at most :data:`MAX_KEY_BYTES`."""
+    try:
+        return read_file(path, MAX_KEY_BYTES)
+    except UnreadableError as error:
+        if _KEY_ID.fullmatch(str(path)):
+            hint = "name the file of the key: an id is not enough to verify with"
+            raise UnreadableError("is a key id", where=str(path), hint=hint) from error
+        raise

@@ -90,11 +90,7 @@ def format(statement: Statement) -> bytes:  # noqa: A001
 
 
 def parse(payload: bytes, *, where: str | None = None) -> Statement:
-    """Return the statement that *payload* spells.
-
-    Raises:
-        MalformedError: it is not a Statement v1, or a subject has no digest in hexadecimal.
-    """
+    """Return the statement that *payload* spells."""
     document = strict_json.parse(payload, where=where)
     received = strict_json.convert(document, _Received, where=where)
     if received.type != STATEMENT:
@@ -124,11 +120,7 @@ def from_opened(opened: Opened, *, where: str | None = None) -> Statement:
 
 
 def check_digests(digests: dict[str, str], *, where: str | None = None) -> None:
-    """Return if *digests* is a digest set: not empty, each in lower-case hexadecimal.
-
-    Raises:
-        MalformedError: it is not.
-    """
+    """Return if *digests* is a digest set: not empty, each in lower-case hexadecimal."""
     if not digests:
         raise MalformedError("a digest is missing", where=where)
     for algorithm, value in digests.items():
@@ -138,11 +130,7 @@ def check_digests(digests: dict[str, str], *, where: str | None = None) -> None:
 
 
 def require_sha256(digests: dict[str, str], what: str, *, where: str | None = None) -> None:
-    """Return if *digests*, those of *what*, is a digest set with a SHA-256.
-
-    Raises:
-        MalformedError: it is not.
-    """
+    """Return if *digests*, those of *what*, is a digest set with a SHA-256."""
     check_digests(digests, where=where)
     if "sha256" not in digests:
         raise MalformedError(f"{what} has no sha256 digest", where=where)

@@ -64,7 +64,7 @@ def parse_metrics(data: bytes, where: str) -> Iterator[tuple[str, Metric]]:
     if len(data) > MAX_BYTES:
         raise MalformedError(f"longer than {MAX_BYTES} bytes", where=where)
     if data and not data.endswith(b"\n"):
-        raise MalformedError("the last line has no end: the file is cut off", where=where)
+        raise MalformedError("the last line has no newline: the file is truncated", where=where)
     for number, line in enumerate(data.split(b"\n")[:-1], 1):
         place = f"{where}:{number}"
         yield place, _parse(line, place)

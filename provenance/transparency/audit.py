@@ -65,7 +65,7 @@ def audit(folder: Path, vkey: VerifierKey, *, older: bytes | None = None) -> Aud
     *older* is a checkpoint of the same log, kept from an earlier time.
 
     Raises:
-        LogProofError: the log lies: the entries give other tiles or another root, a file is
+        LogProofError: the log lies: a tile or root does not match the entries, a file is
             missing or does not belong, a signature fails.
         MalformedError: a file is not of its format.
         UnreadableError: a file cannot be read.
@@ -117,7 +117,7 @@ def _check_state(folder: Path, signed: Checkpoint) -> tuple[TreeState, tuple[int
     tree = log_state.read_tree(folder)
     if tree.size < signed.size or (tree.size == signed.size and tree != promised):
         raise LogProofError(
-            "the state is not of the tree that the checkpoint promises",
+            "the state does not match the checkpoint",
             where=str(folder / STATE / "treeState"),
         )
     return tree, log_state.read_pending(folder)
@@ -201,11 +201,9 @@ def _check_roots(
         if wanted.size == done == 0 or done < wanted.size <= done + len(leaves):
             _, grown = tiles.extend(done, edge, leaves[: wanted.size - done])
             if tiles.root(grown) != wanted.root:
-                raise LogProofError(
-                    f"the entries give another root at size {wanted.size}", where=wanted.source
-                )
+                raise LogProofError(f"root mismatch at size {wanted.size}", where=wanted.source)
 
 
 def _check_file(store: TileStore, tile: Tile, expected: bytes) -> None:
     if read_file(store.path(tile), max(len(expected), 1)) != expected:
-        raise LogProofError("the entries give another tile", where=tiles.format_path(tile))
+        raise LogProofError("tile hash mismatch", where=tiles.format_path(tile))

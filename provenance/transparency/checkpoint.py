@@ -42,16 +42,12 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 
 def parse(text: str, *, where: str | None = None) -> Checkpoint:
-    """Return the checkpoint that *text*, the text of a note, spells.
-
-    Raises:
-        MalformedError: it is not a checkpoint.
-    """
+    """Return the checkpoint that *text*, the text of a note, spells."""
     note.check_text(text, where=where)
     lines = text.split("\n")
     if len(lines) < 4 or lines.pop() or not all(lines):  # noqa: PLR2004 - three lines, each ended
         raise MalformedError(
-            "a checkpoint has at least three lines, none empty, each ended", where=where
+            "a checkpoint has at least three lines, none of them empty", where=where
         )
     origin, size, root, *extensions = lines
     digest = strict_base64.parse(root, where=where)
@@ -61,11 +57,7 @@ def parse(text: str, *, where: str | None = None) -> Checkpoint:
 
 
 def parse_size(text: str, *, where: str | None = None) -> int:
-    """Return the number of leaves, or the index, that *text* spells.
-
-    Raises:
-        MalformedError: it is not decimal, has leading zeros, or exceeds 2^63 - 1.
-    """
+    """Return the number of leaves, or the index, that *text* spells."""
     if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
         raise MalformedError(f"not a decimal number below 2^63: {text[:32]!r}", where=where)
     size = int(text)
@@ -75,11 +67,7 @@ def parse_size(text: str, *, where: str | None = None) -> int:
 
 
 def format(checkpoint: Checkpoint) -> str:  # noqa: A001 - the pair parse/format
-    """Return the text of *checkpoint*.
-
-    Raises:
-        MalformedError: it holds what no checkpoint can hold.
-    """
+    """Return the text of *checkpoint*."""
     root = strict_base64.format(checkpoint.root)
     lines = (checkpoint.origin, str(checkpoint.size), root, *checkpoint.extensions)
     text = "".join(f"{line}\n" for line in lines)
@@ -89,11 +77,7 @@ def format(checkpoint: Checkpoint) -> str:  # noqa: A001 - the pair parse/format
 
 
 def sign(checkpoint: Checkpoint, signer: SignerKey) -> bytes:
-    """Return *checkpoint* as a note signed by *signer*, whose name must be the origin.
-
-    Raises:
-        LogProofError: the key is another log's.
-    """
+    """Return *checkpoint* as a note signed by *signer*, whose name must be the origin."""
     _check_origin(checkpoint, signer.verifier, None)
     return note.sign(format(checkpoint), (signer,))
 
@@ -109,7 +93,7 @@ def open_checkpoint(data: bytes, key: VerifierKey, *, where: str | None = None) 
     checkpoint = parse(note.open_note(data, (key,), where=where).text, where=where)
     _check_origin(checkpoint, key, where)
     if checkpoint.size == 0 and checkpoint.root != EMPTY_ROOT:
-        raise LogProofError("the checkpoint gives an empty tree a wrong root", where=where)
+        raise LogProofError("wrong root of an empty tree", where=where)
     return checkpoint
 
 

@@ -138,10 +138,6 @@ def check_entry(entry: LogEntry, *, body: bytes, vkey: VerifierKey) -> VerifiedE
     3. checkpoint: this log's key signed the checkpoint, under this log's name;
     4. tree: the proof is for the checkpoint's size and root;
     5. inclusion: the leaf hash of *body* leads to that root by a path of the right length.
-
-    Raises:
-        LogProofError: a step fails; ``where`` names it.
-        MalformedError: the checkpoint is not one, or the body is not JSON.
     """
     proof = entry.proof
     if entry.log_id != vkey.log_id:
@@ -149,14 +145,14 @@ def check_entry(entry: LogEntry, *, body: bytes, vkey: VerifierKey) -> VerifiedE
     if entry.index != proof.index:
         raise _refusal("log", f"the entry has index {entry.index}, and its proof {proof.index}")
     if entry.body != body:
-        raise _refusal("body", "the entry is about something else")
+        raise _refusal("body", "the entry is not about this envelope")
     if rekor.parse_kind(body, where=_place("body")) != (entry.kind, entry.version):
         raise _refusal("body", f"the entry is not of the kind {entry.kind} {entry.version}")
     signed = checkpoints.open_checkpoint(proof.checkpoint, vkey, where=_place("checkpoint"))
     if proof.size != signed.size:
         raise _refusal("tree", f"the proof is for size {proof.size}, not {signed.size}")
     if proof.root != signed.root:
-        raise _refusal("tree", "the proof is for another root than the checkpoint's")
+        raise _refusal("tree", "the proof and the checkpoint have different roots")
     try:
         merkle.check_inclusion(
             merkle.hash_leaf(body),
@@ -171,11 +167,7 @@ def check_entry(entry: LogEntry, *, body: bytes, vkey: VerifierKey) -> VerifiedE
 
 
 def parse_entry(value: object, where: str | None = None) -> LogEntry:
-    """Return the log entry that *value*, a JSON object read strictly, spells.
-
-    Raises:
-        MalformedError: it is not one, has unknown fields, or holds no inclusion proof.
-    """
+    """Return the log entry that *value*, a JSON object read strictly, spells."""
     document = strict_json.convert(value, EntryDocument, where=where, what="a log entry")
     proof = document.inclusion_proof
     body = strict_base64.parse(document.canonicalized_body, where=_inside(where, "body"))

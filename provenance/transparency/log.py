@@ -25,7 +25,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from provenance.errors import LogProofError, MalformedError, UnavailableError, UsageError, reason
+from provenance.errors import (
+    LogProofError,
+    MalformedError,
+    UnavailableError,
+    UnreadableError,
+    UsageError,
+    reason,
+)
 from provenance.files import atomic
 from provenance.files.atomic import TEMPORARY_SUFFIX
 from provenance.keys import load_private
@@ -52,13 +59,7 @@ MAX_VKEY_BYTES = 4096
 def init(
     folder: Path, origin: str, key_path: Path, *, password: bytes | None = None
 ) -> VerifierKey:
-    """Make an empty log called *origin* in *folder*, signed by the key at *key_path*.
-
-    Raises:
-        UsageError: *folder* holds something, *origin* cannot name a log, or the key is not Ed25519.
-        UnreadableError, MalformedError: the key cannot be read.
-        UnavailableError: the disk is full or may not be written.
-    """
+    """Make an empty log called *origin* in *folder*, signed by the key at *key_path*."""
     signer = note.signer_key(origin, load_private(key_path, password))
     _check_vacant(folder)
     make_folders(folder / STATE)
@@ -90,26 +91,22 @@ def load_signer(folder: Path, *, password: bytes | None = None) -> SignerKey:
 
 
 def read_vkey(path: Path, *, follow: bool = False) -> VerifierKey:
-    """Return the verifier key in the file *path*: one line. With *follow*, it may be a link.
-
-    Raises:
-        UnreadableError: the file cannot be read.
-        MalformedError: it holds no verifier key.
-    """
+    """Return the verifier key in the file *path*: one line. With *follow*, it may be a link."""
+    where, hint = str(path), "name the file 'vkey' in the log's folder"
+    if path.is_dir():
+        raise UnreadableError("is a folder, not a log's key", where=where, hint=hint)
+    data = read_file(path, MAX_VKEY_BYTES, follow=follow)
+    if b"PUBLIC KEY" in data or b"PRIVATE KEY" in data or data.startswith((b"ssh-", b"ecdsa-")):
+        raise MalformedError("is a signing key, not a log's key", where=where, hint=hint)
     try:
-        text = read_file(path, MAX_VKEY_BYTES, follow=follow).decode("utf-8")
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise MalformedError("not a verifier key", where=str(path)) from error
-    return note.parse_vkey(text.removesuffix("\n"), where=str(path))
+        raise MalformedError("not a log's key", where=where, hint=hint) from error
+    return note.parse_vkey(text.removesuffix("\n"), where=where)
 
 
 def read_checkpoint(folder: Path, vkey: VerifierKey) -> Checkpoint:
-    """Return what the log in *folder* has promised.
-
-    Raises:
-        UnreadableError: there is no log.
-        MalformedError, LogProofError: the checkpoint is not one, or not signed by *vkey*.
-    """
+    """Return what the log in *folder* has promised."""
     return _open_checkpoint(folder, vkey)[0]
 
 
@@ -153,22 +150,12 @@ def append(folder: Path, entries: Sequence[bytes], signer: SignerKey) -> tuple[i
 
 
 def publish(folder: Path, bodies: Sequence[bytes], signer: SignerKey) -> tuple[LogEntry, ...]:
-    """Append *bodies* to the log in *folder*, and return each with its proof.
-
-    Raises:
-        ProvenanceError: as :func:`append` and :func:`prove`.
-    """
+    """Append *bodies* to the log in *folder*, and return each with its proof."""
     return prove(folder, append(folder, bodies, signer), signer.verifier)
 
 
 def prove(folder: Path, indices: Sequence[int], vkey: VerifierKey) -> tuple[LogEntry, ...]:
-    """Return the entries *indices*, each with its proof under the signed checkpoint.
-
-    Raises:
-        LogProofError: the checkpoint is not signed by *vkey*, lacks an entry, or the tiles
-            contradict it.
-        UnreadableError, MalformedError: a file of the log is missing or damaged.
-    """
+    """Return the entries *indices*, each with its proof under the signed checkpoint."""
     signed, raw = _open_checkpoint(folder, vkey)
     store = TileStore(folder)
     subtree = store.subtree(signed.size)
@@ -217,7 +204,7 @@ def _recover(folder: Path, signer: SignerKey) -> tuple[TreeState, Edge]:
         log_state.clear_pending(folder)
     edge = store.edge(tree.size)
     if tiles.root(edge) != tree.root:
-        raise LogProofError("the tiles do not give the root of the tree", where=str(folder))
+        raise LogProofError("the tiles do not match the root of the tree", where=str(folder))
     signed = read_checkpoint(folder, signer.verifier)
     if (signed.size, signed.root) != (tree.size, tree.root):
         _publish(folder, tree, signer)
@@ -248,7 +235,7 @@ def _bundles(
     if size % WIDTH:
         kept = store.entries(size // WIDTH, size % WIDTH)
         if tuple(map(merkle.hash_leaf, kept)) != edge[0]:
-            raise LogProofError("the last entries are not those of the tree", where=str(store.root))
+            raise LogProofError("the last entries do not match the tree", where=str(store.root))
     rest = [*kept, *entries]
     begin = size - len(kept)
     for tile in tiles.between(size, size + len(entries)):

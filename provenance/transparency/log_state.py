@@ -69,12 +69,7 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 def check_version(folder: Path) -> None:
-    """Return if *folder* is a log of the version that this module writes.
-
-    Raises:
-        UnreadableError: there is no log.
-        MalformedError: it is of another version.
-    """
+    """Return if *folder* is a log of the version that this module writes."""
     path = folder / STATE / "version"
     if read_file(path, MAX_STATE_BYTES) != VERSION:
         raise MalformedError("the log is not of version 1", where=str(path))
@@ -86,12 +81,7 @@ def write_version(folder: Path) -> None:
 
 
 def read_tree(folder: Path) -> TreeState:
-    """Return the tree that is durable in *folder*.
-
-    Raises:
-        UnreadableError: there is no log.
-        MalformedError: its state is damaged.
-    """
+    """Return the tree that is durable in *folder*."""
     path = folder / STATE / "treeState"
     values = _read(path, {"root": str, "size": int})
     root = strict_base64.parse(values["root"], where=str(path))
@@ -107,12 +97,7 @@ def write_tree(folder: Path, tree: TreeState) -> None:
 
 
 def read_settings(folder: Path) -> Settings:
-    """Return which key signs the log in *folder*.
-
-    Raises:
-        UnreadableError: there is no log.
-        MalformedError: the file is damaged.
-    """
+    """Return which key signs the log in *folder*."""
     path = folder / STATE / "signer.json"
     return Settings(**_read(path, {"key": str, "origin": str, "vkey": str}))
 
@@ -123,11 +108,7 @@ def write_settings(folder: Path, settings: Settings) -> None:
 
 
 def read_pending(folder: Path) -> tuple[int, int] | None:
-    """Return the sizes from and to which an append grows the log, or grew it when it was killed.
-
-    Raises:
-        UnreadableError, MalformedError: the file is damaged.
-    """
+    """Return the sizes from and to which an append grows the log, or grew it when it was killed."""
     path = folder / STATE / "pending"
     if not os.path.lexists(path):
         return None
@@ -149,11 +130,7 @@ def clear_pending(folder: Path) -> None:
 
 
 def read_collected(folder: Path) -> int:
-    """Return the size below which partial tiles were removed.
-
-    Raises:
-        UnreadableError, MalformedError: the file is damaged.
-    """
+    """Return the size below which partial tiles were removed."""
     path = folder / STATE / "gcState"
     if not os.path.lexists(path):
         return 0
@@ -192,12 +169,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unchanging(folder: Path) -> Iterator[None]:
-    """Exclude writers, where *folder* has a state: a copy that is served as files has none.
-
-    Raises:
-        UnreadableError: the lock is not a file.
-        UnavailableError: it stays locked for :data:`MAX_WAIT_SECONDS`.
-    """
+    """Exclude writers, where *folder* has a state: a copy that is served as files has none."""
     path = folder / STATE / _LOCKS[0]
     try:
         descriptor = os.open(path, os.O_RDONLY | _LOCK_FLAGS)

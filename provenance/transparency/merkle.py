@@ -64,11 +64,7 @@ def root(size: int, subtree: Subtree) -> bytes:
 
 
 def prove_inclusion(index: int, size: int, subtree: Subtree) -> tuple[bytes, ...]:
-    """Return the audit path of leaf *index* in the tree of *size* (RFC 6962, section 2.1.1).
-
-    Raises:
-        LogProofError: the tree has no leaf *index*.
-    """
+    """Return the audit path of leaf *index* in the tree of *size* (RFC 6962, section 2.1.1)."""
     _check_index(index, size)
     start, end = 0, size
     path: list[bytes] = []
@@ -91,9 +87,6 @@ def check_inclusion(
     Equivalent to RFC 9162, section 2.1.3.2. The path is in two parts: where leaf *index* and the
     last leaf still differ, the bits of *index* say on which side the other hash stands; above that,
     only subtrees to the left are left.
-
-    Raises:
-        LogProofError: *index* is not below *size*, or *proof* has another length or another root.
     """
     _check_index(index, size)
     inner = (index ^ (size - 1)).bit_length()
@@ -105,11 +98,7 @@ def check_inclusion(
 
 
 def prove_consistency(old_size: int, size: int, subtree: Subtree) -> tuple[bytes, ...]:
-    """Return the proof that the tree of *size* extends that of *old_size* (RFC 6962, 2.1.2).
-
-    Raises:
-        LogProofError: *old_size* is larger than *size*.
-    """
+    """Return the proof that the tree of *size* extends that of *old_size* (RFC 6962, 2.1.2)."""
     _check_growth(old_size, size)
     if old_size in (0, size):
         return ()
@@ -136,16 +125,12 @@ def check_consistency(
     Equivalent to RFC 9162, section 2.1.4.2. *proof* begins with the largest complete subtree that
     ends the old tree, and climbs from there twice: once with the old tree's hashes only, once with
     all.
-
-    Raises:
-        LogProofError: a tree is larger than its successor, or *proof* has another length, or leads
-            to another root.
     """
     _check_growth(old_size, size)
     if old_size in (0, size):
         _check_length(proof, 0)
         if old_root != (EMPTY_ROOT if old_size == 0 else root):
-            raise LogProofError(f"there are two roots for the tree of size {old_size}")
+            raise LogProofError(f"root mismatch at size {old_size}")
         return
     last = old_size - 1
     shift = (last ^ old_size).bit_length() - 1  # height of the subtree that ends the old tree
@@ -206,4 +191,4 @@ def _check_growth(old_size: int, size: int) -> None:
 
 def _check_length(proof: Sequence[bytes], length: int) -> None:
     if len(proof) != length:
-        raise LogProofError(f"the proof has {len(proof)} hashes where {length} are needed")
+        raise LogProofError(f"the proof has {len(proof)} hashes, and needs {length}")

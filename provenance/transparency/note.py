@@ -97,11 +97,7 @@ class OpenedNote(msgspec.Struct, frozen=True):
 
 
 def verifier_key(name: str, public: PublicKey) -> VerifierKey:
-    """Return the key *public* under *name*.
-
-    Raises:
-        UsageError: *name* cannot name a key, or *public* is not an Ed25519 key.
-    """
+    """Return the key *public* under *name*."""
     if not is_name(name) or not name.isprintable():
         raise UsageError(
             f"{name!r} cannot name a log", hint="use a URL without scheme, spaces and plus signs"
@@ -115,11 +111,7 @@ def verifier_key(name: str, public: PublicKey) -> VerifierKey:
 
 
 def signer_key(name: str, private: PrivateKey) -> SignerKey:
-    """Return the key *private* under *name*.
-
-    Raises:
-        UsageError: as :func:`verifier_key`.
-    """
+    """Return the key *private* under *name*."""
     verifier_key(name, private.public)
     return SignerKey(name, private)
 
@@ -130,14 +122,10 @@ def format_vkey(key: VerifierKey) -> str:
 
 
 def parse_vkey(text: str, *, where: str | None = None) -> VerifierKey:
-    """Return the key that *text*, a vkey without line end, spells.
-
-    Raises:
-        MalformedError: it is not a vkey of an Ed25519 key, or its id does not fit the key.
-    """
+    """Return the key that *text*, a vkey without line end, spells."""
     parts = text.split("+", 2)
     if len(parts) != 3 or not is_name(parts[0]):  # noqa: PLR2004 - name, id, key
-        raise MalformedError("not a verifier key: expected NAME+ID+KEY", where=where)
+        raise MalformedError("not a log's key: expected NAME+ID+KEY", where=where)
     name, written_id, encoded = parts
     typed = strict_base64.parse(encoded, where=where)
     if not typed or typed[0] != ED25519:
@@ -147,16 +135,12 @@ def parse_vkey(text: str, *, where: str | None = None) -> VerifierKey:
         )
     key = VerifierKey(name, parse_raw_ed25519(typed[1:], where=where))
     if written_id != key.note_id.hex():
-        raise MalformedError("the verifier key's id does not fit its name and key", where=where)
+        raise MalformedError("the verifier key's id does not match its name and key", where=where)
     return key
 
 
 def parse(data: bytes, *, where: str | None = None) -> Note:
-    """Return the note that *data* spells; its signatures are not verified.
-
-    Raises:
-        MalformedError: *data* is not a note, or exceeds the limits of this module.
-    """
+    """Return the note that *data* spells; its signatures are not verified."""
     if len(data) > MAX_NOTE_BYTES:
         raise MalformedError(f"a note has at most {MAX_NOTE_BYTES} bytes", where=where)
     try:
@@ -167,7 +151,7 @@ def parse(data: bytes, *, where: str | None = None) -> Note:
     text, separator, tail = whole.rpartition("\n\n")
     if not separator or not tail.endswith("\n"):
         raise MalformedError(
-            "not a note: no signature lines after an empty line, or the last has no end",
+            "not a note: it must end with an empty line and signature lines",
             where=where,
         )
     lines = tail[:-1].split("\n")
@@ -177,11 +161,7 @@ def parse(data: bytes, *, where: str | None = None) -> Note:
 
 
 def format(note: Note) -> bytes:  # noqa: A001 - the pair parse/format is the house's naming
-    """Return *note* as bytes.
-
-    Raises:
-        MalformedError: it holds what no note can hold.
-    """
+    """Return *note* as bytes."""
     lines = "".join(
         f"{_SIGNATURE_START}{line.name} {strict_base64.format(line.note_id + line.signature)}\n"
         for line in note.signatures
@@ -193,11 +173,7 @@ def format(note: Note) -> bytes:  # noqa: A001 - the pair parse/format is the ho
 
 
 def sign(text: str, signers: Sequence[SignerKey]) -> bytes:
-    """Return *text*, which ends with a newline, as a note signed by each of *signers*.
-
-    Raises:
-        MalformedError: *text* cannot be the text of a note, or there is no signer.
-    """
+    """Return *text*, which ends with a newline, as a note signed by each of *signers*."""
     message = text.encode()
     return format(
         Note(
@@ -249,11 +225,7 @@ def is_name(text: str) -> bool:
 
 
 def check_text(text: str, *, where: str | None = None) -> None:
-    """Return if *text* has no control character below U+0020 but newline.
-
-    Raises:
-        MalformedError: it has one.
-    """
+    """Return if *text* has no control character below U+0020 but newline."""
     for character in text:
         if character < " " and character != "\n":
             raise MalformedError(

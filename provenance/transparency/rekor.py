@@ -63,11 +63,7 @@ def format_body(message: bytes, signature: bytes, key: PublicKey) -> bytes:
 
 
 def parse_kind(body: bytes, *, where: str | None = None) -> tuple[str, str]:
-    """Return the kind and the version that *body*, a canonical body, declares.
-
-    Raises:
-        MalformedError: it is not a JSON object that declares them.
-    """
+    """Return the kind and the version that *body*, a canonical body, declares."""
     value = strict_json.parse(body, where=where)
     if isinstance(value, dict):
         kind, version = value.get("kind"), value.get("apiVersion")

@@ -27,12 +27,7 @@ class TileStore:
     root: Path
 
     def hashes(self, tile: Tile) -> tuple[bytes, ...]:
-        """Return the hashes of *tile*, from the full tile where the partial one is gone.
-
-        Raises:
-            UnreadableError: neither is there, or it is not a file.
-            MalformedError: it has another length.
-        """
+        """Return the hashes of *tile*, from the full tile where the partial one is gone."""
         found, data = self._read(tile, merkle.HASH_BYTES * WIDTH)
         whole = tiles.parse_tile(data, found, where=str(self.path(found)))
         return whole[: tile.width]
@@ -59,11 +54,7 @@ class TileStore:
             yield from row[max(0, start - first) :]
 
     def write(self, tile: Tile, data: bytes) -> None:
-        """Put *data* at the place of *tile*.
-
-        Raises:
-            UnavailableError: the disk is full or may not be written.
-        """
+        """Put *data* at the place of *tile*."""
         path = self.path(tile)
         make_folders(path.parent)
         atomic.write_file(path, data)
@@ -113,11 +104,7 @@ def read_file(path: Path, limit: int, *, follow: bool = False) -> bytes:
 
 
 def make_folders(folder: Path) -> None:
-    """Make *folder* and those above it that are missing, durably.
-
-    Raises:
-        UnavailableError: the disk is full or may not be written.
-    """
+    """Make *folder* and those above it that are missing, durably."""
     if folder.is_dir():
         return
     make_folders(folder.parent)
@@ -129,11 +116,7 @@ def make_folders(folder: Path) -> None:
 
 
 def unlink(path: Path) -> None:
-    """Remove the file *path* if it is there.
-
-    Raises:
-        UnavailableError: it cannot be removed.
-    """
+    """Remove the file *path* if it is there."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:

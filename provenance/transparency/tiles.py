@@ -81,11 +81,7 @@ def format_path(tile: Tile) -> str:
 
 
 def parse_path(path: str) -> Tile:
-    """Return the tile at *path*, relative to the log.
-
-    Raises:
-        MalformedError: *path* is not that of a tile, or has another spelling.
-    """
+    """Return the tile at *path*, relative to the log."""
     match = _PATH.fullmatch(path)
     if match:
         level = ENTRIES if match["level"] == "entries" else int(match["level"])
@@ -182,11 +178,7 @@ def root(edge: Edge) -> bytes:
 
 
 def parse_tile(data: bytes, tile: Tile, *, where: str | None = None) -> tuple[bytes, ...]:
-    """Return the hashes of *tile*, whose bytes are *data*.
-
-    Raises:
-        MalformedError: *data* has another length.
-    """
+    """Return the hashes of *tile*, whose bytes are *data*."""
     if len(data) != HASH_BYTES * tile.width:
         raise MalformedError(
             f"a tile of {tile.width} hashes has {HASH_BYTES * tile.width} bytes, not {len(data)}",
@@ -196,11 +188,7 @@ def parse_tile(data: bytes, tile: Tile, *, where: str | None = None) -> tuple[by
 
 
 def check_entries(entries: Sequence[bytes]) -> None:
-    """Return if each of *entries* fits in a bundle.
-
-    Raises:
-        UsageError: one is longer than 65,535 bytes.
-    """
+    """Return if each of *entries* fits in a bundle."""
     longest = max(map(len, entries), default=0)
     if longest > MAX_ENTRY_BYTES:
         raise UsageError(f"a log entry has at most {MAX_ENTRY_BYTES} bytes, and one has {longest}")
@@ -212,11 +200,7 @@ def format_bundle(entries: Sequence[bytes]) -> bytes:
 
 
 def parse_bundle(data: bytes, width: int, *, where: str | None = None) -> tuple[bytes, ...]:
-    """Return the *width* entries of the bundle *data*.
-
-    Raises:
-        MalformedError: *data* ends early, or has bytes after the last entry.
-    """
+    """Return the *width* entries of the bundle *data*."""
     entries: list[bytes] = []
     place = 0
     for _ in range(width):

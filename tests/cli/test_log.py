@@ -61,7 +61,11 @@ def test_audit_with_another_key(
     assert made.status == 0
     assert provenance("publish", model, "--log", log).status == 0
     refused(provenance("log", "audit", log, "--key", other / "vkey"), 1, "checkpoint")
-    refused(provenance("log", "audit", log, "--key", alice.public), 3, "not a verifier key")
+    refused(
+        provenance("log", "audit", log, "--key", alice.public),
+        3,
+        "is a signing key, not a log's key",
+    )
 
 
 def test_logs_that_cannot_be_made(

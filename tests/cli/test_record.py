@@ -194,7 +194,10 @@ def test_the_double_dash_may_be_left_out(work: Path, provenance: Shell, alice: P
         (["--key", "KEY", "--", "true"], "Missing option '--model'"),
         (["--bogus", "--model", "m", "--key", "KEY", "--", "true"], "No such option '--bogus'"),
         (["--model", "m", "--key", "none", "--", "true"], "none: no such file"),
-        (["--model", "m", "--key", "KEY.pub", "--", "true"], "not a private key"),
+        (
+            ["--model", "m", "--key", "KEY.pub", "--", "true"],
+            "is a public key (name the private key, the file without .pub)",
+        ),
         (["--seed", "1", "--seed", "2", "--model", "m", "--key", "KEY", "--", "true"], "twice"),
         (["--seed", "x", "--model", "m", "--key", "KEY", "--", "true"], "not an integer"),
         (["--data", "none", "--model", "m", "--key", "KEY", "--", "true"], "none"),

@@ -115,9 +115,9 @@ def test_a_log_key_as_text_or_file(
     ("given", "words"),
     [
         ("none", "none: no such file, and no log key"),
-        ("a+b", "not a verifier key"),
+        ("a+b", "not a log's key"),
         ("a+" + "0" * 300 + "+" + "A" * 5000, "the log's key"),
-        ("KEY", "not a verifier key"),
+        ("KEY", "is a signing key, not a log's key (name the file 'vkey'"),
         (".", "is a folder"),
     ],
 )

@@ -317,10 +317,10 @@ ANY = {
 }
 
 BAD_LINES = {
-    "nothing": (b"", "the last line has no end"),
-    "no end": (BUNDLE, "the last line has no end"),
-    "the last cut off": (BUNDLE + b"\n" + OTHER[:50], "the last line has no end"),
-    "no end after the last": (BUNDLE + b"\n" + OTHER, "the last line has no end"),
+    "nothing": (b"", "the last line has no newline"),
+    "no end": (BUNDLE, "the last line has no newline"),
+    "the last cut off": (BUNDLE + b"\n" + OTHER[:50], "the last line has no newline"),
+    "no end after the last": (BUNDLE + b"\n" + OTHER, "the last line has no newline"),
     "only an end": (b"\n", "claims:1: not JSON"),
     "a blank line first": (b"\n" + BUNDLE + b"\n", "claims:1: not JSON"),
     "a blank line between": (BUNDLE + b"\n\n" + OTHER + b"\n", "claims:2: not JSON"),

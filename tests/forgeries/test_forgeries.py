@@ -148,8 +148,18 @@ FORGERIES = (
         SignatureError,
         ("another key signed it in this one's name",),
     ),
-    Forgery(attacks.two_signatures, "parse", MalformedError, ("exactly one signature",)),
-    Forgery(attacks.no_signature, "parse", MalformedError, ("exactly one signature",)),
+    Forgery(
+        attacks.two_signatures,
+        "parse",
+        MalformedError,
+        ("length <= 1 - at '$.dsseEnvelope.signatures",),
+    ),
+    Forgery(
+        attacks.no_signature,
+        "parse",
+        MalformedError,
+        ("length >= 1 - at '$.dsseEnvelope.signatures",),
+    ),
     Forgery(attacks.another_payload_type, "signature", SignatureError, (CHANGED_CLAIM,)),
     Forgery(
         attacks.signed_as_something_else,
@@ -215,7 +225,7 @@ FORGERIES = (
     ),
     # The bytes of the claims
     Forgery(attacks.cut_off_the_end, "parse", MalformedError, ("claims.jsonl", "not JSON")),
-    Forgery(attacks.drop_the_last_line_end, "parse", MalformedError, ("the file is cut off",)),
+    Forgery(attacks.drop_the_last_line_end, "parse", MalformedError, ("the file is truncated",)),
     Forgery(attacks.append_garbage, "parse", MalformedError, ("claims.jsonl:2", "not JSON")),
     Forgery(attacks.insert_a_blank_line, "parse", MalformedError, ("claims.jsonl:2",)),
     Forgery(attacks.empty_the_claims, "parse", MalformedError, ("claims.jsonl", "not JSON")),
@@ -249,13 +259,13 @@ FORGERIES = (
         log_attacks.take_another_claims_entry,
         "log proof",
         LogProofError,
-        ("step 2 (body)", "about something else"),
+        ("step 2 (body)", "not about this envelope"),
     ),
     Forgery(
         log_attacks.take_the_entry_of_other_weights,
         "log proof",
         LogProofError,
-        ("step 2 (body)", "about something else"),
+        ("step 2 (body)", "not about this envelope"),
     ),
     Forgery(log_attacks.index_at_the_size, "log proof", LogProofError, ("step 5 (inclusion)",)),
     Forgery(log_attacks.index_of_another, "log proof", LogProofError, ("step 5 (inclusion)",)),
@@ -271,7 +281,7 @@ FORGERIES = (
         ("step 3 (checkpoint)",),
     ),
     Forgery(log_attacks.unknown_field, "log proof", MalformedError, ("unknown field 'note'",)),
-    Forgery(log_attacks.seventeen_entries, "parse", MalformedError, ("at most 16",)),
+    Forgery(log_attacks.seventeen_entries, "parse", MalformedError, ("length <= 16",)),
 )
 
 

@@ -191,19 +191,19 @@ def test_what_is_no_key_is_refused(tmp_path: Path, data: bytes) -> None:
 def test_one_half_where_the_other_is_needed(tmp_path: Path) -> None:
     key = generate()
     for data in (key.pem(), key.pem(b"example")):
-        with pytest.raises(MalformedError, match="this is a private key") as caught:
+        with pytest.raises(MalformedError, match="is a private key") as caught:
             load_public(write(tmp_path, data))
-        assert caught.value.hint == "give the file that ends in .pub"
-    with pytest.raises(MalformedError, match="not a private key in PEM or OpenSSH form"):
+        assert caught.value.hint == "name the public key, the file that ends in .pub"
+    with pytest.raises(MalformedError, match="is a public key"):
         load_private(write(tmp_path, key.public.pem))
-    with pytest.raises(MalformedError, match="not a private key in PEM or OpenSSH form"):
+    with pytest.raises(MalformedError, match="is a public key"):
         load_private(write(tmp_path, ssh_line(P256)))
 
 
 def test_a_public_key_behind_a_private_one_is_not_read(tmp_path: Path) -> None:
     # Whoever hands such a file out publishes a private key, and should hear of it.
     key = generate()
-    with pytest.raises(MalformedError, match="this is a private key"):
+    with pytest.raises(MalformedError, match="is a private key"):
         load_public(write(tmp_path, key.public.pem + key.pem()))
 
 

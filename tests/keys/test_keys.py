@@ -237,7 +237,7 @@ def test_an_ed25519_key_for_which_everybody_can_sign_is_refused(y: int, sign: in
         (parse_spki, spki),
         (parse_public_pem, pem),
     ):
-        with pytest.raises(MalformedError, match=r"everybody can sign|not a public key"):
+        with pytest.raises(MalformedError, match=r"low-order|non-canonical|not a public key"):
             parse(data)
 
 

@@ -66,7 +66,7 @@ def test_no_records_are_no_curves() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b'{"name":"a","value":1}', "cut off"),
+        (b'{"name":"a","value":1}', "truncated"),
         (b"\n", "not JSON"),
         (b"[]\n", "not a metric"),
         (b'{"name":"a"}\n', "not a metric"),

@@ -74,7 +74,7 @@ def test_a_log_that_rewrote_its_past_is_refused(
     older = (log / "checkpoint").read_bytes()
     logs.append(tmp_path / "other", [b"rewritten", *ENTRIES[1:400]], signer)
     audit.audit(tmp_path / "other", signer.verifier)
-    with pytest.raises(LogProofError, match="older: the entries give another root at size 300"):
+    with pytest.raises(LogProofError, match="older: root mismatch at size 300"):
         audit.audit(tmp_path / "other", signer.verifier, older=older)
 
 
@@ -139,17 +139,20 @@ def state(size: int, root: bytes) -> Callable[[Path], object]:
 
 
 REFUSED: dict[str, tuple[str, Callable[[Path], object]]] = {
-    "a changed entry": ("give another tile", flip("tile/entries/001")),
-    "a changed entry in the last bundle": ("give another tile", flip("tile/entries/002.p/88")),
+    "a changed entry": ("tile hash mismatch", flip("tile/entries/001")),
+    "a changed entry in the last bundle": ("tile hash mismatch", flip("tile/entries/002.p/88")),
     "a changed entry in an older bundle": (
-        "tile/entries/002.p/80: the entries give another",
+        "tile/entries/002.p/80: tile hash mismatch",
         flip("tile/entries/002.p/80"),
     ),
-    "a changed leaf hash": ("tile/0/000: the entries give another", flip("tile/0/000")),
-    "a changed partial tile": ("tile/0/002.p/88: the entries give", flip("tile/0/002.p/88")),
-    "a changed older partial tile": ("tile/0/002.p/80: the entries", flip("tile/0/002.p/80")),
-    "a changed upper tile": ("tile/1/000.p/2: the entries give", flip("tile/1/000.p/2")),
-    "a short tile": ("give another tile", resize("tile/0/000", -1)),
+    "a changed leaf hash": ("tile/0/000: tile hash mismatch", flip("tile/0/000")),
+    "a changed partial tile": ("tile/0/002.p/88: tile hash mismatch", flip("tile/0/002.p/88")),
+    "a changed older partial tile": (
+        "tile/0/002.p/80: tile hash mismatch",
+        flip("tile/0/002.p/80"),
+    ),
+    "a changed upper tile": ("tile/1/000.p/2: tile hash mismatch", flip("tile/1/000.p/2")),
+    "a short tile": ("tile hash mismatch", resize("tile/0/000", -1)),
     "a missing bundle": ("tile/entries/001: is missing", remove("tile/entries/001")),
     "a missing tile": ("tile/0/000: is missing from the log", remove("tile/0/000")),
     "a missing last tile": ("tile/0/002.p/88: is missing", remove("tile/0/002.p/88")),
@@ -166,8 +169,8 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object]]] = {
         "signature of .* does not match",
         flip("checkpoint", len("example.com/log\n")),
     ),
-    "a state of a smaller tree": ("not of the tree", state(599, b"\x00" * 32)),
-    "a state of another tree": ("not of the tree", state(600, b"\x00" * 32)),
+    "a state of a smaller tree": ("does not match the checkpoint", state(599, b"\x00" * 32)),
+    "a state of another tree": ("does not match the checkpoint", state(600, b"\x00" * 32)),
 }
 
 
@@ -212,9 +215,7 @@ def test_a_signed_root_that_the_entries_do_not_give_is_refused(
     shutil.rmtree(grown / ".state")
     lie = checkpoint.sign(Checkpoint(signer.name, 600, b"\x00" * 32), signer)
     (grown / "checkpoint").write_bytes(lie)
-    with pytest.raises(
-        LogProofError, match="checkpoint: the entries give another root at size 600"
-    ):
+    with pytest.raises(LogProofError, match="checkpoint: root mismatch at size 600"):
         audit.audit(grown, signer.verifier)
 
 
@@ -255,10 +256,10 @@ def test_a_log_that_changed_an_entry_and_all_its_hashes_is_refused(
         first = tile.index * 256
         data = written.get(tile) or tiles.format_bundle(changed[first : first + tile.width])
         add(tiles.format_path(tile), data)(grown)
-    with pytest.raises(LogProofError, match="checkpoint: the entries give another root"):
+    with pytest.raises(LogProofError, match="checkpoint: root mismatch"):
         audit.audit(grown, signer.verifier)
     state(600, tiles.root(edge))(grown)
-    with pytest.raises(LogProofError, match="not of the tree that the checkpoint promises"):
+    with pytest.raises(LogProofError, match="does not match the checkpoint"):
         audit.audit(grown, signer.verifier)
 
 
@@ -276,7 +277,7 @@ def test_entries_that_are_not_promised_yet_are_reported(
         audit.audit(log, signer.verifier)
     flip("tile/entries/001.p/54")(log)
     state(310, b"\x00" * 32)(log)
-    with pytest.raises(LogProofError, match=r"\.state/treeState: the entries give another root"):
+    with pytest.raises(LogProofError, match=r"\.state/treeState: root mismatch"):
         audit.audit(log, signer.verifier)
 
 

@@ -91,7 +91,7 @@ REFUSED: dict[str, tuple[str, str, Callable[[LogEntry, SignerKey, SignerKey], Lo
     ),
     "another body": (
         "body",
-        "about something else",
+        "not about this envelope",
         lambda good, _key, _stranger: replace(good, body=BODY + b" "),
     ),
     "another kind": (
@@ -133,7 +133,7 @@ REFUSED: dict[str, tuple[str, str, Callable[[LogEntry, SignerKey, SignerKey], Lo
     ),
     "a proof for another root": (
         "tree",
-        "for another root than the checkpoint's",
+        "different roots",
         lambda good, _key, _stranger: with_proof(good, root=flip(good.proof.root)),
     ),
     "an index beyond the tree": (
@@ -148,12 +148,12 @@ REFUSED: dict[str, tuple[str, str, Callable[[LogEntry, SignerKey, SignerKey], Lo
     ),
     "a short proof": (
         "inclusion",
-        "2 hashes where 3 are needed",
+        "2 hashes, and needs 3",
         lambda good, _key, _stranger: with_proof(good, hashes=good.proof.hashes[1:]),
     ),
     "a long proof": (
         "inclusion",
-        "4 hashes where 3 are needed",
+        "4 hashes, and needs 3",
         lambda good, _key, _stranger: with_proof(
             good, hashes=(*good.proof.hashes, good.proof.root)
         ),
@@ -180,7 +180,7 @@ def test_a_lie_is_refused_at_its_step(
 
 
 def test_an_entry_about_another_document_is_refused(good: LogEntry, signer: SignerKey) -> None:
-    with pytest.raises(LogProofError, match="about something else"):
+    with pytest.raises(LogProofError, match="not about this envelope"):
         entry.check_entry(good, body=BODY.replace(b"{}", b"[]"), vkey=signer.verifier)
 
 

@@ -302,7 +302,7 @@ def test_nothing_is_signed_over_a_changed_tree(log: Path, signer: SignerKey) -> 
     edge = log / "tile/0/001.p/44"
     edge.write_bytes(b"\x00" * 32 + edge.read_bytes()[32:])
     before = files(log)
-    with pytest.raises(LogProofError, match="do not give the root"):
+    with pytest.raises(LogProofError, match="do not match the root"):
         logs.append(log, [b"new"], signer)
     assert files(log) == before
 
@@ -312,7 +312,7 @@ def test_nothing_is_signed_over_a_changed_entry(log: Path, signer: SignerKey) ->
     edge = log / "tile/entries/001.p/44"
     edge.write_bytes(edge.read_bytes()[:-1] + b"]")
     promised = (log / "checkpoint").read_bytes()
-    with pytest.raises(LogProofError, match="not those of the tree"):
+    with pytest.raises(LogProofError, match="do not match the tree"):
         logs.append(log, [b"new"], signer)
     assert (log / "checkpoint").read_bytes() == promised
 
