@@ -76,10 +76,10 @@ class ProvenanceError(Exception):
         hint = f" ({_short(self.hint)})" if self.hint else ""
         return one_line(f"{place}{_short(self.what)}{hint}")
 
-    def __reduce__(self) -> tuple[partial[ProvenanceError], tuple[str]]:
+    def __reduce__(self) -> tuple[partial[ProvenanceError], tuple[str], dict[str, object]]:
         # An exception is copied, and passed between processes, by calling its class with `args`;
         # two of ours are keywords.
-        return partial(type(self), where=self.where, hint=self.hint), (self.what,)
+        return partial(type(self), where=self.where, hint=self.hint), (self.what,), vars(self)
 
 
 def _short(text: str) -> str:
@@ -105,6 +105,17 @@ class UnreadableError(ProvenanceError):
 
 class UnavailableError(ProvenanceError):
     """Something outside the program failed: a full disk, a log, a network, a key service."""
+
+
+class CommandError(UnavailableError):
+    """A recorded command did not start, or failed and left nothing to attest."""
+
+    def __init__(
+        self, what: str, *, where: str | None = None, hint: str | None = None, status: int = 1
+    ) -> None:
+        """Keep the command's exit *status* too, as a shell gives it (127: not found)."""
+        super().__init__(what, where=where, hint=hint)
+        self.status = status
 
 
 class RefusedError(ProvenanceError):

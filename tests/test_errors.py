@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from provenance import errors
 from provenance.errors import (
+    CommandError,
     ContentError,
     LogProofError,
     MalformedError,
@@ -33,6 +34,7 @@ TREE = {
     SubjectError: MalformedError,
     UnreadableError: ProvenanceError,
     UnavailableError: ProvenanceError,
+    CommandError: UnavailableError,
     RefusedError: ProvenanceError,
     SignatureError: RefusedError,
     ContentError: RefusedError,
@@ -144,3 +146,8 @@ def test_an_error_is_put_inside_a_place_once(where: str | None, expected: str) -
         "wait",
     )
     assert error.inside("model").where == expected
+
+
+def test_the_status_of_a_command_survives_a_copy() -> None:
+    error = pickle.loads(pickle.dumps(CommandError("not found", where="x", status=127)))  # noqa: S301 - our own
+    assert (str(error), error.status) == ("x: not found", 127)

@@ -17,7 +17,7 @@ from provenance.envelope import bundle, dsse
 from provenance.equality import declaration
 from provenance.files.manifest import hash_folder
 from provenance.files.names import CLAIMS, RESERVED
-from provenance.folder import claims
+from provenance.folder import attach as folder_attach
 from provenance.keys import generate, write_pair
 from provenance.statement import intoto, training
 from provenance.statement.training import (
@@ -144,9 +144,9 @@ def attach(
     files: Mapping[str, bytes] | None = None,
 ) -> None:
     """Put *statement*, signed by *person*, and *files* beside the model in *root*."""
-    named = claims.name_signer(statement, person.key.public)
+    named = training.name_signer(statement, person.key.public)
     payload = intoto.format(training.to_statement(named))
-    claims.attach(root, named, payload, files or {}, person.key)
+    folder_attach.attach(root, named, payload, files or {}, person.key)
 
 
 def make_log(folder: Path, keeper: Person, origin: str = "example.org/log") -> SignerKey:
@@ -198,7 +198,7 @@ def sign_document(document: Mapping[str, Any], person: Person) -> bytes:
 
 
 def sign_verdict(statement: Statement, person: Person) -> bytes:
-    return claims.sign_statement(statement, person.key)
+    return folder_attach.sign_statement(statement, person.key)
 
 
 # --- The command line -----------------------------------------------------------------------------
@@ -246,7 +246,7 @@ def run_program(
         cwd=cwd,
         env={**os.environ, **(environ or {})},
         capture_output=True,
-        timeout=60,
+        timeout=600,
         check=False,
         **options,
     )

@@ -7,7 +7,6 @@ import json
 import struct
 import tempfile
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from provenance.equality.declaration import parse
+from provenance.files.manifest import FileEntry
 from provenance.judge.comparators import compare_models
 from provenance.weights.model import Model
 
@@ -28,14 +28,6 @@ if TYPE_CHECKING:
 SAME, DIFFER, ORDER = "same", "differ", "depends on the order"
 
 _NUMPY = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "C64": "<c8", "U8": "u1", "I64": "<i8"}
-
-
-@dataclass(frozen=True, slots=True)
-class Described:
-    """Size and digest of a file."""
-
-    size: int
-    sha256: str
 
 
 def array(values: Values) -> Array:
@@ -144,11 +136,12 @@ def our_answer(left: bytes, right: bytes, rule: str, name: str = "model.safetens
 def _model(root: Path, name: str, data: bytes) -> Model:
     root.mkdir()
     (root / name).write_bytes(data)
-    return Model(root, {name: _described(data)})
+    return Model(root, {name: described(name, data)})
 
 
-def _described(data: bytes) -> Described:
-    return Described(len(data), hashlib.sha256(data).hexdigest())
+def described(name: str, data: bytes) -> FileEntry:
+    """Return the file *name* of the bytes *data* as a manifest has it."""
+    return FileEntry(name, len(data), hashlib.sha256(data).hexdigest())
 
 
 def _judged(outcome: Any) -> str:  # noqa: ANN401 - an Outcome

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import shutil
 import tempfile
@@ -15,7 +14,7 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import load_file
 
-from benchmarks.equality.answers import Described
+from benchmarks.equality.answers import described
 from provenance.equality.declaration import builtin
 from provenance.judge.comparators import compare_models
 from provenance.judge.measured import MeasuredWeights, wanted_by
@@ -164,8 +163,8 @@ def compare(base: Path, other: Path, declaration: Declaration) -> Outcome:
             root.mkdir()
             shutil.copyfile(path, root / "model.safetensors")
             data = path.read_bytes()
-            described = Described(len(data), hashlib.sha256(data).hexdigest())
-            models.append(Model(root, {"model.safetensors": described}))
+            entry = described("model.safetensors", data)
+            models.append(Model(root, {"model.safetensors": entry}))
         return compare_models(models[0], models[1], declaration)
 
 

@@ -31,6 +31,7 @@ import click
 
 from provenance import __version__
 from provenance.errors import (
+    CommandError,
     MalformedError,
     ProvenanceError,
     RefusedError,
@@ -146,6 +147,8 @@ def run(arguments: list[str]) -> int:
         if own.debug and not isinstance(error, click.ClickException):
             raise
         status = _explain(error, own)
+        if isinstance(error, CommandError):
+            return error.status
         return RECORD_FAILED if own.verb == "record" else status
     return result if isinstance(result, int) else 0
 

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import click
 
-from provenance.cli.options import PATH, json_option, read_equality
-from provenance.equality.lattice import AGREES
-from provenance.errors import UnreadableError, UsageError
-from provenance.judge.comparators import apply
-from provenance.judge.measured import MeasuredWeights, wanted_by
-from provenance.judge.side_by_side import list_differences
+from provenance.api import checking
+from provenance.cli.options import PATH, json_option
 from provenance.report.comparison import comparison_lines, outcome_lines
 from provenance.report.progress import progress
 from provenance.report.terminal import print_json, print_lines
-from provenance.weights.model import SideBySide, model_of_file, model_of_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from provenance.judge.side_by_side import FileComparison
-    from provenance.measure.findings import Outcome
 
 
 @click.command(short_help="Show two models side by side: files and tensors.")
@@ -45,39 +36,11 @@ def command(
     what changed. Exit status 0: the equality holds, or without one the files or their tensors and
     metadata are the same; 1: otherwise. Nothing is verified here; 'verify' and 'agree' do.
     """
-    declaration = read_equality(equality) if equality is not None else None
-    if probes is not None and declaration is None:
-        raise UsageError("--probes needs --equality")
-    folders = _are_folders(left, right)
-    model = model_of_folder if folders else model_of_file
-    with progress("hashing") as advance:
-        sides = SideBySide(model(left, advance), model(right, advance), named=not folders)
-    outcome = None
-    with progress("comparing") as advance:
-        weights = MeasuredWeights(sides, wanted_by(declaration, view=True, on_bytes=advance))
-        if declaration is not None:  # first, so that one that does not fit is refused at once
-            outcome = apply(declaration, weights, probes=probes)
-        compared = list_differences(weights)
-    _print(compared, outcome, as_json=as_json)
-    if outcome is not None:
-        return 0 if outcome.conclusion in AGREES else 1
-    return 0 if all(item.same for item in compared) else 1
-
-
-def _are_folders(left: Path, right: Path) -> bool:
-    """Tell whether both are folders, and refuse what is missing or of two kinds."""
-    for path in (left, right):
-        if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises where it may not look
-            raise UnreadableError("no such file or folder", where=str(path))
-    if left.is_dir() != right.is_dir():
-        raise UsageError("a folder and a file cannot be compared", where=f"{left}, {right}")
-    return left.is_dir()
-
-
-def _print(compared: tuple[FileComparison, ...], outcome: Outcome | None, *, as_json: bool) -> None:
+    compared = checking.compare(left, right, equality=equality, probes=probes, progress=progress)
     if as_json:
-        print_json({"files": compared, "outcome": outcome})
-        return
-    lines = comparison_lines(compared)
-    lines += outcome_lines(outcome) if outcome is not None else []
-    print_lines(lines)
+        print_json(compared)
+    else:
+        lines = comparison_lines(compared.files)
+        lines += outcome_lines(compared.outcome) if compared.outcome is not None else []
+        print_lines(lines)
+    return 0 if compared.same else 1

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from provenance.cli.options import PATH, json_option, read_equality
-from provenance.equality.declaration import BUILT_IN, builtin, builtin_text
+from provenance.cli.options import PATH, json_option
+from provenance.equality.declaration import BUILT_IN, builtin, builtin_text, find
 from provenance.errors import one_line
 from provenance.report.explain_equality import (
     consequences,
@@ -68,7 +68,7 @@ def check(declaration: str, model: Path | None, *, as_json: bool) -> None:
     tensor is covered by a rule. Exit status 0: it is a declaration, and fits; 1: it does not fit;
     3: it is none.
     """
-    declared = read_equality(declaration)
+    declared = find(declaration)
     selections = _selections(declared, model) if model is not None else ()
     if as_json:
         print_json(

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from provenance.api import signing
 from provenance.cli.options import PATH, json_option, read_password
 from provenance.errors import one_line
-from provenance.keys import ALGORITHMS, generate, write_pair
+from provenance.keys import ALGORITHMS
 from provenance.report.terminal import print_json
 
 if TYPE_CHECKING:
@@ -29,18 +30,17 @@ def command(path: Path, algorithm: str, password_env: str | None, *, as_json: bo
 
     Nothing is ever overwritten. A log's key must be ed25519.
     """
-    key = generate(algorithm)
-    public_path = write_pair(key, path, read_password(password_env))
+    made = signing.keygen(path, algorithm=algorithm, password=read_password(password_env))
     if as_json:
         print_json(
             {
                 "algorithm": algorithm,
-                "keyId": key.public.key_id,
-                "private": str(path),
-                "public": str(public_path),
+                "keyId": made.key_id,
+                "private": str(made.private),
+                "public": str(made.public),
             }
         )
         return
-    click.echo(f"private key  {one_line(str(path))}  (keep it secret)")
-    click.echo(f"public key   {one_line(str(public_path))}  (hand it to whoever shall verify)")
-    click.echo(f"key id       {key.public.key_id}")
+    click.echo(f"private key  {one_line(str(made.private))}  (keep it secret)")
+    click.echo(f"public key   {one_line(str(made.public))}  (give it to verifiers)")
+    click.echo(f"key id       {made.key_id}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from provenance.cli.options import PATH, json_option, read_log_key, read_password, signing_options
+from provenance.cli.options import PATH, json_option, read_password, signing_options
 from provenance.errors import count, one_line
 from provenance.files.reading import read_file
 from provenance.report.terminal import print_json
@@ -61,7 +61,7 @@ def init(
 def audit_command(log: Path, key: str, older: Path | None, *, as_json: bool) -> None:
     """Recompute every hash of the log in LOGDIR, and check the checkpoint that it signed."""
     earlier = read_file(older, MAX_NOTE_BYTES) if older is not None else None
-    report = audit(log, read_log_key(key), older=earlier)
+    report = audit(log, logs.find_vkey(key), older=earlier)
     checkpoint = report.checkpoint
     if as_json:
         print_json(

@@ -6,18 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from provenance.cli.options import (
-    PATH,
-    json_option,
-    read_log_signer,
-    read_password,
-    read_trusted_keys,
-)
+from provenance.api import signing
+from provenance.cli.options import PATH, json_option, read_password
 from provenance.errors import one_line
-from provenance.folder import claims
-from provenance.folder.publication import publish_claims
 from provenance.report.terminal import print_json
-from provenance.transparency.note import format_vkey
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,15 +37,13 @@ def command(
 
     A log cannot forget. What it holds of a claim is a digest, the signature, and the public key.
     """
-    claims.require_folder(model)
-    signer = read_log_signer(log, read_password(password_env))
-    published = publish_claims(model, log, signer, tuple(read_trusted_keys(key_paths)))
-    vkey = format_vkey(signer.verifier)
+    published = signing.publish(
+        model, log=log, password=read_password(password_env), keys=key_paths
+    )
     if as_json:
-        print_json({"claims": published, "log": signer.verifier.name, "vkey": vkey})
+        print_json(published)
         return
-    for claim in published:
+    for claim in published.claims:
         state = "published as" if claim.new else "is already"
-        place = f"entry {claim.index} of {one_line(signer.verifier.name)}"
-        click.echo(f"claim {claim.line} {state} {place}")
-    click.echo(f"log key  {one_line(vkey)}")
+        click.echo(f"claim {claim.line} {state} entry {claim.index} of {one_line(published.log)}")
+    click.echo(f"log key  {one_line(published.vkey)}")

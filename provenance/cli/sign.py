@@ -6,17 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from provenance.cli.options import (
-    PATH,
-    check_model_name,
-    json_option,
-    read_signing_key,
-    signing_options,
-)
+from provenance.api import signing
+from provenance.cli.options import PATH, json_option, read_password, signing_options
 from provenance.errors import count, one_line
-from provenance.files.manifest import hash_folder
-from provenance.files.names import MODEL_SIGNATURE, RESERVED
-from provenance.folder import claims
 from provenance.report.progress import progress
 from provenance.report.terminal import print_json
 
@@ -33,24 +25,21 @@ def command(model: Path, key_path: Path, password_env: str | None, *, as_json: b
 
     The signature says which files these are, not how they were made; 'record' and 'attest' do.
     """
-    key = read_signing_key(key_path, password_env)
-    claims.require_folder(model)
-    claims.refuse_to_replace(model, key.public)
-    check_model_name(model)
-    with progress("hashing") as advance:
-        manifest = hash_folder(model, ignore=RESERVED, progress=advance)
-    claims.write_model_signature(model, claims.sign_model(model.resolve().name, manifest, key))
+    signed = signing.sign(
+        model, key=key_path, password=read_password(password_env), progress=progress
+    )
+    manifest = signed.manifest
     if as_json:
         print_json(
             {
                 "files": len(manifest.entries),
-                "keyId": key.public.key_id,
+                "keyId": signed.key_id,
                 "rootDigest": {"sha256": manifest.root_digest},
-                "signature": str(model / MODEL_SIGNATURE),
+                "signature": str(signed.path),
             }
         )
         return
     click.echo(f"signed   {count(len(manifest.entries), 'file')}, {manifest.size:,} bytes")
     click.echo(f"root     sha256 {manifest.root_digest}")
-    click.echo(f"key id   {key.public.key_id}")
-    click.echo(f"written  {one_line(str(model / MODEL_SIGNATURE))}")
+    click.echo(f"key id   {signed.key_id}")
+    click.echo(f"written  {one_line(str(signed.path))}")

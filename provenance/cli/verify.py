@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from provenance.api import checking
 from provenance.cli import Answered
 from provenance.cli.options import (
     PATH,
@@ -24,10 +25,11 @@ from provenance.report.verification import (
     summary_lines,
     verified_document,
 )
-from provenance.trust.verification import Request, Step, verify_model
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from provenance.trust.verification import Step
 
 
 @click.command(short_help="Check that a key you trust attested these files.")
@@ -57,13 +59,8 @@ def command(
     Every file is hashed; one that was changed, is missing, or is extra is refused.
     """
     keys = read_trusted_keys(key_paths)
+    log_key = read_log_key(log) if log is not None else None
     names = {key.key_id: name for key, name in keys.items()}
-    request = Request(
-        model,
-        tuple(keys),
-        claims_path,
-        read_log_key(log) if log is not None else None,
-    )
     steps: list[Step] = []
 
     def report(step: Step) -> None:
@@ -72,8 +69,14 @@ def command(
             print_lines([step_line(step, names)], hang=STEP_HANG)
 
     try:
-        with progress("hashing") as advance:
-            verified = verify_model(request, on_step=report, progress=advance)
+        verified = checking.verify(
+            model,
+            keys=tuple(keys),
+            claims=claims_path,
+            log=log_key,
+            on_step=report,
+            progress=progress,
+        )
     except ProvenanceError as error:
         if as_json:
             problem = {"message": str(error), "where": error.where, "step": len(steps) + 1}

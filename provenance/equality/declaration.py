@@ -31,9 +31,11 @@ digest: white space, comments and the order of keys in the TOML do not change it
 from __future__ import annotations
 
 import hashlib
+import os
 import tomllib
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args, get_type_hints
 
 import msgspec
@@ -42,6 +44,7 @@ from provenance.encoding import strict_json
 from provenance.equality.lattice import CONCLUDES, LATER, STRENGTHS, Conclusion, Strength
 from provenance.equality.rules import Behaviour, EvidenceRule, Rule, fault, number_of_patterns
 from provenance.errors import MalformedError, UsageError
+from provenance.files.reading import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -306,3 +309,22 @@ def builtin_text(name: str) -> bytes:
 def builtin(name: str) -> Declaration:
     """Return the declaration that is built in under *name*. See :func:`builtin_text`."""
     return parse(builtin_text(name), where=f"built-in equality {name}")
+
+
+def find(text: str | os.PathLike[str]) -> Declaration:
+    """Return the built-in declaration of the name *text*, or the one in the file *text*.
+
+    A built-in name wins, so that a file called ``bytes`` cannot stand in for it.
+
+    Raises:
+        UnreadableError, MalformedError: the file cannot be read, or is no declaration.
+        UsageError: there is neither a file nor a built-in declaration of that name.
+    """
+    path = os.fspath(text)
+    if "/" not in path and "." not in path:
+        try:
+            return builtin(path)
+        except UsageError:
+            if not os.path.lexists(path):
+                raise
+    return parse(read_file(Path(path), MAX_BYTES), where=path)

@@ -1,6 +1,5 @@
 """What a model's folder holds beside the weights.
 
-- ``claims``: signed claims, the model signature, byproducts.
-- ``beside``: the same, read for verification.
-- ``publication``: claims put into a log, each with its proof.
+- ``claims``: read: signed claims, the model signature, byproducts.
+- ``attach``: written, under one lock: claims, signatures, and the proofs of a log.
 """

@@ -16,16 +16,19 @@ Integers beyond 2^53 are decimal strings. Absent means no claim.
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from provenance.encoding import strict_json
+from provenance.encoding import strict_base64, strict_json
 from provenance.errors import MalformedError, SubjectError
 from provenance.files.manifest import FileEntry, Manifest, manifest_of
 from provenance.statement import intoto
 from provenance.statement.intoto import ResourceDescriptor, Statement, Subject
 from provenance.statement.uris import BUILD_TYPE, SLSA_PROVENANCE
+
+if TYPE_CHECKING:
+    from provenance.keys import PublicKey
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -218,6 +221,14 @@ def describe_input(name: str, manifest: Manifest, *, role: str = "") -> Input:
         files=len(manifest.entries),
         size=manifest.size,
     )
+
+
+def name_signer(statement: TrainingStatement, signer: PublicKey) -> TrainingStatement:
+    """Return *statement* with the public key of its *signer* in it."""
+    run = msgspec.structs.replace(
+        statement.run, provenance_signer=strict_base64.format(signer.spki)
+    )
+    return msgspec.structs.replace(statement, run=run)
 
 
 def to_statement(training: TrainingStatement) -> Statement:

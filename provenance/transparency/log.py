@@ -82,6 +82,10 @@ def load_signer(folder: Path, *, password: bytes | None = None) -> SignerKey:
         UnreadableError, MalformedError: there is no log, or the key cannot be read.
         UsageError: the key at that path is another one now.
     """
+    if not os.path.lexists(folder / CHECKPOINT):
+        raise UnreadableError(
+            "there is no log here", where=str(folder), hint="'provenance log init' makes one"
+        )
     settings = log_state.read_settings(folder)
     path = Path(settings.key)
     signer = note.signer_key(settings.origin, load_private(path, password))
@@ -103,6 +107,25 @@ def read_vkey(path: Path, *, follow: bool = False) -> VerifierKey:
     except UnicodeDecodeError as error:
         raise MalformedError("not a log's key", where=where, hint=hint) from error
     return note.parse_vkey(text.removesuffix("\n"), where=where)
+
+
+def find_vkey(text: str | os.PathLike[str]) -> VerifierKey:
+    """Return the log key that *text* is (``name+hex+base64``), or that the file *text* holds.
+
+    Raises:
+        UnreadableError: the file is not there or cannot be read.
+        MalformedError: it is not a verifier key.
+    """
+    path = os.fspath(text)
+    if os.path.lexists(path):
+        return read_vkey(Path(path), follow=True)
+    if "+" not in path:
+        raise UnreadableError(
+            "no such file, and no log key (NAME+ID+KEY)",
+            where=path,
+            hint="name the file 'vkey' of the log, or write its content",
+        )
+    return note.parse_vkey(path, where="the log's key")
 
 
 def read_checkpoint(folder: Path, vkey: VerifierKey) -> Checkpoint:

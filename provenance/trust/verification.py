@@ -38,8 +38,7 @@ from provenance.errors import (
 )
 from provenance.files.manifest import Manifest, hash_folder
 from provenance.files.names import MODEL_SIGNATURE, RESERVED
-from provenance.folder import claims
-from provenance.folder.beside import check_beside, read_beside, read_claims
+from provenance.folder.claims import check_beside, read_beside, read_claims, require_folder
 from provenance.statement import intoto, model_signature, training, uris
 from provenance.transparency import entry as log_entries
 from provenance.transparency import rekor
@@ -139,7 +138,7 @@ def verify_model(
     """
     if not request.keys:
         raise UsageError("nothing is trusted by default", hint="name a public key with --key")
-    claims.require_folder(request.root)
+    require_folder(request.root)
     steps: list[Step] = []
 
     def held(detail: str, *, skipped: bool = False) -> None:

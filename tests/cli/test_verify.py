@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from provenance.folder.publication import publish_claims
+from provenance.folder.attach import Log, publish
 from provenance.trust.verification import STEPS
 from tests.world import Shell, make_log, refused, tree, vkey_text, write_files
 
@@ -104,7 +104,7 @@ def test_a_log_key_as_text_or_file(
     form: str, model: Path, tmp_path: Path, provenance: Shell, alice: Person, larry: Person
 ) -> None:
     signer = make_log(tmp_path / "log", larry)
-    publish_claims(model, tmp_path / "log", signer)
+    publish(model, Log(tmp_path / "log", signer))
     given = tmp_path / "log" / "vkey" if form == "file" else vkey_text(signer.verifier)
     ran = provenance("verify", model, "--key", alice.public, "--log", given)
     assert ran.status == 0

@@ -13,7 +13,7 @@ import msgspec
 from provenance.encoding import strict_json
 from provenance.files.manifest import hash_folder
 from provenance.files.names import RESERVED
-from provenance.folder import claims
+from provenance.folder import attach
 from provenance.statement.training import DeclaredEquality, Outcome
 from tests.world import (
     attest,
@@ -211,7 +211,7 @@ def signed_as_something_else(scene: Scene) -> None:
 def forge_the_model_signature(scene: Scene) -> None:
     (scene.root / "claims.jsonl").unlink()
     manifest = hash_folder(scene.root, ignore=RESERVED)
-    forged = claims.sign_model("model", manifest, scene.mallory.key)
+    forged = attach.sign_model("model", manifest, scene.mallory.key)
     hint = scene.alice.key.public.pem_digest
     forged = edit_bundle(
         forged, lambda b: b["verificationMaterial"].update(publicKey={"hint": hint})

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from provenance.folder.publication import publish_claims
+from provenance.folder.attach import Log, publish
 from provenance.statement import intoto, model_signature, training
 from provenance.transparency import note
 from provenance.trust.verification import Request
@@ -67,7 +67,7 @@ class Scene:
         """Publish the claims in a new log, whose key the victim trusts from now on."""
         folder = self.root.parent / name
         signer = make_log(folder, keeper or self.larry, f"example.org/{name}")
-        publish_claims(self.root, folder, signer)
+        publish(self.root, Log(folder, signer))
         self.log = signer.verifier
         return signer
 

@@ -16,8 +16,9 @@ from provenance.encoding import strict_json
 from provenance.files.manifest import hash_folder
 from provenance.files.names import RESERVED
 from provenance.folder import claims
+from provenance.folder.attach import attach
 from provenance.keys import load_private
-from provenance.statement import training
+from provenance.statement import intoto, training
 from provenance.statement.intoto import ResourceDescriptor
 from tools.schemas.examples import CLOSE, training_example
 
@@ -97,7 +98,6 @@ def _make_model(folder: Path, key_path: Path) -> None:
     np.save(folder / "classes.npy", np.arange(10))
     (folder / "config.json").write_text('{"hidden": 3}')
     byproducts = {sha256(data): data for data in (MANIFEST, METRICS, NOTES)}
-    claims.write_byproducts(folder, byproducts)
     example = training_example()
     described = (
         ResourceDescriptor(name="manifest/data:train", digest={"sha256": sha256(MANIFEST)}),
@@ -112,7 +112,11 @@ def _make_model(folder: Path, key_path: Path) -> None:
         manifest=hash_folder(folder, ignore=RESERVED),
         run=run_details,
     )
-    claims.append_claim(folder, claims.sign_training(statement, load_private(key_path)))
+    key = load_private(key_path)
+    statement = training.name_signer(statement, key.public)
+    payload = intoto.format(training.to_statement(statement))
+    attach(folder, statement, payload, byproducts, key)
+    (folder / "model.sig").unlink()
 
 
 def _statement(model: Path) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 
 from provenance.envelope import bundle, dsse
 from provenance.errors import MalformedError
-from provenance.folder import claims
+from provenance.folder import attach
 from provenance.report.explain import explain
 from provenance.statement import intoto, training
 from tools.schemas.examples import TRAINER, example_key, training_example, valid_examples
@@ -67,7 +67,7 @@ def statement_with(**changes: object) -> intoto.Statement:
 
 
 def write_claims(path: Path, *statements: intoto.Statement) -> Path:
-    lines = [claims.sign_statement(statement, KEY) + b"\n" for statement in statements]
+    lines = [attach.sign_statement(statement, KEY) + b"\n" for statement in statements]
     path.write_bytes(b"".join(lines))
     return path
 

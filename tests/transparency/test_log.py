@@ -438,7 +438,7 @@ def test_several_processes_append_at_once(log: Path, signer: SignerKey) -> None:
         )
         for number in range(4)
     ]
-    answers = [writer.communicate(timeout=120)[0] for writer in writers]
+    answers = [writer.communicate(timeout=600)[0] for writer in writers]
     assert [writer.returncode for writer in writers] == [0] * 4
     report = audit.audit(log, signer.verifier)
     assert report.checkpoint.size == 4 * 25 + 1 + 25

@@ -34,7 +34,7 @@ def sumdb(log: Path, vkey: str, cache: Path) -> subprocess.CompletedProcess[str]
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=900,
     )
 
 

@@ -16,8 +16,8 @@ from provenance.errors import (
     UnreadableError,
     UsageError,
 )
-from provenance.folder import claims
-from provenance.folder.publication import publish_claims
+from provenance.folder import attach
+from provenance.folder.attach import Log, publish
 from provenance.keys import generate
 from provenance.statement.training import Outcome
 from provenance.transparency import note
@@ -199,7 +199,7 @@ def test_every_algorithm_from_claim_to_log(tmp_path: Path, algorithm: str, larry
     person = make_person(tmp_path, "key", algorithm)
     root = attest(write_files(tmp_path / "model"), person)
     signer = make_log(tmp_path / "log", larry)
-    publish_claims(root, tmp_path / "log", signer)
+    publish(root, Log(tmp_path / "log", signer))
     assert verify(root, person, log=signer.verifier).log_index == 0
 
 
@@ -268,7 +268,7 @@ def test_a_model_signature_over_reserved_names(model: Path, alice: Person) -> No
     manifest = state(model).manifest
     extra = msgspec.structs.replace(manifest.entries[0], name=long_name)
     wider = msgspec.structs.replace(manifest, entries=(*manifest.entries, extra))
-    (model / "model.sig").write_bytes(claims.sign_model("model", wider, alice.key))
+    (model / "model.sig").write_bytes(attach.sign_model("model", wider, alice.key))
     with pytest.raises(ContentError, match="is missing"):
         verify(model, alice)
 
@@ -285,7 +285,7 @@ def test_attested_after_the_fact(tmp_path: Path, alice: Person) -> None:
 def test_proofs_of_two_logs(model: Path, tmp_path: Path, alice: Person, larry: Person) -> None:
     signers = [make_log(tmp_path / name, larry, f"example.org/{name}") for name in "ab"]
     for signer, name in zip(signers, "ab", strict=True):
-        publish_claims(model, tmp_path / name, signer)
+        publish(model, Log(tmp_path / name, signer))
     for signer in signers:
         assert verify(model, alice, log=signer.verifier).log_index == 0
 
@@ -294,7 +294,7 @@ def test_a_foreign_entry_that_is_not_understood_beside_a_good_one(
     model: Path, tmp_path: Path, alice: Person, larry: Person
 ) -> None:
     signer = make_log(tmp_path / "log", larry)
-    publish_claims(model, tmp_path / "log", signer)
+    publish(model, Log(tmp_path / "log", signer))
     line = (model / "claims.jsonl").read_bytes()
     other = line.replace(b'"tlogEntries":[', b'"tlogEntries":[{"version":"9"},', 1)
     (model / "claims.jsonl").write_bytes(other)

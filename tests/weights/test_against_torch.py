@@ -102,7 +102,7 @@ def torch_says(program: str, *arguments: str) -> Any:  # noqa: ANN401 - JSON
         [os.environ["PROVENANCE_TORCH"], "-c", SEEN + program, *arguments],
         capture_output=True,
         check=False,
-        timeout=300,
+        timeout=900,
     )
     assert ran.returncode == 0, ran.stderr.decode()
     return json.loads(ran.stdout)

@@ -17,7 +17,7 @@ from provenance.encoding import strict_base64, strict_json
 from provenance.envelope import bundle as bundles
 from provenance.equality import declaration as declarations
 from provenance.files.manifest import FileEntry, manifest_of
-from provenance.folder import claims
+from provenance.folder import attach
 from provenance.keys import PrivateKey
 from provenance.keys.public import public_key_of
 from provenance.measure.findings import AlternativeOutcome, Finding, Outcome, TensorDistance
@@ -77,7 +77,9 @@ def valid_examples() -> dict[str, bytes]:
     """Return every valid example, by its name: the document and what the example shows."""
     key = example_key(TRAINER)
     full = training_example()
-    claim = claims.sign_training(full, key)
+    claim = attach.sign_statement(
+        training.to_statement(training.name_signer(full, key.public)), key
+    )
     found = {
         "training-statement/recorded.json": format_example(
             intoto.format(training.to_statement(full))
@@ -91,7 +93,7 @@ def valid_examples() -> dict[str, bytes]:
         "bundle/claim.json": format_example(claim),
         "bundle/published-claim.json": format_example(_published(claim)),
         "bundle/model-signature.json": format_example(
-            claims.sign_model("digits", full.manifest, key)
+            attach.sign_model("digits", full.manifest, key)
         ),
         "log-entry/hashedrekord.json": format_example(strict_json.format(_log_entry(claim))),
         "equality/bytes.toml": declarations.builtin_text("bytes"),

@@ -10,8 +10,8 @@ import pytest
 from provenance.envelope.bundle import MAX_LOG_ENTRIES
 from provenance.errors import SignatureError, UnavailableError, UnreadableError, UsageError
 from provenance.files import atomic
-from provenance.folder import claims
-from provenance.folder.publication import publish_claims
+from provenance.folder import attach as attach_module
+from provenance.folder.attach import Log, publish
 from provenance.keys import load_public
 from provenance.transparency import log as logs
 from provenance.transparency.audit import audit
@@ -49,7 +49,7 @@ def test_each_claim_gets_its_own_entry(
     model: Path, log: Path, signer: SignerKey, alice: Person, bob: Person
 ) -> None:
     attest(model, bob)
-    published = publish_claims(model, log, signer)
+    published = publish(model, Log(log, signer))
     assert [(p.line, p.index, p.new) for p in published] == [(1, 0, True), (2, 1, True)]
     for person in (alice, bob):
         (model / "model.sig").unlink(missing_ok=True)
@@ -59,18 +59,18 @@ def test_each_claim_gets_its_own_entry(
 
 
 def test_publishing_again_changes_nothing(model: Path, log: Path, signer: SignerKey) -> None:
-    publish_claims(model, log, signer)
+    publish(model, Log(log, signer))
     before = tree(model), tree(log)
-    (again,) = publish_claims(model, log, signer)
+    (again,) = publish(model, Log(log, signer))
     assert (again.index, again.new) == (0, False)
     assert (tree(model), tree(log)) == before
 
 
 def test_a_lost_proof_is_found_again(model: Path, log: Path, signer: SignerKey) -> None:
     lost = (model / "claims.jsonl").read_bytes()
-    publish_claims(model, log, signer)
+    publish(model, Log(log, signer))
     (model / "claims.jsonl").write_bytes(lost)
-    (again,) = publish_claims(model, log, signer)
+    (again,) = publish(model, Log(log, signer))
     assert again.index == 0
     assert logs.read_checkpoint(log, signer.verifier).size == 1
 
@@ -82,9 +82,9 @@ def test_a_claim_that_does_not_name_its_signer(
     edit_lines(model, lambda _: [unnamed])
     before = tree(model), tree(log)
     with pytest.raises(SignatureError, match="name the public key with --key"):
-        publish_claims(model, log, signer)
+        publish(model, Log(log, signer))
     assert (tree(model), tree(log)) == before
-    publish_claims(model, log, signer, (load_public(alice.public),))
+    publish(model, Log(log, signer), (load_public(alice.public),))
     assert verify_model(Request(model, (alice.key.public,), log=signer.verifier)).log_index == 0
 
 
@@ -100,14 +100,14 @@ def test_a_claim_with_a_broken_signature_is_not_published(
 
     edit_lines(model, break_second)
     with pytest.raises(SignatureError, match="claim 2"):
-        publish_claims(model, log, signer)
+        publish(model, Log(log, signer))
     assert tree(log) == before  # the good claim waits for the bad one
 
 
 def test_a_model_without_claims(tmp_path: Path, log: Path, signer: SignerKey) -> None:
     root = write_files(tmp_path / "model")
     with pytest.raises(UnreadableError, match="holds no claims to publish"):
-        publish_claims(root, log, signer)
+        publish(root, Log(log, signer))
     assert "claims.jsonl" not in tree(root)
 
 
@@ -119,12 +119,12 @@ def test_a_full_disk_after_the_log_grew(
     def full(path: Path, _data: bytes) -> None:
         raise atomic.storage_error(OSError(28, "No space left on device"), path)
 
-    monkeypatch.setattr(claims, "write_file", full)
+    monkeypatch.setattr(attach_module, "write_file", full)
     with pytest.raises(UnavailableError, match="no space left on device"):
-        publish_claims(model, log, signer)
+        publish(model, Log(log, signer))
     assert tree(model) == before
     monkeypatch.undo()
-    (again,) = publish_claims(model, log, signer)
+    (again,) = publish(model, Log(log, signer))
     assert again.index == 0
     assert logs.read_checkpoint(log, signer.verifier).size == 1
 
@@ -135,7 +135,7 @@ def test_what_a_bundle_carries_besides_is_kept(model: Path, log: Path, signer: S
         document["verificationMaterial"]["timestampVerificationData"] = timestamps
 
     edit_lines(model, lambda lines: [edit_bundle(line, add_timestamp) for line in lines])
-    publish_claims(model, log, signer)
+    publish(model, Log(log, signer))
     material = json.loads((model / "claims.jsonl").read_text())["verificationMaterial"]
     assert material["timestampVerificationData"]["rfc3161Timestamps"]
     assert len(material["tlogEntries"]) == 1
@@ -149,5 +149,5 @@ def test_one_proof_too_many_is_refused_before_the_log_grows(
 
     edit_lines(model, lambda lines: [edit_bundle(line, fill) for line in lines])
     with pytest.raises(UsageError, match="claim 1: carries 16 proofs"):
-        publish_claims(model, log, signer)
+        publish(model, Log(log, signer))
     assert audit(log, signer.verifier).checkpoint.size == 0

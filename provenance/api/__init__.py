@@ -1,0 +1,10 @@
+"""The verbs: each one function with one frozen result (``docs/api.md``).
+
+- ``signing``: keygen, sign, publish.
+- ``making``: record, attest.
+- ``checking``: verify, compare, agree.
+- ``arguments``: paths may be texts; keys are files or loaded; equalities are built-in names, files
+  or declarations; a log's key is its text, a file, or a ``VerifierKey``.
+
+What is refused or fails raises a :class:`~provenance.errors.ProvenanceError`. Nothing is printed.
+"""

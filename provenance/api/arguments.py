@@ -1,0 +1,71 @@
+"""Arguments of the verbs, as a person passes them, read."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from provenance.keys import PrivateKey, PublicKey, load_private, load_public
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from provenance.equality.declaration import Declaration
+    from provenance.folder.attach import Log
+    from provenance.transparency.note import VerifierKey
+
+PathLike: TypeAlias = str | os.PathLike[str]
+Password: TypeAlias = str | bytes | None
+Progress: TypeAlias = "Callable[[str], AbstractContextManager[Callable[[int], None] | None]]"
+"""Called with what is being done; gives what is then called with the numbers of bytes done."""
+
+
+def silent(_what: str) -> AbstractContextManager[None]:
+    """Report no progress."""
+    return nullcontext()
+
+
+def optional_path(path: PathLike | None) -> Path | None:
+    """Return *path*, if there is one."""
+    return None if path is None else Path(path)
+
+
+def read_password(password: Password) -> bytes | None:
+    """Return *password* in bytes."""
+    return os.fsencode(password) if isinstance(password, str) else password
+
+
+def private_key(key: PathLike | PrivateKey, password: Password) -> PrivateKey:
+    """Return *key*, loaded if it is a file."""
+    return key if isinstance(key, PrivateKey) else load_private(Path(key), read_password(password))
+
+
+def public_keys(keys: Sequence[PathLike | PublicKey]) -> tuple[PublicKey, ...]:
+    """Return *keys*, each once, loaded if they are files."""
+    loaded = (key if isinstance(key, PublicKey) else load_public(Path(key)) for key in keys)
+    return tuple(dict.fromkeys(loaded))
+
+
+def declaration(equality: PathLike | Declaration) -> Declaration:
+    """Return *equality*: a declaration, a built-in name, or a file."""
+    from provenance.equality.declaration import Declaration, find  # noqa: PLC0415 - rarely needed
+
+    return equality if isinstance(equality, Declaration) else find(equality)
+
+
+def log_in(folder: PathLike, password: Password) -> Log:
+    """Return the log in *folder*, with the key that signs it."""
+    from provenance.folder.attach import Log  # noqa: PLC0415 - rarely needed
+    from provenance.transparency.log import load_signer  # noqa: PLC0415
+
+    return Log(Path(folder), load_signer(Path(folder), password=read_password(password)))
+
+
+def log_key(log: PathLike | VerifierKey) -> VerifierKey:
+    """Return *log*: a log's key, its text, or a file with it."""
+    from provenance.transparency.log import find_vkey  # noqa: PLC0415 - rarely needed
+    from provenance.transparency.note import VerifierKey  # noqa: PLC0415
+
+    return log if isinstance(log, VerifierKey) else find_vkey(log)

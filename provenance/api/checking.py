@@ -1,0 +1,208 @@
+"""Are these the weights, and is it the same model: ``verify``, ``compare`` and ``agree``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from provenance import __version__
+from provenance.api.arguments import (
+    Password,
+    PathLike,
+    Progress,
+    declaration,
+    log_key,
+    optional_path,
+    private_key,
+    public_keys,
+    silent,
+)
+from provenance.capture import process
+from provenance.equality.declaration import Declaration
+from provenance.equality.lattice import AGREES
+from provenance.errors import (
+    PolicyError,
+    ProvenanceError,
+    UnreadableError,
+    UsageError,
+)
+from provenance.files.atomic import create_file
+from provenance.folder import attach as beside
+from provenance.trust import verification
+from provenance.trust.verification import Request, Step, Verified
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from provenance.judge.side_by_side import FileComparison
+    from provenance.keys import PrivateKey, PublicKey
+    from provenance.measure.findings import Outcome
+    from provenance.rebuilding.verdict import Verdict
+    from provenance.transparency.note import VerifierKey
+
+
+def verify(
+    model: PathLike,
+    *,
+    keys: Sequence[PathLike | PublicKey],
+    claims: PathLike | None = None,
+    log: PathLike | VerifierKey | None = None,
+    on_step: Callable[[Step], None] = lambda _: None,
+    progress: Progress = silent,
+) -> Verified:
+    """Return the model in the folder *model*, verified: one of *keys* attested exactly its files.
+
+    *claims* are read in place of those beside the model. With a *log*'s key, the claim must be in
+    that log. *on_step* is told each step that held.
+    """
+    request = Request(
+        Path(model),
+        public_keys(keys),
+        optional_path(claims),
+        None if log is None else log_key(log),
+    )
+    with progress("hashing") as advance:
+        return verification.verify_model(request, on_step=on_step, progress=advance)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two models side by side; with an equality, its outcome."""
+
+    files: tuple[FileComparison, ...]
+    outcome: Outcome | None
+
+    @property
+    def same(self) -> bool:
+        """Whether the equality holds; without one, whether tensors and side files are the same."""
+        if self.outcome is not None:
+            return self.outcome.conclusion in AGREES
+        return all(item.same for item in self.files)
+
+
+def compare(
+    left: PathLike,
+    right: PathLike,
+    *,
+    equality: PathLike | Declaration | None = None,
+    probes: PathLike | None = None,
+    progress: Progress = silent,
+) -> Comparison:
+    """Compare two models, or two weight files of any formats; nothing is verified.
+
+    *probes* replace those that the rules of *equality* name for running a model.
+    """
+    from provenance.judge.comparators import apply  # noqa: PLC0415 - needs numpy
+    from provenance.judge.measured import MeasuredWeights, wanted_by  # noqa: PLC0415
+    from provenance.judge.side_by_side import list_differences  # noqa: PLC0415
+    from provenance.weights.model import (  # noqa: PLC0415
+        SideBySide,
+        model_of_file,
+        model_of_folder,
+    )
+
+    declared = None if equality is None else declaration(equality)
+    if probes is not None and declared is None:
+        raise UsageError("--probes needs --equality")
+    folders = _are_folders(Path(left), Path(right))
+    model = model_of_folder if folders else model_of_file
+    with progress("hashing") as advance:
+        sides = SideBySide(
+            model(Path(left), advance), model(Path(right), advance), named=not folders
+        )
+    with progress("comparing") as advance:
+        readings = MeasuredWeights(sides, wanted_by(declared, view=True, on_bytes=advance))
+        outcome = None
+        if declared is not None:  # first, so that one that does not fit is refused at once
+            given = optional_path(probes)
+            outcome = apply(declared, readings, probes=given)
+        files = list_differences(readings)
+    return Comparison(files, outcome)
+
+
+def agree(  # noqa: PLR0913 - each option of the verb, by name
+    models: Sequence[PathLike],
+    *,
+    keys: Sequence[PathLike | PublicKey],
+    equality: PathLike | Declaration | None = None,
+    unsafe_other_equality: bool = False,
+    probes: PathLike | None = None,
+    quorum: int = 2,
+    sign_with: PathLike | PrivateKey | None = None,
+    password: Password = None,
+    out: PathLike | None = None,
+    progress: Progress = silent,
+) -> Verdict:
+    """Judge whether *models*, the published one first, are the same model; return the verdict.
+
+    Each is verified with *keys* and compared with the first under the equality that the first
+    declared. *equality* is the one that the caller expects; another is refused, unless
+    *unsafe_other_equality* applies it all the same. *quorum* distinct builders must agree. The
+    verdict, a negative one too, is signed by *sign_with* into the new file *out*.
+    """
+    from provenance.rebuilding import agreement  # noqa: PLC0415 - needs numpy
+    from provenance.rebuilding.verdict import Verifier, to_statement  # noqa: PLC0415
+
+    if (sign_with is None) != (out is None):
+        raise UsageError("--sign-with and --out go together")
+    if out is not None and os.path.lexists(out):  # found out before hours of comparison
+        raise UsageError("exists already", where=str(out), hint="choose another name")
+    signer = None if sign_with is None else private_key(sign_with, password)
+    trusted = public_keys(keys)
+    if equality is None and unsafe_other_equality:
+        raise UsageError("--unsafe-other-equality needs --equality")
+    expected = None if equality is None else declaration(equality)
+    verified: list[Verified] = []
+    for model in models:
+        try:
+            verified.append(verify(model, keys=trusted, progress=progress))
+        except ProvenanceError as error:
+            raise error.inside(str(model)) from error
+    override = None
+    if expected is not None:
+        shown = expected.name if isinstance(equality, Declaration) else str(equality)
+        override = _override(verified[0], expected, shown, unsafe=unsafe_other_equality)
+    with progress("comparing") as advance:
+        verdict = agreement.agree(
+            verified,
+            quorum=quorum,
+            unsafe_equality=override,
+            probes=optional_path(probes),
+            on_bytes=advance,
+        )
+    if signer is not None and out is not None:
+        now = process.timestamp(datetime.now(UTC))
+        statement = to_statement(verdict, Verifier(__version__, now))
+        create_file(Path(out), beside.sign_statement(statement, signer) + b"\n")
+    return verdict
+
+
+def _override(
+    published: Verified, expected: Declaration, where: str, *, unsafe: bool
+) -> Declaration | None:
+    """Return *expected* where it replaces the declared equality; None: it is the declared one."""
+    declared = published.declaration
+    if declared is not None and declared.digest == expected.digest:
+        return None
+    if not unsafe:
+        raise PolicyError(
+            "the first attestation declared another equality"
+            if declared
+            else "the first attestation declared no equality",
+            where=where,
+            hint="--unsafe-other-equality applies it all the same, and the verdict says so",
+        )
+    return expected
+
+
+def _are_folders(left: Path, right: Path) -> bool:
+    """Tell whether both are folders, and refuse what is missing or of two kinds."""
+    for path in (left, right):
+        if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises where it may not look
+            raise UnreadableError("no such file or folder", where=str(path))
+    if left.is_dir() != right.is_dir():
+        raise UsageError("a folder and a file cannot be compared", where=f"{left}, {right}")
+    return left.is_dir()

@@ -1,0 +1,352 @@
+"""Stating how a model was made: ``record`` and ``attest``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import tempfile
+import uuid
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from provenance.api.arguments import (
+    Password,
+    PathLike,
+    Progress,
+    declaration,
+    log_in,
+    optional_path,
+    private_key,
+    silent,
+)
+from provenance.capture import process, recorder, records
+from provenance.capture.draft import Recording
+from provenance.capture.inputs import Inputs
+from provenance.errors import (
+    CommandError,
+    MalformedError,
+    PolicyError,
+    ProvenanceError,
+    UnavailableError,
+    UnreadableError,
+    count,
+    reason,
+)
+from provenance.files.names import CLAIMS, MODEL_SIGNATURE
+from provenance.folder import attach as beside
+from provenance.folder.claims import model_name, read_bundles, require_folder
+from provenance.statement import training
+from provenance.statement.training import DeclaredEquality, TrainingStatement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Unpack
+
+    from provenance.capture.recorder import Before
+    from provenance.equality.declaration import Declaration
+    from provenance.files.manifest import Manifest
+    from provenance.folder.attach import Log, Published
+    from provenance.keys import PrivateKey
+
+
+class Stated(TypedDict, total=False):
+    """What a trainer states, beside the command, in :func:`record` and :func:`attest`.
+
+    ``data`` are files or folders, by role (``{"train": "data.csv"}``) or without; ``seeds`` are
+    integers by the names of their generators, or one without. ``secret_variables`` name variables
+    whose values are secret; they are not passed to the training. ``allowed_secrets`` name variables
+    whose values may be published. The claim goes into the log in the folder ``log`` at once.
+    """
+
+    password: Password
+    data: Mapping[str, PathLike] | Sequence[PathLike | tuple[str, PathLike]]
+    config: Sequence[PathLike]
+    base_model: PathLike | None
+    equality: PathLike | Declaration | None
+    seeds: Mapping[str, int | str] | int
+    log: PathLike | None
+    log_password: Password
+    allowed_secrets: Sequence[str]
+    secret_variables: Sequence[str]
+    dry_run: bool
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A claim: what it states, and what was written beside the model.
+
+    ``files`` are the byproducts by SHA-256. ``status`` is the exit status of a recorded command.
+    ``warnings`` say what makes the claim worth less than it could be. A dry run writes nothing.
+    """
+
+    statement: TrainingStatement
+    files: Mapping[str, bytes]
+    key_id: str
+    status: int = 0
+    written: tuple[str, ...] = ()
+    published: tuple[Published, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def manifest(self) -> Manifest:
+        """The files of the model."""
+        return self.statement.manifest
+
+    def document(self) -> dict[str, Any]:
+        """Return the in-toto Statement."""
+        statement = training.to_statement(self.statement)
+        return {
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": statement.subject,
+            "predicateType": statement.predicate_type,
+            "predicate": statement.predicate,
+        }
+
+
+def record(
+    command: Sequence[str],
+    *,
+    model: PathLike,
+    key: PathLike | PrivateKey,
+    **stated: Unpack[Stated],
+) -> Recorded:
+    """Run *command*, which trains a model into the folder *model*, and sign how it was made.
+
+    Raises:
+        CommandError: it did not start, or failed and left no model; ``status`` is its exit status.
+    """
+    making = _Making.of(model, key, stated)
+    before = making.observe(tuple(command), str(uuid.uuid4()))
+    if making.dry_run:
+        return making.planned(recorder.plan(before))
+    with _run_directory() as directory:
+        result = process.run(
+            command,
+            folder=making.inputs.working_folder,
+            environ=making.environ,
+            clock=lambda: datetime.now(UTC),
+            run_directory=directory,
+        )
+        if not result.started:
+            raise CommandError(
+                result.problem,
+                where=shlex.quote(command[0]),
+                hint=_how_to_start(command[0]),
+                status=result.status,
+            )
+        try:
+            with making.progress("hashing the model") as advance:
+                recording = recorder.observe_after(
+                    before,
+                    result,
+                    environ=making.environ,
+                    run_directory=directory,
+                    progress=advance,
+                )
+        except (UnreadableError, MalformedError) as error:
+            if result.status == 0:
+                raise UnreadableError(
+                    f"the command ended well, but left nothing to attest: {error.what}",
+                    where=error.where,
+                    hint=error.hint or "--model names the folder that it fills",
+                ) from error
+            how = result.signal or f"status {result.status}"
+            raise CommandError(
+                f"the command failed ({how}) and left nothing to attest: {error}",
+                status=result.status,
+            ) from error
+        return replace(making.attach(recording), status=result.status)
+
+
+def _how_to_start(word: str) -> str | None:
+    """Return what a user who wrote *word* for a program may have meant."""
+    if " " in word.strip():
+        return f"without quotes around the whole command: -- {word}"
+    if word.endswith(".py"):
+        return f"name the interpreter: -- python3 {word}"
+    return None
+
+
+def attest(model: PathLike, *, key: PathLike | PrivateKey, **stated: Unpack[Stated]) -> Recorded:
+    """Sign how the model in the folder *model* was made, as the caller states it.
+
+    Nothing is run: the statement says that the run was not observed, and that code, packages and
+    machine are those of now.
+    """
+    making = _Making.of(model, key, stated)
+    require_folder(making.inputs.model)
+    before = making.observe(None, "")
+    with making.progress("hashing the model") as advance:
+        recording = recorder.observe_after(before, None, environ=making.environ, progress=advance)
+    if making.dry_run:
+        return making.planned(recording)
+    if (problem := making.misfit(recording)) is not None:
+        raise problem
+    return making.attach(recording)
+
+
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """The arguments of :func:`record` and :func:`attest`, read."""
+
+    inputs: Inputs
+    key: PrivateKey
+    log: Log | None
+    declared: Declaration | None
+    allowed_secrets: frozenset[str]
+    environ: Mapping[str, str]
+    dry_run: bool
+    progress: Progress
+
+    @classmethod
+    def of(cls, model: PathLike, key: PathLike | PrivateKey, stated: Stated) -> _Making:
+        model_name(Path(model))
+        equality = stated.get("equality")
+        declared = None if equality is None else declaration(equality)
+        base_model, log = stated.get("base_model"), stated.get("log")
+        data, seeds = stated.get("data", ()), stated.get("seeds", {})
+        inputs = Inputs(
+            model=Path(model),
+            working_folder=Path.cwd(),
+            data=tuple(map(_role_and_path, data.items() if isinstance(data, Mapping) else data)),
+            config=tuple(Path(path) for path in stated.get("config", ())),
+            base_model=optional_path(base_model),
+            equality=DeclaredEquality(declared.name, declared.digest, declared.document)
+            if declared
+            else None,
+            axes=declared.axes if declared else (),
+            seeds={k: str(v) for k, v in seeds.items()}
+            if not isinstance(seeds, int)
+            else {"seed": str(seeds)},
+        )
+        return cls(
+            inputs=inputs,
+            key=private_key(key, stated.get("password")),
+            log=None if log is None else log_in(log, stated.get("log_password")),
+            declared=declared,
+            allowed_secrets=frozenset(stated.get("allowed_secrets", ())),
+            environ=os.environ,
+            dry_run=stated.get("dry_run", False),
+            progress=stated.get("progress", silent),
+        )
+
+    def observe(self, command: tuple[str, ...] | None, invocation_id: str) -> Before:
+        """Observe what is there before *command*, and refuse what could never be attached."""
+        claims = self.inputs.model / CLAIMS
+        if os.path.lexists(claims):
+            read_bundles(claims)
+        with self.progress("hashing inputs") as advance:
+            before = recorder.observe_before(
+                self.inputs,
+                command,
+                environ=self.environ,
+                invocation_id=invocation_id,
+                progress=advance,
+            )
+        recorder.refuse_secrets_in(
+            recorder.plan(before), self.environ, allowed=self.allowed_secrets
+        )
+        return before
+
+    def planned(self, recording: Recording) -> Recorded:
+        """Return what would be signed."""
+        return Recorded(recording.statement, recording.files, self.key.public.key_id)
+
+    def attach(self, recording: Recording) -> Recorded:
+        """Sign *recording*, put it beside the model, and publish it where asked."""
+        statement = training.name_signer(recording.statement, self.key.public)
+        payload = recorder.refuse_secrets_in(
+            Recording(statement, recording.files), self.environ, allowed=self.allowed_secrets
+        )
+        try:
+            attached = beside.attach(
+                self.inputs.model, statement, payload, recording.files, self.key, self.log
+            )
+        except ProvenanceError as error:
+            if statement.run.metadata.started_on:  # a run cannot be had again
+                raise _kept(payload, self.key, error) from error
+            raise
+        return Recorded(
+            statement,
+            recording.files,
+            self.key.public.key_id,
+            written=attached.written,
+            published=attached.published,
+            warnings=tuple(self._warnings(recording, kept_signature=attached.kept_signature)),
+        )
+
+    def _warnings(self, recording: Recording, *, kept_signature: bool) -> Iterator[str]:
+        statement = recording.statement
+        if kept_signature:
+            yield f"{MODEL_SIGNATURE} is another key's and was left; the claim stands beside it"
+        said = statement.build.internal_parameters.collectors.get("metrics")
+        lost = sum(said.values.get(name, 0) for name in ("dropped", "damaged")) if said else 0
+        if lost:
+            yield f"{count(lost, 'metric or seed', 'metrics or seeds')} could not be kept"
+        outcome = statement.run.provenance_outcome
+        if outcome.failed:
+            how = f"was killed by {outcome.signal}" if outcome.signal else "failed"
+            yield f"the command {how}, so 'verify' will refuse this claim"
+        observed = statement.run.metadata.started_on  # else a misfit was refused beforehand
+        if observed and (problem := self.misfit(recording)) is not None:
+            yield f"the equality does not fit this model: {problem}"
+            yield "'agree' will refuse it ('provenance equality check FILE MODEL' says why)"
+        if outcome.changed_inputs:
+            yield f"inputs changed while the training ran: {', '.join(outcome.changed_inputs)}"
+            yield "'verify' will refuse this claim: nobody can tell what the training read"
+
+    def misfit(self, recording: Recording) -> ProvenanceError | None:
+        """Return why the declared equality does not fit the model, or cannot be judged here."""
+        if self.declared is None or self.declared.name == "bytes":  # fits everything
+            return None
+        try:
+            from provenance.judge.coverage import check_coverage  # noqa: PLC0415 - needs numpy
+            from provenance.weights.model import Model, SideBySide  # noqa: PLC0415
+
+            model = Model(self.inputs.model, recording.statement.manifest.by_name())
+            check_coverage(self.declared, SideBySide(model, model))
+        except (PolicyError, UnavailableError) as error:
+            return error
+        return None
+
+
+def _kept(payload: bytes, key: PrivateKey, error: ProvenanceError) -> ProvenanceError:
+    """Return *error* with the place where the signed claim is kept, if one takes it."""
+    try:
+        descriptor, path = tempfile.mkstemp(prefix="provenance-claim-", suffix=".jsonl")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(beside.sign_payload(payload, key) + b"\n")
+    except OSError:
+        return error
+    first = "free some space" if isinstance(error, UnavailableError) else "fix that"
+    return type(error)(
+        error.what,
+        where=error.where,
+        hint=f"{first}, then append the claim of this run, {path}, to {CLAIMS}",
+    )
+
+
+@contextmanager
+def _run_directory() -> Iterator[Path]:
+    """Give a new folder in which the training program leaves what it says of itself."""
+    try:
+        directory = Path(tempfile.mkdtemp(prefix="provenance-run-"))
+        records.prepare(directory)
+    except OSError as error:
+        raise UnavailableError(
+            f"no temporary folder: {reason(error)}", hint="name one in TMPDIR"
+        ) from error
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _role_and_path(item: PathLike | tuple[str, PathLike]) -> tuple[str, Path]:
+    return (item[0], Path(item[1])) if isinstance(item, tuple) else ("", Path(item))

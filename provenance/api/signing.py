@@ -1,0 +1,105 @@
+"""Keys, signatures, and a log: ``keygen``, ``sign`` and ``publish``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from provenance.api.arguments import (
+    Password,
+    PathLike,
+    Progress,
+    log_in,
+    private_key,
+    public_keys,
+    read_password,
+    silent,
+)
+from provenance.files.names import MODEL_SIGNATURE
+from provenance.folder import attach as beside
+from provenance.folder.claims import require_folder
+from provenance.keys import ALGORITHMS, PrivateKey, PublicKey, generate
+from provenance.keys import write_pair as write_key_pair
+from provenance.transparency.note import format_vkey
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from provenance.files.manifest import Manifest
+    from provenance.folder.attach import Published
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A new key: its algorithm, its id, and its two files."""
+
+    algorithm: str
+    key_id: str
+    private: Path
+    public: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A model's signature: the files that it covers, the signer's key id, and where it is."""
+
+    manifest: Manifest
+    key_id: str
+    path: Path
+
+
+def keygen(path: PathLike, *, algorithm: str = ALGORITHMS[0], password: Password = None) -> KeyPair:
+    """Make a key pair: the private key at *path* (mode 0600), the public one at ``path.pub``.
+
+    *algorithm* is ``ecdsa-p256``, ``ed25519`` (which a log needs) or ``ml-dsa-65``. Nothing is
+    overwritten.
+    """
+    key = generate(algorithm)
+    public = write_key_pair(key, Path(path), read_password(password))
+    return KeyPair(algorithm, key.public.key_id, Path(path), public)
+
+
+def sign(
+    model: PathLike,
+    *,
+    key: PathLike | PrivateKey,
+    password: Password = None,
+    progress: Progress = silent,
+) -> Signed:
+    """Sign the files in the folder *model* in ``model.sig``, an OpenSSF model signature.
+
+    It says which files these are, not how they were made. A signature by another key is not
+    replaced (UsageError).
+    """
+    folder, signer = Path(model), private_key(key, password)
+    with progress("hashing") as advance:
+        manifest = beside.sign(folder, signer, progress=advance)
+    return Signed(manifest, signer.public.key_id, folder / MODEL_SIGNATURE)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedClaims:
+    """The claims of a model in a log, the log's name, and its key (``name+hex+base64``)."""
+
+    claims: tuple[Published, ...]
+    log: str
+    vkey: str
+
+
+def publish(
+    model: PathLike,
+    *,
+    log: PathLike,
+    password: Password = None,
+    keys: Sequence[PathLike | PublicKey] = (),
+) -> PublishedClaims:
+    """Put the claims beside *model* into the log in the folder *log*; keep the proofs with them.
+
+    *password* is that of the log's key. *keys* are those of claims that do not name their signer.
+    """
+    require_folder(Path(model))
+    target = log_in(log, password)
+    claims = beside.publish(Path(model), target, public_keys(keys))
+    name = target.signer.verifier
+    return PublishedClaims(claims, name.name, format_vkey(name))

@@ -1,0 +1,300 @@
+"""Writing beside the weights: claims, the model signature, byproducts, and proofs of a log.
+
+Every writer locks the model's folder, and each file is replaced in one step: a reader sees the old
+claims or the new ones. A model signature by another key is never replaced: :func:`sign` refuses,
+:func:`attach` leaves it beside the new claim and says so.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from provenance.encoding import strict_base64, strict_json
+from provenance.envelope import bundle as bundles
+from provenance.envelope import dsse
+from provenance.errors import (
+    LogProofError,
+    MalformedError,
+    SignatureError,
+    UnreadableError,
+    UsageError,
+)
+from provenance.files.atomic import locked, storage_error, write_file
+from provenance.files.manifest import hash_folder
+from provenance.files.names import BYPRODUCTS, CLAIMS, MODEL_SIGNATURE, RESERVED
+from provenance.folder.claims import MAX_CLAIMS_BYTES, model_name, read_bundles, require_folder
+from provenance.keys import parse_spki
+from provenance.statement import intoto, model_signature
+from provenance.transparency import entry as log_entries
+from provenance.transparency import log as logs
+from provenance.transparency import rekor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from provenance.envelope.bundle import Bundle
+    from provenance.files.manifest import Manifest
+    from provenance.keys import PrivateKey, PublicKey
+    from provenance.statement.intoto import Statement
+    from provenance.statement.training import TrainingStatement
+    from provenance.transparency.entry import LogEntry
+    from provenance.transparency.note import SignerKey, VerifierKey
+
+
+class Log(NamedTuple):
+    """A log in a folder, and the key that signs it."""
+
+    folder: Path
+    signer: SignerKey
+
+
+class Published(msgspec.Struct, frozen=True):
+    """A claim, by its line from 1, and its index in the log; *new* if it had no proof before."""
+
+    line: int
+    index: int
+    new: bool
+
+
+class Attached(msgspec.Struct, frozen=True):
+    """The paths that were written beside a model, and where its claim was published.
+
+    ``kept_signature``: another key's ``model.sig`` was there, and was left as it is.
+    """
+
+    written: tuple[str, ...]
+    published: tuple[Published, ...]
+    kept_signature: bool
+
+
+def sign_statement(statement: Statement, key: PrivateKey) -> bytes:
+    """Return the bundle, in JCS, in which *key* signs *statement*."""
+    return sign_payload(intoto.format(statement), key)
+
+
+def sign_payload(payload: bytes, key: PrivateKey) -> bytes:
+    """Return the bundle, in JCS, in which *key* signs *payload*, the bytes of a statement."""
+    envelope = dsse.sign(dsse.IN_TOTO_PAYLOAD, payload, key)
+    return bundles.format(envelope, hint=key.public.key_id)
+
+
+def sign_model(name: str, manifest: Manifest, key: PrivateKey) -> bytes:
+    """Return the OpenSSF model signature of *manifest*, as a bundle in JCS.
+
+    Its hint is the digest of the key's PEM text and its ``keyid`` is empty, as the reference tool
+    writes and expects them.
+    """
+    payload = intoto.format(model_signature.to_statement(name, manifest))
+    envelope = dsse.sign(dsse.IN_TOTO_PAYLOAD, payload, key, keyid="")
+    return bundles.format(envelope, hint=key.public.pem_digest)
+
+
+def attach(
+    model: Path,
+    statement: TrainingStatement,
+    payload: bytes,
+    files: Mapping[str, bytes],
+    key: PrivateKey,
+    log: Log | None = None,
+) -> Attached:
+    """Sign *statement* and put it beside *model*, with *files* and a model signature.
+
+    *payload* is the statement in bytes: exactly those are signed that were searched for secrets. A
+    training that failed, or whose inputs changed, gets no model signature, which could not say so.
+    The claim is durable before it goes into *log*, and is then replaced by itself with the proof.
+
+    Raises:
+        UnreadableError, MalformedError: the claims that are there, or the log, cannot be read.
+        UnavailableError: the disk is full, or the folder may not be written.
+    """
+    outcome = statement.run.provenance_outcome
+    signature = None
+    if not outcome.failed and not outcome.changed_inputs:
+        signature = sign_model(statement.model_name, statement.manifest, key)
+    claim = bundles.parse(sign_payload(payload, key))
+    with locked(model):
+        lines = [item.raw for item in _read_claims(model)]
+        _write_byproducts(model, files)
+        _write_claims(model, [*lines, claim.raw])
+        written = [str(model / CLAIMS)]
+        kept = signature is not None and not _may_replace(model, key.public)
+        if signature is not None and not kept:
+            write_file(model / MODEL_SIGNATURE, signature)
+            written.append(str(model / MODEL_SIGNATURE))
+        published: tuple[Published, ...] = ()
+        if log is not None:
+            [entry] = logs.publish(log.folder, [_body(claim, [key.public], "")], log.signer)
+            _write_claims(model, [*lines, _with_entry(claim, entry)])
+            published = (Published(len(lines) + 1, entry.index, new=True),)
+    return Attached(tuple(written), published, kept)
+
+
+def sign(
+    model: Path, key: PrivateKey, *, progress: Callable[[int], None] | None = None
+) -> Manifest:
+    """Sign the files in the folder *model* in ``model.sig``, and return them.
+
+    Raises:
+        UsageError: another key signed ``model.sig``.
+        UnreadableError, MalformedError: the folder, or what is in it, cannot be read.
+        UnavailableError: the disk is full, or the folder may not be written.
+    """
+    require_folder(model)
+    _refuse_to_replace(model, key.public)  # before the hashing, and again when it is written
+    name = model_name(model)
+    manifest = hash_folder(model, ignore=RESERVED, progress=progress)
+    signature = sign_model(name, manifest, key)
+    with locked(model):
+        _refuse_to_replace(model, key.public)
+        write_file(model / MODEL_SIGNATURE, signature)
+    return manifest
+
+
+def publish(model: Path, log: Log, keys: Sequence[PublicKey] = ()) -> tuple[Published, ...]:
+    """Put the claims beside *model* into *log*, and keep the proofs with them.
+
+    What is logged is the Rekor v2 body of the claim's signature: a digest of the claim and the
+    signer's public key, never the claim itself. The key is one of *keys* or the one that the claim
+    names as its signer's; either way it must have made the signature.
+
+    Raises:
+        UnreadableError, MalformedError: the claims or the log cannot be read.
+        SignatureError: a claim's signer is not known, or did not make its signature.
+        LogProofError: the log contradicts itself.
+        UnavailableError: the disk is full or may not be written. The claims are then as before.
+    """
+    require_folder(model)
+    with locked(model):
+        items = _read_claims(model)
+        if not items:
+            raise UnreadableError(
+                "holds no claims to publish",
+                where=str(model),
+                hint="'record' or 'attest' makes one; a model.sig alone is not logged",
+            )
+        bodies = [_body(item, keys, f"claim {n}") for n, item in enumerate(items, 1)]
+        vkey = log.signer.verifier
+        indices = [_proven(item, body, vkey) for item, body in zip(items, bodies, strict=True)]
+        missing = [n for n, index in enumerate(indices) if index is None]
+        for n in missing:
+            if len(items[n].log_entries) >= bundles.MAX_LOG_ENTRIES:
+                raise UsageError(
+                    f"carries {bundles.MAX_LOG_ENTRIES} proofs already, which is the limit",
+                    where=f"claim {n + 1}",
+                )
+        new = logs.publish(log.folder, [bodies[n] for n in missing], log.signer) if missing else ()
+        added = dict(zip(missing, new, strict=True))
+        if added:
+            _write_claims(
+                model,
+                [
+                    _with_entry(item, added[n]) if n in added else item.raw
+                    for n, item in enumerate(items)
+                ],
+            )
+    return tuple(
+        Published(n + 1, added[n].index if index is None else index, index is None)
+        for n, index in enumerate(indices)
+    )
+
+
+def _refuse_to_replace(model: Path, signer: PublicKey) -> None:
+    if not _may_replace(model, signer):
+        raise UsageError(
+            "is signed by another key, or damaged, and is not replaced",
+            where=str(model / MODEL_SIGNATURE),
+            hint="remove it, or move it away, if that signature is no longer wanted",
+        )
+
+
+def _may_replace(model: Path, signer: PublicKey) -> bool:
+    """Tell whether there is no model signature beside *model*, or one that *signer* made."""
+    path = model / MODEL_SIGNATURE
+    if not os.path.lexists(path) or path.is_dir():  # a folder cannot be replaced
+        return True
+    try:
+        for item in read_bundles(path):
+            bundles.open_bundle(item, [signer])
+    except (SignatureError, UnreadableError, MalformedError):
+        return False
+    return True
+
+
+def _read_claims(model: Path) -> tuple[Bundle, ...]:
+    path = model / CLAIMS
+    return read_bundles(path, follow=False) if os.path.lexists(path) else ()
+
+
+def _write_claims(model: Path, lines: Sequence[bytes]) -> None:
+    """Replace the claims by *lines*, each parsed before; refuse a file that could not be read."""
+    where = str(model / CLAIMS)
+    if len(lines) > bundles.MAX_LINES:
+        raise MalformedError(f"more than {bundles.MAX_LINES} lines", where=where)
+    data = b"".join(line + b"\n" for line in lines)
+    if len(data) > MAX_CLAIMS_BYTES:
+        raise MalformedError(f"longer than {MAX_CLAIMS_BYTES} bytes", where=where)
+    if any(b"\n" in line for line in lines):
+        raise MalformedError("a bundle over several lines is no claim", where=where)
+    write_file(model / CLAIMS, data)
+
+
+def _write_byproducts(model: Path, contents: Mapping[str, bytes]) -> None:
+    """Put each of *contents*, keyed by its SHA-256 in hexadecimal, beside the weights."""
+    if not contents:
+        return
+    folder = model / BYPRODUCTS
+    if folder.is_symlink():
+        raise UnreadableError("is a symbolic link", where=str(folder))
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, folder) from error
+    for digest, content in contents.items():
+        if not (folder / digest).exists():
+            write_file(folder / digest, content)
+
+
+def _body(item: Bundle, keys: Sequence[PublicKey], where: str) -> bytes:
+    try:
+        opened = bundles.open_bundle(item, [*keys, *_named_signer(item, where)])
+    except SignatureError as error:
+        raise SignatureError(
+            "its signer's public key is not known, or did not make the signature",
+            where=where,
+            hint="name the public key with --key",
+        ) from error
+    return rekor.format_body(item.envelope.pae, opened.signature, opened.key)
+
+
+def _named_signer(item: Bundle, where: str) -> list[PublicKey]:
+    """Return the key that the claim names as its signer's, if it names one."""
+    try:
+        statement = intoto.parse(item.envelope.payload, where=where)
+        run = statement.predicate.get("runDetails")
+        named = run.get("provenance_signer") if isinstance(run, dict) else None
+        return [parse_spki(strict_base64.parse(named))] if isinstance(named, str) else []
+    except MalformedError:
+        return []
+
+
+def _proven(item: Bundle, body: bytes, vkey: VerifierKey) -> int | None:
+    """Return the index that a proof kept with the claim shows, if one holds."""
+    for value in item.log_entries:
+        try:
+            parsed = log_entries.parse_entry(value)
+            return log_entries.check_entry(parsed, body=body, vkey=vkey).index
+        except (MalformedError, LogProofError):
+            continue
+    return None
+
+
+def _with_entry(item: Bundle, entry: LogEntry) -> bytes:
+    """Return *item* as it came, with one more log entry, if it can still be read then."""
+    document: dict[str, Any] = strict_json.parse(item.raw)
+    kept = [*item.log_entries, log_entries.format_entry(entry)]
+    document["verificationMaterial"]["tlogEntries"] = kept
+    return bundles.parse(strict_json.format(document)).raw
