@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from provenance.equality.lattice import AGREES
 from provenance.errors import count, one_line
-from provenance.report.comparison import distance_text, outcome_lines
-from provenance.report.terminal import bad, cut, dim, good
+from provenance.report.comparison import conclusion_text, distance_text, outcome_lines
+from provenance.report.terminal import bad, cut, dim
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,11 +40,8 @@ def verdict_lines(
     for name, rebuild in zip(names[1:], verdict.rebuilds, strict=True):
         lines.append(f"{one_line(name)} against {one_line(names[0])}")
         lines += [f"  {line}" for line in _rebuild_lines(rebuild)]
-    declared = (
-        "declared by the first attestation"
-        if verdict.equality.declared
-        else bad("NOT declared by the first attestation")
-    )
+    by = "declared by the first attestation"
+    declared = by if verdict.equality.declared else bad(f"NOT {by}")
     lines.append(f"equality  {verdict.equality.name} ({declared})")
     lines.append(f"builders  {count(len(verdict.builders), 'key')}, {verdict.quorum} needed")
     files = {key: one_line(name) for key, name in (keys or {}).items() if key in verdict.builders}
@@ -54,10 +50,8 @@ def verdict_lines(
     if verdict.diameter is not None and len(verdict.rebuilds) > 1:
         lines.append(f"diameter  {_diameter(verdict.diameter)}")
     lines += [f"because   {one_line(reason)}" for reason in verdict.reasons]
-    colour = good if verdict.conclusion in AGREES else bad
-    by = f" by '{verdict.strongest}'" if verdict.conclusion in AGREES else ""
-    lines.append(f"verdict   {colour(verdict.conclusion)}{by}: {MEANING[verdict.conclusion]}")
-    return lines
+    conclusion = conclusion_text(verdict.conclusion, verdict.strongest)
+    return [*lines, f"verdict   {conclusion}: {MEANING[verdict.conclusion]}"]
 
 
 def _diameter(diameter: Diameter) -> str:

@@ -12,6 +12,7 @@ from provenance.report.terminal import bad, cut, dim, good, table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from provenance.equality.lattice import Conclusion
     from provenance.judge.side_by_side import FileComparison, TensorComparison
     from provenance.measure.findings import Divergence, Finding, Outcome, TensorDistance
     from provenance.weights.metadata import MetadataDifference
@@ -56,9 +57,7 @@ def comparison_lines(files: Sequence[FileComparison]) -> list[str]:
 
 def outcome_lines(outcome: Outcome) -> list[str]:
     """Return what an equality says of the two models."""
-    colour = good if outcome.conclusion in AGREES else bad
-    strongest = f" by '{outcome.strongest}'" if outcome.conclusion in AGREES else ""
-    lines = [colour(outcome.conclusion) + strongest]
+    lines = [conclusion_text(outcome.conclusion, outcome.strongest)]
     for number, alternative in enumerate(outcome.alternatives, 1):
         word = {True: "holds", False: "does not hold", None: "cannot be decided"}[alternative.held]
         lines.append(f"  alternative {number} (weakest rule: {alternative.strength}) {word}")
@@ -74,6 +73,11 @@ def outcome_lines(outcome: Outcome) -> list[str]:
         names = dict.fromkeys(normaliser.name for normaliser in outcome.normalisers)
         lines.append(dim(f"  normalisers used: {', '.join(names)}"))
     return lines
+
+
+def conclusion_text(conclusion: Conclusion, strongest: str | None) -> str:
+    """Return *conclusion*, and by which equality the models agree if they do."""
+    return good(conclusion) + f" by '{strongest}'" if conclusion in AGREES else bad(conclusion)
 
 
 def distance_text(distance: TensorDistance) -> str:

@@ -24,18 +24,17 @@ from provenance.files.names import (
 from provenance.files.reading import unreadable
 from provenance.folder import claims
 from provenance.keys import load_private, parse_public_pem
-from provenance.report.explain_signed import describe_bundles, find_byproduct
+from provenance.report.explain_signed import byproducts_by_digest, describe_bundles
 from provenance.report.explain_text import explained, fields, row
 from provenance.statement import intoto
 from provenance.statement.metrics import parse_metrics
 from provenance.weights.names import TORCH, is_readable, suffix_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    from provenance.envelope.bundle import Bundle
     from provenance.report.explain_text import Explained
+    from provenance.statement.intoto import ResourceDescriptor
 
 MAX_METRICS_BYTES = 16 * 2**20
 """Largest metrics that are summed up, in bytes: a quarter of a million lines, in two seconds."""
@@ -101,13 +100,12 @@ def explain_model_folder(folder: Path) -> Explained:
 
 def explain_byproduct_folder(folder: Path) -> Explained:
     """Return what is in the folder *folder* of byproducts."""
-    beside = _claims_beside(folder)
+    described = _described(folder)
     files = _listed(folder)
     lines = []
     for file in files[:SHOWN]:
-        found = find_byproduct(beside, file["name"])
-        what = found.name if found else "no claim names it"
-        lines += [f"  {what}, {file['size']:,} bytes", row("", file["name"])]
+        name = described[file["name"]].name if file["name"] in described else "no claim names it"
+        lines += [f"  {name}, {file['size']:,} bytes", row("", file["name"])]
     lines += [f"  and {len(files) - SHOWN:,} more"] if len(files) > SHOWN else []
     return explained("byproducts", f"{folder}: byproducts of a training", {"files": files}, lines)
 
@@ -120,11 +118,12 @@ def _listed(folder: Path, ignore: frozenset[str] = frozenset()) -> list[dict[str
         raise unreadable(error, str(folder)) from error
 
 
-def _claims_beside(byproducts: Path) -> Sequence[Bundle]:
+def _described(byproducts: Path) -> dict[str, ResourceDescriptor]:
+    """Return what the claims beside the folder *byproducts* say of its files, by their digests."""
     try:
-        return claims.read_bundles(byproducts.absolute().parent / CLAIMS)
+        return byproducts_by_digest(claims.read_bundles(byproducts.absolute().parent / CLAIMS))
     except ProvenanceError:
-        return ()
+        return {}
 
 
 # --- Byproducts -----------------------------------------------------------------------------------
@@ -133,7 +132,7 @@ def _claims_beside(byproducts: Path) -> Sequence[Bundle]:
 def explain_byproduct(path: Path) -> Explained:
     """Return what can be said of the byproduct at *path*, which a claim may describe."""
     digest, size = hash_file(path)
-    described = find_byproduct(_claims_beside(path.parent), path.name)
+    described = _described(path.absolute().parent).get(path.name)
     content = {
         "name": described.name if described else "no claim beside the weights names it",
         "type": described.media_type if described else "",

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from provenance.encoding import strict_base64, strict_json
 from provenance.errors import MalformedError, ProvenanceError, UnreadableError
 from provenance.keys import parse_spki
@@ -20,10 +18,11 @@ from provenance.transparency.tile_store import read_file
 from provenance.transparency.tiles import ENTRIES, WIDTH, Tile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from provenance.report.explain_text import Explained
+
+_STATE_FILES = ("version", "treeState", "signer.json", "pending", "gcState", INDEX)
 
 
 def is_log_folder(folder: Path) -> bool:
@@ -107,43 +106,24 @@ def explain_tile(path: Path, tile: Tile) -> Explained:
 
 def explain_state(path: Path) -> Explained:
     """Return what the state of a log says, of which *path* is a file."""
-    if path.name not in (*_STATE, INDEX) and path.suffix != ".lock":
+    if path.name not in _STATE_FILES and path.suffix != ".lock":
         raise MalformedError("not a file of a log's state", where=str(path))
     title = f"{path}: state of a transparency log, for its writer only"
     return explained("log-state", title, _state(path.absolute().parent.parent))
 
 
-def _version(folder: Path) -> int:
-    log_state.check_version(folder)
-    return int(log_state.VERSION)
-
-
-def _tree(folder: Path) -> dict[str, Any]:
-    tree = log_state.read_tree(folder)
-    return {"entries": tree.size, "root": tree.root}
-
-
-def _pending(folder: Path) -> dict[str, int]:
-    start, end = log_state.read_pending(folder) or (0, 0)
-    return {"from": start, "to": end}
-
-
-_STATE: dict[str, tuple[str, Callable[[Path], object]]] = {
-    "version": ("version", _version),
-    "treeState": ("onDisk", _tree),
-    "signer.json": ("signer", log_state.read_settings),
-    "pending": ("appendUnderWayOrKilled", _pending),
-    "gcState": ("partialTilesRemovedBelow", log_state.read_collected),
-}
-"""By file: what its content is called here, and its reader."""
-
-
 def _state(folder: Path) -> dict[str, Any]:
     """Return what the files in ``.state`` say; the first two must be there."""
+    log_state.check_version(folder)
+    tree = log_state.read_tree(folder)
+    pending = log_state.read_pending(folder)
+    signed = os.path.lexists(folder / STATE / "signer.json")
     return {
-        name: msgspec.to_builtins(read(folder))
-        for file, (name, read) in _STATE.items()
-        if file in ("version", "treeState") or os.path.lexists(folder / STATE / file)
+        "version": int(log_state.VERSION),
+        "onDisk": {"entries": tree.size, "root": tree.root},
+        "signer": log_state.read_settings(folder) if signed else None,
+        "appendUnderWayOrKilled": {"from": pending[0], "to": pending[1]} if pending else None,
+        "partialTilesRemovedBelow": log_state.read_collected(folder) or None,
     }
 
 

@@ -6,6 +6,7 @@ Most is shown field by field; the recipe of a training, a declaration and a verd
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from typing import TYPE_CHECKING, Any
 
@@ -99,17 +100,14 @@ def explain_bare_statement(data: bytes, where: str) -> Explained:
     return explained("statement", f"{where}: {kind}, not signed", content, lines, problems)
 
 
-def find_byproduct(parsed: Sequence[Bundle], digest: str) -> ResourceDescriptor | None:
-    """Return how one of the bundles *parsed* describes the byproduct with the SHA-256 *digest*."""
-    for item in reversed(parsed):
-        try:
+def byproducts_by_digest(parsed: Sequence[Bundle]) -> dict[str, ResourceDescriptor]:
+    """Return the byproducts that the bundles *parsed* describe, by SHA-256; the last counts."""
+    found: dict[str, ResourceDescriptor] = {}
+    for item in parsed:
+        with contextlib.suppress(MalformedError):
             claim = training.from_statement(intoto.parse(item.envelope.payload))
-        except MalformedError:
-            continue
-        for byproduct in claim.run.byproducts:
-            if byproduct.digest.get("sha256") == digest:
-                return byproduct
-    return None
+            found |= {each.digest.get("sha256", ""): each for each in claim.run.byproducts}
+    return found
 
 
 def _describe(
@@ -135,12 +133,9 @@ def _signer_rows(item: Bundle) -> list[str]:
     keyid = item.envelope.signatures[0].keyid
     if item.material != "publicKey":
         return [row("signed by", f"named by {item.material}, which this version does not read")]
-    if not (item.hint or keyid):
-        return [row("signed by", "a key that is not named")]
-    lines = [row("signed by", item.hint or keyid)]
-    if item.hint and keyid and keyid != item.hint:
-        lines.append(row("", f"but the signature names the key {keyid}"))
-    return lines
+    lines = [row("signed by", item.hint or keyid or "a key that is not named")]
+    other = item.hint and keyid and keyid != item.hint
+    return [*lines, row("", f"but the signature names the key {keyid}")] if other else lines
 
 
 def _log_entries(item: Bundle, where: str) -> tuple[list[dict[str, Any]], list[ProvenanceError]]:
@@ -193,7 +188,7 @@ def _verdict_rows(statement: Statement, where: str) -> list[str]:
     verdict = verdicts.from_statement(statement, where=where)
     parties = [verdict.published, *(rebuild.party for rebuild in verdict.rebuilds)]
     models = [{"name": p.name, "rootDigest": p.root_digest, "keyId": p.key_id} for p in parties]
-    said = {name: statement.predicate[name] for name in _SAID if name in statement.predicate}
+    said = {name: cell(statement.predicate[name]) for name in _SAID if name in statement.predicate}
     # Colours say what this program found; of a verdict that is only shown, it found nothing.
     shown = verdict_lines(verdict, [party.name for party in parties])
     return [

@@ -9,9 +9,7 @@ error handler :data:`PLAIN` spells it in ASCII.
 from __future__ import annotations
 
 import codecs
-import json
 import re
-import shutil
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -88,6 +86,8 @@ def print_lines(lines: Iterable[str], *, hang: int | None = None, err: bool = Fa
     """
     stream = sys.stderr if err else sys.stdout
     if stream is not None and stream.isatty():
+        import shutil  # noqa: PLC0415 - `--help` needs neither this nor what it loads
+
         width = shutil.get_terminal_size().columns
         lines = [part for line in lines for part in wrap(line, width, hang)]
     click.echo("\n".join(lines), err=err)
@@ -158,7 +158,9 @@ def print_json(document: Any) -> None:  # noqa: ANN401 - any JSON value or struc
     is spelled ``\uXXXX``. Bytes of a path that are not UTF-8, for which JSON has no spelling, are
     escaped.
     """
-    import msgspec  # noqa: PLC0415 - `--help` prints no JSON
+    import json  # noqa: PLC0415 - `--help` needs neither
+
+    import msgspec  # noqa: PLC0415
 
     try:
         encoded = msgspec.json.encode(document, order="sorted")
@@ -166,18 +168,13 @@ def print_json(document: Any) -> None:  # noqa: ANN401 - any JSON value or struc
         encoded = msgspec.json.encode(_spelled(msgspec.to_builtins(document)), order="sorted")
     text = msgspec.json.format(encoded, indent=2).decode()
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    all_of_it = encoding.lower().replace("_", "-") in {"utf-8", "utf8"}
-    click.echo(
-        _UNUSUAL.sub(
-            lambda found: found[0] if all_of_it and found[0].isprintable() else _escaped(found[0]),
-            text,
-        )
-    )
+    unicode = codecs.lookup(encoding).name == "utf-8"
 
+    def spell(found: re.Match[str]) -> str:
+        printable = unicode and found[0].isprintable()
+        return found[0] if printable else json.dumps(found[0])[1:-1]
 
-def _escaped(character: str) -> str:
-    """Return *character*, which stands in a JSON string, in ASCII."""
-    return json.dumps(character)[1:-1]
+    click.echo(_UNUSUAL.sub(spell, text))
 
 
 def _spelled(value: Any) -> Any:  # noqa: ANN401 - JSON values
