@@ -61,6 +61,7 @@ _CENTRAL: Final = struct.Struct("<4s6H3I5H2I")
 _END64: Final = struct.Struct("<4sQ2H2I4Q")
 _LOCATOR: Final = struct.Struct("<4sIQI")
 _END: Final = struct.Struct("<4s4H2IH")
+_NO_ZIP64: Final = "a ZIP64 extra field is missing, or of another length"
 _MAX_LOCAL: Final = _LOCAL.size + 2 * _U16
 
 
@@ -107,15 +108,13 @@ def members(source: Source, *, miniz: bool = False) -> tuple[Member, ...]:
     count, start, length = _end(source, miniz=miniz)
     check_count(count, where=source.name)
     records = _records(source.read(start, length), source.name)
-    if len(records) != count:
-        raise MalformedError(
-            "the central directory has another number of records", where=source.name
-        )
     offsets = [*(record.offset for record in records), start]
+    if len(records) != count:
+        what = "the central directory has another number of records"
+        raise MalformedError(what, where=source.name)
     if offsets[0] or offsets != sorted(offsets):
-        raise MalformedError(
-            "the members do not lie between the first byte and the directory", where=source.name
-        )
+        what = "the members do not fill the file up to the directory"
+        raise MalformedError(what, where=source.name)
     return tuple(
         _member(source, record, end, miniz=miniz)
         for record, end in zip(records, offsets[1:], strict=True)
@@ -213,7 +212,7 @@ def _widened(
     """
     wide = _zip64(extra, where, padding=padding)
     if len(wide) != said.count(_U32):
-        raise MalformedError("a ZIP64 extra field is missing, or of another length", where=where)
+        raise MalformedError(_NO_ZIP64, where=where)
     numbers = iter(wide)
     return tuple(next(numbers) if number == _U32 else number for number in said)
 
@@ -260,15 +259,16 @@ def _member(source: Source, record: _Record, end: int, *, miniz: bool) -> Member
         early = (record.size, 0) if record.size >= _U32 else ()
         late = (record.offset,) if record.offset >= _U32 else ()
         if _zip64(extra, where, padding=True) != (*early, *late):
-            raise MalformedError(
-                "a ZIP64 extra field is missing, or of another length", where=where
-            )
+            raise MalformedError(_NO_ZIP64, where=where)
     else:
         size, compressed = _widened((size, compressed), extra, where, padding=miniz)
     expected = (record.crc, record.compressed, record.size)
     described = flags & _FLAG_DESCRIPTOR and not (crc or compressed or size)
     if described:
-        _check_descriptor(source.read(end - gap, gap) if gap <= 24 else b"", expected, where)  # noqa: PLR2004
+        layouts = ("<IQQ", "<III") if max(expected) <= _U32 else ("<IQQ",)  # section 4.3.9
+        forms = [struct.pack(layout, *expected) for layout in layouts]
+        if source.read(end - gap, min(gap, 25)) not in [*forms, *(b"PK\7\10" + f for f in forms)]:
+            raise MalformedError("the data descriptor is wrong", where=where)
     said = (mark, flags, method, head[_LOCAL.size : middle])
     same = said == (b"PK\3\4", record.flags, record.method, record.name.encode())
     if not same or not (described or (not gap and (crc, compressed, size) == expected)):
@@ -276,14 +276,6 @@ def _member(source: Source, record: _Record, end: int, *, miniz: bool) -> Member
     crc, compressed, size = expected
     fields = repr((record.ignored, needed, time, date, extra, gap))
     return Member(record.name, method, compressed, size, crc, record.offset + length, fields)
-
-
-def _check_descriptor(data: bytes, expected: tuple[int, int, int], where: str) -> None:
-    """Check a data descriptor (4.3.9), with or without signature, of either width."""
-    layouts = ("<IQQ", "<III") if max(expected) <= _U32 else ("<IQQ",)
-    forms = [struct.pack(layout, *expected) for layout in layouts]
-    if data not in [*forms, *(b"PK\7\10" + form for form in forms)]:
-        raise MalformedError("the data descriptor is wrong", where=where)
 
 
 class MemberReader:

@@ -111,7 +111,9 @@ def rebuild(made: Made, name: str, *, where: str) -> StoredTensor:
     if typed:
         if storage.kind != UNTYPED:  # torch.load swaps the bytes of a storage by the storage's type
             raise MalformedError("an element type beside that of its storage", where=where)
-        item_type = _element_type(given[6], where)
+        item_type = given[6].name if isinstance(given[6], Global) else ""
+        if item_type not in DTYPE_NAMES or given[6] != Global("torch", item_type):
+            raise MalformedError("a tensor has no element type", where=where)
     _check_rest(given[5:6], given[6 + typed :], where)
     if type(trained) is not bool:
         raise MalformedError("requires_grad is neither true nor false", where=where)
@@ -129,10 +131,9 @@ def rebuild(made: Made, name: str, *, where: str) -> StoredTensor:
 
 def _parameter(made: Made, where: str) -> tuple[Made, object]:
     """Return the call that makes a parameter's data, and whether the parameter is trained."""
-    given = made.arguments
-    if len(given) != 3 or made.entries or made.state:  # noqa: PLR2004 - data, requires_grad, hooks
+    if len(made.arguments) != 3 or made.entries or made.state:  # noqa: PLR2004 - as unpacked
         raise MalformedError("a parameter is described as torch does not", where=where)
-    data, trained, hooks = given
+    data, trained, hooks = made.arguments
     _check_rest((hooks,), (), where)
     if not isinstance(data, Made) or str(data.function) not in _REBUILT:
         raise MalformedError("a parameter's data are not a tensor", where=where)
@@ -141,11 +142,12 @@ def _parameter(made: Made, where: str) -> tuple[Made, object]:
 
 def _storage(reference: object, where: str) -> tuple[Storage, str]:
     """Return the storage that *reference* names, and the type of its elements."""
-    identifier = reference.identifier if isinstance(reference, Reference) else None
-    if not isinstance(identifier, tuple) or len(identifier) != 5:  # noqa: PLR2004 - as unpacked
-        raise MalformedError("a tensor has no storage", where=where)
-    tag, kind, key, location, count = identifier
-    if tag != "storage" or not isinstance(kind, Global) or str(kind) not in _STORAGES:
+    match reference:
+        case Reference(identifier=("storage", Global() as kind, key, location, count)):
+            item_type = _STORAGES.get(str(kind))
+        case _:
+            raise MalformedError("a tensor has no storage", where=where)
+    if item_type is None:
         raise MalformedError("a tensor has no storage of a known class", where=where)
     if not isinstance(key, str) or not _KEY.fullmatch(key):
         raise MalformedError("the key of a storage is not a number", where=where)
@@ -153,7 +155,6 @@ def _storage(reference: object, where: str) -> tuple[Storage, str]:
         raise MalformedError(f"unknown storage device {location!r}", where=where)
     if type(count) is not int or not 0 <= count <= MAX_BYTES:
         raise MalformedError("storage size out of range", where=where)
-    item_type = _STORAGES[str(kind)]
     return Storage(key, str(kind), location, count * _item_bytes(item_type)), item_type
 
 
@@ -161,20 +162,16 @@ def _item_bytes(item_type: str) -> int:
     return 1 if item_type == _PAIRS else DTYPES[DTYPE_NAMES[item_type]].bits // 8
 
 
-def _element_type(value: object, where: str) -> str:
-    if not isinstance(value, Global) or value.module != "torch" or value.name not in DTYPE_NAMES:
-        raise MalformedError("a tensor has no element type", where=where)
-    return value.name
-
-
 def _check_rest(hooks: tuple[object, ...], metadata: tuple[object, ...], where: str) -> None:
     """Check that a tensor has neither hooks nor flags that change what its bytes mean."""
     for value in hooks:
-        empty = isinstance(value, Made) and str(value.function) == "collections.OrderedDict"
-        if isinstance(value, Made):
-            empty &= not (value.arguments or value.entries or value.state)
-        if value is not None and not empty:
-            raise UnreadableError("a tensor has hooks, which are not read", where=where)
+        match value:
+            case None:
+                pass
+            case Made(Global("collections", "OrderedDict"), (), state=[]) if not value.entries:
+                pass
+            case _:
+                raise UnreadableError("a tensor has hooks, which are not read", where=where)
     if any(value is not None and value != {} for value in metadata):
         raise UnreadableError(
             "a tensor is lazily conjugated or negated",
