@@ -94,7 +94,7 @@ class MeasuredWeights:
         if pair.both is None or pair.both[0].name == pair.both[1].name:
             return contents
         # Equal bytes under two names: that nothing else differs needs no other explanation.
-        normalisers = () if self.sides.renamed(pair) else contents.normalisers
+        normalisers = () if pair.renamed else contents.normalisers
         if normalisers is None:
             return contents
         renamed = Normaliser.WEIGHT_FILE_NAME.had_effect_on(pair.name)

@@ -69,11 +69,10 @@ def _compared(pair: Pair, weights: MeasuredWeights) -> FileComparison:
     if pair.both is None:
         state: FileState = "missing-left" if pair.left is None else "missing-right"
         return FileComparison(name=pair.name, state=state)
-    if weights.sides.same(pair):
+    if pair.same:
         return FileComparison(name=pair.name, state="equal")
     if not all(unit.weights for unit in pair.both):
-        renamed = weights.sides.renamed(pair)
-        return FileComparison(name=pair.name, state="equal" if renamed else "changed")
+        return FileComparison(name=pair.name, state="equal" if pair.renamed else "changed")
     contents = weights.of(pair, None)
     if not isinstance(contents, Contents):
         return FileComparison(name=pair.name, state="changed", unread=contents.reason)

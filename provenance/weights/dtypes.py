@@ -66,46 +66,26 @@ class DType:
         return elements // self.block * self.bits // 8
 
 
-_PLAIN: Final = (
-    DType("BOOL", 8, "exact"),
-    DType("I1", 1, "exact"),
-    DType("U1", 1, "exact"),
-    DType("I2", 2, "exact"),
-    DType("U2", 2, "exact"),
-    DType("I4", 4, "exact"),
-    DType("U4", 4, "exact"),
-    DType("U8", 8, "exact"),
-    DType("I8", 8, "exact"),
-    DType("U16", 16, "exact"),
-    DType("I16", 16, "exact"),
-    DType("U32", 32, "exact"),
-    DType("I32", 32, "exact"),
-    DType("U64", 64, "exact"),
-    DType("I64", 64, "exact"),
-    DType("F4", 4, "exact"),
-    DType("F6_E2M3", 6, "exact"),
-    DType("F6_E3M2", 6, "exact"),
-    DType("F8_E8M0", 8, "exact"),
-    DType("F8_E3M4", 8, "float"),
-    DType("F8_E4M3", 8, "float"),
-    DType("F8_E4M3_IEEE", 8, "float"),
-    DType("F8_E4M3B11FNUZ", 8, "float"),
-    DType("F8_E4M3FNUZ", 8, "float"),
-    DType("F8_E5M2", 8, "float"),
-    DType("F8_E5M2FNUZ", 8, "float"),
-    DType("F16", 16, "float"),
-    DType("BF16", 16, "float"),
-    DType("F32", 32, "float"),
-    DType("F64", 64, "float"),
-    DType("C32", 32, "complex"),
-    DType("BC32", 32, "complex"),
-    DType("C64", 64, "complex"),
-    DType("C128", 128, "complex"),
-)
+_WIDTHS: Final[Mapping[Literal["float", "complex", "exact"], Mapping[str, int]]] = {
+    "exact": {
+        "BOOL": 8, "I1": 1, "U1": 1, "I2": 2, "U2": 2, "I4": 4, "U4": 4, "U8": 8, "I8": 8,
+        "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64, "F4": 4, "F6_E2M3": 6,
+        "F6_E3M2": 6, "F8_E8M0": 8,
+    },
+    "float": {
+        "F8_E3M4": 8, "F8_E4M3": 8, "F8_E4M3_IEEE": 8, "F8_E4M3B11FNUZ": 8, "F8_E4M3FNUZ": 8,
+        "F8_E5M2": 8, "F8_E5M2FNUZ": 8, "F16": 16, "BF16": 16, "F32": 32, "F64": 64,
+    },
+    "complex": {"C32": 32, "BC32": 32, "C64": 64, "C128": 128},
+}  # fmt: skip
+"""The types of single elements, by kind: name and width in bits."""
 
 
-def _blocks() -> Iterator[DType]:
-    """Yield the quantised types of ggml; two blocks are the same or they are not."""
+def _all() -> Iterator[DType]:
+    """Yield the types of single elements, then the quantised types of ggml, which are exact."""
+    for kind, widths in _WIDTHS.items():
+        for name, bits in widths.items():
+            yield DType(name, bits, kind)
     for block in BLOCKS:
         ends = list(accumulate(block.fields.values()))
         places = zip(block.fields.items(), ends, strict=True)
@@ -113,9 +93,7 @@ def _blocks() -> Iterator[DType]:
         yield DType(block.name, 8 * ends[-1], "exact", block.elements, parts)
 
 
-DTYPES: Final[Mapping[str, DType]] = MappingProxyType(
-    {dtype.name: dtype for dtype in (*_PLAIN, *_blocks())}
-)
+DTYPES: Final[Mapping[str, DType]] = MappingProxyType({dtype.name: dtype for dtype in _all()})
 """Every element type by its name."""
 
 _EIGHT_BITS: Final[Mapping[str, Any]] = MappingProxyType(

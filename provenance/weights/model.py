@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
@@ -44,8 +44,8 @@ class Unit:
     """Of the file, or of the whole that the files make up; parts joined by ``/``."""
     main: str
     """The file that is opened: the file itself, the index, the ONNX model."""
-    files: tuple[str, ...]
-    """All of its files, sorted."""
+    files: Mapping[str, FileEntry] = field(hash=False)
+    """All of its files by name, sorted."""
 
     @property
     def weights(self) -> bool:
@@ -76,11 +76,11 @@ class Model:
         units: dict[str, Unit] = {}
         for found in sets:
             main = found.index if found.index is not None else found.files[0]
-            names = {main, *found.files, *data[found.name]}
-            units[found.name] = Unit(found.name, main, tuple(sorted(names)))
+            names = sorted({main, *found.files, *data[found.name]})
+            units[found.name] = Unit(found.name, main, {name: self.files[name] for name in names})
             taken |= {main, *found.files}
-        rest = {name: Unit(name, name, (name,)) for name in self.files if name not in taken}
-        return units | rest
+        rest = self.files.keys() - taken
+        return units | {name: Unit(name, name, {name: self.files[name]}) for name in rest}
 
     def _data_of(self, found: WeightSet) -> list[str]:
         """Return the files of this model that hold the external data of *found*, a set in ONNX."""
@@ -114,11 +114,12 @@ class Model:
         Raises ContentError where a file is not the one that was hashed.
         """
         folder = PurePosixPath(unit.main).parent
-        digests = {}
-        for name in unit.files:
-            self.path(name)  # it is there, and inside the folder
-            digests[PurePosixPath(name).relative_to(folder).as_posix()] = self.files[name].sha256
-        return open_tensors(self.path(unit.main), name=shown, sha256=digests)
+        paths = {name: self.path(name) for name in unit.files}
+        digests = {
+            PurePosixPath(name).relative_to(folder).as_posix(): file.sha256
+            for name, file in unit.files.items()
+        }
+        return open_tensors(paths[unit.main], name=shown, sha256=digests)
 
     def read(self, name: str, max_bytes: int) -> bytes:
         """Return the bytes of the file *name*, at most *max_bytes*.
@@ -132,10 +133,6 @@ class Model:
         if hashlib.sha256(data).hexdigest() != self.files[name].sha256:
             raise ContentError("is no longer the file that was hashed", where=name)
         return data
-
-    def digests(self, unit: Unit) -> dict[str, tuple[int, str]]:
-        """Return size and SHA-256 of each file of *unit*."""
-        return {name: (self.files[name].size, self.files[name].sha256) for name in unit.files}
 
 
 def model_of_folder(folder: Path, on_bytes: Callable[[int], None] | None = None) -> Model:
@@ -177,12 +174,27 @@ class Pair:
     @property
     def name(self) -> str:
         """Return what the pair is called; a file can be called so too."""
-        return " | ".join(dict.fromkeys(unit.name for unit in self._units))
+        return " | ".join(self.unit_names)
 
     @property
     def both(self) -> tuple[Unit, Unit] | None:
         """Return the two units, if there are two."""
         return None if self.left is None or self.right is None else (self.left, self.right)
+
+    @property
+    def same(self) -> bool:
+        """Whether both units are there, with the same files, byte for byte."""
+        return self.both is not None and self.both[0].files == self.both[1].files
+
+    @property
+    def renamed(self) -> bool:
+        """Whether the units have two names and the same bytes."""
+        if self.both is None or self.both[0].name == self.both[1].name:
+            return False
+        left, right = (
+            sorted((file.size, file.sha256) for file in unit.files.values()) for unit in self.both
+        )
+        return left == right
 
     @property
     def weights(self) -> bool:
@@ -241,28 +253,12 @@ class SideBySide:
     @cached_property
     def changed(self) -> tuple[Pair, ...]:
         """Return the pairs whose files are not all equal."""
-        return tuple(pair for pair in self.pairs if not self.same(pair))
-
-    def same(self, pair: Pair) -> bool:
-        """Tell whether both units of *pair* are there, with the same files, byte for byte."""
-        if pair.both is None:
-            return False
-        return self.left.digests(pair.both[0]) == self.right.digests(pair.both[1])
-
-    def renamed(self, pair: Pair) -> bool:
-        """Tell whether the units of *pair* have two names and the same bytes."""
-        if pair.both is None or pair.both[0].name == pair.both[1].name:
-            return False
-        left, right = (
-            sorted(model.digests(unit).values())
-            for model, unit in zip((self.left, self.right), pair.both, strict=True)
-        )
-        return left == right
+        return tuple(pair for pair in self.pairs if not pair.same)
 
     def unit(self, name: str | None) -> Unit | None:
         """Return the unit *name* if both models have it, with the same bytes."""
         for pair in self.pairs if name is not None else ():
-            if name in pair.names and pair.left is not None and self.same(pair):
+            if name in pair.names and pair.same:
                 return pair.left
         return None
 
