@@ -34,6 +34,7 @@ from provenance.errors import (
     ProvenanceError,
     UnavailableError,
     UnreadableError,
+    UsageError,
     count,
     reason,
 )
@@ -121,6 +122,8 @@ def record(
     Raises:
         CommandError: it did not start, or failed and left no model; ``status`` is its exit status.
     """
+    if isinstance(command, str):
+        raise UsageError("the command is one text", hint="give its words: shlex.split(command)")
     making = _Making.of(model, key, stated)
     before = making.observe(tuple(command), str(uuid.uuid4()))
     if making.dry_run:
