@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args, get_
 import msgspec
 
 from provenance.encoding import strict_json
-from provenance.equality.lattice import CONCLUDES, LATER, STRENGTHS, Conclusion, Strength
+from provenance.equality.lattice import LATER, LATTICE, STRENGTHS, Conclusion, Strength
 from provenance.equality.rules import Behaviour, EvidenceRule, Rule, fault, number_of_patterns
 from provenance.errors import MalformedError, UsageError
 from provenance.files.reading import read_file
@@ -86,7 +86,7 @@ class Alternative(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             isinstance(rule, EvidenceRule) and rule.files is not None and not _is_run(rule)
             for rule in self.all
         )
-        return "plausible" if reported else CONCLUDES[self.strength]
+        return "plausible" if reported else LATTICE[self.strength].concludes
 
 
 class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,6 +110,11 @@ class Declaration(msgspec.Struct, frozen=True):
     any: tuple[Alternative, ...]
     canonical: bytes
     """JCS of the declaration, every default written out."""
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules of all alternatives."""
+        return tuple(rule for alternative in self.any for rule in alternative.all)
 
     @property
     def digest(self) -> str:

@@ -24,12 +24,15 @@ class Equality:
     name: Strength
     place: str
     concludes: Conclusion
-    """What may be said of two models for which it holds."""
-    transitive: bool
-    """Whether two models that each equal a third equal each other."""
+    """What may be said of two models for which it holds: closeness is never a match."""
     compares: str
     guarantees: str
     admits: str
+
+    @property
+    def transitive(self) -> bool:
+        """Whether two models that each equal a third equal each other."""
+        return self.concludes == "match"
 
 
 _ALL: Final = (
@@ -37,7 +40,6 @@ _ALL: Final = (
         name="curves",
         place="P7",
         concludes="plausible",
-        transitive=False,
         compares="loss curves point by point, and their ends",
         guarantees="the published curves look like those of the same training",
         admits="any weights: a curve is a list of numbers that anybody can write down",
@@ -46,7 +48,6 @@ _ALL: Final = (
         name="metrics",
         place="P6",
         concludes="consistent",
-        transitive=False,
         compares="scores on the same examples, by a test of equivalence",
         guarantees="the mean score differs by less than the margin, at the stated level",
         admits=(
@@ -58,7 +59,6 @@ _ALL: Final = (
         name="behaviour",
         place="P5",
         concludes="consistent",
-        transitive=False,
         compares="outputs on probes",
         guarantees=(
             "the outputs on these probes are within the limits; on inputs like the probes the"
@@ -73,7 +73,6 @@ _ALL: Final = (
         name="close",
         place="P4",
         concludes="consistent",
-        transitive=False,
         compares="tensors, by relative L2 and relative L-infinity together",
         guarantees="every tensor is within both limits of its counterpart",
         admits=(
@@ -85,7 +84,6 @@ _ALL: Final = (
         name="rounded",
         place="P2",
         concludes="match",
-        transitive=True,
         compares="tensors after one rounding to the type that is shipped",
         guarantees="the weights that are shipped in the narrower type are the same in every bit",
         admits="drift below one rounding step, and steering of values near a rounding boundary",
@@ -94,7 +92,6 @@ _ALL: Final = (
         name="tensors",
         place="P1",
         concludes="match",
-        transitive=True,
         compares="names, types, shapes and bits of tensors, and every other file",
         guarantees="the same bits are used",
         admits="what the named normalisers drop: order, padding, compression, the container",
@@ -103,7 +100,6 @@ _ALL: Final = (
         name="bytes",
         place="P0",
         concludes="match",
-        transitive=True,
         compares="files",
         guarantees="the files are the same",
         admits="nothing",
@@ -118,11 +114,6 @@ LATTICE: Final[Mapping[Strength, Equality]] = MappingProxyType(
 
 STRENGTHS: Final[tuple[Strength, ...]] = tuple(LATTICE)
 """The equalities from the weakest to the strongest."""
-
-CONCLUDES: Final[Mapping[Strength, Conclusion]] = MappingProxyType(
-    {name: equality.concludes for name, equality in LATTICE.items()}
-)
-"""What each equality may conclude: closeness is never a match."""
 
 AGREES: Final[tuple[Conclusion, ...]] = ("match", "consistent", "plausible")
 """The conclusions in which an equality held."""

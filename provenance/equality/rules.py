@@ -23,11 +23,8 @@ whose update is itself noise (zero gradient, ``docs/spec/equality.md``) can need
 MIN_RELATIVE: Final = 1e-30
 """Smallest relative limit, far under one bit of any tensor; zero is the equality ``tensors``."""
 
-MAX_DIFFERENCE: Final = 1e30
-"""Largest limit of a difference of outputs."""
-
-MIN_DIFFERENCE: Final = 1e-30
-"""Smallest limit of a difference of outputs; zero is the equality ``tensors``."""
+MIN_DIFFERENCE, MAX_DIFFERENCE = 1e-30, 1e30
+"""Limits of a difference of outputs; zero is the equality ``tensors``."""
 
 MAX_RESAMPLES: Final = 100_000
 """Most resamples of a bootstrap."""
@@ -201,11 +198,12 @@ def fault(rule: Rule) -> str | None:
             return f"{name!r} is not finite"
     if rule.reason is not None and not rule.reason.strip():
         return "the reason is empty"
+    if isinstance(rule, Metrics):
+        few = rule.test == "bootstrap" and rule.alpha * (rule.resamples + 1) < 1
+        return "so few resamples can never show equivalence at so low a level" if few else None
     if isinstance(rule, Close):
         return _fault_of_initial(rule)
-    if isinstance(rule, Behaviour):
-        return _fault_of_behaviour(rule)
-    return _fault_of_level(rule) if isinstance(rule, Metrics) else None
+    return _fault_of_behaviour(rule) if isinstance(rule, Behaviour) else None
 
 
 def _fault_of_initial(rule: Close) -> str | None:
@@ -236,12 +234,6 @@ def _fault_of_limits(rule: Behaviour) -> str | None:
         return "'values' have no top answer and no divergence: only differences"
     if rule.kind == "labels" and distances != (None, None, None):
         return "'labels' have no distance: only 'disagreement'"
-    return None
-
-
-def _fault_of_level(rule: Metrics) -> str | None:
-    if rule.test == "bootstrap" and rule.alpha * (rule.resamples + 1) < 1:
-        return "so few resamples can never show equivalence at so low a level"
     return None
 
 

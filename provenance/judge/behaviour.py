@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -76,41 +77,33 @@ def judge_run(rule: Behaviour, run: str, sides: SideBySide, probes: Path | None)
     *probes* is a file from outside, in place of the probes that *rule* names; one that cannot be
     read is an error.
     """
-    given = None if probes is None else _given(probes)
+    given = None
+    if probes is not None:
+        model = model_of_file(probes)
+        (unit,) = model.units.values()
+        given = _read(model, unit, "probes-from-outside")
     pairs, absent = in_both((pair for pair in sides.pairs if run in pair.names), sides)
     judged = [absent]
     for pair in pairs:
         try:
-            asked = given if given is not None else _of_the_models(rule, sides)
+            asked = given or _of_the_models(rule, sides)
             left, right = _answers(pair, sides, asked)
         except (MalformedError, UnreadableError, UsageError) as error:
             judged.append(Judged((), (str(error),)))
             continue
-        judged += [
-            Judged(asked.said),
-            _judge_arrays(rule, pair.name, left, right, distinct=asked.distinct),
-        ]
+        judged.append(Judged(asked.said))
+        judged.append(_judge_arrays(rule, pair.name, left, right, asked.distinct))
     return Judged.merged(judged)
 
 
-def _answers(pair: Pair, sides: SideBySide, asked: _Probes) -> tuple[ArraysFile, ArraysFile]:
-    found = []
-    for model, unit, side in (
-        (sides.left, pair.left, "left"),
-        (sides.right, pair.right, "right"),
+def _answers(pair: Pair, sides: SideBySide, asked: _Probes) -> list[ArraysFile]:
+    answers = []
+    for model, unit, side in zip(
+        (sides.left, sides.right), pair.both or (), ("left", "right"), strict=True
     ):
         where = f"{pair.name} ({side})"
-        if unit is None:
-            raise UnreadableError("only one model has it", where=where)
-        found.append(ArraysFile(run_unit(model, unit, asked.arrays, where=where), where=where))
-    return found[0], found[1]
-
-
-def _given(path: Path) -> _Probes:
-    """Return the probes in the file at *path*, which is not part of a model."""
-    model = model_of_file(path)
-    (unit,) = model.units.values()
-    return _read(model, unit, "probes-from-outside")
+        answers.append(ArraysFile(run_unit(model, unit, asked.arrays, where=where), where=where))
+    return answers
 
 
 def _of_the_models(rule: Behaviour, sides: SideBySide) -> _Probes:
@@ -138,12 +131,7 @@ def _read(model: Model, unit: Unit, measure: str) -> _Probes:
 
 
 def _judge_arrays(
-    rule: Behaviour,
-    file: str,
-    left: TensorFile,
-    right: TensorFile,
-    *,
-    distinct: int | None = None,
+    rule: Behaviour, file: str, left: TensorFile, right: TensorFile, distinct: int | None = None
 ) -> Judged:
     """Judge the arrays of two files of outputs that *rule* selects by name.
 
@@ -156,7 +144,7 @@ def _judge_arrays(
     for name in names:
         try:
             outputs = _measured(rule, name, left, right)
-        except UsageError as error:  # an array that has no such outputs
+        except UsageError as error:  # the array has no such outputs
             missing.append(f"{file}: {error}")
             continue
         judged = _judge(rule, file, outputs, distinct)
@@ -179,7 +167,7 @@ def _judge(rule: Behaviour, file: str, outputs: Outputs, distinct: int | None) -
     bound: float | None = None
     few: list[str] = []
     rate = rule.disagreement
-    if outputs.disagreements is not None:
+    if outputs.disagreements is not None and rule.kind != "values":
         trials = outputs.probes if distinct is None else min(distinct, outputs.probes)
         wrong = min(outputs.disagreements, trials)
         bound = disagreement_bound(wrong, trials, rule.confidence)
@@ -197,31 +185,24 @@ def _judge(rule: Behaviour, file: str, outputs: Outputs, distinct: int | None) -
         ("kl-divergence", _finite(kl), rule.kl_divergence),
         ("disagreement-bound", bound, None if few else rate),
     )
+    found = partial(Finding, file=file, tensor=outputs.name)
     findings = [
-        Finding(
-            file=file,
-            tensor=outputs.name,
+        found(
             measure=measure,
             held=limit is None or (value is not None and value <= limit),
             value=value,
             limit=limit,
             place=outputs.max_place if measure == "max-difference" else None,
-            note=_why_absent(measure, outputs) if value is None else None,
+            note=None
+            if value is not None
+            else next((word for word in outputs.notes if word in _WHY[measure]), _WHY[measure][-1]),
         )
         for measure, value, limit in measures
         if value is not None or limit is not None
     ]
     if "not-a-distribution" in outputs.notes:
-        findings.append(
-            Finding(file=file, tensor=outputs.name, measure="distribution", held=False,
-                    note="not-a-distribution")
-        )  # fmt: skip
+        findings.append(found(measure="distribution", held=False, note="not-a-distribution"))
     return Judged(tuple(findings), tuple(few))
-
-
-def _why_absent(measure: str, outputs: Outputs) -> str:
-    words = _WHY[measure]
-    return next((word for word in outputs.notes if word in words), words[-1])
 
 
 def _enlarged(value: float | None) -> float | None:

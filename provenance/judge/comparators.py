@@ -8,8 +8,8 @@
    equal byte for byte; what several rules select must satisfy all. Files and tensors on one side
    only, other types, shapes or metadata are against it.
 5. Of the alternatives that held, the one that may conclude most concludes, and among those the
-   strongest. Where none held: ``inconclusive`` if for one of
-   them something could not be read and nothing was against it, otherwise ``mismatch``.
+   strongest. Where none held: ``inconclusive`` if for one of them something could not be read and
+   nothing was against it, otherwise ``mismatch``.
 
 The order of the two models does not matter.
 """
@@ -70,7 +70,6 @@ def apply(
         MalformedError, UnreadableError: *probes* cannot be read.
         PolicyError: the declaration does not fit the models.
         ContentError: a file is not the one that was hashed.
-        MalformedError: a file's name leaves its folder.
         UnavailableError: float64 arithmetic does not work as it should, or a rule needs scipy.
     """
     if probes is not None:
@@ -121,8 +120,7 @@ def _rank(held: tuple[Conclusion, Strength]) -> tuple[int, int]:
 
 def _check_probes(declaration: Declaration, probes: Path) -> None:
     """Refuse probes that no rule asks for or that cannot be read, before anything is compared."""
-    rules = (rule for alternative in declaration.any for rule in alternative.all)
-    if not any(isinstance(rule, Behaviour) and rule.run is not None for rule in rules):
+    if not any(isinstance(rule, Behaviour) and rule.run is not None for rule in declaration.rules):
         raise UsageError("no rule of the declaration runs a model on probes", where=str(probes))
     with open_tensors(probes):
         pass
@@ -163,7 +161,7 @@ def _judge(
         if pair.both is not None and rules:
             judged.append(_judge_weights(pair, rules, weights))
         elif pair.both is None or not judged_by_evidence(alternative, pair):
-            judged.append(Judged(tuple(_files_differ(pair, sides))))
+            judged.append(Judged(_files_differ(pair, sides)))
     judged += judge_evidence(alternative, sides, probes)
     whole = Judged.merged(judged)
     against = any(not finding.held for finding in whole.findings)
@@ -182,25 +180,22 @@ def _judge_weights(pair: Pair, rules: tuple[TensorRule, ...], weights: MeasuredW
         initial = rule.initial if isinstance(rule, Close) else None
         contents = weights.of(pair, initial)
         if not isinstance(contents, Contents):
-            return Judged((), (contents.reason,))
+            return Judged((), (contents,))
         found.append((rule, contents))
     return judge_contents(pair.name, found)
 
 
-def _files_differ(pair: Pair, sides: SideBySide) -> list[Finding]:
+def _files_differ(pair: Pair, sides: SideBySide) -> tuple[Finding, ...]:
     """Return a finding for each file of *pair* that is not the same on both sides."""
-    findings = []
-    for name in pair.files:
-        mine, theirs = sides.left.files.get(name), sides.right.files.get(name)
-        if mine and theirs and (mine.size, mine.sha256) == (theirs.size, theirs.sha256):
-            continue
-        findings.append(
-            Finding(
-                file=name,
-                measure="bytes" if mine and theirs else "presence",
-                held=False,
-                left=mine.sha256 if mine else None,
-                right=theirs.sha256 if theirs else None,
-            )
+    found = ((name, sides.left.files.get(name), sides.right.files.get(name)) for name in pair.files)
+    return tuple(
+        Finding(
+            file=name,
+            measure="bytes" if mine and theirs else "presence",
+            held=False,
+            left=mine.sha256 if mine else None,
+            right=theirs.sha256 if theirs else None,
         )
-    return findings
+        for name, mine, theirs in found
+        if not (mine and theirs and (mine.size, mine.sha256) == (theirs.size, theirs.sha256))
+    )

@@ -6,7 +6,7 @@ reading serves every rule, and the view without a declaration too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from provenance.equality.rules import Close, Rounded
@@ -19,14 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from provenance.equality.declaration import Declaration
-    from provenance.weights.model import Key, Pair, SideBySide
-
-
-@dataclass(frozen=True, slots=True)
-class Unread:
-    """Weights that could not be read, and why."""
-
-    reason: str
+    from provenance.weights.model import Key, Pair, SideBySide, Unit
 
 
 def wanted_by(
@@ -39,8 +32,7 @@ def wanted_by(
 
     *on_bytes* is told the bytes of each side as they are compared.
     """
-    alternatives = declaration.any if declaration is not None else ()
-    rules = [rule for alternative in alternatives for rule in alternative.all]
+    rules = declaration.rules if declaration is not None else ()
     close = [rule for rule in rules if isinstance(rule, Close)]
     return Wanted(
         norms=view or bool(close),
@@ -57,30 +49,26 @@ class MeasuredWeights:
         """Measure what is *wanted* whenever a pair of *sides* is read."""
         self.sides = sides
         self._wanted = wanted
-        self._read: dict[tuple[Key, str | None], Contents | Unread] = {}
+        self._read: dict[tuple[Key, str | None], Contents | str] = {}
 
-    def of(self, pair: Pair, initial: str | None) -> Contents | Unread:
-        """Return what *pair* holds, measured from the initial weights *initial*.
+    def of(self, pair: Pair, initial: str | None) -> Contents | str:
+        """Return what *pair* holds, measured from *initial* weights, or why it cannot be read.
 
         Without initial weights any reading will do, for each has all but the updates. Where the
         models do not have the same *initial*, it is as if none were asked for.
         """
         start = self.sides.unit(initial) if initial is not None else None
         if start is None:
-            any_reading = (value for (key, _), value in self._read.items() if key == pair.key)
-            return next(any_reading, None) or self._fill(pair, None)
-        return self._read.get((pair.key, initial)) or self._fill(pair, initial)
+            initial = next((at for key, at in self._read if key == pair.key), None)
+        if (pair.key, initial) not in self._read:
+            self._read[pair.key, initial] = self._contents(pair, initial, start)
+        return self._read[pair.key, initial]
 
     def all(self) -> list[Contents]:
         """Return every pair that could be read, in the order in which they were."""
         return [value for value in self._read.values() if isinstance(value, Contents)]
 
-    def _fill(self, pair: Pair, initial: str | None) -> Contents | Unread:
-        found = self._read[pair.key, initial] = self._contents(pair, initial)
-        return found
-
-    def _contents(self, pair: Pair, initial: str | None) -> Contents | Unread:
-        start = self.sides.unit(initial)
+    def _contents(self, pair: Pair, initial: str | None, start: Unit | None) -> Contents | str:
         try:
             with self.sides.opened(pair) as files:
                 if start is None or initial is None:
@@ -90,7 +78,7 @@ class MeasuredWeights:
                         contents = read_contents(pair.name, files, self._wanted, (initial, file))
                         file.check_unchanged()
         except (MalformedError, UnreadableError) as error:
-            return Unread(str(error))
+            return str(error)
         if pair.both is None or pair.both[0].name == pair.both[1].name:
             return contents
         # Equal bytes under two names: that nothing else differs needs no other explanation.

@@ -141,7 +141,7 @@ def _absent(pair: Pair, sides: SideBySide) -> Finding:
 def matched(
     file: str, patterns: Sequence[str], left: TensorFile, right: TensorFile
 ) -> tuple[list[str], list[Finding]]:
-    """Return the arrays that *patterns* select and both sides have alike, and what is against it.
+    """Return the arrays that *patterns* select and both sides have alike, and findings of others.
 
     An array on one side only, or of another type or shape, is against any rule.
     """

@@ -17,7 +17,6 @@ from provenance.weights.normalisers import Normalised
 if TYPE_CHECKING:
     from provenance.judge.measured import MeasuredWeights
     from provenance.weights.model import Pair
-    from provenance.weights.view import TensorInfo
 
 FileState = Literal["equal", "changed", "missing-left", "missing-right"]
 TensorState = Literal["equal", "changed", "missing-left", "missing-right", "dtype", "shape"]
@@ -75,7 +74,7 @@ def _compared(pair: Pair, weights: MeasuredWeights) -> FileComparison:
         return FileComparison(name=pair.name, state="equal" if pair.renamed else "changed")
     contents = weights.of(pair, None)
     if not isinstance(contents, Contents):
-        return FileComparison(name=pair.name, state="changed", unread=contents.reason)
+        return FileComparison(name=pair.name, state="changed", unread=contents)
     return _listed(pair.name, contents)
 
 
@@ -91,8 +90,8 @@ def _listed(name: str, contents: Contents) -> FileComparison:
             TensorComparison(
                 name=pair.name,
                 state=_state(pair),
-                left_dtype=_dtype(pair.left),
-                right_dtype=_dtype(pair.right),
+                left_dtype=pair.left.dtype.name if pair.left else None,
+                right_dtype=pair.right.dtype.name if pair.right else None,
                 left_shape=pair.left.shape if pair.left else None,
                 right_shape=pair.right.shape if pair.right else None,
                 distance=pair.distance,
@@ -102,10 +101,6 @@ def _listed(name: str, contents: Contents) -> FileComparison:
         metadata=contents.metadata,
         normalisers=contents.normalisers or (),
     )
-
-
-def _dtype(info: TensorInfo | None) -> str | None:
-    return info.dtype.name if info is not None else None
 
 
 def _state(pair: TensorPair) -> TensorState:

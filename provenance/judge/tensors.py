@@ -7,6 +7,7 @@ and P4), NaN in it or not.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from provenance.equality.patterns import selects_tensor
@@ -27,9 +28,9 @@ _ABSENT: Final = {
 
 
 def judge_contents(file: str, found: Sequence[tuple[TensorRule, Contents]]) -> Judged:
-    """Judge the pair of weights *file* under each rule, with what was read for that rule.
+    """Judge the pair of weights *file* under each rule, one or more, with what was read for it.
 
-    There is at least one rule. What was read differs between rules only in the initial weights.
+    What was read differs between rules only in the initial weights.
     """
     contents = found[0][1]
     findings = _structure(file, contents)
@@ -57,18 +58,13 @@ def _judge(file: str, rule: TensorRule, contents: Contents, pair: TensorPair) ->
 
 def _structure(file: str, contents: Contents) -> list[Finding]:
     """Return what is against every rule: the structure must be the same."""
+    found = partial(Finding, file=file, held=False)
     against = [
-        Finding(
-            file=file,
-            measure=f"metadata: {each.key}",
-            held=False,
-            left=each.left,
-            right=each.right,
-        )
+        found(measure=f"metadata: {each.key}", left=each.left, right=each.right)
         for each in contents.metadata
     ]
     if contents.normalisers is None:
-        against.append(Finding(file=file, measure="container", held=False))
+        against.append(found(measure="container"))
     against += [
         unlike(file, pair.name, pair.left, pair.right)
         for pair in contents.tensors
@@ -182,11 +178,7 @@ def _ulp(file: str, limit: int, distance: TensorDistance) -> Finding:
 
 
 def _stricter(of_weights: float | None, of_update: float | None) -> float | None:
-    """Return the distance as a part of the update or of the weights, whichever is smaller.
-
-    The initial weights are the publisher's: far away ones would make any distance a small part of
-    the update.
-    """
+    """Return the larger: far away initial weights would make any part of the update small."""
     if of_weights is None or of_update is None:
         return None
     return max(of_weights, of_update)

@@ -24,16 +24,12 @@ import json
 import math
 import re
 from pathlib import PurePosixPath
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from provenance.equality.rules import MAX_POINTS
 from provenance.errors import MalformedError, UnreadableError
 from provenance.measure.curves import Curve
 from provenance.statement.metrics import MAX_BYTES, parse_metrics
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 MAX_NAMES: Final = 4096
 """Most curves in a file."""
@@ -57,15 +53,11 @@ _MAX_DIGITS: Final = 400
 
 
 def parse_curves(name: str, data: bytes) -> dict[str, Curve]:
-    """Return the curves in *data* by name; the file's *name* tells the form.
-
-    Raises:
-        MalformedError: the bytes are not of that form.
-        UnreadableError: the name is that of none.
-    """
-    file = PurePosixPath(name).name.lower()
-    suffix = PurePosixPath(file).suffix
-    parse = _BY_NAME.get(file) or _BY_SUFFIX.get(suffix)
+    """Return the curves in *data* by name; the file's *name* tells the form."""
+    file = PurePosixPath(name.lower())
+    if file.name == "trainer_state.json":
+        return parse_trainer_state(data, name)
+    parse = {".jsonl": parse_records, ".csv": parse_csv}.get(file.suffix)
     if parse is None:
         raise UnreadableError(
             "its curves cannot be read by this version",
@@ -232,11 +224,3 @@ def _integer(spelling: str) -> int:
     if len(spelling) > _MAX_DIGITS:
         raise MalformedError("an integer is too long")
     return int(spelling)
-
-
-_BY_NAME: Final[Mapping[str, Callable[[bytes, str], dict[str, Curve]]]] = MappingProxyType(
-    {"trainer_state.json": parse_trainer_state}
-)
-_BY_SUFFIX: Final[Mapping[str, Callable[[bytes, str], dict[str, Curve]]]] = MappingProxyType(
-    {".jsonl": parse_records, ".csv": parse_csv}
-)

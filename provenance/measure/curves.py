@@ -5,13 +5,11 @@ compared one by one until the first that differs, and after it only the mean of 
 
 - Two points of one step agree where ``|l - l'| / max(|l|, |l'|)``, which is 0 where both are 0, is
   within the limit. Steps are walked in order; a step that only one side has is a divergence.
-- Curves over different steps have no end in common: without it a curve that was shifted, cut,
+- Curves over different steps have no end to compare; otherwise a curve that was shifted, cut,
   restarted or logged at other steps could pass on its beginning alone. Steps must increase: a step
-  that comes twice, or after a later one, is a restart and has no single value.
-- NaN and infinities agree with nothing, themselves included: a training that diverged shows
-  nothing.
-- The end is the mean of the last points, not the median: that would hide whatever happens to fewer
-  than half of them, a restart for one. The mean feels each.
+  that comes twice, or after a later one, is a restart.
+- NaN and infinities agree with nothing, themselves included.
+- The end is the mean of the last points: a median would hide what happens to fewer than half.
 
 Dynamic time warping and correlation are not offered: they hide shifts and restarts, which is what a
 curve can still show. **A curve is a list of numbers that anybody can write down**: what is found
@@ -44,13 +42,12 @@ class Curve:
     values: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Check that each step has its value."""
         if len(self.steps) != len(self.values):
             raise UsageError("a curve has one value for each step", where=self.name)
 
     @property
     def increasing(self) -> bool:
-        """Tell whether every step is after the one before."""
+        """Whether every step is after the one before."""
         return all(first < second for first, second in pairwise(self.steps))
 
 
@@ -89,9 +86,6 @@ def measure_curves(left: Curve, right: Curve, pointwise: float, window: int) -> 
 
     *pointwise* is the largest relative difference of two points that agree, *window* how many last
     points are averaged. An absent number never meets a limit.
-
-    Raises:
-        UsageError: a limit is no number from 0 up, or the window is empty.
     """
     if not 0 <= pointwise < math.inf or window < 1:
         raise UsageError("a limit is a number from 0 up, and a window has a point or more")

@@ -45,7 +45,6 @@ NOTES: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Why a number is absent."""
 
-
 NEVER_HELD: Final = frozenset({"presence", "bytes", "type-and-shape", "container", "distribution"})
 """Measures that are only found where something is against a rule; so is ``metadata: KEY``."""
 

@@ -10,27 +10,24 @@ What is measured, symmetric in both sides:
 - ``|left - right|``: its maximum with the first place, and its mean. Elements are widened to
   float64 exactly, differences rounded once, and the blocks' sums added exactly;
 - the Kullback-Leibler divergence of each row in nats, the larger of both directions: mean over the
-  rows. Logits go through log-softmax in float64, the row's maximum taken
-  away first, so nothing overflows. Given probabilities must be a distribution, and are divided by
-  their sum. The absolute error is below ``KL_ERROR * (1 + divergence)``;
+  rows. Logits go through log-softmax in float64, less the row's maximum, so nothing overflows.
+  Given probabilities must be a distribution, and are divided by their sum. The absolute error is
+  below ``KL_ERROR * (1 + divergence)``;
 - top-1 disagreements: *probes* in which, for any position, the sets of classes that share the
-  largest value are not the same set. So a tie at the top agrees only with the same tie, and no
-  order of classes decides for it. Positions of one probe depend on each other; probes are what a
-  bound of the rate (:func:`~provenance.measure.statistics.disagreement_bound`) may count;
-- of integers and booleans (class ids) only how many probes differ, and the bits: two class ids
-  have no distance.
+  largest value differ: a tie at the top agrees only with the same tie. Positions of one probe
+  depend on each other, so probes are what a bound of the rate
+  (:func:`~provenance.measure.statistics.disagreement_bound`) may count;
+- of integers and booleans (class ids) only how many probes and elements differ.
 
-Rows whose bits are all equal are 0 everywhere, and agree. NaN or infinity in one place with other
-bits in its counterpart leaves no number at all but the counts. An absent number never meets a
-limit; ``notes`` says why it is absent, with a word of
-:data:`~provenance.measure.findings.NOTES`.
+Rows whose bits are all equal are 0 everywhere, and agree. Where NaN or infinity has other bits in
+its counterpart, only counts are left. An absent number never meets a limit; ``notes`` says why it
+is absent, with a word of :data:`~provenance.measure.findings.NOTES`.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -42,7 +39,7 @@ from provenance.measure.pieces import place_in
 from provenance.weights.dtypes import codes, widen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -65,13 +62,12 @@ KL_ERROR: Final = 2.0**-40
 """Bound of the error of a divergence, as a part of 1 + the divergence: the error of pairwise sums
 over ``MAX_CLASSES`` classes and of log and exp, with room to spare."""
 
-SUM_TOLERANCE: Final[Mapping[str, float]] = MappingProxyType({"BF16": 2.0**-8})
-"""How far from 1 the probabilities of a row may add up to, by element type: twice what rounding
-each to that type can do."""
+SUM_TOLERANCE: Final = 2.0**-10
+"""How far from 1 the probabilities of a row may add up to: twice the rounding of F16; for F32, room
+for a softmax in F32 over the largest vocabularies."""
 
-DEFAULT_SUM_TOLERANCE: Final = 2.0**-10
-"""The same for other types: twice the rounding of F16; for F32, room for a softmax in F32 over
-the largest vocabularies."""
+SUM_TOLERANCE_BF16: Final = 2.0**-8
+"""The same for BF16: twice its rounding."""
 
 _READ: Final = 2**16
 """Elements asked of a file at once; a multiple of ``CHUNK_UNIT``."""
@@ -119,7 +115,7 @@ def measure_outputs(name: str, left: TensorFile, right: TensorFile, kind: Kind) 
     check_arithmetic()
     classes = 1 if kind == "values" else info.shape[-1]
     rows = max(1, BLOCK // classes)
-    meter = _Exact(info) if info.dtype.kind == "exact" else _Meter(info, kind, classes)
+    meter = _Meter(info, kind, classes)
     pairs = zip(
         _blocks(left, info, rows * classes), _blocks(right, info, rows * classes), strict=True
     )
@@ -168,7 +164,7 @@ def _blocks(file: TensorFile, info: TensorInfo, elements: int) -> Iterator[memor
 
 
 class _Probes:
-    """Counts probes of *width* places each, of which any is marked. Places come in order."""
+    """Counts the probes, *width* places each, of which any is marked. Places come in order."""
 
     def __init__(self, width: int) -> None:
         self._width = width
@@ -200,39 +196,13 @@ class _Total:
             return math.inf
 
 
-class _Exact:
-    """Integers and booleans: the same or not."""
-
-    def __init__(self, info: TensorInfo) -> None:
-        self._info = info
-        self._probes = _Probes(info.elements // info.shape[0])
-        self._differing = 0
-
-    def add(self, start: int, left: memoryview, right: memoryview) -> None:
-        unequal: Mask = codes(left, self._info.dtype) != codes(right, self._info.dtype)
-        self._differing += int(np.count_nonzero(unequal))
-        self._probes.add(start, unequal)
-
-    def measured(self, name: str, kind: Kind) -> Outputs:
-        if not self._differing:
-            return Outputs(name, kind, self._info.shape[0], 0, 0, 0.0, None, 0.0, disagreements=0)
-        return Outputs(
-            name,
-            kind,
-            self._info.shape[0],
-            self._differing,
-            0,
-            disagreements=self._probes.count,
-            notes=("exact-type",),
-        )
-
-
 class _Meter:
-    """The running measures of one pair of arrays of floats."""
+    """The running measures of one pair of arrays."""
 
     def __init__(self, info: TensorInfo, kind: Kind, classes: int) -> None:
         self._info = info
         self._rows = None if kind == "values" else _Rows(info, kind, classes)
+        self._probes = _Probes(info.elements // info.shape[0])  # of integers and booleans
         self._differing = 0
         self._not_finite = 0
         self._sum = _Total()
@@ -245,6 +215,9 @@ class _Meter:
         unequal: Mask = codes(left, dtype) != codes(right, dtype)
         differing = int(np.count_nonzero(unequal))
         self._differing += differing
+        if dtype.kind == "exact":
+            self._probes.add(start, unequal)
+            return
         a, b = _wide(left, dtype), _wide(right, dtype)
         if differing:
             apart = np.abs(a - b)
@@ -263,13 +236,16 @@ class _Meter:
         """Return the measures of all blocks."""
         info, rows = self._info, self._rows
         probes, counts = info.shape[0], (self._differing, self._not_finite)
+        if info.dtype.kind == "exact" and self._differing:
+            return Outputs(name, kind, probes, *counts, disagreements=self._probes.count,
+                           notes=("exact-type",))  # fmt: skip
         notes = [] if rows is None else rows.notes()
         if self._not_finite:
             return Outputs(name, kind, probes, *counts, notes=_in_order("not-finite", *notes))
         largest, total = self._largest, self._sum.value()
         if not (math.isfinite(largest) and math.isfinite(total)):
             notes.append("overflow")
-        kl_mean = disagreements = None
+        kl_mean, disagreements = None, 0 if info.dtype.kind == "exact" else None
         if rows is not None and not (rows.undefined or rows.improper):
             kl_mean = _finite(rows.kl_sum.value() / rows.count)
             disagreements = rows.answers.count
@@ -293,7 +269,7 @@ class _Rows:
     def __init__(self, info: TensorInfo, kind: Kind, classes: int) -> None:
         self._classes = classes
         self._given = kind == "probabilities"
-        self._tolerance = SUM_TOLERANCE.get(info.dtype.name, DEFAULT_SUM_TOLERANCE)
+        self._tolerance = SUM_TOLERANCE_BF16 if info.dtype.name == "BF16" else SUM_TOLERANCE
         self.count = info.elements // classes
         self.answers = _Probes(self.count // info.shape[0])
         self.kl_sum = _Total()
@@ -328,9 +304,7 @@ class _Rows:
 
     def notes(self) -> list[str]:
         notes = ["not-a-distribution"] * self.improper + ["not-finite"] * self.undefined
-        if not notes and self.kl_sum.value() == math.inf:
-            notes.append("infinite-divergence")
-        return notes
+        return notes or ["infinite-divergence"] * (self.kl_sum.value() == math.inf)
 
 
 def _wide(raw: memoryview, dtype: DType) -> Floats:

@@ -5,14 +5,13 @@ integers, booleans or floats. What is tested is the mean of the paired differenc
 (:mod:`~provenance.measure.statistics`); the test's p-value, and with it the judgement, is the same
 when the sides are exchanged.
 
-Where every score on both sides is 0 or 1, the answers that changed are counted too. Means can be
-equal while every answer is another, and the t tests take a few hundred answers for a sample of a
-normal distribution; the bound of the churn is exact and sees both. (Measured: two honest rebuilds
-of equal accuracy, 0.4305, gave other predictions for 39.7 % of the examples.)
+Where every score on both sides is 0 or 1, the answers that changed are counted too, for means can
+be equal while every answer changed. (Measured: two honest rebuilds of equal accuracy, 0.4305, gave
+other predictions for 39.7 % of the examples.) The bound of the churn is exact.
 
-A score that is NaN or infinite on either side, or an integer beyond 2^53, leaves a mean that means
-nothing: p is 1. What a test says is of the population that the examples are drawn from, as
-independent draws; it says nothing of single examples or of subgroups.
+Where a score is NaN or infinite on either side, or an integer beyond 2^53, p is 1. What a test says
+is of the population that the examples are drawn from, as independent draws; it says nothing of
+single examples or of subgroups.
 
 Limit: 2^24 examples; their differences take 128 MiB.
 """
@@ -83,7 +82,7 @@ def measure_metric(name: str, left: TensorFile, right: TensorFile, test: MeanTes
     """Return how the scores *name* of *left* and *right* compare.
 
     Raises:
-        UsageError: the arrays differ in type or length, hold no scores, or are too long.
+        UsageError: the arrays do not hold scores that can be paired.
     """
     info = left.tensors[name]
     _check_scores(info, right.tensors[name])

@@ -63,11 +63,7 @@ _UP: Final = Context(prec=DIGITS, rounding=ROUND_CEILING)
 
 
 def check_scipy() -> None:
-    """Check that the distributions are there.
-
-    Raises:
-        UnavailableError: scipy is not installed.
-    """
+    """Check that scipy is installed."""
     try:
         import scipy.special  # noqa: F401, PLC0415 - an extra
     except ImportError as error:
@@ -82,9 +78,6 @@ def disagreement_bound(disagreements: int, trials: int, confidence: float) -> fl
 
     One-sided and exact; without trials nothing is known, and the bound is 1. The trials must be
     independent draws of what the rate is said of.
-
-    Raises:
-        UsageError: a number is outside its range.
     """
     from scipy.special import betainccinv  # noqa: PLC0415 - an extra
 
@@ -139,9 +132,6 @@ def tost(differences: Floats, margin: float) -> Equivalence:
 
     By rule, fewer than two examples and numbers that are not finite show nothing (p = 1), and where
     all differences are the same number, the tests' limit is taken: p is 0 inside and 1 outside.
-
-    Raises:
-        UsageError: the margin is not a positive number, or there are too many examples.
     """
     degenerate = _degenerate(differences, margin, least=0.0)
     if degenerate is not None:
@@ -168,9 +158,6 @@ def paired_bootstrap(
     The draws are fixed by *seed*, a big-endian integer: example ``floor(n * (r >> 11) / 2^53)`` for
     each 64-bit output ``r`` of ``numpy.random.PCG64(seed)`` in turn, resample after resample. (NEP
     19 keeps that stream; it does not keep those of ``Generator``'s methods.)
-
-    Raises:
-        UsageError: a number is outside its range, or the draws are more than ``MAX_DRAWS``.
     """
     if not (0 < alpha <= 0.5 and resamples > 0):  # noqa: PLR2004 - the median
         raise UsageError("a bootstrap needs resamples, and a level of at most 1/2")
@@ -190,17 +177,11 @@ def paired_bootstrap(
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Return *p_values*, each adjusted for their number by Holm's step-down procedure.
-
-    Raises:
-        UsageError: one is not a probability.
-    """
+    """Return *p_values*, each adjusted for their number by Holm's step-down procedure."""
     if not all(0 <= p <= 1 for p in p_values):
         raise UsageError("a p-value is not between 0 and 1")
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    ranked = sorted(range(len(p_values)), key=p_values.__getitem__)
-    for rank, index in enumerate(ranked):
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
     return tuple(adjusted)

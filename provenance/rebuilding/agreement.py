@@ -66,8 +66,7 @@ def agree(
 
     *quorum* is how many builders must agree, the publisher among them. *unsafe_equality* replaces
     what the published attestation declared; the verdict then says so. *probes* is a file of probes
-    that was drawn after the models were committed to. *on_bytes* is told the bytes of each side as
-    they are compared.
+    drawn after the models were committed to. *on_bytes* is told the bytes of each side compared.
 
     Raises:
         UsageError: fewer than two models, or a quorum below two.
@@ -136,8 +135,8 @@ def _party(claim: Claim) -> Party:
 def recorded_metrics(root: Path, training: TrainingStatement) -> bytes | None:
     """Return the metrics that *training*, about the model in *root*, states.
 
-    None where it states none, or where the file beside the weights is missing or another: it is
-    not part of the model, and whoever copies the weights may leave it out.
+    None where it states none, or the file beside the weights is missing or has other content: it
+    is not part of the model, and whoever copies the weights may leave it out.
     """
     for item in training.run.byproducts:
         sha256 = item.digest.get("sha256", "")
@@ -157,8 +156,7 @@ def recorded_metrics(root: Path, training: TrainingStatement) -> bytes | None:
 
 def _model(verified: Verified, declaration: Declaration) -> Model:
     """Return the files of *verified*, and what was recorded where *declaration* asks for it."""
-    rules = (rule for alternative in declaration.any for rule in alternative.all)
-    asked = any(isinstance(rule, Curves) and rule.sources is None for rule in rules)
+    asked = any(isinstance(rule, Curves) and rule.sources is None for rule in declaration.rules)
     recorded = None
     if asked and verified.claim is not None:
         recorded = recorded_metrics(verified.root, verified.claim.training)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from provenance.encoding import strict_json
-from provenance.equality.lattice import AGREES, CONCLUDES, STRENGTHS, Conclusion, Strength
+from provenance.equality.lattice import AGREES, LATTICE, STRENGTHS, Conclusion, Strength
 from provenance.errors import MalformedError
 from provenance.measure.findings import NEVER_HELD, Finding, Outcome
 from provenance.statement import intoto, uris
@@ -46,7 +46,6 @@ CONSISTENT_PROPERTY = "TRAINING_PROVENANCE_CONSISTENT"
 
 _PROPERTIES = {"bytes": TENSORS_PROPERTY, "tensors": TENSORS_PROPERTY, "rounded": ROUNDED_PROPERTY}
 """The property of a match, by the equality that held."""
-
 
 _STATED_AS_AGREEMENT: tuple[Conclusion, ...] = ("match", "consistent")
 """The conclusions that another predicate than our own states; curves alone are not among them."""
@@ -158,9 +157,7 @@ def from_statement(statement: Statement, *, where: str | None = None) -> Verdict
     """Return the verdict that *statement* carries.
 
     Raises:
-        MalformedError: it carries none, names a model or an attestation by another digest than
-            SHA-256, concludes more than its own parts allow, or is wrapped in a predicate that says
-            something else.
+        MalformedError: it carries none, contradicts itself, or the predicate around it does.
     """
     body: object = statement.predicate
     if statement.predicate_type in (uris.SLSA_VSA, uris.IN_TOTO_SVR):
@@ -232,7 +229,7 @@ def _unfounded(outcome: Outcome) -> Iterator[str]:
 
 def _allows(strongest: Strength, conclusion: Conclusion) -> bool:
     """Tell whether *conclusion* is no more than *strongest* allows; it may be less (plausible)."""
-    return conclusion in (CONCLUDES[strongest], "plausible")
+    return conclusion in (LATTICE[strongest].concludes, "plausible")
 
 
 def _may_hold(finding: Finding) -> bool:

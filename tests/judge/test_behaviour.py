@@ -327,7 +327,7 @@ def test_weights_that_no_rule_judges_through_outputs_must_be_equal(judge: Judge)
 
 
 def test_weights_that_no_rule_covers_are_refused(judge: Judge) -> None:
-    with pytest.raises(PolicyError, match=f"{WEIGHTS}: .* no rule covers 1 tensor: w"):
+    with pytest.raises(PolicyError, match=f"{WEIGHTS}: no rule covers 1 tensor: w"):
         judge(outputs(LOGITS), outputs(LOGITS), ANY.removesuffix(THROUGH))
 
 
