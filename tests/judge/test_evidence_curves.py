@@ -121,7 +121,7 @@ def test_malformed_records_leave_the_rule_undecided(recorded: Callable[..., Answ
 UNREADABLE = {
     "another form": ("curves.bin", b"x", "cannot be read by this version"),
     "no CSV": ("m.csv", b"a,b\n1,2\n", "no column is called 'step'"),
-    "cut off": ("m.jsonl", b'{"name":"loss","value":1}', "the file is cut off"),
+    "cut off": ("m.jsonl", b'{"name":"loss","value":1}', "the file is truncated"),
 }
 
 
