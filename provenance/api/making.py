@@ -26,7 +26,7 @@ from provenance.api.arguments import (
 )
 from provenance.capture import process, recorder, records
 from provenance.capture.draft import Recording
-from provenance.capture.inputs import Inputs
+from provenance.capture.inputs import Inputs, without_secrets
 from provenance.errors import (
     CommandError,
     MalformedError,
@@ -132,7 +132,7 @@ def record(
         result = process.run(
             command,
             folder=making.inputs.working_folder,
-            environ=making.environ,
+            environ=without_secrets(making.inputs, making.environ),
             clock=lambda: datetime.now(UTC),
             run_directory=directory,
         )
@@ -227,6 +227,7 @@ class _Making:
             seeds={k: str(v) for k, v in seeds.items()}
             if not isinstance(seeds, int)
             else {"seed": str(seeds)},
+            secret_variables=frozenset(stated.get("secret_variables", ())),
         )
         return cls(
             inputs=inputs,
@@ -252,10 +253,17 @@ class _Making:
                 invocation_id=invocation_id,
                 progress=advance,
             )
-        recorder.refuse_secrets_in(
-            recorder.plan(before), self.environ, allowed=self.allowed_secrets
-        )
+        self.refuse_secrets_in(recorder.plan(before))
         return before
+
+    def refuse_secrets_in(self, recording: Recording) -> bytes:
+        """Return the bytes of the statement, if no secret is in them or in a byproduct."""
+        return recorder.refuse_secrets_in(
+            recording,
+            self.environ,
+            allowed=self.allowed_secrets,
+            secret_variables=self.inputs.secret_variables,
+        )
 
     def planned(self, recording: Recording) -> Recorded:
         """Return what would be signed."""
@@ -264,9 +272,7 @@ class _Making:
     def attach(self, recording: Recording) -> Recorded:
         """Sign *recording*, put it beside the model, and publish it where asked."""
         statement = training.name_signer(recording.statement, self.key.public)
-        payload = recorder.refuse_secrets_in(
-            Recording(statement, recording.files), self.environ, allowed=self.allowed_secrets
-        )
+        payload = self.refuse_secrets_in(Recording(statement, recording.files))
         try:
             attached = beside.attach(
                 self.inputs.model, statement, payload, recording.files, self.key, self.log

@@ -7,10 +7,10 @@
 - ``inputs``: the digests of data, configuration and base model, twice.
 - ``byproducts``: what came out beside the weights.
 - ``source``, ``git_tree``, ``git``: the code, as a git tree.
-- ``environment`` and its collectors (``system``, ``processor``, ``macos``, ``gpus``, ``knobs``):
-  the machine.
+- ``environment``: the machine.
 - ``packages``: the software, by what ``probe`` says inside the training's own interpreter.
-- ``command``, ``redact``, ``secrets``: what must not be published.
+- ``secrets``: the table of what must not be published; ``redact`` replaces it where something is
+  written down, and ``scan`` looks for it in the finished document.
 
 This module imports nothing: a training program loads it with ``provenance.current_run()``.
 """

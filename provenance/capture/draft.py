@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from provenance.capture.command import RecordedCommand
     from provenance.capture.inputs import HashedInput, Inputs
     from provenance.capture.packages import Software
     from provenance.capture.process import CommandResult
+    from provenance.capture.redact import RecordedCommand
     from provenance.capture.source import ObservedSource
     from provenance.files.manifest import Manifest
     from provenance.statement.training import Collected, Drift

@@ -1,18 +1,30 @@
-"""The environment: what each collector found, and what drifted during the run.
+"""The environment: what each collector found on this machine, and what drifted during the run.
 
 A collector never fails a training. It reports ``ok``; ``absent``, where there is nothing to find;
 ``denied``, where it may not look; ``error``, with the reason. None imports a framework: what a
 process holds in memory is for the process to tell.
+
+What decides bits is told in full: the same program with and without AVX-512 differs in the last
+digits (pytorch#155552), and so does another number of threads. Nothing names the host or the user:
+machines and GPUs are told apart by keyed digests of their ids. Of variables an allow-list is kept;
+the others are counted, because their names alone can tell of customers and services.
+
+*root* is the folder under which ``proc``, ``sys`` and ``etc`` stand: ``/``, or a test's.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import hmac
+import importlib
 import os
+import re
+import subprocess
 from typing import TYPE_CHECKING, Any
 
-from provenance.capture import gpus, macos, processor, system
-from provenance.capture.knobs import collect_knobs
-from provenance.capture.redact import readable
+from provenance.capture.redact import readable, redact_variable
+from provenance.capture.secrets import is_suspect_name, kind_of_name
 from provenance.errors import reason
 from provenance.statement.training import Collected, Drift
 
@@ -23,31 +35,96 @@ if TYPE_CHECKING:
 MAX_DRIFT = 1000
 """Most drifted values that are listed."""
 
+MAX_FILE_BYTES = 2**20
+"""Most that is read of one file of the system, in bytes."""
+
+MAX_VALUE = 1024
+"""Longest value of a variable that is kept, in characters."""
+
+MAX_GPUS = 64
+_TIMEOUT_SECONDS = 10
+_FIRST_PROCESSOR = 16 * 1024
+_MACHINE = b"training-provenance machine v1"
+_GPU = b"training-provenance gpu v1:"
+
+PREFIXES = tuple(
+    """ATEN_ BLIS_ CUBLAS_ CUBLASLT_ CUDA_ CUDNN_ DNNL_ FLASH_ATTENTION_ GLOO_ GOMP_ HIP_ HSA_ JAX_
+    KMP_ MIOPEN_ MKL_ NCCL_ NPY_ NUMBA_ NUMEXPR_ OMP_ ONEDNN_ OPENBLAS_ PYTORCH_ RCCL_ ROCBLAS_ TF_
+    TORCH_ TORCHDYNAMO_ TORCHINDUCTOR_ TRITON_ VECLIB_ XLA_""".split()
+)
+"""Variables that are kept: libraries of numerics, threads, accelerators and communication."""
+
+NAMES = frozenset(
+    """ACCELERATE_MIXED_PRECISION GLIBC_TUNABLES GOTO_NUM_THREADS GROUP_RANK LD_PRELOAD LOCAL_RANK
+    LOCAL_WORLD_SIZE MALLOC_ARENA_MAX NVIDIA_TF32_OVERRIDE PL_GLOBAL_SEED PL_SEED_WORKERS
+    PYTHONDONTWRITEBYTECODE PYTHONHASHSEED PYTHONNOUSERSITE PYTHONOPTIMIZE PYTHONSAFEPATH RANK
+    ROCR_VISIBLE_DEVICES TOKENIZERS_PARALLELISM TORCHELASTIC_RESTART_COUNT USE_FLASH_ATTENTION
+    WORLD_SIZE""".split()
+)
+"""Single variables that are kept: seeds of the interpreter, ranks, loaders."""
+
+_TERRAFORM = ("TF_CLI_", "TF_DATA_", "TF_LOG", "TF_TOKEN_", "TF_VAR_", "TF_WORKSPACE")
+"""Variables of Terraform, which shares a prefix with TensorFlow and holds credentials."""
+
+_HOSTS = re.compile(
+    r"_(?:ADDR(?:ESS)?|COMM_ID|ENDPOINT|HOSTS?|HOSTNAME)$|^TF_CONFIG$|_BACKEND_TARGET$"
+)
+"""Names whose values name machines: ``JAX_COORDINATOR_ADDRESS``, ``TF_CONFIG``."""
+
+_ANY_HOST = frozenset("localhost localhost.localdomain linux debian ubuntu host node vm".split())
+"""Names of a machine that tell it from no other."""
+
+_LOCALE = ("LANG", "LC_ALL", "LC_COLLATE", "LC_CTYPE", "LC_NUMERIC", "TZ")
+_CONTAINER_FILES = {"docker": ".dockerenv", "podman": "run/.containerenv"}
+_CONTAINER_VARIABLES = {
+    "apptainer": ("APPTAINER_CONTAINER", "SINGULARITY_CONTAINER"),
+    "kubernetes": ("KUBERNETES_SERVICE_HOST",),
+    "slurm": ("SLURM_JOB_ID",),
+    "ci": ("CI",),
+}
+_CONTAINER_WORDS = ("docker", "kubepods", "containerd", "libpod", "lxc")
+
+_CPU_FIELDS = {
+    "vendor_id": "vendor",
+    "cpu family": "family",
+    "model": "model",
+    "model name": "name",
+    "stepping": "stepping",
+    "microcode": "microcode",
+    "CPU implementer": "implementer",
+    "CPU architecture": "architecture",
+    "CPU variant": "variant",
+    "CPU part": "part",
+    "CPU revision": "revision",
+}
+"""Fields of /proc/cpuinfo, x86 and ARM."""
+
+_MAC_FLAGS = ("machdep.cpu.features", "machdep.cpu.leaf7_features", "hw.optional")
+
 
 def collect_environment(
     environ: Mapping[str, str], root: Path, *, kernel: str | None = None
 ) -> dict[str, Collected]:
     """Return what every collector finds, under the collectors' names. Never raises.
 
-    *environ* are the variables that the training has. *root* holds ``proc``, ``sys`` and ``etc``.
-    *kernel* is the system's name, as ``uname`` gives it.
+    *environ* are the variables that the training has. *kernel* is the system's name, as ``uname``
+    gives it.
     """
+    collectors: dict[str, Callable[[], dict[str, Any]]] = {
+        "system": lambda: collect_system(root, environ),
+        "processor": lambda: collect_processor(root),
+        "memory": lambda: collect_memory(root),
+        "gpus": lambda: collect_gpus(root),
+        "container": lambda: collect_container(root, environ),
+    }
     if (kernel or os.uname().sysname) == "Darwin":
-        collectors: dict[str, Callable[[], dict[str, Any]]] = {
-            "system": lambda: system.collect_system(root, environ) | macos.collect_version(),
-            "processor": macos.collect_processor,
-            "memory": macos.collect_memory,
-        }
-    else:
         collectors = {
-            "system": lambda: system.collect_system(root, environ),
-            "processor": lambda: processor.collect_processor(root),
-            "memory": lambda: system.collect_memory(root),
-            "gpus": lambda: gpus.collect_gpus(root),
-            "container": lambda: system.collect_container(root, environ),
+            "system": lambda: collect_system(root, environ) | mac_version(),
+            "processor": mac_processor,
+            "memory": mac_memory,
         }
-    found = {name: collected(collect) for name, collect in collectors.items()}
-    return {**found, "variables": collect_knobs(environ, environ.get("HOME", ""))}
+    collectors["variables"] = lambda: collect_variables(environ)
+    return {name: collected(collect) for name, collect in collectors.items()}
 
 
 def collected(collect: Callable[[], dict[str, Any]]) -> Collected:
@@ -60,9 +137,10 @@ def collected(collect: Callable[[], dict[str, Any]]) -> Collected:
         return Collected("denied", reason=_reason(error))
     except Exception as error:  # noqa: BLE001 - a strange machine must not stop the training
         return Collected("error", reason=_reason(error))
-    if not values:
-        return Collected("absent", reason="nothing found")
-    return Collected("ok", _readable(values))
+    return Collected("ok", _readable(values)) if values else _NOTHING
+
+
+_NOTHING = Collected("absent", reason="nothing found")
 
 
 def _reason(error: Exception) -> str:
@@ -76,9 +154,7 @@ def _readable(value: Any) -> Any:  # noqa: ANN401 - a JSON value
         return readable(value)
     if isinstance(value, dict):
         return {key: _readable(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_readable(item) for item in value]
-    return value
+    return [_readable(item) for item in value] if isinstance(value, list) else value
 
 
 def find_drift(start: Mapping[str, Collected], end: Mapping[str, Collected]) -> tuple[Drift, ...]:
@@ -108,3 +184,245 @@ def _flat(found: Collected) -> dict[str, Any]:
             else:
                 flat[prefix + name] = value
     return flat
+
+
+def collect_variables(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the variables of the list that are set in *environ*, and how many others are.
+
+    Of the list are left out those that are secret by their name, or name machines.
+    """
+    named = {os.uname().nodename, environ.get("HOSTNAME", "")} - _ANY_HOST
+    hosts = sorted({*named, *(name.partition(".")[0] for name in named)} - {""}, reverse=True)
+    kept: dict[str, str] = {}
+    secret = 0
+    for name in sorted(environ):
+        listed = name in NAMES or (name.startswith(PREFIXES) and not name.startswith(_TERRAFORM))
+        if not listed or _HOSTS.search(name):
+            continue
+        if is_suspect_name(name) and kind_of_name(name, environ[name]):
+            secret += 1
+            continue
+        kept[name] = redact_variable(environ[name], environ.get("HOME", ""), hosts)[:MAX_VALUE]
+    values: dict[str, Any] = {"variables": kept, "others": len(environ) - len(kept)}
+    return values | ({"leftOut": secret} if secret else {})
+
+
+# ---------------------------------------------------------------------------------------- Linux
+
+
+def read_text(path: Path, limit: int = MAX_FILE_BYTES) -> str:
+    """Return at most *limit* bytes of the file at *path*, as text."""
+    with path.open("rb") as file:
+        return file.read(limit).decode("utf-8", "replace")
+
+
+def _text_or_empty(path: Path, limit: int = MAX_FILE_BYTES) -> str:
+    try:
+        return read_text(path, limit)
+    except OSError:
+        return ""
+
+
+def collect_system(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return kernel, C library, distribution, locale and time zone."""
+    kernel = os.uname()
+    locale = {name: environ[name] for name in _LOCALE if name in environ}
+    values: dict[str, Any] = {
+        "system": kernel.sysname,
+        "kernel": kernel.release,
+        "machine": kernel.machine,
+        "locale": {name: redact_variable(locale[name], "", ())[:64] for name in locale},
+    }
+    with contextlib.suppress(ValueError, OSError):  # another C library
+        values["libc"] = os.confstr("CS_GNU_LIBC_VERSION")
+    for name in ("usr/lib/os-release", "etc/os-release"):  # os-release(5): the second is preferred
+        if text := _text_or_empty(root / name):
+            found = dict(re.findall(r"(?m)^([A-Z_]+)=[\"']?(.*?)[\"']?$", text))
+            wanted = {"ID": "id", "VERSION_ID": "version", "BUILD_ID": "build"}
+            values["distribution"] = {
+                key: found[field][:64] for field, key in wanted.items() if field in found
+            }
+    machine = _text_or_empty(root / "etc/machine-id").strip()
+    if re.fullmatch(r"[0-9a-f]{32}", machine):  # machine-id(5): show only a keyed digest of it
+        digest = hmac.new(bytes.fromhex(machine), _MACHINE, hashlib.sha256)
+        values["machineDigest"] = digest.hexdigest()
+    return {name: value for name, value in values.items() if value or name == "locale"}
+
+
+def collect_processor(root: Path) -> dict[str, Any]:
+    """Return the first processor of /proc/cpuinfo, and the counts that limit threads."""
+    text = read_text(root / "proc/cpuinfo", _FIRST_PROCESSOR).partition("\n\n")[0]
+    lines = (line.partition(":") for line in text.splitlines())
+    fields = {name.strip(): value.strip() for name, _, value in lines}
+    values: dict[str, Any] = {
+        key: fields[field][:128] for field, key in _CPU_FIELDS.items() if field in fields
+    }
+    for field in ("flags", "Features"):
+        if field in fields:
+            values |= _flags(fields[field].split())
+    values["count"] = os.cpu_count() or 0
+    if hasattr(os, "sched_getaffinity"):
+        values["usable"] = len(os.sched_getaffinity(0))
+    quota = control_group_value(root, "cpu.max", "cpu/cpu.cfs_quota_us")
+    return values if quota is None else values | {"quota": quota[:64]}
+
+
+def _flags(flags: list[str]) -> dict[str, Any]:
+    """Return *flags* in order, and the SHA-256 of them with a space between."""
+    text = " ".join(sorted(set(flags)))
+    return {"flags": text, "flagsDigest": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def collect_memory(root: Path) -> dict[str, Any]:
+    """Return the memory of the machine and what the control group allows, in bytes."""
+    text = read_text(root / "proc/meminfo")
+    sizes = dict(re.findall(r"(?m)^(MemTotal|SwapTotal): +(\d+) kB$", text))
+    keys = {"MemTotal": "totalBytes", "SwapTotal": "swapBytes"}
+    values: dict[str, Any] = {keys[name]: int(size) * 1024 for name, size in sizes.items()}
+    limit = control_group_value(root, "memory.max", "memory/memory.limit_in_bytes")
+    if limit is not None and limit.isdecimal():
+        values["limitBytes"] = limit  # a string: without a limit version 1 says almost 2^63
+    return values
+
+
+def control_group_value(root: Path, name: str, name_v1: str) -> str | None:
+    """Return the value *name* of the control group of this process; None: there is none.
+
+    In version 2 the process's own group stands in /proc/self/cgroup (seen from a container it is
+    often ``/``); in version 1 each controller has its folder.
+    """
+    groups = _text_or_empty(root / "proc/self/cgroup").splitlines()
+    own = next((line[4:] for line in reversed(groups) if line.startswith("0::/")), "")
+    base = root / "sys/fs/cgroup"
+    for path in (base / own / name, base / name, base / name_v1):
+        with contextlib.suppress(OSError):
+            if ".." not in path.parts:
+                return read_text(path, 256).strip()
+    return None
+
+
+def collect_container(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return what hints at a container, a batch system or continuous integration."""
+    hints = {name for name, file in _CONTAINER_FILES.items() if (root / file).exists()}
+    for hint, variables in _CONTAINER_VARIABLES.items():
+        if any(environ.get(variable) for variable in variables):
+            hints.add(hint)
+    groups = _text_or_empty(root / "proc/self/cgroup")
+    hints |= {f"cgroup:{word}" for word in _CONTAINER_WORDS if word in groups}
+    return {"hints": sorted(hints)}
+
+
+# ----------------------------------------------------------------------------------------- GPUs
+
+
+def _load_nvml() -> Any:  # noqa: ANN401 - nvidia-ml-py has no types
+    return importlib.import_module("pynvml")
+
+
+def collect_gpus(root: Path, load: Callable[[], Any] = _load_nvml) -> dict[str, Any]:
+    """Return the driver and the GPUs; empty: there are none.
+
+    NVIDIA's are told by its management library (NVML), which comes with the driver: no GPU is woken
+    (no CUDA context). What an older driver or a model does not have is left out.
+
+    Raises:
+        OSError: there is a driver, and it does not answer, or only to others.
+    """
+    values: dict[str, Any] = {}
+    if version := _text_or_empty(root / "proc/driver/nvidia/version"):
+        values["kernelDriver"] = version.splitlines()[0][:200]
+    devices = []
+    for card in sorted((root / "sys/class/drm").glob("card[0-9]*")):
+        with contextlib.suppress(OSError):
+            ids = (read_text(card / "device" / name, 64).strip() for name in ("vendor", "device"))
+            devices.append(":".join(ids))
+    if devices:
+        values["devices"] = devices
+    nvml = load()
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        if error.value in (nvml.NVML_ERROR_LIBRARY_NOT_FOUND, nvml.NVML_ERROR_DRIVER_NOT_LOADED):
+            return values
+        kind = PermissionError if error.value == nvml.NVML_ERROR_NO_PERMISSION else OSError
+        raise kind(f"the NVIDIA driver does not answer (NVML error {error.value})") from error
+    try:
+        return values | _nvidia(nvml)
+    finally:
+        with contextlib.suppress(nvml.NVMLError):
+            nvml.nvmlShutdown()
+
+
+def _nvidia(nvml: Any) -> dict[str, Any]:  # noqa: ANN401 - nvidia-ml-py has no types
+    def ask(function: str, *arguments: object) -> Any:  # noqa: ANN401 - as above
+        """Return the answer of *function*; None: this driver or this GPU has none."""
+        try:
+            answer = getattr(nvml, function)(*arguments)
+        except nvml.NVMLError:
+            return None
+        return answer.decode("utf-8", "replace") if isinstance(answer, bytes) else answer
+
+    def describe(gpu: object) -> dict[str, Any]:
+        uuid, memory = ask("nvmlDeviceGetUUID", gpu), ask("nvmlDeviceGetMemoryInfo", gpu)
+        version = ask("nvmlDeviceGetCudaComputeCapability", gpu)
+        modes = ask("nvmlDeviceGetMigMode", gpu), ask("nvmlDeviceGetEccMode", gpu)
+        mig, ecc = (None if mode is None else bool(mode[0]) for mode in modes)  # now, later
+        found = {
+            "name": ask("nvmlDeviceGetName", gpu),
+            "idDigest": uuid and hashlib.sha256(_GPU + uuid.encode()).hexdigest(),
+            "memoryBytes": memory and int(memory.total),
+            "computeCapability": version and f"{version[0]}.{version[1]}",
+            "vbios": ask("nvmlDeviceGetVbiosVersion", gpu),
+            "mig": mig,
+            "ecc": ecc,
+        }
+        return {name: value for name, value in found.items() if value not in (None, "")}
+
+    cuda = ask("nvmlSystemGetCudaDriverVersion_v2")
+    count = ask("nvmlDeviceGetCount")
+    gpus = [ask("nvmlDeviceGetHandleByIndex", index) for index in range(min(count or 0, MAX_GPUS))]
+    values = {
+        "driver": ask("nvmlSystemGetDriverVersion"),
+        "cuda": cuda and f"{cuda // 1000}.{cuda % 1000 // 10}",
+        "gpus": None if count is None else [describe(gpu) for gpu in gpus if gpu is not None],
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+# ---------------------------------------------------------------------------------------- macOS
+
+
+def _ask_mac(*command: str) -> str:
+    """Return what *command* writes."""
+    try:
+        done = subprocess.run(command, capture_output=True, check=True, timeout=_TIMEOUT_SECONDS)
+    except subprocess.SubprocessError as error:
+        raise OSError(f"{command[0]} failed") from error
+    return done.stdout.decode("utf-8", "replace")
+
+
+def mac_processor(ask: Callable[..., str] = _ask_mac) -> dict[str, Any]:
+    """Return the processor's name, its instruction sets and its number of cores."""
+    flags: list[str] = []
+    for name in _MAC_FLAGS:
+        with contextlib.suppress(OSError):  # Intel and ARM have different ones
+            for line in ask("/usr/sbin/sysctl", name).splitlines():
+                key, _, value = line.partition(": ")
+                feature = key.removeprefix("hw.optional.")
+                flags += value.split() if feature == key else [feature] * (value.strip() == "1")
+    return {
+        "name": ask("/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string").strip()[:128],
+        "count": int(ask("/usr/sbin/sysctl", "-n", "hw.ncpu").strip() or 0),
+    } | (_flags(flags) if flags else {})
+
+
+def mac_memory(ask: Callable[..., str] = _ask_mac) -> dict[str, Any]:
+    """Return the memory of the machine, in bytes."""
+    return {"totalBytes": int(ask("/usr/sbin/sysctl", "-n", "hw.memsize").strip() or 0)}
+
+
+def mac_version(ask: Callable[..., str] = _ask_mac) -> dict[str, Any]:
+    """Return the version of the system."""
+    names = {"version": "-productVersion", "build": "-buildVersion"}
+    found = {name: ask("/usr/bin/sw_vers", option).strip() for name, option in names.items()}
+    return {"distribution": {"id": "macos"} | found}

@@ -35,7 +35,8 @@ class Inputs:
     ``model`` is the folder that the training fills. ``data`` are pairs of a role, which may be
     empty, and a path. ``seeds`` are decimal strings under the names of the generators. ``axes`` are
     the differences that a rebuild may have. ``interpreter`` is the Python that the training uses,
-    where the command does not tell. Relative paths are relative to ``working_folder``, in which the
+    where the command does not tell. ``secret_variables`` hold passwords that are not for the
+    training: it is not given them. Relative paths are relative to ``working_folder``, in which the
     command runs.
     """
 
@@ -48,6 +49,7 @@ class Inputs:
     axes: tuple[str, ...] = ()
     seeds: Mapping[str, str] = field(default_factory=dict)
     interpreter: Path | None = None
+    secret_variables: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,11 @@ def input_paths(inputs: Inputs) -> tuple[InputPath, ...]:
             hint = "give each its own role: --data ROLE=PATH" if kind == "data" else "rename one"
             raise UsageError(f"two inputs are called {place.key}", where=str(place.path), hint=hint)
     return tuple(found)
+
+
+def without_secrets(inputs: Inputs, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return *environ* as the training gets it: without ``inputs.secret_variables``."""
+    return {name: environ[name] for name in environ.keys() - inputs.secret_variables}
 
 
 def located(inputs: Inputs, path: Path) -> Path:

@@ -21,10 +21,9 @@ from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
-from provenance.capture.command import is_python
 from provenance.capture.probe import MARK
 from provenance.capture.process import find_program
-from provenance.capture.redact import public_remote, readable, redact_text
+from provenance.capture.redact import is_python, public_remote, readable, redact_text
 from provenance.errors import reason
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.training import Collected

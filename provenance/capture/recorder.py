@@ -26,8 +26,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from provenance import __version__
-from provenance.capture import secrets
-from provenance.capture.command import Places, RecordedCommand, record_command
 from provenance.capture.draft import After, Before, Recording, draft
 from provenance.capture.environment import collect_environment, find_drift
 from provenance.capture.inputs import (
@@ -38,16 +36,19 @@ from provenance.capture.inputs import (
     hash_input,
     input_paths,
     located,
+    without_secrets,
 )
 from provenance.capture.packages import Software, observe_software
 from provenance.capture.process import find_program
 from provenance.capture.records import Records, parse_seed, read_records
-from provenance.capture.redact import redact_text
+from provenance.capture.redact import Places, RecordedCommand, record_command, redact_text
+from provenance.capture.scan import live_secrets, refuse_secrets
 from provenance.capture.source import (
     describe_repositories,
     observe_source,
     program_files,
 )
+from provenance.encoding import strict_base64
 from provenance.errors import UnreadableError, UsageError
 from provenance.files.manifest import Manifest, hash_folder
 from provenance.files.names import RESERVED
@@ -86,7 +87,8 @@ def observe_before(
 ) -> Before:
     """Observe everything that is there before *command* runs; None: it ran some other time.
 
-    *environ* are the variables that the command will have. *root* holds ``proc``, ``sys``, ``etc``.
+    *environ* are the variables that the command will have, less ``inputs.secret_variables``, which
+    are given to nothing that is started here. *root* holds ``proc``, ``sys`` and ``etc``.
     *progress* is told the bytes hashed.
 
     Raises:
@@ -101,8 +103,9 @@ def observe_before(
     model = check_model_folder(inputs) if words else located(inputs, inputs.model)
     _check_seeds(inputs.seeds)
     hashed = tuple(hash_input(place, progress) for place in input_paths(inputs))
-    software = observe_software(words, folder, environ, inputs.interpreter)
     places = _places(inputs, hashed, environ)
+    environ = without_secrets(inputs, environ)
+    software = observe_software(words, folder, environ, inputs.interpreter)
     recorded = record_command(words, places)
     known = (*(item.place.path for item in hashed), model)
     files = _program_files(recorded, words, folder, known, software.executable, environ)
@@ -158,6 +161,7 @@ def observe_after(
         return draft(before, After(manifest=manifest, records=records, said=said), None)
     folder = located(before.inputs, Path())
     before = _with_interpreter_that_spoke(before, records, environ)
+    environ = without_secrets(before.inputs, environ)
     software = observe_software(before.command, folder, environ, before.inputs.interpreter)
     now = {
         **collect_environment(environ, before.root),
@@ -195,9 +199,11 @@ def _with_interpreter_that_spoke(
     if str(python) not in _own_interpreters(environ):
         return before
     folder = located(before.inputs, Path())
+    places = _places(before.inputs, before.hashed, environ)
+    environ = without_secrets(before.inputs, environ)
     software = observe_software(before.command, folder, environ, python)
     observed = {"interpreter": software.interpreter, "packages": software.packages}
-    observed = _without_paths(observed, _places(before.inputs, before.hashed, environ))
+    observed = _without_paths(observed, places)
     return replace(
         before,
         inputs=replace(before.inputs, interpreter=python),
@@ -208,18 +214,28 @@ def _with_interpreter_that_spoke(
 
 
 def refuse_secrets_in(
-    recording: Recording, environ: Mapping[str, str], *, allowed: frozenset[str] = frozenset()
+    recording: Recording,
+    environ: Mapping[str, str],
+    *,
+    allowed: frozenset[str] = frozenset(),
+    secret_variables: frozenset[str] = frozenset(),
 ) -> bytes:
-    """Return the statement's bytes, in which, as in the files, there is no live secret.
+    """Return the statement's bytes, in which, as in every byproduct, there is no live secret.
+
+    The *secret_variables* hold passwords, whatever they are called.
 
     Raises:
         SecretError: there is one, of a variable that is not *allowed*.
     """
-    live = secrets.live_secrets(environ, allowed=allowed)
+    live = live_secrets(environ, allowed=allowed, named=secret_variables)
     payload = intoto.format(to_statement(recording.statement))
-    secrets.refuse_secrets(payload, live)
+    refuse_secrets(payload, live)
+    for item in recording.statement.run.byproducts:
+        if item.content:
+            data = strict_base64.parse(item.content)
+            refuse_secrets(data, live, where=f"the byproduct {item.name}")
     for sha256, data in recording.files.items():
-        secrets.refuse_secrets(data, live, where=f"the byproduct {sha256}")
+        refuse_secrets(data, live, where=f"the byproduct {sha256}")
     return payload
 
 
@@ -280,7 +296,9 @@ def _places(inputs: Inputs, hashed: tuple[HashedInput, ...], environ: Mapping[st
         folder=located(inputs, Path()),
         home=environ.get("HOME", "").rstrip("/"),
         user=environ.get("USER", "") or environ.get("LOGNAME", ""),
-        secrets=tuple(secret.value for secret in secrets.live_secrets(environ)),
+        secrets=tuple(
+            secret.value for secret in live_secrets(environ, named=inputs.secret_variables)
+        ),
     )
 
 

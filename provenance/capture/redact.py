@@ -1,243 +1,226 @@
-"""What must not be published, recognised by its name or by its shape.
+"""What is written down: text, variables and the command line, less what must not be published.
 
-Used where a value is about to be written down: arguments, URLs, variables. Whatever escapes this is
-left to :mod:`provenance.capture.secrets`, which looks at the finished document.
+:mod:`~provenance.capture.secrets` is the table of that. Something that is left out leaves a mark
+with its type, ``${redacted:email}``, which stands for any text: two marks are never the same.
 
-Names are split into words at ``_ - .`` and between lower and upper case. A name is *secret* where a
-word of it says so (``password``) or its last one does (``db-pass``, ``AZURE_PAT``), and *suspect*
-where it ends in ``key``, ``keys`` or ``tokens``:
-``--sort-key`` and ``max_tokens`` are harmless, so their values are hidden only if they look random.
-``tokenizer`` is neither. :func:`is_secret` is the rule for a name with its value.
+The command line is comparable between rebuilders, too:
+
+==================  ===========================================================================
+``${model}``        the model's folder; likewise ``${data:ROLE}``, ``${config:NAME}``,
+                    ``${baseModel}``
+``${home}``         the home folder
+``${user}``         the user's name, as a part of a path
+``$${``             the two characters ``${``
+==================  ===========================================================================
+
+An argument, or the value of ``NAME=VALUE`` (``--out=VALUE``), is replaced where it is the path of
+an input or of the model, however that is written; a path inside one keeps its rest
+(``${model}/weights.npz``). An absolute path in the working folder becomes relative. A program that
+is named by an absolute path, and every Python, goes by its last name. :func:`fill` puts other paths
+in for the placeholders.
 """
 
 from __future__ import annotations
 
+import os
 import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-REDACTED = "${redacted}"
-"""Stands for what was left out. A literal ``${`` is never written so: see ``command``."""
-
-SECRET_WORDS = frozenset(
-    "apikey auth authorization cookie credential credentials jwt passphrase passwd password"
-    " passwords pwd secret secrets sshkey sshpass token".split()
+from provenance.capture.secrets import (
+    FORMS,
+    PROGRAMS,
+    SHAPES,
+    Form,
+    is_suspect_name,
+    kind_of_name,
+    split_user,
+    words_of,
 )
-"""Words that make a name secret, wherever they stand in it."""
+from provenance.errors import UsageError
+from provenance.statement.training import REDACTION
 
-_SECRET_ENDINGS = ("password", "passwd", "apikey", "accesstoken", "authtoken")
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
-_BEFORE_KEY = frozenset(
-    "access account api auth client encryption private secret signing ssh".split()
-)
-"""Words that make a name secret if ``key`` follows."""
-
-_HARMLESS_BEFORE_TOKEN = frozenset(
-    "bos cls eos image mask max min new num pad per sep special stop unk use".split()
-)
-"""Words before ``token`` that speak of text, not of access."""
-
-_HARMLESS_BEFORE_PASS = frozenset(
-    "all band by com each first forward backward high low max min multi n num one per second single"
-    " sur test third train two".split()
-)
-"""Words before ``pass`` that speak of a pass over something; in one word too (``bypass``)."""
-
-_HARMLESS_BEFORE_PAT = frozenset("exclude file glob include name".split())
-"""Words before ``pat`` that speak of a pattern, not of a personal access token."""
-
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-
-_SHAPES = re.compile(
-    r"""
-    (?<![A-Za-z0-9])(?:
-      hf_[A-Za-z0-9]{20,}                      # Hugging Face
-    | gh[pousr]_[A-Za-z0-9]{20,}               # GitHub
-    | github_pat_[A-Za-z0-9_]{20,}
-    | glpat-[A-Za-z0-9_-]{20,}                 # GitLab
-    | sk-(?=[\w-]*[0-9])(?=[\w-]*[A-Z])[A-Za-z0-9_-]{20,}    # OpenAI, Anthropic; not sk-learn-…
-    | (?:AKIA|ASIA)[0-9A-Z]{16}                # AWS
-    | AIza[0-9A-Za-z_-]{35}                    # Google
-    | nvapi-[A-Za-z0-9_-]{20,}                 # NVIDIA
-    | xox[abeoprs]-[A-Za-z0-9-]{10,}           # Slack
-    | npm_[A-Za-z0-9]{36}
-    | pypi-[A-Za-z0-9_-]{50,}
-    | wandb_v1_[A-Za-z0-9_]{20,}
-    | eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*    # JWT
-    | -----BEGIN[ ][A-Z ]{0,30}PRIVATE[ ]KEY-----[^-]*(?:-----END[ ][A-Z ]{0,30}PRIVATE[ ]KEY-----)?
-    )""",
-    re.VERBOSE,
-)
-"""Access tokens that can be told by their prefix, as their issuers intend."""
-
-_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
-_AUTHORIZATION = re.compile(
-    r"""(?ix)(?P<name>authorization["']?\s*[:=]\s*["']?|\bcookie["']?\s*:\s*["']?)
-    (?P<scheme>(?:basic|bearer|digest|key|negotiate|token)\s+)?
-    (?P<value>(?:=["'][^"'\r\n]*["']|[^"'\r\n])+)"""
-)
-"""Headers of HTTP in which what is secret may have several words."""
+    from provenance.capture.secrets import Span
 
 _NAMED = re.compile(
-    r"""(?x)(?<![\w.-]) (?: (?P<name>[\w.-]{1,200}) \\*["']?\s*(?:=|:(?!//))\s*
-      | (?P<option>--?[A-Za-z][\w.-]{0,199}) \s+ )"""
+    r"""(?x)(?<![\w.-]) (?: (?P<name>[\w.-]++) \\*+["']?+\s*+(?:=|:(?!//))\s*+
+      | (?P<option>--?[A-Za-z][\w.-]*+) \s++ )"""
 )
 """What stands before a value: ``name=``, ``"name": ``, ``--name ``."""
 
 _VALUE = re.compile(
-    r"""(?x) \\+"[^"]*"?  |  "(?:[^"\\]|\\.)*"?  |  '[^']*'?   # JSON in a string; JSON; shell
-      | (?:[^\s"',;&|] | ,(?![\w.-]{1,64}["']?[=:]))+          # up to the next one"""
+    r"""(?x) \\++"[^"]*+"?  |  "(?:[^"\\]|\\.)*+"?  |  '[^']*+'?   # JSON in a string; JSON; shell
+      | (?:[^\s"',;&|] | ,(?![\w.-]{1,64}["']?[=:]))+              # up to the next one"""
 )
-_DONE = re.compile(
-    rf"""["']?(?i:basic|bearer|digest|key|negotiate|token)\s+{re.escape(REDACTED)}"""
-)
-"""The value of a header after :data:`_AUTHORIZATION`: the scheme stays."""
+_SCHEME = re.compile(r"""["']?(?i:basic|bearer|digest|key|negotiate|token)[ \t]++(?=\S)""")
+_SUSPECT_PART = 256
+"""How much of a value is looked at to tell whether it is random, in characters."""
 
 _SWITCHES = frozenset("ask disable enable has is no prompt require skip use with without".split())
 """First words of options that have no value: ``--use-auth-token``."""
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s'\"]+")
-_HOST = re.compile(r"(?:[\w-]+(?:\.[\w-]+)+|\[[^\]]*\]|localhost)(?::[0-9]{0,5})?|[\w.-]*")
-"""What stands before a path in a URL, if it is no user: with a port only if it has a dot."""
-
-_USER_AT_HOST = re.compile(
-    r"""(?x)(?<![\w.+/:-])[\w.+-]{1,100}:(?!//)[^\s'"]{1,256}@
-    (?=(?:(?:[\w-]+\.)+[A-Za-z]{2,20}|[0-9]+(?:\.[0-9]+){3}|localhost)(?:[:/\s'"]|$))"""
-)
-"""A user and a password before a host, without a scheme (``scp``, ``--proxy``)."""
-
-_SECRET_QUERY = frozenset("sig signature key code".split())
+_TOKEN = re.compile(r"""[^\s"'`;|&()]+""")
+_SAME_COMMAND = re.compile(r"[^;|&\n]*+")
+_PYTHON = re.compile(r"(?:python|pypy)(?:\d+(?:\.\d+)*t?)?")
+_DOLLARS = re.compile(r"(?<!\$)(\$+)\{")
+_PLACEHOLDER = re.compile(r"(?<!\$)(?:(?P<escape>\$\$+\{)|\$\{(?P<name>[^{}]*+)(?P<end>\})?)")
+_NAME_AND_VALUE = re.compile(r"(?P<name>[-+\w.:/@]++)=(?P<value>.+)", re.DOTALL)
+_OPTION = re.compile(r"--?[A-Za-z][\w.-]*")
+_MIN_SECRET = 8
+_ACCESS_KEY = re.compile(r"(?:AKIA|ASIA)[0-9A-Z]{16}")
 
 
-def is_secret_name(name: str) -> bool:
-    """Tell whether a value called *name* is secret, whatever it is."""
-    words = [word.lower() for word in _WORDS.findall(name)]
-    for before, word in zip(["", *words], words, strict=False):
-        if word == "token" and before in _HARMLESS_BEFORE_TOKEN:
+def mark(kind: str) -> str:
+    """Return what stands for something of the *kind* that was left out."""
+    return f"${{redacted:{kind}}}"
+
+
+def credential_in(text: str) -> Span | None:
+    """Return the first credential in *text* that can be told by its looks."""
+    rows = (row for row in SHAPES if row.scope == "document")
+    found = ((*span, row.kind) for row in rows for span in row.find(text, ""))
+    return next((span for span in found if not _is_mark(text[span[0] : span[1]])), None)
+
+
+def redact_text(text: str, *, beside: str = "", in_variable: bool = False) -> str:
+    """Return *text* with a mark for each secret in it; *beside* is what else the text stands with.
+
+    In a variable the names of hosts are left out, too.
+    """
+    rows = [row for row in SHAPES if in_variable or row.scope != "variables"]
+    found = [(*span, row.kind) for row in rows for span in row.find(text, beside)]
+    found += _named_values(text)
+    (forms,) = _secrets_of_forms([text])
+    return _replaced(
+        text, [span for span in found + forms if not _is_mark(text[span[0] : span[1]])]
+    )
+
+
+def redact_variable(value: str, home: str, hosts: Iterable[str]) -> str:
+    """Return the *value* of a variable of the allow-list; *hosts* are names of this machine."""
+    value = readable(value)
+    if len(home) > 1:
+        value = re.sub(rf"(?<![\w.$~-]){re.escape(home)}(?![\w.-])", "~", value)
+    for host in hosts:
+        pieces = re.split(rf"(?<![\w.-]){re.escape(host)}(?![\w-])", value)
+        value = mark("host").join(pieces)
+    return redact_text(value, in_variable=True)
+
+
+def _is_mark(text: str) -> bool:
+    return text == "" or REDACTION.fullmatch(text.rstrip("}") + "}") is not None
+
+
+def _replaced(text: str, spans: list[Span]) -> str:
+    """Return *text* with a mark for each of *spans*; of two that overlap the first names it.
+
+    A dollar before the mark would read as an escape of it, and goes.
+    """
+    ranked = sorted((start, end, rank, kind) for rank, (start, end, kind) in enumerate(spans))
+    merged: list[tuple[int, int, int, str]] = []
+    for start, end, rank, kind in ranked:
+        if merged and start < merged[-1][1]:
+            if kind == "email":  # the password and the host of user:password@host look like one
+                continue
+            first, last, other, name = merged[-1]
+            merged[-1] = (first, max(last, end), min(rank, other), kind if rank < other else name)
+        else:
+            merged.append((start, end, rank, kind))
+    pieces: list[str] = []
+    done = 0
+    for start, end, _, kind in merged:
+        pieces += [text[done:start].rstrip("$"), mark(kind)]
+        done = end
+    return "".join([*pieces, text[done:]])
+
+
+def _named_values(text: str) -> Iterator[Span]:
+    """Yield the values of secret names in *text*, without their quotes."""
+    done = 0
+    for match in _NAMED.finditer(text):
+        name, start = match["name"] or match["option"], match.end()
+        if match.start() < done:
             continue
-        if word in SECRET_WORDS or word.endswith(_SECRET_ENDINGS):
-            return True
-        if word == "key" and before in _BEFORE_KEY:
-            return True
-    return bool(words) and _ends_in_secret(words)
+        if not is_suspect_name(name):
+            continue
+        if match["option"] and text[start : start + 1] == "-" and not takes_value(name):
+            continue
+        if name.lower().endswith("authorization") and (scheme := _SCHEME.match(text, start)):
+            start = scheme.end()
+        part = _VALUE.match(text, start, start + _SUSPECT_PART)
+        if part and (kind := kind_of_name(name, _bare(part[0]))):
+            value = _VALUE.match(text, start) or part
+            done = value.end()
+            bare = _bare(value[0])
+            start += value[0].index(bare)
+            yield start, start + len(bare), kind
 
 
-def _ends_in_secret(words: list[str]) -> bool:
-    """Tell whether the last of *words* is a short name of a password or an access token."""
-    before, last = words[-2] if len(words) > 1 else "", words[-1]
-    if last.endswith("pass"):
-        return (last.removesuffix("pass") or before) not in _HARMLESS_BEFORE_PASS
-    return last == "pat" and before != "" and before not in _HARMLESS_BEFORE_PAT
+def _bare(value: str) -> str:
+    return value.strip("\"'\\") if value[0] in "\"'\\" else value.rstrip("}])")
+
+
+def _secrets_of_forms(words: Sequence[str]) -> list[list[Span]]:
+    """Return for each of *words* what options in it, or before it, say is secret."""
+    found: list[list[Span]] = []
+    programs: set[str] = set()
+    waiting: list[Form] = []
+    for word in words:
+        spans: list[Span] = []
+        form = waiting.pop(0) if waiting else None
+        if form is not None and not word.startswith("-") and form.value.fullmatch(word):
+            found.append([(0, len(word), form.kind)])
+            continue
+        waiting = []
+        outside = here = frozenset(programs)
+        last = 0
+        for token in _TOKEN.finditer(word):
+            if not _SAME_COMMAND.fullmatch(word, last, token.start()):
+                here = outside
+            last = token.end()
+            here |= _called(token[0])
+            programs |= here
+            for form in FORMS if token[0].startswith("-") else ():
+                option = form.option.fullmatch(token[0])
+                if option is None or here.isdisjoint(form.programs):
+                    continue
+                if option["value"]:
+                    if form.value.fullmatch(option["value"]):
+                        place = token.start() + option.start("value")
+                        spans.append((place, token.end(), form.kind))
+                elif len(token[0]) == len(word):
+                    waiting = [form] * form.values
+                else:
+                    spans += _values_after(word, token.end(), form)
+        found.append(spans)
+    return found
+
+
+def _values_after(text: str, place: int, form: Form) -> Iterator[Span]:
+    for _ in range(form.values):
+        blank = re.compile(r"[ \t]++").match(text, place)
+        value = _VALUE.match(text, blank.end()) if blank else None
+        if value is None or value[0][0] == "-" or not form.value.fullmatch(value[0].strip("\"'")):
+            return
+        yield *value.span(), form.kind
+        place = value.end()
+
+
+def _called(word: str) -> set[str]:
+    """Return the program of the table that *word* names, if it names one."""
+    name = word.rpartition("/")[2]
+    name = "python" if is_python(name) else "script" if name.endswith((".sh", ".py")) else name
+    return {name} & PROGRAMS
 
 
 def takes_value(option: str) -> bool:
     """Tell whether what follows *option*, though it begins with a dash, is its value."""
-    return _SWITCHES.isdisjoint(word.lower() for word in _WORDS.findall(option)[:1])
-
-
-def is_suspect_name(name: str) -> bool:
-    """Tell whether a value called *name* is secret if it looks random."""
-    words = _WORDS.findall(name)
-    return bool(words) and words[-1].lower().endswith(("key", "keys", "tokens"))
-
-
-def looks_random(value: str) -> bool:
-    """Tell whether *value* looks like a key: long, in one piece, digits among letters."""
-    return (
-        len(value) >= _RANDOM_LENGTH
-        and re.fullmatch(r"[A-Za-z0-9_+/=.-]+", value) is not None
-        and sum(character.isdigit() for character in value) >= _RANDOM_DIGITS
-        and sum(character.isalpha() for character in value) >= _RANDOM_DIGITS
-    )
-
-
-_RANDOM_LENGTH = 16
-_RANDOM_DIGITS = 3
-
-
-def is_secret(name: str, value: str) -> bool:
-    """Tell whether *value*, called *name*, must not be published."""
-    return is_secret_name(name) or (is_suspect_name(name) and looks_random(value))
-
-
-def has_secret_shape(text: str) -> re.Match[str] | None:
-    """Return the first access token or private key in *text*."""
-    return _SHAPES.search(text)
-
-
-def redact_text(text: str) -> str:
-    """Return *text* less access tokens, private keys, and what URLs in it hold of the kind.
-
-    So are the values of secret names, as in JSON, headers, a shell's assignments and options.
-    """
-    text = _URL.sub(lambda match: redact_url(match[0]), text)
-    text = _USER_AT_HOST.sub(f"{REDACTED}@", text)
-    text = _BEARER.sub(lambda match: f"{match[1]} {REDACTED}", text)
-    text = _AUTHORIZATION.sub(
-        lambda match: f"{match['name']}{match['scheme'] or ''}{REDACTED}", text
-    )
-    text = _redact_values(text)
-    # A dollar before the mark would read as an escape of it.
-    return re.sub(rf"\$*(?:{_SHAPES.pattern})", REDACTED, text, flags=re.VERBOSE)
-
-
-def _redact_values(text: str) -> str:
-    """Return *text* less the values of the secret names in it; their quotes stay."""
-    pieces: list[str] = []
-    done = 0
-    for match in _NAMED.finditer(text):
-        name = match["name"] or match["option"]
-        if match.start() < done or not (is_secret_name(name) or is_suspect_name(name)):
-            continue
-        if _DONE.match(text, match.end()):
-            continue
-        value = _VALUE.match(text, match.end())
-        if value is None or (match["option"] and value[0][0] == "-" and not takes_value(name)):
-            continue
-        quoted = value[0][0] in "\"'\\"
-        bare = value[0].strip("\"'\\") if quoted else value[0].rstrip("}])")
-        if bare in ("", REDACTED, REDACTED.rstrip("}")) or not is_secret(name, bare):
-            continue
-        before, _, after = value[0].partition(bare)
-        pieces += [text[done : match.end()], before, REDACTED, after]
-        done = value.end()
-    return "".join([*pieces, text[done:]])
-
-
-def redact_url(url: str, mark: str = REDACTED) -> str:
-    """Return *url* with *mark* for its user and password and for secret values of its query."""
-    scheme, user, rest = split_user(url)
-    try:
-        parts = urlsplit(f"{scheme}{rest}")
-    except ValueError:  # an address in brackets that is none
-        return mark
-    kept = f"{mark}@" if user and mark else ""
-    query = "&".join(_redact_parameter(parameter, mark) for parameter in parts.query.split("&"))
-    return urlunsplit((parts.scheme, kept + parts.netloc, parts.path, query, parts.fragment))
-
-
-def split_user(url: str) -> tuple[str, str, str]:
-    """Return the scheme of *url* with ``://``, the user and password, and the rest.
-
-    A password that nobody escaped may hold ``#``, ``?``, ``/`` and ``@``, so the user ends at the
-    last ``@``, unless what comes before a ``/`` is a host, or a user without a password.
-    """
-    scheme, separator, rest = url.partition("://")
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    if "@" not in authority:
-        user, at, after = ("", "", rest) if _HOST.fullmatch(authority) else rest.rpartition("@")
-    elif ":" in authority.rpartition("@")[0]:
-        user, at, after = rest.rpartition("@")
-    else:
-        name, at, host = authority.rpartition("@")
-        user, after = name, host + rest[len(authority) :]
-    return f"{scheme}{separator}", user, after if at else rest
-
-
-def _redact_parameter(parameter: str, mark: str) -> str:
-    name, equals, value = parameter.partition("=")
-    words = {word.lower() for word in _WORDS.findall(name)}
-    secret = is_secret_name(name) or not words.isdisjoint(_SECRET_QUERY)
-    return f"{name}={mark}" if equals and value and secret else parameter
+    return _SWITCHES.isdisjoint(words_of(option)[:1])
 
 
 def public_remote(url: str) -> str:
@@ -266,3 +249,138 @@ def readable(text: str) -> str:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # a lone surrogate that stands for no byte
         return text.encode("utf-8", "backslashreplace").decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Paths that have a placeholder, and what else is private: home, user, *secrets*."""
+
+    paths: Mapping[str, Path]
+    folder: Path
+    home: str = ""
+    user: str = ""
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedCommand:
+    """The arguments as they may be published. ``redacted`` holds the numbers of those cut."""
+
+    arguments: tuple[str, ...] = ()
+    redacted: tuple[int, ...] = ()
+
+
+def record_command(command: Sequence[str], places: Places) -> RecordedCommand:
+    """Return *command* as it may be published."""
+    beside = "AKIA" if any(_ACCESS_KEY.search(word) for word in command) else ""
+    arguments: list[str] = []
+    option = ""
+    for number, (word, forms) in enumerate(zip(command, _secrets_of_forms(command), strict=True)):
+        kind = ""
+        if option and (takes_value(option) or not word.startswith("-")):
+            kind = kind_of_name(option, word)
+        if kind:
+            recorded = mark(kind)
+        elif number and forms and not _placed(word, places):
+            start = 0
+            recorded = ""
+            for begin, end, kind in forms:
+                recorded += _record_argument(word[start:begin], places, beside).rstrip("$")
+                recorded += mark(kind)
+                start = end
+            recorded += _record_argument(word[start:], places, beside)
+        else:
+            if number == 0 and (word.startswith("/") or is_python(word)):
+                word = os.path.basename(word)  # noqa: PLW2901, PTH119 - a word, not always a path
+            recorded = _record_argument(word, places, beside)
+        option = word if number and _OPTION.fullmatch(word) else ""
+        arguments.append(recorded)
+    redacted = (number for number, word in enumerate(arguments) if REDACTION.search(word))
+    return RecordedCommand(tuple(arguments), tuple(redacted))
+
+
+def fill(arguments: Sequence[str], values: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the recorded *arguments* with *values* for their placeholders.
+
+    *values* are under the placeholders' names: ``model``, ``data:train``, ``home``.
+
+    Raises:
+        UsageError: a placeholder has no value, or something was redacted.
+    """
+
+    def value_of(match: re.Match[str]) -> str:
+        if match["escape"]:  # it has one dollar more than what it stands for
+            return match[0][1:]
+        name = match["name"]
+        if not match["end"] or name not in values:
+            hint = "give it in a variable" if name.startswith("redacted") else "say where it is"
+            raise UsageError(f"the command line needs ${{{name}}}", hint=hint)
+        return values[name]
+
+    return tuple(_PLACEHOLDER.sub(value_of, argument) for argument in arguments)
+
+
+def is_python(program: str) -> bool:
+    """Tell whether *program* is called like a Python interpreter."""
+    return _PYTHON.fullmatch(os.path.basename(program)) is not None  # noqa: PTH119 - a word
+
+
+def _record_argument(word: str, places: Places, beside: str) -> str:
+    name = ""
+    if match := _NAME_AND_VALUE.fullmatch(word):
+        name, word = f"{_cleaned(match['name'], places, beside)}=", match["value"]
+        if kind := kind_of_name(match["name"], word):
+            return f"{name}{mark(kind)}"
+    if word and word in places.secrets:
+        return f"{name}{mark('variable')}"
+    before, rest = _placed(word, places) or ("", word)
+    return name + before + _cleaned(rest, places, beside)
+
+
+def _placed(value: str, places: Places) -> tuple[str, str] | None:
+    """Return the placeholder for the path that *value* begins with, and the rest of *value*."""
+    if not value or "\0" in value or "://" in value:
+        return None
+    path = os.path.normpath(os.path.join(places.folder, value))  # noqa: PTH118 - pathlib keeps ".."
+    best: tuple[int, str, str] | None = None
+    for name, place in places.paths.items():
+        lexical = os.path.normpath(os.path.join(places.folder, place))  # noqa: PTH118
+        for known, given in ((lexical, path), (_real(lexical), _real(path))):
+            if given == known or given.startswith(known.rstrip("/") + "/"):
+                rest = given[len(known) :]
+                if best is None or len(rest) < best[0]:
+                    best = (len(rest), f"${{{name}}}", rest)
+    if best is not None:
+        return best[1], best[2]
+    folder = os.path.normpath(places.folder)
+    if value.startswith("/") and path.startswith(folder.rstrip("/") + "/"):
+        return "", path[len(folder.rstrip("/")) + 1 :]
+    return None
+
+
+def _real(path: str) -> str:
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):
+        return path
+
+
+def _cleaned(text: str, places: Places, beside: str) -> str:
+    """Return *text* escaped, less secrets, home and user."""
+    secrets = [re.escape(secret) for secret in places.secrets if len(secret) >= _MIN_SECRET]
+    pieces = [text]
+    if secrets:
+        pieces = re.split("|".join(sorted(secrets, key=len, reverse=True)), text)
+        pieces[:-1] = [piece.rstrip("$") for piece in pieces[:-1]]
+    return mark("variable").join(_cleaned_piece(piece, places, beside) for piece in pieces)
+
+
+def _cleaned_piece(text: str, places: Places, beside: str) -> str:
+    text = _DOLLARS.sub(r"$\1{", readable(text))
+    if len(places.home) > 1:
+        boundary = r"(?=/|$|[\s:,;'\"])"
+        text = re.sub(rf"(?<![\w/.$]){re.escape(places.home)}{boundary}", lambda _: "${home}", text)
+    if len(places.user) > 1 and places.user != "root" and text.startswith("/"):
+        user = rf"(?<=/){re.escape(places.user)}(?=/|$)"
+        text = re.sub(user, lambda _: "${user}", text)
+    return redact_text(text, beside=beside)

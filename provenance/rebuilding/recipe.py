@@ -6,34 +6,46 @@ its submodules, and the files that the command names), configuration, data and b
 cloned from, which commit a tree belongs to, what an input is called.
 
 A recipe that leaves something open is *incomplete*: nobody can repeat it, and agreement over it
-proves less than it seems to. An argument that was redacted is open: it can have been anything.
+proves less than it seems to. What was redacted is open: it can have been anything. Two marks are
+not the same, and not another recipe either: nobody knows.
 """
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from provenance.capture.redact import REDACTED
+from provenance.errors import count
+from provenance.statement.training import REDACTION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping, Sequence
 
     from provenance.statement.training import BuildDefinition, Environment, Input, Recipe
 
 MAX_SHOWN = 120
 """Longest text shown of one side, in characters."""
 
+_NOT_COMPARED = frozenset({"variables.others"})
+"""How many more variables are set says nothing about the training."""
+
 
 def differences(left: BuildDefinition, right: BuildDefinition) -> tuple[str, ...]:
-    """Return the parts in which the recipes differ, each with both sides in words."""
-    found = []
-    for name, of in _PARTS.items():
-        mine, other = of(left), of(right)
-        if mine != other:
-            found.append(f"{name}: {_shown(mine, other)} against {_shown(other, mine)}")
-    return tuple(found)
+    """Return the parts in which the recipe *right* differs from the published *left*, in words."""
+    recipes = (left.external_parameters, right.external_parameters)
+    seeds = ({f"the seed {name}": n for name, n in each.seeds.items()} for each in recipes)
+    bases = ((each.base_model,) if each.base_model else () for each in recipes)
+    found = (
+        _command(*(each.command for each in recipes)),
+        _changes(_code(left), _code(right)),
+        _inputs("the configuration", *(each.config for each in recipes)),
+        _inputs("the data", *(each.data for each in recipes)),
+        _inputs("the base model", *bases),
+        _changes(*seeds),
+    )
+    return tuple(text for text in found if text)
 
 
 def gaps(recipe: Recipe) -> tuple[str, ...]:
@@ -41,7 +53,7 @@ def gaps(recipe: Recipe) -> tuple[str, ...]:
     found = []
     if not recipe.command:
         found.append("no command")
-    if any(REDACTED in word for word in recipe.command):
+    if any(REDACTION.search(word) for word in recipe.command):
         found.append("a redacted argument")
     if recipe.source is None or not (recipe.source.tree or recipe.source.files):
         found.append("no code")
@@ -53,7 +65,8 @@ def gaps(recipe: Recipe) -> tuple[str, ...]:
 def environment_differences(left: BuildDefinition, right: BuildDefinition) -> tuple[str, ...]:
     """Return the path (``collector.name…``) of every environment value that differs.
 
-    An installed distribution counts by its version and its RECORD: ``packages.numpy``.
+    An installed distribution counts by its version and its RECORD: ``packages.numpy``. Of a value
+    that was redacted nobody knows whether it differs: it is listed as such.
     """
     mine, other = left.internal_parameters, right.internal_parameters
     names = sorted(mine.collectors.keys() | other.collectors.keys())
@@ -79,56 +92,92 @@ def _values(environment: Environment, collector: str) -> dict[str, Any]:
 
 
 def _paths(path: str, left: Any, right: Any) -> list[str]:  # noqa: ANN401 - JSON values
-    if not (isinstance(left, dict) and isinstance(right, dict)):
-        return [] if left == right else [path]
-    keys = sorted(left.keys() | right.keys())
-    return [p for key in keys for p in _paths(f"{path}.{key}", left.get(key), right.get(key))]
+    if isinstance(left, dict) and isinstance(right, dict):
+        keys = sorted(left.keys() | right.keys())
+        return [p for key in keys for p in _paths(f"{path}.{key}", left.get(key), right.get(key))]
+    if any(isinstance(side, str) and REDACTION.search(side) for side in (left, right)):
+        return [f"{path} (redacted)"]
+    return [] if left == right or path in _NOT_COMPARED else [path]
 
 
-def _code(build: BuildDefinition) -> Any:  # noqa: ANN401 - compared and shown, nothing else
+def _command(published: Sequence[str], rebuilt: Sequence[str]) -> str:
+    """Return how the commands differ; empty where they do not, as far as anybody can know."""
+    pairs = list(zip(published, rebuilt, strict=False))
+    start = len(list(takewhile(_may_be_the_same, pairs)))
+    if start == len(published) == len(rebuilt):
+        return ""
+    rest = zip(reversed(published[start:]), reversed(rebuilt[start:]), strict=False)
+    end = len(list(takewhile(_may_be_the_same, rest)))
+    theirs, ours = (
+        shlex.join(side[start : len(side) - end]) or "nothing" for side in (published, rebuilt)
+    )
+    shown = _shown(ours, theirs), _shown(theirs, ours)
+    return f"the command has {shown[0]} where the published one has {shown[1]}"
+
+
+def _may_be_the_same(pair: tuple[str, str]) -> bool:
+    """Tell whether two arguments are the same, or may be, where a mark stands for any text."""
+    if pair[0] == pair[1] or not any(REDACTION.search(word) for word in pair):
+        return pair[0] == pair[1]
+    ends = [(parts[0], parts[-1]) for parts in (REDACTION.split(word) for word in pair)]
+    (head, tail), (other_head, other_tail) = ends
+    heads = head.startswith(other_head) or other_head.startswith(head)
+    return heads and (tail.endswith(other_tail) or other_tail.endswith(tail))
+
+
+def _code(build: BuildDefinition) -> dict[str, str]:
     source = build.external_parameters.source
     if source is None:
-        return None
-    submodules = [
-        [item.name, item.digest.get("gitTree", "")]
-        for item in build.resolved_dependencies
-        if item.name.startswith("source/")
-    ]
-    files = [[file.name, file.sha256] for file in source.files]
-    return [source.tree, source.folder, sorted(submodules), sorted(files)]
+        return {}
+    found = {f"the file {file.name}": f"sha256 {file.sha256}" for file in source.files}
+    if source.tree:
+        found |= {
+            "the code": f"git tree {source.tree}",
+            "the working folder": source.folder or "the root of the repository",
+        }
+    for item in build.resolved_dependencies:
+        if item.name.startswith("source/"):
+            name = item.name.removeprefix("source/")
+            found[f"the repository {name}"] = f"git tree {item.digest.get('gitTree', '')}"
+    return found
 
 
-def _inputs(inputs: tuple[Input, ...]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted((item.role, item.manifest) for item in inputs))
+def _inputs(kind: str, published: tuple[Input, ...], rebuilt: tuple[Input, ...]) -> str:
+    """Return how inputs of one kind differ, by role and content; what one is called is free."""
+    mine, other = (Counter((item.role, item.manifest) for item in s) for s in (published, rebuilt))
+
+    def described(inputs: tuple[Input, ...], only: Counter[tuple[str, str]]) -> dict[str, str]:
+        texts: dict[str, str] = {}
+        for item in inputs:
+            if only[item.role, item.manifest]:
+                label = f"{kind} {item.role or item.name}"
+                text = f"{count(item.files, 'file')} with manifest sha256 {item.manifest}"
+                texts[label] = f"{texts[label]}, {text}" if label in texts else text
+        return texts
+
+    return _changes(described(published, mine - other), described(rebuilt, other - mine))
 
 
-def _of_recipe(part: Callable[[Recipe], Any]) -> Callable[[BuildDefinition], Any]:
-    return lambda build: part(build.external_parameters)
+def _changes(published: Mapping[str, str], rebuilt: Mapping[str, str]) -> str:
+    """Return how named things differ, in words; empty where they do not."""
+    found = []
+    for name in sorted(published.keys() | rebuilt.keys()):
+        theirs, ours = published.get(name), rebuilt.get(name)
+        if theirs is None:
+            found.append(f"{name} is only in the rebuild ({ours})")
+        elif ours is None:
+            found.append(f"{name} is missing (published: {theirs})")
+        elif theirs != ours:
+            found.append(f"{name} is {ours} instead of {theirs}")
+    return "; ".join(found)
 
 
-_PARTS: dict[str, Callable[[BuildDefinition], Any]] = {
-    "command": _of_recipe(lambda recipe: recipe.command),
-    "code": _code,
-    "configuration": _of_recipe(lambda recipe: _inputs(recipe.config)),
-    "data": _of_recipe(lambda recipe: _inputs(recipe.data)),
-    "base model": _of_recipe(lambda recipe: recipe.base_model and recipe.base_model.manifest),
-    "seeds": _of_recipe(lambda recipe: tuple(sorted(recipe.seeds.items()))),
-}
-
-
-def _shown(value: Any, other: Any) -> str:  # noqa: ANN401 - JSON values
-    """Return *value* in words; of a long one, the part where it begins to differ from *other*."""
-    text, theirs = _text(value), _text(other)
+def _shown(text: str, other: str = "") -> str:
+    """Return *text*; of a long one, the part where it begins to differ from *other*."""
     if len(text) <= MAX_SHOWN:
         return text
-    pairs = enumerate(zip(text, theirs, strict=False))
-    same = next((n for n, (mine, other_one) in pairs if mine != other_one), len(theirs))
+    pairs = enumerate(zip(text, other, strict=False))
+    same = next((place for place, (mine, theirs) in pairs if mine != theirs), len(other))
     start = min(max(0, same - MAX_SHOWN // 4), len(text) - MAX_SHOWN)
     shown = text[start : start + MAX_SHOWN]
     return ("…" if start else "") + shown + ("…" if start + MAX_SHOWN < len(text) else "")
-
-
-def _text(value: Any) -> str:  # noqa: ANN401 - JSON values
-    if not value:
-        return "none"
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -16,6 +16,7 @@ Integers beyond 2^53 are decimal strings. Absent means no claim.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from provenance.keys import PublicKey
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
+
+REDACTION = re.compile(r"(?<!\$)\$\{redacted(?::[a-z0-9-]{1,40})?\}")
+"""The mark of something that was left out, with its type; what it stands for is unknown."""
 
 
 class Input(

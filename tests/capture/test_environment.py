@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provenance.capture.environment import collect_environment, collected, find_drift
-from provenance.capture.knobs import collect_knobs
-from provenance.capture.processor import collect_processor
-from provenance.capture.system import (
+from provenance.capture.environment import (
     collect_container,
+    collect_environment,
     collect_memory,
+    collect_processor,
     collect_system,
+    collect_variables,
+    collected,
     control_group_value,
+    find_drift,
 )
 from provenance.encoding import strict_json
 from provenance.statement.training import Collected, Drift
@@ -190,18 +192,18 @@ def test_only_variables_of_the_list_are_kept() -> None:
         "JAX_COORDINATOR_ADDRESS": "w0.corp.internal:1",
         "NCCL_COMM_ID": "w0.corp.internal:1",
     }
-    found = collect_knobs(environ, "/home/alice").values
+    found = collect_variables(environ | {"HOME": "/home/alice"})
     assert found["variables"] == {
         "OMP_NUM_THREADS": "4",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         "XLA_FLAGS": "--xla_dump_to=~/x",
         "NCCL_NET_TOKENS": "4096",
-        "PYTORCH_INDEX": "https://${redacted}@h/x",
+        "PYTORCH_INDEX": "https://${redacted:user}@${redacted:host}/x",
         "MKL_X": "\\xff",
         "NPY_LONG": "x" * 1024,
     }
     assert found["leftOut"] == 4
-    assert found["others"] == 9
+    assert found["others"] == 10
 
 
 def test_drift_names_what_changed() -> None:

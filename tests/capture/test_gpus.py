@@ -1,88 +1,92 @@
-# ruff: noqa: ANN401, N802, SLF001 - the fake has the library's names and takes what ctypes passes
+# ruff: noqa: N802 - the fake has the library's names
 from __future__ import annotations
 
-import ctypes
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NoReturn
 
+import pynvml
 import pytest
 
-from provenance.capture.gpus import Library, collect_gpus, load_nvml
+from provenance.capture.environment import collect_environment, collect_gpus, collected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 
-def absent() -> None:
-    return None
+class FakeNvml:
+    """nvidia-ml-py: what a driver has it answers, for the rest it raises its own error."""
 
+    NVMLError = pynvml.NVMLError
+    NVML_ERROR_LIBRARY_NOT_FOUND = pynvml.NVML_ERROR_LIBRARY_NOT_FOUND
+    NVML_ERROR_DRIVER_NOT_LOADED = pynvml.NVML_ERROR_DRIVER_NOT_LOADED
+    NVML_ERROR_NO_PERMISSION = pynvml.NVML_ERROR_NO_PERMISSION
 
-class FakeLibrary:
-    """NVML as seen through ctypes: pointers come in, values are put where they point."""
-
-    def __init__(self, *, works: bool = True) -> None:
-        self.works = works
+    def __init__(self, error: int = 0) -> None:
+        self.error = error
         self.open = 0
 
-    def __getattr__(self, name: str) -> Callable[..., int]:
-        raise AttributeError(name)  # an older driver
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any function of the library
+        def refuse(*_arguments: object) -> NoReturn:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
 
-    def nvmlInit_v2(self) -> int:
+        if not name.startswith("nvml"):
+            raise AttributeError(name)
+        return refuse
+
+    def nvmlInit(self) -> None:
+        if self.error:
+            raise pynvml.NVMLError(self.error)
         self.open += 1
-        return 0 if self.works else 999
 
-    def nvmlShutdown(self) -> int:
+    def nvmlShutdown(self) -> None:
         self.open -= 1
-        return 0
 
-    def nvmlSystemGetDriverVersion(self, buffer: Any, _size: Any) -> int:
-        buffer.value = b"570.1"
-        return 0
+    def nvmlSystemGetDriverVersion(self) -> str:
+        return "570.1"
 
-    def nvmlSystemGetCudaDriverVersion_v2(self, number: Any) -> int:
-        number._obj.value = 12080
-        return 0
+    def nvmlSystemGetCudaDriverVersion_v2(self) -> int:
+        return 12080
 
-    def nvmlDeviceGetCount_v2(self, number: Any) -> int:
-        number._obj.value = 2
-        return 0
+    def nvmlDeviceGetCount(self) -> int:
+        return 2
 
-    def nvmlDeviceGetHandleByIndex_v2(self, index: Any, handle: Any) -> int:
-        handle._obj.value = index.value + 1
-        return 0 if index.value == 0 else 15  # the second one has fallen off the bus
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        if index:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+        return 7
 
-    def nvmlDeviceGetName(self, _handle: Any, buffer: Any, _size: Any) -> int:
-        buffer.value = b"NVIDIA H200"
-        return 0
+    def nvmlDeviceGetName(self, _gpu: int) -> bytes:
+        return b"NVIDIA H200"  # as older versions give it
 
-    def nvmlDeviceGetUUID(self, _handle: Any, buffer: Any, _size: Any) -> int:
-        buffer.value = b"GPU-00000000-1111-2222-3333-444444444444"
-        return 0
+    def nvmlDeviceGetUUID(self, _gpu: int) -> str:
+        return "GPU-00000000-1111-2222-3333-444444444444"
 
-    def nvmlDeviceGetMemoryInfo(self, _handle: Any, memory: Any) -> int:
-        memory._obj.total = 141 * 2**30
-        return 0
+    def nvmlDeviceGetMemoryInfo(self, _gpu: int) -> SimpleNamespace:
+        return SimpleNamespace(total=141 * 2**30)
 
-    def nvmlDeviceGetCudaComputeCapability(self, _h: Any, major: Any, minor: Any) -> int:
-        major._obj.value, minor._obj.value = 9, 0
-        return 0
+    def nvmlDeviceGetCudaComputeCapability(self, _gpu: int) -> tuple[int, int]:
+        return 9, 0
 
-    def nvmlDeviceGetEccMode(self, _h: Any, now: Any, later: Any) -> int:
-        now._obj.value, later._obj.value = 1, 0
-        return 0
-
-    def nvmlDeviceGetMigMode(self, _h: Any, _now: Any, _later: Any) -> int:
-        return 3  # not supported
+    def nvmlDeviceGetEccMode(self, _gpu: int) -> list[int]:
+        return [1, 0]
 
 
-def test_without_a_driver_there_is_nothing(tmp_path: Path) -> None:
-    assert collect_gpus(tmp_path, absent) == {}
+def absent() -> FakeNvml:
+    return FakeNvml(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+
+@pytest.mark.parametrize(
+    "error", [pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED]
+)
+def test_without_a_driver_there_is_nothing(tmp_path: Path, error: int) -> None:
+    found = collected(lambda: collect_gpus(tmp_path, lambda: FakeNvml(error)))
+    assert (found.status, found.values) == ("absent", {})
 
 
 def test_gpus_are_described_without_their_identity(tmp_path: Path) -> None:
     tmp_path.joinpath("proc/driver/nvidia").mkdir(parents=True)
     tmp_path.joinpath("proc/driver/nvidia/version").write_text("NVRM version: 570.1\nGCC\n")
-    library = FakeLibrary()
+    library = FakeNvml()
     found = collect_gpus(tmp_path, lambda: library)
     [gpu] = found["gpus"]
     assert len(gpu.pop("idDigest")) == 64
@@ -104,8 +108,14 @@ def test_gpus_are_described_without_their_identity(tmp_path: Path) -> None:
 
 
 def test_a_driver_that_does_not_answer_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="NVML error 999"):
-        collect_gpus(tmp_path, lambda: FakeLibrary(works=False))
+    found = collected(lambda: collect_gpus(tmp_path, lambda: FakeNvml(pynvml.NVML_ERROR_UNKNOWN)))
+    assert found.status == "error"
+    assert "NVML error 999" in found.reason
+
+
+def test_a_driver_that_answers_to_others_only_is_denied(tmp_path: Path) -> None:
+    library = FakeNvml(pynvml.NVML_ERROR_NO_PERMISSION)
+    assert collected(lambda: collect_gpus(tmp_path, lambda: library)).status == "denied"
 
 
 def test_other_graphics_devices_are_listed(tmp_path: Path) -> None:
@@ -118,6 +128,5 @@ def test_other_graphics_devices_are_listed(tmp_path: Path) -> None:
     assert collect_gpus(tmp_path, absent) == {"devices": ["0x1002:0x744c"]}
 
 
-def test_the_library_is_loaded_where_it_is() -> None:
-    library: Library | None = load_nvml()
-    assert library is None or isinstance(library, ctypes.CDLL)
+def test_the_library_of_this_machine_is_asked(tmp_path: Path) -> None:
+    assert collect_environment({}, tmp_path)["gpus"].status in ("ok", "absent")

@@ -4,8 +4,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from provenance.capture import macos
-from provenance.capture.environment import collect_environment
+from provenance.capture.environment import (
+    _ask_mac,
+    collect_environment,
+    mac_memory,
+    mac_processor,
+    mac_version,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,21 +33,21 @@ def fake_ask(*command: str) -> str:
 
 
 def test_a_mac_is_described_by_its_tools() -> None:
-    found = macos.collect_processor(fake_ask)
+    found = mac_processor(fake_ask)
     assert (found["name"], found["count"]) == ("Apple M4 Max", 16)
     assert found["flags"] == "FPU SSE arm.FEAT_BF16"
-    assert macos.collect_memory(fake_ask) == {"totalBytes": 2**36}
-    assert macos.collect_version(fake_ask) == {
+    assert mac_memory(fake_ask) == {"totalBytes": 2**36}
+    assert mac_version(fake_ask) == {
         "distribution": {"id": "macos", "version": "15.5", "build": "24F74"}
     }
 
 
 def test_tools_that_fail_are_errors_of_the_system() -> None:
-    assert macos.ask("echo", "x") == "x\n"
+    assert _ask_mac("echo", "x") == "x\n"
     with pytest.raises(OSError, match="false failed"):
-        macos.ask("false")
+        _ask_mac("false")
     with pytest.raises(FileNotFoundError):
-        macos.ask("/no/such/tool")
+        _ask_mac("/no/such/tool")
 
 
 def test_the_collectors_of_a_mac_do_not_break_elsewhere(tmp_path: Path) -> None:

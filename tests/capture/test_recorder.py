@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from provenance.capture.inputs import Inputs
+from provenance.capture.inputs import Inputs, without_secrets
 from provenance.capture.process import CommandResult, run
 from provenance.capture.recorder import (
     Before,
@@ -85,7 +85,7 @@ class Project:
         return run(
             command or self.command,
             folder=self.folder,
-            environ=self.environ,
+            environ=without_secrets(self.inputs, self.environ),
             clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
             run_directory=self.directory,
         )
@@ -353,11 +353,36 @@ def test_a_secret_in_a_byproduct_is_refused(project: Project) -> None:
         refuse_secrets_in(project.record(), project.environ)
 
 
+def test_a_variable_with_the_keys_password_is_not_for_the_training(project: Project) -> None:
+    project.environ["SIGNPW"] = "correct horse"
+    project.environ["MORE"] = "model.joinpath('seen').write_text(os.environ.get('SIGNPW', 'not'))"
+    inputs = {name: getattr(project.inputs, name) for name in Inputs.__slots__}
+    project.inputs = Inputs(**inputs | {"secret_variables": frozenset({"SIGNPW"})})
+    project.command = (*project.command, "a correct horse b")
+    recording = project.record()
+    assert (project.folder / "out/model/seen").read_text() == "not"
+    assert recording.statement.recipe.command[-1] == "a ${redacted:variable} b"
+    drift = recording.statement.build.internal_parameters.drift
+    assert not [item for item in drift if item.collector == "variables"]
+    leaking = plan(project.before(axes=("correct horse",)))
+    with pytest.raises(SecretError, match="SIGNPW"):
+        refuse_secrets_in(leaking, project.environ, secret_variables=frozenset({"SIGNPW"}))
+
+
+def test_a_credential_in_a_short_byproduct_is_refused(project: Project) -> None:
+    """It stands in the statement itself, in base64."""
+    project.repository.write({f"data/ghp_{'aB3' * 12}.csv": "1"})
+    planned = plan(project.before())
+    assert planned.files == {}
+    with pytest.raises(SecretError, match=r"the byproduct manifest/data:train: .*github"):
+        refuse_secrets_in(planned, project.environ)
+
+
 def test_a_secret_argument_is_cut_and_told(project: Project) -> None:
     project.environ["DB_PASSWORD"] = "correct-horse"
     project.command = (*project.command, "--url=correct-horse")
     recording = project.record()
-    assert recording.statement.recipe.command[-1] == "--url=${redacted}"
+    assert recording.statement.recipe.command[-1] == "--url=${redacted:variable}"
     recorder = recording.statement.build.internal_parameters.collectors["recorder"]
     assert recorder.values["redactedArguments"] == [4]
     refuse_secrets_in(recording, project.environ)

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import re
-import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -9,34 +10,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provenance.capture.redact import (
-    REDACTED,
-    has_secret_shape,
-    is_secret,
-    is_secret_name,
-    is_suspect_name,
-    looks_random,
+    Places,
+    credential_in,
+    fill,
     public_remote,
     readable,
+    record_command,
     redact_text,
-    redact_url,
 )
+from provenance.capture.secrets import (
+    is_secret_name,
+    is_suspect_name,
+    kind_of_name,
+    looks_random,
+)
+from provenance.errors import UsageError
+from provenance.statement.training import REDACTION
 
-# Made up, in parts, so that no scanner takes this file for a leak.
-TOKENS = {
-    "hugging-face": "hf_" + "aB3" * 10,
-    "github": "ghp_" + "aB3" * 12,
-    "github-fine-grained": "github_pat_" + "aB3_" * 10,
-    "gitlab": "glpat-" + "aB3-" * 6,
-    "openai": "sk-" + "proj-" + "aB3" * 10,
-    "aws": "AKIA" + "ABCDEFGH" * 2,
-    "google": "AIza" + "a" * 35,
-    "nvidia": "nvapi-" + "aB3" * 10,
-    "slack": "xoxb-" + "12345-" * 3,
-    "npm": "npm_" + "a" * 36,
-    "pypi": "pypi-" + "a" * 60,
-    "jwt": "eyJ" + "a" * 12 + ".eyJ" + "b" * 12 + ".c-_d",
-    "private-key": "-----BEGIN " + "RSA PRIVATE KEY-----\nMIIB\n-----END RSA PRIVATE KEY-----",
-}
+REDACTED = "${redacted}"
+"""Stands for a mark of any type."""
+
+
+def untyped(text: str) -> str:
+    return REDACTION.sub(REDACTED, text)
+
 
 RANDOM = "f7Qk29xLw03mZt81"
 
@@ -83,21 +80,15 @@ def test_a_key_is_suspect() -> None:
     assert not looks_random("a1 b2 c3 d4 e5 f6 a7 b8")
 
 
-@pytest.mark.parametrize("token", TOKENS.values(), ids=TOKENS)
-def test_tokens_are_known_by_their_shape(token: str) -> None:
-    assert has_secret_shape(f"x={token}")
-    assert redact_text(token) == REDACTED
-    assert redact_text(f"before ${token} after") == f"before {REDACTED} after"
-
-
 @pytest.mark.parametrize("text", HARMLESS)
 def test_harmless_text_stays(text: str) -> None:
     assert redact_text(text) == text
-    assert has_secret_shape(text) is None
+    assert credential_in(text) is None
 
 
 def test_a_bearer_goes() -> None:
-    assert redact_text("Authorization: Bearer abcdefghi") == f"Authorization: Bearer {REDACTED}"
+    found = redact_text("Authorization: Bearer abcdefghi")
+    assert found == "Authorization: Bearer ${redacted:authorization}"
 
 
 @pytest.mark.parametrize(
@@ -123,12 +114,7 @@ def test_a_bearer_goes() -> None:
 )
 def test_urls_lose_users_and_secret_parameters(url: str, redacted: str | None) -> None:
     expected = redacted or ("https://h/x?X-Amz-Signature=${redacted}&X-Amz-Credential=${redacted}")
-    assert redact_url(url) == expected
-    assert redact_text(f"--index {url} end") == f"--index {expected} end"
-
-
-def test_a_url_may_lose_its_user_without_a_mark() -> None:
-    assert redact_url("https://u:p@h/x?token=a", mark="") == "https://h/x?token="
+    assert untyped(redact_text(f"--index {url} end")) == f"--index {expected} end"
 
 
 @pytest.mark.parametrize(
@@ -168,7 +154,7 @@ def test_a_remote_is_public_or_left_out(url: str, public: str) -> None:
     ],
 )
 def test_a_name_and_its_value_are_secret_together(name: str, value: str, secret: bool) -> None:
-    assert is_secret(name, value) is secret
+    assert (kind_of_name(name, value) != "") is secret
 
 
 def test_text_that_is_not_utf8_becomes_readable() -> None:
@@ -179,8 +165,8 @@ def test_text_that_is_not_utf8_becomes_readable() -> None:
 
 @given(st.text())
 def test_any_text_is_redacted_without_error(text: str) -> None:
-    redact_text(text)
-    redact_url(text)
+    redacted = redact_text(text)
+    assert redact_text(redacted) == redacted
     public_remote(text)
     is_secret_name(text)
     readable(text).encode()
@@ -193,14 +179,14 @@ def test_any_text_is_redacted_without_error(text: str) -> None:
 )
 def test_no_password_of_a_url_remains(user: str, password: str, rest: str) -> None:
     redacted = redact_text(f"x https://{user}:{password}@example.org/{rest} y")
-    assert urlsplit(redacted.split()[1]).netloc == f"{REDACTED}@example.org"
+    assert urlsplit(redacted.split()[1]).netloc == "${redacted:user}@example.org"
 
 
 @pytest.mark.parametrize(
     ("text", "redacted"),
     [
         ("bob:S@example.org:a/b", "R@example.org:a/b"),
-        ("bob:S/S@10.0.0.1", "R@10.0.0.1"),
+        ("bob:S/S@11.0.0.1", "R@11.0.0.1"),
         ("Authorization: Token S", "Authorization: Token R"),
         ("Authorization: S S", "Authorization: R"),
         ('Authorization: Digest user="S", response=S', "Authorization: Digest R"),
@@ -229,7 +215,7 @@ def test_no_password_of_a_url_remains(user: str, password: str, rest: str) -> No
 )
 def test_the_value_of_a_secret_name_goes_from_a_text(text: str, redacted: str) -> None:
     secret = re.sub(r"\bS\b", "hunter2z", text)
-    assert redact_text(secret) == re.sub(r"\bR\b", lambda _: REDACTED, redacted)
+    assert untyped(redact_text(secret)) == re.sub(r"\bR\b", lambda _: REDACTED, redacted)
 
 
 @pytest.mark.parametrize(
@@ -250,8 +236,20 @@ def test_text_that_only_looks_like_a_secret_stays(text: str) -> None:
     assert redact_text(text) == text
 
 
-def test_a_long_text_is_redacted_quickly() -> None:
-    for piece in 'a a: a= -a\t :// a:// a@ a:b@ " \\ token= a.b- authorization:'.split(" "):
-        start = time.perf_counter()
-        redact_text(piece * (20_000 // len(piece)))
-        assert time.perf_counter() - start < 2, piece
+HARD = """a a: a= -a_ :// a:// a@ a:b@ " \\ token= a.b- authorization: $ ${ sort_key= sk- eyJ 1. 10.
+    fd00: GPU- /home/ ~a bearer_ AKIA =' ;a=b a.com@ %40 cookie: xox hv -u_curl_ -----BEGIN_ 1:A
+    https://x/?token=& sh_--auth_a _"""
+
+
+@pytest.mark.parametrize("piece", HARD.split())
+def test_redaction_takes_time_linear_in_the_text(piece: str) -> None:
+    """Where time is quadratic this hangs for minutes."""
+    piece = piece.replace("_", " ") if piece != "sort_key=" else piece
+    text = piece * (50_000 // len(piece))
+    redact_text(text, in_variable=True)
+    credential_in(text)
+    places = Places({}, Path("/nowhere"), "/home/a")
+    recorded = record_command(("sh", text, *[piece] * 100), places)
+    assert len(recorded.arguments) == 102
+    with contextlib.suppress(UsageError):
+        fill((text,), {})

@@ -1,183 +1,244 @@
+"""Every row of the one table of secrets, in every place where it must be noticed."""
+
 from __future__ import annotations
 
-import base64
-import contextlib
 import json
-import random
-from typing import TYPE_CHECKING
-from urllib.parse import quote, quote_plus
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from provenance.capture.secrets import LiveSecret, live_secrets, refuse_secrets
+from provenance.capture.environment import collect_variables
+from provenance.capture.redact import Places, mark, record_command, redact_text
+from provenance.capture.scan import live_secrets, refuse_secrets
+from provenance.capture.secrets import FORMS, NAMES, SHAPES, Form, Name, Shape
 from provenance.errors import SecretError
+from provenance.statement.training import REDACTION
 
-if TYPE_CHECKING:
-    from pathlib import Path
+PLACES = Places(paths={}, folder=Path("/nowhere"))
+VALUE = "f7Qk29xLw03mZt81"
 
-VALUE = 'xK9/tricky+value="é'
+SHAPE_ROWS = [pytest.param(row, id=f"{row.kind}-{n}") for n, row in enumerate(SHAPES)]
+TEXT_ROWS = [each for each, row in zip(SHAPE_ROWS, SHAPES, strict=True) if row.scope != "variables"]
+CREDENTIALS = [
+    each for each, row in zip(SHAPE_ROWS, SHAPES, strict=True) if row.scope == "document"
+]
+NAME_ROWS = [
+    pytest.param(row, example, id=f"{row.kind}-{example}")
+    for row in NAMES
+    for example in row.examples.split()
+]
+FORM_ROWS = [pytest.param(row, id=row.example) for row in FORMS]
 
 
-def values(**environ: str) -> set[str]:
-    return {secret.value for secret in live_secrets(environ)}
+def record(*arguments: str) -> str:
+    return " ".join(record_command(("train", *arguments), PLACES).arguments)
 
 
-def found_in(payload: bytes, **environ: str) -> str:
-    with pytest.raises(SecretError) as caught:
-        refuse_secrets(payload, live_secrets(environ))
-    return str(caught.value)
+@pytest.mark.parametrize("row", SHAPE_ROWS)
+def test_a_row_says_where_it_is_from(row: Shape) -> None:
+    assert row.source
+    assert row.hidden in row.example
+    assert REDACTION.fullmatch(mark(row.kind))
 
 
+@pytest.mark.parametrize("row", TEXT_ROWS)
 @pytest.mark.parametrize(
-    "name",
-    "KAGGLE_KEY AZURE_STORAGE_KEY AZURE_STORAGE_CONNECTION_STRING SSH_PRIVATE_KEY DATABASE_URL"
-    " hf_token db_password DOCKER_AUTH_CONFIG WANDB_API_KEY GITHUB_TOKEN GITHUBTOKEN PGPASSWORD"
-    " MYSQL_PWD AWS_SECRET_ACCESS_KEY SENTRY_DSN NPM_CONFIG__AUTH GOOGLE_APPLICATION_CREDENTIALS"
-    " session_cookie JWT sshKey Passphrase DB_PASS SSHPASS AZURE_PAT".split(),
+    "argument",
+    ["{}", "--x={}", "--notify=\n{}", '{{"a": "{}"}}', "$ sh -c 'x {}'"],
 )
-def test_sensitive_variables(name: str) -> None:
-    assert values(**{name: "a1b2c3d4e5"}) == {"a1b2c3d4e5"}
+def test_it_is_replaced_in_arguments(row: Shape, argument: str) -> None:
+    recorded = record(argument.format(row.example))
+    assert row.hidden not in recorded
+    assert mark(row.kind) in recorded
+    assert redact_text(recorded) == recorded
+
+
+@pytest.mark.parametrize("row", SHAPE_ROWS)
+@pytest.mark.parametrize("value", ["{}", "--a={},b", "x {} y"])
+def test_it_is_replaced_in_variables(row: Shape, value: str) -> None:
+    found = collect_variables({"XLA_FLAGS": value.format(row.example)})["variables"]["XLA_FLAGS"]
+    assert row.hidden not in found
+    assert REDACTION.search(found)
+
+
+@pytest.mark.parametrize("row", CREDENTIALS)
+def test_it_is_replaced_in_urls(row: Shape) -> None:
+    if "://" in row.example or "\n" in row.example or " " in row.example:
+        for url in (row.example, f"git+{row.example}"):
+            assert row.hidden not in record(url)
+        return
+    for url in ("https://h.example/{}/x", "https://h.example/x?a=1&b={}", "https://h.example/#{}"):
+        assert row.hidden not in record(url.format(row.example))
+    assert row.hidden not in record(f"https://h.example/x?y=%3D{row.example}")
+
+
+@pytest.mark.parametrize("row", CREDENTIALS)
+@pytest.mark.parametrize("before", ["", "\n", "\x0b", 'x"', "x\\"])
+def test_it_is_refused_in_what_is_signed(row: Shape, before: str) -> None:
+    """The names of files and metrics, and settings, cannot be replaced: they are what they are."""
+    text = before + row.example
+    places = {
+        "file name": {"manifest": [[text, 1, "00"]]},
+        "configuration": {"config": [{"name": text}]},
+        "a key": {"seeds": {text: "1"}},
+    }
+    metrics = [json.dumps({"name": text, "value": 0.5}), json.dumps({"name": "loss", "value": 1})]
+    payloads = [json.dumps(document) for document in places.values()] + ["\n".join(metrics)]
+    for payload in payloads:
+        with pytest.raises(SecretError, match=row.kind.removesuffix("-secret")) as caught:
+            refuse_secrets(payload.encode(), ())
+        assert row.hidden not in str(caught.value)
+
+
+@pytest.mark.parametrize("row", SHAPE_ROWS)
+def test_what_was_replaced_is_not_refused(row: Shape) -> None:
+    text = redact_text(f"x {row.example} y", in_variable=True)
+    refuse_secrets(json.dumps({"a": text}).encode(), ())
+
+
+@pytest.mark.parametrize(("row", "name"), NAME_ROWS)
+def test_the_value_of_a_secret_name_is_replaced(row: Name, name: str) -> None:
+    hidden = mark(row.kind)
+    assert record(f"{name}={VALUE}") == f"train {name}={hidden}"
+    assert VALUE not in record(f"--x={json.dumps({name: VALUE})}")
+    assert VALUE not in record(f"https://h.example/x?{name}={VALUE}&y=1")
+    assert VALUE not in record(f"sh -c '{name}={VALUE} train'")
+    option = "--" + name.lstrip("-")
+    assert record(option, VALUE) == f"train {option} {hidden}"
+    assert VALUE not in record(f"sh -c 'train {option} {VALUE}'")
+
+
+@pytest.mark.parametrize(("row", "name"), NAME_ROWS)
+def test_a_variable_of_a_secret_name_is_secret(row: Name, name: str) -> None:
+    variable = name.lstrip("-")
+    assert [(one.variable, one.value) for one in live_secrets({variable: VALUE})] == [
+        (variable, VALUE)
+    ]
+    assert row.source
+    listed = collect_variables({f"NCCL_{variable}": VALUE})
+    assert VALUE not in str(listed)
+    for text in (VALUE, quote(VALUE), VALUE.encode().hex()):
+        with pytest.raises(SecretError, match=variable):
+            refuse_secrets(json.dumps({"a": text}).encode(), live_secrets({variable: VALUE}))
+
+
+@pytest.mark.parametrize("row", FORM_ROWS)
+def test_a_form_counts_after_its_programs(row: Form) -> None:
+    words = row.example.split()
+    recorded = record_command(words, PLACES).arguments
+    assert "hunter2z" not in " ".join(recorded)
+    assert mark(row.kind) in " ".join(recorded)
+    assert "hunter2z" not in record("sh", "-c", f"cd x && {row.example}; true")
+    assert "hunter2z" not in record("timeout", "5", *words)
+    assert row.source
 
 
 @pytest.mark.parametrize(
-    "name",
-    "PATH HOME PWD OLDPWD TOKENIZER TOKENIZERS_PARALLELISM AUTHOR KEYBOARD LANG OMP_NUM_THREADS"
-    " CUDA_VISIBLE_DEVICES XDG_SESSION_ID"
-    " BYPASS COMPASS FILEPAT PAT".split(),
-)
-def test_other_variables(name: str) -> None:
-    assert values(**{name: "a1b2c3d4e5"}) == set()
-
-
-@pytest.mark.parametrize(
-    "value", ["", "short", "1234567", "true", "Production", "DISABLED", "-----BEGIN CERTIFICATE"]
-)
-def test_values_that_are_nobodys_secret(value: str) -> None:
-    assert values(MY_TOKEN=value) == set()
-
-
-def test_the_path_of_something_that_exists_is_no_secret(tmp_path: Path) -> None:
-    assert values(SSL_KEY=str(tmp_path)) == set()
-    assert values(SSL_KEY=str(tmp_path / "gone")) == {str(tmp_path / "gone")}
-    assert values(SSL_KEY="/" + "x" * 5000) == {"/" + "x" * 5000}
-
-
-def test_what_a_public_variable_holds_is_no_secret() -> None:
-    assert values(SECRET_FOLDER="/nowhere/project", PWD="/nowhere/project") == set()
-
-
-def test_a_variable_can_be_allowed() -> None:
-    environ = {"SORT_KEY": "accuracy", "HF_TOKEN": "a1b2c3d4"}
-    assert [secret.variable for secret in live_secrets(environ)] == ["HF_TOKEN", "SORT_KEY"]
-    allowed = live_secrets(environ, allowed=frozenset({"SORT_KEY"}))
-    assert [secret.variable for secret in allowed] == ["HF_TOKEN"]
-
-
-def test_passwords_of_urls_in_any_variable() -> None:
-    found = values(HTTPS_PROXY="http://alice:s3cret-pass@proxy:80", INDEX="https://a1b2c3d4@h/x")
-    assert found == {"s3cret-pass", "alice:s3cret-pass", "a1b2c3d4"}
-    assert values(X="https://u:p%40ssw0rd!@h") >= {"p%40ssw0rd!", "p@ssw0rd!"}
-    assert values(X="https://host.example.org:443/path") == set()
-    assert values(X="https://[broken@h") == set()
-
-
-def test_strings_inside_json() -> None:
-    auth = base64.b64encode(b"alice:pass-word-9").decode()
-    config = json.dumps({"auths": {"h": {"auth": auth}}, "list": ["a1b2c3d4"], "n": 1})
-    assert values(DOCKER_AUTH_CONFIG=config) == {config, auth, "pass-word-9", "a1b2c3d4"}
-    assert values(RAY_SECRET_JSON="{broken json") == {"{broken json"}
-    deep = "[" * 5000
-    assert values(A_TOKEN=deep) == {deep}
-
-
-def test_lines_of_a_key() -> None:
-    lines = ["-----BEGIN " + "PRIVATE KEY-----", "M" * 64, "N" * 30, "-----END PRIVATE KEY-----"]
-    key = "\n".join(lines)
-    assert values(SSH_PRIVATE_KEY=key) == {key, "M" * 64, "N" * 30}
-
-
-def test_secret_parts_of_a_connection_string() -> None:
-    text = "DefaultEndpointsProtocol=https;AccountName=storage-name;AccountKey=a1b2c3d4=="
-    assert values(AZURE_STORAGE_CONNECTION_STRING=text) == {text, "a1b2c3d4=="}
-
-
-def test_the_representation_hides_the_value() -> None:
-    assert "a1b2" not in repr(LiveSecret("X", "a1b2c3d4"))
-
-
-def as_base64(before: bytes, after: bytes) -> bytes:
-    return base64.b64encode(before + VALUE.encode() + after)
-
-
-@pytest.mark.parametrize(
-    "spelling",
+    "command",
     [
-        VALUE.encode(),
-        json.dumps(VALUE).encode(),
-        json.dumps(VALUE, ensure_ascii=False).encode(),
-        quote(VALUE).encode(),
-        quote(VALUE, safe="").encode(),
-        quote_plus(VALUE).encode(),
-        VALUE.encode().hex().encode(),
-        VALUE.encode().hex().upper().encode(),
-        as_base64(b"", b""),
-        as_base64(b"a", b"b"),
-        as_base64(b"ab", b"cde"),
-        as_base64(b"abc", b"fg"),
-        base64.urlsafe_b64encode(VALUE.encode()),
+        "serve -p8080 --host x",
+        "sh serve.sh -p8080",
+        "docker run -p 8080:80 -u 1000:1000 image",
+        "python -u train.py --lr 1",
+        "python train.py --device cuda:0 -gpu cuda:0 -u cuda:0",
+        "train --pin memory",
+        "train --pw 0.5",
+        "train -u alice:x",
+        "mysql -p database",
+        "sh serve.sh --pin-memory",
+        "python train.py --pin-memory --power 2",
     ],
 )
-def test_a_secret_is_found_however_it_is_spelt(spelling: bytes) -> None:
-    message = found_in(b'{"a": "' + spelling + b'"}', MY_TOKEN=VALUE)
-    assert "MY_TOKEN" in message
-    assert VALUE not in message
+def test_a_form_is_harmless_elsewhere(command: str) -> None:
+    assert list(record_command(command.split(), PLACES).arguments) == command.split()
 
 
-def test_the_place_is_told() -> None:
-    payload = json.dumps({"a": [{"b/c": "x a1b2c3d4 y"}], "d": 1}).encode()
-    assert "at /a/0/b~1c (" in found_in(payload, T_TOKEN="a1b2c3d4")
-    assert "at /(a key)" in found_in(b'{"a1b2c3d4": 1}', T_TOKEN="a1b2c3d4")
-    assert "at byte 2" in found_in(b"\xff a1b2c3d4", T_TOKEN="a1b2c3d4")
-    assert "at byte 4" in found_in(b"[1, 12345678]", T_TOKEN="12345678")
+def test_a_form_counts_in_its_own_command() -> None:
+    assert record("sh", "-c", "mysql x; serve -p8080").endswith("serve -p8080")
+    assert "hunter2z" not in record("sh", "-c", 'mysql "$@"', "x", "-phunter2z")
 
 
-def test_a_token_is_found_by_its_shape_alone() -> None:
-    token = "ghp_" + "aB3" * 12
-    message = found_in(json.dumps({"a": f"x={token}"}).encode())
-    assert "access token" in message
-    assert "at /a" in message
-    assert token not in message
+def test_two_values_of_an_option_are_replaced_but_not_an_option_or_an_input() -> None:
+    assert record("sh", "--auth", "a", "b").count("redacted") == 2
+    assert record("sh", "--auth", "a", "--lr", "1").count("redacted") == 1
+    places = Places(paths={"data:x": Path("/data/x")}, folder=Path("/nowhere"))
+    recorded = record_command(("sh", "t.sh", "--auth", "a", "/data/x"), places).arguments
+    assert recorded[-1] == "${data:x}"
 
 
-def test_a_clean_document_passes() -> None:
-    refuse_secrets(b'{"a": "production"}', live_secrets({"A_TOKEN": "a1b2c3d4"}))
+def test_a_key_of_aws_is_told_by_its_access_key_in_another_argument() -> None:
+    secret = "wJalr/7MD+" * 4
+    assert secret in record("--x", secret)
+    assert secret not in record("--id", "AKIA" + "ABCDEFGH" * 2, "--x", secret)
+    commit = "b6b4f3a4c95a8a5e9d3ad8e4f3b7d8a4f3c2e1d0"
+    assert commit in record("--id", "AKIA" + "ABCDEFGH" * 2, "--x", commit)
 
 
-@given(
-    value=st.text(min_size=8, max_size=40),
-    before=st.binary(max_size=7),
-    after=st.binary(max_size=7),
+@pytest.mark.parametrize(
+    "text",
+    [
+        "git@example.org:a/b",
+        "ssh://git@example.org/a/b",
+        "git+https://example.org/a/b@v1.0",
+        "b6b4f3a4c95a8a5e9d3ad8e4f3b7d8a4f3c2e1d0",
+        "sha256:" + "0123456789abcdef" * 4,
+        "image@sha256:" + "0123456789abcdef" * 4,
+        "run@best.ckpt",
+        "127.0.0.1:8080",
+        "8.8.8.8",
+        "1.10.0.0.1",
+        "numpy==1.26.4",
+        "10.2.3",
+        "/data/home/x",
+        "home/bob",
+        "cuda:0",
+        "GPU-0",
+        "max_split_size_mb:128",
+    ],
 )
-def test_any_value_is_found_inside_base64(value: str, before: bytes, after: bytes) -> None:
-    payload = b'{"a":"' + base64.b64encode(before + value.encode() + after) + b'"}'
-    with pytest.raises(SecretError):
-        refuse_secrets(payload, (LiveSecret("X", value),))
+def test_what_is_nobodys_stays(text: str) -> None:
+    assert record(text) == f"train {text}"
 
 
-@given(st.dictionaries(st.text(min_size=1), st.text()), st.binary(max_size=200))
-def test_any_environment_is_searched_without_error(environ: dict[str, str], payload: bytes) -> None:
-    sensitive = {f"{name}_TOKEN": value for name, value in environ.items()}
-    with contextlib.suppress(SecretError):
-        refuse_secrets(payload, live_secrets(sensitive))
+@pytest.mark.parametrize(
+    "value",
+    [
+        "max_split_size_mb:128,expandable_segments:True",
+        "mlx5_0:1,mlx5_1:1",
+        ":4096:8",
+        "granularity=fine,compact,1,0",
+        "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2",
+        "{0:4}:8",
+        "eth0,ib0",
+        "localhost:8080",
+        "--xla_gpu_autotune_level=0",
+        "INFO",
+    ],
+)
+def test_what_names_no_host_stays_in_a_variable(value: str) -> None:
+    assert collect_variables({"NCCL_X": value})["variables"] == {"NCCL_X": value}
 
 
-def test_digests_do_not_trip_it() -> None:
-    random.seed(1)
-    digests = " ".join(random.randbytes(32).hex() for _ in range(10_000)).encode()
-    refuse_secrets(digests, live_secrets({"A_TOKEN": "correct-horse", "DB_PASSWORD": "hunter22"}))
+@pytest.mark.parametrize(
+    "value", ["node17:29500", "w0.corp.internal", "box-of-alice", "tcp://w0:1", "172.20.1.2:80"]
+)
+def test_a_host_is_replaced_in_a_variable(value: str) -> None:
+    environ = {"NCCL_X": value, "HOSTNAME": "box-of-alice.example"}
+    assert REDACTION.match(collect_variables(environ)["variables"]["NCCL_X"].removeprefix("tcp://"))
 
 
-def test_a_password_that_nobody_escaped_is_searched() -> None:
-    assert "pa#ss/word" in values(DB="postgresql://bob:pa#ss/word@h/x")
+def test_a_named_variable_is_secret_whatever_it_is_called() -> None:
+    environ = {"SIGN": "pw", "HARMLESS": "correct horse"}
+    named = live_secrets(environ, named=frozenset({"SIGN", "HARMLESS"}))
+    assert {one.value for one in named} == {"pw", "correct horse"}
+    assert live_secrets(environ) == ()
+    with pytest.raises(SecretError, match="HARMLESS"):
+        refuse_secrets(b'["a correct horse b"]', named)
+    places = Places(paths={}, folder=Path("/nowhere"), secrets=tuple(one.value for one in named))
+    recorded = record_command(("x", "pw", "--y=pw", "a correct horse b"), places).arguments
+    assert recorded[1:] == (
+        "${redacted:variable}",
+        "--y=${redacted:variable}",
+        "a ${redacted:variable} b",
+    )

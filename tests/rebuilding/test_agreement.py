@@ -158,12 +158,12 @@ def test_a_model_that_only_has_a_signature(builds: Builds, alice: Person, bob: P
 
 
 OTHER_RECIPES: dict[str, dict[str, Any]] = {
-    "command": {"command": (*RECIPE.command, "--fast")},
-    "code": {"source": None},
-    "configuration": {"config": RECIPE.data},
-    "data": {"data": (msgspec.structs.replace(RECIPE.data[0], manifest="44" * 32),)},
-    "base model": {"base_model": RECIPE.data[0]},
-    "seeds": {"seeds": {"numpy": "1"}},
+    "the command has --fast": {"command": (*RECIPE.command, "--fast")},
+    "the file train.py": {"source": None},
+    "the configuration train": {"config": RECIPE.data},
+    "the data train": {"data": (msgspec.structs.replace(RECIPE.data[0], manifest="44" * 32),)},
+    "the base model train": {"base_model": RECIPE.data[0]},
+    "the seed numpy": {"seeds": {"numpy": "1"}},
 }
 
 
@@ -176,7 +176,7 @@ def test_another_recipe_is_a_mismatch_even_where_the_bits_agree(
     verdict = agree(models)
     assert verdict.conclusion == "mismatch"
     assert any(
-        reason.startswith(f"rebuild 1 followed another recipe: {part}: ")
+        reason.startswith(f"rebuild 1 followed another recipe: {part} ")
         for reason in verdict.reasons
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from provenance.rebuilding.recipe import MAX_SHOWN, differences, environment_differences, gaps
 from provenance.statement.intoto import ResourceDescriptor
@@ -75,7 +76,48 @@ def test_the_order_of_files_and_data_does_not_count() -> None:
 
 
 def test_a_difference_shows_both_sides() -> None:
-    assert replaced(seeds={}) == ('seeds: [["numpy","0"]] against none',)
+    assert replaced(seeds={}) == ("the seed numpy is missing (published: 0)",)
+    assert replaced(seeds={"numpy": "1", "torch": "2"}) == (
+        "the seed numpy is 1 instead of 0; the seed torch is only in the rebuild (2)",
+    )
+    other = msgspec.structs.replace(RECIPE.data[0], manifest="55" * 32)
+    (text,) = replaced(data=(other,))
+    digests = [f"1 file with manifest sha256 {digest * 32}" for digest in ("55", "33")]
+    assert text == f"the data train is {digests[0]} instead of {digests[1]}"
+    words = [*RECIPE.command[:3], "7", *RECIPE.command[4:]]
+    assert replaced(command=tuple(words)) == ("the command has 7 where the published one has 0",)
+    source = Source(files=(ProgramFile("train.py", "99" * 32), ProgramFile("a b", "88" * 32)))
+    (text,) = replaced(source=source)
+    added, changed = text.split("; ")
+    assert added == f"the file a b is only in the rebuild (sha256 {'88' * 32})"
+    assert changed == f"the file train.py is sha256 {'99' * 32} instead of sha256 {'11' * 32}"
+    assert replaced(base_model=RECIPE.data[0]) == (
+        f"the base model train is only in the rebuild (1 file with manifest sha256 {'33' * 32})",
+    )
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "same"),
+    [
+        ("${redacted:password}", "${redacted:password}", True),
+        ("${redacted:password}", "anything", True),
+        ("--x=${redacted:email}", "--x=${redacted:user}", True),
+        ("--x=${redacted:email}", "--y=${redacted:email}", False),
+        ("https://${redacted:user}@h/a", "https://${redacted:user}@h/b", False),
+        ("https://${redacted:user}@h/a", "https://h/a", False),
+        ("$${redacted:email}", "x", False),
+        ("${redacted}", "x", True),
+    ],
+)
+def test_a_mark_is_neither_the_same_nor_another_recipe(
+    left: str, right: str, *, same: bool
+) -> None:
+    sides = [msgspec.structs.replace(RECIPE, command=("train", word)) for word in (left, right)]
+    assert (differ(sides[0], sides[1]) == ()) is same
+    assert [gaps(side) for side in sides] == [
+        ("a redacted argument",) if "${redacted" in word and not word.startswith("$$") else ()
+        for word in (left, right)
+    ]
 
 
 def test_a_long_difference_shows_where_it_begins() -> None:
@@ -83,9 +125,18 @@ def test_a_long_difference_shows_where_it_begins() -> None:
     left = msgspec.structs.replace(RECIPE, command=(*words, "left", *words))
     right = msgspec.structs.replace(RECIPE, command=(*words, "right", *words))
     (text,) = differ(left, right)
-    mine, _, other = text.removeprefix("command: ").partition(" against ")
-    assert '"left"' in mine
-    assert '"right"' in other
+    assert text == "the command has right where the published one has left"
+    script = "x" * 1000
+    left, right = (
+        msgspec.structs.replace(RECIPE, command=("sh", "-c", f"{script}{end}{script}"))
+        for end in ("left", "right")
+    )
+    (text,) = differ(left, right)
+    other, _, mine = text.removeprefix("the command has ").partition(
+        " where the published one has "
+    )
+    assert "left" in mine
+    assert "right" in other
     assert all(len(side) <= MAX_SHOWN + 2 for side in (mine, other))
     assert mine[0] == mine[-1] == "…"
 
@@ -95,24 +146,34 @@ def test_a_long_side_against_none() -> None:
     long = msgspec.structs.replace(RECIPE, command=words)
     short = msgspec.structs.replace(RECIPE, command=())
     (text,) = differ(long, short)
-    assert text.startswith('command: ["--option-0"')
-    assert text.endswith("… against none")
+    assert text.startswith("the command has nothing where the published one has --option-0")
+    assert text.endswith("…")
 
 
 def test_environments_by_path() -> None:
     left = Environment(
         observed=("start",),
-        collectors={"a": Collected("ok", {"x": {"y": 1, "z": 2}}), "b": Collected("absent")},
+        collectors={
+            "a": Collected("ok", {"x": {"y": 1, "z": 2}, "r": "${redacted:host}"}),
+            "b": Collected("absent"),
+            "variables": Collected("ok", {"others": 7}),
+        },
     )
     right = Environment(
         observed=("start",),
-        collectors={"a": Collected("ok", {"x": {"y": 1, "z": 3}}), "c": Collected("ok", {"n": 0})},
+        collectors={
+            "a": Collected("ok", {"x": {"y": 1, "z": 3}, "r": "${redacted:host}"}),
+            "c": Collected("ok", {"n": 0}),
+            "variables": Collected("ok", {"others": 8}),
+        },
     )
     assert environment_differences(build(environment=left), build(environment=right)) == (
+        "a.r (redacted)",
         "a.x.z",
         "c.n",
     )
-    assert environment_differences(build(environment=left), build(environment=left)) == ()
+    same = build(environment=left)
+    assert environment_differences(same, same) == ("a.r (redacted)",)
 
 
 def test_a_file_that_git_ignores_but_the_command_names_counts() -> None:
@@ -133,7 +194,9 @@ def test_the_trees_of_submodules_count() -> None:
 
 
 def test_an_argument_that_was_redacted_leaves_the_recipe_open() -> None:
-    hidden = msgspec.structs.replace(RECIPE, command=("train", "--token-dropout", "${redacted}"))
+    hidden = msgspec.structs.replace(
+        RECIPE, command=("train", "--token-dropout", "${redacted:token}")
+    )
     assert gaps(hidden) == ("a redacted argument",)
 
 
