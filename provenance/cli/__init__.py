@@ -24,6 +24,7 @@ import errno
 import importlib
 import io
 import os
+import re
 import sys
 from typing import NamedTuple, NoReturn
 
@@ -116,6 +117,13 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=PLAIN)
+    if (place := _find_namesake()) is not None:
+        click.echo(
+            "provenance: warning: another distribution, 'provenance', is installed in"
+            f" {one_line(place)} and has a package of the same name (pip uninstall provenance,"
+            " then install training-provenance again)",
+            err=True,
+        )
     status = run(sys.argv[1:])
     try:
         if sys.stdout is not None:  # None: it was closed before the start
@@ -126,6 +134,21 @@ def main() -> NoReturn:
             status = _output_failed(error)
         status = status or 1
     sys.exit(status)
+
+
+def _find_namesake() -> str | None:
+    """Return the folder in which the index's other package ``provenance`` is installed, if it is.
+
+    Each overwrites files of the other. importlib.metadata would say it too, and takes 30 ms.
+    """
+    for folder in sys.path:
+        with contextlib.suppress(OSError):
+            if any(re.fullmatch(_NAMESAKE, name) for name in os.listdir(folder or ".")):  # noqa: PTH208
+                return folder
+    return None
+
+
+_NAMESAKE = r"provenance-[^-]*\.(dist-info|egg-info)"
 
 
 def run(arguments: list[str]) -> int:

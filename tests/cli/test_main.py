@@ -194,6 +194,19 @@ def test_every_error_of_ours_has_a_status() -> None:
     assert cli.STATUS[RefusedError] == 1
 
 
+def test_a_namesake_is_said_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "provenance-0.14.1.dist-info").mkdir()
+    done = subprocess.run(
+        [*PROGRAM, "--version"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"another distribution, 'provenance', is installed in {tmp_path}" in done.stderr
+    assert done.stdout.startswith("provenance ")
+
+
 # --- Streams --------------------------------------------------------------------------------------
 
 
