@@ -5,8 +5,7 @@
   reads it back.
 - ``process``: running the command so that it does not notice.
 - ``inputs``: the digests of data, configuration and base model, twice.
-- ``byproducts``: what came out beside the weights.
-- ``source``, ``git_tree``, ``git``: the code, as a git tree.
+- ``source``, ``git``: the code, as a git tree.
 - ``environment``: the machine.
 - ``packages``: the software, by what ``probe`` says inside the training's own interpreter.
 - ``secrets``: the table of what must not be published; ``redact`` replaces it where something is

@@ -1,17 +1,20 @@
 """The statement that observations make, before a training and after it.
 
-A pure step: everything was observed already, nothing is looked at here.
+A pure step: everything was observed already, nothing is looked at here. Byproducts, what came out
+beside the weights, stand in the statement if they are short, as in-toto asks of a resource's
+content; else each is a file named by its SHA-256, to be put into ``provenance/``.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from provenance import __version__
-from provenance.capture.byproducts import Byproduct, describe_manifest, describe_metrics
 from provenance.capture.records import Records, merge_seeds, parse_seed
 from provenance.capture.source import describe_repositories
+from provenance.encoding import strict_base64, strict_json
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.training import (
     BuildDefinition,
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
     from provenance.statement.training import Collected, Drift
 
 DISTRIBUTION = "training-provenance"
+
+MAX_INLINE_BYTES = 1024
+"""Largest content inline, in bytes (in-toto: "less than 1KB")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,3 +169,45 @@ def _run_details(
         byproducts=tuple(item.description for item in byproducts),
         provenance_outcome=outcome,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Byproduct:
+    """One byproduct; ``data`` is to be put beside the weights, None: it stands in the statement."""
+
+    description: ResourceDescriptor
+    data: bytes | None
+
+    @property
+    def sha256(self) -> str:
+        """Its digest, in hexadecimal: the name of its file."""
+        return self.description.digest["sha256"]
+
+
+def describe_bytes(
+    name: str, data: bytes, media_type: str, annotations: dict[str, Any] | None = None
+) -> Byproduct:
+    """Return *data* as the byproduct *name*."""
+    inline = len(data) <= MAX_INLINE_BYTES
+    description = ResourceDescriptor(
+        name=name,
+        digest={"sha256": hashlib.sha256(data).hexdigest()},
+        content=strict_base64.format(data) if inline else "",
+        media_type=media_type,
+        annotations=annotations or {},
+    )
+    return Byproduct(description, None if inline else data)
+
+
+def describe_manifest(key: str, manifest: Manifest) -> Byproduct:
+    """Return the names, sizes and digests of the input *key*: its ``manifest`` is their digest."""
+    rows = [[entry.name, entry.size, entry.sha256] for entry in manifest.entries]
+    return describe_bytes(f"manifest/{key}", strict_json.format(rows), "application/json")
+
+
+def describe_metrics(records: Records) -> Byproduct | None:
+    """Return the metrics of *records*; None: the program gave none."""
+    if not records.count:
+        return None
+    annotations = {"records": records.count, "last": records.last}
+    return describe_bytes("metrics", records.metrics, "application/jsonl", annotations)

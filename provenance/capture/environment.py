@@ -35,12 +35,10 @@ if TYPE_CHECKING:
 MAX_DRIFT = 1000
 """Most drifted values that are listed."""
 
-MAX_FILE_BYTES = 2**20
-"""Most that is read of one file of the system, in bytes."""
-
 MAX_VALUE = 1024
 """Longest value of a variable that is kept, in characters."""
 
+MAX_FILE_BYTES = 2**20
 MAX_GPUS = 64
 _TIMEOUT_SECONDS = 10
 _FIRST_PROCESSOR = 16 * 1024
@@ -207,9 +205,6 @@ def collect_variables(environ: Mapping[str, str]) -> dict[str, Any]:
     return values | ({"leftOut": secret} if secret else {})
 
 
-# ---------------------------------------------------------------------------------------- Linux
-
-
 def read_text(path: Path, limit: int = MAX_FILE_BYTES) -> str:
     """Return at most *limit* bytes of the file at *path*, as text."""
     with path.open("rb") as file:
@@ -324,9 +319,6 @@ def collect_gpus(root: Path, load: Callable[[], Any] = _load_nvml) -> dict[str, 
 
     NVIDIA's are told by its management library (NVML), which comes with the driver: no GPU is woken
     (no CUDA context). What an older driver or a model does not have is left out.
-
-    Raises:
-        OSError: there is a driver, and it does not answer, or only to others.
     """
     values: dict[str, Any] = {}
     if version := _text_or_empty(root / "proc/driver/nvidia/version"):

@@ -101,14 +101,9 @@ _EDGE = r"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f]{2}))"
 
 
 def _shape(
-    kind: str,
-    pattern: str,
-    source: str,
-    example: str,
-    *hints: str,
-    hidden: str = "",
+    kind: str, pattern: str, source: str, example: str, *hints: str, hidden: str = "",
     scope: Scope = "document",
-) -> Shape:
+) -> Shape:  # fmt: skip
     """Return a row: *pattern*, whose group ``secret`` counts, is tried where a hint is there."""
     compiled = re.compile(pattern, re.VERBOSE)
     group = "secret" if "secret" in compiled.groupindex else 0
@@ -123,8 +118,6 @@ def _shape(
 def _token(kind: str, pattern: str, source: str, example: str, *hints: str) -> Shape:
     return _shape(kind, _EDGE + pattern, source, example, *hints)
 
-
-# ------------------------------------------------------------------------------------------ URLs
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s'\"]+")
 _HOST = re.compile(r"(?:[\w-]+(?:\.[\w-]+)+|\[[^\]]*\]|localhost)(?::[0-9]{0,5})?|[\w.-]*")
@@ -185,8 +178,6 @@ def _secrets_of_queries(text: str, _beside: str) -> Iterator[tuple[int, int]]:
             place += len(parameter) + 1
 
 
-# --------------------------------------------------------------------------------------- headers
-
 _HEADER = r"""["']?\s*+[:=]\s*+["']?(?:(?:basic|bearer|digest|key|negotiate|token)\s+)?+
     (?P<secret>(?:=["'][^"'\r\n]*["']|[^"'\r\n])++)"""
 """A header's value, which may have several words; the scheme stays."""
@@ -205,13 +196,12 @@ SHAPES = (
         r"-----BEGIN[ ](?:[A-Z]{1,16}[ ]){0,4}PRIVATE[ ]KEY(?:[ ]BLOCK)?-----[^-]*+"
         r"(?:-----END[ ](?:[A-Z]{1,16}[ ]){0,4}PRIVATE[ ]KEY(?:[ ]BLOCK)?-----)?",
         "RFC 7468, RFC 4880 6.2",
-        "-----BEGIN " + "RSA PRIVATE KEY-----\nMIIB\n-----END RSA PRIVATE KEY-----",
-        "-----BEGIN ",
+        "-----BEGIN " + "RSA PRIVATE KEY-----\nMIIB\n-----END RSA PRIVATE KEY-----", "-----BEGIN ",
     ),
     _token(
         "slack-webhook", r"https://hooks\.slack(?:-gov)?\.com/\w+/[\w/+-]{20,}",
-        "gitleaks slack-webhook-url",
-        "https://hooks.slack.com/" + "services/T00000000/B00000000/XXXX" + _TEN, "hooks.slack",
+        "gitleaks slack-webhook-url", "https://hooks.slack.com/" + "services/T0/B0/X" + _TEN * 2,
+        "hooks.slack",
     ),
     _token(
         "discord-webhook",

@@ -1,6 +1,6 @@
 """The code: a commit, the git tree of what was really there, and the files the command names.
 
-In a git repository the tree says all (:mod:`provenance.capture.git_tree`), and submodules and
+In a git repository the tree says all (:mod:`provenance.capture.git`), and submodules and
 repositories inside the work tree each have their own. Outside one, only the files that the command
 line names are known.
 """
@@ -13,8 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from provenance.capture.git import Git, GitError, NoGitError, open_git
-from provenance.capture.git_tree import commit_of_head, tree_of_work_tree
+from provenance.capture.git import (
+    Git,
+    GitError,
+    NoGitError,
+    commit_of_head,
+    open_git,
+    tree_of_work_tree,
+)
 from provenance.capture.redact import public_remote
 from provenance.files.digest import hash_file
 from provenance.statement.intoto import ResourceDescriptor

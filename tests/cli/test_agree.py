@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from provenance.capture.byproducts import describe_bytes
+from provenance.capture.draft import describe_bytes
 from provenance.envelope import bundle
 from provenance.rebuilding.verdict import from_statement
 from provenance.statement import intoto, uris

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from provenance.capture.byproducts import MAX_INLINE_BYTES, describe_bytes
+from provenance.capture.draft import MAX_INLINE_BYTES, describe_bytes
 from provenance.errors import MalformedError
 from provenance.files.names import BYPRODUCTS
 from provenance.rebuilding.agreement import agree, recorded_metrics
