@@ -11,7 +11,7 @@ import click
 from provenance.cli.options import PATH, json_option, read_password, signing_options
 from provenance.errors import UsageError, count, one_line
 from provenance.report.progress import progress
-from provenance.report.terminal import print_json
+from provenance.report.terminal import print_json, print_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -114,7 +114,7 @@ def print_recorded(recorded: Recorded, options: Mapping[str, Any]) -> None:
 
 
 def _say(text: str) -> None:
-    click.echo(f"provenance: {one_line(text)}", err=True)
+    print_lines([f"provenance: {one_line(text)}"], hang=2, err=True)
 
 
 def _data(text: str) -> tuple[str, Path]:

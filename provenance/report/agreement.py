@@ -71,7 +71,9 @@ def _rebuild_lines(rebuild: Rebuild) -> list[str]:
     ]
     lines = outcome_lines(outcome)
     lines += [f"  {text}" for text in cut(texts, SHOWN_DISTANCES, "more tensors")]
-    if differing := rebuild.environment_differences:
+    # How many other variables were set tells nobody anything; the signed verdict has it.
+    differing = [name for name in rebuild.environment_differences if name != "variables.others"]
+    if differing:
         shown = ", ".join(cut(differing, SHOWN_ENVIRONMENT))
         lines.append(dim(f"  environments differ in {one_line(shown)}"))
     return lines
