@@ -136,11 +136,7 @@ class Git:
 
 
 def open_git(folder: Path, environ: Mapping[str, str]) -> Git:
-    """Return git in *folder*, with every filter that its configuration names switched off.
-
-    Raises:
-        NoGitError, GitError: as :meth:`Git.ask`.
-    """
+    """Return git in *folder*, with every filter that its configuration names switched off."""
     variables = {name: value for name, value in environ.items() if not name.startswith("GIT_")}
     variables |= {
         "LC_ALL": "C",
@@ -168,11 +164,7 @@ def open_git(folder: Path, environ: Mapping[str, str]) -> Git:
 
 
 def commit_of_head(git: Git) -> str:
-    """Return the id of the commit that is checked out; empty: there is none yet.
-
-    Raises:
-        GitError: git refuses.
-    """
+    """Return the id of the commit that is checked out; empty: there is none yet."""
     return git.line("rev-parse", "--quiet", "--verify", "HEAD^{commit}", expect=(0, 1))
 
 

@@ -145,16 +145,12 @@ def check_model_folder(inputs: Inputs) -> Path:
     while not existing.exists():
         existing = existing.parent
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise UnreadableError("nothing can be written there", where=str(inputs.model))
+        raise UnreadableError("not writable", where=str(inputs.model))
     return model
 
 
 def hash_input(place: InputPath, progress: Callable[[int], None] | None = None) -> HashedInput:
-    """Return *place* with its files.
-
-    Raises:
-        UnreadableError, MalformedError: it is missing, empty, or cannot be read safely.
-    """
+    """Return *place* with its files."""
     if place.key == "baseModel":
         # Without what stands beside the weights: its digest is then the one attested for it.
         return HashedInput(place, hash_folder(place.path, ignore=RESERVED, progress=progress))

@@ -99,11 +99,7 @@ def observe_software(
 def find_interpreter(
     command: Sequence[str], folder: Path, environ: Mapping[str, str]
 ) -> Interpreter | None:
-    """Return the Python that *command* starts in *folder*; None: none that can be told from it.
-
-    Raises:
-        OSError: the program cannot be read.
-    """
+    """Return the Python that *command* starts in *folder*; None: none that can be told from it."""
     words = list(command)
     if os.path.basename(words[0]) == "env":  # noqa: PTH119 - a word, not always a path
         words = _after_env(words)

@@ -150,10 +150,6 @@ def observe_after(
     """Return the statement about the model that *before* was to make, and *result* made.
 
     Without a *result* the inputs are not hashed a second time and nothing can have drifted.
-
-    Raises:
-        UnreadableError, MalformedError: the model's folder is missing, empty, or cannot be read
-            safely.
     """
     manifest = hash_folder(before.model, ignore=RESERVED, progress=progress)
     records, said = _read_records(run_directory)

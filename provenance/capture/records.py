@@ -69,11 +69,7 @@ _decoder = msgspec.json.Decoder(_Line)
 
 
 def prepare(directory: Path) -> None:
-    """Put the empty file of records into the run directory *directory*.
-
-    Raises:
-        UnavailableError: it cannot be created.
-    """
+    """Put the empty file of records into the run directory *directory*."""
     try:
         directory.joinpath(RECORDS).touch(mode=0o600, exist_ok=False)
     except OSError as error:
@@ -81,11 +77,7 @@ def prepare(directory: Path) -> None:
 
 
 def read_records(directory: Path) -> Records:
-    """Return what the program said in the run directory *directory*.
-
-    Raises:
-        UnreadableError: the file of records cannot be read.
-    """
+    """Return what the program said in the run directory *directory*."""
     metrics = bytearray()
     last: dict[str, float | str] = {}
     seeds: dict[str, str] = {}

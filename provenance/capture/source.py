@@ -207,9 +207,6 @@ def program_files(
     *folder* goes by its last name, and by a number where that is taken. The arguments with the
     numbers *redacted* are not looked at: the digest of a file with a password tells the password to
     whoever can guess it.
-
-    Raises:
-        UnreadableError: one of them cannot be read.
     """
     found: dict[Path, ProgramFile] = {}
     taken: set[str] = set()

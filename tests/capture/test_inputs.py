@@ -97,7 +97,7 @@ def test_a_model_folder_that_cannot_be_written_is_refused(folder: Path) -> None:
     else:
         folder.joinpath("data").chmod(0o500)
         model = folder / "data/model"
-    with pytest.raises(UnreadableError, match="nothing can be written"):
+    with pytest.raises(UnreadableError, match="not writable"):
         check_model_folder(Inputs(model=model, working_folder=folder))
 
 
