@@ -29,7 +29,7 @@ from provenance.weights.dtypes import NUMPY
 from provenance.weights.normalisers import Normaliser
 from provenance.weights.source import SourceFile
 from provenance.weights.view import TensorInfo, describe, part_of, stated
-from provenance.weights.zip_archive import STORED, Member, MemberReader, members
+from provenance.weights.zip_archive import NO_CRC, STORED, Member, MemberReader, members
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -103,7 +103,7 @@ class NpyFile(SourceFile):
 
     def _found(self) -> dict[str, Member]:
         size = self._source.size
-        return {ARRAY: Member(ARRAY, STORED, size, size, None, 0, "")}
+        return {ARRAY: Member(ARRAY, STORED, size, size, NO_CRC, 0)}
 
     def _header(self, name: str, member: Member) -> _Header:
         data = bytearray(min(member.size, _PREFIX_BYTES + MAX_HEADER))
@@ -147,7 +147,7 @@ class NpzFile(NpyFile):
             {
                 Normaliser.ORDER: list(self._arrays),
                 Normaliser.COMPRESSION: [(m.method, m.compressed) for m in by_name],
-                Normaliser.ARCHIVE_FIELDS: [m.fields for m in by_name],
+                Normaliser.ARCHIVE_FIELDS: [m.ignored for m in by_name],
             }
         )
         self.container = MappingProxyType({**self.container, **archive})

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -35,6 +34,7 @@ MAX_DIRECTORY: Final = 100_000_000
 
 STORED: Final = 0
 DEFLATED: Final = 8
+NO_CRC: Final = -1
 
 _DEFLATE_RATIO: Final = 1032
 """Most bytes that one byte of deflate can spell (zlib's technical details)."""
@@ -65,33 +65,20 @@ _NO_ZIP64: Final = "a ZIP64 extra field is missing, or of another length"
 _MAX_LOCAL: Final = _LOCAL.size + 2 * _U16
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """A member, its place checked."""
 
     name: str
     method: int
     compressed: int
     size: int
-    crc: int | None
-    """None for a plain file that is read like a member."""
-    start: int
-    """Of the compressed bytes."""
-    fields: str
-    """Times, versions, attributes and extra fields, which readers ignore."""
-
-
-class _Record(NamedTuple):
-    """What the central directory says of a member."""
-
-    name: str
-    flags: int
-    method: int
     crc: int
-    size: int
-    compressed: int
-    offset: int
-    ignored: tuple[object, ...]
+    """NO_CRC for a plain file that is read like a member."""
+    start: int
+    """Of the compressed bytes; in the directory, of the local header."""
+    flags: int = 0
+    ignored: tuple[object, ...] = ()
+    """Times, versions, attributes and extra fields, which readers ignore."""
 
 
 def members(source: Source, *, miniz: bool = False) -> tuple[Member, ...]:
@@ -108,7 +95,7 @@ def members(source: Source, *, miniz: bool = False) -> tuple[Member, ...]:
     count, start, length = _end(source, miniz=miniz)
     check_count(count, where=source.name)
     records = _records(source.read(start, length), source.name)
-    offsets = [*(record.offset for record in records), start]
+    offsets = [*(record.start for record in records), start]
     if len(records) != count:
         what = "the central directory has another number of records"
         raise MalformedError(what, where=source.name)
@@ -155,9 +142,9 @@ def _end(source: Source, *, miniz: bool) -> tuple[int, int, int]:
     return count, start, length
 
 
-def _records(data: bytes, where: str) -> list[_Record]:
+def _records(data: bytes, where: str) -> list[Member]:
     """Return the records of the central directory *data* (4.3.12), by their offsets."""
-    found: dict[str, _Record] = {}
+    found: dict[str, Member] = {}
     place = 0
     while place < len(data):
         head = data[place : place + _CENTRAL.size].ljust(_CENTRAL.size, b"\0")
@@ -177,9 +164,9 @@ def _records(data: bytes, where: str) -> list[_Record]:
         size, compressed, offset = _widened((size, compressed, offset), extra, where)
         if problem := _problem(flags, needed, method, size, compressed):
             raise MalformedError(problem, where=f"{where}: {name}")
-        ignored = (made_by, needed, time, date, internal, external, extra)
-        found[name] = _Record(name, flags, method, crc, size, compressed, offset, ignored)
-    return sorted(found.values(), key=lambda record: record.offset)
+        ignored = (made_by, needed, time, date, internal, external, extra.hex())
+        found[name] = Member(name, method, compressed, size, crc, offset, flags, ignored)
+    return sorted(found.values(), key=lambda record: record.start)
 
 
 def _name(raw: bytes, flags: int, where: str) -> str:
@@ -238,13 +225,13 @@ def _zip64(extra: bytes, where: str, *, padding: bool) -> tuple[int, ...]:
     return struct.unpack(f"<{len(numbers) // 8}Q", numbers)
 
 
-def _member(source: Source, record: _Record, end: int, *, miniz: bool) -> Member:
+def _member(source: Source, record: Member, end: int, *, miniz: bool) -> Member:
     """Return the member that ends at *end*, its local header (4.3.7) and descriptor checked."""
     where = f"{source.name}: {record.name}"
-    room = end - record.offset - record.compressed
+    room = end - record.start - record.compressed
     if room < _LOCAL.size:
         raise MalformedError("the local header is cut off", where=where)
-    head = source.read(record.offset, min(room, _MAX_LOCAL))
+    head = source.read(record.start, min(room, _MAX_LOCAL))
     (
         mark, needed, flags, method, time, date, crc, compressed, size, name_length, extra_length,
     ) = _LOCAL.unpack_from(head)  # fmt: skip
@@ -257,7 +244,7 @@ def _member(source: Source, record: _Record, end: int, *, miniz: bool) -> Member
     if miniz and flags & _FLAG_DESCRIPTOR and not (size or compressed):
         # miniz writes the field before it knows the compressed size, and the offset after both.
         early = (record.size, 0) if record.size >= _U32 else ()
-        late = (record.offset,) if record.offset >= _U32 else ()
+        late = (record.start,) if record.start >= _U32 else ()
         if _zip64(extra, where, padding=True) != (*early, *late):
             raise MalformedError(_NO_ZIP64, where=where)
     else:
@@ -273,9 +260,8 @@ def _member(source: Source, record: _Record, end: int, *, miniz: bool) -> Member
     same = said == (b"PK\3\4", record.flags, record.method, record.name.encode())
     if not same or not (described or (not gap and (crc, compressed, size) == expected)):
         raise MalformedError("the local header is not what the directory says", where=where)
-    crc, compressed, size = expected
-    fields = repr((record.ignored, needed, time, date, extra, gap))
-    return Member(record.name, method, compressed, size, crc, record.offset + length, fields)
+    ignored = (*record.ignored, needed, time, date, extra.hex(), gap)
+    return record._replace(start=record.start + length, ignored=ignored)
 
 
 class MemberReader:
@@ -308,12 +294,12 @@ class MemberReader:
                 buffer[done : done + len(piece)] = piece
                 done += len(piece)
         self._left -= len(buffer)
-        if self._member.crc is not None:
+        if self._member.crc != NO_CRC:
             self._crc = zlib.crc32(buffer, self._crc)
 
     def skip(self, count: int) -> None:
         """Pass over the next *count* bytes, which are read where a CRC-32 covers them."""
-        if self._member.crc is None:
+        if self._member.crc == NO_CRC:
             self._position += count
             self._left -= count
             return
@@ -348,7 +334,7 @@ class MemberReader:
                 raise MalformedError("the member is not of its declared size", where=self.where)
             if self._inflate.unused_data or self._position < self._end:
                 raise MalformedError("bytes after the compressed stream", where=self.where)
-        if self._member.crc not in (None, self._crc):
+        if self._member.crc not in (NO_CRC, self._crc):
             raise MalformedError("the CRC-32 is wrong", where=self.where)
 
 

@@ -80,7 +80,7 @@ class KerasFile(Hdf5File):
             Normaliser.SAVED_DATE: [description],
             Normaliser.ORDER: [self.container.get(Normaliser.ORDER), [m.name for m in found]],
             Normaliser.ARCHIVE_FIELDS: [
-                (m.method, m.compressed, m.fields) for m in by_name.values()
+                (m.method, m.compressed, m.ignored) for m in by_name.values()
             ],
         }
         self.container = MappingProxyType({**self.container, **stated(facts)})

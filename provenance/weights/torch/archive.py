@@ -63,6 +63,7 @@ MAX_SHARED: Final = 64
 
 _READ: Final = 2**20
 _PICKLE: Final = "data.pkl"
+_IDENTIFIER: Final = ".data/serialization_id"
 
 _RECORDS: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
     {
@@ -70,7 +71,7 @@ _RECORDS: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
         "byteorder": re.compile(r"little|big"),
         ".format_version": re.compile(r"[0-9]{1,4}"),
         ".storage_alignment": re.compile(r"[0-9]{1,10}"),
-        ".data/serialization_id": re.compile(r"[!-~]{1,128}"),
+        _IDENTIFIER: re.compile(r"[!-~]{1,128}"),
     }
 )
 """The short records, and what each may hold."""
@@ -89,13 +90,12 @@ class TorchFile(SourceFile):
             UnreadableError: the file cannot be read, or holds what is not read.
         """
         super().__init__(source)
-        root, found = _members(source)
         self._checked: set[str] = set()
+        root, found = _members(source)
         records = _records(source, found)
         self._swapped = records.get("byteorder") == "big"
-        program = read_program(
-            read_member(source, found[_PICKLE], MAX_PROGRAM), GLOBALS, where=source.name
-        )
+        pickle = read_member(source, found[_PICKLE], MAX_PROGRAM)
+        program = read_program(pickle, GLOBALS, where=source.name)
         content = read_content(program.value, where=source.name)
         self._storages = _storages(source, found, content.tensors)
         _check_tensors(source, content.tensors, swapped=self._swapped)
@@ -117,14 +117,13 @@ class TorchFile(SourceFile):
             for t in by_name
         ]
         types = [(t.storage.location, t.trained, t.parameter) for t in by_name]
-        members_fields = [found[name].fields for name in sorted(found)]
-        identifier = records.get(".data/serialization_id")
+        ignored = [found[name].ignored for name in sorted(found)]
         self.container = stated(
             {
                 Normaliser.ORDER: [list(found), content.order],
                 Normaliser.SPELLING: program.spelling,
                 Normaliser.LAYOUT: [records.get(".storage_alignment"), layout],
-                Normaliser.ARCHIVE_FIELDS: [root, identifier, members_fields],
+                Normaliser.ARCHIVE_FIELDS: [root, records.get(_IDENTIFIER), ignored],
                 Normaliser.BYTE_ORDER: records.get("byteorder", "absent"),
                 Normaliser.VERSION: [records["version"], records.get(".format_version")],
                 Normaliser.CONTAINER_TYPES: [content.types, types],
@@ -139,9 +138,8 @@ class TorchFile(SourceFile):
         stored = self._stored[name]
         begin, end = part_of(stored.info, start, stop)
         step = stored.info.dtype.nbytes(elements)
-        if not stored.view.contiguous:
-            return self._turned(stored, begin, end, step)
-        return self._straight(stored, begin, end, step)
+        read = self._straight if stored.view.contiguous else self._turned
+        return read(stored, begin, end, step)
 
     def _straight(
         self, stored: StoredTensor, begin: int, end: int, step: int
@@ -207,10 +205,9 @@ class TorchFile(SourceFile):
             views.setdefault(stored.storage, []).append(stored.view)
         gaps = sum(view.nbytes for every in views.values() for view in {*every} if not view.dense)
         if gaps > 4 * self._source.size:  # each is marked: 100,000 could ask for hours
+            what = "views with gaps overlap in more than four times the file"
             raise UnreadableError(
-                "views with gaps overlap in more than four times the file",
-                where=self._source.name,
-                hint="save every tensor contiguous",
+                what, where=self._source.name, hint="save every tensor contiguous"
             )
         digest = hashlib.sha256()
         count = 0
@@ -252,11 +249,8 @@ def _members(source: Source) -> tuple[str, dict[str, Member]]:
     if any(name == member.name for name, member in found.items()):
         raise MalformedError("the members are not in one folder", where=source.name)
     if "constants.pkl" in found or any(name.startswith("code/") for name in found):
-        raise UnreadableError(
-            "a TorchScript archive: a program with weights",
-            where=source.name,
-            hint="save its state_dict()",
-        )
+        what = "a TorchScript archive: a program with weights"
+        raise UnreadableError(what, where=source.name, hint="save its state_dict()")
     for name in (_PICKLE, "version"):
         if name not in found:
             raise MalformedError(f"the archive has no {name}", where=source.name)
@@ -274,9 +268,8 @@ def _records(source: Source, found: Mapping[str, Member]) -> dict[str, str]:
     }
     for name, text in texts.items():
         if not _RECORDS[name].fullmatch(text):
-            raise MalformedError(
-                "not what torch.save writes there", where=f"{source.name}: {found[name].name}"
-            )
+            where = f"{source.name}: {found[name].name}"
+            raise MalformedError("not what torch.save writes there", where=where)
     return texts
 
 
@@ -287,9 +280,8 @@ def _storages(
     known: dict[str, Storage] = {}
     for stored in tensors:
         if known.setdefault(stored.storage.key, stored.storage) != stored.storage:
-            raise MalformedError(
-                f"the storage {stored.storage.key} is described in two ways", where=source.name
-            )
+            what = f"the storage {stored.storage.key} is described in two ways"
+            raise MalformedError(what, where=source.name)
     taken = {f"data/{key}": storage for key, storage in known.items()}
     if unasked := found.keys() - taken.keys() - _RECORDS.keys() - {_PICKLE}:
         name = found[min(unasked)].name
@@ -298,10 +290,8 @@ def _storages(
         if name not in found:
             raise MalformedError(f"the member {name!r} is missing", where=source.name)
         if found[name].size != storage.nbytes:
-            raise MalformedError(
-                f"has {found[name].size} bytes, its storage {storage.nbytes}",
-                where=f"{source.name}: {found[name].name}",
-            )
+            what = f"has {found[name].size} bytes, its storage {storage.nbytes}"
+            raise MalformedError(what, where=f"{source.name}: {found[name].name}")
     return {storage.key: found[name] for name, storage in taken.items()}
 
 
@@ -312,10 +302,9 @@ def _check_tensors(source: Source, tensors: tuple[StoredTensor, ...], *, swapped
     byte for the types that have no class of storage of their own.
     """
     if sum(t.info.nbytes for t in tensors) > MAX_SHARED * source.size:
+        what = f"its tensors take more than {MAX_SHARED} times the file"
         raise UnreadableError(
-            f"its tensors take more than {MAX_SHARED} times the file",
-            where=source.name,
-            hint="save every tensor with its own storage",
+            what, where=source.name, hint="save every tensor with its own storage"
         )
     for stored in tensors:
         if swapped and stored.storage.kind == UNTYPED and stored.view.item > 1:
@@ -337,9 +326,8 @@ def _check_order(
     keys = dict.fromkeys(str(i[2]) for i in identifiers if isinstance(i, tuple) and len(i) > 2)  # noqa: PLR2004
     places = [storages[key].start for key in keys if key in storages]
     if places != sorted(places):
-        raise MalformedError(
-            "the storages stand in another order than asked for", where=source.name
-        )
+        what = "the storages stand in another order than asked for"
+        raise MalformedError(what, where=source.name)
 
 
 def _aliases(ordered: Iterable[StoredTensor]) -> tuple[tuple[str, ...], ...]:
