@@ -85,23 +85,22 @@ def open_tensors(
     shown = name if name is not None else str(path)
     own = sha256[path.name] if sha256 is not None else None
     if whole_name(path.name) is not None:
-        return _read(path, shown, own, lambda it: ShardedFile(it, path, _open_file, sha256))
+        return _open_file(path, shown, own, lambda it: ShardedFile(it, path, _open_file, sha256))
     if suffix_of(path.name) == ONNX:
-        return _read(path, shown, own, lambda it: _onnx(it, path.parent, sha256))
-    return _open_file(path, shown, own, suffix)
+        return _open_file(path, shown, own, lambda it: _onnx(it, path.parent, sha256))
+    return _open_file(path, shown, own, _READERS.get(suffix) if suffix is not None else None)
 
 
-def _open_file(path: Path, shown: str, sha256: str | None, suffix: str | None = None) -> TensorFile:
-    """Open one file that holds tensors itself. See :func:`open_tensors`."""
-    reader = _READERS.get(suffix if suffix is not None else path.suffix.lower())
+def _open_file(
+    path: Path,
+    shown: str,
+    sha256: str | None,
+    reader: Callable[[Source], TensorFile] | None = None,
+) -> TensorFile:
+    """Open one file by *reader*, or by the one for its name. See :func:`open_tensors`."""
+    reader = reader or _READERS.get(path.suffix.lower())
     if reader is None:
         raise UnreadableError(UNREADABLE, where=shown, hint=READABLE_WORDS)
-    return _read(path, shown, sha256, reader)
-
-
-def _read(
-    path: Path, shown: str, sha256: str | None, reader: Callable[[Source], TensorFile]
-) -> TensorFile:
     source = Source(path, name=shown, sha256=sha256)
     try:
         return reader(source)

@@ -64,12 +64,7 @@ class SafetensorsFile(PlacedFile):
     format = "safetensors"
 
     def __init__(self, source: Source) -> None:
-        """Read and check the header of *source*.
-
-        Raises:
-            MalformedError: the file is not strict safetensors.
-            UnreadableError: the file cannot be read.
-        """
+        """Read and check the header of *source*."""
         super().__init__(source)
         header, self._start = _read_header(source)
         # The header begins with a brace, so what it spells is an object.

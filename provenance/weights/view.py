@@ -147,7 +147,7 @@ def fact_digest(value: object) -> str:
 
 
 def stated(facts: Mapping[Normaliser, object]) -> Mapping[str, str]:
-    """Return *facts* as a reader's ``container``: texts as they are, all else by digest."""
+    """Return *facts* as the ``container`` of a reader: texts as they are, all else by digest."""
     return MappingProxyType(
         {
             normaliser: fact if isinstance(fact, str) else fact_digest(fact)
