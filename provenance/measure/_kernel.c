@@ -15,29 +15,32 @@
 #define CLONES
 #endif
 
+/* clang does not by itself put these into code for another processor than the default one. */
+#define INLINE static inline __attribute__((always_inline))
+
 enum { LANES = 256 };
 
 typedef uint16_t u16 __attribute__((aligned(1), may_alias));
 typedef uint32_t u32 __attribute__((aligned(1), may_alias));
 typedef uint64_t u64 __attribute__((aligned(1), may_alias));
 
-static inline double f64(uint64_t bits) {
+INLINE double f64(uint64_t bits) {
     double value;
     memcpy(&value, &bits, sizeof value);
     return value;
 }
 
-static inline double f32(uint32_t bits) {
+INLINE double f32(uint32_t bits) {
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;
 }
 
-static inline double bf16(uint16_t bits) { return f32((uint32_t)bits << 16); }
+INLINE double bf16(uint16_t bits) { return f32((uint32_t)bits << 16); }
 
 /* The magnitude moves to a float32's place, and 2^112 corrects the bias. Infinity and NaN, with
    magnitudes from 0x7C00 on, get the largest exponent and keep their payload. */
-static inline double f16(uint16_t bits) {
+INLINE double f16(uint16_t bits) {
     uint32_t magnitude = (uint32_t)(bits & 0x7FFF) << 13;
     uint32_t special = magnitude >= 0x7C00u << 13 ? 0x70000000u : 0;
     return f32(((uint32_t)(bits & 0x8000) << 16) | (magnitude + special)) * 0x1p112;

@@ -77,12 +77,8 @@ def read_contents(
 ) -> Contents:
     """Return what the open *files*, left and right, both called *name*, hold.
 
-    *initial* is the name of the file of initial weights, and the file, open.
-
-    Raises:
-        MalformedError: a file is not what its format allows.
-        UnreadableError: a file cannot be read.
-        UnavailableError: float64 arithmetic does not work as it should.
+    *initial* is the name of the file of initial weights, and the file, open. Raises what reading a
+    tensor raises, and :func:`~provenance.measure.distances.measure_each`.
     """
     pairs = tuple(_pairs(name, files, wanted, initial))
     metadata = metadata_differences(*files)

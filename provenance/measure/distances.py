@@ -90,32 +90,12 @@ def check_arithmetic() -> None:
 
     A library built with ``-ffast-math`` may have enabled flush-to-zero, and then tensors that
     differ in subnormal numbers would have no distance. Each thread has a setting of its own.
-
-    Raises:
-        UnavailableError: it does not.
     """
     tiny = np.array([2.0**-149, 2.0**-140], dtype=np.float32)
     wide = tiny.astype(np.float64)
     least = np.array([2.0**-1074])
     if not (wide == (2.0**-149, 2.0**-140)).all() or not (least + least == 2.0**-1073).all():
         raise UnavailableError("flush-to-zero is enabled: subnormal numbers would be lost")
-
-
-def measure(
-    name: str,
-    left: TensorFile,
-    right: TensorFile,
-    wanted: Wanted,
-    *,
-    initial: TensorFile | None = None,
-) -> Measured:
-    """Return how far the tensors *name* of *left* and *right* are apart.
-
-    *initial* holds the weights that the updates start from. Raises as :func:`measure_each`.
-    """
-    with Workers(wanted.threads, left.tensors[name].nbytes) as workers:
-        (found,) = measure_each([(name, initial)], left, right, wanted, workers)
-    return found
 
 
 def measure_each(
@@ -131,17 +111,15 @@ def measure_each(
 
     Raises:
         UsageError: the tensors are of two types or shapes.
-        MalformedError: the bytes do not decode.
-        UnreadableError: a file cannot be read.
         UnavailableError: see :func:`check_arithmetic`.
     """
     squares = Squares(compiled=wanted.compiled)
     pairs = {
-        name: _Pair(name, (left, right) if initial is None else (left, right, initial), wanted)
+        name: _Pair(name, (left, right, *([initial] if initial else [])), wanted, squares, workers)
         for name, initial in jobs
     }
     pieces = (piece for pair in pairs.values() for piece in pair.pieces())
-    tasks = (partial(_survey, pairs, batch, squares, workers) for batch in batched(pieces))
+    tasks = (partial(_survey, pairs, batch) for batch in batched(pieces))
     found = (each for results in workers.results(tasks) for each in results)
     for pair in pairs.values():
         total, equal = pair.totals(), list[Piece]()
@@ -154,28 +132,33 @@ def measure_each(
             if wanted.on_bytes is not None:
                 wanted.on_bytes(pair.info.dtype.nbytes(piece.stop - piece.start))
         if total.differing and total.norms:
-            again = (partial(pair.measured, piece, squares, workers, equal=True) for piece in equal)
-            for part in workers.results(again):
+            for part in workers.results(partial(pair.measured, each, equal=True) for each in equal):
                 total.merge(part)
         yield _measured(total, pair.info.shape)
 
 
-def _survey(
-    pairs: Mapping[str, _Pair], batch: list[Piece], squares: Squares, workers: Workers
-) -> list[Totals | None]:
-    return [pairs[piece.name].surveyed(piece, squares, workers) for piece in batch]
+def _survey(pairs: Mapping[str, _Pair], batch: list[Piece]) -> list[Totals | None]:
+    return [pairs[piece.name].surveyed(piece) for piece in batch]
 
 
 class _Pair:
     """A tensor in the files that have it: left, right, and the initial weights if there are."""
 
-    def __init__(self, name: str, files: tuple[TensorFile, ...], wanted: Wanted) -> None:
-        infos = [file.tensors[name] for file in files]
-        self.info = infos[0]
-        if not all(self.info.is_like(info) for info in infos):
+    def __init__(
+        self,
+        name: str,
+        files: tuple[TensorFile, ...],
+        wanted: Wanted,
+        squares: Squares,
+        workers: Workers,
+    ) -> None:
+        self.info = files[0].tensors[name]
+        if not all(self.info.is_like(file.tensors[name]) for file in files):
             raise UsageError("tensors of two types or shapes have no distance", where=name)
         self._files = files
         self._wanted = wanted
+        self._squares = squares
+        self._workers = workers
         self._direct = all(file.direct for file in files)
 
     def pieces(self) -> list[Piece]:
@@ -187,7 +170,7 @@ class _Pair:
             self.info.dtype, norms=self._wanted.norms, ulp=self._wanted.ulp, initial=initial
         )
 
-    def surveyed(self, piece: Piece, squares: Squares, workers: Workers) -> Totals | None:
+    def surveyed(self, piece: Piece) -> Totals | None:
         """Return the totals of *piece*, or None where its bytes are the same in both files.
 
         A stream is not begun twice: it is measured at once.
@@ -195,25 +178,23 @@ class _Pair:
         dtype = self.info.dtype
         step = _COMPARED * 8 // dtype.bits * dtype.block // CHUNK_UNIT * CHUNK_UNIT
         if self._direct and all(
-            _same_bytes(*chunks) or workers.stopped
+            _same_bytes(*chunks) or self._workers.stopped
             for _, chunks in read_chunks(self._files[:2], piece, step)
         ):
             return None
-        return self.measured(piece, squares, workers)
+        return self.measured(piece)
 
-    def measured(
-        self, piece: Piece, squares: Squares, workers: Workers, *, equal: bool = False
-    ) -> Totals:
+    @np.errstate(all="ignore")
+    def measured(self, piece: Piece, *, equal: bool = False) -> Totals:
         """Return the totals of *piece*; of one that is *equal* in both files, one is read."""
         check_arithmetic()
         totals = self.totals()
         files = (self._files[0], *self._files[2:]) if equal else self._files
-        step = workers.read // self.info.dtype.components
-        with np.errstate(all="ignore"):
-            for start, chunks in read_chunks(files, piece, step):
-                if workers.stopped:
-                    break
-                totals.add(start, (chunks[0], *chunks) if equal else chunks, squares)
+        step = self._workers.read // self.info.dtype.components
+        for start, chunks in read_chunks(files, piece, step):
+            if self._workers.stopped:
+                break
+            totals.add(start, (chunks[0], *chunks) if equal else chunks, self._squares)
         return totals
 
 

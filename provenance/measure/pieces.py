@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from provenance.weights.view import TensorFile, TensorInfo
-
-    Task = Callable[[], "Result"]
 
 Result = TypeVar("Result")
 
@@ -92,20 +92,13 @@ def read_chunks(
 
 def place_in(shape: tuple[int, ...], index: int | None) -> tuple[int, ...] | None:
     """Return where the element *index*, in C order, stands in a tensor of this *shape*."""
-    if index is None:
-        return None
-    place = []
-    for size in reversed(shape):
-        index, rest = divmod(index, size)
-        place.append(rest)
-    return tuple(reversed(place))
+    return None if index is None else tuple(map(int, np.unravel_index(index, shape)))
 
 
 def cores() -> int:
     """Return the number of processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    mine = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    return len(mine(0)) if mine else os.cpu_count() or 1
 
 
 class Workers:

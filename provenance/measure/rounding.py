@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -31,14 +31,10 @@ from provenance.weights.dtypes import codes
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from numpy.typing import NDArray
-
     from provenance.measure.pieces import Piece, Workers
+    from provenance.measure.squares import Bits, Codes
     from provenance.weights.dtypes import Buffer, DType
     from provenance.weights.view import TensorFile
-
-    Codes = NDArray[np.unsignedinteger[Any]]
-    Bits = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +68,8 @@ LAYOUTS: Final[Mapping[str, Layout]] = MappingProxyType(
 )
 """The float types by name."""
 
-_SOURCES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
-    {
-        "F64": frozenset(LAYOUTS) - {"F64"},
-        "F32": frozenset(LAYOUTS) - {"F64", "F32"},
-        "F16": frozenset(LAYOUTS) - {"F64", "F32", "F16", "BF16"},
-        "BF16": frozenset(LAYOUTS) - {"F64", "F32", "F16", "BF16"},
-    }
-)
-"""The types that values are rounded from, and the narrower types of each."""
+_RANKS: Final[Mapping[str, int]] = MappingProxyType({"F64": 0, "F32": 1, "F16": 2, "BF16": 2})
+"""The types that values are rounded from; a type of a higher rank, or of none, is narrower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +103,8 @@ class Rounding:
 
 def is_narrower(target: DType, source: DType) -> bool:
     """Tell whether values of *source* can be rounded to *target*."""
-    return target.name in _SOURCES.get(source.name, frozenset())
+    rank = _RANKS.get(target.name, len(_RANKS))
+    return target.name in LAYOUTS and rank > _RANKS.get(source.name, rank)
 
 
 def round_codes(raw: Buffer, source: DType, target: DType) -> RoundedCodes:
@@ -186,36 +176,23 @@ def measure_rounded(
 
     Raises:
         UsageError: the tensors are of two types or shapes, or *target* is not narrower.
-        MalformedError: the bytes do not decode.
-        UnreadableError: a file cannot be read.
     """
     info = left.tensors[name]
     if not info.is_like(right.tensors[name]):
         raise UsageError("tensors of two types or shapes are not rounded together", where=name)
-    if not is_narrower(target, info.dtype):
-        raise UsageError(f"{info.dtype.name} is not rounded to {target.name}", where=name)
     pieces = cut(info, direct=left.direct and right.direct)
     tasks = (partial(_compare, piece, (left, right), target, workers) for piece in pieces)
     found = [chunk for chunks in workers.results(tasks) for chunk in chunks]
+    columns = zip((0,) * 4, *(counts for counts, _, _ in found), strict=True)
+    differing, overflow, nan, zero_signs = map(sum, columns)
     return Rounding(
-        differing=sum(chunk.differing for chunk in found),
-        overflow=sum(chunk.overflow for chunk in found),
-        nan=sum(chunk.nan for chunk in found),
-        zero_signs=sum(chunk.zero_signs for chunk in found),
-        first=place_in(info.shape, _earliest(chunk.first for chunk in found)),
-        first_value=place_in(info.shape, _earliest(chunk.first_value for chunk in found)),
+        differing,
+        overflow,
+        nan,
+        zero_signs,
+        first=place_in(info.shape, _earliest(first for _, first, _ in found)),
+        first_value=place_in(info.shape, _earliest(value for _, _, value in found)),
     )
-
-
-class _Chunk(NamedTuple):
-    """What was found of a chunk."""
-
-    differing: int
-    overflow: int
-    nan: int
-    zero_signs: int
-    first: int | None
-    first_value: int | None
 
 
 def _earliest(places: Iterable[int | None]) -> int | None:
@@ -224,7 +201,8 @@ def _earliest(places: Iterable[int | None]) -> int | None:
 
 def _compare(
     piece: Piece, files: tuple[TensorFile, TensorFile], target: DType, workers: Workers
-) -> list[_Chunk]:
+) -> list[tuple[list[int], int | None, int | None]]:
+    """Return of each chunk the numbers of a :class:`Rounding`, and the first places."""
     source = files[0].tensors[piece.name].dtype
     found = []
     for start, chunks in read_chunks(files, piece, workers.read):
@@ -238,16 +216,8 @@ def _compare(
         unequal |= overflow
         both = (one.codes | other.codes) << one.codes.dtype.type(1)
         zero_signs: Bits = unequal & (both == 0) & ~overflow & ~nan
-        found.append(
-            _Chunk(
-                differing=int(np.count_nonzero(unequal)),
-                overflow=int(np.count_nonzero(overflow)),
-                nan=int(np.count_nonzero(nan)),
-                zero_signs=int(np.count_nonzero(zero_signs)),
-                first=_first(unequal, start),
-                first_value=_first(unequal & ~zero_signs, start),
-            )
-        )
+        counts = [int(np.count_nonzero(each)) for each in (unequal, overflow, nan, zero_signs)]
+        found.append((counts, _first(unequal, start), _first(unequal & ~zero_signs, start)))
     return found
 
 

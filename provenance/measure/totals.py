@@ -8,7 +8,7 @@ differ is told by their bits alone.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -19,13 +19,8 @@ from provenance.weights.dtypes import codes, widen
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
-    from provenance.measure.squares import Floats, Squares
+    from provenance.measure.squares import Bits, Codes, Floats, Squares
     from provenance.weights.dtypes import Buffer, DType
-
-    Codes = NDArray[np.unsignedinteger[Any]]
-    Bits = NDArray[np.bool_]
 
 
 class _Worst(NamedTuple):

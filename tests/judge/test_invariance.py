@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from provenance.measure import pieces, squares, totals
 from provenance.measure.contents import read_contents
-from provenance.measure.distances import Measured, Wanted, measure, measure_each
+from provenance.measure.distances import Measured, Wanted, measure_each
 from provenance.measure.pieces import Piece, Workers, batched, cut
 from provenance.measure.squares import at_most
 from provenance.weights.dtypes import DTYPES
 from provenance.weights.opening import open_tensors
-from tests.measure.in_memory import COMPONENTS, Array, InMemory, arrays, in_memory
+from tests.measure.in_memory import COMPONENTS, Array, InMemory, arrays, in_memory, measure
 from tests.weights.writing import archive, npy, simple
 
 if TYPE_CHECKING:

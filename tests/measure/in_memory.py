@@ -9,11 +9,16 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from provenance.measure.distances import measure_each
+from provenance.measure.pieces import Workers
 from provenance.weights.dtypes import DTYPES, NUMPY
 from provenance.weights.view import TensorInfo, describe, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from provenance.measure.distances import Measured, Wanted
+    from provenance.weights.view import TensorFile
 
 Array = np.ndarray[Any, Any]
 
@@ -103,3 +108,17 @@ def arrays(
     return size.flatmap(several).map(
         lambda found: tuple(array.view(COMPONENTS[dtype]) for array in found)
     )
+
+
+def measure(
+    name: str,
+    left: TensorFile,
+    right: TensorFile,
+    wanted: Wanted,
+    *,
+    initial: TensorFile | None = None,
+) -> Measured:
+    """Return how far the tensors *name* of *left* and *right* are apart."""
+    with Workers(wanted.threads, left.tensors[name].nbytes) as workers:
+        (found,) = measure_each([(name, initial)], left, right, wanted, workers)
+    return found

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from provenance.errors import MalformedError, UnavailableError, UsageError
 from provenance.measure import distances
-from provenance.measure.distances import Measured, Wanted, measure
+from provenance.measure.distances import Measured, Wanted
 from provenance.measure.pieces import BLOCK, PIECE
 from provenance.measure.squares import RELATIVE_ERROR, Norm, at_most, cosine
 from provenance.weights import view
 from provenance.weights.dtypes import DTYPES, DType, Part
 from provenance.weights.opening import open_tensors
-from tests.measure.in_memory import COMPONENTS, Array, InMemory, arrays, in_memory
+from tests.measure.in_memory import COMPONENTS, Array, InMemory, arrays, in_memory, measure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from provenance.errors import UsageError
 from provenance.measure import pieces, squares, totals
-from provenance.measure.distances import Measured, Wanted, measure
+from provenance.measure.distances import Measured, Wanted
 from provenance.measure.pieces import BLOCK
 from provenance.measure.squares import LANES, Squares, scaled
 from provenance.weights.dtypes import DTYPES
-from tests.measure.in_memory import COMPONENTS, Array, InMemory
+from tests.measure.in_memory import COMPONENTS, Array, InMemory, measure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
