@@ -20,7 +20,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import sys_tags
 
 SOURCE = "provenance/measure/_kernel.c"
-LIBRARY = "provenance/measure/_kernel.so"
+LIBRARY = "provenance/measure/_kernel.lib"
+"""No suffix of an extension module of Python: it is none, and must not be imported."""
 
 FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fPIC", "-shared"]
 

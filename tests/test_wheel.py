@@ -13,7 +13,7 @@ import pytest
 from provenance import __version__
 
 REPOSITORY = Path(__file__).parent.parent
-KERNEL = "provenance/measure/_kernel.so"
+KERNEL = "provenance/measure/_kernel.lib"
 
 pytestmark = [
     pytest.mark.integration,

@@ -227,7 +227,7 @@ class Squares:
 def _library() -> ctypes.CDLL | None:
     """Return the compiled kernel, if it was built for this machine (``hatch_build.py``)."""
     try:
-        found = ctypes.CDLL(str(Path(__file__).with_name("_kernel.so")))
+        found = ctypes.CDLL(str(Path(__file__).with_name("_kernel.lib")))
     except OSError:
         return None
     return found if sys.byteorder == "little" else None
