@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import accumulate
-from operator import mul
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
@@ -83,8 +81,12 @@ class View:
 
     @staticmethod
     def _is_packed(steps: Sequence[tuple[int, int]]) -> bool:
-        packed = accumulate((size for size, _ in steps), mul, initial=1)
-        return all(stride == expected for (_, stride), expected in zip(steps, packed, strict=False))
+        expected = 1
+        for size, stride in steps:
+            if stride != expected:
+                return False
+            expected *= size
+        return True
 
 
 def check_view(view: View, nbytes: int, *, where: str) -> None:
