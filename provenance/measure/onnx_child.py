@@ -2,19 +2,26 @@
 
 See :mod:`~provenance.measure.onnx_runner`, which starts it. It imports nothing of ours; its
 argument is the descriptor of a file with the length of a description in JSON, the description, and
-the bytes of the model, of the files beside it, and of the probes. It writes the same of outputs.
+the bytes of the model, of the files beside it, and of the probes. Its first answer describes the
+outputs, in JSON; the second is their bytes.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import math
 import struct
-import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-MAX_OUTPUTS = 2**28 - 2**20
-"""Most bytes of all outputs: what the caller reads, less the description."""
+import numpy as np
+import onnxruntime as ort
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from io import BufferedReader
+
+MAX_OUTPUTS = 2**28
+"""Most bytes of all outputs."""
 
 TYPES = {
     "tensor(bool)": "|b1",
@@ -34,36 +41,11 @@ TYPES = {
 
 
 class RefusedError(Exception):
-    """The model does not fit its probes, or gives what is no array of numbers."""
+    """The model does not run: no place, why, and that this is not malformed."""
 
 
-class Given:
-    """What the caller wrote into a file, by parts."""
-
-    def __init__(self, descriptor: int) -> None:
-        """Read the description at the beginning of the file."""
-        self._descriptor = descriptor
-        self._position = 0
-        (length,) = struct.unpack("<Q", self.take(8))
-        self.description: dict[str, Any] = json.loads(self.take(length))
-
-    def take(self, size: int) -> bytearray:
-        """Return the next *size* bytes."""
-        data = bytearray(size)
-        done = 0
-        while done < size:
-            read = os.preadv(self._descriptor, [memoryview(data)[done:]], self._position + done)
-            if not read:
-                raise EOFError
-            done += read
-        self._position += size
-        return data
-
-
-def session_of(given: Given) -> Any:  # noqa: ANN401 - onnxruntime has no types
+def session_of(given: BufferedReader, description: dict[str, Any]) -> Any:  # noqa: ANN401 - onnxruntime has no types
     """Return the model in *given*, ready to run: one thread, in order, as its graph says."""
-    import onnxruntime as ort  # noqa: PLC0415 - slow, and may be missing
-
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -72,30 +54,21 @@ def session_of(given: Given) -> Any:  # noqa: ANN401 - onnxruntime has no types
     options.use_deterministic_compute = True
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 4
-    model = bytes(given.take(given.description["model"]))
-    beside = {name: given.take(size) for name, size in given.description["beside"]}
+    model = given.read(description["model"])
+    beside = {name: bytearray(given.read(size)) for name, size in description["beside"]}
     if beside:
-        if not hasattr(options, "add_external_initializers_from_files_in_memory"):
-            raise RefusedError("files beside a model need a newer onnxruntime")
-        sizes = [len(data) for data in beside.values()]
         options.add_external_initializers_from_files_in_memory(
-            list(beside), list(beside.values()), sizes
+            list(beside), list(beside.values()), list(map(len, beside.values()))
         )
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def arrays(given: Given) -> dict[str, Any]:
+def arrays(given: BufferedReader, description: dict[str, Any]) -> dict[str, Any]:
     """Return the probes in *given*, which stand behind the model, by the names of inputs."""
-    import numpy as np  # noqa: PLC0415 - slow, and may be missing
-
     found: dict[str, Any] = {}
-    for entry in given.description["inputs"]:
-        dtype = np.dtype(entry["dtype"])
-        count = 1
-        for side in entry["shape"]:
-            count *= side
-        raw = given.take(count * dtype.itemsize)
-        found[entry["name"]] = np.frombuffer(raw, dtype).reshape(entry["shape"])
+    for name, dtype, shape in description["inputs"]:
+        raw = given.read(math.prod(shape) * np.dtype(dtype).itemsize)
+        found[name] = np.frombuffer(raw, dtype).reshape(shape)
     return found
 
 
@@ -103,66 +76,47 @@ def check(session: Any, probes: dict[str, Any]) -> None:  # noqa: ANN401
     """Refuse *probes* that are not the model's inputs."""
     wanted = {given.name: given.type for given in session.get_inputs()}
     if wanted.keys() != probes.keys():
-        raise RefusedError(f"its inputs are {sorted(wanted)}, the probes' {sorted(probes)}")
+        raise ValueError(f"its inputs are {sorted(wanted)}, the probes' {sorted(probes)}")
     for name, word in wanted.items():
         if TYPES.get(word) != probes[name].dtype.str:
-            raise RefusedError(f"its input {name!r} is {word}, the probes' {probes[name].dtype}")
+            raise ValueError(f"its input {name!r} is {word}, the probes' {probes[name].dtype}")
     for output in session.get_outputs():
         if output.type not in TYPES:
-            raise RefusedError(f"its output {output.name!r} is {output.type}, no array of numbers")
+            raise ValueError(f"its output {output.name!r} is {output.type}, no array of numbers")
 
 
-def outputs(session: Any, probes: dict[str, Any]) -> list[Any]:  # noqa: ANN401
+def outputs(session: Any, probes: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
     """Return each output of all probes, which are run one by one."""
-    import numpy as np  # noqa: PLC0415 - slow, and may be missing
-
     names = [output.name for output in session.get_outputs()]
-    results: list[list[Any]] = [[] for _ in names]
+    results: dict[str, list[Any]] = {name: [] for name in names}
     size = 0
     for index in range(len(next(iter(probes.values())))):
         given = {name: np.array(array[index]) for name, array in probes.items()}
-        for name, result, found in zip(names, session.run(names, given), results, strict=True):
+        for name, result in zip(names, session.run(names, given), strict=True):
             size += result.nbytes
             if size > MAX_OUTPUTS:
-                raise RefusedError(f"its outputs take more than {MAX_OUTPUTS} bytes")
-            if found and result.shape != found[0].shape:
-                raise RefusedError(f"its output {name!r} has another shape for each probe")
-            found.append(result)
-    return [np.stack(found) for found in results]
+                raise ValueError(f"its outputs take more than {MAX_OUTPUTS} bytes")
+            if results[name] and result.shape != results[name][0].shape:
+                raise ValueError(f"its output {name!r} has another shape for each probe")
+            results[name].append(result)
+    return {name: np.stack(found) for name, found in results.items()}
 
 
-def answer(given: Given) -> tuple[dict[str, Any], list[Any]]:
-    """Return the description of the outputs, and the outputs; or what went wrong."""
-    try:
-        session = session_of(given)
-        probes = arrays(given)
-        check(session, probes)
-        found = outputs(session, probes)
-    except ImportError:
-        return {"missing": "onnxruntime"}, []
-    except RefusedError as error:
-        return {"refused": str(error)}, []
-    except MemoryError:
-        return {"refused": "too little memory"}, []
-    except Exception as error:  # noqa: BLE001 - whatever onnxruntime says is about the model
-        return {"refused": str(error)[:2000]}, []
-    named = zip(session.get_outputs(), found, strict=True)
-    return {
-        "outputs": [
-            {"name": output.name, "dtype": array.dtype.str, "shape": list(array.shape)}
-            for output, array in named
-        ]
-    }, found
-
-
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str]) -> Iterator[list[Any]]:
     """Run the model in the file whose descriptor is the only argument."""
-    description, found = answer(Given(int(arguments[0])))
-    text = json.dumps(description).encode()
-    sys.stdout.buffer.write(struct.pack("<Q", len(text)) + text)
-    for array in found:
-        sys.stdout.buffer.write(array.tobytes())
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    with open(int(arguments[0]), "rb") as given:  # noqa: PTH123 - a descriptor
+        given.seek(0)
+        (length,) = struct.unpack("<Q", given.read(8))
+        description = json.loads(given.read(length))
+        try:
+            session = session_of(given, description)
+            probes = arrays(given, description)
+            check(session, probes)
+            found = outputs(session, probes)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise RefusedError("", f"does not run: {error}"[:2000], "unreadable") from error
+    described = [(name, array.dtype.str, array.shape) for name, array in found.items()]
+    yield [json.dumps(described).encode()]
+    yield list(found.values())

@@ -24,15 +24,17 @@ from __future__ import annotations
 import json
 import struct
 import tempfile
+from contextlib import closing
 from math import prod
 from pathlib import Path
-from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, Final
 
+import msgspec
 import numpy as np
 
-from provenance.errors import UnreadableError, UsageError
-from provenance.weights.isolated import Limits, answer_of
+from provenance.errors import MalformedError, UnreadableError, UsageError
+from provenance.weights.dtypes import DTYPES, NUMPY
+from provenance.weights.isolated import Isolated, Limits
 from provenance.weights.onnx.model import OnnxFile
 from provenance.weights.source import Source
 
@@ -58,11 +60,11 @@ _CHILD: Final = Path(__file__).with_name("onnx_child.py")
 _STEP: Final = 2**20
 _ELEMENTS: Final = 2**16
 
-NUMPY: Final[Mapping[str, str]] = MappingProxyType(
-    {"BOOL": "|b1", "U8": "|u1", "I8": "|i1", "U16": "<u2", "I16": "<i2", "U32": "<u4"}
-    | {"I32": "<i4", "U64": "<u8", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8"}
-)
-"""The types of probes and outputs, in numpy's words."""
+_TYPES: Final = frozenset(name for name in NUMPY if DTYPES[name].kind != "complex")
+"""The types of probes and outputs."""
+
+Output = tuple[str, str, tuple[int, ...]]
+"""Name, type and shape, as the child describes it."""
 
 
 def probes_of(file: TensorFile, *, where: str) -> dict[str, NDArray[Any]]:
@@ -76,7 +78,7 @@ def probes_of(file: TensorFile, *, where: str) -> dict[str, NDArray[Any]]:
         raise UnreadableError(f"probes of more than {MAX_PROBES} bytes", where=where)
     found: dict[str, NDArray[Any]] = {}
     for key, info in file.tensors.items():
-        if info.dtype.name not in NUMPY:
+        if info.dtype.name not in _TYPES:
             raise UnreadableError(f"probes of the type {info.dtype.name}", where=f"{where}: {key}")
         raw = b"".join(map(bytes, file.chunks(key, _ELEMENTS)))
         found[key] = np.frombuffer(raw, NUMPY[info.dtype.name]).reshape(info.shape)
@@ -131,24 +133,21 @@ def _run(
         _write(copy, file, probes)
         file.check_unchanged()
         copy.flush()
-        raw = answer_of(
+        child = Isolated(
             _CHILD,
             [str(copy.fileno())],
             limits=limits if limits is not None else _limits(file),
             where=where,
-            descriptors=(copy.fileno(),),
+            needs=("onnxruntime", "onnx"),
+            descriptor=copy.fileno(),
         )
-    (length,) = struct.unpack("<Q", raw[:8])
-    answer = json.loads(raw[8 : 8 + length])
-    if "missing" in answer:
-        raise UnreadableError(
-            "running ONNX needs the package onnxruntime",
-            where=where,
-            hint="pip install training-provenance[onnx]",
-        )
-    if "refused" in answer:
-        raise UnreadableError(f"does not run: {answer['refused']}", where=where)
-    return _arrays(answer["outputs"], raw[8 + length :])
+        with closing(child):
+            described = child.answer()
+            data = child.answer(b"")
+    try:
+        return _arrays(msgspec.json.decode(described, type=list[Output]), data)
+    except (msgspec.DecodeError, TypeError, ValueError) as error:
+        raise MalformedError("has outputs that cannot be read", where=where) from error
 
 
 def _limits(file: OnnxFile) -> Limits:
@@ -164,8 +163,9 @@ def _check(probes: Mapping[str, NDArray[Any]]) -> None:
     counts = {len(array) for array in probes.values()}
     if len(counts) != 1 or counts == {0}:
         raise UsageError("the inputs have different numbers of probes, or none")
+    codes = {NUMPY[name] for name in _TYPES}
     for key, array in probes.items():
-        if array.dtype.newbyteorder("<").str not in NUMPY.values():
+        if array.dtype.newbyteorder("<").str not in codes:
             raise UsageError(f"probes of the type {array.dtype}", where=key)
     if sum(array.nbytes for array in probes.values()) > MAX_PROBES:
         raise UsageError(f"probes of more than {MAX_PROBES} bytes")
@@ -180,10 +180,7 @@ def _write(target: IO[bytes], file: OnnxFile, probes: Mapping[str, NDArray[Any]]
     description = {
         "model": file.source.size,
         "beside": [[name, source.size] for name, source in file.beside.items()],
-        "inputs": [
-            {"name": key, "dtype": array.dtype.str, "shape": list(array.shape)}
-            for key, array in little.items()
-        ],
+        "inputs": [(key, array.dtype.str, array.shape) for key, array in little.items()],
     }
     text = json.dumps(description).encode()
     target.write(struct.pack("<Q", len(text)) + text)
@@ -194,14 +191,13 @@ def _write(target: IO[bytes], file: OnnxFile, probes: Mapping[str, NDArray[Any]]
         target.write(array.tobytes())
 
 
-def _arrays(outputs: list[dict[str, Any]], data: bytes) -> dict[str, NDArray[Any]]:
+def _arrays(outputs: list[Output], data: bytearray) -> dict[str, NDArray[Any]]:
     """Return the arrays that *outputs* describe and *data* holds one after the other."""
     found: dict[str, NDArray[Any]] = {}
     position = 0
-    for output in outputs:
-        dtype = np.dtype(output["dtype"])
-        count = prod(output["shape"])
-        array = np.frombuffer(data, dtype, count, position)
-        found[output["name"]] = array.reshape(output["shape"])
-        position += count * dtype.itemsize
+    for name, code, shape in outputs:
+        dtype = np.dtype(code)
+        array = np.frombuffer(data, dtype, prod(shape), position)
+        found[name] = array.reshape(shape)
+        position += array.nbytes
     return found

@@ -1,11 +1,10 @@
 """A library in C in a process of its own: what kills it does not kill the caller.
 
 For readers that cannot avoid a large parser in C, and for running models. The child is a script
-beside this package that imports nothing of ours. :mod:`~provenance.weights.isolated_start` limits
-the processor time and memory of its process first, because setting limits between fork and exec is
-not safe in a process with threads, and sees to it that it ends when the caller does. It is started
-with ``-P``: neither its own folder nor the current one, which may be the model's, is on its module
-path.
+beside this package that imports nothing of ours; :mod:`~provenance.weights.isolated_start` has the
+protocol, limits its process (doing so between fork and exec is not safe in a process with threads),
+and ends it when the caller ends. It is started with ``-P``: neither its own folder nor the current
+one, which may be the model's, is on its module path.
 
 This is no sandbox: the child has the rights of the user. It turns a crash, an endless loop or an
 exhausted memory into one clear error.
@@ -15,99 +14,155 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
-import tempfile
-from contextlib import contextmanager
-from dataclasses import dataclass
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from threading import Lock
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from provenance.errors import MalformedError, UnreadableError
+import msgspec
+
+from provenance.errors import MalformedError, ProvenanceError, UnreadableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 MAX_ANSWER: Final = 2**28
 """Longest answer of a child, in bytes."""
 
 _START: Final = Path(__file__).with_name("isolated_start.py")
-_STARTING: Final = 60
-"""Seconds of the clock that a child may take beside its processor time, times two."""
+_SLACK: Final = 60
+"""Seconds of the clock that an answer may take beside its processor time, times two."""
+
+_ANSWER, _MALFORMED, _UNREADABLE, _MISSING = range(4)
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """What a child may use."""
 
     seconds: int
-    """Processor time; twice that, and a minute, on the clock."""
+    """Processor time of an answer; twice that, and a minute, on the clock."""
     memory: int
     """Address space, in bytes, where the system limits it (Linux)."""
 
 
-def answer_of(
-    script: Path,
-    arguments: Sequence[str],
-    *,
-    limits: Limits,
-    where: str,
-    descriptors: tuple[int, ...] = (),
-) -> bytes:
-    """Return what *script* writes; it is called with *arguments*, and inherits *descriptors*.
+class Isolated:
+    """A running script; several threads may ask it. Close it."""
 
-    Raises:
-        MalformedError: it crashed; *where* names the file that it read.
-        UnreadableError: it ran out of time or memory, or could not be started.
-    """
-    bounds = [str(bound) for bound in (limits.seconds, limits.memory, MAX_ANSWER + 1)]
-    command = [sys.executable, "-P", str(_START), *bounds, str(script), *arguments]
-    with tempfile.TemporaryFile() as answer, _pipe() as open_while_we_live:
+    def __init__(
+        self,
+        script: Path,
+        arguments: Sequence[str],
+        *,
+        limits: Limits,
+        where: str,
+        needs: tuple[str, str],
+        descriptor: int,
+    ) -> None:
+        """Start *script*, which inherits *descriptor*, with *arguments*.
+
+        *where* names the file that it reads; *needs* are the package that it imports, and its extra
+        of ours.
+
+        Raises:
+            UnreadableError: it cannot be started.
+        """
+        self._where, self._needs = where, needs
+        self._clock = 2 * limits.seconds + _SLACK
+        self._lock = Lock()
+        self._failed: ProvenanceError | None = None
+        bounds = [str(bound) for bound in (*limits, MAX_ANSWER + 1)]
+        single = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        self._socket, theirs = socket.socketpair()
         try:
-            ended = subprocess.run(
-                command,
-                stdin=open_while_we_live,
-                stdout=answer,
-                stderr=subprocess.DEVNULL,
-                pass_fds=descriptors,
-                env=_environment(),
-                timeout=2 * limits.seconds + _STARTING,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise UnreadableError("took too long", where=where) from error
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", str(_START), *bounds, str(script), *arguments],
+                    stdin=subprocess.PIPE,  # it ends when this closes
+                    stdout=theirs.fileno(),
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=(descriptor,),
+                    env={**os.environ, **dict.fromkeys(single, "1"), "HDF5_PLUGIN_PRELOAD": "::"},
+                )
         except OSError as error:
+            self._socket.close()
             raise UnreadableError("the process for it cannot start", where=where) from error
-        if answer.seek(0, os.SEEK_END) > MAX_ANSWER:
-            raise MalformedError("gives too long an answer", where=where)
-        if ended.returncode:
-            raise _failure(ended.returncode, where)
-        answer.seek(0)
-        return answer.read()
 
+    def answer(self, request: bytes | None = None) -> bytearray:
+        """Return the answer to *request*; the first is to none. After an error there is no other.
 
-@contextmanager
-def _pipe() -> Iterator[int]:
-    """Give the reading end of a pipe whose other end this process alone holds."""
-    reading, writing = os.pipe()
-    try:
-        yield reading
-    finally:
-        os.close(reading)
-        os.close(writing)
+        Raises:
+            MalformedError: the file is malformed, or crashed the library.
+            UnreadableError: it ran out of time or memory, or a package is missing.
+        """
+        with self._lock:
+            try:
+                if self._failed is not None:
+                    raise self._failed
+                return self._answer(request)
+            except TimeoutError as error:
+                self._failed = UnreadableError("took too long", where=self._where)
+                raise self._failed from error
+            except OSError as error:  # the connection is closed or reset
+                self._failed = self._ended()
+                raise self._failed from error
+            except ProvenanceError as error:
+                self._failed = error
+                raise
 
+    def _answer(self, request: bytes | None) -> bytearray:
+        deadline = time.monotonic() + self._clock
+        if request is not None:
+            self._socket.sendall(struct.pack("<Q", len(request)) + request)
+        kind, length = struct.unpack("<BQ", self._take(9, deadline))
+        if length > MAX_ANSWER:
+            raise MalformedError("gives too long an answer", where=self._where)
+        data = self._take(length, deadline)
+        if kind == _ANSWER:
+            return data
+        if kind == _MISSING:
+            package, extra = self._needs
+            raise UnreadableError(
+                f"needs the package {package}",
+                where=self._where,
+                hint=f"pip install training-provenance[{extra}]",
+            )
+        try:
+            place, what = msgspec.json.decode(data, type=tuple[str, str])
+        except msgspec.DecodeError as error:  # a library that was taken over can write anything
+            raise MalformedError("gives an answer that is not one", where=self._where) from error
+        where = f"{self._where}: {place}" if place else self._where
+        raise (MalformedError if kind == _MALFORMED else UnreadableError)(what, where=where)
 
-def _environment() -> dict[str, str]:
-    """Return the environment of a child: no plug-ins of HDF5, one thread for numpy."""
-    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {**os.environ, **single, "HDF5_PLUGIN_PRELOAD": "::"}
+    def _take(self, size: int, deadline: float) -> bytearray:
+        data = bytearray(size)
+        done = 0
+        while done < size:
+            self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+            count = self._socket.recv_into(memoryview(data)[done:])
+            if not count:
+                raise ConnectionError
+            done += count
+        return data
 
+    def _ended(self) -> ProvenanceError:
+        try:
+            code = self._process.wait(_SLACK)
+        except subprocess.TimeoutExpired:
+            code = -signal.SIGKILL
+        if code == -signal.SIGXCPU:
+            return UnreadableError("took too much processor time", where=self._where)
+        if code == -signal.SIGKILL:
+            return UnreadableError("the process for it was killed", where=self._where)
+        if code < 0:
+            return MalformedError(f"crashed its library (signal {-code})", where=self._where)
+        return MalformedError(f"its reader process exited with status {code}", where=self._where)
 
-def _failure(code: int, where: str) -> MalformedError | UnreadableError:
-    if code == -signal.SIGXCPU:
-        return UnreadableError("took too much processor time", where=where)
-    if code == -signal.SIGKILL:
-        return UnreadableError("the process for it was killed", where=where)
-    if code < 0:
-        return MalformedError(f"crashed its library (signal {-code})", where=where)
-    return MalformedError("stopped its library", where=where)
+    def close(self) -> None:
+        """End the process; closing again does nothing."""
+        self._process.kill()
+        self._process.__exit__(None, None, None)  # waits, and closes the pipe
+        self._socket.close()

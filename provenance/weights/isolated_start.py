@@ -1,32 +1,43 @@
-"""The start of every process of :mod:`~provenance.weights.isolated`: its limits, then its script.
+"""The start of every process of :mod:`~provenance.weights.isolated`, and its side of the protocol.
 
 A program of its own that imports nothing of ours. Arguments are the limits (processor seconds,
-bytes of memory, bytes of answer), the script, and the script's own.
+bytes of memory, bytes of files), the script, and the script's own.
 
-Its standard input is a pipe whose other end the caller holds and never writes to: when the caller
-ends, in whatever way, the pipe closes, and this process ends with it.
+The script has a generator ``main``, which is given its arguments. What it yields, a list of
+buffers, is an answer; what it is sent then is the request for the next. On the socket that standard
+output is, an answer is one byte (``ANSWER`` or a kind of failure), its length (64 bits,
+little-endian) and its bytes; a request has no kind. A failure is the last answer: place and reason,
+in JSON.
+
+Standard input is a pipe whose other end the caller holds and never writes to: when the caller ends,
+in whatever way, the pipe closes, and this process ends with it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import resource
 import runpy
+import socket
+import struct
 import sys
 import threading
+from typing import Any
+
+ANSWER, MALFORMED, UNREADABLE, MISSING = range(4)
+"""MISSING: the package that the script imports."""
+
+MAX_REASON = 2000
+"""Longest text of a library that is passed on, in characters."""
 
 
-def limit(seconds: int, memory: int, answer: int) -> None:
-    """Limit what this process may use."""
-    for kind, value in (
-        (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_FSIZE, answer),
-    ):
-        with contextlib.suppress(OSError, ValueError):  # macOS has no limit of address space
-            resource.setrlimit(kind, (value, resource.getrlimit(kind)[1]))
+def limit(kind: int, value: int) -> None:
+    """Limit what this process may use of *kind*."""
+    with contextlib.suppress(OSError, ValueError):  # macOS has no limit of address space
+        resource.setrlimit(kind, (value, resource.getrlimit(kind)[1]))
 
 
 def end_with_the_caller() -> None:
@@ -44,13 +55,46 @@ def end_with_the_caller() -> None:
     threading.Thread(target=wait, daemon=True).start()  # after that: the pipe may be closed by now
 
 
+def send(caller: socket.socket, kind: int, parts: list[Any]) -> None:
+    """Send *parts* to the caller."""
+    caller.sendall(struct.pack("<BQ", kind, sum(memoryview(part).nbytes for part in parts)))
+    for part in parts:
+        caller.sendall(part)
+
+
+def serve(caller: socket.socket, script: str, arguments: list[str], seconds: int) -> None:
+    """Answer the caller until it asks for nothing more."""
+    try:
+        answers = runpy.run_path(script)["main"](arguments)
+        request = None
+        while True:
+            used = resource.getrusage(resource.RUSAGE_SELF)
+            limit(resource.RLIMIT_CPU, seconds + int(used.ru_utime + used.ru_stime))
+            send(caller, ANSWER, answers.send(request))
+            length = caller.recv(8, socket.MSG_WAITALL)
+            if not length:
+                return
+            request = caller.recv(int.from_bytes(length, "little"), socket.MSG_WAITALL)
+    except MemoryError:
+        kind, reason = UNREADABLE, ("", "takes too much memory to read")
+    except ImportError:
+        kind, reason = MISSING, ("", "")
+    except Exception as error:  # noqa: BLE001 - whatever the library says is about the file
+        kind, reason = MALFORMED, ("", f"cannot be read by its library: {error}"[:MAX_REASON])
+        if type(error).__name__ == "RefusedError":  # place and reason; and more: it is unreadable
+            kind, reason = (UNREADABLE if error.args[2:] else MALFORMED), error.args[:2]
+    send(caller, kind, [json.dumps(reason).encode()])
+
+
 def main(arguments: list[str]) -> None:
     """Run the script that the fourth of *arguments* names."""
-    seconds, memory, answer = map(int, arguments[:3])
+    seconds, memory, files = map(int, arguments[:3])
     end_with_the_caller()
-    limit(seconds, memory, answer)
-    sys.argv = arguments[3:]
-    runpy.run_path(arguments[3], run_name="__main__")
+    limit(resource.RLIMIT_AS, memory)
+    limit(resource.RLIMIT_FSIZE, files)
+    with socket.socket(fileno=os.dup(1)) as caller:
+        os.dup2(2, 1)  # what a library prints is no answer
+        serve(caller, arguments[3], arguments[4:], seconds)
 
 
 if __name__ == "__main__":

@@ -92,12 +92,7 @@ def _shown(text: str | None) -> str | None:
 _OLD: Final[Mapping[str, Normaliser]] = {
     **dict.fromkeys(("onnx-initializer-order", "onnx-map-order"), Normaliser.ORDER),
     "onnx-protobuf-spelling": Normaliser.SPELLING,
-    **dict.fromkeys(
-        ("onnx-data-field", "onnx-external-layout", "hdf5-storage", "hdf5-structure"),
-        Normaliser.LAYOUT,
-    ),
-    "hdf5-compressed-bytes": Normaliser.COMPRESSION,
-    "hdf5-byte-order": Normaliser.BYTE_ORDER,
+    **dict.fromkeys(("onnx-data-field", "onnx-external-layout"), Normaliser.LAYOUT),
 }
 
 

@@ -24,7 +24,7 @@ from provenance.weights.dtypes import DTYPES, NUMPY, DType
 from provenance.weights.source import SourceFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -293,3 +293,20 @@ def tensor_digest(file: TensorFile, name: str) -> str:
 def tensor_digests(file: TensorFile) -> dict[str, str]:
     """Return the canonical digest of every tensor, by name. See :func:`tensor_digest`."""
     return {name: tensor_digest(file, name) for name in file.tensors}
+
+
+def regrouped(
+    pieces: Iterable[memoryview], part: tuple[int, int], step: int
+) -> Iterator[memoryview]:
+    """Yield the bytes *part* (begin and end) of what *pieces* hold together, *step* at a time."""
+    begin, left = part[0], part[1] - part[0]
+    held = bytearray()
+    for piece in pieces:
+        held += piece[begin:]
+        begin = max(begin - len(piece), 0)
+        while left and len(held) >= (size := min(step, left)):
+            yield memoryview(held[:size])
+            del held[:size]
+            left -= size
+        if not left:
+            return

@@ -176,22 +176,23 @@ def test_nothing_is_left_by_a_caller_that_is_killed(
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
 
-    def answer_of(*arguments: Any, **named: Any) -> bytes:  # noqa: ANN401
-        assert list(temporary.iterdir()) == []  # while the model runs
-        return isolated.answer_of(*arguments, **named)
+    class Watched(isolated.Isolated):
+        def answer(self, request: bytes | None = None) -> bytearray:
+            assert list(temporary.iterdir()) == []  # while the model runs
+            return super().answer(request)
 
-    monkeypatch.setattr(onnx_runner, "answer_of", answer_of)
+    monkeypatch.setattr(onnx_runner, "Isolated", Watched)
     assert np.array_equal(run(adder, PROBES)["y"], PROBES["x"] + ROW)
 
 
 def test_a_small_model_gets_little_memory(adder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Limits] = []
 
-    def answer_of(*arguments: Any, limits: Limits, **named: Any) -> bytes:  # noqa: ANN401
+    def started(*arguments: Any, limits: Limits, **named: Any) -> isolated.Isolated:  # noqa: ANN401
         given.append(limits)
-        return isolated.answer_of(*arguments, limits=limits, **named)
+        return isolated.Isolated(*arguments, limits=limits, **named)
 
-    monkeypatch.setattr(onnx_runner, "answer_of", answer_of)
+    monkeypatch.setattr(onnx_runner, "Isolated", started)
     run(adder, PROBES)
     assert given == [Limits(600, 2**32 + 4 * adder.stat().st_size)]
 

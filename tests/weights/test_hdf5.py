@@ -14,9 +14,6 @@ from hypothesis import strategies as st
 
 from provenance.errors import MalformedError, ProvenanceError, UnreadableError
 from provenance.weights.hdf5 import reader as hdf5_module
-from provenance.weights.hdf5 import storage as hdf5_storage
-from provenance.weights.hdf5.storage import Storage, check_storage, fletcher32
-from provenance.weights.view import describe
 from tests.weights.hdf5_writing import WEIGHT, chunked, every_type, hdf5, plain, samples
 
 if TYPE_CHECKING:
@@ -102,13 +99,13 @@ def one(array: Any, **options: Any) -> Callable[[Any], None]:  # noqa: ANN401
 
 
 VARIANTS: dict[str, tuple[Callable[[Any], None], set[str]]] = {
-    "big-endian": (one(WEIGHT.astype(">f4")), {"hdf5-byte-order", "hdf5-structure"}),
-    "chunks": (one(WEIGHT, chunks=(2, 3)), {"hdf5-storage", "hdf5-structure"}),
+    "big-endian": (one(WEIGHT.astype(">f4")), {"byte-order", "layout"}),
+    "chunks": (one(WEIGHT, chunks=(2, 3)), {"layout"}),
     "compression": (
         one(WEIGHT, chunks=(3, 4), compression="gzip"),
-        {"hdf5-storage", "hdf5-compressed-bytes", "hdf5-structure"},
+        {"compression", "layout"},
     ),
-    "times": (one(WEIGHT, track_times=True), {"hdf5-storage", "hdf5-structure"}),
+    "times": (one(WEIGHT, track_times=True), {"layout"}),
 }
 
 
@@ -120,7 +117,7 @@ def test_what_changes_no_tensor_is_a_fact(opened: Opener, variant: str) -> None:
     file = opened(hdf5(fill), "m.h5")
     assert (dict(file.metadata), content(file, "w")) == (said, raw)
     differing = {key for key in before if file.container[key] != before[key]}
-    assert "hdf5-structure" in differing
+    assert "layout" in differing
     assert differing <= facts
 
 
@@ -195,7 +192,7 @@ def test_what_is_in_no_storage_is_bounded(opened: Opener, monkeypatch: pytest.Mo
 
     with pytest.raises(UnreadableError, match="that are not in the file"):
         opened(hdf5(fill), "m.h5")
-    monkeypatch.setattr(hdf5_storage, "MAX_BAND", 8)
+    monkeypatch.setattr(hdf5_module, "MAX_BAND", 8)
     with pytest.raises(UnreadableError, match="more than 8 bytes at once"):
         opened(hdf5(chunked), "m.h5")
 
@@ -204,17 +201,17 @@ def test_a_damaged_chunk_is_malformed(opened: Opener) -> None:
     good = hdf5(one(WEIGHT, chunks=(3, 4), compression="gzip", fletcher32=True))
     with h5py.File(io.BytesIO(good)) as peer:
         info = peer["w"].id.get_chunk_info(0)
-    for place, what in ((info.byte_offset, "checksum"), (info.byte_offset + info.size - 1, "sum")):
+    for place in (info.byte_offset, info.byte_offset + info.size - 1):
         damaged = bytearray(good)
         damaged[place] ^= 1
-        with pytest.raises(MalformedError, match=what):
+        with pytest.raises(MalformedError, match="filter returned failure"):
             content(opened(bytes(damaged), "m.h5"), "w")
     stripped = hdf5(one(WEIGHT, chunks=(3, 4), compression="gzip"))
     with h5py.File(io.BytesIO(stripped)) as peer:
         info = peer["w"].id.get_chunk_info(0)
     damaged = bytearray(stripped)
     damaged[info.byte_offset] ^= 0xFF
-    with pytest.raises(MalformedError, match="cannot be decompressed"):
+    with pytest.raises(MalformedError, match="filter returned failure"):
         content(opened(bytes(damaged), "m.h5"), "w")
 
 
@@ -226,8 +223,8 @@ def test_an_index_that_readers_get_lost_in_is_refused(opened: Opener) -> None:
     assert content(opened(bytes(good), "m.h5"), "w")
     swapped = bytearray(good)
     swapped[entries[0]], swapped[entries[1]] = good[entries[1]], good[entries[0]]
-    with pytest.raises(MalformedError, match="libhdf5 reads other numbers from its chunks"):
-        content(opened(bytes(swapped), "m.h5"), "w")
+    with pytest.raises(MalformedError, match="w: a chunk that its index does not lead to"):
+        opened(bytes(swapped), "m.h5")
     twice = bytearray(good)
     twice[entries[1].start : entries[1].start + 24] = good[entries[0]][:24]  # the key alone
     with pytest.raises(MalformedError, match="a chunk stands twice, or outside"):
@@ -236,9 +233,8 @@ def test_an_index_that_readers_get_lost_in_is_refused(opened: Opener) -> None:
 
 def test_an_edge_that_filters_are_spared_has_one_reading(opened: Opener) -> None:
     data = (Path(__file__).parent / "vectors" / "edge_without_filters.h5").read_bytes()
-    file = opened(data, "m.h5")
-    with pytest.raises(MalformedError, match="libhdf5 reads other numbers from its chunks"):
-        content(file, "w")
+    with pytest.raises(MalformedError, match="w: a chunk at the edge that has two readings"):
+        opened(data, "m.h5")
 
 
 @pytest.mark.parametrize("chunk", [None, (4,)])
@@ -284,28 +280,10 @@ def test_a_grid_of_very_many_places_is_refused(opened: Opener) -> None:
         opened(hdf5(fill), "m.h5")
 
 
-def test_every_place_of_a_grid_is_described() -> None:
-    info = describe("w", "F32", (4,), where="p")
-    storage = Storage(big_endian=False, fill=bytes(4), chunk=(2,), sha256=("0" * 64,))
-    with pytest.raises(MalformedError, match="its chunks are not all described"):
-        check_storage(storage, info, where="p")
-
-
 def test_many_small_bands_are_read_in_pieces(opened: Opener) -> None:
     array = np.arange(3000, dtype="<f4")
     file = opened(hdf5(one(array, chunks=(1,))), "m.h5")
     assert content(file, "w", 2048) == content(file, "w", 256) == array.tobytes()
-
-
-def test_the_checksum_is_that_of_the_library() -> None:
-    for size in (1, 2, 3, 7, 1000, 300_001):
-        data = np.random.default_rng(size).integers(0, 256, size, "u1")
-        file = io.BytesIO()
-        with h5py.File(file, "w") as peer:
-            peer.create_dataset("w", data=data, chunks=(size,), fletcher32=True)
-            _, raw = peer["w"].id.read_direct_chunk((0,))
-        said = int.from_bytes(bytes(raw)[-4:], "little")
-        assert fletcher32(data.tobytes()) == ((said & 0xFFFF) % 65535, (said >> 16) % 65535)
 
 
 def test_without_h5py_the_mend_is_said(

@@ -1,6 +1,6 @@
 """HDF5, and the archives of Keras that hold it.
 
-- ``reader``: a file and its tensors; ``storage``: a dataset's bytes.
-- ``probe``: the program that finds its datasets.
+- ``reader``: a file and its tensors.
+- ``probe``: the program around libhdf5 that describes and reads them.
 - ``keras``: HDF5 in the archive that Keras writes.
 """

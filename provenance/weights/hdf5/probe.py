@@ -1,22 +1,29 @@
-"""Where the numbers of an HDF5 file are: a program of its own around libhdf5.
+"""libhdf5 on one file, in a process of its own: describes its datasets, then reads their numbers.
 
-Malformed files crash libhdf5 (its list of CVEs is long), so it runs in a child process that only
-describes the file: it writes one line of JSON, which holds the place of every byte of every
-dataset. What a chunk holds can be told in more ways than one (an index out of order, an edge that
-filters are spared): of each place of a grid it also writes the SHA-256 of what libhdf5 reads there.
-See :mod:`~provenance.weights.hdf5.reader` for what is refused. It imports nothing of ours;
-arguments are a descriptor, and where in it the file begins and how long it is.
+Malformed files crash libhdf5 (its list of CVEs is long). This script imports nothing of ours;
+arguments are a descriptor, and where in it the file begins and how long it is. The first answer is
+the description, in JSON (:class:`~provenance.weights.hdf5.reader.Description`); each request then
+is the index of a dataset, its first row and the number of rows (three integers of 64 bits), and its
+answer their bytes as they are stored, but decompressed. See :mod:`~provenance.weights.hdf5.reader`
+for what is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
 import os
-import sys
-from typing import Any
+import struct
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_OBJECTS = 100_000
 """Most groups and datasets."""
@@ -24,305 +31,285 @@ MAX_OBJECTS = 100_000
 MAX_CHUNKS = 250_000
 """Most chunks of all datasets, those without storage counted too."""
 
-MAX_READ = 2**28
-"""Largest chunk that is read, and most bytes without storage: the caller refuses more."""
+MAX_CHUNK = 2**28
+"""Largest chunk, in bytes."""
 
 MAX_ATTRIBUTES = 2**26
 """Most bytes of attributes, as text."""
 
+STEP = 2**20
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3  # numbers of filters in the format
-FLOATS = (("F16", "IEEE_F16"), ("F32", "IEEE_F32"), ("F64", "IEEE_F64"))
-BFLOAT16 = ((15, 7, 8, 0, 7), 127)
-"""Places of sign, exponent (with its width) and fraction (with its width), and the bias."""
+TYPES = [
+    (h5t.py_create(np.dtype(order + code), logical=True), name, order == ">")
+    for code, name in (
+        ("f4", "F32"), ("f2", "F16"), ("f8", "F64"), ("i1", "I8"), ("u1", "U8"), ("i2", "I16"),
+        ("u2", "U16"), ("i4", "I32"), ("u4", "U32"), ("i8", "I64"), ("u8", "U64"),
+        ("?", "BOOL"), ("c8", "C64"), ("c16", "C128"),
+    )
+    for order in "<>"
+]  # fmt: skip
+"""Element types as h5py writes them, their names, and whether they are big-endian."""
+
+for half, is_big in ((h5t.IEEE_F16LE.copy(), False), (h5t.IEEE_F16BE.copy(), True)):
+    half.set_fields(15, 7, 8, 0, 7)
+    half.set_ebias(127)
+    TYPES.append((half, "BF16", is_big))
 
 
 class RefusedError(Exception):
-    """The file holds what is not read: where, and what."""
+    """The file holds what is not read: where, and what; and more if it is not malformed."""
 
 
-class Window(io.RawIOBase):
+class Window:
     """A part of an open file, read by position: its descriptor's own position is never moved."""
 
     def __init__(self, descriptor: int, start: int, size: int) -> None:
         """Stand at the beginning of the part."""
-        super().__init__()
-        self._descriptor, self._start, self._size, self._position = descriptor, start, size, 0
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
+        self._descriptor, self._start, self.size, self._position = descriptor, start, size, 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move to *offset*."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = base + offset
+        self._position = offset + (self.size if whence == os.SEEK_END else 0)
         return self._position
 
     def tell(self) -> int:
         """Return the position."""
         return self._position
 
+    def read(self, size: int) -> bytes:
+        """Return *size* bytes, fewer at the end."""
+        size = max(min(size, self.size - self._position), 0)
+        data = os.pread(self._descriptor, size, self._start + self._position) if size else b""
+        self._position += len(data)
+        return data
+
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
         """Fill *buffer*, with zeros beyond the end."""
         view = memoryview(buffer).cast("B")
-        room = max(min(len(view), self._size - self._position), 0)
         done = 0
-        while done < room:
-            place = self._start + self._position + done
-            count = os.preadv(self._descriptor, [view[done:room]], place)
-            if not count:
-                break
-            done += count
-        self._position += len(view)
-        view[done:] = bytes(len(view) - done)
+        while done < len(view):
+            data = self.read(min(len(view) - done, STEP)) or bytes(len(view) - done)
+            view[done : done + len(data)] = data
+            done += len(data)
         return len(view)
 
 
 class Probe:
     """One walk over a file."""
 
-    def __init__(self, h5: Any, start: int) -> None:  # noqa: ANN401 - h5py has no types
-        """Describe with the package *h5*; places in the file begin at *start*."""
-        self._h5 = h5
-        self._start = start
-        self._left = MAX_CHUNKS
+    def __init__(self, size: int) -> None:
+        """Begin with nothing; the file has *size* bytes."""
+        self._size = size
+        self._chunks_left = MAX_CHUNKS
         self._text = 0
+        self._compressed = hashlib.sha256()
+        self.places: list[tuple[int, int]] = []
+        """Where numbers are: first byte and length."""
         self.groups: list[str] = []
-        self.datasets: dict[str, dict[str, Any]] = {}
+        self.datasets: list[dict[str, Any]] = []
         self.attributes: dict[str, str] = {}
-        self.aliases: dict[int, list[str]] = {}
 
-    def walk(self, root: Any) -> None:  # noqa: ANN401
+    def walk(self, root: Any) -> None:  # noqa: ANN401 - h5py has no types
         """Describe everything below the group *root*."""
-        h5 = self._h5
         pending = [("", root)]
-        groups = {h5.h5o.get_info(root).addr}
+        seen: dict[int, dict[str, Any]] = {h5o.get_info(root).addr: {}}  # {}: a group
+        names = 0
         while pending:
             path, group = pending.pop()
             self._attributes(path or "/", group)
             for raw in sorted(group):
                 name = f"{path}/{raw.decode('utf-8')}" if path else raw.decode("utf-8")
-                if len(self.groups) + len(self.datasets) >= MAX_OBJECTS:
+                names += 1
+                if names > MAX_OBJECTS:
                     raise RefusedError(name, f"more than {MAX_OBJECTS} objects")
-                kind = group.links.get_info(raw).type
-                if kind != h5.h5l.TYPE_HARD:
+                if group.links.get_info(raw).type != h5l.TYPE_HARD:
                     raise RefusedError(name, "a soft or external link")
-                thing = h5.h5o.open(group, raw)
-                address = h5.h5o.get_info(thing).addr
-                if isinstance(thing, h5.h5g.GroupID):
-                    if address in groups:
+                thing = h5o.open(group, raw)
+                address = h5o.get_info(thing).addr
+                if isinstance(thing, h5g.GroupID):
+                    if address in seen:
                         raise RefusedError(name, "a second link to a group")
-                    groups.add(address)
+                    seen[address] = {}
                     self.groups.append(name)
                     pending.append((name, thing))
-                elif isinstance(thing, h5.h5d.DatasetID):
-                    names = self.aliases.setdefault(address, [])
-                    if not names:
-                        self._attributes(name, thing)
-                        self.datasets[name] = self._dataset(name, thing)
-                    names.append(name)
-                else:
+                elif not isinstance(thing, h5d.DatasetID):
                     raise RefusedError(name, "a named type")
+                elif address in seen:
+                    seen[address]["names"].append(name)
+                else:
+                    self._attributes(name, thing)
+                    seen[address] = {"names": [name], **self._dataset(name, thing)}
+                    self.datasets.append(seen[address])
 
     # --- Attributes -------------------------------------------------------------------------------
 
     def _attributes(self, path: str, thing: Any) -> None:  # noqa: ANN401
         names: list[bytes] = []
-        self._h5.h5a.iterate(thing, names.append)
+        h5a.iterate(thing, names.append)
         for raw in names:
             name = raw.decode("utf-8")
             if "@" in name:  # of `a@b@c` nobody could tell what is the attribute
                 raise RefusedError(path, f"the attribute {name!r} has an @ in its name")
-            text = self._attribute(f"{path}@{name}", self._h5.h5a.open(thing, raw))
+            text = self._attribute(f"{path}@{name}", h5a.open(thing, raw))
             self._text += len(text)
             if self._text > MAX_ATTRIBUTES:
                 raise RefusedError(path, f"more than {MAX_ATTRIBUTES} bytes of attributes")
             self.attributes[f"{path}@{name}"] = text
 
     def _attribute(self, path: str, attribute: Any) -> str:  # noqa: ANN401
-        import numpy as np  # noqa: PLC0415 - slow, and may be missing
-
-        h5 = self._h5
-        kind, space = attribute.get_type(), attribute.get_space()
-        if space.get_simple_extent_type() == h5.h5s.NULL:
+        kind = attribute.get_type()
+        if attribute.get_space().get_simple_extent_type() == h5s.NULL:
             return "nothing"
         if attribute.get_storage_size() > MAX_ATTRIBUTES:
             raise RefusedError(path, f"more than {MAX_ATTRIBUTES} bytes of attributes")
-        if kind.get_class() == h5.h5t.STRING:
-            value = np.empty(attribute.shape, attribute.dtype)
-            attribute.read(value)
+        name = "" if kind.get_class() == h5t.STRING else element_type(path, kind)[0]
+        value = np.empty(attribute.shape, attribute.dtype)
+        attribute.read(value)
+        if not name:
             # Readers give text of variable length as text, and other text as bytes.
             word = "text" if kind.is_variable_str() else "bytes"
             return f"{word} {json.dumps(decoded(value.tolist()), ensure_ascii=False)}"
-        name, _ = self._type(path, kind)
-        value = np.empty(attribute.shape, attribute.dtype)
-        attribute.read(value)
         little = value.astype(value.dtype.newbyteorder("<"))
         return f"{name} {list(value.shape)} {little.tobytes().hex()}"
-
-    # --- Types ------------------------------------------------------------------------------------
-
-    def _type(self, path: str, kind: Any) -> tuple[str, bool]:  # noqa: ANN401
-        """Return the element type, and whether it is big-endian."""
-        h5t = self._h5.h5t
-        size, group = kind.get_size(), kind.get_class()
-        if group == h5t.INTEGER and size in (1, 2, 4, 8):
-            if kind.get_precision() == 8 * size and kind.get_offset() == 0:
-                sign = "U" if kind.get_sign() == h5t.SGN_NONE else "I"
-                return f"{sign}{8 * size}", size > 1 and kind.get_order() == h5t.ORDER_BE
-        elif group == h5t.FLOAT:
-            return self._float(path, kind)
-        elif group == h5t.ENUM and size == 1:
-            members = {
-                kind.get_member_name(i): kind.get_member_value(i)
-                for i in range(kind.get_nmembers())
-            }
-            if members == {b"FALSE": 0, b"TRUE": 1}:
-                return "BOOL", False
-        elif group == h5t.COMPOUND and kind.get_nmembers() == 2:  # noqa: PLR2004 - real, imaginary
-            parts = [kind.get_member_type(i) for i in (0, 1)]
-            names = [kind.get_member_name(i) for i in (0, 1)]
-            offsets = [kind.get_member_offset(i) for i in (0, 1)]
-            if names == [b"r", b"i"] and offsets == [0, size // 2] and parts[0].equal(parts[1]):
-                name, big = self._type(path, parts[0])
-                if name in ("F32", "F64") and size == 2 * parts[0].get_size():
-                    return {"F32": "C64", "F64": "C128"}[name], big
-        raise RefusedError(path, "an element type that is no plain number")
-
-    def _float(self, path: str, kind: Any) -> tuple[str, bool]:  # noqa: ANN401
-        h5t = self._h5.h5t
-        for name, predefined in FLOATS:
-            for order in ("LE", "BE"):
-                if kind.equal(getattr(h5t, f"{predefined}{order}")):
-                    return name, order == "BE"
-        fields = (tuple(kind.get_fields()), kind.get_ebias())
-        if kind.get_size() == 2 and fields == BFLOAT16:  # noqa: PLR2004 - bytes
-            return "BF16", kind.get_order() == h5t.ORDER_BE
-        raise RefusedError(path, "a float of an unusual format")
 
     # --- Datasets ---------------------------------------------------------------------------------
 
     def _dataset(self, path: str, dataset: Any) -> dict[str, Any]:  # noqa: ANN401
-        h5 = self._h5
         kind, plist = dataset.get_type(), dataset.get_create_plist()
-        if kind.get_class() == h5.h5t.OPAQUE and kind.get_size() == 2:  # noqa: PLR2004 - bytes
+        if kind.get_class() == h5t.OPAQUE and kind.get_size() == 2:  # noqa: PLR2004 - bytes
             # Keras writes bfloat16 so, and says so in an attribute.
             if self.attributes.get(f"{path}@dtype") != 'text "bfloat16"':
                 raise RefusedError(path, "an element type that is no plain number")
             name, big = "BF16", False
         else:
-            name, big = self._type(path, kind)
-        if dataset.get_space().get_simple_extent_type() == h5.h5s.NULL:
+            name, big = element_type(path, kind)
+        if dataset.get_space().get_simple_extent_type() == h5s.NULL:
             raise RefusedError(path, "a dataset without a shape")
         if plist.get_external_count():
             raise RefusedError(path, "numbers in another file")
-        found = {
-            "dtype": name,
-            "big": big,
-            "shape": list(dataset.shape),
-            "itemsize": kind.get_size(),
-        }
+        item, elements = kind.get_size(), math.prod(dataset.shape)
+        found = {"dtype": name, "big": big, "shape": dataset.shape, "itemsize": item}
+        missing = 0
         layout = plist.get_layout()
-        if layout == h5.h5d.CONTIGUOUS:
-            offset = dataset.get_offset()
-            size = dataset.get_storage_size()
-            found["place"] = None if offset is None or not size else [self._start + offset, size]
-        elif layout == h5.h5d.CHUNKED:
-            found |= self._chunks(path, dataset, plist)
-        elif layout == h5.h5d.COMPACT:
-            found["data"] = self._compact(dataset)
-        else:
-            raise RefusedError(path, "a virtual dataset, which is made of others")
-        if found.get("place", 0) is None or "chunks" in found:
-            found["fill"] = self._fill(dataset, plist)
-        whole = layout != h5.h5d.CHUNKED or len(found["chunks"]) == len(found["sha256"])
-        stored = found.get("place", 0) is not None and whole
-        if not stored and 0 not in dataset.shape:
-            self._check_fill(path, plist)
-        return found
-
-    def _chunks(self, path: str, dataset: Any, plist: Any) -> dict[str, Any]:  # noqa: ANN401
-        filters = []
-        for index in range(plist.get_nfilters()):
-            number, _, values, _ = plist.get_filter(index)
-            if number not in (DEFLATE, SHUFFLE, FLETCHER32):
-                raise RefusedError(path, f"the filter {number}, which is not read")
-            filters.append([number, values[0] if number == SHUFFLE else 0])
-        shape, chunk = dataset.shape, plist.get_chunk()
-        grid = [-(-size // side) for size, side in zip(shape, chunk, strict=True)]
-        self._left -= math.prod(grid)
-        if self._left < 0:
-            raise RefusedError(path, f"more than {MAX_CHUNKS} chunks in the file")
-        found: list[list[int]] = []
-
-        def add(info: Any) -> None:  # noqa: ANN401
-            if len(found) > MAX_CHUNKS:
-                return
-            index = 0
-            for at, side, most in zip(info.chunk_offset, chunk, grid, strict=True):
-                if at % side or at // side >= most:
-                    index = -1
-                    break
-                index = index * most + at // side
-            place = -1 if info.byte_offset is None else self._start + info.byte_offset
-            found.append([index, place, info.size, info.filter_mask])
-
-        dataset.chunk_iter(add)
-        item = dataset.get_type().get_size()
-        absent = 0 if len(found) == math.prod(grid) else math.prod(shape) * item
-        read = max(absent, math.prod(chunk) * item) <= MAX_READ
-        digests = self._digests(dataset, chunk, grid) if read else []
-        return {"chunk": list(chunk), "filters": filters, "chunks": found, "sha256": digests}
-
-    def _digests(self, dataset: Any, chunk: Any, grid: list[int]) -> list[str]:  # noqa: ANN401
-        """Return the SHA-256 of what libhdf5 reads in each place of *grid*, as it is stored."""
-        import numpy as np  # noqa: PLC0415 - slow, and may be missing
-
-        kind, space = dataset.get_type(), dataset.get_space()
-        digests = []
-        for corner in np.ndindex(*grid):
-            begin = tuple(at * side for at, side in zip(corner, chunk, strict=True))
-            count = tuple(
-                min(side, size - at)
-                for side, size, at in zip(chunk, dataset.shape, begin, strict=True)
-            )
-            space.select_hyperslab(begin, count)
-            value = np.zeros(count, f"V{kind.get_size()}")
-            try:
-                dataset.read(self._h5.h5s.create_simple(count), space, value, kind)
-            except OSError:  # a filter fails; the caller says which when it reads
-                digests.append("")
+        if layout == h5d.CONTIGUOUS:
+            place, size = dataset.get_offset(), dataset.get_storage_size()
+            if place is None or not size:
+                missing = elements
             else:
-                digests.append(hashlib.sha256(value.tobytes()).hexdigest())
-        return digests
-
-    def _check_fill(self, path: str, plist: Any) -> None:  # noqa: ANN401
-        """Refuse numbers that are neither in the file nor given: whatever memory held is read."""
-        h5d = self._h5.h5d
-        if (
+                self._place(path, place, size)
+                found |= {"first": place, "size": size}
+        elif layout == h5d.CHUNKED:
+            before = len(self.places)
+            missing = self._chunks(path, dataset, plist)
+            found["first"] = min((place for place, _ in self.places[before:]), default=-1)
+            found["rows"] = plist.get_chunk()[0]
+        elif layout != h5d.COMPACT:
+            raise RefusedError(path, "a virtual dataset, which is made of others")
+        if missing and (
             plist.get_fill_time() == h5d.FILL_TIME_NEVER
             or plist.fill_value_defined() == h5d.FILL_VALUE_UNDEFINED
-        ):
+        ):  # whatever memory held would be read
             raise RefusedError(path, "numbers that are not in the file, without a fill value")
+        return found | {"missing": missing * item}
 
-    def _compact(self, dataset: Any) -> str:  # noqa: ANN401
-        import numpy as np  # noqa: PLC0415 - slow, and may be missing
+    def _place(self, path: str, place: int, size: int) -> None:
+        if place + size > self._size:
+            raise RefusedError(path, "numbers beyond the end of the file")
+        self.places.append((place, size))
 
-        value = np.empty(dataset.shape, dataset.dtype)
-        dataset.read(self._h5.h5s.ALL, self._h5.h5s.ALL, value, dataset.get_type())
-        return value.tobytes().hex()
+    def _chunks(self, path: str, dataset: Any, plist: Any) -> int:  # noqa: ANN401
+        """Check the chunks of *dataset*; return how many elements are in none, at most."""
+        filters = [plist.get_filter(index)[0] for index in range(plist.get_nfilters())]
+        if other := set(filters) - {DEFLATE, SHUFFLE, FLETCHER32}:
+            raise RefusedError(path, f"the filter {min(other)}, which is not read")
+        shape, chunk = dataset.shape, plist.get_chunk()
+        size = math.prod(chunk) * dataset.get_type().get_size()
+        if size > MAX_CHUNK:
+            raise RefusedError(path, f"needs more than {MAX_CHUNK} bytes at once", "unreadable")
+        lattice = [range(0, most, side) for side, most in zip(chunk, shape, strict=True)]
+        grid = math.prod(map(len, lattice))
+        self._chunks_left -= grid
+        if self._chunks_left < 0:
+            raise RefusedError(path, f"more than {MAX_CHUNKS} chunks in the file")
+        found: list[Any] = []
+        dataset.chunk_iter(lambda info: found.append(info) if len(found) <= grid else None)
+        corners = {info.chunk_offset for info in found}
+        inside = all(at in axis for c in corners for at, axis in zip(c, lattice, strict=True))
+        if len(found) > len(corners) or not inside:
+            raise RefusedError(path, "a chunk stands twice, or outside")
+        for info in sorted(found, key=attrgetter("chunk_offset")):
+            applied = [n for at, n in enumerate(filters) if not info.filter_mask >> at & 1]
+            large = info.size > MAX_CHUNK + 4  # a checksum
+            if info.byte_offset is None or large or (not applied and info.size != size):
+                raise RefusedError(path, "a chunk of another size")
+            self._place(path, info.byte_offset, info.size)
+            raw = self._searched(path, dataset, info)
+            if applied:
+                self._compressed.update(raw)
+            if applied and len(raw) == size:
+                self._check_edge(path, dataset, (info.chunk_offset, chunk, applied), raw)
+        return 0 if len(found) == grid else math.prod(shape)
 
-    def _fill(self, dataset: Any, plist: Any) -> str:  # noqa: ANN401
-        import numpy as np  # noqa: PLC0415 - slow, and may be missing
+    def _searched(self, path: str, dataset: Any, info: Any) -> bytes:  # noqa: ANN401
+        """Return the bytes of a chunk, which a search of the index must find.
 
-        value = np.zeros((), dataset.dtype)
-        if plist.fill_value_defined() == self._h5.h5d.FILL_VALUE_USER_DEFINED:
-            plist.get_fill_value(value)
-        return value.tobytes().hex()
+        Who walks over all of an index finds chunks that a search does not.
+        """
+        try:
+            mask, raw = dataset.read_direct_chunk(info.chunk_offset)
+        except (OSError, RuntimeError):
+            mask, raw = 0, b""
+        if (mask, len(raw)) != (info.filter_mask, info.size):
+            raise RefusedError(path, "a chunk that its index does not lead to")
+        return bytes(raw)
+
+    def _check_edge(self, path: str, dataset: Any, edge: Any, raw: bytes) -> None:  # noqa: ANN401
+        """Refuse the chunk *raw* if libhdf5 does not apply the filters that its index names.
+
+        A file can ask for that at its edge (``H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS``). Other
+        readers apply them, and may read other numbers.
+        """
+        corner, chunk, applied = edge
+        inside = tuple(map(min, chunk, np.subtract(dataset.shape, corner).tolist()))
+        if inside == chunk:
+            return
+        read = rows_of(dataset, corner, inside)
+
+        def spelled(data: bytes) -> bool:
+            whole = np.frombuffer(data, read.dtype).reshape(chunk)
+            return bool(whole[tuple(map(slice, inside))].tobytes() == read.tobytes())
+
+        planes = np.frombuffer(raw, np.uint8).reshape(read.dtype.itemsize, -1)
+        shuffled = applied == [SHUFFLE] and spelled(planes.T.tobytes())
+        if spelled(raw) and not shuffled:
+            raise RefusedError(path, "a chunk at the edge that has two readings")
+
+    # --- The file as a whole ----------------------------------------------------------------------
+
+    def layout(self, window: Window) -> str:
+        """Return the SHA-256 of all bytes but those of numbers; check that these do not overlap."""
+        structure = hashlib.sha256()
+        end = 0
+        for place, size in [*sorted(self.places), (window.size, 0)]:
+            if place < end:
+                raise RefusedError("", "the numbers of two datasets overlap")
+            window.seek(end)
+            for start in range(end, place, STEP):
+                structure.update(window.read(min(STEP, place - start)))
+            end = place + size
+        return structure.hexdigest()
+
+    def compression(self) -> str:
+        """Return the SHA-256 of all chunks as they are compressed."""
+        return self._compressed.hexdigest()
+
+
+def element_type(path: str, kind: Any) -> tuple[str, bool]:  # noqa: ANN401
+    """Return the name of an element type, and whether it is big-endian."""
+    for known, name, big in TYPES:
+        if kind.equal(known):
+            return name, big
+    raise RefusedError(path, "an element type that is no plain number")
 
 
 def decoded(value: Any) -> Any:  # noqa: ANN401
@@ -332,36 +319,37 @@ def decoded(value: Any) -> Any:  # noqa: ANN401
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
-def describe(descriptor: int, start: int, size: int) -> dict[str, Any]:
-    """Return what the file in *descriptor*, from *start* on, of *size* bytes, holds."""
-    import h5py  # noqa: PLC0415 - slow, and may be missing
-
-    with h5py.File(Window(descriptor, start, size), "r", driver="fileobj") as file:
-        probe = Probe(h5py, start)
-        probe.walk(h5py.h5g.open(file.id, b"/"))
-    return {
-        "groups": probe.groups,
-        "datasets": probe.datasets,
-        "attributes": probe.attributes,
-        "aliases": [names for names in probe.aliases.values() if len(names) > 1],
-    }
+def rows_of(dataset: Any, begin: tuple[int, ...], count: tuple[int, ...]) -> Any:  # noqa: ANN401
+    """Return the elements of *dataset* from *begin* on, *count* of them, as bytes are stored."""
+    kind, space = dataset.get_type(), dataset.get_space()
+    value = np.zeros(count, f"V{kind.get_size()}")
+    if begin:
+        space.select_hyperslab(begin, count)
+    if value.size:
+        dataset.read(h5s.create_simple(count) if begin else h5s.ALL, space, value, kind)
+    return value
 
 
-def main(arguments: list[str]) -> None:
-    """Describe a file on the standard output."""
-    descriptor, start, size = map(int, arguments)
-    try:
-        answer = describe(descriptor, start, size)
-    except RefusedError as error:
-        answer = {"refused": error.args}
-    except ImportError:
-        answer = {"missing": "h5py"}
-    except MemoryError:
-        answer = {"refused": ["", "takes too much memory to read"]}
-    except Exception as error:  # noqa: BLE001 - whatever libhdf5 says is about the file
-        answer = {"refused": ["", f"is not HDF5 that can be read: {error}"]}
-    sys.stdout.write(json.dumps(answer))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+def main(arguments: list[str]) -> Iterator[list[Any]]:
+    """Describe the file, then answer requests for rows."""
+    window = Window(*map(int, arguments))
+    with h5py.File(window, "r", driver="fileobj") as file:
+        probe = Probe(window.size)
+        probe.walk(h5g.open(file.id, b"/"))
+        description = {
+            "groups": probe.groups,
+            "datasets": probe.datasets,
+            "attributes": probe.attributes,
+            "layout": probe.layout(window),
+            "compression": probe.compression(),
+        }
+        asked: Any = yield [json.dumps(description).encode()]
+        last, dataset = -1, file.id
+        while True:
+            index, first, count = struct.unpack("<3Q", asked)
+            if index != last:
+                name = probe.datasets[index]["names"][0]
+                last, dataset = index, h5o.open(file.id, name.encode())
+            begin = (first, *(0 for _ in dataset.shape[1:])) if dataset.shape else ()
+            value = rows_of(dataset, begin, (count, *dataset.shape[1:]) if begin else ())
+            asked = yield [value.view(np.uint8) if value.shape else value.tobytes()]

@@ -1,10 +1,10 @@
 """HDF5 files of weights, as Keras (``.h5``, ``.weights.h5``) and h5py write them.
 
-Format: HDF5 File Format Specification 3.0. The structure is read by libhdf5, through the package
+Format: HDF5 File Format Specification 3.0. The file is read by libhdf5, through the package
 ``h5py`` (extra ``hdf5``), in a process of its own (:mod:`~provenance.weights.hdf5.probe`), so that
 a file that crashes it is malformed and no more. That process reads from the very descriptor that
-was opened here; the bytes of datasets are read here, by place
-(:mod:`~provenance.weights.hdf5.storage`).
+was opened here. It describes the file; a dataset in one piece is then read here, by place, and any
+other a few rows at a time from that process.
 
 A tensor is a dataset, named by its path without the first ``/``. Attributes are content: each is
 an entry ``path@name`` of the metadata, as ``text`` (``bytes``: of fixed length) and JSON, or type,
@@ -15,35 +15,41 @@ Refused: soft and external links, a second link to a group, ``@`` in an attribut
 other files or nowhere, virtual datasets, named types, texts, references, structures and opaque
 types as elements (but bfloat16 as Keras writes it), filters other than deflate, shuffle and
 fletcher32 (so no plug-in), bytes before or behind what the superblock describes, numbers of two
-datasets that overlap, chunks in which libhdf5 reads something else.
+datasets that overlap, chunks that a search of their index does not find, chunks at the edge to
+which libhdf5 does not apply their filters.
 
 Everything else in the file (trees, heaps, times, free space) is compared as the fact
-``hdf5-structure``, a digest of all bytes but the datasets' own.
+``layout``, a digest of all bytes but the datasets' own.
 
-Limits: 100,000 objects, 250,000 chunks, 64 MiB of attributes; 20 seconds of processor time, and one
-for every 4 MiB, and 4 GiB for the process that reads the structure; those of hdf5_storage.
+Limits: 100,000 objects, 250,000 chunks, 64 MiB of attributes; a chunk, a row of chunks, and what a
+dataset has in no storage, 256 MiB; 4 GiB for the process of libhdf5, and 20 seconds of processor
+time, and one for every 4 MiB of the file, for each answer.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
+from math import prod
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import numpy as np
 
 from provenance.errors import MalformedError, UnreadableError
-from provenance.weights.hdf5.storage import Storage, Stored, check_storage, stored_chunks
-from provenance.weights.isolated import Limits, answer_of
+from provenance.weights.isolated import Isolated, Limits
+from provenance.weights.normalisers import Normaliser
 from provenance.weights.source import SourceFile
 from provenance.weights.view import (
     TensorInfo,
     check_count,
     check_name,
     describe,
-    fact_digest,
     part_of,
+    regrouped,
+    stated,
 )
 
 if TYPE_CHECKING:
@@ -51,17 +57,55 @@ if TYPE_CHECKING:
 
     from provenance.weights.source import Source
 
+MAX_BAND: Final = 2**28
+"""Largest row of chunks, in bytes; it is held in memory while it is read. h5py chooses chunks of at
+most 1 MiB, so that such a row is a small part of a large dataset."""
+
+MAX_FILLED: Final = 2**28
+"""Most bytes of a dataset that are in no storage: a few bytes can declare a petabyte."""
+
 MEMORY: Final = 2**32
-"""For reading the structure, in bytes of address space: 100,000 datasets take 300 MB."""
+"""For libhdf5, in bytes of address space: 100,000 datasets take 300 MB."""
 
 SECONDS: Final = 20
 _A_SECOND: Final = 2**22
-"""Processor time for reading the structure and the chunks: so many seconds, and one more for so
-many bytes of the file. 100,000 datasets take some seconds, and a second inflates some 100 MB."""
+"""Processor time of an answer: so many seconds, and one more for so many bytes of the file. 100,000
+datasets take some seconds, and a second inflates some 100 MB."""
 
 _PROBE: Final = Path(__file__).with_name("probe.py")
 _SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
 _STEP: Final = 2**20
+
+
+class Dataset(msgspec.Struct, frozen=True):
+    """What the probe says of a dataset."""
+
+    names: list[str]
+    dtype: str
+    big: bool
+    """Whether it is big-endian."""
+    shape: list[int]
+    itemsize: int
+    missing: int
+    """Bytes that are in no storage, at most."""
+    first: int = -1
+    """Where its first byte is in the file."""
+    size: int | None = None
+    """How many bytes it is there in one piece; None: the probe reads it."""
+    rows: int = 1
+    """How many rows are read together: as many as a chunk has."""
+
+
+class Description(msgspec.Struct, frozen=True):
+    """What the probe says of a file."""
+
+    groups: list[str]
+    datasets: list[Dataset]
+    attributes: dict[str, str]
+    layout: str
+    """SHA-256 of all bytes but those of numbers."""
+    compression: str
+    """SHA-256 of all chunks to which a filter was applied."""
 
 
 class Hdf5File(SourceFile):
@@ -77,53 +121,102 @@ class Hdf5File(SourceFile):
             UnreadableError: it cannot be read, or the package ``h5py`` is missing.
         """
         super().__init__(source)
-        begin, size = span or (0, source.size)
-        _check_superblock(source, begin, size)
-        said = _probed(source, begin, size)
-        self._storage: dict[str, Storage] = {}
+        self._begin, size = span or (0, source.size)
+        _check_superblock(source, self._begin, size)
+        self._probe = Isolated(
+            _PROBE,
+            [str(source.descriptor), str(self._begin), str(size)],
+            limits=Limits(SECONDS + size // _A_SECOND, MEMORY),
+            where=source.name,
+            needs=("h5py", "hdf5"),
+            descriptor=source.descriptor,
+        )
+        try:
+            self._describe(self._probe.answer(), size)
+        except BaseException:
+            self._probe.close()
+            raise
+
+    def _describe(self, answer: bytearray, size: int) -> None:
+        where = self._source.name
+        try:
+            said = msgspec.json.decode(answer, type=Description)
+        except msgspec.DecodeError as error:
+            raise MalformedError("its description cannot be read", where=where) from error
+        self._datasets = said.datasets
+        self._indices: dict[str, int] = {}
         infos: dict[str, TensorInfo] = {}
-        check_count(len(said["datasets"]), where=source.name)
-        for name, entry in said["datasets"].items():
-            where = f"{source.name}: {check_name(name, where=source.name)}"
-            infos[name] = info = describe(name, entry["dtype"], entry["shape"], where=where)
-            self._storage[name] = storage = _storage(entry, info, where)
-            check_storage(storage, info, where=where)
-        places = _places(self._storage, (begin, begin + size), source.name)
-        self.aliases = self._tie(said["aliases"], infos)
+        for index, dataset in enumerate(said.datasets):
+            for name in dataset.names:
+                inside = f"{where}: {check_name(name, where=where)}"
+                infos[name] = describe(name, dataset.dtype, dataset.shape, where=inside)
+                self._indices[name] = index
+            _check_storage(dataset, infos[name], size, inside)
+        check_count(len(infos), where=where)
+        tied = [tuple(sorted(dataset.names)) for dataset in said.datasets]
+        self.aliases = tuple(sorted(names for names in tied if len(names) > 1))
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType(
-            dict(sorted(infos.items(), key=lambda pair: self._first(pair[0])))
+            dict(sorted(infos.items(), key=lambda pair: (self._dataset(pair[0]).first, pair[0])))
         )
-        self.metadata: Mapping[str, str] = MappingProxyType(
-            {**said["attributes"], **_empty_groups(said["groups"], infos)}
+        empty = sorted(
+            group for group in said.groups if not any(n.startswith(f"{group}/") for n in infos)
         )
-        self.container = _container(source, self._storage, places, (begin, begin + size))
+        groups = {"groups": json.dumps(empty, ensure_ascii=False)} if empty else {}
+        self.metadata: Mapping[str, str] = MappingProxyType({**said.attributes, **groups})
+        self.container = stated(
+            {
+                Normaliser.BYTE_ORDER: [self._dataset(name).big for name in sorted(infos)],
+                Normaliser.COMPRESSION: said.compression,
+                Normaliser.LAYOUT: said.layout,
+            }
+        )
+        if all(dataset.size is not None for dataset in said.datasets):
+            self._probe.close()
 
-    def _tie(
-        self, groups: list[list[str]], infos: dict[str, TensorInfo]
-    ) -> tuple[tuple[str, ...], ...]:
-        """Give every name of a dataset its tensor; return the names of each such dataset."""
-        for first, *others in groups:
-            for name in others:
-                info = infos[first]
-                infos[check_name(name, where=self._source.name)] = TensorInfo(
-                    name, info.dtype, info.shape, info.elements, info.nbytes
-                )
-                self._storage[name] = self._storage[first]
-        check_count(len(infos), where=self._source.name)
-        return tuple(sorted(tuple(sorted(names)) for names in groups))
-
-    def _first(self, name: str) -> tuple[int, str]:
-        return min((place.start for place in self._storage[name].places), default=-1), name
+    def _dataset(self, name: str) -> Dataset:
+        return self._datasets[self._indices[name]]
 
     def chunks(
         self, name: str, elements: int, start: int = 0, stop: int | None = None
     ) -> Iterator[memoryview]:
         """Yield the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.chunks`."""
-        info = self.tensors[name]
+        info, dataset = self.tensors[name], self._dataset(name)
         part = part_of(info, start, stop)
         step = info.dtype.nbytes(elements)
-        where = f"{self._source.name}: {name}"
-        return stored_chunks(self._source, self._storage[name], info, part, step, where)
+        if dataset.size is not None:
+            place = self._begin + dataset.first
+            pieces = self._source.chunks(place + part[0], place + part[1], step)
+        else:
+            pieces = self._streamed(info, dataset, part, step)
+        return (_little(piece, info) for piece in pieces) if dataset.big else pieces
+
+    def _streamed(
+        self, info: TensorInfo, dataset: Dataset, part: tuple[int, int], step: int
+    ) -> Iterator[memoryview]:
+        """Return the bytes *part* of a tensor, *step* at a time, read by the probe."""
+        if not info.nbytes:
+            return iter(())
+        rows = info.shape[0] if info.shape else 1
+        row = info.nbytes // rows
+        together = dataset.rows * max(_STEP // (dataset.rows * row), 1)
+        first = part[0] // (together * row) * together
+        bands = (
+            self._rows(info.name, at, min(together, rows - at), row)
+            for at in range(first, rows, together)
+        )
+        return regrouped(bands, (part[0] - first * row, part[1] - first * row), step)
+
+    def _rows(self, name: str, first: int, count: int, row: int) -> memoryview:
+        data = self._probe.answer(struct.pack("<3Q", self._indices[name], first, count))
+        if len(data) != count * row:
+            where = f"{self._source.name}: {name}"
+            raise MalformedError(f"read {len(data)} bytes of {count * row}", where=where)
+        return memoryview(data)
+
+    def close(self) -> None:
+        """Close the file and end the process of libhdf5."""
+        self._probe.close()
+        super().close()
 
 
 def _check_superblock(source: Source, begin: int, size: int) -> None:
@@ -142,110 +235,24 @@ def _check_superblock(source: Source, begin: int, size: int) -> None:
         )
 
 
-def _probed(source: Source, begin: int, size: int) -> dict[str, Any]:
-    """Return what the probe says of the file."""
-    answer = json.loads(
-        answer_of(
-            _PROBE,
-            [str(source.descriptor), str(begin), str(size)],
-            limits=Limits(SECONDS + size // _A_SECOND, MEMORY),
-            where=source.name,
-            descriptors=(source.descriptor,),
-        )
-    )
-    if "missing" in answer:
-        raise UnreadableError(
-            "reading HDF5 needs the package h5py",
-            where=source.name,
-            hint="pip install training-provenance[hdf5]",
-        )
-    if "refused" in answer:
-        place, what = answer["refused"]
-        raise MalformedError(what, where=f"{source.name}: {place}" if place else source.name)
-    found: dict[str, Any] = answer
-    return found
-
-
-def _storage(entry: dict[str, Any], info: TensorInfo, where: str) -> Storage:
-    """Return the storage that the probe describes."""
-    item = info.dtype.bits // 8
-    fill = bytes.fromhex(entry.get("fill", "")) or bytes(item)
-    if entry["itemsize"] != item or len(fill) != item:
+def _check_storage(dataset: Dataset, info: TensorInfo, size: int, where: str) -> None:
+    """Check that *dataset*, in a file of *size* bytes, has the sizes that *info* asks for."""
+    if dataset.itemsize != info.dtype.bits // 8:
         raise MalformedError("its elements are of another size", where=where)
-    if "chunk" in entry:
-        return Storage(
-            big_endian=entry["big"],
-            fill=fill,
-            chunk=tuple(entry["chunk"]),
-            filters=tuple((number, value) for number, value in entry["filters"]),
-            chunks=tuple(
-                (index, Stored(start, length, skipped))
-                for index, start, length, skipped in sorted(entry["chunks"])
-            ),
-            sha256=tuple(entry["sha256"]),
+    if dataset.size is not None and (
+        dataset.size != info.nbytes or not 0 <= dataset.first <= size - info.nbytes
+    ):
+        raise MalformedError(
+            f"takes {dataset.size} bytes, its type and shape {info.nbytes}", where=where
         )
-    whole: Stored | bytes | None = None
-    if "data" in entry:
-        whole = bytes.fromhex(entry["data"])
-    elif entry["place"] is not None:
-        whole = Stored(*entry["place"])
-    return Storage(big_endian=entry["big"], fill=fill, whole=whole)
+    if dataset.missing > MAX_FILLED:
+        raise UnreadableError(f"more than {MAX_FILLED} bytes that are not in the file", where=where)
+    rows = min(dataset.rows, *info.shape[:1]) if info.shape else 1
+    if rows < 1 <= info.elements or rows * prod(info.shape[1:]) * dataset.itemsize > MAX_BAND:
+        raise UnreadableError(f"needs more than {MAX_BAND} bytes at once", where=where)
 
 
-def _places(storages: Mapping[str, Storage], span: tuple[int, int], where: str) -> list[Stored]:
-    """Return all parts of the file that hold numbers, in their order; none overlaps another."""
-    found = sorted(
-        (place for storage in storages.values() for place in storage.places if place.size),
-        key=lambda place: place.start,
-    )
-    end = span[0]
-    for place in found:
-        if place.start < end:
-            raise MalformedError("the numbers of two datasets overlap", where=where)
-        end = place.start + place.size
-    if end > span[1]:
-        raise MalformedError("numbers beyond the end of the file", where=where)
-    return found
-
-
-def _empty_groups(groups: list[str], infos: Mapping[str, TensorInfo]) -> dict[str, str]:
-    """Return the groups that hold no tensor, as metadata; the others follow from the names."""
-    empty = [group for group in groups if not any(name.startswith(f"{group}/") for name in infos)]
-    return {"groups": json.dumps(sorted(empty), ensure_ascii=False)} if empty else {}
-
-
-def _container(
-    source: Source, storages: Mapping[str, Storage], places: list[Stored], span: tuple[int, int]
-) -> Mapping[str, str]:
-    """Return the facts that the content does not fix. See the normalisers of their names."""
-    in_order = sorted(storages.items())
-    structure, compressed = hashlib.sha256(), hashlib.sha256()
-    position = span[0]
-    for place in [*places, Stored(span[1], 0)]:
-        for chunk in source.chunks(position, place.start, _STEP):
-            structure.update(chunk)
-        position = place.start + place.size
-    filtered = [
-        stored for _, storage in in_order if storage.filters for _, stored in storage.chunks
-    ]
-    for stored in filtered:
-        for chunk in source.chunks(stored.start, stored.start + stored.size, _STEP):
-            compressed.update(chunk)
-    return MappingProxyType(
-        {
-            "hdf5-byte-order": fact_digest([storage.big_endian for _, storage in in_order]),
-            "hdf5-storage": fact_digest(
-                [
-                    [
-                        name,
-                        storage.chunk,
-                        storage.filters,
-                        [[place.start - span[0], place.size] for place in storage.places],
-                    ]
-                    for name, storage in in_order
-                ]
-            ),
-            "hdf5-compressed-bytes": compressed.hexdigest() if filtered else "none",
-            "hdf5-structure": structure.hexdigest(),
-        }
-    )
+def _little(piece: memoryview, info: TensorInfo) -> memoryview:
+    """Return *piece* in little-endian order."""
+    words = np.frombuffer(piece, f"u{info.dtype.bits // info.dtype.components // 8}")
+    return words.byteswap().view(np.uint8).data
