@@ -15,8 +15,6 @@ import msgspec
 from provenance.weights.normalisers import Normalised, Normaliser
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from provenance.weights.view import TensorFile
 
 MAX_SHOWN: Final = 120
@@ -65,7 +63,7 @@ def effects(
     if left.format != right.format:
         found = {Normaliser.CONTAINER_FORMAT}
     else:
-        facts, others = _coarse(left.container), _coarse(right.container)
+        facts, others = left.container, right.container
         found = {each for each in Normaliser if facts.get(each) != others.get(each)}
     if left.aliases != right.aliases:
         found.add(Normaliser.TIED_WEIGHTS)
@@ -87,18 +85,3 @@ def _shown(text: str | None) -> str | None:
     if text is None or len(text) <= MAX_SHOWN:
         return text
     return f"{len(text)} characters, sha256 {hashlib.sha256(text.encode()).hexdigest()}"
-
-
-_OLD: Final[Mapping[str, Normaliser]] = {
-    **dict.fromkeys(("onnx-initializer-order", "onnx-map-order"), Normaliser.ORDER),
-    "onnx-protobuf-spelling": Normaliser.SPELLING,
-    **dict.fromkeys(("onnx-data-field", "onnx-external-layout"), Normaliser.LAYOUT),
-}
-
-
-def _coarse(container: Mapping[str, str]) -> dict[str, list[tuple[str, str]]]:
-    """Return the facts of *container*, by the normaliser that drops each."""
-    grouped: dict[str, list[tuple[str, str]]] = {}
-    for name, text in container.items():
-        grouped.setdefault(_OLD.get(name, name), []).append((name, text))
-    return grouped

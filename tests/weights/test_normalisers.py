@@ -3,7 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from provenance.weights.metadata import _coarse as coarse
 from provenance.weights.metadata import effects
 from provenance.weights.normalisers import Normalised, Normaliser
 from provenance.weights.opening import open_tensors
@@ -32,7 +31,7 @@ def test_each_normaliser_has_a_reader_that_states_its_fact(tmp_path: Path) -> No
     for name, data in SAMPLES.items():
         (tmp_path / name).write_bytes(data)
         with open_tensors(tmp_path / name) as file:
-            facts |= coarse(file.container).keys()
+            facts |= file.container.keys()
     assert facts == set(Normaliser) - OF_PAIRS
 
 

@@ -40,7 +40,7 @@ def check_initialisers(path: Path, tensors: int) -> int:
     initialisers = onnx.load(path).graph.initializer
     with open_tensors(path) as file:
         assert len(file.tensors) == tensors
-        assert file.container["onnx-protobuf-spelling"] == "plain"
+        assert file.container["spelling"] == "plain"
         for given in initialisers:
             found = b"".join(map(bytes, file.chunks(given.name, 65536)))
             assert found == numpy_helper.to_array(given).tobytes()

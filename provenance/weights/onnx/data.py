@@ -7,34 +7,32 @@ time.
 
 Packed elements that end inside a byte are no tensor of the view, which has whole bytes.
 """
+# ruff: noqa: ANN401 - generated code has no types
 
 from __future__ import annotations
 
 from math import prod
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
 from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.dtypes import DTYPES, DType
-from provenance.weights.onnx.graph import DATA_FIELDS
-from provenance.weights.onnx.protobuf import Payload
-from provenance.weights.view import MAX_BYTES, MAX_RANK, TensorInfo, describe
+from provenance.weights.onnx.protobuf import Payload, payloads
+from provenance.weights.view import MAX_BYTES, MAX_RANK, TensorInfo, describe, regrouped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from provenance.weights.onnx.protobuf import Message
     from provenance.weights.source import Source
 
 MAX_LOOSE: Final = 2**16
 """Largest packed tensor that ends inside a byte, in bytes. Zero points of one element are; weights
 have even dimensions."""
 
-_DTYPES: Final[Mapping[int, str]] = MappingProxyType(
+_DTYPES: Final[Mapping[int, str]] = (
     {1: "F32", 2: "U8", 3: "I8", 4: "U16", 5: "I16", 6: "I32", 7: "I64", 9: "BOOL", 10: "F16"}
     | {11: "F64", 12: "U32", 13: "U64", 14: "C64", 15: "C128", 16: "BF16", 17: "F8_E4M3"}
     | {18: "F8_E4M3FNUZ", 19: "F8_E5M2", 20: "F8_E5M2FNUZ", 21: "U4", 22: "I4", 23: "F4"}
@@ -42,15 +40,13 @@ _DTYPES: Final[Mapping[int, str]] = MappingProxyType(
 )
 """``TensorProto.DataType``."""
 
-_FIELDS: Final[Mapping[str, str]] = MappingProxyType(
-    {"F32": "float_data", "C64": "float_data", "F64": "double_data", "C128": "double_data"}
-    | {"I64": "int64_data", "U32": "uint64_data", "U64": "uint64_data"}
-)
+_FIELDS: Final[Mapping[str, str]] = {
+    "F32": "float_data",
+    "C64": "float_data",
+    "F64": "double_data",
+    "C128": "double_data",
+} | {"I64": "int64_data", "U32": "uint64_data", "U64": "uint64_data"}
 """The typed field of each type, where it is not ``int32_data``."""
-
-_LARGEST: Final[Mapping[str, int]] = MappingProxyType({"BOOL": 1, "U32": 2**32 - 1})
-"""Largest number of a type in its field, where that is not all of its width's."""
-
 
 _WINDOW: Final = 2**18
 _LONGEST: Final = 10  # bytes of a variable-length integer of 64 bits
@@ -64,8 +60,8 @@ class Place(NamedTuple):
     payload: Payload
 
 
-def describe_numbers(name: str, tensor: Message, *, where: str) -> tuple[TensorInfo, DType | None]:
-    """Return the description of *tensor*, and None.
+def describe_numbers(name: str, tensor: Any, *, where: str) -> tuple[TensorInfo, DType | None]:
+    """Return the description of *tensor*, a ``TensorProto``, and None.
 
     Where its elements end inside a byte the description is that of its bytes, and the element type
     is returned with it.
@@ -74,58 +70,53 @@ def describe_numbers(name: str, tensor: Message, *, where: str) -> tuple[TensorI
         MalformedError: its type or shape is none.
         UnreadableError: it ends inside a byte and is large.
     """
-    number = tensor.one("data_type", 0)
-    if "segment" in tensor.fields or "string_data" in tensor.fields:
+    if tensor.HasField("segment") or tensor.string_data:
         raise MalformedError("in segments, or with texts", where=where)
-    if number not in _DTYPES:
-        raise MalformedError(f"the element type {number} is not known", where=where)
-    dtype = DTYPES[_DTYPES[number]]
-    shape = tensor.all("dims")
-    possible = len(shape) <= MAX_RANK and max(shape, default=0) <= MAX_BYTES
-    if dtype.bits < 8 and possible:  # noqa: PLR2004 - a byte
-        bits = prod(shape) * dtype.bits
-        if bits % 8:
-            if bits > 8 * MAX_LOOSE:
-                raise UnreadableError(
-                    f"ends inside a byte and is larger than {MAX_LOOSE} bytes", where=where
-                )
-            return describe(name, "U8", [-(-bits // 8)], where=where), dtype
-    return describe(name, dtype.name, shape, where=where), None
+    if tensor.data_type not in _DTYPES:
+        raise MalformedError(f"the element type {tensor.data_type} is not known", where=where)
+    dtype, shape = DTYPES[_DTYPES[tensor.data_type]], list(tensor.dims)
+    possible = len(shape) <= MAX_RANK and all(0 <= side <= MAX_BYTES for side in shape)
+    bits = prod(shape) * dtype.bits if possible else 0
+    if not bits % 8:
+        return describe(name, dtype.name, shape, where=where), None
+    if bits > 8 * MAX_LOOSE:
+        raise UnreadableError(
+            f"ends inside a byte and is larger than {MAX_LOOSE} bytes", where=where
+        )
+    return describe(name, "U8", [-(-bits // 8)], where=where), dtype
 
 
-def loose_text(place: Place, info: TensorInfo, tensor: Message, dtype: DType, where: str) -> str:
+def loose_text(place: Place, info: TensorInfo, tensor: Any, dtype: DType, where: str) -> str:
     """Return the text by which *tensor* of *dtype*, which ends inside a byte, is content.
 
     Raises:
         MalformedError: a bit behind the last element is not zero.
     """
     raw = b"".join(map(bytes, chunks(place, info, (0, info.nbytes), MAX_LOOSE, where)))
-    shape = tensor.all("dims")
+    shape = list(tensor.dims)
     if raw[-1] >> prod(shape) * dtype.bits % 8:
         raise MalformedError("bits behind the last element", where=where)
     return f"{dtype.name} {shape} {raw.hex()}"
 
 
-def place_inside(source: Source, tensor: Message, dtype: DType, *, where: str) -> Place:
+def place_inside(source: Source, tensor: Any, dtype: DType, *, where: str) -> Place:
     """Return the place of numbers that are in the model *source* itself.
 
     Raises:
         MalformedError: they are in two fields, or in one of another type.
         UnreadableError: they are spelled in a way that is not read.
     """
-    typed = _FIELDS.get(dtype.name, "int32_data")
-    found = [(field, tensor.one(field)) for field in sorted(DATA_FIELDS) if field in tensor.fields]
-    found = [(field, payload) for field, payload in found if payload.length] or found
+    places = payloads(tensor)
+    found = {field: place for field, place in places.items() if place.length} or places
     if len(found) > 1:
         raise MalformedError("its numbers are in two fields", where=where)
-    if not found:
-        return Place(source, "none", Payload(0, 0))
-    [(field, payload)] = found
-    if field not in ("raw_data", typed):
-        raise MalformedError(f"{field} of the element type {dtype.name}", where=where)
-    if field == "int32_data" and dtype.name.startswith("F6_"):
-        raise UnreadableError("six-bit elements that are not in raw_data", where=where)
-    return Place(source, field, payload)
+    for field, place in found.items():
+        if field not in ("raw_data", _FIELDS.get(dtype.name, "int32_data")):
+            raise MalformedError(f"{field} of the element type {dtype.name}", where=where)
+        if field == "int32_data" and dtype.name.startswith("F6_"):
+            raise UnreadableError("six-bit elements that are not in raw_data", where=where)
+        return Place(source, field, place)
+    return Place(source, "none", Payload(0, 0))
 
 
 def check_numbers(place: Place, info: TensorInfo, *, where: str) -> None:
@@ -136,7 +127,7 @@ def check_numbers(place: Place, info: TensorInfo, *, where: str) -> None:
     """
     size = place.payload.length
     if is_packed(place.field):
-        size = sum(part.nbytes for part in numbers(place, info, where))
+        size = sum(part.nbytes for part in _numbers(place, info, where))
     if size != info.nbytes:
         raise MalformedError(
             f"its numbers take {size} bytes, its type and shape {info.nbytes}", where=where
@@ -148,20 +139,17 @@ def is_packed(field: str) -> bool:
     return field in ("int32_data", "int64_data", "uint64_data")
 
 
-def numbers(place: Place, info: TensorInfo, where: str) -> Iterator[NDArray[np.uint8]]:
+def _numbers(place: Place, info: TensorInfo, where: str) -> Iterator[NDArray[np.uint8]]:
     """Yield the canonical bytes of numbers of variable length, some at a time."""
-    dtype = info.dtype
-    width = max(dtype.bits, 8)
-    signed = dtype.name in ("I8", "I16", "I32")
-    largest = _LARGEST.get(dtype.name, 2**width - 1)
+    name, width = info.dtype.name, max(info.dtype.bits, 8)
     for part in integers(place.source, place.payload):
-        if signed:
+        if name in ("I8", "I16", "I32"):
             values = part.view(np.int64)
             wrong = (values < -(2 ** (width - 1))) | (values >= 2 ** (width - 1))
         else:
-            wrong = part > np.uint64(largest)
+            wrong = part > np.uint64(1 if name == "BOOL" else 2**width - 1)
         if wrong.any():
-            raise MalformedError(f"a number that is not of the type {dtype.name}", where=where)
+            raise MalformedError(f"a number that is not of the type {name}", where=where)
         yield part.astype(f"<u{width // 8}").view(np.uint8)
 
 
@@ -171,22 +159,10 @@ def chunks(
     """Yield the bytes *part* (begin and end) of a tensor, *elements* at a time."""
     begin, end = part
     step = info.dtype.nbytes(elements)
-    if not is_packed(place.field):
-        start = place.payload.start
-        yield from place.source.chunks(start + begin, start + end, step)
-        return
-    held = np.zeros(0, np.uint8)
-    position = 0  # of the first byte held
-    for more in numbers(place, info, where):
-        held = np.concatenate([held, more])
-        skipped = min(max(begin - position, 0), len(held))
-        held, position = held[skipped:], position + skipped
-        while begin < end and len(held) >= min(step, end - begin) and position == begin:
-            size = min(step, end - begin)
-            yield held[:size].data
-            held, position, begin = held[size:], position + size, begin + size
-        if begin >= end:
-            return
+    if is_packed(place.field):
+        return regrouped((piece.data for piece in _numbers(place, info, where)), part, step)
+    start = place.payload.start
+    return place.source.chunks(start + begin, start + end, step)
 
 
 def integers(source: Source, payload: Payload) -> Iterator[NDArray[np.uint64]]:

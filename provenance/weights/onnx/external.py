@@ -10,13 +10,14 @@ Format: ``docs/ExternalData.md`` of onnx/onnx. Stricter than the libraries:
 - two tensors share all of their bytes (tied weights) or none;
 - what lies between tensors is zero, less than ``MAX_PADDING`` bytes, and nothing lies behind them.
 """
+# ruff: noqa: ANN401 - generated code has no types
 
 from __future__ import annotations
 
 import re
 import stat
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from provenance.errors import ContentError, MalformedError, UnreadableError
 from provenance.files.names import is_plain
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from provenance.weights.onnx.protobuf import Message
 
 MAX_PADDING: Final = 2**16
 """Zeros between two tensors, in bytes: writers align to memory pages, at most 64 KiB."""
@@ -46,7 +46,7 @@ _OWN: Final = re.compile(
 """Names that a tensor and its file may both have: without a suffix, or with a parameter's."""
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""As onnx calls the file of a tensor whose name is none for a file."""
+"""UUID file name that onnx uses when the tensor name is not a valid file name."""
 
 _NOT_IN_FILES: Final = re.compile(r"[^A-Za-z0-9_.-]")
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,15}")
@@ -61,32 +61,25 @@ class External(NamedTuple):
     """The entry, as the model has it."""
 
 
-def external_place(tensor: Message, info: TensorInfo, *, where: str) -> External:
-    """Return where the bytes of *tensor*, described by *info*, lie.
+def external_place(tensor: Any, info: TensorInfo, *, where: str) -> External:
+    """Return where the bytes of *tensor*, a ``TensorProto`` described by *info*, lie.
 
     Raises:
         MalformedError: its entry is not one for a plain file below the model's folder.
     """
-    entries = [(entry.one("key", ""), entry.one("value", "")) for entry in _entries(tensor)]
-    found = dict(entries)
+    entries = tuple((entry.key, entry.value) for entry in tensor.external_data)
+    found = {"offset": "0", "length": str(info.nbytes)} | dict(entries)
     if not found.keys() <= _KEYS:
         raise MalformedError("external data with keys that are not known", where=where)
     location = location_of(tensor, where=where)
-    numbers = {"offset": 0, "length": info.nbytes}
-    for key in numbers:
-        if key in found:
-            if not _NUMBER.fullmatch(found[key]):
-                raise MalformedError(f"the {key} of external data is no number", where=where)
-            numbers[key] = int(found[key])
-    if numbers["length"] != info.nbytes:
+    for key in ("offset", "length"):
+        if not _NUMBER.fullmatch(found[key]):
+            raise MalformedError(f"the {key} of external data is no number", where=where)
+    if int(found["length"]) != info.nbytes:
         raise MalformedError(
-            f"takes {numbers['length']} bytes, its type and shape {info.nbytes}", where=where
+            f"takes {found['length']} bytes, its type and shape {info.nbytes}", where=where
         )
-    return External(location, numbers["offset"], tuple(entries))
-
-
-def _entries(tensor: Message) -> list[Message]:
-    return tensor.all("external_data")
+    return External(location, int(found["offset"]), entries)
 
 
 def is_data_name(name: str, tensor: str) -> bool:
@@ -99,24 +92,24 @@ def is_data_name(name: str, tensor: str) -> bool:
     return bool(own or _DATA.fullmatch(name) or _UUID.fullmatch(name))
 
 
-def location_of(tensor: Message, *, where: str) -> str:
+def location_of(tensor: Any, *, where: str) -> str:
     """Return the file that *tensor* lies in, as a path below the model's folder.
 
     Raises:
         MalformedError: it is not such a path, or not called as such files are.
     """
-    found = [entry.one("value", "") for entry in _entries(tensor) if entry.one("key") == "location"]
-    location = found[0] if found else ""
+    found = [entry.value for entry in tensor.external_data if entry.key == "location"]
+    location = str(found[0]) if found else ""
     check_name(location, where=where)
     if not is_plain(location):
         raise MalformedError(f"external data in {location!r}, no plain name", where=where)
-    if not is_data_name(location.split("/")[-1], tensor.one("name", "")):
+    if not is_data_name(location.split("/")[-1], tensor.name):
         raise MalformedError(
             f"external data in {location!r}, which is called as other files are",
             where=where,
             hint="save them in one file that is called as the model with .data behind",
         )
-    return str(location)
+    return location
 
 
 def open_beside(

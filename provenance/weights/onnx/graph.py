@@ -1,7 +1,6 @@
 """What an ONNX model says beside its tensors, and the names of the tensors in it.
 
-Format: ``onnx.proto`` and ``docs/IR.md`` of onnx/onnx. The schema is the installed ``onnx``
-package's: a model with fields that it does not know is refused.
+Format: ``onnx.proto`` and ``docs/IR.md`` of onnx/onnx.
 
 **Names.** An initialiser has its own name, and the tensor of a ``Constant`` node that of the node's
 output: they stand for the same value. Another tensor in an attribute is ``node.attribute``, where a
@@ -11,41 +10,29 @@ of a function ``function DOMAIN:NAME:OVERLOAD/``, before those of training
 ``training[0].initialization/`` or ``training[0].algorithm/``. A sparse tensor is two: its name with
 ``/values`` and ``/indices``.
 
-**The graph** is content: the digest of the canonical form of graph, functions, training and
-devices, which are ``ModelProto`` without its other fields and without the numbers of tensors. The
-order of nodes is kept; what is a set or a map is sorted (:data:`SETS`). The other fields of the
-model are shown as text.
+**The graph** is content: the digest of graph, functions, training and devices, which are
+``ModelProto`` without its other fields and without the numbers of tensors, as the library writes
+it. The order of nodes is kept; what is a set or a map is sorted (:data:`SETS`). The other fields of
+the model are shown as text.
+
+Messages are those of the package ``onnx``, which has no types.
 """
+# ruff: noqa: ANN401
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
-from provenance.errors import MalformedError, UnreadableError
-from provenance.weights.onnx.protobuf import Message, Rules, Schemas, encode, schemas_of
+from provenance.errors import MalformedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-DATA_FIELDS: Final = frozenset(
-    {"raw_data", "float_data", "double_data", "int32_data", "int64_data", "uint64_data"}
-)
-"""Where a ``TensorProto`` may hold its numbers."""
-
-LEFT: Final = frozenset(f"TensorProto.{name}" for name in DATA_FIELDS)
-"""The fields whose bytes are left in the file."""
-
-_INITIALISERS: Final = "GraphProto.initializer"
+    from collections.abc import Iterator
 
 SETS: Final = frozenset(
     {
-        _INITIALISERS,
+        "GraphProto.initializer",
         "GraphProto.value_info",
         "GraphProto.quantization_annotation",
         "TensorAnnotation.quant_parameter_tensor_names",
@@ -68,7 +55,7 @@ SETS: Final = frozenset(
 """Repeated fields whose order means nothing: what is in them is found by name or key, which stands
 once."""
 
-_FOUND_BY: Final = MappingProxyType(
+_FOUND_BY: Final = (
     {name.partition(".")[2]: "key" for name in SETS}
     | {"initializer": "name", "value_info": "name", "attribute": "name"}
     | {"quantization_annotation": "tensor_name", "external_data": "key"}
@@ -77,176 +64,127 @@ _FOUND_BY: Final = MappingProxyType(
 
 _BODY: Final = ("graph", "functions", "training_info", "configuration")
 _STANDARD: Final = ("", "ai.onnx")  # two names of one set of operators
-_TEXTS: Final = ("producer_name", "producer_version", "domain", "doc_string")
+_NUMBERS: Final = ("raw_data", "external_data", "data_location")  # fields that are dropped
+
+NamedTensor = tuple[str, Any]
+"""A name in the view, and a ``TensorProto``."""
 
 
-@cache
-def schemas() -> Schemas:
-    """Return the schema of every message of ONNX.
-
-    Raises:
-        UnreadableError: the package ``onnx`` is not installed.
-    """
-    try:
-        generated = import_module("onnx.onnx_ml_pb2").DESCRIPTOR
-        file = import_module("google.protobuf.descriptor_pb2").FileDescriptorProto()
-    except ImportError as error:
-        raise UnreadableError(
-            "reading ONNX needs the package onnx", hint="pip install training-provenance[onnx]"
-        ) from error
-    generated.CopyToProto(file)
-    return schemas_of(file)
-
-
-# --- Names ----------------------------------------------------------------------------------------
-
-
-class NamedTensor(NamedTuple):
-    """A ``TensorProto`` and its name in the view."""
-
-    name: str
-    message: Message
-
-
-def tensors(model: Message) -> Iterator[NamedTensor]:
+def tensors(model: Any) -> Iterator[NamedTensor]:
     """Yield every tensor of *model*, those of inner graphs too, in the order of its fields."""
-    graph = model.one("graph")
-    if graph is not None:
-        yield from _graph(graph, "")
-    for function in model.all("functions"):
-        parts = [function.one(key, "") for key in ("domain", "name", "overload")]
-        yield from _nodes(function, f"function {':'.join(parts)}/")
-    for index, training in enumerate(model.all("training_info")):
-        for key in ("initialization", "algorithm"):
-            if (inner := training.one(key)) is not None:
-                yield from _graph(inner, f"training[{index}].{key}/")
+    yield from _graph(model.graph, "")
+    for function in model.functions:
+        yield from _nodes(function, f"function {_key('functions', function)}/")
+    for index, training in enumerate(model.training_info):
+        yield from _graph(training.initialization, f"training[{index}].initialization/")
+        yield from _graph(training.algorithm, f"training[{index}].algorithm/")
 
 
-def _graph(graph: Message, prefix: str) -> Iterator[NamedTensor]:
-    for tensor in graph.all("initializer"):
-        yield NamedTensor(prefix + tensor.one("name", ""), tensor)
-    for sparse in graph.all("sparse_initializer"):
-        yield from _sparse(sparse, prefix + _name_of(sparse))
+def _graph(graph: Any, prefix: str) -> Iterator[NamedTensor]:
+    for tensor in graph.initializer:
+        yield prefix + tensor.name, tensor
+    for sparse in graph.sparse_initializer:
+        yield from _sparse(sparse, prefix + sparse.values.name)
     yield from _nodes(graph, prefix)
 
 
-def _name_of(sparse: Message) -> str:
-    values = sparse.one("values")
-    return "" if values is None else str(values.one("name", ""))
-
-
-def _sparse(sparse: Message, name: str) -> Iterator[NamedTensor]:
+def _sparse(sparse: Any, name: str) -> Iterator[NamedTensor]:
     for key in ("values", "indices"):
-        if (tensor := sparse.one(key)) is not None:
-            yield NamedTensor(f"{name}/{key}", tensor)
+        if sparse.HasField(key):
+            yield f"{name}/{key}", getattr(sparse, key)
 
 
-def _nodes(graph: Message, prefix: str) -> Iterator[NamedTensor]:
+def _nodes(graph: Any, prefix: str) -> Iterator[NamedTensor]:
     """Yield the tensors in the nodes of *graph*, which may also be a function."""
-    for index, node in enumerate(graph.all("node")):
-        output = next(filter(None, node.all("output")), None)
+    for index, node in enumerate(graph.node):
+        output = next(filter(None, node.output), None)
         name = prefix + (f"node[{index}]" if output is None else output)
-        is_constant = node.one("op_type") == "Constant" and node.one("domain", "") in _STANDARD
-        for attribute in node.all("attribute"):
-            whole = is_constant and output is not None and attribute.one("name") == "value"
-            yield from _attribute(attribute, name, "" if whole else f".{attribute.one('name', '')}")
-    for attribute in graph.all("attribute_proto"):  # defaults of a function's attributes
-        yield from _attribute(attribute, f"{prefix}default", f".{attribute.one('name', '')}")
+        is_constant = node.op_type == "Constant" and node.domain in _STANDARD
+        for attribute in node.attribute:
+            whole = is_constant and output is not None and attribute.name == "value"
+            yield from _attribute(attribute, name if whole else f"{name}.{attribute.name}")
+    for attribute in getattr(graph, "attribute_proto", ()):  # defaults of a function's attributes
+        yield from _attribute(attribute, f"{prefix}default.{attribute.name}")
 
 
-def _attribute(attribute: Message, node: str, suffix: str) -> Iterator[NamedTensor]:
-    base = node + suffix
-    if (tensor := attribute.one("t")) is not None:
-        yield NamedTensor(base, tensor)
-    if (sparse := attribute.one("sparse_tensor")) is not None:
-        yield from _sparse(sparse, base)
-    if (inner := attribute.one("g")) is not None:
-        yield from _graph(inner, f"{base}/")
-    for index, tensor in enumerate(attribute.all("tensors")):
-        yield NamedTensor(f"{base}[{index}]", tensor)
-    for index, sparse in enumerate(attribute.all("sparse_tensors")):
-        yield from _sparse(sparse, f"{base}[{index}]")
-    for index, inner in enumerate(attribute.all("graphs")):
-        yield from _graph(inner, f"{base}[{index}]/")
+def _attribute(attribute: Any, name: str) -> Iterator[NamedTensor]:
+    if attribute.HasField("t"):
+        yield name, attribute.t
+    yield from _sparse(attribute.sparse_tensor, name)
+    yield from _graph(attribute.g, f"{name}/")
+    for index, tensor in enumerate(attribute.tensors):
+        yield f"{name}[{index}]", tensor
+    for index, sparse in enumerate(attribute.sparse_tensors):
+        yield from _sparse(sparse, f"{name}[{index}]")
+    for index, inner in enumerate(attribute.graphs):
+        yield from _graph(inner, f"{name}[{index}]/")
 
 
 # --- Content --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What a model says beside its tensors' numbers."""
-
-    metadata: Mapping[str, str]
-    initialiser_orders: list[list[int]]
-    """For each graph, which of the sorted initialisers stood where."""
-    other_orders: list[tuple[str, list[int]]]
-    """The same for every other list whose order means nothing."""
-
-
-def content(model: Message, *, where: str) -> Content:
-    """Return what *model* says.
+def content(model: Any, *, where: str) -> tuple[dict[str, str], list[list[int]]]:
+    """Return what *model* says, and of each list of :data:`SETS` which member stood where.
 
     Raises:
         MalformedError: it has no graph, or a key stands twice.
     """
-    if model.one("graph") is None:
+    if not model.HasField("graph"):
         raise MalformedError("a model without a graph", where=where)
-    _check_keys(model, where)
-    rules = Rules(
-        schemas(),
-        SETS,
-        LEFT | {"TensorProto.external_data", "TensorProto.data_location"},
-    )
-    orders: list[tuple[str, list[int]]] = []
-    body: dict[str, list[Any]] = {
-        name: model.fields[name] for name in _BODY if name in model.fields
-    }
-    head = {name: values for name, values in model.fields.items() if name not in body}
-    digest = hashlib.sha256(encode(Message(model.kind, body), rules, orders)).hexdigest()
-    encode(Message(model.kind, head), rules, orders)
-    return Content(
-        {"graph": digest, **_head(model)},
-        [order for name, order in orders if name == _INITIALISERS],
-        [pair for pair in orders if pair[0] != _INITIALISERS],
-    )
+    whole = type(model)()
+    whole.CopyFrom(model)
+    orders: list[list[int]] = []
+    _settle(whole, orders, where)
+    for field, _ in whole.ListFields():
+        if field.name not in _BODY:
+            whole.ClearField(field.name)
+    digest = hashlib.sha256(whole.SerializeToString(deterministic=True)).hexdigest()
+    return {"graph": digest, **_head(model)}, orders
 
 
-def _head(model: Message) -> dict[str, str]:
-    """Return the fields of *model* that are not its graph, as text."""
-    found: dict[str, str] = {}
-    for name in ("ir_version", "model_version"):
-        number = model.one(name)
-        if number is not None:
-            found[name] = str(number - 2**64 if number >= 2**63 else number)
-    found |= {name: model.one(name) for name in _TEXTS if name in model.fields}
-    for opset in model.all("opset_import"):
-        version = opset.one("version", 0)
-        found[f"opset_import.{opset.one('domain', '') or 'ai.onnx'}"] = str(version)
-    for entry in model.all("metadata_props"):
-        found[f"metadata_props.{entry.one('key', '')}"] = entry.one("value", "")
-    return found
+def _settle(message: Any, orders: list[list[int]], where: str) -> None:
+    """Bring *message* to canonical form. A key that stands twice in a map has no one reading."""
+    kind = message.DESCRIPTOR.name
+    for field, value in message.ListFields():
+        if field.name in _FOUND_BY:
+            _check_keys(message, field.name, value, where)
+        if kind == "TensorProto" and field.name in _NUMBERS:
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for inner in value if hasattr(value, "add") else [value]:
+                _settle(inner, orders, where)
+            if f"{kind}.{field.name}" in SETS:
+                encoded = [inner.SerializeToString(deterministic=True) for inner in value]
+                orders.append(sorted(range(len(encoded)), key=encoded.__getitem__))
+                value.sort(key=lambda inner: inner.SerializeToString(deterministic=True))
 
 
-def _check_keys(message: Message, where: str) -> None:
+def _check_keys(message: Any, name: str, values: Any, where: str) -> None:
     """Refuse maps in which a key stands twice: which of the two is read is left to the reader."""
-    for name, values in message.fields.items():
-        if name in _FOUND_BY:
-            keys = Counter(_key(name, value) for value in values if isinstance(value, Message))
-            if name == "initializer":  # a sparse one is found in the same way
-                keys += Counter(_name_of(other) for other in message.all("sparse_initializer"))
-            twice = next((key for key, times in keys.items() if times > 1), None)
-            if twice is not None:
-                raise MalformedError(f"{twice!r} stands twice in {name}", where=where)
-        for value in values:
-            if isinstance(value, Message):
-                _check_keys(value, where)
+    keys = Counter(_key(name, value) for value in values)
+    if name == "initializer":  # a sparse one is found in the same way
+        keys += Counter(sparse.values.name for sparse in message.sparse_initializer)
+    twice = next((key for key, times in keys.items() if times > 1), None)
+    if twice is not None:
+        raise MalformedError(f"{twice!r} stands twice in {name}", where=where)
 
 
-def _key(field: str, value: Message) -> str:
+def _key(field: str, value: Any) -> str:
     """Return by what *value* is found among the others of *field*."""
     if field == "functions":
-        return ":".join(value.one(part, "") for part in ("domain", "name", "overload"))
+        return f"{value.domain}:{value.name}:{value.overload}"
     if field == "opset_import":
-        return str(value.one("domain", "") or "ai.onnx")
-    return str(value.one(_FOUND_BY[field], ""))
+        return str(value.domain or "ai.onnx")
+    return str(getattr(value, _FOUND_BY[field]))
+
+
+def _head(model: Any) -> dict[str, str]:
+    """Return the fields of *model* that are not its graph, as text."""
+    found = {
+        field.name: str(value) for field, value in model.ListFields() if field.message_type is None
+    }
+    for opset in model.opset_import:
+        found[f"opset_import.{opset.domain or 'ai.onnx'}"] = str(opset.version)
+    for entry in model.metadata_props:
+        found[f"metadata_props.{entry.key}"] = entry.value
+    return found

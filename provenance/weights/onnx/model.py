@@ -22,7 +22,8 @@ import hashlib
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from provenance.errors import MalformedError, UnreadableError
+from provenance.errors import MalformedError
+from provenance.weights.normalisers import Normaliser
 from provenance.weights.onnx.data import (
     Place,
     check_numbers,
@@ -39,21 +40,20 @@ from provenance.weights.onnx.external import (
     location_of,
     open_beside,
 )
-from provenance.weights.onnx.graph import DATA_FIELDS, LEFT, content, schemas, tensors
-from provenance.weights.onnx.protobuf import Parsed, Payload, parse
+from provenance.weights.onnx.graph import content, tensors
+from provenance.weights.onnx.protobuf import Parsed, Payload, parse, payloads
 from provenance.weights.source import Source, SourceFile
-from provenance.weights.view import TensorInfo, check_count, check_name, fact_digest, part_of
+from provenance.weights.view import TensorInfo, check_count, check_name, part_of, stated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from provenance.weights.dtypes import DType
-    from provenance.weights.onnx.graph import Content
-    from provenance.weights.onnx.protobuf import Message
-
 _STRING: Final = 8
 """``TensorProto.STRING``."""
+
+_OUTSIDE: Final = 1
+"""``TensorProto.EXTERNAL``."""
 
 
 class OnnxFile(SourceFile):
@@ -76,50 +76,66 @@ class OnnxFile(SourceFile):
         super().__init__(source)
         self._beside: dict[str, Source] = {}
         try:
-            self._read(_parse(source), folder, sha256)
+            self._read(parse(source), folder, sha256)
         except BaseException:
             self.close()
             raise
 
     def _read(self, parsed: Parsed, folder: Path, sha256: Mapping[str, str] | None) -> None:
         where = self._source.name
-        said = content(parsed.message, where=where)
+        said, orders = content(parsed.model, where=where)
         self._places: dict[str, Place] = {}
         externals: dict[str, External] = {}
         infos: dict[str, TensorInfo] = {}
-        loose: dict[str, str] = {}
         sizes: dict[str, int] = {}
         fields: dict[str, str] = {}
-        for count, (name, tensor) in enumerate(tensors(parsed.message)):
+        for count, (name, tensor) in enumerate(tensors(parsed.model)):
             check_count(count, where=where)
             check_name(name, where=where)
             if not name or name in fields:
                 what = f"two tensors answer to the name {name!r}" if name else "without a name"
                 raise MalformedError(what, where=where)
+            inside = f"{where}: {name}"
             fields[name] = "string_data"
-            if tensor.one("data_type") == _STRING:
-                _check_text(tensor, where=f"{where}: {name}")
+            numbers, outside = payloads(tensor), tensor.data_location
+            if tensor.data_type == _STRING:
+                if numbers or outside:  # they would be in no digest
+                    raise MalformedError("texts that are not in string_data", where=inside)
                 continue
-            place_name = f"{where}: {name}"
-            info, dtype = describe_numbers(name, tensor, where=place_name)
-            if not tensor.one("data_location", 0):
-                place = self._inside(tensor, dtype or info.dtype, where=place_name)
+            info, dtype = describe_numbers(name, tensor, where=inside)
+            if not outside:
+                if tensor.external_data:
+                    raise MalformedError("external data that its location denies", where=inside)
+                place = place_inside(self._source, tensor, dtype or info.dtype, where=inside)
             else:
-                externals[name] = self._external(tensor, info, folder, sha256)
-                place = self._place_of(externals[name], info)
-            check_numbers(place, info, where=place_name)
-            fields[name] = place.field
+                if outside != _OUTSIDE or numbers:
+                    raise MalformedError("its numbers are in two places", where=inside)
+                external = externals[name] = external_place(tensor, info, where=inside)
+                if external.location not in self._beside:
+                    self._beside[external.location] = open_beside(
+                        folder, external.location, name=where, sha256=sha256
+                    )
+                payload = Payload(external.offset, info.nbytes)
+                place = Place(self._beside[external.location], "external_data", payload)
+            check_numbers(place, info, where=inside)
+            fields[name], sizes[name] = place.field, info.nbytes
             if dtype is None:
                 infos[name], self._places[name] = info, place
             else:
-                loose[f"tensor {name}"] = loose_text(place, info, tensor, dtype, place_name)
-            sizes[name] = info.nbytes
+                said[f"tensor {name}"] = loose_text(place, info, tensor, dtype, inside)
         self._check_beside(sizes, externals)
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType(
             dict(sorted(infos.items(), key=lambda pair: self._order(pair[0])))
         )
-        self.metadata: Mapping[str, str] = MappingProxyType({**said.metadata, **loose})
-        self.container = _container(self._source, parsed, said, fields, externals)
+        self.metadata: Mapping[str, str] = MappingProxyType(said)
+        places = sorted((name, external.fields) for name, external in externals.items())
+        self.container = stated(
+            {
+                Normaliser.ORDER: orders,
+                Normaliser.LAYOUT: [sorted(fields.items()), places],
+                Normaliser.SPELLING: "plain" if parsed.plain else _spelling(self._source, parsed),
+            }
+        )
         self.aliases = _aliases(infos, externals)
         self.direct = all(not is_packed(place.field) for place in self._places.values())
 
@@ -127,33 +143,6 @@ class OnnxFile(SourceFile):
         place = self._places[name]
         beside = "" if place.source is self._source else place.source.name
         return beside, place.payload.start
-
-    def _inside(self, tensor: Message, dtype: DType, *, where: str) -> Place:
-        if tensor.all("external_data"):
-            raise MalformedError("external data that its location denies", where=where)
-        return place_inside(self._source, tensor, dtype, where=where)
-
-    def _external(
-        self,
-        tensor: Message,
-        info: TensorInfo,
-        folder: Path,
-        sha256: Mapping[str, str] | None,
-    ) -> External:
-        """Return where the numbers of *tensor* are beside the model; that file is open then."""
-        where = f"{self._source.name}: {info.name}"
-        if tensor.one("data_location") != 1 or DATA_FIELDS & tensor.fields.keys():
-            raise MalformedError("its numbers are in two places", where=where)
-        external = external_place(tensor, info, where=where)
-        if external.location not in self._beside:
-            self._beside[external.location] = open_beside(
-                folder, external.location, name=self._source.name, sha256=sha256
-            )
-        return external
-
-    def _place_of(self, external: External, info: TensorInfo) -> Place:
-        payload = Payload(external.offset, info.nbytes)
-        return Place(self._beside[external.location], "external_data", payload)
 
     def _check_beside(self, sizes: Mapping[str, int], externals: Mapping[str, External]) -> None:
         for location, source in self._beside.items():
@@ -205,24 +194,10 @@ def external_files(path: Path) -> tuple[str, ...]:
     with Source(path) as source:
         found = {
             location_of(tensor, where=f"{source.name}: {name}")
-            for name, tensor in tensors(_parse(source).message)
-            if tensor.one("data_location", 0)
+            for name, tensor in tensors(parse(source).model)
+            if tensor.data_location
         }
     return tuple(sorted(found))
-
-
-def _parse(source: Source) -> Parsed:
-    try:
-        known = schemas()
-    except UnreadableError as error:
-        raise error.inside(source.name) from error
-    return parse(source, "ModelProto", known, LEFT)
-
-
-def _check_text(tensor: Message, *, where: str) -> None:
-    """Check that a tensor of texts has no numbers: they would be in no digest."""
-    if DATA_FIELDS & tensor.fields.keys() or tensor.one("data_location", 0):
-        raise MalformedError("texts that are not in string_data", where=where)
 
 
 def _aliases(
@@ -236,26 +211,6 @@ def _aliases(
             key = (external.location, external.offset, info.dtype.name, info.shape)
             groups.setdefault(key, []).append(name)
     return tuple(sorted(tuple(sorted(names)) for names in groups.values() if len(names) > 1))
-
-
-def _container(
-    source: Source,
-    parsed: Parsed,
-    said: Content,
-    fields: Mapping[str, str],
-    externals: Mapping[str, External],
-) -> Mapping[str, str]:
-    """Return the facts that the content does not fix. See the normalisers of their names."""
-    places = sorted((name, external.fields) for name, external in externals.items())
-    return MappingProxyType(
-        {
-            "onnx-initializer-order": fact_digest(said.initialiser_orders),
-            "onnx-map-order": fact_digest(said.other_orders),
-            "onnx-data-field": fact_digest(sorted(fields.items())),
-            "onnx-external-layout": fact_digest(places) if places else "none",
-            "onnx-protobuf-spelling": "plain" if parsed.plain else _spelling(source, parsed),
-        }
-    )
 
 
 def _spelling(source: Source, parsed: Parsed) -> str:

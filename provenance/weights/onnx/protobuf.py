@@ -1,4 +1,4 @@
-"""Protocol Buffers, read strictly and in place: the wire format of ONNX models.
+"""Protocol Buffers, checked strictly and in place: the wire format of ONNX models.
 
 Format: "Encoding" in the Protocol Buffers documentation. Parsers merge, override and keep unknown
 fields; here a message has one reading only. Refused: a field that the schema does not have, a field
@@ -7,20 +7,23 @@ that do not fit their type, text that is not UTF-8. What one message can be spel
 changing its value (longer variable-length integers, fields out of order, repeated numbers packed or
 not) is read, and :attr:`Parsed.plain` tells whether the file has the plain spelling.
 
-The schema is that of the generated code, so that it is the format's own. The bytes of chosen fields
-are left in the file and read later by place; everything else is held in memory.
+The schema is that of the package ``onnx``, and so is the parser of what has passed these checks.
+The numbers of tensors are left in the file; their places stand in ``raw_data`` of each tensor
+(:func:`payloads`).
 
 Limits: 2 GiB - 1 a file (the format's own), 100 messages deep (the default of every parser),
 256 MiB and 1,000,000 fields beside the bytes that are left in the file.
 """
+# ruff: noqa: ANN401 - generated code has no types
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from types import MappingProxyType
+import struct
+from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from provenance.errors import MalformedError
+from provenance.errors import MalformedError, UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,8 +37,7 @@ MAX_DEPTH: Final = 100
 """Most messages inside each other: the limit of the C++, Java and Python parsers."""
 
 MAX_FIELDS: Final = 1_000_000
-"""Most values in one file. An exported graph of 20,000 nodes has some 500,000; an empty message
-takes two bytes in a file and a hundred times that in memory."""
+"""Most values in one file. An exported graph of 20,000 nodes has some 500,000."""
 
 MAX_STRUCTURE: Final = 2**28
 """Most bytes of text and the like that are held in memory: graphs hold traces of their source."""
@@ -43,33 +45,21 @@ MAX_STRUCTURE: Final = 2**28
 _WINDOW: Final = 2**18
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _LONGEST: Final = 10  # bytes of a variable-length integer of 64 bits
-_WIRE: Final[Mapping[str, int]] = MappingProxyType(
-    {"varint": _VARINT, "int32": _VARINT, "fixed32": _FIXED32, "fixed64": _FIXED64}
-    | dict.fromkeys(("bytes", "string", "message"), _LENGTH)
-)
-_KINDS: Final[Mapping[int, str]] = MappingProxyType(
-    {1: "fixed64", 2: "fixed32", 3: "varint", 4: "varint", 5: "int32", 9: "string"}
-    | {11: "message", 12: "bytes", 14: "int32"}
-)
-"""Types of ``FieldDescriptorProto`` that ONNX uses; enumerations are 32-bit integers."""
+_INT32: Final = (5, 14)  # int32 and enumerations, as types of ``FieldDescriptorProto``
+_STRING: Final = 9
+_WIRE: Final[Mapping[int, int]] = (
+    {1: _FIXED64, 2: _FIXED32, 3: _VARINT, 4: _VARINT} | dict.fromkeys(_INT32, _VARINT)
+    | dict.fromkeys((_STRING, 11, 12), _LENGTH)
+)  # fmt: skip
+"""The wire type of each type that ONNX uses."""
 
-
-class Field(NamedTuple):
-    """A field of a message's schema."""
-
-    number: int
-    name: str
-    kind: str
-    repeated: bool
-    packed: bool
-    message: str
-    """The name of the message that a value is; empty: another kind."""
-    oneof: int
-    """Which ``oneof`` of its message it belongs to; -1: none."""
-
-
-Schemas = dict[str, dict[int, Field]]
-"""The fields of every message by number, by the message's name."""
+_TENSOR: Final = "TensorProto"
+_RAW_DATA: Final = 9
+_DATA: Final[Mapping[int, str]] = (
+    {4: "float_data", 5: "int32_data", 7: "int64_data", 9: "raw_data"}
+    | {10: "double_data", 11: "uint64_data"}
+)  # fmt: skip
+"""Where a ``TensorProto`` may hold its numbers, by the number of the field."""
 
 
 class Payload(NamedTuple):
@@ -79,85 +69,92 @@ class Payload(NamedTuple):
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A message: its name in the schema, and the values of each field that it has."""
-
-    kind: str
-    fields: dict[str, list[Any]]
-    """Integers as unsigned numbers of 64 bits, floats as their bytes, text, bytes, messages, and
-    :class:`Payload`."""
-
-    def all(self, name: str) -> list[Any]:
-        """Return the values of a repeated field."""
-        return self.fields.get(name, [])
-
-    def one(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - as the schema says
-        """Return the value of a field, or *default*."""
-        values = self.fields.get(name)
-        return values[0] if values else default
-
-
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(NamedTuple):
     """A file, read."""
 
-    message: Message
-    payloads: tuple[Payload, ...]
+    model: Any
+    """A ``ModelProto``."""
+    payloads: list[Payload]
     """What was left in the file, in its order."""
     plain: bool
     """Whether the file spells its value as every library does: fields by number, shortest
     integers, repeated numbers packed just where the schema says so."""
 
 
-def schemas_of(file: Any) -> Schemas:  # noqa: ANN401 - generated code has no types
-    """Return the schemas in *file*, a ``FileDescriptorProto``."""
-    found: Schemas = {}
-    pending = [(message.name, message) for message in file.message_type]
-    prefix = f".{file.package}."
-    while pending:
-        name, message = pending.pop()
-        pending += [(f"{name}.{inner.name}", inner) for inner in message.nested_type]
-        fields = {}
-        for field in message.field:
-            kind = _KINDS[field.type]
-            repeated = field.label == 3  # noqa: PLR2004 - LABEL_REPEATED
-            fields[field.number] = Field(
-                number=field.number,
-                name=field.name,
-                kind=kind,
-                repeated=repeated,
-                packed=repeated and field.options.packed,
-                message=field.type_name.removeprefix(prefix) if kind == "message" else "",
-                oneof=field.oneof_index if field.HasField("oneof_index") else -1,
-            )
-        found[name] = fields
+def parse(source: Source) -> Parsed:
+    """Return the model that the file is.
+
+    Raises:
+        MalformedError: the file is no such message, or beyond a limit.
+        UnreadableError: it cannot be read, or the package ``onnx`` is missing.
+    """
+    try:
+        kind = import_module("onnx.onnx_ml_pb2").ModelProto
+    except ImportError as error:
+        raise UnreadableError(
+            "reading ONNX needs the package onnx",
+            where=source.name,
+            hint="pip install training-provenance[onnx]",
+        ) from error
+    if source.size > MAX_FILE:
+        raise MalformedError(f"longer than {MAX_FILE} bytes", where=source.name)
+    skimmer = _Skimmer(source)
+    skeleton = skimmer.message(kind.DESCRIPTOR, (0, source.size), 1)
+    try:
+        model = kind.FromString(skeleton)
+    except import_module("google.protobuf.message").DecodeError as error:
+        raise MalformedError("packed numbers that are cut off", where=source.name) from error
+    size = model.ByteSize()
+    model.DiscardUnknownFields()
+    if model.ByteSize() != size:
+        raise MalformedError("a value that is not in its enumeration", where=source.name)
+    plain = skimmer.plain and model.SerializeToString(deterministic=True) == skeleton
+    return Parsed(model, skimmer.payloads, plain)
+
+
+def payloads(tensor: Any) -> dict[str, Payload]:
+    """Return where the numbers of *tensor* are in the file, by the field that holds them."""
+    return {_DATA[n]: Payload(*place) for n, *place in struct.iter_unpack("<3Q", tensor.raw_data)}
+
+
+class _Field(NamedTuple):
+    name: str
+    type: int
+    wire: int
+    repeated: bool
+    left: bool
+    """Whether its bytes are left in the file."""
+    message: Any
+    """The descriptor of the message that a value is; None: another type."""
+    choice: str
+    """What can stand once: the field, or the ``oneof`` that it belongs to."""
+
+
+@cache
+def _schema(kind: Any) -> dict[int, _Field]:
+    described = import_module("google.protobuf.descriptor_pb2").DescriptorProto()
+    kind.CopyToProto(described)
+    repeated = {field.number for field in described.field if field.label == field.LABEL_REPEATED}
+    found = {}
+    for field in kind.fields:
+        left = kind.name == _TENSOR and field.number in _DATA
+        found[field.number] = _Field(
+            f"{kind.name}.{field.name}",
+            field.type,
+            _LENGTH if left else _WIRE[field.type],
+            field.number in repeated and not left,
+            left,
+            field.message_type,
+            f"oneof {field.containing_oneof.name}" if field.containing_oneof else field.name,
+        )
     return found
 
 
-def parse(source: Source, kind: str, schemas: Schemas, left: frozenset[str]) -> Parsed:
-    """Return the message *kind* that the file is; *left* names fields to leave there.
-
-    A name in *left* is that of the message, a dot, and that of the field.
-
-    Raises:
-        MalformedError: the file is not such a message, or beyond a limit.
-        UnreadableError: it cannot be read.
-    """
-    if source.size > MAX_FILE:
-        raise MalformedError(f"longer than {MAX_FILE} bytes", where=source.name)
-    parser = _Parser(source, schemas, left)
-    message = parser.message(kind, 0, source.size, 1)
-    return Parsed(message, tuple(parser.payloads), parser.plain)
-
-
-class _Parser:
+class _Skimmer:
     """One pass over a file."""
 
-    def __init__(self, source: Source, schemas: Schemas, left: frozenset[str]) -> None:
+    def __init__(self, source: Source) -> None:
         self._source = source
-        self._schemas = schemas
-        self._left = left
         self._window = b""
         self._window_start = 0
         self._fields = 0
@@ -168,111 +165,86 @@ class _Parser:
     def _error(self, what: str, place: int) -> MalformedError:
         return MalformedError(f"{what}, at byte {place}", where=self._source.name)
 
-    def message(self, kind: str, begin: int, end: int, depth: int) -> Message:
-        """Return the message *kind* between *begin* and *end*."""
-        if depth > MAX_DEPTH:
-            raise self._error(f"more than {MAX_DEPTH} messages inside each other", begin)
-        schema = self._schemas[kind]
-        fields: dict[str, list[Any]] = {}
-        chosen: set[int] = set()
-        position, last = begin, 0
-        while position < end:
-            place = position
-            tag, position = self._varint(position, end)
-            field = schema.get(tag >> 3)
-            if field is None:
-                raise self._error(f"{kind} has no field {tag >> 3} that is known here", place)
-            values = fields.setdefault(field.name, [])
-            if values and not field.repeated:
-                raise self._error(f"{kind}.{field.name} stands twice", place)
-            if field.oneof >= 0:
-                if field.oneof in chosen:
-                    raise self._error(f"{kind} has two values where one may be", place)
-                chosen.add(field.oneof)
-            if field.number < last:
-                self.plain = False
-            last = field.number
-            position = self._values(kind, field, tag & 7, (position, end), (values, depth))
-        return Message(kind, fields)
-
-    def _values(
-        self, kind: str, field: Field, wire: int, span: tuple[int, int], into: tuple[list[Any], int]
-    ) -> int:
-        """Read one value of *field*, or a packed run of them; return where it ends."""
+    def message(self, kind: Any, span: tuple[int, int], depth: int) -> bytes:
+        """Check the message *kind* at *span*; return it without the numbers of tensors."""
         position, end = span
-        values, depth = into
-        if wire != _LENGTH:
-            if wire != _WIRE[field.kind] or self._is_left(kind, field):
-                raise self._error(f"{kind}.{field.name} has the wire type {wire}", position)
-            if field.packed:
-                self.plain = False
-            value, position = self._scalar(field, position, end)
-            values.append(value)
-            return position
-        length, position = self._varint(position, end)
-        stop = position + length
-        if stop > end:
-            raise self._error(f"{kind}.{field.name} is longer than what holds it", position)
-        if self._is_left(kind, field):
-            if values:
-                raise self._error(f"{kind}.{field.name} stands twice", position)
-            self._count()
-            self.payloads.append(Payload(position, length))
-            values.append(self.payloads[-1])
-        elif _WIRE[field.kind] != _LENGTH:
-            self._packed(kind, field, (position, stop), values)
+        if depth > MAX_DEPTH:
+            raise self._error(f"more than {MAX_DEPTH} messages inside each other", position)
+        schema = _schema(kind)
+        parts: list[bytes] = []
+        seen: set[str] = set()
+        places, before_places, last = b"", 0, 0
+        while position < end:
+            begin = position
+            tag, position = self._varint(position, end)
+            number, wire = tag >> 3, tag & 7
+            field = schema.get(number)
+            if field is None:
+                raise self._error(f"{kind.name} has no field {number} that is known here", begin)
+            if not field.repeated and field.choice in seen:
+                raise self._error(
+                    f"{field.name} stands twice, or two values where one may be", begin
+                )
+            seen.add(field.choice)
+            self.plain &= number >= last
+            last = number
+            start, position = self._value(field, wire, position, end)
+            if field.left:
+                self.payloads.append(Payload(start, position - start))
+                places += struct.pack("<3Q", number, *self.payloads[-1])
+            elif field.message is not None:
+                inner = self.message(field.message, (start, position), depth + 1)
+                parts.append(_spelled(tag) + _spelled(len(inner)) + inner)
+            else:
+                parts.append(self._held_bytes(field, wire, (begin, start, position)))
+            if number <= _RAW_DATA:
+                before_places = len(parts)
+        if places:
+            head = _spelled(_RAW_DATA << 3 | _LENGTH) + _spelled(len(places))
+            parts.insert(before_places, head + places)
+        return b"".join(parts)
+
+    def _value(self, field: _Field, wire: int, position: int, end: int) -> tuple[int, int]:
+        """Return where the value of *field* begins, behind its length, and where it ends."""
+        if wire != field.wire and not (wire == _LENGTH and field.repeated):
+            raise self._error(f"{field.name} has the wire type {wire}", position)
+        self._count(1, 0)
+        start = position
+        if wire == _LENGTH:
+            length, start = self._varint(position, end)
+            stop = start + length
+        elif wire == _VARINT:
+            value, stop = self._varint(position, end)
+            if field.type in _INT32 and 2**31 <= value < 2**64 - 2**31:
+                raise self._error(f"{field.name} is no integer of 32 bits", position)
         else:
-            self._count()
-            values.append(self._bytes(field, position, stop, depth))
-        return stop
+            stop = position + (8 if wire == _FIXED64 else 4)
+        if stop > end:
+            raise self._error(f"{field.name} is longer than what holds it", position)
+        return start, stop
 
-    def _is_left(self, kind: str, field: Field) -> bool:
-        return f"{kind}.{field.name}" in self._left
+    def _held_bytes(self, field: _Field, wire: int, span: tuple[int, int, int]) -> bytes:
+        """Return the field at *span*: its begin, that of its value, and its end."""
+        begin, start, stop = span
+        self._count(0, stop - begin)
+        data = self._read(begin, stop - begin)
+        if wire == _LENGTH != field.wire:  # packed: as many numbers as bytes, at most
+            self._count(stop - start, 0)
+        if field.type == _STRING:
+            try:
+                data[start - begin :].decode()
+            except UnicodeDecodeError as error:
+                raise self._error(f"{field.name} is not UTF-8", start) from error
+        return data
 
-    def _packed(self, kind: str, field: Field, span: tuple[int, int], values: list[Any]) -> None:
-        position, stop = span
-        if not field.repeated:
-            raise self._error(f"{kind}.{field.name} has the wire type {_LENGTH}", position)
-        self._count()  # also of an empty run, which takes time and adds no value
-        if values or not field.packed or position == stop:
-            self.plain = False
-        while position < stop:
-            value, position = self._scalar(field, position, stop)
-            values.append(value)
-
-    def _count(self, held: int = 0) -> None:
-        self._fields += 1
+    def _count(self, fields: int, held: int) -> None:
+        self._fields += fields
         self._held += held
         if self._fields > MAX_FIELDS or self._held > MAX_STRUCTURE:
             raise MalformedError(
                 f"more than {MAX_FIELDS} fields, or {MAX_STRUCTURE} bytes, beside the tensors",
                 where=self._source.name,
             )
-
-    def _scalar(self, field: Field, position: int, end: int) -> tuple[int | bytes, int]:
-        self._count(8)
-        wire = _WIRE[field.kind]
-        if wire == _VARINT:
-            value, after = self._varint(position, end)
-            if field.kind == "int32" and not (value < 2**31 or value >= 2**64 - 2**31):
-                raise self._error(f"{field.name} is no integer of 32 bits", position)
-            return value, after
-        after = position + (4 if wire == _FIXED32 else 8)
-        if after > end:
-            raise self._error(f"{field.name} is cut off", position)
-        return self._source.read(position, after - position), after
-
-    def _bytes(self, field: Field, begin: int, end: int, depth: int) -> Message | bytes | str:
-        if field.message:
-            return self.message(field.message, begin, end, depth + 1)
-        self._count(end - begin)
-        raw = self._read(begin, end - begin)
-        if field.kind == "bytes":
-            return raw
-        try:
-            return raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise self._error(f"{field.name} is not UTF-8", begin) from error
 
     def _read(self, position: int, length: int) -> bytes:
         """Return bytes, through a window: most fields are a few bytes after the one before."""
@@ -287,67 +259,14 @@ class _Parser:
     def _varint(self, position: int, end: int) -> tuple[int, int]:
         """Return the variable-length integer at *position*, and where it ends."""
         value = 0
-        raw = self._read(position, min(_LONGEST, end - position))
-        for index, byte in enumerate(raw):
+        for index, byte in enumerate(self._read(position, min(_LONGEST, end - position))):
             value |= (byte & 0x7F) << 7 * index
             if byte < 0x80:  # noqa: PLR2004 - the bit that says more follows
                 if value >= 2**64:
                     break
-                if byte == 0 and index:
-                    self.plain = False
+                self.plain &= byte > 0 or not index
                 return value, position + index + 1
         raise self._error("an integer is cut off or too long", position)
-
-
-# --- The canonical form ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """How messages are brought to canonical form; each name is ``Message.field``."""
-
-    schemas: Schemas
-    unordered: frozenset[str]
-    """Repeated fields that are sets or maps: their values are sorted by their encodings."""
-    dropped: frozenset[str]
-
-
-def encode(message: Message, rules: Rules, orders: list[tuple[str, list[int]]]) -> bytes:
-    """Return the canonical form of *message*.
-
-    Fields by their numbers, integers as short as can be, repeated numbers packed where the schema
-    says so, and *rules* applied. Each list that *rules* sorts leaves in *orders* its name and
-    which of its values stood where.
-    """
-    parts: list[bytes] = []
-    for number, field in sorted(rules.schemas[message.kind].items()):
-        name = f"{message.kind}.{field.name}"
-        values = message.fields.get(field.name)
-        if not values or name in rules.dropped:
-            continue
-        encoded = [_encoded(value, rules, orders) for value in values]
-        if name in rules.unordered:
-            order = sorted(range(len(encoded)), key=encoded.__getitem__)
-            orders.append((name, order))
-            encoded = [encoded[index] for index in order]
-        wire = _WIRE[field.kind]
-        if field.packed:
-            encoded, wire = [b"".join(encoded)], _LENGTH
-        tag = _spelled(number << 3 | wire)
-        for value in encoded:
-            parts += [tag, _spelled(len(value)), value] if wire == _LENGTH else [tag, value]
-    return b"".join(parts)
-
-
-def _encoded(value: object, rules: Rules, orders: list[tuple[str, list[int]]]) -> bytes:
-    if isinstance(value, Message):
-        return encode(value, rules, orders)
-    if isinstance(value, int):
-        return _spelled(value)
-    if isinstance(value, str):
-        return value.encode()
-    assert isinstance(value, bytes)  # noqa: S101 - payloads are in dropped fields
-    return value
 
 
 def _spelled(number: int) -> bytes:
