@@ -1,9 +1,8 @@
 """ONNX models: every tensor in the file, those of inner graphs and ``Constant`` nodes too.
 
-Format: ``onnx.proto`` of onnx/onnx; read by ``protobuf``, named and digested
-by ``graph``; :mod:`~provenance.weights.onnx.data` has the numbers of a
-tensor, ``external`` the files beside the model that hold some. Needs
-the package ``onnx`` (extra ``onnx``) for its schema; none of its readers runs.
+Format: ``onnx.proto`` of onnx/onnx. Four steps: ``protobuf`` checks and parses the message, with the
+package ``onnx`` (extra ``onnx``); ``graph`` digests it and names its tensors; ``data`` finds the
+numbers of each; ``external`` opens the files beside the model that hold some.
 
 A tensor has its numbers in one field, which its type allows, and as many as its shape asks for.
 Whether that is ``raw_data``, a typed field or a file beside the model is a fact and no content.
@@ -12,8 +11,7 @@ Refused: tensors in segments, without type, of one name.
 Not tensors of the view, but content: texts (in the digest of the graph), and packed elements that
 end inside a byte (an entry ``tensor NAME``, at most 64 KiB).
 
-Limits: those of ``protobuf``. The model less its tensors' bytes is held in
-memory: here that is the exception to this package's rule.
+Limits: those of ``protobuf``. The model without its tensors' bytes is held in memory.
 """
 
 from __future__ import annotations
