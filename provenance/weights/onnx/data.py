@@ -65,10 +65,6 @@ def describe_numbers(name: str, tensor: Any, *, where: str) -> tuple[TensorInfo,
 
     Where its elements end inside a byte the description is that of its bytes, and the element type
     is returned with it.
-
-    Raises:
-        MalformedError: its type or shape is none.
-        UnreadableError: it ends inside a byte and is large.
     """
     if tensor.HasField("segment") or tensor.string_data:
         raise MalformedError("in segments, or with texts", where=where)
@@ -87,11 +83,7 @@ def describe_numbers(name: str, tensor: Any, *, where: str) -> tuple[TensorInfo,
 
 
 def loose_text(place: Place, info: TensorInfo, tensor: Any, dtype: DType, where: str) -> str:
-    """Return the text by which *tensor* of *dtype*, which ends inside a byte, is content.
-
-    Raises:
-        MalformedError: a bit behind the last element is not zero.
-    """
+    """Return the text by which *tensor* of *dtype*, which ends inside a byte, is content."""
     raw = b"".join(map(bytes, chunks(place, info, (0, info.nbytes), MAX_LOOSE, where)))
     shape = list(tensor.dims)
     if raw[-1] >> prod(shape) * dtype.bits % 8:
@@ -100,12 +92,7 @@ def loose_text(place: Place, info: TensorInfo, tensor: Any, dtype: DType, where:
 
 
 def place_inside(source: Source, tensor: Any, dtype: DType, *, where: str) -> Place:
-    """Return the place of numbers that are in the model *source* itself.
-
-    Raises:
-        MalformedError: they are in two fields, or in one of another type.
-        UnreadableError: they are spelled in a way that is not read.
-    """
+    """Return the place of numbers that are in the model *source* itself."""
     places = payloads(tensor)
     found = {field: place for field, place in places.items() if place.length} or places
     if len(found) > 1:
@@ -120,11 +107,7 @@ def place_inside(source: Source, tensor: Any, dtype: DType, *, where: str) -> Pl
 
 
 def check_numbers(place: Place, info: TensorInfo, *, where: str) -> None:
-    """Check that *place* has as many numbers as *info* asks for, each in its range.
-
-    Raises:
-        MalformedError: it has not.
-    """
+    """Check that *place* has as many numbers as *info* asks for, each in its range."""
     size = place.payload.length
     if is_packed(place.field):
         size = sum(part.nbytes for part in _numbers(place, info, where))
@@ -166,12 +149,7 @@ def chunks(
 
 
 def integers(source: Source, payload: Payload) -> Iterator[NDArray[np.uint64]]:
-    """Yield the variable-length integers in *payload*, unsigned, some at a time.
-
-    Raises:
-        MalformedError: one is cut off, too long, or not the shortest spelling of its value.
-        UnreadableError: the file cannot be read.
-    """
+    """Yield the variable-length integers in *payload*, unsigned, some at a time."""
     rest = b""
     for start in range(payload.start, payload.start + payload.length, _WINDOW):
         size = min(_WINDOW, payload.start + payload.length - start)

@@ -62,11 +62,7 @@ class External(NamedTuple):
 
 
 def external_place(tensor: Any, info: TensorInfo, *, where: str) -> External:
-    """Return where the bytes of *tensor*, a ``TensorProto`` described by *info*, lie.
-
-    Raises:
-        MalformedError: its entry is not one for a plain file below the model's folder.
-    """
+    """Return where the bytes of *tensor*, a ``TensorProto`` described by *info*, lie."""
     entries = tuple((entry.key, entry.value) for entry in tensor.external_data)
     found = {"offset": "0", "length": str(info.nbytes)} | dict(entries)
     if not found.keys() <= _KEYS:
@@ -93,11 +89,7 @@ def is_data_name(name: str, tensor: str) -> bool:
 
 
 def location_of(tensor: Any, *, where: str) -> str:
-    """Return the file that *tensor* lies in, as a path below the model's folder.
-
-    Raises:
-        MalformedError: it is not such a path, or not called as such files are.
-    """
+    """Return the file that *tensor* lies in, as a path below the model's folder."""
     found = [entry.value for entry in tensor.external_data if entry.key == "location"]
     location = str(found[0]) if found else ""
     check_name(location, where=where)
@@ -115,12 +107,7 @@ def location_of(tensor: Any, *, where: str) -> str:
 def open_beside(
     folder: Path, location: str, *, name: str, sha256: Mapping[str, str] | None
 ) -> Source:
-    """Open the file at *location* below *folder*; errors begin with *name*, the model's.
-
-    Raises:
-        UnreadableError: it is missing, a link, or not permitted.
-        ContentError: it was not hashed, or has another SHA-256.
-    """
+    """Open the file at *location* below *folder*; errors begin with *name*, the model's."""
     where = f"{name}: {location}"
     path = folder
     for part in PurePosixPath(location).parts:
@@ -137,12 +124,7 @@ def open_beside(
 
 
 def check_covered(source: Source, spans: Iterable[tuple[int, int]]) -> None:
-    """Check that tensors at *spans* (begin and end) and zeros between them are all of *source*.
-
-    Raises:
-        MalformedError: a tensor lies outside, two overlap in part, or other bytes are there.
-        UnreadableError: the file cannot be read.
-    """
+    """Check that tensors at *spans* (begin and end) and zeros between them are all of *source*."""
     before, end = (0, 0), 0
     for span in sorted(spans):
         if span == before or span[0] == span[1]:

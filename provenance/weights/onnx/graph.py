@@ -124,11 +124,7 @@ def _attribute(attribute: Any, name: str) -> Iterator[NamedTensor]:
 
 
 def content(model: Any, *, where: str) -> tuple[dict[str, str], list[list[int]]]:
-    """Return what *model* says, and of each list of :data:`SETS` which member stood where.
-
-    Raises:
-        MalformedError: it has no graph, or a key stands twice.
-    """
+    """Return what *model* says, and of each list of :data:`SETS` which member stood where."""
     if not model.HasField("graph"):
         raise MalformedError("a model without a graph", where=where)
     whole = type(model)()

@@ -1,8 +1,8 @@
 """ONNX models: every tensor in the file, those of inner graphs and ``Constant`` nodes too.
 
-Format: ``onnx.proto`` of onnx/onnx. Four steps: ``protobuf`` checks and parses the message, with the
-package ``onnx`` (extra ``onnx``); ``graph`` digests it and names its tensors; ``data`` finds the
-numbers of each; ``external`` opens the files beside the model that hold some.
+Format: ``onnx.proto`` of onnx/onnx. Four steps: ``protobuf`` checks and parses the message, with
+the package ``onnx`` (extra ``onnx``); ``graph`` digests it and names its tensors; ``data`` finds
+the numbers of each; ``external`` opens the files beside the model that hold some.
 
 A tensor has its numbers in one field, which its type allows, and as many as its shape asks for.
 Whether that is ``raw_data``, a typed field or a file beside the model is a fact and no content.
