@@ -115,11 +115,11 @@ def attach(
     signature = None
     if not outcome.failed and not outcome.changed_inputs:
         signature = sign_model(statement.model_name, statement.manifest, key)
-    claim = bundles.parse(sign_payload(payload, key))
+    claim = sign_payload(payload, key)
     with locked(model):
         lines = [item.raw for item in _read_claims(model)]
         _write_byproducts(model, files)
-        _write_claims(model, [*lines, claim.raw])
+        _write_claims(model, [*lines, claim])
         written = [str(model / CLAIMS)]
         kept = signature is not None and not _may_replace(model, key.public)
         if signature is not None and not kept:
@@ -127,8 +127,9 @@ def attach(
             written.append(str(model / MODEL_SIGNATURE))
         published: tuple[Published, ...] = ()
         if log is not None:
-            [entry] = logs.publish(log.folder, [_body(claim, [key.public], "")], log.signer)
-            _write_claims(model, [*lines, _with_entry(claim, entry)])
+            item = bundles.parse(claim)
+            [entry] = logs.publish(log.folder, [_body(item, [key.public], "")], log.signer)
+            _write_claims(model, [*lines, _with_entry(item, entry)])
             published = (Published(len(lines) + 1, entry.index, new=True),)
     return Attached(tuple(written), published, kept)
 
@@ -230,15 +231,15 @@ def _read_claims(model: Path) -> tuple[Bundle, ...]:
 
 
 def _write_claims(model: Path, lines: Sequence[bytes]) -> None:
-    """Replace the claims by *lines*, each parsed before; refuse a file that could not be read."""
+    """Replace the claims by *lines*; refuse a file that could not be read again."""
     where = str(model / CLAIMS)
     if len(lines) > bundles.MAX_LINES:
         raise MalformedError(f"more than {bundles.MAX_LINES} lines", where=where)
     data = b"".join(line + b"\n" for line in lines)
     if len(data) > MAX_CLAIMS_BYTES:
         raise MalformedError(f"longer than {MAX_CLAIMS_BYTES} bytes", where=where)
-    if any(b"\n" in line for line in lines):
-        raise MalformedError("a bundle over several lines is no claim", where=where)
+    if any(b"\n" in line or len(line) > strict_json.MAX_BYTES for line in lines):
+        raise MalformedError("a bundle over several lines, or too long, is no claim", where=where)
     write_file(model / CLAIMS, data)
 
 
