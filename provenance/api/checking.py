@@ -33,6 +33,7 @@ from provenance.files.atomic import create_file
 from provenance.folder import attach as beside
 from provenance.trust import verification
 from provenance.trust.verification import Request, Step, Verified
+from provenance.weights import check_numpy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -95,6 +96,7 @@ def compare(
 
     *probes* replace those that the rules of *equality* name for running a model.
     """
+    check_numpy()
     from provenance.judge.comparators import apply  # noqa: PLC0415 - needs numpy
     from provenance.judge.measured import MeasuredWeights, wanted_by  # noqa: PLC0415
     from provenance.judge.side_by_side import list_differences  # noqa: PLC0415
@@ -143,6 +145,7 @@ def agree(  # noqa: PLR0913 - each option of the verb, by name
     *unsafe_other_equality* applies it all the same. *quorum* distinct builders must agree. The
     verdict, a negative one too, is signed by *sign_with* into the new file *out*.
     """
+    check_numpy()
     from provenance.rebuilding import agreement  # noqa: PLC0415 - needs numpy
     from provenance.rebuilding.verdict import Verifier, to_statement  # noqa: PLC0415
 

@@ -43,6 +43,7 @@ from provenance.folder import attach as beside
 from provenance.folder.claims import model_name, read_bundles, require_folder
 from provenance.statement import training
 from provenance.statement.training import DeclaredEquality, TrainingStatement
+from provenance.weights import check_numpy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -303,7 +304,10 @@ class _Making:
             how = f"was killed by {outcome.signal}" if outcome.signal else "failed"
             yield f"the command {how}, so 'verify' will refuse this claim"
         observed = statement.run.metadata.started_on  # else a misfit was refused beforehand
-        if observed and (problem := self.misfit(recording)) is not None:
+        problem = self.misfit(recording) if observed else None
+        if isinstance(problem, UnavailableError):
+            yield f"whether the equality fits this model was not checked: {problem}"
+        elif problem is not None:
             yield f"the equality does not fit this model: {problem}"
             yield "'agree' will refuse it ('provenance equality check FILE MODEL' says why)"
         if outcome.changed_inputs:
@@ -315,6 +319,7 @@ class _Making:
         if self.declared is None or self.declared.name == "bytes":  # fits everything
             return None
         try:
+            check_numpy()
             from provenance.judge.coverage import check_coverage  # noqa: PLC0415 - needs numpy
             from provenance.weights.model import Model, SideBySide  # noqa: PLC0415
 

@@ -93,6 +93,9 @@ def check(declaration: str, model: Path | None, *, as_json: bool) -> None:
 
 
 def _selections(declared: Declaration, model: Path) -> Sequence[Selection]:
+    from provenance.weights import check_numpy
+
+    check_numpy()
     from provenance.judge.coverage import check_coverage
     from provenance.report.progress import progress
     from provenance.weights.model import SideBySide, model_of_folder

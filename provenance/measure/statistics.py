@@ -68,7 +68,7 @@ def check_scipy() -> None:
         import scipy.special  # noqa: F401, PLC0415 - an extra
     except ImportError as error:
         raise UnavailableError(
-            "tests of equivalence and bounds of rates need scipy",
+            "judging scores and answers needs scipy",
             hint="pip install 'training-provenance[stats]'",
         ) from error
 

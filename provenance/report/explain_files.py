@@ -28,6 +28,7 @@ from provenance.report.explain_signed import byproducts_by_digest, describe_bund
 from provenance.report.explain_text import explained, fields, row
 from provenance.statement import intoto
 from provenance.statement.metrics import parse_metrics
+from provenance.weights import check_numpy
 from provenance.weights.names import TORCH, is_readable, suffix_of
 
 if TYPE_CHECKING:
@@ -207,7 +208,8 @@ def weight_format(name: str, head: bytes, size: int) -> str | None:
 
 def explain_weights(path: Path, suffix: str) -> Explained:
     """Return which tensors the weight file at *path*, of the format *suffix*, holds."""
-    from provenance.weights.opening import open_tensors  # noqa: PLC0415 - it loads numpy
+    check_numpy()
+    from provenance.weights.opening import open_tensors  # noqa: PLC0415 - needs numpy
 
     with open_tensors(path, suffix=suffix) as opened:
         tensors = [

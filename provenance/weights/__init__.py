@@ -16,6 +16,20 @@
 - ``model``: two models, file by file, side by side.
 
 Nothing is ever unpickled or executed, and no tensor is held in memory whole (one exception, with
-its limit, in :mod:`~provenance.weights.npy`). This package needs numpy: import it where a
-command needs it.
+its limit, in :mod:`~provenance.weights.npy`). All but ``names`` and ``source`` need numpy, an
+extra: call :func:`check_numpy`, then import them, where a command needs them.
 """
+
+from provenance.errors import UnavailableError
+
+
+def check_numpy() -> None:
+    """Check that numpy and ml-dtypes are installed."""
+    try:
+        import ml_dtypes  # noqa: F401, PLC0415 - an extra
+        import numpy as np  # noqa: F401, PLC0415
+    except ImportError as error:
+        raise UnavailableError(
+            "reading tensors needs numpy and ml-dtypes",
+            hint="pip install 'training-provenance[weights]'",
+        ) from error

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from provenance.errors import MalformedError, ProvenanceError, UnreadableError
+from provenance.errors import MalformedError, ProvenanceError, UnavailableError, UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,7 +96,8 @@ class Isolated:
 
         Raises:
             MalformedError: the file is malformed, or crashed the library.
-            UnreadableError: it ran out of time or memory, or a package is missing.
+            UnreadableError: it ran out of time or memory.
+            UnavailableError: a package is missing.
         """
         with self._lock:
             try:
@@ -125,10 +126,10 @@ class Isolated:
             return data
         if kind == _MISSING:
             package, extra = self._needs
-            raise UnreadableError(
-                f"needs the package {package}",
+            raise UnavailableError(
+                f"needs {package}",
                 where=self._where,
-                hint=f"pip install training-provenance[{extra}]",
+                hint=f"pip install 'training-provenance[{extra}]'",
             )
         try:
             place, what = msgspec.json.decode(data, type=tuple[str, str])

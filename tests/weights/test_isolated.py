@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from provenance.errors import MalformedError, ProvenanceError, UnreadableError
+from provenance.errors import MalformedError, ProvenanceError, UnavailableError, UnreadableError
 from provenance.weights import isolated
 from provenance.weights.isolated import Isolated, Limits
 
@@ -45,7 +45,7 @@ def script(folder: Path, *body: str) -> Path:
         ("raise SystemExit(3)", MalformedError, "its reader process exited with status 3"),
         ("yield [b'x' * 9999]", MalformedError, "too long an answer"),
         ("raise MemoryError", UnreadableError, "too much memory"),
-        ("import nothing_of_this_name", UnreadableError, "needs the package some"),
+        ("import nothing_of_this_name", UnavailableError, "needs some"),
         ("raise ValueError('x' * 9999)", MalformedError, "cannot be read by its library: x"),
         ("import os; os.write(3, b'x' * 9)", MalformedError, "too long an answer"),
         (

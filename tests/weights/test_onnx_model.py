@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from provenance.errors import MalformedError, ProvenanceError, UnreadableError
+from provenance.errors import MalformedError, ProvenanceError, UnavailableError
 from provenance.weights.onnx import protobuf
 from tests.weights.onnx_writing import (
     WEIGHT,
@@ -367,10 +367,10 @@ def test_without_the_package_the_mend_is_said(
     opened: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnx.onnx_ml_pb2", None)
-    with pytest.raises(UnreadableError) as caught:
+    with pytest.raises(UnavailableError) as caught:
         opened(GOOD, "m.onnx")
     assert str(caught.value).endswith(
-        "m.onnx: reading ONNX needs the package onnx (pip install training-provenance[onnx])"
+        "m.onnx: reading ONNX needs onnx (pip install 'training-provenance[onnx]')"
     )
 
 

@@ -23,7 +23,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from provenance.errors import MalformedError, UnreadableError
+from provenance.errors import MalformedError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,15 +86,16 @@ def parse(source: Source) -> Parsed:
 
     Raises:
         MalformedError: the file is no such message, or beyond a limit.
-        UnreadableError: it cannot be read, or the package ``onnx`` is missing.
+        UnreadableError: it cannot be read.
+        UnavailableError: the package ``onnx`` is missing.
     """
     try:
         kind = import_module("onnx.onnx_ml_pb2").ModelProto
     except ImportError as error:
-        raise UnreadableError(
-            "reading ONNX needs the package onnx",
+        raise UnavailableError(
+            "reading ONNX needs onnx",
             where=source.name,
-            hint="pip install training-provenance[onnx]",
+            hint="pip install 'training-provenance[onnx]'",
         ) from error
     if source.size > MAX_FILE:
         raise MalformedError(f"longer than {MAX_FILE} bytes", where=source.name)
