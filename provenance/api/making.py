@@ -41,7 +41,7 @@ from provenance.errors import (
 from provenance.files.names import CLAIMS, MODEL_SIGNATURE
 from provenance.folder import attach as beside
 from provenance.folder.claims import model_name, read_bundles, require_folder
-from provenance.statement import training
+from provenance.statement import intoto, training
 from provenance.statement.training import DeclaredEquality, TrainingStatement
 from provenance.weights import check_numpy
 
@@ -102,13 +102,7 @@ class Recorded:
 
     def document(self) -> dict[str, Any]:
         """Return the in-toto Statement."""
-        statement = training.to_statement(self.statement)
-        return {
-            "_type": "https://in-toto.io/Statement/v1",
-            "subject": statement.subject,
-            "predicateType": statement.predicate_type,
-            "predicate": statement.predicate,
-        }
+        return intoto.to_document(training.to_statement(self.statement))
 
 
 def record(

@@ -79,14 +79,17 @@ class _Received(
 
 def format(statement: Statement) -> bytes:  # noqa: A001
     """Return *statement* in JCS."""
-    return strict_json.format(
-        {
-            "_type": STATEMENT,
-            "subject": msgspec.to_builtins(statement.subject),
-            "predicateType": statement.predicate_type,
-            "predicate": statement.predicate,
-        }
-    )
+    return strict_json.format(to_document(statement))
+
+
+def to_document(statement: Statement) -> dict[str, Any]:
+    """Return *statement* as a JSON object."""
+    return {
+        "_type": STATEMENT,
+        "subject": msgspec.to_builtins(statement.subject),
+        "predicateType": statement.predicate_type,
+        "predicate": statement.predicate,
+    }
 
 
 def parse(payload: bytes, *, where: str | None = None) -> Statement:

@@ -17,7 +17,7 @@ import provenance
 from provenance import cli
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 REPOSITORY = Path(__file__).parents[2]
 VERBS = {"agree", "attest", "compare", "keygen", "publish", "record", "sign", "verify"}
@@ -43,14 +43,27 @@ def test_importing_loads_nothing_else() -> None:
     assert set(done.stdout.split()) <= {"__future__", "provenance"}
 
 
-def test_no_module_hides_a_verb() -> None:
+CALLS: dict[str, Callable[[Path], object]] = {
+    "agree": lambda path: provenance.agree([path, path], keys=[path]),
+    "attest": lambda path: provenance.attest(path, key=path),
+    "compare": lambda path: provenance.compare(path, path),
+    "keygen": lambda path: provenance.keygen(path / "a"),
+    "publish": lambda path: provenance.publish(path, log=path),
+    "record": lambda path: provenance.record(["true"], model=path, key=path),
+    "sign": lambda path: provenance.sign(path, key=path),
+    "verify": lambda path: provenance.verify(path, keys=[path]),
+}
+
+
+def test_no_module_hides_a_verb(tmp_path: Path) -> None:
     for module in pkgutil.walk_packages(provenance.__path__, "provenance."):
         if not module.name.endswith("__main__") and "_start" not in module.name:
             import_module(module.name)
-    for verb in VERBS | {"current_run"}:
-        assert callable(getattr(provenance, verb)), verb
-    with pytest.raises(provenance.ProvenanceError, match="nothing is trusted by default"):
-        provenance.verify(REPOSITORY, keys=[])
+    for verb in VERBS:
+        with pytest.raises(provenance.ProvenanceError, match=r"no such (file|folder)|/a: cannot"):
+            CALLS[verb](tmp_path / "missing")
+    assert not provenance.current_run().is_recorded
+    assert set(CALLS) == VERBS
     assert set(provenance.__all__) <= set(dir(provenance))
     with pytest.raises(AttributeError, match="no attribute 'verfy'"):
         _ = provenance.verfy
