@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -22,11 +23,30 @@ pytestmark = [
     ),
 ]
 
-IMPORT_ALL = """
-import importlib, pkgutil, provenance
+PROGRAMS = (
+    "provenance.__main__", "provenance.cli.demo_files.", "provenance.measure.onnx_child",
+    "provenance.weights.hdf5.probe",
+)  # fmt: skip
+"""Scripts that run in a process of their own, most with the package of another extra."""
+
+NUMBERS = (
+    "provenance.weights.", "provenance.measure.", "provenance.judge.",
+    "provenance.rebuilding.agreement",
+)  # fmt: skip
+"""Modules that need the extra `weights`."""
+
+OTHERS = ("h5py", "onnx", "onnxruntime", "scipy", "sklearn", "safetensors")
+"""What other extras than `weights` install."""
+
+IMPORT = """
+import importlib, pkgutil, sys
+sys.modules.update(dict.fromkeys({absent!r}))
+import provenance
 for module in pkgutil.walk_packages(provenance.__path__, "provenance."):
-    if module.name != "provenance.__main__":
+    if not f"{{module.name}}.".startswith({left!r}):
         importlib.import_module(module.name)
+assert {numpy} == ("numpy" in sys.modules)
+print(provenance.__file__)
 """
 
 
@@ -69,8 +89,23 @@ def test_it_holds_the_compiled_kernel_where_there_is_a_compiler(wheel: zipfile.Z
     assert tag.endswith("-any") != has
 
 
-def test_every_module_imports_with_the_core_dependencies(tmp_path: Path) -> None:
-    installed("python", "-c", IMPORT_ALL, cwd=tmp_path)
+def test_every_module_that_reads_no_tensors_imports_with_the_core_dependencies(
+    tmp_path: Path,
+) -> None:
+    script = IMPORT.format(absent=(), left=PROGRAMS + NUMBERS, numpy=False)
+    installed("python", "-c", script, cwd=tmp_path)
+
+
+def test_every_module_imports_with_the_extra_weights(
+    wheel: zipfile.ZipFile, tmp_path: Path
+) -> None:
+    wheel.extractall(tmp_path)
+    script = IMPORT.format(absent=OTHERS, left=PROGRAMS, numpy=True)
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert Path(result.stdout.strip()).is_relative_to(tmp_path)
 
 
 def test_the_command_runs(tmp_path: Path) -> None:
