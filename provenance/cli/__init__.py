@@ -31,6 +31,7 @@ from typing import NamedTuple, NoReturn
 import click
 
 from provenance import __version__
+from provenance.cli.options import Group
 from provenance.errors import (
     CommandError,
     MalformedError,
@@ -71,7 +72,7 @@ RECORD_FAILED = 125
 INTERRUPTED = 130
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -94,13 +95,17 @@ class LazyGroup(click.Group):
 
 @click.group(
     cls=LazyGroup,
+    examples=("provenance demo", "provenance record --model model --key alice -- python train.py"),
+    next_step="'provenance keygen' makes your key; 'provenance COMMAND --help' explains a command.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit status: 0 yes, 1 refused, 2 usage, 3 unreadable or malformed, 4 unavailable.",
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show a traceback where something fails.")
 def cli(debug: bool) -> None:
-    """Prove how a machine-learning model was made."""
+    """Prove how a machine-learning model was made.
+
+    Exit status: 0 yes, 1 refused, 2 usage, 3 unreadable or malformed, 4 unavailable.
+    """
 
 
 class Answered(Exception):  # noqa: N818 - it says what happened, and wraps the error
@@ -166,9 +171,12 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("provenance: interrupted", err=True)
         return INTERRUPTED
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - each kind has its exit status
         if own.debug and not isinstance(error, click.ClickException):
-            raise
+            import traceback
+
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                click.echo(one_line(line), err=True)
         status = _explain(error, own)
         if isinstance(error, CommandError):
             return error.status
@@ -179,7 +187,14 @@ def run(arguments: list[str]) -> int:
 def _explain(error: Exception, own: _Own) -> int:
     """Report *error* and return the exit status of its kind."""
     if isinstance(error, click.ClickException):
-        _report(one_line(error.format_message()), as_json=own.as_json)
+        message = error.format_message()
+        if (
+            isinstance(error, click.NoSuchOption)
+            and (error.ctx is not None and error.ctx.parent is None)
+            and own.verb in COMMANDS
+        ):
+            message = f"No such option '{error.option_name}' here; options follow '{own.verb}'."
+        _report(one_line(message), as_json=own.as_json)
         if isinstance(error, click.UsageError) and error.ctx is not None:
             click.echo(f"Try '{error.ctx.command_path} --help'.", err=True)
         return STATUS[UsageError]

@@ -9,6 +9,7 @@ import click
 from provenance.api import checking
 from provenance.cli.options import (
     PATH,
+    Command,
     json_option,
     read_password,
     read_trusted_keys,
@@ -24,7 +25,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.command(short_help="Judge whether rebuilds are the same model, as declared beforehand.")
+@click.command(
+    cls=Command,
+    short_help="Judge whether rebuilds are the same model, as declared beforehand.",
+    examples=(
+        "provenance agree published rebuilt --key alice.pub --key bob.pub",
+        """provenance agree published rebuilt --key alice.pub --key bob.pub \\
+    --sign-with bob --out verdict.json""",
+    ),
+    next_step="'provenance compare published rebuilt' shows where two models differ.",
+)
 @click.argument("models", type=PATH, nargs=-1, required=True, metavar="DIR DIR...")
 @trusted_keys_option
 @click.option(

@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from provenance.api import making
-from provenance.cli.options import PATH
+from provenance.cli.options import PATH, Command
 from provenance.cli.recording import print_recorded, read_stated, recording_options
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.command(short_help="Sign how a model was made, after the fact.")
+@click.command(
+    cls=Command,
+    short_help="Sign how a model was made, after the fact.",
+    examples=(
+        "provenance attest model --key alice",
+        "provenance attest model --key alice --data train=data.csv --seed 0",
+    ),
+    next_step="'provenance verify model --key alice.pub' checks the claim as others will.",
+)
 @click.argument("model", type=PATH, metavar="DIR")
 @recording_options
 def command(model: Path, **options: Any) -> None:  # noqa: ANN401 - click's options, read in one place

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from provenance.api import checking
-from provenance.cli.options import PATH, json_option
+from provenance.cli.options import PATH, Command, json_option
 from provenance.report.comparison import comparison_lines, outcome_lines
 from provenance.report.progress import progress
 from provenance.report.terminal import print_json, print_lines
@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.command(short_help="Show two models side by side: files and tensors.")
+@click.command(
+    cls=Command,
+    short_help="Show two models side by side: files and tensors.",
+    examples=(
+        "provenance compare published rebuilt",
+        "provenance compare a.safetensors b.gguf --equality close-float32",
+    ),
+    next_step="'provenance agree' judges attested models by the equality that was declared.",
+)
 @click.argument("left", type=PATH, metavar="A")
 @click.argument("right", type=PATH, metavar="B")
 @click.option("--equality", metavar="FILE|NAME", help="Judge by this equality too.")

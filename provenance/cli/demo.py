@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from provenance.cli.options import PATH
+from provenance.cli.options import PATH, Command
 from provenance.errors import RefusedError, UnavailableError, UsageError, one_line, reason
 
 MARKER = ".provenance-demo"
@@ -138,7 +138,15 @@ CHAPTERS = (
 )
 
 
-@click.command(short_help="Do the whole job on a small real model.")
+@click.command(
+    cls=Command,
+    short_help="Do the whole job on a small real model.",
+    examples=(
+        "provenance demo",
+        "provenance demo --folder /tmp/demo",
+    ),
+    next_step="'provenance show demo/alice/model' explains what the demo made.",
+)
 @click.option(
     "--folder", type=PATH, default=Path("demo"), show_default=True, help="Where everything goes."
 )

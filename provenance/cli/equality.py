@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from provenance.cli.options import PATH, json_option
+from provenance.cli.options import PATH, Group, json_option
 from provenance.equality.declaration import BUILT_IN, builtin, builtin_text, find
 from provenance.errors import one_line
 from provenance.report.explain_equality import (
@@ -25,12 +25,22 @@ if TYPE_CHECKING:
     from provenance.judge.coverage import Selection
 
 
-@click.group(short_help="Explain and check declarations of what counts as the same model.")
+@click.group(
+    cls=Group,
+    short_help="Explain and check declarations of what counts as the same model.",
+    examples=("provenance equality list", "provenance equality check tensors model"),
+    next_step="declare an equality when you train: 'provenance record --equality FILE|NAME …'.",
+)
 def command() -> None:
     """Explain and check declarations of what counts as the same model."""
 
 
-@command.command("list", short_help="List the built-in declarations.")
+@command.command(
+    "list",
+    short_help="List the built-in declarations.",
+    examples=("provenance equality list", "provenance equality list --json"),
+    next_step="'provenance equality show NAME' prints a declaration.",
+)
 @json_option
 def list_(*, as_json: bool) -> None:
     """List the built-in declarations: name, version, what they conclude, digest."""
@@ -45,7 +55,15 @@ def list_(*, as_json: bool) -> None:
         click.echo(f"{'':<{width}}     sha256 {each.digest}")
 
 
-@command.command("show", short_help="Print a built-in declaration.")
+@command.command(
+    "show",
+    short_help="Print a built-in declaration.",
+    examples=(
+        "provenance equality show tensors",
+        "provenance equality show close-float32 > equality.toml",
+    ),
+    next_step="change your copy, and check it: 'provenance equality check equality.toml model'.",
+)
 @click.argument("name", metavar="NAME")
 @json_option
 def show(name: str, *, as_json: bool) -> None:
@@ -57,7 +75,15 @@ def show(name: str, *, as_json: bool) -> None:
     click.echo(text.decode(), nl=False)
 
 
-@command.command("check", short_help="Say what a declaration demands, guarantees and admits.")
+@command.command(
+    "check",
+    short_help="Say what a declaration demands, guarantees and admits.",
+    examples=(
+        "provenance equality check close-float32",
+        "provenance equality check equality.toml model",
+    ),
+    next_step="declare it when you train: 'provenance record --equality equality.toml …'.",
+)
 @click.argument("declaration", metavar="FILE|NAME")
 @click.argument("model", type=PATH, metavar="[MODEL]", required=False)
 @json_option
@@ -66,7 +92,7 @@ def check(declaration: str, model: Path | None, *, as_json: bool) -> None:
 
     With MODEL, a folder, it is also checked to fit: every rule selects something there, and every
     tensor is covered by a rule. Exit status 0: it is a declaration, and fits; 1: it does not fit;
-    3: it is none.
+    3: it is not a declaration.
     """
     declared = find(declaration)
     selections = _selections(declared, model) if model is not None else ()

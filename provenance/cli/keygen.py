@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from provenance.api import signing
-from provenance.cli.options import PATH, json_option, read_password
+from provenance.cli.options import PATH, Command, json_option, read_password
 from provenance.errors import one_line
 from provenance.keys import ALGORITHMS
 from provenance.report.terminal import print_json
@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.command(short_help="Make a key pair.")
+@click.command(
+    cls=Command,
+    short_help="Make a key pair.",
+    examples=(
+        "provenance keygen alice",
+        "provenance keygen keeper --algorithm ed25519 --password-env PASSWORD",
+    ),
+    next_step="give alice.pub to verifiers, and sign with alice: 'provenance record --help'.",
+)
 @click.argument("path", type=PATH)
 @click.option(
     "--algorithm", type=click.Choice(ALGORITHMS), default=ALGORITHMS[0], show_default=True

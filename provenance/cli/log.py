@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from provenance.cli.options import PATH, json_option, read_password, signing_options
+from provenance.cli.options import PATH, Group, json_option, read_password, signing_options
 from provenance.errors import count, one_line
 from provenance.files.reading import read_file
 from provenance.report.terminal import print_json
@@ -18,12 +18,28 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.group(short_help="Make and audit a transparency log.")
+@click.group(
+    cls=Group,
+    short_help="Make and audit a transparency log.",
+    examples=(
+        "provenance log init log --origin example.org/log --key keeper",
+        "provenance log audit log --key log/vkey",
+    ),
+    next_step="'provenance publish model --log log' puts claims into the log.",
+)
 def command() -> None:
     """Make and audit a transparency log: a folder of tiles (C2SP tlog-tiles)."""
 
 
-@command.command("init", short_help="Make an empty log.")
+@command.command(
+    "init",
+    short_help="Make an empty log.",
+    examples=(
+        "provenance keygen keeper --algorithm ed25519",
+        "provenance log init log --origin example.org/log --key keeper",
+    ),
+    next_step="'provenance publish model --log log' puts claims into the log.",
+)
 @click.argument("log", type=PATH, metavar="LOGDIR")
 @click.option(
     "--origin", required=True, metavar="NAME", help="The log's name, such as example.org/log."
@@ -35,8 +51,8 @@ def init(
 ) -> None:
     """Make an empty log in LOGDIR, signed by an Ed25519 key.
 
-    The log remembers where the key is and never holds it. Hand the log's key, which is printed, to
-    whoever shall verify.
+    The log remembers where the private key is and never holds it. Give the log's key, which is
+    printed, to verifiers.
     """
     vkey = format_vkey(logs.init(log, origin, key_path, password=read_password(password_env)))
     if as_json:
@@ -46,7 +62,15 @@ def init(
     click.echo(f"log key  {one_line(vkey)}  (also in {one_line(str(log / logs.VKEY))})")
 
 
-@command.command("audit", short_help="Recompute a whole log and check what it signed.")
+@command.command(
+    "audit",
+    short_help="Recompute a whole log and check what it signed.",
+    examples=(
+        "provenance log audit log --key log/vkey",
+        "provenance log audit log --key log/vkey --older kept-checkpoint",
+    ),
+    next_step="keep a copy of log/checkpoint, and name it with --older at the next audit.",
+)
 @click.argument("log", type=PATH, metavar="LOGDIR")
 @click.option(
     "--key", "key", required=True, metavar="VKEY", help="The log's key, or a file with it."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from provenance.api import signing
-from provenance.cli.options import PATH, json_option, read_password
+from provenance.cli.options import PATH, Command, json_option, read_password
 from provenance.errors import one_line
 from provenance.report.terminal import print_json
 
@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.command(short_help="Put a model's claims into a transparency log.")
+@click.command(
+    cls=Command,
+    short_help="Put a model's claims into a transparency log.",
+    examples=(
+        "provenance publish model --log log",
+        "provenance publish model --log log --password-env PASSWORD",
+    ),
+    next_step="'provenance verify model --key alice.pub --log log/vkey' checks the proof.",
+)
 @click.argument("model", type=PATH, metavar="DIR")
 @click.option("--log", type=PATH, required=True, metavar="LOGDIR", help="Folder of the log.")
 @click.option(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from provenance.api import making
-from provenance.cli.options import PATH
+from provenance.cli.options import PATH, Command
 from provenance.cli.recording import print_recorded, read_stated, recording_options
 
 if TYPE_CHECKING:
@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 
 
 @click.command(
+    cls=Command,
     short_help="Run a training command and sign how the model was made.",
+    examples=(
+        "provenance record --model model --key alice -- python train.py",
+        """provenance record --model model --key alice --data train=data.csv \\
+    --seed 0 --equality tensors -- python train.py --seed 0""",
+    ),
+    next_step="'provenance verify model --key alice.pub' checks the claim as others will.",
     context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
 )
 @click.option(

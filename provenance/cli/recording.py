@@ -42,7 +42,7 @@ _OPTIONS = (
     click.option("--base-model", type=PATH, metavar="DIR", help="Model that training starts from."),
     click.option(
         "--equality", metavar="FILE|NAME",
-        help="What shall count as the same model: a declaration, or a built-in name.",
+        help="What counts as the same model: a declaration, or a built-in name.",
     ),
     click.option(
         "--seed", "seeds", multiple=True, metavar="[NAME=]N", help="A seed. Repeatable."

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from provenance.cli.options import PATH, json_option
+from provenance.cli.options import PATH, Command, json_option
 from provenance.report.explain import NOT_VERIFIED, explain, shown
 from provenance.report.terminal import print_json, print_lines
 
@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.command(short_help="Explain any file that this program writes.")
+@click.command(
+    cls=Command,
+    short_help="Explain any file that this program writes.",
+    examples=(
+        "provenance show model",
+        "provenance show model/claims.jsonl --json",
+    ),
+    next_step="'provenance verify' checks the claims of a model, 'provenance log audit' a log.",
+)
 @click.argument("path", type=PATH)
 @json_option
 def command(path: Path, *, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from provenance.api import signing
-from provenance.cli.options import PATH, json_option, read_password, signing_options
+from provenance.cli.options import PATH, Command, json_option, read_password, signing_options
 from provenance.errors import count, one_line
 from provenance.report.progress import progress
 from provenance.report.terminal import print_json
@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.command(short_help="Sign a model's files (OpenSSF model signature).")
+@click.command(
+    cls=Command,
+    short_help="Sign a model's files (OpenSSF model signature).",
+    examples=(
+        "provenance sign model --key alice",
+        "provenance sign model --key alice --password-env PASSWORD",
+    ),
+    next_step="'provenance verify model --key alice.pub' checks it, and so does model_signing.",
+)
 @click.argument("model", type=PATH, metavar="DIR")
 @signing_options
 @json_option

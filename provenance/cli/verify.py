@@ -10,6 +10,7 @@ from provenance.api import checking
 from provenance.cli import Answered
 from provenance.cli.options import (
     PATH,
+    Command,
     json_option,
     read_log_key,
     read_trusted_keys,
@@ -32,7 +33,15 @@ if TYPE_CHECKING:
     from provenance.trust.verification import Step
 
 
-@click.command(short_help="Check that a key you trust attested these files.")
+@click.command(
+    cls=Command,
+    short_help="Check that a key you trust attested these files.",
+    examples=(
+        "provenance verify model --key alice.pub",
+        "provenance verify model --key alice.pub --log log/vkey",
+    ),
+    next_step="'provenance show model' shows everything that the claim states.",
+)
 @click.argument("model", type=PATH, metavar="DIR")
 @trusted_keys_option
 @click.option(
