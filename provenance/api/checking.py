@@ -20,7 +20,6 @@ from provenance.api.arguments import (
     public_keys,
     silent,
 )
-from provenance.capture import process
 from provenance.equality.declaration import Declaration
 from provenance.equality.lattice import AGREES
 from provenance.errors import (
@@ -29,8 +28,6 @@ from provenance.errors import (
     UnreadableError,
     UsageError,
 )
-from provenance.files.atomic import create_file
-from provenance.folder import attach as beside
 from provenance.trust import verification
 from provenance.trust.verification import Request, Step, Verified
 from provenance.weights import check_numpy
@@ -147,7 +144,6 @@ def agree(  # noqa: PLR0913 - each option of the verb, by name
     """
     check_numpy()
     from provenance.rebuilding import agreement  # noqa: PLC0415 - needs numpy
-    from provenance.rebuilding.verdict import Verifier, to_statement  # noqa: PLC0415
 
     if (sign_with is None) != (out is None):
         raise UsageError("--sign-with and --out go together")
@@ -177,10 +173,19 @@ def agree(  # noqa: PLR0913 - each option of the verb, by name
             on_bytes=advance,
         )
     if signer is not None and out is not None:
-        now = process.timestamp(datetime.now(UTC))
-        statement = to_statement(verdict, Verifier(__version__, now))
-        create_file(Path(out), beside.sign_statement(statement, signer) + b"\n")
+        _write(verdict, Path(out), signer)
     return verdict
+
+
+def _write(verdict: Verdict, path: Path, signer: PrivateKey) -> None:
+    """Sign *verdict* into the new file *path*."""
+    from provenance.capture.process import timestamp  # noqa: PLC0415 - verify starts without these
+    from provenance.files.atomic import create_file  # noqa: PLC0415
+    from provenance.folder.attach import sign_statement  # noqa: PLC0415
+    from provenance.rebuilding.verdict import Verifier, to_statement  # noqa: PLC0415
+
+    statement = to_statement(verdict, Verifier(__version__, timestamp(datetime.now(UTC))))
+    create_file(path, sign_statement(statement, signer) + b"\n")
 
 
 def _override(

@@ -32,9 +32,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tomllib
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args, get_type_hints
 
@@ -200,7 +198,7 @@ def _canonical(document: Document) -> bytes:
 @cache
 def _digest_of(name: str) -> str:
     """Return the digest of the built-in declaration *name*, read without the check of its name."""
-    document = msgspec.convert(tomllib.loads(builtin_text(name).decode()), Document)
+    document = msgspec.convert(_toml(builtin_text(name), None), Document)
     return hashlib.sha256(_canonical(document)).hexdigest()
 
 
@@ -228,6 +226,8 @@ def _without_null(value: Any) -> Any:  # noqa: ANN401 - JSON values
 
 
 def _toml(data: bytes, where: str | None) -> dict[str, Any]:
+    import tomllib  # noqa: PLC0415 - most models that are verified declare no equality
+
     if len(data) > MAX_BYTES:
         raise MalformedError(f"longer than {MAX_BYTES} bytes", where=where)
     try:
@@ -307,8 +307,7 @@ def builtin_text(name: str) -> bytes:
             f"no equality {name!r} is built in",
             hint=f"use {', '.join(BUILT_IN)}, or a declaration file",
         )
-    folder = resources.files("provenance.equality") / "builtin"
-    return (folder / f"{name}.toml").read_bytes()
+    return Path(__file__).with_name("builtin").joinpath(f"{name}.toml").read_bytes()
 
 
 def builtin(name: str) -> Declaration:

@@ -15,7 +15,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import time
 from typing import TYPE_CHECKING
 
@@ -66,7 +65,7 @@ def create_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     exists = UsageError("exists already", where=str(path), hint="choose another name")
     if os.path.lexists(path):
         raise exists
-    temporary = path.with_name(f".{secrets.token_hex(16)}{TEMPORARY_SUFFIX}")
+    temporary = path.with_name(f".{os.urandom(16).hex()}{TEMPORARY_SUFFIX}")
     with _temporary(temporary, path, data, mode):
         _link(temporary, path, exists)
 

@@ -19,7 +19,6 @@ import hashlib
 import os
 import stat
 import threading
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,6 +32,7 @@ from provenance.files.reading import identity, kind, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 MAX_DEPTH = 64
 """Deepest folder read, in levels: deeper is a mistake or an attack on the walk."""
@@ -121,11 +121,11 @@ def hash_folder(
 
     def advance(count: int) -> None:
         if stopped.is_set():
-            raise CancelledError
+            raise _StoppedError
         if progress:
             progress(count)
 
-    pool = ThreadPoolExecutor(os.cpu_count() or 1)
+    pool: ThreadPoolExecutor | None = None
     try:
         for name in names:
             path = f"{base}/{name}"
@@ -136,15 +136,27 @@ def hash_folder(
                 entries.append(FileEntry(name, size, digest))
             else:  # opened again when its turn comes: a thousand shards are too many descriptors
                 os.close(descriptor)
+                pool = pool or _pool()
                 large.append((name, pool.submit(hash_file, path, advance)))
         for name, future in large:
             digest, size = future.result()
             entries.append(FileEntry(name, size, digest))
     finally:
         stopped.set()  # an error or an interrupt need not wait for a file of a terabyte
-        pool.shutdown(cancel_futures=True)
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
     _check_unchanged(root, ignore, opened)
     return Manifest(_in_order(entries))
+
+
+class _StoppedError(Exception):
+    """What is hashed in a thread is not needed any more."""
+
+
+def _pool() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - 4 ms of every start
+
+    return ThreadPoolExecutor(os.cpu_count() or 1)
 
 
 def _check_unchanged(
