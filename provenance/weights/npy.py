@@ -27,8 +27,7 @@ import numpy as np
 from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.dtypes import NUMPY
 from provenance.weights.normalisers import Normaliser
-from provenance.weights.source import SourceFile
-from provenance.weights.view import TensorInfo, describe, part_of, stated
+from provenance.weights.view import SourceFile, TensorInfo, cut, describe, little_endian, stated
 from provenance.weights.zip_archive import NO_CRC, STORED, Member, MemberReader, members
 
 if TYPE_CHECKING:
@@ -118,13 +117,9 @@ class NpyFile(SourceFile):
             )
         return header
 
-    def chunks(
-        self, name: str, elements: int, start: int = 0, stop: int | None = None
-    ) -> Iterator[memoryview]:
-        """Yield the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.chunks`."""
+    def pieces(self, name: str, begin: int, end: int, step: int) -> Iterator[memoryview]:
+        """Return the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.pieces`."""
         member, header = self._arrays[name]
-        begin, end = part_of(header.info, start, stop)
-        step = header.info.dtype.nbytes(elements)
         reader = MemberReader(self._source, member)
         if not header.fortran:
             reader.skip(header.start + begin)
@@ -233,7 +228,7 @@ def _straight(
         reader.fill(chunk)
         if done + len(chunk) == header.info.nbytes:
             reader.finish()
-        yield _little_endian(chunk, header)
+        yield little_endian(chunk, header.info.dtype) if header.big_endian else chunk
     if not header.info.nbytes:
         reader.finish()
 
@@ -252,16 +247,9 @@ def _turned(
     whole = memoryview(bytearray(info.nbytes))
     reader.fill(whole)
     reader.finish()
+    if header.big_endian:
+        whole = little_endian(whole, info.dtype)
     item = np.dtype((np.void, info.dtype.bits // 8))
-    array = np.frombuffer(_little_endian(whole, header), item).reshape(info.shape, order="F")
+    array = np.frombuffer(whole, item).reshape(info.shape, order="F")
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-    for done in range(*part, step):
-        yield data[done : min(done + step, part[1])]
-
-
-def _little_endian(chunk: memoryview, header: _Header) -> memoryview:
-    dtype = header.info.dtype
-    if not header.big_endian:
-        return chunk
-    words = np.frombuffer(chunk, f"u{dtype.bits // dtype.components // 8}")
-    return words.byteswap().view(np.uint8).data
+    yield from cut(data, *part, step)

@@ -40,8 +40,7 @@ from provenance.errors import MalformedError, UnreadableError
 from provenance.files import names
 from provenance.files.reading import identity, unreadable
 from provenance.weights.normalisers import Normaliser
-from provenance.weights.source import SourceFile
-from provenance.weights.view import check_count, fact_digest, part_of
+from provenance.weights.view import SourceFile, check_count, fact_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -282,18 +281,10 @@ class ShardedFile(SourceFile):
                 )
             return file
 
-    def chunks(
-        self, name: str, elements: int, start: int = 0, stop: int | None = None
-    ) -> Iterator[memoryview]:
-        """Yield the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.chunks`."""
-        part_of(self.tensors[name], start, stop)  # before the first chunk is asked for
-        return self._chunks(name, elements, start, stop)
-
-    def _chunks(
-        self, name: str, elements: int, start: int, stop: int | None
-    ) -> Iterator[memoryview]:
+    def pieces(self, name: str, begin: int, end: int, step: int) -> Iterator[memoryview]:
+        """Yield the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.pieces`."""
         with self._shards.use(self._places[name]) as file:
-            yield from file.chunks(name, elements, start, stop)
+            yield from file.pieces(name, begin, end, step)
 
     def check_unchanged(self) -> None:
         """Raise UnreadableError if the index or a shard was written to since it was opened."""

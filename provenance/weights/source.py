@@ -104,28 +104,3 @@ class Source:
         """Raise UnreadableError if the file shows a sign of a write since it was opened."""
         if identity(os.fstat(self._descriptor)) != identity(self._opened):
             raise UnreadableError("changed while it was read", where=self.name)
-
-
-class SourceFile:
-    """A weight file that is read from a source, which it closes: what all readers share."""
-
-    aliases: tuple[tuple[str, ...], ...] = ()
-    direct: bool = True
-
-    def __init__(self, source: Source) -> None:
-        """Read from *source*."""
-        self._source = source
-
-    def check_unchanged(self) -> None:
-        """Raise UnreadableError if the file was written to since it was opened."""
-        self._source.check_unchanged()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

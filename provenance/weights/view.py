@@ -12,8 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from abc import ABC, abstractmethod
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 import numpy as np
@@ -21,7 +22,6 @@ import numpy as np
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError, UsageError
 from provenance.weights.dtypes import DTYPES, NUMPY, DType
-from provenance.weights.source import SourceFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from provenance.weights.normalisers import Normaliser
+    from provenance.weights.source import Source
 
 MAX_RANK: Final = 64
 """Most dimensions of a tensor; numpy's own limit."""
@@ -58,7 +59,7 @@ _CONTROL: Final = re.compile("[\\x00-\\x1f\\x7f-\\x9f]")
 class TensorInfo(msgspec.Struct, frozen=True, gc=False):
     """What is known of a tensor before its bytes are read.
 
-    A file can have 100,000: a struct is made four times as fast as a frozen dataclass.
+    A struct, since a file can have 100,000: it is made four times as fast as a frozen dataclass.
     """
 
     name: str
@@ -70,62 +71,6 @@ class TensorInfo(msgspec.Struct, frozen=True, gc=False):
     def is_like(self, other: TensorInfo) -> bool:
         """Tell whether *other* has the same type and shape."""
         return (self.dtype, self.shape) == (other.dtype, other.shape)
-
-
-class TensorFile(Protocol):
-    """An open weight file."""
-
-    @property
-    def format(self) -> str:
-        """The format's name."""
-
-    @property
-    def tensors(self) -> Mapping[str, TensorInfo]:
-        """Every tensor by name, in the order of their bytes in the file."""
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """What the file says beside its tensors; part of the content."""
-
-    @property
-    def container(self) -> Mapping[str, str]:
-        """The facts of the container that do not belong to the content, by normaliser."""
-
-    @property
-    def aliases(self) -> tuple[tuple[str, ...], ...]:
-        """The names that stand for the very same stored bytes, type and shape: tied weights.
-
-        Groups of two names or more, each sorted, in the order of their first names.
-        """
-
-    @property
-    def direct(self) -> bool:
-        """Whether a later part of a tensor can be had without reading what stands before it."""
-
-    def chunks(
-        self, name: str, elements: int, start: int = 0, stop: int | None = None
-    ) -> Iterator[memoryview]:
-        """Yield the tensor *name* in C order, little-endian, *elements* at a time.
-
-        Each chunk but the last has exactly *elements* elements, a multiple of ``CHUNK_UNIT``. A
-        chunk is valid until the next is asked for. *start* and *stop* choose a part of the tensor,
-        in elements; *start* is a multiple of ``CHUNK_UNIT``, and so is *stop*, or it is None or the
-        number of elements. Iterators may run in several threads at once, each in one.
-
-        Raises:
-            MalformedError: the bytes do not decode.
-            UnreadableError: the file cannot be read, or shrank.
-        """
-
-    def check_unchanged(self) -> None:
-        """Raise UnreadableError if the file was written to since it was opened."""
-
-    def close(self) -> None:
-        """Close the file."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *_: object) -> None: ...
 
 
 def check_name(name: str, *, where: str) -> str:
@@ -149,23 +94,15 @@ def fact_digest(value: object) -> str:
 def stated(facts: Mapping[Normaliser, object]) -> Mapping[str, str]:
     """Return *facts* as the ``container`` of a reader: texts as they are, all else by digest."""
     return MappingProxyType(
-        {
-            normaliser: fact if isinstance(fact, str) else fact_digest(fact)
-            for normaliser, fact in facts.items()
-        }
+        {k: fact if isinstance(fact, str) else fact_digest(fact) for k, fact in facts.items()}
     )
 
 
 def describe(name: str, dtype: str, shape: Sequence[object], *, where: str) -> TensorInfo:
-    """Return the description of a tensor, with its size computed from *dtype* and *shape*.
-
-    Raises:
-        MalformedError: the type is unknown, a dimension is not a natural number, or the size is
-            beyond ``MAX_BYTES`` or not a whole number of bytes.
-    """
+    """Return the description of a tensor, checked, and with its size."""
     known = DTYPES.get(dtype)
     if known is None:
-        raise MalformedError(f"the element type {dtype!r} is not known", where=where)
+        raise MalformedError(f"unknown element type {dtype!r}", where=where)
     if len(shape) > MAX_RANK:
         raise MalformedError(f"more than {MAX_RANK} dimensions", where=where)
     elements = 1
@@ -182,105 +119,136 @@ def describe(name: str, dtype: str, shape: Sequence[object], *, where: str) -> T
         raise MalformedError("the shape is not a whole number of blocks", where=where)
     bits = elements // known.block * known.bits
     if bits % 8 or bits // 8 > MAX_BYTES:
-        raise MalformedError("the shape is not a whole and possible number of bytes", where=where)
+        raise MalformedError("the shape is too large, or not a whole number of bytes", where=where)
     return TensorInfo(name, known, tuple(sizes), elements, bits // 8)
 
 
-def part_of(info: TensorInfo, start: int, stop: int | None) -> tuple[int, int]:
-    """Return the bytes of *info* that a part in elements takes: its begin and its end.
+class TensorFile(ABC):
+    """An open weight file. Close it, or use it as a context manager."""
 
-    Raises:
-        UsageError: the part does not begin and end where chunks may.
-    """
-    end = info.elements if stop is None else stop
-    aligned = not start % CHUNK_UNIT and (end == info.elements or not end % CHUNK_UNIT)
-    if not aligned or not 0 <= start <= end <= info.elements:
-        raise UsageError(f"no part of a tensor: {start} to {end}", where=info.name)
-    return info.dtype.nbytes(start), info.dtype.nbytes(end)
-
-
-class PlacedFile(SourceFile):
-    """A weight file that stores each tensor in one piece, byte for byte as it is yielded."""
-
+    format: str
     tensors: Mapping[str, TensorInfo]
-    _offsets: Mapping[str, int]
-    """Where each tensor begins."""
+    """Every tensor by name, in the order of their bytes in the file."""
+    metadata: Mapping[str, str] = MappingProxyType({})
+    """What the file says beside its tensors; part of the content."""
+    container: Mapping[str, str] = MappingProxyType({})
+    """The facts of the container that do not belong to the content, by normaliser."""
+    aliases: tuple[tuple[str, ...], ...] = ()
+    """Names of the very same stored bytes, type and shape: tied weights. Groups of two or more
+    names, all sorted."""
+    direct: bool = True
+    """Whether a later part of a tensor can be read without reading what is before it."""
 
     def chunks(
         self, name: str, elements: int, start: int = 0, stop: int | None = None
     ) -> Iterator[memoryview]:
-        """Yield the tensor's bytes. See :meth:`TensorFile.chunks`."""
+        """Return the tensor *name* in C order, little-endian, *elements* at a time.
+
+        *elements* is a multiple of ``CHUNK_UNIT``; the last chunk may have fewer. A chunk is valid
+        until the next is asked for. *start* and *stop* choose a part, in elements: multiples of
+        ``CHUNK_UNIT``, or the tensor's end. Several threads may each read an iterator of their own.
+
+        Raises UsageError where a part may not begin or end there, and while it is read
+        MalformedError (the bytes do not decode) and UnreadableError (the file shrank).
+        """
         info = self.tensors[name]
-        begin, end = part_of(info, start, stop)
+        end = info.elements if stop is None else stop
+        aligned = not start % CHUNK_UNIT and (end == info.elements or not end % CHUNK_UNIT)
+        if not aligned or not 0 <= start <= end <= info.elements:
+            raise UsageError(f"no part of a tensor: {start} to {end}", where=name)
+        nbytes = info.dtype.nbytes
+        return self.pieces(name, nbytes(start), nbytes(end), nbytes(elements))
+
+    @abstractmethod
+    def pieces(self, name: str, begin: int, end: int, step: int) -> Iterator[memoryview]:
+        """Return the bytes from *begin* to *end* of a tensor, *step* at a time: see `chunks`."""
+
+    def check_unchanged(self) -> None:  # noqa: B027 - arrays in memory have nothing to check
+        """Raise UnreadableError if the file was written to since it was opened."""
+
+    def close(self) -> None:  # noqa: B027 - nor to close
+        """Close the file; closing it again does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class SourceFile(TensorFile):
+    """A weight file that is read from a source, which it closes."""
+
+    def __init__(self, source: Source) -> None:
+        """Read from *source*."""
+        self._source = source
+
+    def check_unchanged(self) -> None:
+        """Raise UnreadableError if the file was written to since it was opened."""
+        self._source.check_unchanged()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._source.close()
+
+
+class PlacedFile(SourceFile):
+    """A weight file that stores each tensor in one piece, byte for byte as it is returned."""
+
+    _offsets: Mapping[str, int]
+    """Where each tensor begins."""
+
+    def pieces(self, name: str, begin: int, end: int, step: int) -> Iterator[memoryview]:
+        """Return the tensor's bytes as they lie in the file."""
         place = self._offsets[name]
-        return self._source.chunks(place + begin, place + end, info.dtype.nbytes(elements))
+        return self._source.chunks(place + begin, place + end, step)
 
 
-class ArraysFile:
+class ArraysFile(TensorFile):
     """Arrays in memory, by name: what a model answered to probes."""
 
     format = "arrays"
-    metadata: Mapping[str, str] = MappingProxyType({})
-    container: Mapping[str, str] = MappingProxyType({})
-    aliases: tuple[tuple[str, ...], ...] = ()
-    direct = True
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]], *, where: str) -> None:
-        """Hold *arrays*; errors call them *where*.
-
-        Raises:
-            MalformedError: an array's type has no name here.
-        """
+        """Hold *arrays*; errors call them *where*."""
         check_count(len(arrays), where=where)
         self._raw: dict[str, memoryview] = {}
         tensors: dict[str, TensorInfo] = {}
         for name, array in arrays.items():
             dtype = _ARRAY_DTYPES.get(array.dtype.name)
             if dtype is None:
-                raise MalformedError(f"the element type {array.dtype} is not known", where=where)
+                raise MalformedError(f"unknown element type {array.dtype}", where=where)
             check_name(name, where=where)
             tensors[name] = describe(name, dtype, array.shape, where=f"{where}: {name}")
             flat = np.ascontiguousarray(array).reshape(-1)
             if flat.dtype.byteorder == ">":
                 flat = flat.astype(flat.dtype.newbyteorder("<"))
             self._raw[name] = flat.view(np.uint8).data
-        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(tensors)
+        self.tensors = MappingProxyType(tensors)
 
-    def chunks(
-        self, name: str, elements: int, start: int = 0, stop: int | None = None
-    ) -> Iterator[memoryview]:
-        """Yield the tensor's bytes. See :meth:`TensorFile.chunks`."""
-        info = self.tensors[name]
-        begin, end = part_of(info, start, stop)
-        step = info.dtype.nbytes(elements)
-        for place in range(begin, end, step):
-            yield self._raw[name][place : min(place + step, end)]
+    def pieces(self, name: str, begin: int, end: int, step: int) -> Iterator[memoryview]:
+        """Return the array's bytes."""
+        return cut(self._raw[name], begin, end, step)
 
-    def check_unchanged(self) -> None:
-        """Do nothing: nobody else has them."""
 
-    def close(self) -> None:
-        """Do nothing: there is nothing to close."""
+def cut(data: memoryview, begin: int, end: int, step: int) -> Iterator[memoryview]:
+    """Yield the bytes of *data* from *begin* to *end*, *step* at a time."""
+    for place in range(begin, end, step):
+        yield data[place : min(place + step, end)]
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_: object) -> None: ...
+def little_endian(chunk: memoryview, dtype: DType) -> memoryview:
+    """Return the big-endian numbers in *chunk* in little-endian order."""
+    word = dtype.bits // dtype.components // 8
+    return np.frombuffer(chunk, f"u{word}").byteswap().view(np.uint8).data if word > 1 else chunk
 
 
 def tensor_digest(file: TensorFile, name: str) -> str:
-    r"""Return the canonical digest of the tensor *name*, the same in every container.
+    """Return the canonical digest of the tensor *name*, which no container changes.
 
-    In lower-case hexadecimal, the SHA-256 over three parts in this order:
-
-    1. ``provenance tensor v1`` and a line feed, in ASCII;
-    2. ``{"dtype":D,"shape":[...]}`` in JCS (RFC 8785) and a line feed, where D is the name of the
-       element type (:mod:`~provenance.weights.dtypes`);
-    3. the elements in C order, little-endian, packed where narrower than a byte.
-
-    No two (type, shape, bits) share the digested bytes: the second part ends at its first line
-    feed, and fixes the length of the third. Worked example, the float32 scalar 1:
-    ``provenance tensor v1\n{"dtype":"F32","shape":[]}\n\x00\x00\x80\x3f``.
+    The SHA-256 of ``provenance tensor v1`` and a line feed, of type and shape in JCS and a line
+    feed, and of the elements as :meth:`TensorFile.chunks` returns them: docs/spec/equality.md,
+    section 6, which has an example.
     """
     info = file.tensors[name]
     head = strict_json.format({"dtype": info.dtype.name, "shape": list(info.shape)})
@@ -288,11 +256,6 @@ def tensor_digest(file: TensorFile, name: str) -> str:
     for chunk in file.chunks(name, _DIGEST_CHUNK):
         digest.update(chunk)
     return digest.hexdigest()
-
-
-def tensor_digests(file: TensorFile) -> dict[str, str]:
-    """Return the canonical digest of every tensor, by name. See :func:`tensor_digest`."""
-    return {name: tensor_digest(file, name) for name in file.tensors}
 
 
 def regrouped(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
@@ -12,13 +12,12 @@ from hypothesis.extra import numpy as hnp
 from provenance.measure.distances import measure_each
 from provenance.measure.pieces import Workers
 from provenance.weights.dtypes import DTYPES, NUMPY
-from provenance.weights.view import TensorInfo, describe, part_of
+from provenance.weights.view import TensorFile, TensorInfo, describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from provenance.measure.distances import Measured, Wanted
-    from provenance.weights.view import TensorFile
 
 Array = np.ndarray[Any, Any]
 
@@ -42,14 +41,10 @@ COMPONENTS: dict[str, Any] = {
 """Every type that has distances, and numpy's type of its values (of their parts)."""
 
 
-class InMemory:
+class InMemory(TensorFile):
     """A weight file of one tensor, ``t``."""
 
     format = "memory"
-    aliases: tuple[tuple[str, ...], ...] = ()
-    direct = True
-    metadata: dict[str, str] = {}  # noqa: RUF012 - empty
-    container: dict[str, str] = {}  # noqa: RUF012 - empty
 
     def __init__(self, array: Array, dtype: str, shape: tuple[int, ...] | None = None) -> None:
         self._raw = array.tobytes()
@@ -57,26 +52,13 @@ class InMemory:
         assert info.nbytes == len(self._raw)
         self.tensors: dict[str, TensorInfo] = {"t": info}
 
-    def chunks(
-        self, name: str, elements: int, start: int = 0, stop: int | None = None
-    ) -> Iterator[memoryview]:
-        info = self.tensors[name]
-        begin, end = part_of(info, start, stop)
-        step = info.dtype.nbytes(elements)
+    def pieces(self, name: str, begin: int, end: int, step: int) -> Iterator[memoryview]:
+        assert name in self.tensors
         buffer = bytearray(step)  # one, so that a chunk that is kept shows another's bytes
         for place in range(begin, end, step):
             part = self._raw[place : min(place + step, end)]
             buffer[: len(part)] = part
             yield memoryview(buffer)[: len(part)]
-
-    def check_unchanged(self) -> None: ...
-
-    def close(self) -> None: ...
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
 
 
 def of_array(array: Array) -> InMemory:

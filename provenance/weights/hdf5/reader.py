@@ -36,18 +36,17 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-import numpy as np
 
 from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.isolated import Isolated, Limits
 from provenance.weights.normalisers import Normaliser
-from provenance.weights.source import SourceFile
 from provenance.weights.view import (
+    SourceFile,
     TensorInfo,
     check_count,
     check_name,
     describe,
-    part_of,
+    little_endian,
     regrouped,
     stated,
 )
@@ -176,19 +175,15 @@ class Hdf5File(SourceFile):
     def _dataset(self, name: str) -> Dataset:
         return self._datasets[self._indices[name]]
 
-    def chunks(
-        self, name: str, elements: int, start: int = 0, stop: int | None = None
-    ) -> Iterator[memoryview]:
-        """Yield the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.chunks`."""
+    def pieces(self, name: str, begin: int, end: int, step: int) -> Iterator[memoryview]:
+        """Return the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.pieces`."""
         info, dataset = self.tensors[name], self._dataset(name)
-        part = part_of(info, start, stop)
-        step = info.dtype.nbytes(elements)
         if dataset.size is not None:
             place = self._begin + dataset.first
-            pieces = self._source.chunks(place + part[0], place + part[1], step)
+            pieces = self._source.chunks(place + begin, place + end, step)
         else:
-            pieces = self._streamed(info, dataset, part, step)
-        return (_little(piece, info) for piece in pieces) if dataset.big else pieces
+            pieces = self._streamed(info, dataset, (begin, end), step)
+        return (little_endian(piece, info.dtype) for piece in pieces) if dataset.big else pieces
 
     def _streamed(
         self, info: TensorInfo, dataset: Dataset, part: tuple[int, int], step: int
@@ -250,9 +245,3 @@ def _check_storage(dataset: Dataset, info: TensorInfo, size: int, where: str) ->
     rows = min(dataset.rows, *info.shape[:1]) if info.shape else 1
     if rows < 1 <= info.elements or rows * prod(info.shape[1:]) * dataset.itemsize > MAX_BAND:
         raise UnreadableError(f"needs more than {MAX_BAND} bytes at once", where=where)
-
-
-def _little(piece: memoryview, info: TensorInfo) -> memoryview:
-    """Return *piece* in little-endian order."""
-    words = np.frombuffer(piece, f"u{info.dtype.bits // info.dtype.components // 8}")
-    return words.byteswap().view(np.uint8).data

@@ -137,11 +137,10 @@ def _numbers(place: Place, info: TensorInfo, where: str) -> Iterator[NDArray[np.
 
 
 def chunks(
-    place: Place, info: TensorInfo, part: tuple[int, int], elements: int, where: str
+    place: Place, info: TensorInfo, part: tuple[int, int], step: int, where: str
 ) -> Iterator[memoryview]:
-    """Yield the bytes *part* (begin and end) of a tensor, *elements* at a time."""
+    """Return the bytes *part* (begin and end) of a tensor, *step* at a time."""
     begin, end = part
-    step = info.dtype.nbytes(elements)
     if is_packed(place.field):
         return regrouped((piece.data for piece in _numbers(place, info, where)), part, step)
     start = place.payload.start

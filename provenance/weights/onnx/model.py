@@ -40,8 +40,8 @@ from provenance.weights.onnx.external import (
 )
 from provenance.weights.onnx.graph import content, tensors
 from provenance.weights.onnx.protobuf import Parsed, Payload, parse, payloads
-from provenance.weights.source import Source, SourceFile
-from provenance.weights.view import TensorInfo, check_count, check_name, part_of, stated
+from provenance.weights.source import Source
+from provenance.weights.view import SourceFile, TensorInfo, check_count, check_name, stated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -153,13 +153,10 @@ class OnnxFile(SourceFile):
                 ],
             )
 
-    def chunks(
-        self, name: str, elements: int, start: int = 0, stop: int | None = None
-    ) -> Iterator[memoryview]:
-        """Yield the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.chunks`."""
-        info = self.tensors[name]
+    def pieces(self, name: str, begin: int, end: int, step: int) -> Iterator[memoryview]:
+        """Return the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.pieces`."""
         where = f"{self._source.name}: {name}"
-        return chunks(self._places[name], info, part_of(info, start, stop), elements, where)
+        return chunks(self._places[name], self.tensors[name], (begin, end), step, where)
 
     @property
     def source(self) -> Source:

@@ -31,16 +31,13 @@ import zlib
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.normalisers import Normaliser
-from provenance.weights.source import SourceFile
 from provenance.weights.strided import View, check_turnable, gathered, unreached
 from provenance.weights.torch.pickle_program import MAX_PROGRAM, read_program
 from provenance.weights.torch.tensors import UNTYPED, Storage
 from provenance.weights.torch.values import GLOBALS, read_content
-from provenance.weights.view import part_of, stated
+from provenance.weights.view import SourceFile, cut, little_endian, stated
 from provenance.weights.zip_archive import STORED, Member, members, read_member
 
 if TYPE_CHECKING:
@@ -131,13 +128,9 @@ class TorchFile(SourceFile):
             }
         )
 
-    def chunks(
-        self, name: str, elements: int, start: int = 0, stop: int | None = None
-    ) -> Iterator[memoryview]:
-        """Yield the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.chunks`."""
+    def pieces(self, name: str, begin: int, end: int, step: int) -> Iterator[memoryview]:
+        """Return the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.pieces`."""
         stored = self._stored[name]
-        begin, end = part_of(stored.info, start, stop)
-        step = stored.info.dtype.nbytes(elements)
         read = self._straight if stored.view.contiguous else self._turned
         return read(stored, begin, end, step)
 
@@ -155,7 +148,7 @@ class TorchFile(SourceFile):
                 crc = zlib.crc32(chunk, crc)
             if done == stored.info.nbytes:
                 self._check(stored.storage, crc if whole else None)
-            yield self._little_endian(chunk, stored)
+            yield little_endian(chunk, stored.info.dtype) if self._swapped else chunk
         if not stored.info.nbytes:
             self._check(stored.storage)
 
@@ -170,16 +163,9 @@ class TorchFile(SourceFile):
         self._source.read_into(place, span)
         if end == stored.info.nbytes:
             self._check(stored.storage)
-        data = gathered(view, self._little_endian(span, stored))
-        for done in range(begin, end, step):
-            yield data[done : min(done + step, end)]
-
-    def _little_endian(self, chunk: memoryview, stored: StoredTensor) -> memoryview:
-        dtype = stored.info.dtype
-        word = dtype.bits // dtype.components // 8
-        if not self._swapped or word < 2:  # noqa: PLR2004 - what has no order of bytes
-            return chunk
-        return np.frombuffer(chunk, f"u{word}").byteswap().view(np.uint8).data
+        if self._swapped:
+            span = little_endian(span, stored.info.dtype)
+        yield from cut(gathered(view, span), begin, end, step)
 
     def _check(self, storage: Storage, crc: int | None = None) -> None:
         """Check the CRC-32 of *storage*, by a pass over it where it is not known."""
