@@ -1,7 +1,7 @@
 """The declaration of an equality: what counts as the same model, format 1.
 
-TOML 1.0, at most 64 KiB of UTF-8; ``docs/spec/equality.md`` is its page. It is written before
-results are compared and embedded in the training statement. ::
+TOML 1.0, at most 64 KiB of UTF-8 (``docs/spec/equality.md``), written before results are compared
+and embedded in the training statement. ::
 
     format = 1
     name = "digits"
@@ -24,8 +24,8 @@ results are compared and embedded in the training statement. ::
 Unknown keys, other types, NaN and infinities, and values out of range are refused.
 
 The *canonical form* is JCS (RFC 8785) of the declaration as an object, with every default written
-out and the axes sorted. It is what the statement holds, and its SHA-256 is the declaration's
-digest: white space, comments and the order of keys in the TOML do not change it.
+out and the axes sorted. The statement holds it, and its SHA-256 is the declaration's digest: white
+space, comments and the order of keys in the TOML do not change it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ import msgspec
 
 from provenance.encoding import strict_json
 from provenance.equality.lattice import LATER, LATTICE, STRENGTHS, Conclusion, Strength
-from provenance.equality.rules import Behaviour, EvidenceRule, Rule, fault, number_of_patterns
+from provenance.equality.rules import EvidenceRule, Rule, fault, number_of_patterns
 from provenance.errors import MalformedError, UsageError
 from provenance.files.reading import read_file
 
@@ -57,7 +57,7 @@ MAX_PATTERNS: Final = 1024
 """Most patterns in a declaration: each is tried on every name, and a file can have 100,000."""
 
 BUILT_IN: Final = ("bytes", "tensors", "close-float32")
-"""The names of the built-in declarations; each is a TOML file in the folder ``builtin``."""
+"""The built-in declarations, each a TOML file in the folder ``builtin``."""
 
 _NAME: Final = r"^[a-z0-9]+(-[a-z0-9]+)*\Z"
 _Name = Annotated[str, msgspec.Meta(pattern=_NAME, max_length=64)]
@@ -70,18 +70,18 @@ class Alternative(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def strength(self) -> Strength:
-        """The weakest equality among the rules: what the alternative concludes as."""
+        """The weakest equality among the rules."""
         return min((strength_of(rule) for rule in self.all), key=STRENGTHS.index)
 
     @property
     def concludes(self) -> Conclusion:
         """What may be said of two models for which it holds.
 
-        No more than *plausible* where weights are judged by nothing but numbers in files: whoever
-        built the model wrote them down, and any weights can stand beside them.
+        At most *plausible* where weights are judged only by numbers in files: the builder wrote
+        them, and any weights can have them beside them.
         """
         reported = any(
-            isinstance(rule, EvidenceRule) and rule.files is not None and not _is_run(rule)
+            isinstance(rule, EvidenceRule) and rule.files and not getattr(rule, "run", None)
             for rule in self.all
         )
         return "plausible" if reported else LATTICE[self.strength].concludes
@@ -93,7 +93,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: Literal[1]
     name: _Name
     version: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
-    """Of this declaration: another content gets another version."""
+    """Of this declaration: changed content gets a new version."""
     any: Annotated[tuple[Alternative, ...], msgspec.Meta(min_length=1, max_length=16)]
     axes: Annotated[tuple[_Name, ...], msgspec.Meta(max_length=64)] = ()
 
@@ -127,26 +127,18 @@ class Declaration(msgspec.Struct, frozen=True):
 
 
 def strength_of(rule: Rule) -> Strength:
-    """Return the equality that *rule* asks for."""
+    """Return the equality that *rule* demands."""
     tag: Strength = rule.__struct_config__.tag  # type: ignore[assignment]  # each is one of them
     return tag
 
 
 def parse(data: bytes, *, where: str | None = None) -> Declaration:
-    """Return the declaration that *data* spells in TOML.
-
-    Raises:
-        MalformedError: *data* is not a declaration of format 1.
-    """
+    """Return the declaration that *data* spells in TOML."""
     return _read(_toml(data, where), where)
 
 
 def from_document(value: object, *, where: str | None = None) -> Declaration:
-    """Return the declaration that *value*, as parsed from JSON, is in its canonical form.
-
-    Raises:
-        MalformedError: it is not a declaration, or not in its canonical form.
-    """
+    """Return the declaration that *value*, parsed from JSON, is in its canonical form."""
     if not isinstance(value, dict):
         raise MalformedError("not an equality declaration: not an object", where=where)
     declaration = _read(value, where)
@@ -159,11 +151,10 @@ def _read(raw: dict[str, Any], where: str | None) -> Declaration:
     try:
         document = msgspec.convert(raw, Document)
     except msgspec.ValidationError as error:
-        found = _rule_fault(raw)
-        if found is None:
-            found = _in_words(str(error), Document)
-            found = f"not an equality declaration: {found[0]}", found[1]
-        raise MalformedError(found[0], where=where, hint=found[1]) from error
+        what, hint = _rule_fault(raw) or _in_words(
+            str(error), Document, "not an equality declaration"
+        )
+        raise MalformedError(what, where=where, hint=hint) from error
     if len(set(document.axes)) != len(document.axes):
         raise MalformedError("an axis is listed twice", where=where)
     for number, alternative in enumerate(document.any):
@@ -174,20 +165,12 @@ def _read(raw: dict[str, Any], where: str | None) -> Declaration:
     patterns = sum(number_of_patterns(rule) for each in document.any for rule in each.all)
     if patterns > MAX_PATTERNS:
         raise MalformedError(f"more than {MAX_PATTERNS} patterns", where=where)
-    declaration = Declaration(
-        document.name,
-        document.version,
-        tuple(sorted(document.axes)),
-        document.any,
-        _canonical(document),
-    )
-    if declaration.name in BUILT_IN and declaration.digest != _digest_of(declaration.name):
-        raise MalformedError(
-            f"the name {declaration.name!r} is taken by a built-in declaration with other content",
-            where=where,
-            hint="choose another name",
-        )
-    return declaration
+    name, canonical = document.name, _canonical(document)
+    if name in BUILT_IN and canonical != _canonical_builtin(name):
+        what = f"the name {name!r} is taken by a built-in declaration with other content"
+        raise MalformedError(what, where=where, hint="choose another name")
+    axes = tuple(sorted(document.axes))
+    return Declaration(name, document.version, axes, document.any, canonical)
 
 
 def _canonical(document: Document) -> bytes:
@@ -196,14 +179,8 @@ def _canonical(document: Document) -> bytes:
 
 
 @cache
-def _digest_of(name: str) -> str:
-    """Return the digest of the built-in declaration *name*, read without the check of its name."""
-    document = msgspec.convert(_toml(builtin_text(name), None), Document)
-    return hashlib.sha256(_canonical(document)).hexdigest()
-
-
-def _is_run(rule: EvidenceRule) -> bool:
-    return isinstance(rule, Behaviour) and rule.run is not None
+def _canonical_builtin(name: str) -> bytes:
+    return _canonical(msgspec.convert(_toml(builtin_text(name), None), Document))
 
 
 def place(alternatives: Sequence[Alternative], number: int, index: int) -> str:
@@ -217,7 +194,7 @@ def _place(alternatives: int, number: int, index: int, kind: str) -> str:
 
 
 def _without_null(value: Any) -> Any:  # noqa: ANN401 - JSON values
-    """Return *value* without the keys whose value is null: what is absent says nothing."""
+    """Return *value* without the keys whose value is null."""
     if isinstance(value, dict):
         return {key: _without_null(item) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple):
@@ -244,11 +221,11 @@ def _toml(data: bytes, where: str | None) -> dict[str, Any]:
 
 
 _RULES: Final = {rule.__struct_config__.tag: rule for rule in get_args(Rule)}
-"""The types of rules by the word for them."""
+"""The types of rules by the equality that they demand."""
 
 
 def _rule_fault(raw: dict[str, Any]) -> tuple[str, str | None] | None:
-    """Return what is wrong with the first rule of *raw* that is not of its form, and a hint."""
+    """Return what is wrong with the first malformed rule of *raw*, and a hint."""
     alternatives = raw.get("any")
     if not isinstance(alternatives, list):
         return None
@@ -263,13 +240,12 @@ def _rule_fault(raw: dict[str, Any]) -> tuple[str, str | None] | None:
             try:
                 msgspec.convert(rule, Rule)
             except msgspec.ValidationError as error:
-                what, hint = _in_words(str(error), _RULES.get(kind))
-                return f"{words}: {what}", hint
+                return _in_words(str(error), _RULES.get(kind), words)
     return None
 
 
-def _in_words(problem: str, form: Any) -> tuple[str, str | None]:  # noqa: ANN401 - a Struct
-    """Return what msgspec calls *problem*, with its key, and what *form* allows, as a hint."""
+def _in_words(problem: str, form: Any, inside: str) -> tuple[str, str | None]:  # noqa: ANN401 - a Struct
+    """Return msgspec's *problem*, with its place *inside*, and what *form* allows, as a hint."""
     what, _, path = problem.partition(" - at `$")
     key = path.strip(".`")
     allowed: tuple[object, ...] = ()
@@ -282,7 +258,7 @@ def _in_words(problem: str, form: Any) -> tuple[str, str | None]:  # noqa: ANN40
     for theirs, ours in _WORDS.items():
         what = what.replace(theirs, ours)
     hint = f"one of: {', '.join(map(str, allowed))}" if allowed else None
-    return f"{key!r}: {what}" if key else what, hint
+    return f"{inside}: {key!r}: {what}" if key else f"{inside}: {what}", hint
 
 
 _WORDS: Final = {
@@ -293,36 +269,27 @@ _WORDS: Final = {
     "Expected": "expected",
     f"`str` matching regex {_NAME!r}": "lower-case words joined by '-'",
 }
-"""What msgspec says, and what a person reads."""
+"""msgspec's words, and ours."""
 
 
 def builtin_text(name: str) -> bytes:
-    """Return the TOML of the declaration that is built in under *name*.
-
-    Raises:
-        UsageError: there is no such declaration.
-    """
+    """Return the TOML of the built-in declaration *name*; UsageError where there is none."""
     if name not in BUILT_IN:
-        raise UsageError(
-            f"no equality {name!r} is built in",
-            hint=f"use {', '.join(BUILT_IN)}, or a declaration file",
-        )
+        hint = f"use {', '.join(BUILT_IN)}, or a declaration file"
+        raise UsageError(f"no equality {name!r} is built in", hint=hint)
     return Path(__file__).with_name("builtin").joinpath(f"{name}.toml").read_bytes()
 
 
 def builtin(name: str) -> Declaration:
-    """Return the declaration that is built in under *name*. See :func:`builtin_text`."""
+    """Return the built-in declaration *name*; UsageError where there is none."""
     return parse(builtin_text(name), where=f"built-in equality {name}")
 
 
 def find(text: str | os.PathLike[str]) -> Declaration:
-    """Return the built-in declaration of the name *text*, or the one in the file *text*.
+    """Return the built-in declaration *text*, or the one in the file *text*.
 
-    A built-in name wins, so that a file called ``bytes`` cannot stand in for it.
-
-    Raises:
-        UnreadableError, MalformedError: the file cannot be read, or is no declaration.
-        UsageError: there is neither a file nor a built-in declaration of that name.
+    A built-in name wins, so that a file called ``bytes`` cannot replace it. UsageError: there is
+    neither.
     """
     path = os.fspath(text)
     if "/" not in path and "." not in path:

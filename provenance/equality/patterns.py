@@ -1,15 +1,15 @@
 """Patterns that select files and tensors, matched in time linear in pattern times name.
 
-The signs are those of a ``.gitignore`` file, without its escapes and directories:
+The syntax is that of ``.gitignore``, without escapes and directories:
 
-- ``*`` stands for any characters, ``?`` for one, ``[a-z]`` and ``[!a-z]`` for one of a set;
-- in file patterns these do not cross ``/``; ``**`` stands for any number of whole folders; a
-  pattern without ``/`` is compared with the last part of the name, one with ``/`` with the whole;
-- in tensor patterns ``/`` is a character as any other;
-- a pattern that begins with ``!`` takes away; where several match, the last decides.
+- ``*`` matches any characters, ``?`` one, ``[a-z]`` and ``[!a-z]`` one of a set;
+- in file patterns these do not match ``/``; ``**`` matches any number of whole folders; a pattern
+  without ``/`` is matched with the last part of the name, one with ``/`` with the whole;
+- in tensor patterns ``/`` is an ordinary character;
+- a pattern that begins with ``!`` excludes; the last one that matches decides.
 
-Not taken from a library: there a pattern such as ``*a*a*a*a*b`` becomes a regular expression whose
-time is exponential in its stars, and patterns come from documents of strangers.
+No library is used: in those at hand, ``*a*a*a*a*b`` becomes a regular expression that takes time
+exponential in its stars, and patterns come from untrusted documents.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_LENGTH: Final = 256
 
 
 def fault(pattern: str) -> str | None:
-    """Return what is wrong with *pattern*, or nothing."""
+    """Return what is wrong with *pattern*; None: nothing."""
     body = pattern.removeprefix("!")
     if not body or len(pattern) > MAX_LENGTH:
         return f"is empty or longer than {MAX_LENGTH} characters"

@@ -1,9 +1,8 @@
 """The rules that a declaration is made of: one type for each equality of the lattice.
 
-A rule selects what it judges by patterns (:mod:`provenance.equality.patterns`) and gives its
-limits; whatever tolerates a difference gives its reason. ``docs/spec/equality.md`` section 1 is the
-page. Values beyond a type's range are refused when the declaration is read; :func:`fault` checks
-what types and ranges cannot say.
+A rule selects what it judges by patterns (:mod:`provenance.equality.patterns`) and gives limits;
+one that tolerates a difference gives its reason (``docs/spec/equality.md`` section 1). Types and
+ranges are checked when the declaration is read, and the rest by :func:`fault`.
 """
 
 from __future__ import annotations
@@ -17,20 +16,20 @@ from provenance.equality.patterns import fault as fault_of_pattern
 from provenance.files.names import is_plain
 
 MAX_RELATIVE: Final = 10.0
-"""Largest relative limit. From 1 on a limit admits any tensor of the same size; only a tensor
+"""Largest relative limit. A limit of 1 or more admits any tensor of the same size; only a tensor
 whose update is itself noise (zero gradient, ``docs/spec/equality.md``) can need that."""
 
 MIN_RELATIVE: Final = 1e-30
-"""Smallest relative limit, far under one bit of any tensor; zero is the equality ``tensors``."""
+"""Smallest relative limit, far below one bit of any tensor; for zero, use ``tensors``."""
 
 MIN_DIFFERENCE, MAX_DIFFERENCE = 1e-30, 1e30
-"""Limits of a difference of outputs; zero is the equality ``tensors``."""
+"""Range of a limit on a difference of outputs; for zero, use ``tensors``."""
 
 MAX_RESAMPLES: Final = 100_000
 """Most resamples of a bootstrap."""
 
 MAX_POINTS: Final = 4_000_000
-"""Most points of a curve: what a recorder keeps in 256 MiB (:mod:`provenance.capture.records`)."""
+"""Most points of a curve: what a recorder keeps in 256 MiB."""
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 _Patterns = Annotated[
@@ -44,8 +43,8 @@ _Confidence = Annotated[float, msgspec.Meta(ge=0.5, lt=1)]
 _Level = Annotated[float, msgspec.Meta(gt=0, le=0.5)]
 
 Nan = Literal["refused", "same-bits"]
-"""``refused``: NaN in a tensor that differs is against the rule. ``same-bits``: it is equal to NaN
-of the same bits in the same place, and to nothing else."""
+"""``refused``: NaN in a tensor that differs breaks the rule. ``same-bits``: NaN equals NaN of the
+same bits in the same place, and nothing else."""
 
 SignedZero = Literal["equal", "distinct"]
 """Whether -0 and +0 are the same."""
@@ -53,7 +52,7 @@ SignedZero = Literal["equal", "distinct"]
 
 class _Form(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="equality",
             tag=str.lower):  # fmt: skip
-    """What every rule is: an object whose ``equality`` is its name in lower case."""
+    """A rule: an object whose ``equality`` is the type's name in lower case."""
 
 
 class Bytes(_Form, frozen=True):
@@ -69,7 +68,7 @@ class Tensors(_Form, frozen=True):
     files: _Patterns | None = None
     tensors: _Patterns = ("*",)
     optional: bool = False
-    """Whether a model may have nothing that the patterns select; else that is refused."""
+    """Whether the patterns may select nothing in a model."""
     reason: _Text | None = None
 
 
@@ -77,7 +76,7 @@ class Rounded(_Form, frozen=True):
     """P2: the selected tensors, each rounded once, are equal bit for bit."""
 
     to: Literal["F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"]
-    """The type that they are rounded to, to nearest, ties to even; both sides are wider."""
+    """The type rounded to (to nearest, ties to even); both sides are wider."""
     reason: _Text
     files: _Patterns | None = None
     tensors: _Patterns = ("*",)
@@ -109,8 +108,8 @@ class Close(_Form, frozen=True):
 class Behaviour(_Form, frozen=True):
     """P5: the outputs on probes differ by little.
 
-    The outputs are files of both models (``outputs``), or what the ONNX model ``run`` answers to
-    the file ``probes``, which is the same in both models or given from outside.
+    The outputs are files of both models (``outputs``), or those of the ONNX model ``run`` on the
+    file ``probes``, which is the same in both models or given at comparison.
     """
 
     kind: Literal["logits", "probabilities", "labels", "values"]
@@ -138,7 +137,7 @@ class Metrics(_Form, frozen=True):
     samples: _Patterns
     """Files with the score of every example, one array for each metric."""
     margin: _Difference
-    """The largest difference of means that counts as none, in the metric's unit."""
+    """The largest difference of means that is equivalent, in the metric's unit."""
     reason: _Text
     metrics: _Patterns = ("*",)
     files: _Patterns | None = None
@@ -188,19 +187,18 @@ def number_of_patterns(rule: Rule) -> int:
 
 def fault(rule: Rule) -> str | None:
     """Return what is wrong with *rule* beyond types and ranges, or nothing."""
-    for name in _PATTERN_KEYS:
-        for pattern in getattr(rule, name, None) or ():
-            if (what := fault_of_pattern(pattern)) is not None:
-                return f"the pattern {pattern!r} in {name!r} {what}"
     for name in rule.__struct_fields__:
         value = getattr(rule, name)
         if isinstance(value, float) and not math.isfinite(value):
             return f"{name!r} is not finite"
+        for pattern in value or () if name in _PATTERN_KEYS else ():
+            if (what := fault_of_pattern(pattern)) is not None:
+                return f"the pattern {pattern!r} in {name!r} {what}"
     if rule.reason is not None and not rule.reason.strip():
         return "the reason is empty"
     if isinstance(rule, Metrics):
         few = rule.test == "bootstrap" and rule.alpha * (rule.resamples + 1) < 1
-        return "so few resamples can never show equivalence at so low a level" if few else None
+        return "so few resamples can never show equivalence at this level" if few else None
     if isinstance(rule, Close):
         return _fault_of_initial(rule)
     return _fault_of_behaviour(rule) if isinstance(rule, Behaviour) else None
@@ -209,7 +207,7 @@ def fault(rule: Rule) -> str | None:
 def _fault_of_initial(rule: Close) -> str | None:
     if rule.initial is None:
         needed = rule.relative_to == "update"
-        return "needs 'initial', or relative_to = \"weights\" to do without" if needed else None
+        return "needs 'initial', or relative_to = \"weights\"" if needed else None
     if rule.relative_to == "weights":
         return "'initial' has no use with relative_to = \"weights\""
     return _fault_of_name("initial", rule.initial)
@@ -220,13 +218,12 @@ def _fault_of_behaviour(rule: Behaviour) -> str | None:
         return "needs either 'outputs', files of both models, or 'run', a model to be run"
     if rule.run is None and rule.probes is not None:
         return "'probes' has no use without 'run'"
-    named = (("run", rule.run), ("probes", rule.probes))
-    faults = (_fault_of_name(name, value) for name, value in named if value is not None)
-    return next(filter(None, faults), None) or _fault_of_limits(rule)
+    named = _fault_of_name("run", rule.run) or _fault_of_name("probes", rule.probes)
+    return named or _fault_of_limits(rule)
 
 
 def _fault_of_limits(rule: Behaviour) -> str | None:
-    """Return which limit of *rule* is missing, or has no use for outputs of its kind."""
+    """Return which limit of *rule* is missing, or does not apply to its kind of outputs."""
     distances = (rule.max_difference, rule.mean_difference, rule.kl_divergence)
     if distances == (None, None, None) and rule.disagreement is None:
         return "needs a limit: max_difference, mean_difference, kl_divergence or disagreement"
@@ -237,7 +234,6 @@ def _fault_of_limits(rule: Behaviour) -> str | None:
     return None
 
 
-def _fault_of_name(key: str, name: str) -> str | None:
-    if not name.isprintable() or not is_plain(name):
-        return f"{key!r} {name!r} is not the name of a file in the model"
-    return None
+def _fault_of_name(key: str, name: str | None) -> str | None:
+    plain = name is None or (name.isprintable() and is_plain(name))
+    return None if plain else f"{key!r} {name!r} is not the name of a file in the model"
