@@ -167,8 +167,8 @@ def _read(raw: dict[str, Any], where: str | None) -> Declaration:
         raise MalformedError(f"more than {MAX_PATTERNS} patterns", where=where)
     name, canonical = document.name, _canonical(document)
     if name in BUILT_IN and canonical != _canonical_builtin(name):
-        what = f"the name {name!r} is taken by a built-in declaration with other content"
-        raise MalformedError(what, where=where, hint="choose another name")
+        taken = f"the name {name!r} is taken by a built-in declaration with other content"
+        raise MalformedError(taken, where=where, hint="choose another name")
     axes = tuple(sorted(document.axes))
     return Declaration(name, document.version, axes, document.any, canonical)
 

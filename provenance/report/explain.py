@@ -1,11 +1,11 @@
 """What is this file? An explanation of anything that the program writes.
 
-The kind is told by the content; by the name only where the content says nothing of itself (the
-tiles and the state of a log). Each file is then read by the strict parser of its kind, so what is
-shown is what the other commands would read. Nothing is verified: no signature, no digest, no proof.
+The kind is detected by the content, and by the name where the content cannot tell (the tiles and
+the state of a log). Each file is then read by the strict parser of its kind, as the other commands
+read it. Nothing is verified: no signature, no digest, no proof.
 
-Limits: a file is held in memory only up to the limit of its kind, at most 1 GiB for claims; of
-weights only the header is read.
+Limits: a file is held in memory up to the limit of its kind, at most 1 GiB for claims; of weights
+only the header is read.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ NOT_VERIFIED = "not verified: this is what it says; nothing of it was checked"
 """The last line of every explanation."""
 
 HEAD_BYTES = 4096
-"""What is read to tell the kind, in bytes: more than any first line that tells it."""
+"""What is read to detect the kind, in bytes."""
 
 _DIGEST_NAME = re.compile(r"[0-9a-f]{64}")
 _OPENSSH_PUBLIC = (b"ssh-", b"ecdsa-", b"sk-")
 
 _PICKLES = frozenset({".skops", ".joblib", ".pkl", ".pickle"})
-"""Ends of names of what Python pickles, or scikit-learn's skops: never loaded here."""
+"""Suffixes of Python's pickles and scikit-learn's skops, which are never loaded."""
 
 
 class Shown(msgspec.Struct, frozen=True):
     """What ``show --json`` prints: the file's kind and content; never verified.
 
-    ``content`` has the fields that the file has, by its kind; ``problems`` says what of it could
-    not be understood. The statements in it are described by their own schemas.
+    The fields of ``content`` depend on the kind; its statements are described by their own schemas.
+    ``problems`` are the parts that could not be understood.
     """
 
     path: str
@@ -69,12 +69,7 @@ def shown(path: str, explained: Explained) -> Shown:
 
 
 def explain(path: Path) -> Explained:
-    """Return what the file or folder at *path* is and says.
-
-    Raises:
-        UnreadableError: it is missing or cannot be read.
-        MalformedError: it is nothing that this program writes, or damaged.
-    """
+    """Return what the file or folder at *path* is and says."""
     if path.is_dir():
         return _explain_folder(path)
     with Source(path) as source:
@@ -109,7 +104,6 @@ def _explain_folder(folder: Path) -> Explained:
 
 
 def _explain_content(path: Path, head: bytes, size: int) -> Explained:
-    """Return what the file at *path* is, told by its first bytes *head*."""
     where = str(path)
     if suffix_of(path.name) in _PICKLES:
         raise _unknown(path)
@@ -128,9 +122,9 @@ def _explain_content(path: Path, head: bytes, size: int) -> Explained:
 
 
 def _explain_objects(path: Path, head: bytes, size: int) -> Explained:
-    """Return what a JSON object, or one a line, is; told by the fields that name its kind."""
+    """Return what a JSON object, or one a line, is, by the fields that name its kind."""
     where = str(path)
-    if is_metric(_parsed(head.partition(b"\n")[0])):
+    if _begins_with_metric(head):
         if size > explain_files.MAX_METRICS_BYTES:
             raise MalformedError("too many metrics to sum up", where=where)
         return explain_files.explain_metrics(read_file(path, size), where)
@@ -142,12 +136,11 @@ def _explain_objects(path: Path, head: bytes, size: int) -> Explained:
     raise _unknown(path)
 
 
-def _parsed(line: bytes) -> object:
+def _begins_with_metric(head: bytes) -> bool:
     try:
-        value: object = strict_json.parse(line)
+        return is_metric(strict_json.parse(head.partition(b"\n")[0]))
     except MalformedError:
-        return None
-    return value
+        return False
 
 
 def _explain_text(path: Path, head: bytes, size: int) -> Explained:
@@ -169,19 +162,14 @@ def _explain_text(path: Path, head: bytes, size: int) -> Explained:
 
 
 def _unknown(path: Path) -> ProvenanceError:
-    """Return the error for a file of no kind that is known here, with the way out."""
+    """Return the error for a file of an unknown kind, with what the user can do."""
     where, suffix = str(path), suffix_of(path.name)
     if suffix in _PICKLES:
-        return UnreadableError(
-            "a pickled or skops model, which this program never loads",
-            where=where,
-            hint="save its arrays with numpy.savez or safetensors to see its tensors; 'verify' and"
-            " 'compare' take the file as it is, byte for byte",
-        )
+        hint = "save its arrays with numpy.savez or safetensors to see its tensors; 'verify' and"
+        hint += " 'compare' take the file as it is, byte for byte"
+        what = "a pickled or skops model, which this program never loads"
+        return UnreadableError(what, where=where, hint=hint)
     if suffix in UNREAD:
         return UnreadableError(UNREADABLE, where=where, hint=READABLE_WORDS)
-    return MalformedError(
-        "not a file that this program writes",
-        where=where,
-        hint="'show' explains claims, signatures, verdicts, keys, weights, equalities and logs",
-    )
+    hint = "'show' explains claims, signatures, verdicts, keys, weights, equalities and logs"
+    return MalformedError("not a file that this program writes", where=where, hint=hint)

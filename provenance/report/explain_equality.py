@@ -25,11 +25,11 @@ from provenance.report.explain_text import MAX_VALUE, explained, row, shorten
 from provenance.report.terminal import cut
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from provenance.equality.declaration import Declaration
     from provenance.equality.rules import Rule
-    from provenance.judge.coverage import Selection
+    from provenance.judge.coverage import Selected, Selection
     from provenance.report.explain_text import Explained
 
 
@@ -56,12 +56,9 @@ def equality_content(declaration: Declaration) -> EqualityFile:
 def explain_equality(data: bytes, where: str) -> Explained:
     """Return what the declaration *data* says."""
     declaration = declarations.parse(data, where=where)
-    return explained(
-        "equality-declaration",
-        f"{where}: equality declaration",
-        equality_content(declaration),
-        heading_rows(declaration) + declaration_rows(declaration),
-    )
+    lines = heading_rows(declaration) + declaration_rows(declaration)
+    title, content = f"{where}: equality declaration", equality_content(declaration)
+    return explained("equality-declaration", title, content, lines)
 
 
 def heading_rows(declaration: Declaration) -> list[str]:
@@ -76,89 +73,65 @@ def declaration_rows(
     """Return the axes and the alternatives of *declaration*, and what they select in a model."""
     lines = [row("may differ", ", ".join(declaration.axes) or "none named", depth)]
     for number, alternative in enumerate(declaration.any):
-        selection = selections[number] if selections else None
-        lines += _alternative_rows(alternative, number, depth, selection)
+        for index, rule in enumerate(alternative.all):
+            label = "  and" if index else "or if" if number else "same if"
+            lines.append(row(label, f"{strength_of(rule)}: {demand(rule)}", depth))
+            more = ["where there are such tensors"] if getattr(rule, "optional", False) else []
+            more += [f"because {rule.reason}"] if rule.reason is not None else []
+            more += [f"here: {_selected(selections[number].rules[index])}"] if selections else []
+            lines += [row("", text, depth) for text in more]
+        lines.append(row("", f"then: {alternative.concludes}", depth))
     return lines
 
 
-def _alternative_rows(
-    alternative: Alternative, number: int, depth: int, selection: Selection | None
-) -> list[str]:
-    lines = []
-    for index, rule in enumerate(alternative.all):
-        label = "  and" if index else "same if" if number == 0 else "or if"
-        lines.append(row(label, f"{strength_of(rule)}: {demand(rule)}", depth))
-        if isinstance(rule, Tensors | Rounded | Close) and rule.optional:
-            lines.append(row("", "where there are such tensors", depth))
-        if rule.reason is not None:
-            lines.append(row("", f"because {rule.reason}", depth))
-        if selection is not None:
-            lines.append(row("", f"here: {_selected(selection, index)}", depth))
-    lines.append(row("", f"then: {alternative.concludes}", depth))
-    return lines
-
-
-def _selected(selection: Selection, index: int) -> str:
-    units, tensors = selection.rules[index].units, selection.rules[index].tensors
-    if tensors == 0:
+def _selected(selected: Selected) -> str:
+    if selected.tensors == 0:
         return "nothing"
-    if not units:
+    if not selected.units:
         return "what the training statement recorded"
-    held = "" if tensors is None else f"{count(tensors, 'tensor')} of "
-    return held + ", ".join(cut(units, SHOWN_PATTERNS))
+    held = "" if selected.tensors is None else f"{count(selected.tensors, 'tensor')} of "
+    return held + ", ".join(cut(selected.units, SHOWN_PATTERNS))
 
 
 def consequences(declaration: Declaration) -> list[str]:
-    """Return what *declaration* guarantees, and what it admits, alternative by alternative.
-
-    What all files but the selected ones must be is said once.
-    """
+    """Return what *declaration* guarantees, and what it admits, alternative by alternative."""
     lines = []
-    for number, alternative in enumerate(declaration.any):
-        name = alternative.strength
-        which = f"alternative {number + 1} " if len(declaration.any) > 1 else ""
-        lines.append(f"{which}concludes '{alternative.concludes}' as its weakest rule, '{name}'")
-        kinds = dict.fromkeys(strength_of(rule) for rule in alternative.all)
-        for kind in kinds:
+    for number, alternative in enumerate(declaration.any, 1):
+        which = f"alternative {number} " if len(declaration.any) > 1 else ""
+        by = f"as its weakest rule, '{alternative.strength}'"
+        lines.append(f"{which}concludes '{alternative.concludes}' {by}")
+        for kind in dict.fromkeys(map(strength_of, alternative.all)):
             lines.append(f"  {kind} guarantees: {LATTICE[kind].guarantees}")
             lines.append(f"  {kind} admits:     {LATTICE[kind].admits}")
         lines += [f"  note: {text}" for rule in alternative.all for text in _notes(rule)]
     lines.append("any file without tensors that no rule selects must be equal byte for byte")
     if not all(LATTICE[alternative.strength].transitive for alternative in declaration.any):
-        lines.append(
-            "not transitive: two rebuilds that each agree with the published model may not agree"
-            " with each other"
-        )
+        of = "two rebuilds that each agree with the published model"
+        lines.append(f"not transitive: {of} may not agree with each other")
     return lines
 
 
-def _notes(rule: Rule) -> list[str]:
-    """Return what the values of *rule* admit beyond what its equality does."""
-    notes = []
+def _notes(rule: Rule) -> Iterator[str]:
+    """Yield what the values of *rule* admit beyond what its equality does."""
     if isinstance(rule, Close):
         if max(rule.relative_l2, rule.relative_linf) >= 1:
-            notes.append("a limit of 1 or more admits any tensor of the same size")
+            yield "a limit of 1 or more admits any tensor of the same size"
         if rule.relative_to == "weights":
-            notes.append("relative to the weights: training may move them by less than this limit")
+            yield "relative to the weights: training may move them by less than this limit"
         if rule.max_ulp is None:
-            notes.append("one very large element hides what happens to the small ones beside it")
+            yield "one very large element hides what happens to the small ones beside it"
     if isinstance(rule, Behaviour) and rule.disagreement is not None:
         # The exact bound of none in n is 1 - (1 - confidence)^(1/n) (Clopper and Pearson 1934).
         fewest = math.ceil(math.log1p(-rule.confidence) / math.log1p(-rule.disagreement))
-        notes.append(
-            f"needs {fewest:,} probes or more: with fewer, not even equal answers can show a rate"
-            f" of at most {rule.disagreement:g}"
-        )
+        rate = f"a rate of at most {rule.disagreement:g}"
+        yield f"needs {fewest:,} probes or more: with fewer, not even equal answers can show {rate}"
     if isinstance(rule, Rounded):
-        notes.append(
-            f"values that {rule.to} cannot tell apart are the same, and below its smallest step all"
-            " are: right only if the weights are shipped in it"
-        )
+        alike = f"values that {rule.to} cannot distinguish are equal, and below its smallest step"
+        yield f"{alike} all are: right only if the weights are shipped in it"
     if isinstance(rule, EvidenceRule) and not (isinstance(rule, Behaviour) and rule.run):
-        notes.append("numbers in files are what a builder reports: any weights can stand beside")
+        yield "numbers in files are what a builder reports: they can be put beside any weights"
     if isinstance(rule, EvidenceRule) and rule.files is not None:
-        notes.append(f"the weights in {_listed(rule.files)} are judged by nothing but this rule")
-    return notes
+        yield f"the weights in {_listed(rule.files)} are judged by this rule alone"
 
 
 def demand(rule: Rule) -> str:  # noqa: PLR0911 - one for each kind of rule
@@ -170,10 +143,16 @@ def demand(rule: Rule) -> str:  # noqa: PLR0911 - one for each kind of rule
             return f"equal bit for bit: {_tensors(rule)}"
         case Rounded():
             zero = "" if rule.signed_zero == "distinct" else ", -0 as +0"
-            rounded = f"once rounded to {rule.to}{zero}{_nan(rule)}"
-            return f"equal bit for bit {rounded}: {_tensors(rule)}"
+            how = f"equal bit for bit once rounded to {rule.to}{zero}{_nan(rule)}"
+            return f"{how}: {_tensors(rule)}"
         case Close():
-            return f"{_limits(rule)}{_nan(rule)}: {_tensors(rule)}"
+            by = "the update from the initial weights"
+            of = by if rule.relative_to == "update" else "the weights"
+            start = f" {_quoted(rule.initial)}" if rule.initial is not None else ""
+            ulp = f", at most {rule.max_ulp} ULP" if rule.max_ulp is not None else ""
+            zero = "" if rule.signed_zero == "equal" else ", -0 apart from +0"
+            limits = f"L2 ≤ {rule.relative_l2:g} and L∞ ≤ {rule.relative_linf:g}"
+            return f"{limits} of {of}{start}{ulp}{zero}{_nan(rule)}: {_tensors(rule)}"
         case Behaviour():
             return f"{_answers(rule)}, as {rule.kind}"
         case Metrics():
@@ -184,19 +163,9 @@ def demand(rule: Rule) -> str:  # noqa: PLR0911 - one for each kind of rule
             return f"{limit}: {names} in {_listed(rule.samples)}"
         case Curves():
             source = _listed(rule.sources) if rule.sources else "the recorded metrics"
-            return (
-                f"the first {count(rule.points, 'point')} within {rule.pointwise:g}, means of the"
-                f" last {rule.window:,} within {rule.terminal:g}: {_listed(rule.curves)} in"
-                f" {source}"
-            )
-
-
-def _limits(rule: Close) -> str:
-    of = "the update from the initial weights" if rule.relative_to == "update" else "the weights"
-    start = f" {_quoted(rule.initial)}" if rule.initial is not None else ""
-    ulp = f", at most {rule.max_ulp} ULP" if rule.max_ulp is not None else ""
-    zero = "" if rule.signed_zero == "equal" else ", -0 apart from +0"
-    return f"L2 ≤ {rule.relative_l2:g} and L∞ ≤ {rule.relative_linf:g} of {of}{start}{ulp}{zero}"
+            first = f"the first {count(rule.points, 'point')} within {rule.pointwise:g}"
+            last = f"means of the last {rule.window:,} within {rule.terminal:g}"
+            return f"{first}, {last}: {_listed(rule.curves)} in {source}"
 
 
 def _answers(rule: Behaviour) -> str:
@@ -209,12 +178,9 @@ def _answers(rule: Behaviour) -> str:
     if rule.disagreement is not None:
         rate = f"≤ {rule.disagreement:g} (upper bound at {rule.confidence:g})"
         limits.append(f"top answers differ at a rate {rate}")
-    source = f"the outputs in {_listed(rule.outputs or ())}"
-    if rule.run is not None:
-        given = "the probes given at comparison"
-        probes = given if rule.probes is None else _quoted(rule.probes)
-        source = f"what {_quoted(rule.run)} answers to {probes}"
-    return f"{', '.join(limits)}: {source}"
+    probes = _quoted(rule.probes) if rule.probes else "the probes given at comparison"
+    ran = f"what {_quoted(rule.run)} answers to {probes}" if rule.run else ""
+    return f"{', '.join(limits)}: {ran or f'the outputs in {_listed(rule.outputs or ())}'}"
 
 
 def _tensors(rule: Tensors | Rounded | Close) -> str:
@@ -229,9 +195,8 @@ def _files(rule: Bytes | Tensors | Rounded | Close) -> str:
 
 
 def _listed(patterns: Sequence[str]) -> str:
-    """Return *patterns* quoted: what one holds must not read as what the rule demands."""
-    quoted = [_quoted(pattern) for pattern in patterns]
-    return ", ".join(cut(quoted, SHOWN_PATTERNS, "more (--json has all)"))
+    """Return *patterns*, quoted: their text must not read as what the rule demands."""
+    return ", ".join(cut([*map(_quoted, patterns)], SHOWN_PATTERNS, "more (--json has all)"))
 
 
 def _quoted(text: str) -> str:

@@ -1,8 +1,7 @@
-"""What other files are: model folders, byproducts, weights by their tensors, keys.
+"""What other files are: model folders, byproducts, manifests, metrics, weights, keys.
 
-A manifest is the JCS of ``[[name, size, sha256], …]``; :mod:`provenance.statement.metrics` has the
-form of metrics. The key material of a private key is read and never shown. The readers of weights
-need numpy, so they are imported when there are weights.
+A manifest is the JCS of ``[[name, size, sha256], …]``; for metrics see
+:mod:`provenance.statement.metrics`. The key material of a private key is never shown.
 """
 
 from __future__ import annotations
@@ -14,13 +13,7 @@ from provenance.encoding import strict_json
 from provenance.errors import MalformedError, ProvenanceError, count
 from provenance.files.digest import hash_file
 from provenance.files.manifest import FileEntry, manifest_of, walk
-from provenance.files.names import (
-    BYPRODUCTS,
-    CLAIMS,
-    MODEL_SIGNATURE,
-    RESERVED,
-    component_order,
-)
+from provenance.files.names import BYPRODUCTS, CLAIMS, MODEL_SIGNATURE, RESERVED, component_order
 from provenance.files.reading import unreadable
 from provenance.folder import claims
 from provenance.keys import load_private, parse_public_pem
@@ -38,36 +31,30 @@ if TYPE_CHECKING:
     from provenance.statement.intoto import ResourceDescriptor
 
 MAX_METRICS_BYTES = 16 * 2**20
-"""Largest metrics that are summed up, in bytes: a quarter of a million lines, in two seconds."""
+"""Largest file of metrics that is summed up, in bytes: 250,000 lines, read in two seconds."""
 
 MAX_SAFETENSORS_HEADER = 100_000_000
 """Longest header of a safetensors file, in bytes (:mod:`provenance.weights.safetensors`)."""
 
 SHOWN = 100
-"""Tensors, files or metrics that are listed; the rest is counted."""
+"""Tensors, files or metrics listed; the rest is counted."""
 
 _ARCHIVES = TORCH | {".keras", ".npz"}
-"""Ends of names of formats that are ZIP archives."""
+"""Suffixes of formats that are ZIP archives."""
 
 _MAGIC = {
-    b"PK\x03\x04": ".npz",
-    b"PK\x05\x06": ".npz",
-    b"\x93NUMPY": ".npy",
-    b"GGUF": ".gguf",
+    b"PK\x03\x04": ".npz", b"PK\x05\x06": ".npz", b"\x93NUMPY": ".npy", b"GGUF": ".gguf",
     b"\x89HDF\r\n\x1a\n": ".h5",
-}
-
-
-# --- Folders --------------------------------------------------------------------------------------
+}  # fmt: skip
 
 
 def is_model_folder(folder: Path) -> bool:
-    """Tell whether something is signed about the files in *folder*."""
+    """Tell whether *folder* holds claims or a model signature."""
     return any((folder / name).is_file() for name in (CLAIMS, MODEL_SIGNATURE))
 
 
 def explain_model_folder(folder: Path) -> Explained:
-    """Return what is in the model folder *folder*; what cannot be read becomes a problem."""
+    """Return what is in the model *folder*; what cannot be read becomes a problem."""
     problems: list[ProvenanceError] = []
     content: dict[str, Any] = {"files": [], "claims": [], "signature": [], "byproducts": []}
     lines: list[str] = []
@@ -79,30 +66,28 @@ def explain_model_folder(folder: Path) -> Explained:
         problems.append(error)
     for part, name in (("claims", CLAIMS), ("signature", MODEL_SIGNATURE)):
         path = folder / name
-        if not path.exists():
-            lines += ["", f"{name}: none"]
-            continue
+        said, shown = "none", list[str]()
         try:
-            parsed = claims.read_bundles(path)
-            content[part], shown, found = describe_bundles(parsed, str(path))
+            if path.exists():
+                parsed = claims.read_bundles(path)
+                content[part], shown, found = describe_bundles(parsed, str(path))
+                problems += found
+                said = count(len(parsed), "signed document")
         except ProvenanceError as error:
             problems.append(error)
-            lines += ["", f"{name}: not understood"]
-            continue
-        problems += found
-        lines += ["", f"{name}: {count(len(parsed), 'signed document')}", *shown]
-    total = sum(file["size"] for file in content["files"])
-    head = fields({"files": content["files"], "size": total})
-    head += fields({"byproducts": len(content["byproducts"]) or None})
+            said = "not understood"
+        lines += ["", f"{name}: {said}", *shown]
+    files, byproducts = content["files"], len(content["byproducts"]) or None
+    total = sum(file["size"] for file in files)
+    head = fields({"files": files, "size": total, "byproducts": byproducts})
     lines += [row("problem", str(problem)) for problem in problems]
     lines.append(row("", "'provenance verify' checks it"))
     return explained("model", f"{folder}: model folder", content, head + lines, problems)
 
 
 def explain_byproduct_folder(folder: Path) -> Explained:
-    """Return what is in the folder *folder* of byproducts."""
-    described = _described(folder)
-    files = _listed(folder)
+    """Return what is in the *folder* of byproducts."""
+    described, files = _described(folder), _listed(folder)
     lines = []
     for file in files[:SHOWN]:
         name = described[file["name"]].name if file["name"] in described else "no claim names it"
@@ -127,11 +112,8 @@ def _described(byproducts: Path) -> dict[str, ResourceDescriptor]:
         return {}
 
 
-# --- Byproducts -----------------------------------------------------------------------------------
-
-
 def explain_byproduct(path: Path) -> Explained:
-    """Return what can be said of the byproduct at *path*, which a claim may describe."""
+    """Return what the byproduct at *path* is, as the claims beside it describe it."""
     digest, size = hash_file(path)
     described = _described(path.absolute().parent).get(path.name)
     content = {
@@ -156,46 +138,31 @@ def explain_manifest(data: bytes, where: str) -> Explained:
             raise MalformedError(f"the file {entry.name!r} has a negative size", where=where)
         entries.append(entry)
     manifest = manifest_of(entries, where=where)
-    content = {
-        "rootDigest": {"sha256": manifest.root_digest},
-        "size": manifest.size,
-        "files": manifest.entries,
-    }
+    size = {"rootDigest": {"sha256": manifest.root_digest}, "size": manifest.size}
+    content = {**size, "files": manifest.entries}
     return explained("manifest", f"{where}: manifest of an input", content)
 
 
 def explain_metrics(data: bytes, where: str) -> Explained:
-    """Return what the metrics *data* say, each summed up; the bounds are of finite values."""
+    """Return a summary of the metrics *data*; the bounds are those of the finite values."""
     values: dict[str, list[float | str]] = {}
     for _, metric in parse_metrics(data, where):
         values.setdefault(metric.name, []).append(metric.value)
     metrics = []
-    for name in sorted(values):
-        found = values[name]
+    for name, found in sorted(values.items()):
         finite = [value for value in found if not isinstance(value, str)]
-        metrics.append(
-            {
-                "name": name,
-                "values": len(found),
-                "first": found[0],
-                "last": found[-1],
-                "smallest": min(finite, default=None),
-                "largest": max(finite, default=None),
-            }
-        )
+        bounds = {"smallest": min(finite, default=None), "largest": max(finite, default=None)}
+        ends = {"values": len(found), "first": found[0], "last": found[-1]}
+        metrics.append({"name": name, **ends, **bounds})
     content = {"records": sum(map(len, values.values())), "metrics": metrics}
     return explained("metrics", f"{where}: metrics", content, fields(content, limit=SHOWN))
 
 
-# --- Weights --------------------------------------------------------------------------------------
-
-
 def weight_format(name: str, head: bytes, size: int) -> str | None:
-    """Return the ending that tells the format of the file *name*; None: it holds no weights.
+    """Return the suffix of the format of the file *name*; None: it holds no weights.
 
-    A file of *size* bytes is told by how it begins, *head*, where that says it: safetensors with
-    the length of its header, a JSON object (8 bytes, little-endian). Archives are told apart by
-    their names, and so is everything else.
+    The first bytes, *head*, decide where they can (safetensors begins with the length of a JSON
+    object, 8 bytes, little-endian); the name distinguishes archives, and everything else.
     """
     own = suffix_of(name) if is_readable(name) else None
     for magic, suffix in _MAGIC.items():
@@ -212,21 +179,18 @@ def explain_weights(path: Path, suffix: str) -> Explained:
     from provenance.weights.opening import open_tensors  # noqa: PLC0415 - needs numpy
 
     with open_tensors(path, suffix=suffix) as opened:
-        tensors = [
-            {"name": item.name, "dtype": item.dtype.name, "shape": item.shape, "size": item.nbytes}
-            for item in opened.tensors.values()
-        ]
+        found = opened.tensors.values()
         content = {
             "format": opened.format,
-            "size": sum(item.nbytes for item in opened.tensors.values()),
-            "tensors": tensors,
+            "size": sum(item.nbytes for item in found),
+            "tensors": [
+                {"name": t.name, "dtype": t.dtype.name, "shape": t.shape, "size": t.nbytes}
+                for t in found
+            ],
             "tied": opened.aliases,
             "metadata": dict(sorted(opened.metadata.items())),
         }
     return explained("weights", f"{path}: weights", content, fields(content, limit=SHOWN))
-
-
-# --- Keys -----------------------------------------------------------------------------------------
 
 
 def explain_public_key(data: bytes, where: str) -> Explained:
@@ -239,7 +203,7 @@ def explain_public_key(data: bytes, where: str) -> Explained:
 
 
 def explain_private_key(path: Path) -> Explained:
-    """Return what may be said of the private key at *path*: of an encrypted one, very little."""
+    """Return what the private key at *path* is, without its key material."""
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
     except OSError as error:
@@ -249,11 +213,10 @@ def explain_private_key(path: Path) -> Explained:
         content["warning"] = "others can use it: chmod 600"
     try:
         key = load_private(path).public
+        content |= {"algorithm": key.algorithm, "keyId": key.key_id}
     except MalformedError as error:
-        if not isinstance(error.__cause__, TypeError):  # cryptography's word for "needs a password"
+        if not isinstance(error.__cause__, TypeError):  # what cryptography raises for a password
             raise
         content |= {"encrypted": True, "publicPart": "hidden here; see the file in .pub"}
-    else:
-        content |= {"algorithm": key.algorithm, "keyId": key.key_id}
     lines = [*fields(content), row("", "keep it secret: whoever has it signs in its owner's name")]
     return explained("private-key", f"{path}: private key", content, lines)

@@ -1,7 +1,8 @@
-"""What a log in a folder is, and what is in it: checkpoint, key, tiles, entries, writer's state."""
+"""What a log in a folder holds: checkpoint, key, tiles, entries, the state of its writer."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -26,24 +27,23 @@ _STATE_FILES = ("version", "treeState", "signer.json", "pending", "gcState", IND
 
 
 def is_log_folder(folder: Path) -> bool:
-    """Tell whether *folder* has what every log has."""
-    return (folder / CHECKPOINT).is_file() and (
-        (folder / "tile").is_dir() or (folder / STATE).is_dir() or (folder / VKEY).is_file()
-    )
+    """Tell whether *folder* has a checkpoint, and something else that logs have."""
+    beside = (folder / "tile").is_dir() or (folder / STATE).is_dir() or (folder / VKEY).is_file()
+    return beside and (folder / CHECKPOINT).is_file()
 
 
 def explain_log_folder(folder: Path) -> Explained:
     """Return what the log in *folder* is; only its checkpoint must be readable."""
     path = folder / CHECKPOINT
-    signed = _checkpoint(note.parse(read_file(path, note.MAX_NOTE_BYTES), where=str(path)), path)
+    signed = note.parse(read_file(path, note.MAX_NOTE_BYTES), where=str(path))
     problems: list[ProvenanceError] = []
-    content: dict[str, Any] = {**signed, "key": None, "state": None}
+    content: dict[str, Any] = {**_checkpoint(signed, str(path)), "key": None, "state": None}
     for name, part, read in (("key", VKEY, _read_vkey), ("state", STATE, _state)):
         try:
             content[name] = read(folder) if os.path.lexists(folder / part) else None
         except (MalformedError, UnreadableError) as error:
             problems.append(error)
-    lines = [*fields(content), *(row("problem", str(error)) for error in problems)]
+    lines = fields(content) + [row("problem", str(error)) for error in problems]
     lines.append(row("", "'provenance log audit' checks it"))
     return explained("log", f"{folder}: transparency log", content, lines, problems)
 
@@ -54,9 +54,9 @@ def explain_note(data: bytes, where: str) -> Explained:
     try:
         content = _checkpoint(parsed, where)
     except MalformedError:
-        signers = [line.name for line in parsed.signatures]
-        content = {"signedBy": signers, "text": parsed.text}
-        lines = [*fields({"signedBy": signers}), *rows("text", parsed.text.splitlines(), limit=100)]
+        signed = {"signedBy": [line.name for line in parsed.signatures]}
+        lines = fields(signed) + rows("text", parsed.text.splitlines(), limit=100)
+        content = {**signed, "text": parsed.text}
         return explained("signed-note", f"{where}: signed note", content, lines)
     return explained("checkpoint", f"{where}: checkpoint of a transparency log", content)
 
@@ -68,14 +68,12 @@ def explain_vkey(text: str, where: str) -> Explained:
 
 
 def find_tile(path: Path) -> Tile | None:
-    """Return the tile that the end of *path* names; None: it names none."""
+    """Return the tile that the end of *path* names, if it names one."""
     parts = path.absolute().parts
-    for start in range(len(parts)):
-        if parts[start] == "tile":
-            try:
+    for start, part in enumerate(parts):
+        if part == "tile":
+            with contextlib.suppress(MalformedError):
                 return tiles.parse_path("/".join(parts[start:]))
-            except MalformedError:
-                continue
     return None
 
 
@@ -105,7 +103,7 @@ def explain_tile(path: Path, tile: Tile) -> Explained:
 
 
 def explain_state(path: Path) -> Explained:
-    """Return what the state of a log says, of which *path* is a file."""
+    """Return the state of the log that the file *path* belongs to."""
     if path.name not in _STATE_FILES and path.suffix != ".lock":
         raise MalformedError("not a file of a log's state", where=str(path))
     title = f"{path}: state of a transparency log, for its writer only"
@@ -113,7 +111,7 @@ def explain_state(path: Path) -> Explained:
 
 
 def _state(folder: Path) -> dict[str, Any]:
-    """Return what the files in ``.state`` say; the first two must be there."""
+    """Return what the files in ``.state`` say; the version and the tree must be there."""
     log_state.check_version(folder)
     tree = log_state.read_tree(folder)
     pending = log_state.read_pending(folder)
@@ -128,19 +126,17 @@ def _state(folder: Path) -> dict[str, Any]:
 
 
 def _entry(index: int, body: bytes) -> dict[str, Any]:
-    """Return what is known of the entry *body*: a log may hold what other tools made."""
+    """Return what is known of the entry *body*, which another tool may have made."""
     kind, key_id = "of an unknown kind", None
-    try:
+    with contextlib.suppress(MalformedError, KeyError, TypeError, AttributeError):
         kind = " ".join(rekor.parse_kind(body))
         verifier = strict_json.parse(body)["spec"]["hashedRekordV002"]["signature"]["verifier"]
         key_id = parse_spki(strict_base64.parse(verifier["publicKey"]["rawBytes"])).key_id
-    except (MalformedError, KeyError, TypeError, AttributeError):
-        pass
     return {"index": index, "kind": kind, "keyId": key_id}
 
 
-def _checkpoint(parsed: note.Note, where: object) -> dict[str, Any]:
-    found = checkpoints.parse(parsed.text, where=str(where))
+def _checkpoint(parsed: note.Note, where: str) -> dict[str, Any]:
+    found = checkpoints.parse(parsed.text, where=where)
     return {
         "log": found.origin,
         "entries": found.size,

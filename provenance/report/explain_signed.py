@@ -1,7 +1,7 @@
 """What is signed: bundles in ``claims.jsonl``, ``model.sig`` and verdicts; and bare statements.
 
-Most is shown field by field; the recipe of a training, a declaration and a verdict are laid out as
-``verify``, ``equality check`` and ``agree`` lay them out.
+Recipes, declarations and verdicts look as ``verify``, ``equality check`` and ``agree`` show them;
+the rest is shown field by field.
 """
 
 from __future__ import annotations
@@ -37,15 +37,13 @@ if TYPE_CHECKING:
     from provenance.statement.intoto import ResourceDescriptor, Statement
     from provenance.statement.training import Collected, DeclaredEquality, Outcome
 
-_SAID = (
-    "verificationResult", "verifiedLevels", "timeVerified", "slsaVersion", "properties",
-    "timeCreated",
-)  # fmt: skip
+_SAID = ("verificationResult", "verifiedLevels", "timeVerified", "slsaVersion", "properties",
+         "timeCreated")  # fmt: skip
 """Fields beside a verdict in a SLSA verification summary, or an in-toto simple result."""
 
 
 def explain_bundles(data: bytes, where: str) -> Explained:
-    """Return what the bundles *data* hold, one a line or one document."""
+    """Return what the bundles *data* (one a line, or one document) hold."""
     parsed = bundles.parse_any(data, where=where)
     described, lines, problems = describe_bundles(parsed, where)
     title = f"{where}: {count(len(parsed), 'signed document')}"
@@ -57,19 +55,18 @@ def describe_bundles(
 ) -> tuple[list[dict[str, Any]], list[str], list[ProvenanceError]]:
     """Return *parsed* for programs, in lines, and what could not be understood.
 
-    For programs: ``what`` it is; how the ``signer`` is named (``publicKey``, ``certificate``), by
-    ``hint`` and ``keyid``; the payload, as a ``statement`` if it is one; and the log entries. No
-    signature was checked.
+    ``signer`` is how the signer is named: ``publicKey`` or ``certificate``.
     """
     described: list[dict[str, Any]] = []
     lines: list[str] = []
     problems: list[ProvenanceError] = []
     for number, item in enumerate(parsed, 1):
-        place = f"{where}:{number}" if len(parsed) > 1 else where
+        place, label = (f"{where}:{number}", f"{number}. ") if len(parsed) > 1 else (where, "")
         envelope = item.envelope
         kind, document, shown, found = _describe(envelope.payload, envelope.payload_type, place)
         logged, faults = _log_entries(item, place)
         found += faults
+        problems += found
         described.append(
             {
                 "what": kind,
@@ -83,8 +80,6 @@ def describe_bundles(
                 "problem": str(found[0]) if found else None,
             }
         )
-        problems += found
-        label = f"{number}. " if len(parsed) > 1 else ""
         lines += [f"{label}{kind}", *_signer_rows(item), *shown, *fields({"logEntries": logged})]
         lines += rows("log entries", [f"not understood: {error.what}" for error in faults])
         lines += [] if logged or faults else [row("log entries", "none: not published")]
@@ -101,7 +96,7 @@ def explain_bare_statement(data: bytes, where: str) -> Explained:
 
 
 def byproducts_by_digest(parsed: Sequence[Bundle]) -> dict[str, ResourceDescriptor]:
-    """Return the byproducts that the bundles *parsed* describe, by SHA-256; the last counts."""
+    """Return the byproducts that the bundles *parsed* describe, by SHA-256; the last one wins."""
     found: dict[str, ResourceDescriptor] = {}
     for item in parsed:
         with contextlib.suppress(MalformedError):
@@ -139,7 +134,7 @@ def _signer_rows(item: Bundle) -> list[str]:
 
 
 def _log_entries(item: Bundle, where: str) -> tuple[list[dict[str, Any]], list[ProvenanceError]]:
-    """Return where logs are said to hold the claim, and what of that is not understood."""
+    """Return the log entries that *item* names, and those that could not be understood."""
     found: list[dict[str, Any]] = []
     problems: list[ProvenanceError] = []
     for value in item.log_entries:
@@ -148,21 +143,16 @@ def _log_entries(item: Bundle, where: str) -> tuple[list[dict[str, Any]], list[P
         except MalformedError as error:
             problems.append(error)
             continue
-        try:
+        origin = None
+        with contextlib.suppress(MalformedError):
             origin = checkpoint.parse(note.parse(entry.proof.checkpoint).text).origin
-        except MalformedError:
-            origin = None
-        kind = f"{entry.kind} {entry.version}"
-        size = entry.proof.size
+        kind, size = f"{entry.kind} {entry.version}", entry.proof.size
         found.append({"index": entry.index, "origin": origin, "kind": kind, "treeSize": size})
     return found, problems
 
 
-# --- Statements by kind ---------------------------------------------------------------------------
-
-
 def _kind(statement: Statement) -> str:
-    """Return what *statement* sets out to be; a statement of another tool's may have our type."""
+    """Return the kind of *statement*; another tool's may have a predicate type that we use."""
     kind, predicate = statement.predicate_type, statement.predicate
     if kind == uris.MODEL_SIGNATURE:
         return "model signature"
@@ -177,11 +167,9 @@ def _kind(statement: Statement) -> str:
 def _signature_rows(statement: Statement, where: str) -> list[str]:
     signature = model_signature.from_statement(statement, where=where)
     files = [{"name": name, "sha256": digest} for name, digest in signature.files.items()]
-    return [
-        *fields({"model": signature.model_name, "subject": signature.root_digest, "files": files}),
-        *fields({"notSigned": ", ".join(signature.ignored)}),
-        row("", "says which files these are, not how they were made"),
-    ]
+    subject = {"model": signature.model_name, "subject": signature.root_digest}
+    shown = fields({**subject, "files": files, "notSigned": ", ".join(signature.ignored)})
+    return [*shown, row("", "says which files these are, not how they were made")]
 
 
 def _verdict_rows(statement: Statement, where: str) -> list[str]:
@@ -189,7 +177,7 @@ def _verdict_rows(statement: Statement, where: str) -> list[str]:
     parties = [verdict.published, *(rebuild.party for rebuild in verdict.rebuilds)]
     models = [{"name": p.name, "rootDigest": p.root_digest, "keyId": p.key_id} for p in parties]
     said = {name: cell(statement.predicate[name]) for name in _SAID if name in statement.predicate}
-    # Colours say what this program found; of a verdict that is only shown, it found nothing.
+    # Colours say what this program found; this verdict is another's.
     shown = verdict_lines(verdict, [party.name for party in parties])
     return [
         *fields({"statedAs": statement.predicate_type, **said, "models": models}),
@@ -207,27 +195,26 @@ def _training_rows(statement: Statement, where: str) -> list[str]:
     recipe, run, environment = claim.recipe, claim.run, claim.build.internal_parameters
     collectors = environment.collectors
     stated = {"command": recipe.command, "code": recipe.source, "data": recipe.data}
+    subject = {"model": claim.model_name, "subject": claim.manifest.root_digest}
+    unstated = ", ".join(name for name, value in stated.items() if not value)
+    rest = {
+        "run": run.metadata,
+        "outcome": _outcome_text(run.provenance_outcome),
+        "inputsChangedMeanwhile": run.provenance_outcome.changed_inputs,
+        "builder": run.builder,
+        "keyItNames": _key_id(run.provenance_signer),
+        "environment": {name: _collected(collectors[name]) for name in sorted(collectors)},
+        "observedAt": environment.observed,
+        "drift": environment.drift,
+        "dependencies": claim.build.resolved_dependencies,
+        "byproducts": run.byproducts,
+    }
     return [
-        *fields({"model": claim.model_name, "subject": claim.manifest.root_digest}),
-        *fields({"size": claim.manifest.size, "files": claim.manifest.entries}),
+        *fields({**subject, "size": claim.manifest.size, "files": claim.manifest.entries}),
         *(row(label, text) for label, text in recipe_rows(recipe)),
-        *fields({"notStated": ", ".join(name for name, value in stated.items() if not value)}),
-        *fields({"axes": ", ".join(recipe.axes)}),
+        *fields({"notStated": unstated, "axes": ", ".join(recipe.axes)}),
         *_equality_rows(recipe.equality),
-        *fields(
-            {
-                "run": run.metadata,
-                "outcome": _outcome_text(run.provenance_outcome),
-                "inputsChangedMeanwhile": run.provenance_outcome.changed_inputs,
-                "builder": run.builder,
-                "keyItNames": _key_id(run.provenance_signer),
-                "environment": {name: _collected(collectors[name]) for name in sorted(collectors)},
-                "observedAt": environment.observed,
-                "drift": environment.drift,
-                "dependencies": claim.build.resolved_dependencies,
-                "byproducts": run.byproducts,
-            }
-        ),
+        *fields(rest),
     ]
 
 
@@ -266,8 +253,6 @@ def _collected(collected: Collected) -> str:
 
 
 _ROWS = {
-    "training statement": _training_rows,
-    "model signature": _signature_rows,
-    "verdict": _verdict_rows,
-    "another statement": _other_rows,
-}
+    "training statement": _training_rows, "model signature": _signature_rows,
+    "verdict": _verdict_rows, "another statement": _other_rows,
+}  # fmt: skip

@@ -1,8 +1,7 @@
-"""How an explanation is laid out: the fields of a value as rows of a label and a text, with limits.
+"""The layout of explanations: the fields of a value as rows of a label and a text, with limits.
 
-Everything that is shown may come from a document that nobody verified, so :func:`explained` passes
-each line through :func:`~provenance.errors.one_line`: a text can neither forge a line nor move the
-cursor.
+What is shown may come from unverified documents, so :func:`explained` passes each line through
+:func:`~provenance.errors.one_line`: no text can forge a line or move the cursor.
 """
 
 from __future__ import annotations
@@ -47,8 +46,8 @@ Kind = Literal[
 class Explained(msgspec.Struct, frozen=True):
     """What a file says: *content* for programs, and *lines*; nothing of it is verified.
 
-    ``problems`` are the parts that could not be understood: the lines name them in their place, and
-    they decide the exit status.
+    ``problems`` are the parts that could not be understood: *lines* name them, and they decide the
+    exit status.
     """
 
     kind: Kind
@@ -71,10 +70,9 @@ def explained(
 
 
 def fields(value: object, depth: int = 1, limit: int = MAX_ROWS) -> list[str]:
-    """Return each field of *value*, a struct or a JSON object, as rows; an empty one is left out.
+    """Return the fields of *value*, a struct or a JSON object, as rows; empty ones are left out.
 
-    A list of objects becomes a table, and a digest by SHA-256 alone its hexadecimal digits. Of each
-    list and object at most *limit* items are shown.
+    A list of objects becomes a table. Of each list and object at most *limit* items are shown.
     """
     items = list(msgspec.to_builtins(value).items())
     lines: list[str] = []
@@ -96,7 +94,7 @@ def fields(value: object, depth: int = 1, limit: int = MAX_ROWS) -> list[str]:
 
 
 def row(label: str, text: str, depth: int = 1) -> str:
-    """Return *label* and *text*, indented by *depth* steps."""
+    """Return a line with *label* and *text*, indented by *depth* steps."""
     return f"{'  ' * depth}{label:<{LABEL_WIDTH - 1}} {shorten(text)}".rstrip()
 
 
@@ -108,15 +106,14 @@ def rows(label: str, texts: Sequence[str], depth: int = 1, limit: int = MAX_ROWS
 
 def shorten(text: str, limit: int = MAX_TEXT) -> str:
     """Return *text*, cut after *limit* characters, with the number of those left out."""
-    if len(text) <= limit:
-        return text
-    return f"{text[:limit]}… ({len(text) - limit:,} more characters)"
+    left = len(text) - limit
+    return f"{text[:limit]}… ({left:,} more characters)" if left > 0 else text
 
 
 def cell(value: Any, *, brief: bool = False) -> str:  # noqa: ANN401 - any JSON value
-    """Return the JSON *value* in a few words; in a *brief* one what is nested is counted.
+    """Return the JSON *value* in a few words, with SHA-256 digests cut.
 
-    Of a SHA-256 as much is left as tells it from others.
+    With *brief*, the values of an object are only counted.
     """
     if isinstance(value, str):
         digest = _SHA256.fullmatch(value)
@@ -124,9 +121,9 @@ def cell(value: Any, *, brief: bool = False) -> str:  # noqa: ANN401 - any JSON 
     if isinstance(value, list | tuple):
         text = ", ".join(cell(item, brief=True) for item in value[:MAX_ROWS])
         return f"[{text}]" if all(type(item) is int for item in value) else text
-    if isinstance(value, dict) and value.keys() == {"sha256"}:
-        return cell(value["sha256"])
     if isinstance(value, dict):
+        if value.keys() == {"sha256"}:
+            return cell(value["sha256"])
         parts = [f"{name}={cell(value[name], brief=True)}" for name in sorted(value)]
         return count(len(value), "value") if brief else ", ".join(cut(parts, MAX_PAIRS))
     if isinstance(value, float):
