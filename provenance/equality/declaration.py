@@ -151,17 +151,16 @@ def _read(raw: dict[str, Any], where: str | None) -> Declaration:
     try:
         document = msgspec.convert(raw, Document)
     except msgspec.ValidationError as error:
-        what, hint = _rule_fault(raw) or _in_words(
-            str(error), Document, "not an equality declaration"
-        )
+        whole = "not an equality declaration"
+        what, hint = _rule_fault(raw) or _in_words(str(error), Document, whole)
         raise MalformedError(what, where=where, hint=hint) from error
     if len(set(document.axes)) != len(document.axes):
         raise MalformedError("an axis is listed twice", where=where)
     for number, alternative in enumerate(document.any):
         for index, rule in enumerate(alternative.all):
-            if (what := fault(rule)) is not None:
+            if (wrong := fault(rule)) is not None:
                 words = place(document.any, number, index)
-                raise MalformedError(f"{words}: {what}", where=where)
+                raise MalformedError(f"{words}: {wrong}", where=where)
     patterns = sum(number_of_patterns(rule) for each in document.any for rule in each.all)
     if patterns > MAX_PATTERNS:
         raise MalformedError(f"more than {MAX_PATTERNS} patterns", where=where)
