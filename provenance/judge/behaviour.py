@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from provenance.errors import MalformedError, UnreadableError, UsageError
 from provenance.judge.selection import evidence_pairs, in_both, matched
 from provenance.measure.findings import Finding, Judged
-from provenance.measure.onnx_runner import probes_of, run_unit
+from provenance.measure.onnx_runner import outputs_of, probes_of
 from provenance.measure.outputs import KL_ERROR, Outputs, measure_outputs
 from provenance.measure.squares import enlarged
 from provenance.measure.statistics import disagreement_bound
@@ -102,7 +102,8 @@ def _answers(pair: Pair, sides: SideBySide, asked: _Probes) -> list[ArraysFile]:
         (sides.left, sides.right), pair.both or (), ("left", "right"), strict=True
     ):
         where = f"{pair.name} ({side})"
-        answers.append(ArraysFile(run_unit(model, unit, asked.arrays, where=where), where=where))
+        with model.open(unit, where) as file:
+            answers.append(ArraysFile(outputs_of(file, asked.arrays, where=where), where=where))
     return answers
 
 

@@ -19,7 +19,7 @@ from provenance.equality.rules import Behaviour, Curves, Metrics
 from provenance.errors import MalformedError, UnreadableError, UsageError
 from provenance.judge.behaviour import judge_outputs, judge_run
 from provenance.judge.selection import evidence_pairs, matched
-from provenance.measure.curve_files import parse_curves, parse_records
+from provenance.measure.curve_files import parse_curves
 from provenance.measure.curves import CurveDistance, measure_curves
 from provenance.measure.findings import Finding, Judged
 from provenance.measure.samples import MeanTest, Metric, measure_metric
@@ -146,7 +146,7 @@ def _recorded(model: Model, side: str) -> Mapping[str, Curve]:
             where=where,
             hint="'agree' takes them from the statement or beside the weights; else name 'sources'",
         )
-    return parse_records(model.recorded, where)
+    return parse_curves(where, model.recorded, ".jsonl")
 
 
 def _in_file(model: Model, unit: Unit, side: str) -> Mapping[str, Curve]:

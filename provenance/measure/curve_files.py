@@ -6,12 +6,11 @@
   ``step``, or ``epoch`` where there is none, holds an integer in every row; every other column is a
   curve, an empty cell no point. Numbers are decimal, or ``nan``, ``inf`` and ``-inf``.
 - **trainer_state.json** of Hugging Face Transformers: the objects of the list ``log_history``,
-  each with an integer ``step``. Python's ``json`` writes it, so ``NaN`` and ``Infinity`` may stand
-  there.
+  each with an integer ``step``. Python's ``json`` writes it, so ``NaN`` and ``Infinity`` are read.
 
 ``step`` and ``epoch`` are coordinates, never curves. In CSV and ``trainer_state.json``, a name with
-a value that is not a number (a text, a list, a truth value) is not a curve, and is missing where a
-rule asks for it. Whether steps increase is for :mod:`~provenance.measure.curves` to say.
+a value that is not a number (text, list, boolean) is not a curve, and is missing where a rule asks
+for it. :mod:`~provenance.measure.curves` checks that steps increase.
 
 Limits: 256 MiB, four million points, 4,096 names of at most 256 bytes; steps up to 2^53 - 1.
 """
@@ -24,12 +23,16 @@ import json
 import math
 import re
 from pathlib import PurePosixPath
-from typing import Any, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from provenance.equality.rules import MAX_POINTS
 from provenance.errors import MalformedError, UnreadableError
 from provenance.measure.curves import Curve
 from provenance.statement.metrics import MAX_BYTES, parse_metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 MAX_NAMES: Final = 4096
 """Most curves in a file."""
@@ -41,8 +44,8 @@ MAX_STEP: Final = 2**53 - 1
 """Largest magnitude of a step: what JSON keeps exactly."""
 
 _MAX_VALUES: Final = 2_500_000
-"""Most JSON values of a trainer state: a million points, each an object of a step and a number, and
-room for what stands beside the log."""
+"""Most JSON values of a trainer state: a million points, each an object with a step and a number,
+and room for the rest of the file."""
 
 _COORDINATES: Final = ("step", "epoch")
 
@@ -52,45 +55,41 @@ _MAX_DIGITS: Final = 400
 """Longest number read, in characters: every float64 has a shorter spelling."""
 
 
-def parse_curves(name: str, data: bytes) -> dict[str, Curve]:
-    """Return the curves in *data* by name; the file's *name* tells the form."""
+_Point = tuple[str, int | None, float | None]
+"""A name, a step (None: the next one), and a value (None: not a number)."""
+
+
+def parse_curves(name: str, data: bytes, form: str | None = None) -> dict[str, Curve]:
+    """Return the curves in *data* by name; without *form*, a key of ``_FORMS``, *name* tells it."""
     file = PurePosixPath(name.lower())
-    if file.name == "trainer_state.json":
-        return parse_trainer_state(data, name)
-    parse = {".jsonl": parse_records, ".csv": parse_csv}.get(file.suffix)
-    if parse is None:
+    points = _FORMS.get(form or (file.name if file.name in _FORMS else file.suffix))
+    if points is None:
         raise UnreadableError(
             "its curves cannot be read by this version",
             where=name,
             hint="*.jsonl, *.csv and trainer_state.json can",
         )
-    return parse(data, name)
+    return _curves(points(data, name), name)
 
 
-def parse_records(data: bytes, where: str) -> dict[str, Curve]:
-    """Return the curves in JSON lines, the form of our own records."""
-    points = _Points(where)
+def _records(data: bytes, where: str) -> Iterator[_Point]:
     stepless: dict[str, bool] = {}
     for place, metric in parse_metrics(data, where):
-        name, step = metric.name, metric.step
-        if stepless.setdefault(name, step is None) != (step is None):
+        has_none = metric.step is None
+        if stepless.setdefault(metric.name, has_none) != has_none:
             raise MalformedError("a metric has a step in every record or in none", where=place)
-        points.add(name, points.count(name) if step is None else step, metric.number)
-    return points.curves()
+        yield metric.name, metric.step, metric.number
 
 
-def parse_csv(data: bytes, where: str) -> dict[str, Curve]:
-    """Return the curves in a CSV file with a header."""
-    text = _text(data, where)
+def _cells(data: bytes, where: str) -> Iterator[_Point]:
+    rows = csv.reader(io.StringIO(_text(data, where), newline=""), strict=True)
     try:
-        rows = csv.reader(io.StringIO(text, newline=""), strict=True)
         header = next(rows, [])
         if len(set(header)) != len(header):
             raise MalformedError("two columns have one name", where=where)
         clock = next((name for name in _COORDINATES if name in header), None)
         if clock is None:
             raise MalformedError("no column is called 'step' or 'epoch'", where=where)
-        points = _Points(where)
         for cells in rows:
             place = f"{where}:{rows.line_num}"
             if len(cells) != len(header):
@@ -100,74 +99,58 @@ def parse_csv(data: bytes, where: str) -> dict[str, Curve]:
                 raise MalformedError(f"the {clock} is not an integer", where=place)
             for name, cell in row.items():
                 if cell and name not in _COORDINATES:
-                    points.add(name, int(row[clock]), _decimal(cell))
+                    yield name, int(row[clock]), _decimal(cell)
     except csv.Error as error:
         raise MalformedError(f"not CSV: {error}", where=where) from error
-    return points.curves()
 
 
-def parse_trainer_state(data: bytes, where: str) -> dict[str, Curve]:
-    """Return the curves in a ``trainer_state.json`` of Hugging Face Transformers."""
+def _entries(data: bytes, where: str) -> Iterator[_Point]:
     state = _parse_python_json(_text(data, where), where)
     log = state.get("log_history") if isinstance(state, dict) else None
     if not isinstance(log, list):
         raise MalformedError("has no list 'log_history'", where=where)
-    points = _Points(where)
     for number, entry in enumerate(log):
-        place = f"{where}: log_history/{number}"
         step = entry.get("step") if isinstance(entry, dict) else None
         if not isinstance(entry, dict) or type(step) is not int:
+            place = f"{where}: log_history/{number}"
             raise MalformedError("an entry is an object with an integer 'step'", where=place)
         for name, value in entry.items():
             if name not in _COORDINATES:
-                points.add(name, step, _number(value))
-    return points.curves()
+                yield name, step, _number(value)
 
 
-class _Points:
-    """The points read so far, by name."""
+_FORMS: Final[Mapping[str, Callable[[bytes, str], Iterator[_Point]]]] = MappingProxyType(
+    {".jsonl": _records, ".csv": _cells, "trainer_state.json": _entries}
+)
 
-    def __init__(self, where: str) -> None:
-        self._where = where
-        self._total = 0
-        self._points: dict[str, tuple[list[int], list[float]]] = {}
-        self._not_numbers: set[str] = set()
 
-    def count(self, name: str) -> int:
-        """Return how many points the curve *name* has."""
-        return len(self._points[name][0]) if name in self._points else 0
-
-    def add(self, name: str, step: int, value: float | None) -> None:
-        """Add a point; *name* is not a curve where a *value* is None, not a number."""
-        if name not in self._points:
-            self._check_name(name)
-            self._points[name] = ([], [])
-        if not -MAX_STEP <= step <= MAX_STEP:
-            raise MalformedError(f"a step of {name!r} is beyond 2^53 - 1", where=self._where)
-        self._total += 1
-        if self._total > MAX_POINTS:
-            raise MalformedError(f"more than {MAX_POINTS} points", where=self._where)
+def _curves(points: Iterable[_Point], where: str) -> dict[str, Curve]:
+    """Return the curves of *points*; a name with a value that is not a number is not a curve."""
+    found: dict[str, tuple[list[int], list[float]]] = {}
+    not_numbers: set[str] = set()
+    for number, (name, step, value) in enumerate(points):
+        if name not in found:
+            if len(found) == MAX_NAMES:
+                raise MalformedError(f"more than {MAX_NAMES} names", where=where)
+            # What is printable has no lone surrogate and can be encoded.
+            if not name.isprintable() or not 0 < len(name.encode()) <= MAX_NAME_BYTES:
+                raise MalformedError(f"{name!r} is not the name of a curve", where=where)
+            found[name] = [], []
+        steps, values = found[name]
+        if step is not None and not -MAX_STEP <= step <= MAX_STEP:
+            raise MalformedError(f"a step of {name!r} is beyond 2^53 - 1", where=where)
+        if number == MAX_POINTS:
+            raise MalformedError(f"more than {MAX_POINTS} points", where=where)
         if value is None:
-            self._not_numbers.add(name)
-            return
-        steps, values = self._points[name]
-        steps.append(step)
-        values.append(value)
-
-    def _check_name(self, name: str) -> None:
-        if len(self._points) == MAX_NAMES:
-            raise MalformedError(f"more than {MAX_NAMES} names", where=self._where)
-        # What is printable has no lone surrogate and can be encoded.
-        if not name.isprintable() or not 0 < len(name.encode()) <= MAX_NAME_BYTES:
-            raise MalformedError(f"{name!r} is not the name of a curve", where=self._where)
-
-    def curves(self) -> dict[str, Curve]:
-        """Return the curves."""
-        return {
-            name: Curve(name, tuple(steps), tuple(values))
-            for name, (steps, values) in self._points.items()
-            if name not in self._not_numbers
-        }
+            not_numbers.add(name)
+        else:
+            steps.append(len(steps) if step is None else step)
+            values.append(value)
+    return {
+        name: Curve(name, tuple(steps), tuple(values))
+        for name, (steps, values) in found.items()
+        if name not in not_numbers
+    }
 
 
 def _text(data: bytes, where: str) -> str:
@@ -216,7 +199,7 @@ def _parse_python_json(text: str, where: str) -> Any:  # noqa: ANN401 - a JSON v
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise MalformedError("a key stands twice in one object")
+        raise MalformedError("an object with a duplicate key")
     return result
 
 

@@ -24,19 +24,10 @@ MAX_OUTPUTS = 2**28
 """Most bytes of all outputs."""
 
 TYPES = {
-    "tensor(bool)": "|b1",
-    "tensor(uint8)": "|u1",
-    "tensor(int8)": "|i1",
-    "tensor(uint16)": "<u2",
-    "tensor(int16)": "<i2",
-    "tensor(uint32)": "<u4",
-    "tensor(int32)": "<i4",
-    "tensor(uint64)": "<u8",
-    "tensor(int64)": "<i8",
-    "tensor(float16)": "<f2",
-    "tensor(float)": "<f4",
-    "tensor(double)": "<f8",
-}
+    f"tensor({word})": np.dtype(word).newbyteorder("<").str
+    for word in ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
+                 "float16", "double")
+} | {"tensor(float)": "<f4"}  # fmt: skip
 """onnxruntime's words for types, and numpy's."""
 
 

@@ -36,14 +36,12 @@ from provenance.errors import MalformedError, UnreadableError, UsageError
 from provenance.weights.dtypes import DTYPES, NUMPY
 from provenance.weights.isolated import Isolated, Limits
 from provenance.weights.onnx.model import OnnxFile
-from provenance.weights.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from provenance.weights.model import Model, Unit
     from provenance.weights.view import TensorFile
 
 SECONDS: Final = 600
@@ -68,12 +66,7 @@ Output = tuple[str, str, tuple[int, ...]]
 
 
 def probes_of(file: TensorFile, *, where: str) -> dict[str, NDArray[Any]]:
-    """Return the arrays of *file*, which is open, by their names; errors call it *where*.
-
-    Raises:
-        MalformedError: the bytes do not decode.
-        UnreadableError: it is beyond a limit, or changed since it was opened.
-    """
+    """Return the arrays of *file*, which is open, by their names; errors call it *where*."""
     if sum(info.nbytes for info in file.tensors.values()) > MAX_PROBES:
         raise UnreadableError(f"probes of more than {MAX_PROBES} bytes", where=where)
     found: dict[str, NDArray[Any]] = {}
@@ -86,48 +79,20 @@ def probes_of(file: TensorFile, *, where: str) -> dict[str, NDArray[Any]]:
     return found
 
 
-def run(
-    model: Path,
+def outputs_of(
+    file: TensorFile,
     probes: Mapping[str, NDArray[Any]],
     *,
-    name: str | None = None,
-    sha256: Mapping[str, str] | None = None,
+    where: str,
     limits: Limits | None = None,
 ) -> dict[str, NDArray[Any]]:
-    """Return the outputs of the ONNX model at *model* on *probes*, by name.
+    """Return the outputs of *file*, an open ONNX model, on *probes*, by name.
 
-    Errors call the model *name*; *sha256* is what it and the files beside it should have.
-
-    Raises:
-        UsageError: the probes are no arrays of one number of probes.
-        ContentError: a file has another SHA-256.
-        MalformedError: the model is not strict ONNX, or crashes onnxruntime.
-        UnreadableError: it cannot be read, does not run on these probes, or not within *limits*,
-            by default those of this module.
+    What runs is a copy of what is open. Errors call the model *where*; UnreadableError: it is not
+    ONNX, or does not run on these probes within *limits* (:func:`_limits`).
     """
-    shown = name if name is not None else str(model)
-    own = sha256[model.name] if sha256 is not None else None
-    with OnnxFile(Source(model, name=shown, sha256=own), model.parent, sha256) as file:
-        return _run(file, probes, limits, shown)
-
-
-def run_unit(
-    model: Model, unit: Unit, probes: Mapping[str, NDArray[Any]], *, where: str
-) -> dict[str, NDArray[Any]]:
-    """Return the outputs of *unit* of *model* on *probes*; its files are those that were hashed.
-
-    Errors call it *where*. Raises as :func:`run`.
-    """
-    with model.open(unit, where) as file:
-        if not isinstance(file, OnnxFile):
-            raise UnreadableError(f"is {file.format}, not ONNX: it cannot be run", where=where)
-        return _run(file, probes, None, where)
-
-
-def _run(
-    file: OnnxFile, probes: Mapping[str, NDArray[Any]], limits: Limits | None, where: str
-) -> dict[str, NDArray[Any]]:
-    """Copy *file*, what is beside it, and *probes*, and run the copy."""
+    if not isinstance(file, OnnxFile):
+        raise UnreadableError(f"is {file.format}, not ONNX: it cannot be run", where=where)
     _check(probes)
     with tempfile.TemporaryFile() as copy:
         _write(copy, file, probes)
@@ -151,7 +116,6 @@ def _run(
 
 
 def _limits(file: OnnxFile) -> Limits:
-    """Return the limits for *file*."""
     least, times, most = _MEMORY
     size = sum(source.size for source in (file.source, *file.beside.values()))
     return Limits(SECONDS, min(least + times * size, most))
@@ -172,10 +136,7 @@ def _check(probes: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _write(target: IO[bytes], file: OnnxFile, probes: Mapping[str, NDArray[Any]]) -> None:
-    """Write what the child reads: the length of a description in JSON, the description, the bytes.
-
-    These are the model, the files beside it, and the probes, one after the other.
-    """
+    """Write what the child reads: length of the description, description (JSON), bytes."""
     little = {key: array.astype(array.dtype.newbyteorder("<")) for key, array in probes.items()}
     description = {
         "model": file.source.size,

@@ -1,33 +1,34 @@
 """The outputs of two models on the same probes: how far apart, and how often another answer.
 
-The first axis of an array counts probes. Of ``logits`` and ``probabilities`` the last axis holds
-the classes, two or more; each row of classes is a distribution, and axes between are positions
-within a probe. ``values`` have no classes. The arrays are streamed in blocks of rows; memory is
+The first axis of an array counts probes. The last axis of ``logits`` and ``probabilities`` holds
+the classes, two or more: each row of classes is a distribution, and axes between are positions
+within a probe. ``values`` have no classes. Arrays are streamed in blocks of rows, so memory is
 bounded by ``MAX_CLASSES``, not by the file.
 
-What is measured, symmetric in both sides:
+Measures, all symmetric:
 
-- ``|left - right|``: its maximum with the first place, and its mean. Elements are widened to
-  float64 exactly, differences rounded once, and the blocks' sums added exactly;
+- ``|left - right|``: maximum, with its first place, and mean. Elements are widened to float64
+  exactly, differences rounded once, and the blocks' sums added exactly;
 - the Kullback-Leibler divergence of each row in nats, the larger of both directions: mean over the
   rows. Logits go through log-softmax in float64, less the row's maximum, so nothing overflows.
   Given probabilities must be a distribution, and are divided by their sum. The absolute error is
   below ``KL_ERROR * (1 + divergence)``;
 - top-1 disagreements: *probes* in which, for any position, the sets of classes that share the
-  largest value differ: a tie at the top agrees only with the same tie. Positions of one probe
-  depend on each other, so probes are what a bound of the rate
-  (:func:`~provenance.measure.statistics.disagreement_bound`) may count;
+  largest value differ: a tie agrees only with the same tie. Positions of one probe depend on each
+  other, so a bound of the rate (:func:`~provenance.measure.statistics.disagreement_bound`) counts
+  probes;
 - of integers and booleans (class ids) only how many probes and elements differ.
 
-Rows whose bits are all equal are 0 everywhere, and agree. Where NaN or infinity has other bits in
-its counterpart, only counts are left. An absent number never meets a limit; ``notes`` says why it
-is absent, with a word of :data:`~provenance.measure.findings.NOTES`.
+Rows of equal bits are 0 everywhere, and agree. Where NaN or infinity differs from its counterpart,
+only counts are left. An absent number never meets a limit; ``notes`` says why it is absent, with a
+word of :data:`~provenance.measure.findings.NOTES`.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -36,18 +37,15 @@ from provenance.errors import UsageError
 from provenance.measure.distances import check_arithmetic
 from provenance.measure.findings import NOTES
 from provenance.measure.pieces import place_in
-from provenance.weights.dtypes import codes, widen
+from provenance.measure.squares import total, widened
+from provenance.weights.dtypes import codes
+from provenance.weights.view import regrouped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
-    from provenance.weights.dtypes import DType
+    from provenance.measure.squares import Bits, Floats
     from provenance.weights.view import TensorFile, TensorInfo
-
-    Floats = NDArray[np.float64]
-    Mask = NDArray[np.bool_]
 
 Kind = Literal["logits", "probabilities", "values"]
 
@@ -101,28 +99,23 @@ class Outputs:
 def measure_outputs(name: str, left: TensorFile, right: TensorFile, kind: Kind) -> Outputs:
     """Return how far the arrays *name* of *left* and *right* are apart.
 
-    Raises:
-        UsageError: the arrays differ in type or shape, or have none that *kind* allows.
-        UnavailableError: see :func:`~provenance.measure.distances.check_arithmetic`.
+    UsageError: they differ in type or shape, or *kind* does not allow these.
     """
-    info, other = left.tensors[name], right.tensors[name]
-    if (info.dtype, info.shape) != (other.dtype, other.shape):
+    info = left.tensors[name]
+    if not info.is_like(right.tensors[name]):
         raise UsageError("outputs of two types or shapes have no distance", where=name)
     _check_kind(info, kind)
-    probes = info.shape[0]
     if info.elements == 0:
-        return Outputs(name, kind, probes, 0, 0, notes=("empty",))
+        return Outputs(name, kind, info.shape[0], 0, 0, notes=("empty",))
     check_arithmetic()
-    classes = 1 if kind == "values" else info.shape[-1]
-    rows = max(1, BLOCK // classes)
-    meter = _Meter(info, kind, classes)
-    pairs = zip(
-        _blocks(left, info, rows * classes), _blocks(right, info, rows * classes), strict=True
-    )
+    meter = _Meter(info, kind)
+    step = max(1, BLOCK // meter.classes) * meter.classes
+    part, size = (0, info.nbytes), info.dtype.nbytes(step)
+    sides = (regrouped(file.chunks(name, _READ), part, size) for file in (left, right))
     with np.errstate(all="ignore"):
-        for start, (mine, theirs) in enumerate(pairs):
-            meter.add(start * rows * classes, mine, theirs)
-    return meter.measured(name, kind)
+        for number, (mine, theirs) in enumerate(zip(*sides, strict=True)):
+            meter.add(number * step, mine, theirs)
+    return meter.measured()
 
 
 def _check_kind(info: TensorInfo, kind: Kind) -> None:
@@ -142,37 +135,16 @@ def _check_kind(info: TensorInfo, kind: Kind) -> None:
         raise UsageError(f"more than {MAX_CLASSES} classes", where=info.name)
 
 
-def _blocks(file: TensorFile, info: TensorInfo, elements: int) -> Iterator[memoryview]:
-    """Yield the array, *elements* at a time; each is valid until the next is asked for.
-
-    Readers hand out multiples of ``CHUNK_UNIT`` elements, which end within a row.
-    """
-    buffer = memoryview(bytearray(info.dtype.nbytes(elements)))
-    filled = 0
-    for chunk in file.chunks(info.name, _READ):
-        place = 0
-        while place < len(chunk):
-            taken = min(len(chunk) - place, len(buffer) - filled)
-            buffer[filled : filled + taken] = chunk[place : place + taken]
-            filled += taken
-            place += taken
-            if filled == len(buffer):
-                yield buffer
-                filled = 0
-    if filled:
-        yield buffer[:filled]
-
-
 class _Probes:
-    """Counts the probes, *width* places each, of which any is marked. Places come in order."""
+    """Counts the probes, *width* places each, that hold any of the places, which come in order."""
 
     def __init__(self, width: int) -> None:
         self._width = width
         self._last = -1
         self.count = 0
 
-    def add(self, start: int, marked: Mask) -> None:
-        found = np.unique((np.flatnonzero(marked) + start) // self._width)
+    def add(self, places: NDArray[np.intp]) -> None:
+        found = np.unique(places // self._width)
         if found.size:
             self.count += found.size - (int(found[0]) == self._last)
             self._last = int(found[-1])
@@ -190,21 +162,18 @@ class _Total:
             self._parts = [self.value()]
 
     def value(self) -> float:
-        try:
-            return math.fsum(self._parts)
-        except OverflowError:
-            return math.inf
+        return total(self._parts)
 
 
 class _Meter:
     """The running measures of one pair of arrays."""
 
-    def __init__(self, info: TensorInfo, kind: Kind, classes: int) -> None:
-        self._info = info
-        self._rows = None if kind == "values" else _Rows(info, kind, classes)
+    def __init__(self, info: TensorInfo, kind: Kind) -> None:
+        self.classes = 1 if kind == "values" else info.shape[-1]
+        self._info, self._kind = info, kind
+        self._rows = None if kind == "values" else _Rows(info, kind)
         self._probes = _Probes(info.elements // info.shape[0])  # of integers and booleans
-        self._differing = 0
-        self._not_finite = 0
+        self._differing = self._not_finite = 0
         self._sum = _Total()
         self._largest = 0.0
         self._place: int | None = None
@@ -212,13 +181,13 @@ class _Meter:
     def add(self, start: int, left: memoryview, right: memoryview) -> None:
         """Add a block of whole rows, whose first element is at *start*."""
         dtype = self._info.dtype
-        unequal: Mask = codes(left, dtype) != codes(right, dtype)
+        unequal: Bits = codes(left, dtype) != codes(right, dtype)
         differing = int(np.count_nonzero(unequal))
         self._differing += differing
         if dtype.kind == "exact":
-            self._probes.add(start, unequal)
+            self._probes.add(np.flatnonzero(unequal) + start)
             return
-        a, b = _wide(left, dtype), _wide(right, dtype)
+        a, b = widened(left, dtype), widened(right, dtype)
         if differing:
             apart = np.abs(a - b)
             apart[~unequal] = 0  # infinity less itself is NaN
@@ -232,31 +201,29 @@ class _Meter:
         if self._rows is not None:
             self._rows.add(start, a, b, unequal)
 
-    def measured(self, name: str, kind: Kind) -> Outputs:
+    def measured(self) -> Outputs:
         """Return the measures of all blocks."""
         info, rows = self._info, self._rows
-        probes, counts = info.shape[0], (self._differing, self._not_finite)
-        if info.dtype.kind == "exact" and self._differing:
-            return Outputs(name, kind, probes, *counts, disagreements=self._probes.count,
-                           notes=("exact-type",))  # fmt: skip
+        found = partial(
+            Outputs, info.name, self._kind, info.shape[0], self._differing, self._not_finite
+        )
+        exact = info.dtype.kind == "exact"
+        if exact and self._differing:
+            return found(disagreements=self._probes.count, notes=("exact-type",))
         notes = [] if rows is None else rows.notes()
         if self._not_finite:
-            return Outputs(name, kind, probes, *counts, notes=_in_order("not-finite", *notes))
-        largest, total = self._largest, self._sum.value()
-        if not (math.isfinite(largest) and math.isfinite(total)):
+            return found(notes=_in_order("not-finite", *notes))
+        largest, added = self._largest, self._sum.value()
+        if not (math.isfinite(largest) and math.isfinite(added)):
             notes.append("overflow")
-        kl_mean, disagreements = None, 0 if info.dtype.kind == "exact" else None
+        kl_mean, disagreements = None, 0 if exact else None
         if rows is not None and not (rows.undefined or rows.improper):
             kl_mean = _finite(rows.kl_sum.value() / rows.count)
             disagreements = rows.answers.count
-        return Outputs(
-            name,
-            kind,
-            probes,
-            *counts,
+        return found(
             max_difference=_finite(largest),
             max_place=place_in(info.shape, self._place),
-            mean_difference=_finite(total / info.elements),
+            mean_difference=_finite(added / info.elements),
             kl_mean=kl_mean,
             disagreements=disagreements,
             notes=_in_order(*notes),
@@ -266,11 +233,11 @@ class _Meter:
 class _Rows:
     """The running measures of rows of classes."""
 
-    def __init__(self, info: TensorInfo, kind: Kind, classes: int) -> None:
-        self._classes = classes
+    def __init__(self, info: TensorInfo, kind: Kind) -> None:
+        self._shape = (-1, info.shape[-1])
         self._given = kind == "probabilities"
         self._tolerance = SUM_TOLERANCE_BF16 if info.dtype.name == "BF16" else SUM_TOLERANCE
-        self.count = info.elements // classes
+        self.count = info.elements // info.shape[-1]
         self.answers = _Probes(self.count // info.shape[0])
         self.kl_sum = _Total()
         self.undefined = False
@@ -278,22 +245,19 @@ class _Rows:
         self.improper = False
         """A row is not a distribution."""
 
-    def add(self, start: int, a: Floats, b: Floats, unequal: Mask) -> None:
-        shape = (-1, self._classes)
-        a, b = a.reshape(shape), b.reshape(shape)
-        if self._given and not (self._proper(a) and self._proper(b)):
-            self.improper = True
-        changed = np.flatnonzero(unequal.reshape(shape).any(axis=1))
+    def add(self, start: int, a: Floats, b: Floats, unequal: Bits) -> None:
+        a, b = a.reshape(self._shape), b.reshape(self._shape)
+        self.improper |= self._given and not (self._proper(a) and self._proper(b))
+        changed = np.flatnonzero(unequal.reshape(self._shape).any(axis=1))
         if self.improper or not changed.size:
             return
-        if changed.size < len(a):
-            a, b = a[changed], b[changed]
+        a, b = a[changed], b[changed]
         tops = np.max(a, axis=1, keepdims=True), np.max(b, axis=1, keepdims=True)
         if not (np.isfinite(tops[0]).all() and np.isfinite(tops[1]).all()):
             self.undefined = True
             return
-        first = start // self._classes
-        self.answers.add(first, _scattered(changed, ((a == tops[0]) != (b == tops[1])).any(axis=1)))
+        others = changed[((a == tops[0]) != (b == tops[1])).any(axis=1)]
+        self.answers.add(others + start // self._shape[1])
         logs = _log_of_parts if self._given else _log_softmax
         self.kl_sum.add(_divergence(logs(a, tops[0]), logs(b, tops[1])).tolist())
 
@@ -305,19 +269,6 @@ class _Rows:
     def notes(self) -> list[str]:
         notes = ["not-a-distribution"] * self.improper + ["not-finite"] * self.undefined
         return notes or ["infinite-divergence"] * (self.kl_sum.value() == math.inf)
-
-
-def _wide(raw: memoryview, dtype: DType) -> Floats:
-    values = np.empty(len(raw) * 8 // dtype.bits)
-    widen(raw, dtype, values, np.empty_like(values))
-    return values
-
-
-def _scattered(places: NDArray[np.intp], marked: Mask) -> Mask:
-    """Return a mask with *marked* at *places* and False elsewhere."""
-    mask = np.zeros(int(places[-1]) + 1, np.bool_)
-    mask[places] = marked
-    return mask
 
 
 def _log_softmax(rows: Floats, tops: Floats) -> Floats:

@@ -26,18 +26,14 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 
 from provenance.errors import MalformedError, UsageError
+from provenance.measure.squares import total, widened
 from provenance.measure.statistics import Equivalence, disagreement_bound, paired_bootstrap, tost
-from provenance.weights.dtypes import NUMPY, widen
+from provenance.weights.dtypes import NUMPY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from numpy.typing import NDArray
-
+    from provenance.measure.squares import Floats
     from provenance.weights.dtypes import DType
     from provenance.weights.view import TensorFile, TensorInfo
-
-    Floats = NDArray[np.float64]
 
 MAX_EXAMPLES: Final = 2**24
 """Most examples of one metric."""
@@ -79,11 +75,7 @@ class Metric:
 
 
 def measure_metric(name: str, left: TensorFile, right: TensorFile, test: MeanTest) -> Metric:
-    """Return how the scores *name* of *left* and *right* compare.
-
-    Raises:
-        UsageError: the arrays do not hold scores that can be paired.
-    """
+    """Return how the scores *name* of *left* and *right* compare; UsageError if none pair."""
     info = left.tensors[name]
     _check_scores(info, right.tensors[name])
     scores = _Scores(info)
@@ -96,22 +88,15 @@ def measure_metric(name: str, left: TensorFile, right: TensorFile, test: MeanTes
             result = paired_bootstrap(
                 scores.differences, test.margin, test.alpha, test.resamples, scores.seed()
             )
-    changed = scores.changed if scores.binary and info.elements else None
-    return Metric(
-        name=name,
-        examples=info.elements,
-        left_mean=scores.mean(0),
-        right_mean=scores.mean(1),
-        test=result,
-        changed=changed,
-        churn_bound=None
-        if changed is None
-        else disagreement_bound(changed, info.elements, 1 - test.alpha),
-    )
+    changed = bound = None
+    if scores.binary and info.elements:
+        changed = scores.changed
+        bound = disagreement_bound(changed, info.elements, 1 - test.alpha)
+    return Metric(name, info.elements, scores.mean(0), scores.mean(1), result, changed, bound)
 
 
 def _check_scores(info: TensorInfo, other: TensorInfo) -> None:
-    if (info.dtype, info.shape) != (other.dtype, other.shape):
+    if not info.is_like(other):
         raise UsageError("scores of two types or lengths are not paired", where=info.name)
     if len(info.shape) != 1:
         raise UsageError("a metric has one axis, the examples", where=info.name)
@@ -138,7 +123,7 @@ class _Scores:
         for raw, sums, hasher in zip((left, right), self._sums, self._hashes, strict=True):
             hasher.update(raw)
             values = _scores(raw, self._info.dtype, self._info.name)
-            sums.append(_total(values.data) if np.isfinite(values).all() else math.nan)
+            sums.append(total(values.data) if np.isfinite(values).all() else math.nan)
             sides.append(values)
         a, b = sides
         part = self.differences[self._done : self._done + a.size]
@@ -150,8 +135,8 @@ class _Scores:
 
     def mean(self, side: int) -> float | None:
         """Return the mean of the left (0) or right (1) scores."""
-        total = _total(self._sums[side])
-        return total / self._done if self._done and math.isfinite(total) else None
+        added = total(self._sums[side])
+        return added / self._done if self._done and math.isfinite(added) else None
 
     def seed(self) -> bytes:
         """Return a seed that is the same when the sides are exchanged."""
@@ -161,20 +146,10 @@ class _Scores:
 def _scores(raw: memoryview, dtype: DType, where: str) -> Floats:
     """Return *raw* as float64; integers that it leaves out are NaN."""
     if dtype.kind == "float":
-        values = np.empty(len(raw) * 8 // dtype.bits)
-        widen(raw, dtype, values, np.empty_like(values))
-        return values
+        return widened(raw, dtype)
     integers = np.frombuffer(raw, "|u1" if dtype.name == "BOOL" else NUMPY[dtype.name])
     if dtype.name == "BOOL" and integers.size and integers.max() > 1:
         raise MalformedError("a boolean is neither 0 nor 1", where=where)
     values = integers.astype(np.float64)
     values[np.abs(values) >= _EXACT] = np.nan
     return values
-
-
-def _total(parts: Iterable[float]) -> float:
-    """Return the sum of *parts*, rounded once; infinite beyond float64."""
-    try:
-        return math.fsum(parts)
-    except OverflowError:
-        return math.inf

@@ -33,7 +33,7 @@ from provenance.measure.pieces import BLOCK, READ
 from provenance.weights.dtypes import codes, widen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -92,6 +92,21 @@ class Norm(NamedTuple):
     def l2_ratio(self, base: Norm) -> float:
         """Return this L2 norm as a part of *base*'s, infinite beyond float64."""
         return _shifted(self.root / base.root, self.exponent - base.exponent)
+
+
+def total(parts: Iterable[float]) -> float:
+    """Return the sum of *parts*, rounded once; infinite beyond float64."""
+    try:
+        return math.fsum(parts)
+    except OverflowError:
+        return math.inf
+
+
+def widened(raw: Buffer, dtype: DType) -> Floats:
+    """Return the values in *raw* as float64, two for each complex element."""
+    values, spare = np.empty((2, len(raw) * 8 * dtype.components // dtype.bits))
+    widen(raw, dtype, values, spare)
+    return values
 
 
 def _shifted(value: float, exponent: int) -> float:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from provenance.measure.pieces import BLOCK
-from provenance.measure.squares import Part, SquareSum, scaled
-from provenance.weights.dtypes import codes, widen
+from provenance.measure.squares import Part, SquareSum, scaled, widened
+from provenance.weights.dtypes import codes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from provenance.measure.squares import Bits, Codes, Floats, Squares
-    from provenance.weights.dtypes import Buffer, DType
+    from provenance.weights.dtypes import DType
 
 
 class _Worst(NamedTuple):
@@ -100,7 +100,7 @@ class Totals:
             left, right = left.copy(), right.copy()
         for number in unusual:
             place = slice(number * BLOCK, (number + 1) * BLOCK)
-            values = [self._values(codes(chunk, dtype)[place].tobytes()) for chunk in chunks]
+            values = [widened(codes(chunk, dtype)[place].tobytes(), dtype) for chunk in chunks]
             found[number] = self._unusual(values, left[place], right[place], unequal[place])
         if blocks.zeros:
             signs: Bits = unequal & ((left | right) << left.dtype.type(1) == 0)
@@ -144,15 +144,10 @@ class Totals:
         """Return the first element with the largest difference; None where every one is zero."""
         if self._worst is None:
             return None
-        left, right = map(self._values, self._worst.sides)
+        left, right = (widened(side, self.dtype) for side in self._worst.sides)
         gaps = np.abs(left - right)
         gaps[~(np.isfinite(left) & np.isfinite(right))] = 0
         return self._worst.start + int(np.argmax(gaps)) // self.dtype.components
-
-    def _values(self, raw: Buffer) -> Floats:
-        out, spare = np.empty((2, len(raw) * 8 * self.dtype.components // self.dtype.bits))
-        widen(raw, self.dtype, out, spare)
-        return out
 
 
 def _elements(marked: Bits, width: int) -> int:

@@ -15,14 +15,18 @@ from provenance.capture.records import MAX_LAST_VALUES, read_records
 from provenance.capture.run import MAX_NAME_BYTES, RECORDS
 from provenance.errors import MalformedError, UnreadableError
 from provenance.measure import curve_files
-from provenance.measure.curve_files import (
-    parse_csv,
-    parse_curves,
-    parse_records,
-    parse_trainer_state,
-)
+from provenance.measure.curve_files import parse_curves
 from provenance.measure.curves import Curve
 from provenance.statement import metrics
+
+
+def parser(form: str) -> Callable[[bytes, str], dict[str, Curve]]:
+    """Return the parser of *form*, whatever the file's name."""
+    return lambda data, where: parse_curves(where, data, form)
+
+
+parse_csv, parse_records = parser(".csv"), parser(".jsonl")
+parse_trainer_state = parser("trainer_state.json")
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,7 +188,7 @@ def test_what_is_no_number_is_no_curve(value: object) -> None:
         (b'{"log_history":[{"loss":1}]}', "integer 'step'"),
         (b'{"log_history":[{"step":1.0}]}', "integer 'step'"),
         (b'{"log_history":[{"step":true}]}', "integer 'step'"),
-        (b'{"log_history":[{"step":1,"step":2}]}', "twice"),
+        (b'{"log_history":[{"step":1,"step":2}]}', "duplicate"),
         (b'{"log_history":[{"step":1,"a":%s}]}' % (b"1" * 500), "too long"),
         (b'{"log_history":[{"step":99999999999999999,"a":1}]}', "2.53"),
         (b'{"log_history":[{"step":1,"\\ud800":1}]}', "not the name"),

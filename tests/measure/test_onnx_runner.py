@@ -11,13 +11,19 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from provenance.errors import ContentError, MalformedError, UnreadableError, UsageError
+from provenance.errors import (
+    ContentError,
+    MalformedError,
+    UnavailableError,
+    UnreadableError,
+    UsageError,
+)
 from provenance.measure import onnx_runner
-from provenance.measure.onnx_runner import probes_of, run
+from provenance.measure.onnx_runner import probes_of
 from provenance.weights import isolated
 from provenance.weights.isolated import Limits
 from provenance.weights.opening import open_tensors
-from tests.weights.onnx_writing import WEIGHT, external, model, tensor, written
+from tests.weights.onnx_writing import WEIGHT, external, model, run, tensor, written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -204,12 +210,12 @@ def test_a_malformed_model_is_not_run(tmp_path: Path) -> None:
         run(path, PROBES)
 
 
-def test_without_onnxruntime_the_mend_is_said(
+def test_without_onnxruntime_the_hint_names_the_extra(
     adder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "onnxruntime.py").write_text("raise ImportError")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(UnreadableError, match=r"pip install training-provenance\[onnx\]"):
+    with pytest.raises(UnavailableError, match=r"pip install 'training-provenance\[onnx\]'"):
         run(adder, PROBES)
 
 

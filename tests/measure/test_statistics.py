@@ -68,7 +68,7 @@ def test_a_bound_has_six_digits_and_does_not_turn_on_the_last_of_scipy() -> None
 def test_without_scipy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     check_scipy()
     monkeypatch.setitem(sys.modules, "scipy.special", None)
-    with pytest.raises(UnavailableError, match=r"need scipy \(pip install .*\[stats\]"):
+    with pytest.raises(UnavailableError, match=r"needs scipy \(pip install .*\[stats\]"):
         check_scipy()
 
 

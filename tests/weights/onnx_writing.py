@@ -8,10 +8,29 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from provenance.measure.onnx_runner import outputs_of
+from provenance.weights.opening import open_tensors
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from provenance.weights.isolated import Limits
 
 WEIGHT = np.arange(6, dtype="<f4").reshape(2, 3)
+
+
+def run(
+    path: Path,
+    probes: Mapping[str, np.ndarray[Any, Any]],
+    *,
+    name: str | None = None,
+    sha256: Mapping[str, str] | None = None,
+    limits: Limits | None = None,
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the outputs of the model at *path*, which errors call *name*."""
+    with open_tensors(path, name=name, sha256=sha256) as file:
+        return outputs_of(file, probes, where=name or str(path), limits=limits)
 
 
 def tensor(name: str, array: np.ndarray[Any, Any]) -> TensorProto:

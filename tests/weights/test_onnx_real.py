@@ -10,8 +10,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from provenance.measure.onnx_runner import run
 from provenance.weights.opening import open_tensors
+from tests.weights.onnx_writing import run
 
 pytestmark = pytest.mark.integration
 
