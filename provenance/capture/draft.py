@@ -1,8 +1,8 @@
-"""The statement that observations make, before a training and after it.
+"""The unsigned statement about what was observed before and after a training.
 
-A pure step: everything was observed already, nothing is looked at here. Byproducts, what came out
-beside the weights, stand in the statement if they are short, as in-toto asks of a resource's
-content; else each is a file named by its SHA-256, to be put into ``provenance/``.
+This step does no I/O. Byproducts (what came out besides the weights) are in the statement if they
+are short, as in-toto asks of a resource's content; others are files named by their SHA-256, to be
+put into ``provenance/``.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ if TYPE_CHECKING:
 DISTRIBUTION = "training-provenance"
 
 MAX_INLINE_BYTES = 1024
-"""Largest content inline, in bytes (in-toto: "less than 1KB")."""
+"""Largest inline content, in bytes (in-toto: "less than 1KB")."""
 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """Everything that was observed before the training."""
+    """What was observed before the training."""
 
     inputs: Inputs
     model: Path
@@ -63,15 +63,10 @@ class Before:
     root: Path
     invocation_id: str
 
-    @property
-    def ran_here(self) -> bool:
-        """Whether a command is recorded, or a model attested after the fact."""
-        return bool(self.command)
-
 
 @dataclass(frozen=True, slots=True)
 class After:
-    """What was observed after the training: ``changed`` inputs by key, with their digests."""
+    """What was observed after the training; ``changed`` maps keys of inputs to new digests."""
 
     manifest: Manifest
     records: Records = field(default_factory=Records)
@@ -82,28 +77,38 @@ class After:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """An unsigned statement, and the files that belong beside the weights under their SHA-256."""
+    """An unsigned statement, and the files to put beside the weights, by SHA-256."""
 
     statement: TrainingStatement
     files: Mapping[str, bytes]
 
 
 def draft(before: Before, after: After, result: CommandResult | None) -> Recording:
-    """Return what was observed as an unsigned statement."""
-    byproducts = [describe_manifest(item.place.key, item.manifest) for item in before.hashed]
-    if (metrics := describe_metrics(after.records)) is not None:
-        byproducts.append(metrics)
-    build = BuildDefinition(
-        build_type=BUILD_TYPE,
-        external_parameters=_recipe(before, after.records),
-        internal_parameters=_environment(before, after, result),
-        resolved_dependencies=_dependencies(before, after.changed),
-    )
+    """Return the unsigned statement about what was observed."""
+    byproducts = [_describe_manifest(item) for item in before.hashed]
+    if after.records.count:
+        annotations = {"records": after.records.count, "last": after.records.last}
+        data = after.records.metrics
+        byproducts.append(describe_bytes("metrics", data, "application/jsonl", annotations))
+    outcome, metadata = Outcome(), Metadata(before.invocation_id)
+    if result is not None:
+        outcome = Outcome(result.exit_status, result.signal, tuple(sorted(after.changed)))
+        metadata = Metadata(before.invocation_id, result.started_on, result.finished_on)
     statement = TrainingStatement(
         model_name=before.model.name or "model",
         manifest=after.manifest,
-        build=build,
-        run=_run_details(before, after, result, byproducts),
+        build=BuildDefinition(
+            build_type=BUILD_TYPE,
+            external_parameters=_recipe(before, after.records),
+            internal_parameters=_environment(before, after, result),
+            resolved_dependencies=_dependencies(before, after.changed),
+        ),
+        run=RunDetails(
+            builder=Builder(LOCAL_BUILDER, version={DISTRIBUTION: __version__}),
+            metadata=metadata,
+            byproducts=tuple(item.description for item in byproducts),
+            provenance_outcome=outcome,
+        ),
     )
     files = {item.sha256: item.data for item in byproducts if item.data is not None}
     return Recording(statement, files)
@@ -133,7 +138,7 @@ def _environment(before: Before, after: After, result: CommandResult | None) -> 
         collectors["metrics"] = after.said
     observed: tuple[Literal["start", "end"], ...] = ("start", "end")
     if result is None:
-        observed = ("start",) if before.ran_here else ("end",)
+        observed = ("start",) if before.command else ("end",)
     return Environment(observed=observed, collectors=collectors, drift=after.drift)
 
 
@@ -152,35 +157,16 @@ def _dependencies(before: Before, changed: Mapping[str, str]) -> tuple[ResourceD
     return (*found, *before.editable, *before.software.distributions)
 
 
-def _run_details(
-    before: Before,
-    after: After,
-    result: CommandResult | None,
-    byproducts: list[Byproduct],
-) -> RunDetails:
-    outcome = Outcome()
-    metadata = Metadata(invocation_id=before.invocation_id)
-    if result is not None:
-        outcome = Outcome(result.exit_status, result.signal, tuple(sorted(after.changed)))
-        metadata = Metadata(before.invocation_id, result.started_on, result.finished_on)
-    return RunDetails(
-        builder=Builder(LOCAL_BUILDER, version={DISTRIBUTION: __version__}),
-        metadata=metadata,
-        byproducts=tuple(item.description for item in byproducts),
-        provenance_outcome=outcome,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Byproduct:
-    """One byproduct; ``data`` is to be put beside the weights, None: it stands in the statement."""
+    """One byproduct; ``data`` is to be put beside the weights, or None if it is inline."""
 
     description: ResourceDescriptor
     data: bytes | None
 
     @property
     def sha256(self) -> str:
-        """Its digest, in hexadecimal: the name of its file."""
+        """The name of its file."""
         return self.description.digest["sha256"]
 
 
@@ -199,15 +185,8 @@ def describe_bytes(
     return Byproduct(description, None if inline else data)
 
 
-def describe_manifest(key: str, manifest: Manifest) -> Byproduct:
-    """Return the names, sizes and digests of the input *key*: its ``manifest`` is their digest."""
-    rows = [[entry.name, entry.size, entry.sha256] for entry in manifest.entries]
-    return describe_bytes(f"manifest/{key}", strict_json.format(rows), "application/json")
-
-
-def describe_metrics(records: Records) -> Byproduct | None:
-    """Return the metrics of *records*; None: the program gave none."""
-    if not records.count:
-        return None
-    annotations = {"records": records.count, "last": records.last}
-    return describe_bytes("metrics", records.metrics, "application/jsonl", annotations)
+def _describe_manifest(item: HashedInput) -> Byproduct:
+    """Return the names, sizes and digests of an input, whose ``manifest`` is their digest."""
+    rows = [[entry.name, entry.size, entry.sha256] for entry in item.manifest.entries]
+    data = strict_json.format(rows)
+    return describe_bytes(f"manifest/{item.place.key}", data, "application/json")

@@ -1,15 +1,14 @@
-"""The environment: what each collector found on this machine, and what drifted during the run.
+"""The environment: what each collector finds on this machine, and what drifts during the run.
 
-A collector never fails a training. It reports ``ok``; ``absent``, where there is nothing to find;
-``denied``, where it may not look; ``error``, with the reason. None imports a framework: what a
-process holds in memory is for the process to tell.
+A collector never fails a training. It reports ``ok``, ``absent`` (nothing to find), ``denied`` (no
+permission) or ``error``, with the reason. None imports a framework.
 
-What decides bits is told in full: the same program with and without AVX-512 differs in the last
-digits (pytorch#155552), and so does another number of threads. Nothing names the host or the user:
-machines and GPUs are told apart by keyed digests of their ids. Of variables an allow-list is kept;
-the others are counted, because their names alone can tell of customers and services.
+What affects bits is recorded in full: results differ in the last digits with and without AVX-512
+(pytorch#155552), and with the number of threads. Nothing names the host or the user: machines and
+GPUs are identified by keyed digests of their ids. Variables on an allow-list are kept; the others
+are counted, because even their names can reveal customers and services.
 
-*root* is the folder under which ``proc``, ``sys`` and ``etc`` stand: ``/``, or a test's.
+*root* is the folder that contains ``proc``, ``sys`` and ``etc``: ``/``, or a test's.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_DRIFT = 1000
-"""Most drifted values that are listed."""
+"""Most drifted values listed."""
 
 MAX_VALUE = 1024
-"""Longest value of a variable that is kept, in characters."""
+"""Longest value of a variable kept, in characters."""
 
 MAX_FILE_BYTES = 2**20
 MAX_GPUS = 64
@@ -50,7 +49,7 @@ PREFIXES = tuple(
     KMP_ MIOPEN_ MKL_ NCCL_ NPY_ NUMBA_ NUMEXPR_ OMP_ ONEDNN_ OPENBLAS_ PYTORCH_ RCCL_ ROCBLAS_ TF_
     TORCH_ TORCHDYNAMO_ TORCHINDUCTOR_ TRITON_ VECLIB_ XLA_""".split()
 )
-"""Variables that are kept: libraries of numerics, threads, accelerators and communication."""
+"""Variables kept: those of numerical, threading, accelerator and communication libraries."""
 
 NAMES = frozenset(
     """ACCELERATE_MIXED_PRECISION GLIBC_TUNABLES GOTO_NUM_THREADS GROUP_RANK LD_PRELOAD LOCAL_RANK
@@ -59,18 +58,18 @@ NAMES = frozenset(
     ROCR_VISIBLE_DEVICES TOKENIZERS_PARALLELISM TORCHELASTIC_RESTART_COUNT USE_FLASH_ATTENTION
     WORLD_SIZE""".split()
 )
-"""Single variables that are kept: seeds of the interpreter, ranks, loaders."""
+"""Other variables kept: interpreter seeds, ranks, loaders."""
 
 _TERRAFORM = ("TF_CLI_", "TF_DATA_", "TF_LOG", "TF_TOKEN_", "TF_VAR_", "TF_WORKSPACE")
-"""Variables of Terraform, which shares a prefix with TensorFlow and holds credentials."""
+"""Variables of Terraform, which shares TensorFlow's prefix and holds credentials."""
 
 _HOSTS = re.compile(
-    r"_(?:ADDR(?:ESS)?|COMM_ID|ENDPOINT|HOSTS?|HOSTNAME)$|^TF_CONFIG$|_BACKEND_TARGET$"
+    r"_(?:ADDR(?:ESS)?|COMM_ID|ENDPOINT|HOSTS?|HOSTNAME|BACKEND_TARGET)$|^TF_CONFIG$"
 )
 """Names whose values name machines: ``JAX_COORDINATOR_ADDRESS``, ``TF_CONFIG``."""
 
 _ANY_HOST = frozenset("localhost localhost.localdomain linux debian ubuntu host node vm".split())
-"""Names of a machine that tell it from no other."""
+"""Host names that do not identify a machine."""
 
 _LOCALE = ("LANG", "LC_ALL", "LC_COLLATE", "LC_CTYPE", "LC_NUMERIC", "TZ")
 _CONTAINER_FILES = {"docker": ".dockerenv", "podman": "run/.containerenv"}
@@ -83,18 +82,11 @@ _CONTAINER_VARIABLES = {
 _CONTAINER_WORDS = ("docker", "kubepods", "containerd", "libpod", "lxc")
 
 _CPU_FIELDS = {
-    "vendor_id": "vendor",
-    "cpu family": "family",
-    "model": "model",
-    "model name": "name",
-    "stepping": "stepping",
-    "microcode": "microcode",
-    "CPU implementer": "implementer",
-    "CPU architecture": "architecture",
-    "CPU variant": "variant",
-    "CPU part": "part",
-    "CPU revision": "revision",
-}
+    "vendor_id": "vendor", "cpu family": "family", "model": "model", "model name": "name",
+    "stepping": "stepping", "microcode": "microcode",
+    "CPU implementer": "implementer", "CPU architecture": "architecture", "CPU variant": "variant",
+    "CPU part": "part", "CPU revision": "revision",
+}  # fmt: skip
 """Fields of /proc/cpuinfo, x86 and ARM."""
 
 _MAC_FLAGS = ("machdep.cpu.features", "machdep.cpu.leaf7_features", "hw.optional")
@@ -103,10 +95,9 @@ _MAC_FLAGS = ("machdep.cpu.features", "machdep.cpu.leaf7_features", "hw.optional
 def collect_environment(
     environ: Mapping[str, str], root: Path, *, kernel: str | None = None
 ) -> dict[str, Collected]:
-    """Return what every collector finds, under the collectors' names. Never raises.
+    """Return what every collector finds, by its name. Never raises.
 
-    *environ* are the variables that the training has. *kernel* is the system's name, as ``uname``
-    gives it.
+    *environ* is the training's. *kernel* is the system's name, as ``uname`` gives it.
     """
     collectors: dict[str, Callable[[], dict[str, Any]]] = {
         "system": lambda: collect_system(root, environ),
@@ -135,10 +126,9 @@ def collected(collect: Callable[[], dict[str, Any]]) -> Collected:
         return Collected("denied", reason=_reason(error))
     except Exception as error:  # noqa: BLE001 - a strange machine must not stop the training
         return Collected("error", reason=_reason(error))
-    return Collected("ok", _readable(values)) if values else _NOTHING
-
-
-_NOTHING = Collected("absent", reason="nothing found")
+    return (
+        Collected("ok", _readable(values)) if values else Collected("absent", {}, "nothing found")
+    )
 
 
 def _reason(error: Exception) -> str:
@@ -156,18 +146,16 @@ def _readable(value: Any) -> Any:  # noqa: ANN401 - a JSON value
 
 
 def find_drift(start: Mapping[str, Collected], end: Mapping[str, Collected]) -> tuple[Drift, ...]:
-    """Return the values that differ between *start* and *end*, of collectors that are in both.
+    """Return the values that differ between *start* and *end*, for collectors in both.
 
-    A value inside another is named by its path, with dots: ``variables.OMP_NUM_THREADS``.
+    A nested value is named by its path, with dots: ``variables.OMP_NUM_THREADS``.
     """
     found: list[Drift] = []
     for collector in sorted(start.keys() & end.keys()):
         before, after = _flat(start[collector]), _flat(end[collector])
-        found += [
-            Drift(collector, name, before.get(name), after.get(name))
-            for name in sorted(before.keys() | after.keys())
-            if before.get(name) != after.get(name)
-        ]
+        names = sorted(before.keys() | after.keys())
+        all_values = (Drift(collector, name, before.get(name), after.get(name)) for name in names)
+        found += (drift for drift in all_values if drift.start != drift.end)
     return tuple(found[:MAX_DRIFT])
 
 
@@ -185,9 +173,9 @@ def _flat(found: Collected) -> dict[str, Any]:
 
 
 def collect_variables(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the variables of the list that are set in *environ*, and how many others are.
+    """Return the variables of the allow-list, and how many others are set.
 
-    Of the list are left out those that are secret by their name, or name machines.
+    Those with a secret name, or that name machines, are left out.
     """
     named = {os.uname().nodename, environ.get("HOSTNAME", "")} - _ANY_HOST
     hosts = sorted({*named, *(name.partition(".")[0] for name in named)} - {""}, reverse=True)
@@ -211,15 +199,15 @@ def read_text(path: Path, limit: int = MAX_FILE_BYTES) -> str:
         return file.read(limit).decode("utf-8", "replace")
 
 
-def _text_or_empty(path: Path, limit: int = MAX_FILE_BYTES) -> str:
+def _text_or_empty(path: Path) -> str:
     try:
-        return read_text(path, limit)
+        return read_text(path)
     except OSError:
         return ""
 
 
 def collect_system(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return kernel, C library, distribution, locale and time zone."""
+    """Return the kernel, C library, distribution, locale and time zone."""
     kernel = os.uname()
     locale = {name: environ[name] for name in _LOCALE if name in environ}
     values: dict[str, Any] = {
@@ -234,14 +222,15 @@ def collect_system(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         if text := _text_or_empty(root / name):
             found = dict(re.findall(r"(?m)^([A-Z_]+)=[\"']?(.*?)[\"']?$", text))
             wanted = {"ID": "id", "VERSION_ID": "version", "BUILD_ID": "build"}
-            values["distribution"] = {
-                key: found[field][:64] for field, key in wanted.items() if field in found
-            }
+            values["distribution"] = _renamed(found, wanted, 64)
     machine = _text_or_empty(root / "etc/machine-id").strip()
     if re.fullmatch(r"[0-9a-f]{32}", machine):  # machine-id(5): show only a keyed digest of it
-        digest = hmac.new(bytes.fromhex(machine), _MACHINE, hashlib.sha256)
-        values["machineDigest"] = digest.hexdigest()
+        values["machineDigest"] = hmac.digest(bytes.fromhex(machine), _MACHINE, "sha256").hex()
     return {name: value for name, value in values.items() if value or name == "locale"}
+
+
+def _renamed(found: Mapping[str, str], names: Mapping[str, str], limit: int) -> dict[str, Any]:
+    return {key: found[name][:limit] for name, key in names.items() if name in found}
 
 
 def collect_processor(root: Path) -> dict[str, Any]:
@@ -249,9 +238,7 @@ def collect_processor(root: Path) -> dict[str, Any]:
     text = read_text(root / "proc/cpuinfo", _FIRST_PROCESSOR).partition("\n\n")[0]
     lines = (line.partition(":") for line in text.splitlines())
     fields = {name.strip(): value.strip() for name, _, value in lines}
-    values: dict[str, Any] = {
-        key: fields[field][:128] for field, key in _CPU_FIELDS.items() if field in fields
-    }
+    values = _renamed(fields, _CPU_FIELDS, 128)
     for field in ("flags", "Features"):
         if field in fields:
             values |= _flags(fields[field].split())
@@ -263,17 +250,16 @@ def collect_processor(root: Path) -> dict[str, Any]:
 
 
 def _flags(flags: list[str]) -> dict[str, Any]:
-    """Return *flags* in order, and the SHA-256 of them with a space between."""
+    """Return *flags*, sorted and joined with spaces, and their SHA-256."""
     text = " ".join(sorted(set(flags)))
     return {"flags": text, "flagsDigest": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def collect_memory(root: Path) -> dict[str, Any]:
     """Return the memory of the machine and what the control group allows, in bytes."""
-    text = read_text(root / "proc/meminfo")
-    sizes = dict(re.findall(r"(?m)^(MemTotal|SwapTotal): +(\d+) kB$", text))
-    keys = {"MemTotal": "totalBytes", "SwapTotal": "swapBytes"}
-    values: dict[str, Any] = {keys[name]: int(size) * 1024 for name, size in sizes.items()}
+    sizes = re.findall(r"(?m)^(Mem|Swap)Total: +(\d+) kB$", read_text(root / "proc/meminfo"))
+    keys = {"Mem": "totalBytes", "Swap": "swapBytes"}
+    values: dict[str, Any] = {keys[name]: int(size) * 1024 for name, size in sizes}
     limit = control_group_value(root, "memory.max", "memory/memory.limit_in_bytes")
     if limit is not None and limit.isdecimal():
         values["limitBytes"] = limit  # a string: without a limit version 1 says almost 2^63
@@ -281,10 +267,10 @@ def collect_memory(root: Path) -> dict[str, Any]:
 
 
 def control_group_value(root: Path, name: str, name_v1: str) -> str | None:
-    """Return the value *name* of the control group of this process; None: there is none.
+    """Return the value *name* of this process's control group; None if there is none.
 
-    In version 2 the process's own group stands in /proc/self/cgroup (seen from a container it is
-    often ``/``); in version 1 each controller has its folder.
+    In version 2 /proc/self/cgroup names the group (in a container it is often ``/``); in version 1
+    each controller has its folder.
     """
     groups = _text_or_empty(root / "proc/self/cgroup").splitlines()
     own = next((line[4:] for line in reversed(groups) if line.startswith("0::/")), "")
@@ -300,8 +286,7 @@ def collect_container(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     """Return what hints at a container, a batch system or continuous integration."""
     hints = {name for name, file in _CONTAINER_FILES.items() if (root / file).exists()}
     for hint, variables in _CONTAINER_VARIABLES.items():
-        if any(environ.get(variable) for variable in variables):
-            hints.add(hint)
+        hints |= {hint} if any(environ.get(variable) for variable in variables) else set()
     groups = _text_or_empty(root / "proc/self/cgroup")
     hints |= {f"cgroup:{word}" for word in _CONTAINER_WORDS if word in groups}
     return {"hints": sorted(hints)}
@@ -315,10 +300,10 @@ def _load_nvml() -> Any:  # noqa: ANN401 - nvidia-ml-py has no types
 
 
 def collect_gpus(root: Path, load: Callable[[], Any] = _load_nvml) -> dict[str, Any]:
-    """Return the driver and the GPUs; empty: there are none.
+    """Return the driver and the GPUs; empty if there are none.
 
-    NVIDIA's are told by its management library (NVML), which comes with the driver: no GPU is woken
-    (no CUDA context). What an older driver or a model does not have is left out.
+    NVIDIA's come from the driver's management library (NVML), which creates no CUDA context. What
+    a driver or a GPU does not report is left out.
     """
     values: dict[str, Any] = {}
     if version := _text_or_empty(root / "proc/driver/nvidia/version"):
@@ -347,7 +332,7 @@ def collect_gpus(root: Path, load: Callable[[], Any] = _load_nvml) -> dict[str, 
 
 def _nvidia(nvml: Any) -> dict[str, Any]:  # noqa: ANN401 - nvidia-ml-py has no types
     def ask(function: str, *arguments: object) -> Any:  # noqa: ANN401 - as above
-        """Return the answer of *function*; None: this driver or this GPU has none."""
+        """Return the answer of *function*; None if this driver or GPU has none."""
         try:
             answer = getattr(nvml, function)(*arguments)
         except nvml.NVMLError:
@@ -365,9 +350,7 @@ def _nvidia(nvml: Any) -> dict[str, Any]:  # noqa: ANN401 - nvidia-ml-py has no 
             "memoryBytes": memory and int(memory.total),
             "computeCapability": version and f"{version[0]}.{version[1]}",
             "vbios": ask("nvmlDeviceGetVbiosVersion", gpu),
-            "mig": mig,
-            "ecc": ecc,
-        }
+        } | {"mig": mig, "ecc": ecc}
         return {name: value for name, value in found.items() if value not in (None, "")}
 
     cuda = ask("nvmlSystemGetCudaDriverVersion_v2")
@@ -385,7 +368,6 @@ def _nvidia(nvml: Any) -> dict[str, Any]:  # noqa: ANN401 - nvidia-ml-py has no 
 
 
 def _ask_mac(*command: str) -> str:
-    """Return what *command* writes."""
     try:
         done = subprocess.run(command, capture_output=True, check=True, timeout=_TIMEOUT_SECONDS)
     except subprocess.SubprocessError as error:

@@ -1,10 +1,10 @@
 """The Python that the training uses, and every distribution installed there.
 
-A trainer's virtual environment is not the recorder's, so the interpreter is found from the command
-(a Python; a script that starts with one, such as ``torchrun``; ``env … python``) and asked, with
-the environment that the training will have. Where the command does not tell it (``bash train.sh``)
-it is the one that the trainer names, or the one from which the program first called
-``provenance.current_run()``, asked after the run; otherwise nothing is recorded.
+The trainer's virtual environment is not the recorder's, so the interpreter is found from the
+command (a Python; a script with one in its first line, such as ``torchrun``; ``env … python``) and
+queried with the training's environment. For other commands (``bash train.sh``) it is the one that
+the trainer names, or the one that first called ``provenance.current_run()``, queried after the run;
+otherwise nothing is recorded.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 TIMEOUT_SECONDS = 120
-"""Longest that an interpreter may take to answer; 76 distributions take under a second."""
+"""Time limit for an interpreter to answer; 76 distributions take under a second."""
 
 _MAX_ANSWER_BYTES = 64 * 2**20
 _PATH_FLAGS = re.compile(r"-[bBdEiIOPqsSuvx]+")
@@ -46,21 +46,19 @@ _RELATIVE_SHEBANG = re.compile(rb"'''exec' \"\$\(dirname .*?\"\)\"/'?(?P<name>[\
 
 
 @dataclass(frozen=True, slots=True)
-class Interpreter:
-    """A Python: the words that start it, with the options that decide what it imports."""
-
-    words: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Software:
-    """What an interpreter said: itself, its distributions, and the folders of editable ones."""
+    """What an interpreter reported: itself, its distributions, the folders of editable ones."""
 
     interpreter: Collected
     packages: Collected
     distributions: tuple[ResourceDescriptor, ...] = ()
     editable: tuple[tuple[str, Path], ...] = ()
     executable: str = ""
+
+    @property
+    def collectors(self) -> dict[str, Collected]:
+        """What was found, by the names of the collectors."""
+        return {"interpreter": self.interpreter, "packages": self.packages}
 
 
 class _Distribution(msgspec.Struct, frozen=True, rename="camel"):
@@ -81,38 +79,36 @@ def observe_software(
 ) -> Software:
     """Return the Python that *command* starts in *folder* (or *named*) and what is installed there.
 
-    Never raises: the status of ``interpreter`` and ``packages`` says what could not be learnt.
+    Never raises: the status of ``interpreter`` and ``packages`` says what is unknown.
     """
     if named is not None:
-        return _ask(Interpreter((str(named),)), folder, environ)
+        return _ask([str(named)], folder, environ)
     if not command:
         return _nothing("absent", "no command: the training's interpreter is not known")
     try:
         interpreter = find_interpreter(command, folder, environ)
     except OSError as error:
         return _nothing("error", f"the program cannot be read: {reason(error)}")
-    if interpreter is None:
-        return _nothing("absent", "the command does not start a Python that can be told from it")
+    if not interpreter:
+        return _nothing("absent", "the command does not identify a Python")
     return _ask(interpreter, folder, environ)
 
 
-def find_interpreter(
-    command: Sequence[str], folder: Path, environ: Mapping[str, str]
-) -> Interpreter | None:
-    """Return the Python that *command* starts in *folder*; None: none that can be told from it."""
+def find_interpreter(command: Sequence[str], folder: Path, environ: Mapping[str, str]) -> list[str]:
+    """Return the Python that *command* starts in *folder*, with import options; [] if unknown."""
     words = list(command)
     if os.path.basename(words[0]) == "env":  # noqa: PTH119 - a word, not always a path
         words = _after_env(words)
     program = find_program(words[0], environ, folder) if words else None
     if program is None:
-        return None
+        return []
     if is_python(words[0]):
-        return Interpreter((program, *_path_flags(words[1:])))
+        return [program, *_path_flags(words[1:])]
     return _from_shebang(Path(program), folder, environ)
 
 
 def _after_env(words: Sequence[str]) -> list[str]:
-    """Return what ``env`` runs; nothing where it has options, which can mean anything."""
+    """Return what ``env`` runs; nothing if it has options."""
     rest = list(words[1:])
     while rest and "=" in rest[0]:
         del rest[0]
@@ -120,7 +116,7 @@ def _after_env(words: Sequence[str]) -> list[str]:
 
 
 def _path_flags(arguments: Sequence[str]) -> list[str]:
-    """Return the interpreter's options before its script that change where it looks for modules."""
+    """Return the interpreter's options that change where it looks for modules."""
     found = ""
     for argument in arguments:
         if not _PATH_FLAGS.fullmatch(argument):
@@ -129,11 +125,11 @@ def _path_flags(arguments: Sequence[str]) -> list[str]:
     return [f"-{found}"] if found else []
 
 
-def _from_shebang(script: Path, folder: Path, environ: Mapping[str, str]) -> Interpreter | None:
+def _from_shebang(script: Path, folder: Path, environ: Mapping[str, str]) -> list[str]:
     with script.open("rb") as file:
         head = file.read(1024)
     if not head.startswith(b"#!"):
-        return None
+        return []
     if match := _LONG_SHEBANG.search(head):  # a path too long or with a space in it
         words = [os.fsdecode(match["path"])]
     elif match := _RELATIVE_SHEBANG.search(head):
@@ -142,20 +138,20 @@ def _from_shebang(script: Path, folder: Path, environ: Mapping[str, str]) -> Int
         try:
             words = shlex.split(os.fsdecode(head[2:].partition(b"\n")[0]))
         except ValueError:
-            return None
+            return []
         if words and os.path.basename(words[0]) == "env":  # noqa: PTH119 - a word
             words = _after_env([word for word in words if word != "-S"])
     program = find_program(words[0], environ, folder) if words else None
     if program is None or not is_python(words[0]):
-        return None
-    return Interpreter((program, *_path_flags(words[1:])))
+        return []
+    return [program, *_path_flags(words[1:])]
 
 
-def _ask(interpreter: Interpreter, folder: Path, environ: Mapping[str, str]) -> Software:
+def _ask(interpreter: list[str], folder: Path, environ: Mapping[str, str]) -> Software:
     program = resources.files(__package__).joinpath("probe.py").read_text("utf-8")
     try:
         done = subprocess.run(
-            [*interpreter.words, "-c", _START, program],
+            [*interpreter, "-c", _START, program],
             cwd=folder,
             env=dict(environ),
             stdin=subprocess.DEVNULL,
@@ -166,9 +162,8 @@ def _ask(interpreter: Interpreter, folder: Path, environ: Mapping[str, str]) -> 
     except subprocess.TimeoutExpired:
         return _nothing("error", f"the interpreter took longer than {TIMEOUT_SECONDS} s")
     except OSError as error:
-        status: Literal["denied", "error"] = (
-            "denied" if isinstance(error, PermissionError) else "error"
-        )
+        status: Literal["denied", "error"]
+        status = "denied" if isinstance(error, PermissionError) else "error"
         return _nothing(status, f"the interpreter cannot be run: {reason(error)}")
     mark = done.stdout.rfind(b"\n" + MARK.encode())
     line = done.stdout[mark + 1 + len(MARK) :].partition(b"\n")[0] if mark >= 0 else b""
@@ -183,28 +178,16 @@ def _ask(interpreter: Interpreter, folder: Path, environ: Mapping[str, str]) -> 
 
 
 def _software(answer: _Answer) -> Software:
-    about = {
-        name: value
-        for name, value in answer.interpreter.items()
-        if name != "executable" and value != ""
-    }
-    described = [_describe(distribution) for distribution in answer.distributions]
-    editable = tuple(
-        (distribution.name, path)
-        for distribution in answer.distributions
-        if (path := _editable_folder(distribution)) is not None
-    )
+    about = {name: value for name, value in answer.interpreter.items() if value != ""}
+    executable = str(about.pop("executable", ""))
+    described = tuple(_describe(distribution) for distribution in answer.distributions)
+    folders = ((each.name, _editable_folder(each)) for each in answer.distributions)
+    editable = tuple((name, path) for name, path in folders if path is not None)
     without = sum("recordDigest" not in item.annotations for item in described)
     counts = {"distributions": len(described), "withoutRecord": without}
     problem = redact_text(readable(answer.problem))[:200]
-    packages = Collected("error", counts, problem) if problem else Collected("ok", counts)
-    return Software(
-        interpreter=Collected("ok", about),
-        packages=packages,
-        distributions=tuple(described),
-        editable=editable,
-        executable=str(answer.interpreter.get("executable", "")),
-    )
+    packages = Collected("error" if problem else "ok", counts, problem)
+    return Software(Collected("ok", about), packages, described, editable, executable)
 
 
 def _describe(distribution: _Distribution) -> ResourceDescriptor:
@@ -219,11 +202,8 @@ def _describe(distribution: _Distribution) -> ResourceDescriptor:
         annotations["recordStatus"] = "absent"
     if distribution.direct_url is not None:
         annotations |= _direct_url(distribution.direct_url)
-    return ResourceDescriptor(
-        name=name,
-        uri=f"pkg:pypi/{quote(name, safe='')}@{quote(version, safe='')}",
-        annotations=annotations,
-    )
+    uri = f"pkg:pypi/{quote(name, safe='')}@{quote(version, safe='')}"
+    return ResourceDescriptor(name=name, uri=uri, annotations=annotations)
 
 
 def _direct_url(origin: Mapping[str, Any]) -> dict[str, Any]:

@@ -92,11 +92,7 @@ def run(
     program = find_program(command[0], variables, folder)
     if program is None:  # exec would say "permission denied" where the PATH has a closed folder
         return CommandResult(
-            NOT_FOUND,
-            started_on,
-            timestamp(clock()),
-            started=False,
-            problem="command not found",
+            NOT_FOUND, started_on, timestamp(clock()), started=False, problem="command not found"
         )
     with _signals_passed_on() as start:
         try:

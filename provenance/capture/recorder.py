@@ -1,4 +1,4 @@
-"""The recorder: observe, run, observe again, and state it.
+"""The recorder: observe, run, observe again, and draft the statement.
 
 ::
 
@@ -6,13 +6,12 @@
     result = run(command, …)                      # provenance.capture.process
     recording = observe_after(before, result, environ=os.environ, run_directory=folder)
 
-Whatever can fail fails in :func:`observe_before`, before a training of weeks is started: inputs
-that cannot be read, a model's folder that cannot be written, names that cannot be published. What
-goes wrong with a collector, or later with an input, is stated and does not lose the recording; only
-a model that cannot be read does.
+What can fail (unreadable inputs, a read-only model folder, unpublishable names) fails in
+:func:`observe_before`, before a training of weeks starts. Later problems with collectors or inputs
+are recorded in the statement; only an unreadable model loses the recording.
 
-Nothing here is signed: :func:`refuse_secrets_in` is to be asked about what will be, before the
-training (of :func:`plan`) and after it.
+Nothing is signed here. Call :func:`refuse_secrets_in` before the training (on :func:`plan`) and
+after it.
 """
 
 from __future__ import annotations
@@ -24,6 +23,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from provenance import __version__
 from provenance.capture.draft import After, Before, Recording, draft
@@ -41,39 +42,23 @@ from provenance.capture.inputs import (
 from provenance.capture.packages import Software, observe_software
 from provenance.capture.process import find_program
 from provenance.capture.records import Records, parse_seed, read_records
-from provenance.capture.redact import Places, RecordedCommand, record_command, redact_text
+from provenance.capture.redact import Places, record_command, redact_text
 from provenance.capture.scan import live_secrets, refuse_secrets
-from provenance.capture.source import (
-    describe_repositories,
-    observe_source,
-    program_files,
-)
+from provenance.capture.source import describe_repositories, observe_source, program_files
 from provenance.encoding import strict_base64
 from provenance.errors import UnreadableError, UsageError
 from provenance.files.manifest import Manifest, hash_folder
 from provenance.files.names import RESERVED
 from provenance.statement import intoto
-from provenance.statement.intoto import ResourceDescriptor
-from provenance.statement.training import (
-    Collected,
-    Drift,
-    to_statement,
-)
+from provenance.statement.training import Collected, Drift, to_statement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from provenance.capture.process import CommandResult
-    from provenance.statement.training import ProgramFile
+    from provenance.statement.intoto import ResourceDescriptor
 
-__all__ = [
-    "Before",
-    "Recording",
-    "observe_after",
-    "observe_before",
-    "plan",
-    "refuse_secrets_in",
-]
+__all__ = ["Before", "Recording", "observe_after", "observe_before", "plan", "refuse_secrets_in"]
 
 
 def observe_before(
@@ -85,37 +70,43 @@ def observe_before(
     root: Path = Path("/"),
     progress: Callable[[int], None] | None = None,
 ) -> Before:
-    """Observe everything that is there before *command* runs; None: it ran some other time.
+    """Observe everything before *command* runs; None: it ran some other time.
 
-    *environ* are the variables that the command will have, less ``inputs.secret_variables``, which
-    are given to nothing that is started here. *root* holds ``proc``, ``sys`` and ``etc``.
-    *progress* is told the bytes hashed.
-
-    Raises:
-        UsageError: the declaration contradicts itself.
-        UnreadableError, MalformedError: an input cannot be read safely, or what would be stated
-            has no canonical form.
+    *environ* is the command's, except that nothing started here gets ``inputs.secret_variables``.
+    *root* contains ``proc``, ``sys`` and ``etc``. *progress* is called with the bytes hashed.
+    Raises UsageError where the declaration contradicts itself.
     """
     words = tuple(command or ())
     folder = located(inputs, Path())
     if not folder.is_dir():
         raise UnreadableError("no such folder", where=str(inputs.working_folder))
     model = check_model_folder(inputs) if words else located(inputs, inputs.model)
-    _check_seeds(inputs.seeds)
+    for name, value in inputs.seeds.items():
+        if parse_seed(value) is None:
+            raise UsageError(f"not an integer: {value!r}", where=f"seed {name!r}")
     hashed = tuple(hash_input(place, progress) for place in input_paths(inputs))
     places = _places(inputs, hashed, environ)
     environ = without_secrets(inputs, environ)
     software = observe_software(words, folder, environ, inputs.interpreter)
     recorded = record_command(words, places)
-    known = (*(item.place.path for item in hashed), model)
-    files = _program_files(recorded, words, folder, known, software.executable, environ)
+    program = words[0] if words else ""
+    installed = find_program(Path(program).name, environ, folder) if "/" in program else None
+    tools = {software.executable, os.path.realpath(installed) if installed else ""}
+
+    def is_known(path: Path) -> bool:
+        known = (*(item.place.path for item in hashed), model)
+        return str(path) in tools or any(path.is_relative_to(one) for one in known)
+
+    files = program_files(words, folder, leave_out=is_known, redacted=recorded.redacted)
     source = observe_source(folder, environ, model=model, files=files)
+    about: dict[str, Any] = {"version": __version__}
+    if recorded.redacted:
+        about["redactedArguments"] = list(recorded.redacted)
     collectors = {
         **collect_environment(environ, root),
-        "interpreter": software.interpreter,
-        "packages": software.packages,
+        **software.collectors,
         "source": source.collected,
-        "recorder": _recorder(recorded),
+        "recorder": Collected("ok", about),
     }
     before = Before(
         inputs=inputs,
@@ -130,12 +121,12 @@ def observe_before(
         root=root,
         invocation_id=invocation_id,
     )
-    intoto.format(to_statement(plan(before).statement))  # what has no canonical form fails now
+    intoto.format(to_statement(plan(before).statement))  # it must have a canonical form
     return before
 
 
 def plan(before: Before) -> Recording:
-    """Return the statement as far as it is known before the training: without a model."""
+    """Return the statement as known before the training: without a model."""
     return draft(before, After(manifest=Manifest(())), None)
 
 
@@ -147,9 +138,9 @@ def observe_after(
     run_directory: Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Recording:
-    """Return the statement about the model that *before* was to make, and *result* made.
+    """Return the statement about the trained model.
 
-    Without a *result* the inputs are not hashed a second time and nothing can have drifted.
+    Without a *result*, inputs are not hashed again and no drift is reported.
     """
     manifest = hash_folder(before.model, ignore=RESERVED, progress=progress)
     records, said = _read_records(run_directory)
@@ -159,11 +150,7 @@ def observe_after(
     before = _with_interpreter_that_spoke(before, records, environ)
     environ = without_secrets(before.inputs, environ)
     software = observe_software(before.command, folder, environ, before.inputs.interpreter)
-    now = {
-        **collect_environment(environ, before.root),
-        "interpreter": software.interpreter,
-        "packages": software.packages,
-    }
+    now = collect_environment(environ, before.root) | software.collectors
     after = After(
         manifest=manifest,
         records=records,
@@ -174,38 +161,31 @@ def observe_after(
     return draft(before, after, result)
 
 
-def _own_interpreters(environ: Mapping[str, str]) -> frozenset[str]:
-    """Return the interpreters that the recorder would start: its own, and those on the path."""
-    found = (shutil.which(name, path=environ.get("PATH")) for name in ("python3", "python"))
-    return frozenset(path for path in (sys.executable, *found) if path)
-
-
 def _with_interpreter_that_spoke(
     before: Before, records: Records, environ: Mapping[str, str]
 ) -> Before:
-    """Return *before* with the Python that trained, where the command did not tell it.
+    """Return *before* with the Python that trained, if the command did not identify it.
 
-    It is asked only now, so what was installed during the run cannot be told from what was there.
-    The program names it, and a program that is confined must not have another one run outside: only
-    an interpreter that the recorder itself would start is asked.
+    What was installed during the run then counts as there before. The program names this Python,
+    and a confined program must not cause another to run outside: only an interpreter that the
+    recorder itself would start is run.
     """
     if before.software.interpreter.status != "absent" or not records.interpreters:
         return before
     python = Path(records.interpreters[0])
-    if str(python) not in _own_interpreters(environ):
+    own = (shutil.which(name, path=environ.get("PATH")) for name in ("python3", "python"))
+    if str(python) not in {sys.executable, *own}:
         return before
     folder = located(before.inputs, Path())
     places = _places(before.inputs, before.hashed, environ)
     environ = without_secrets(before.inputs, environ)
     software = observe_software(before.command, folder, environ, python)
-    observed = {"interpreter": software.interpreter, "packages": software.packages}
-    observed = _without_paths(observed, places)
     return replace(
         before,
         inputs=replace(before.inputs, interpreter=python),
         software=software,
         editable=_describe_editable(software, folder, environ),
-        collectors=before.collectors | observed,
+        collectors=before.collectors | _without_paths(software.collectors, places),
     )
 
 
@@ -216,48 +196,20 @@ def refuse_secrets_in(
     allowed: frozenset[str] = frozenset(),
     secret_variables: frozenset[str] = frozenset(),
 ) -> bytes:
-    """Return the statement's bytes, in which, as in every byproduct, there is no live secret.
+    """Return the statement's bytes, or raise SecretError if they or a byproduct hold a live secret.
 
-    The *secret_variables* hold passwords, whatever they are called.
-
-    Raises:
-        SecretError: there is one, of a variable that is not *allowed*.
+    *secret_variables* hold passwords, whatever their names; *allowed* variables are not searched.
     """
     live = live_secrets(environ, allowed=allowed, named=secret_variables)
     payload = intoto.format(to_statement(recording.statement))
     refuse_secrets(payload, live)
     for item in recording.statement.run.byproducts:
         if item.content:
-            data = strict_base64.parse(item.content)
-            refuse_secrets(data, live, where=f"the byproduct {item.name}")
+            content = strict_base64.parse(item.content)
+            refuse_secrets(content, live, where=f"the byproduct {item.name}")
     for sha256, data in recording.files.items():
         refuse_secrets(data, live, where=f"the byproduct {sha256}")
     return payload
-
-
-def _check_seeds(seeds: Mapping[str, str]) -> None:
-    for name, value in seeds.items():
-        if parse_seed(value) is None:
-            raise UsageError(f"not an integer: {value!r}", where=f"seed {name!r}")
-
-
-def _program_files(
-    recorded: RecordedCommand,
-    words: tuple[str, ...],
-    folder: Path,
-    known: tuple[Path, ...],
-    executable: str,
-    environ: Mapping[str, str],
-) -> tuple[ProgramFile, ...]:
-    """Return the files that the command names, less inputs, the interpreter, and tools on PATH."""
-    program = words[0] if words else ""
-    installed = find_program(Path(program).name, environ, folder) if "/" in program else None
-    left_out = {executable, os.path.realpath(installed) if installed else ""}
-
-    def leave_out(path: Path) -> bool:
-        return str(path) in left_out or any(path.is_relative_to(one) for one in known)
-
-    return program_files(words, folder, leave_out=leave_out, redacted=recorded.redacted)
 
 
 _QUOTED_PATH = re.compile(r"(['\"])/[^'\"]*\1")
@@ -265,10 +217,7 @@ _PATH = re.compile(r"(?<![\w.$}/~])/(?!(?:proc|sys|etc|dev)/)[^\s'\":;,]+")
 
 
 def _without_paths(collectors: Mapping[str, Collected], places: Places) -> dict[str, Collected]:
-    """Return *collectors* whose reasons name no path of this machine, and no user.
-
-    A reason quotes what git or the system said.
-    """
+    """Remove paths and users from the reasons of *collectors*, which quote git or the system."""
 
     def public(text: str) -> str:
         text = _PATH.sub("…", _QUOTED_PATH.sub(r"\1…\1", text))
@@ -284,25 +233,14 @@ def _without_paths(collectors: Mapping[str, Collected], places: Places) -> dict[
 
 
 def _places(inputs: Inputs, hashed: tuple[HashedInput, ...], environ: Mapping[str, str]) -> Places:
-    """Return what has a placeholder: each path as given, and what is private."""
-    paths = {"model": inputs.model}
-    paths |= {item.place.key: item.place.path for item in hashed}
+    live = live_secrets(environ, named=inputs.secret_variables)
     return Places(
-        paths=paths,
+        paths={"model": inputs.model} | {item.place.key: item.place.path for item in hashed},
         folder=located(inputs, Path()),
         home=environ.get("HOME", "").rstrip("/"),
         user=environ.get("USER", "") or environ.get("LOGNAME", ""),
-        secrets=tuple(
-            secret.value for secret in live_secrets(environ, named=inputs.secret_variables)
-        ),
+        secrets=tuple(secret.value for secret in live),
     )
-
-
-def _recorder(recorded: RecordedCommand) -> Collected:
-    values: dict[str, Any] = {"version": __version__}
-    if recorded.redacted:
-        values["redactedArguments"] = list(recorded.redacted)
-    return Collected("ok", values)
 
 
 def _describe_editable(
@@ -315,14 +253,7 @@ def _describe_editable(
             continue
         for item in describe_repositories(observe_source(path, environ).repositories):
             inner = item.name.removeprefix("source")
-            found.append(
-                ResourceDescriptor(
-                    name=f"editable/{name}{inner}",
-                    uri=item.uri,
-                    digest=item.digest,
-                    annotations=item.annotations,
-                )
-            )
+            found.append(msgspec.structs.replace(item, name=f"editable/{name}{inner}"))
     return tuple(found)
 
 
@@ -338,14 +269,13 @@ def _package_drift(start: Software, end: Software) -> tuple[Drift, ...]:
 
 
 def _read_records(run_directory: Path | None) -> tuple[Records, Collected | None]:
-    """Return what the program said, and how well it could be kept."""
+    """Return what the program reported, and how well it was kept."""
     if run_directory is None:
         return Records(), None
     try:
         records = read_records(run_directory)
     except UnreadableError as error:
         return Records(), Collected("error", reason=error.what)
-    counts = {"records": records.count}
-    counts |= {"dropped": records.dropped} if records.dropped else {}
-    counts |= {"damaged": records.damaged} if records.damaged else {}
+    lost = {"dropped": records.dropped, "damaged": records.damaged}
+    counts = {"records": records.count} | {name: n for name, n in lost.items() if n}
     return records, Collected("ok", counts)

@@ -1,44 +1,36 @@
-"""The code: a commit, the git tree of what was really there, and the files the command names.
+"""The code: a commit, the git tree of the work tree, and the files that the command names.
 
-In a git repository the tree says all (:mod:`provenance.capture.git`), and submodules and
-repositories inside the work tree each have their own. Outside one, only the files that the command
-line names are known.
+In a git repository the tree covers everything (:mod:`provenance.capture.git`); submodules and
+nested repositories have their own. Elsewhere only the files that the command names are known.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from provenance.capture.git import (
-    Git,
-    GitError,
-    NoGitError,
-    commit_of_head,
-    open_git,
-    tree_of_work_tree,
-)
+from provenance.capture.git import Git, GitError, commit_of_head, open_git, tree_of_work_tree
 from provenance.capture.redact import public_remote
 from provenance.files.digest import hash_file
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.training import Collected, ProgramFile, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
 MAX_SUBMODULES = 256
-"""Most repositories inside a work tree that are looked at, all levels together."""
+"""Most repositories inside a work tree that are observed, on all levels."""
 
 MAX_PROGRAM_FILES = 256
-"""Most files that are taken from one command line."""
+"""Most files taken from one command line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """One repository: ``path`` is where it stands in the outermost one, ``.`` for that itself."""
+    """One repository; ``path`` is relative to the outermost one, ``.`` for that itself."""
 
     path: str
     commit: str
@@ -50,7 +42,7 @@ class Repository:
 
 @dataclass(frozen=True, slots=True)
 class ObservedSource:
-    """The source, every repository that it is from, and how well they could be observed."""
+    """The source, its repositories, and how well they could be observed."""
 
     source: Source | None
     repositories: tuple[Repository, ...]
@@ -64,15 +56,12 @@ def observe_source(
     model: Path | None = None,
     files: tuple[ProgramFile, ...] = (),
 ) -> ObservedSource:
-    """Return the code in *folder*, without what is in *model*, and *files*. Never raises."""
+    """Return the code in *folder*, except what is in *model*, and *files*. Never raises."""
     try:
         top, prefix = _open_work_tree(folder, environ)
         repositories, problems = _observe_all(top, prefix, environ, model)
-    except NoGitError as error:
-        collected = Collected("absent", reason=error.what)
-        return ObservedSource(Source(files=files) if files else None, (), collected)
     except GitError as error:
-        collected = Collected(_status(error), reason=error.what)
+        collected = Collected(error.status, reason=error.what)
         return ObservedSource(Source(files=files) if files else None, (), collected)
     outermost = repositories[0]
     source = Source(
@@ -88,12 +77,6 @@ def observe_source(
     return ObservedSource(source, repositories, collected)
 
 
-def _status(error: GitError) -> Literal["absent", "denied", "error"]:
-    if error.denied:
-        return "denied"
-    return "absent" if "not a git repository" in error.what or "bare" in error.what else "error"
-
-
 def _open_work_tree(folder: Path, environ: Mapping[str, str]) -> tuple[Git, str]:
     """Return git at the root of *folder*'s work tree, and the path of *folder* in it."""
     git = open_git(folder, environ)
@@ -101,13 +84,13 @@ def _open_work_tree(folder: Path, environ: Mapping[str, str]) -> tuple[Git, str]
         raise GitError("a bare repository has no work tree")
     prefix = git.line("rev-parse", "--show-prefix").rstrip("/")
     top = Path(git.line("rev-parse", "--show-toplevel"))
-    return Git(top, git.variables, git.settings), prefix
+    return replace(git, folder=top), prefix
 
 
 def _observe_all(
     top: Git, prefix: str, environ: Mapping[str, str], model: Path | None
 ) -> tuple[tuple[Repository, ...], list[str]]:
-    """Return the repository *top* and those inside it, outermost first, and what went wrong."""
+    """Return the repository *top* and those inside it, outermost first, and any problems."""
     found: list[Repository] = []
     problems: list[str] = []
     waiting: list[tuple[Git, str]] = [(top, ".")]
@@ -131,10 +114,8 @@ def _observe_all(
             below = git.folder / name
             if below.joinpath(".git").exists() and not _is_below(below, model):
                 outer = name if path == "." else f"{path}/{name}"
-                waiting.append((Git(below, git.variables, git.settings), outer))
-    first = found[0]
-    found[0] = Repository(".", first.commit, first.tree, first.dirty, first.uri, prefix)
-    return tuple(found), problems
+                waiting.append((replace(git, folder=below), outer))
+    return (replace(found[0], folder=prefix), *found[1:]), problems
 
 
 def _observe_one(
@@ -149,29 +130,22 @@ def _observe_one(
             notes.append("the model folder is the whole work tree: only the commit is recorded")
     tree, inner = tree_of_work_tree(git, as_committed=as_committed)
     committed = git.line("rev-parse", f"{commit}^{{tree}}") if commit else ""
-    repository = Repository(path, commit, tree, tree != committed, _remote(git))
-    return repository, inner, notes
+    remote = public_remote(git.line("config", "--get", "remote.origin.url", expect=(0, 1)))
+    return Repository(path, commit, tree, tree != committed, remote), inner, notes
 
 
 def _is_below(path: Path | None, folder: Path | None) -> bool:
-    """Tell whether *path* is *folder* or in it, whatever links lead there."""
+    """Tell whether *path* is *folder* or in it, with links resolved."""
     if path is None or folder is None:
         return False
-    real = os.path.realpath(path)
-    return Path(real).is_relative_to(os.path.realpath(folder))
-
-
-def _remote(git: Git) -> str:
-    """Return where the repository was cloned from, as far as that may be published."""
-    url = git.line("config", "--get", "remote.origin.url", expect=(0, 1))
-    return public_remote(url)
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def describe_repositories(repositories: tuple[Repository, ...]) -> list[ResourceDescriptor]:
     """Return *repositories* as dependencies.
 
-    A digest set matches if any digest in it does, so the commit stands among the digests only where
-    it is the whole truth; beside uncommitted changes it is an annotation.
+    A digest set matches if any digest in it does, so a commit is a digest only if there are no
+    uncommitted changes; else it is an annotation.
     """
     described = []
     for repository in repositories:
@@ -182,13 +156,9 @@ def describe_repositories(repositories: tuple[Repository, ...]) -> list[Resource
         else:
             digest["gitCommit"] = repository.commit
         name = "source" if repository.path == "." else f"source/{repository.path}"
+        uri = f"git+{repository.uri}" if repository.uri else ""
         described.append(
-            ResourceDescriptor(
-                name=name,
-                uri=f"git+{repository.uri}" if repository.uri else "",
-                digest=digest,
-                annotations=annotations,
-            )
+            ResourceDescriptor(name=name, uri=uri, digest=digest, annotations=annotations)
         )
     return described
 
@@ -200,13 +170,12 @@ def program_files(
     leave_out: Callable[[Path], bool],
     redacted: Collection[int] = (),
 ) -> tuple[ProgramFile, ...]:
-    """Return the files that *command* names, less those of which *leave_out* is true.
+    """Return the files that *command* names, except those for which *leave_out* is true.
 
-    Looked at are the first word if it is a path, every argument, the value of each
-    ``--option=VALUE``, and the module of ``-m MODULE`` where *folder* has it. A file outside
-    *folder* goes by its last name, and by a number where that is taken. The arguments with the
-    numbers *redacted* are not looked at: the digest of a file with a password tells the password to
-    whoever can guess it.
+    Considered are the first word if it is a path, every argument, the value of each
+    ``--option=VALUE``, and the module of ``-m MODULE`` if *folder* has it. A file outside *folder*
+    is named by its last name, with a number if that is taken. Arguments with the indices
+    *redacted* are skipped: a digest of a file that holds a password helps to guess it.
     """
     found: dict[Path, ProgramFile] = {}
     taken: set[str] = set()
@@ -219,21 +188,16 @@ def program_files(
             continue
         home = os.path.realpath(folder)
         name = os.path.relpath(real, home) if real.is_relative_to(home) else real.name
-        name = next(free for free in _numbered(name) if free not in taken)
+        if name in taken:
+            numbered = (f"{name} ({number})" for number in itertools.count(2))
+            name = next(free for free in numbered if free not in taken)
         taken.add(name)
         found[real] = ProgramFile(name, hash_file(real)[0])
     return tuple(sorted(found.values(), key=lambda file: file.name))
 
 
-def _numbered(name: str) -> Iterator[str]:
-    yield name
-    yield from (f"{name} ({number})" for number in itertools.count(2))
-
-
 def _words(command: Sequence[str], redacted: Collection[int]) -> list[str]:
-    words = []
-    if command and "/" in command[0]:
-        words.append(command[0])
+    words = [word for word in command[:1] if "/" in word]
     for number, argument in enumerate(command[1:], 1):
         if number in redacted:
             continue

@@ -534,4 +534,3 @@ def test_a_repository_of_sha256_has_a_tree(tmp_path: Path, repository: Repositor
 
 def test_what_git_cannot_do_is_something_outside() -> None:
     assert issubclass(GitError, UnavailableError)
-    assert issubclass(git_module.NoGitError, UnavailableError)
