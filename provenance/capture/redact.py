@@ -48,14 +48,14 @@ if TYPE_CHECKING:
     from provenance.capture.secrets import Span
 
 _NAMED = re.compile(
-    r"""(?x)(?<![\w.-]) (?: (?P<name>[\w.-]++) \\*+["']?+\s*+(?:=|:(?!//))\s*+
+    r"""(?x)(?<![\w.-]) (?: (?P<name>[\w.-]++) \\*+["']?+\]?+\s*+(?:=[=>]?+|:(?!//)=?+)\s*+
       | (?P<option>--?[A-Za-z][\w.-]*+) \s++ )"""
 )
-"""What stands before a value: ``name=``, ``"name": ``, ``--name ``."""
+"""What stands before a value: ``name=``, ``"name": ``, ``['name'] = ``, ``--name ``."""
 
 _VALUE = re.compile(
     r"""(?x) \\++"[^"]*+"?  |  "(?:[^"\\]|\\.)*+"?  |  '[^']*+'?   # JSON in a string; JSON; shell
-      | (?:[^\s"',;&|] | ,(?![\w.-]{1,64}["']?[=:]))+              # up to the next one"""
+      | (?:\\[ ] | [^\s"',;&|] | ,(?![\w.-]{1,64}["']?[=:]))+      # up to the next one"""
 )
 _SCHEME = re.compile(r"""["']?(?i:basic|bearer|digest|key|negotiate|token)[ \t]++(?=\S)""")
 _SUSPECT_PART = 256
@@ -64,8 +64,12 @@ _SUSPECT_PART = 256
 _SWITCHES = frozenset("ask disable enable has is no prompt require skip use with without".split())
 """First words of options that have no value: ``--use-auth-token``."""
 
-_TOKEN = re.compile(r"""[^\s"'`;|&()]+""")
-_SAME_COMMAND = re.compile(r"[^;|&\n]*+")
+_TOKEN = re.compile(r"""(?:[^\s"'`;|&()\\]|\\(?!\n))+""")
+_QUOTED = re.compile(r"""(?s)(?:"(?:[^"\\]|\\.){0,256}+"?|'[^']{0,256}+'?){1,4}+""")
+"""What may follow an option without a blank: ``-p'…'``."""
+
+_BLANK = re.compile(r"(?:[ \t]|\\\n)++")
+_SAME_COMMAND = re.compile(r"(?:[^;|&\n\\]|\\\n)*+")
 _PYTHON = re.compile(r"(?:python|pypy)(?:\d+(?:\.\d+)*t?)?")
 _DOLLARS = re.compile(r"(?<!\$)(\$+)\{")
 _PLACEHOLDER = re.compile(r"(?<!\$)(?:(?P<escape>\$\$+\{)|\$\{(?P<name>[^{}]*+)(?P<end>\})?)")
@@ -186,13 +190,14 @@ def _secrets_of_forms(words: Sequence[str]) -> list[list[Span]]:
             here |= _called(token[0])
             programs |= here
             for form in FORMS if token[0].startswith("-") else ():
-                option = form.option.fullmatch(token[0])
-                if option is None or here.isdisjoint(form.programs):
+                called = not here.isdisjoint(form.programs)
+                option, end = _option(form, word, token) if called else (None, 0)
+                if option is None:
                     continue
                 if option["value"]:
                     if form.value.fullmatch(option["value"]):
                         place = token.start() + option.start("value")
-                        spans.append((place, token.end(), form.kind))
+                        spans.append((place, end, form.kind))
                 elif len(token[0]) == len(word):
                     waiting = [form] * form.values
                 else:
@@ -201,14 +206,28 @@ def _secrets_of_forms(words: Sequence[str]) -> list[list[Span]]:
     return found
 
 
+def _option(form: Form, text: str, token: re.Match[str]) -> tuple[re.Match[str] | None, int]:
+    """Return *token* as an option of *form*, with the quoted value that follows it, and its end."""
+    option = form.option.fullmatch(token[0])
+    quoted = _QUOTED.match(text, token.end())
+    if quoted and (token[0].endswith(":") or not (option and option["value"])):
+        longer = form.option.fullmatch(token[0] + quoted[0].strip("\"'"))
+        if longer and longer["value"]:
+            return longer, quoted.end()
+    return option, token.end()
+
+
 def _values_after(text: str, place: int, form: Form) -> Iterator[Span]:
     for _ in range(form.values):
-        blank = re.compile(r"[ \t]++").match(text, place)
+        blank = _BLANK.match(text, place)
         value = _VALUE.match(text, blank.end()) if blank else None
-        if value is None or value[0][0] == "-" or not form.value.fullmatch(value[0].strip("\"'")):
+        if value is None or value[0][0] == "-":
             return
-        yield *value.span(), form.kind
-        place = value.end()
+        more = _QUOTED.match(text, value.end()) if value[0].endswith(":") else None
+        place = (more or value).end()
+        if not form.value.fullmatch(text[value.start() : place].strip("\"'")):
+            return
+        yield value.start(), place, form.kind
 
 
 def _called(word: str) -> set[str]:

@@ -240,7 +240,8 @@ SHAPES = (
     _shape(
         "user",
         r"""(?<![\w.+/:-])(?<!\$\{)(?P<secret>[\w.+-]{1,100}+:(?!//)[^\s'"]{1,256})@
-        (?=(?:(?:[\w-]{1,63}\.){1,9}[A-Za-z]{2,20}|[0-9]+(?:\.[0-9]+){3}|localhost)(?:[:/\s'"]|$))""",
+        (?=(?:(?:[\w-]{1,63}\.){1,9}[A-Za-z]{2,20}|[0-9]+(?:\.[0-9]+){3}|localhost)(?:[:/\s'"]|$)
+          |(?!sha[0-9]+:)[A-Za-z][\w-]{0,62}:[0-9]{2,5}(?!\w))""",
         "scp(1)", "@", scope="text"),
     _shape(
         "email",
@@ -335,7 +336,7 @@ FORMS = (
           rar unrar""", "mysql(1), sshpass(1), 7z(1)"),
     _form("password", r"-p(?P<value>)", "sshpass mongo mongosh mongodump mongorestore login",
           "sshpass(1), docker-login(1)"),
-    _form("password", r"-P(?P<value>.+)?", "zip unzip", "zip(1)"),
+    _form("password", r"-P(?P<value>.+)?", "bcp sqlcmd zip unzip", "zip(1), sqlcmd(1)"),
     _form("password", r"-w(?P<value>.+)?", "ldapsearch ldapadd ldapmodify", "ldapsearch(1)"),
     _form("password", r"-a(?P<value>.+)?", "redis-cli", "redis-cli(1)"),
     _form("password", r"--?pw(?:=(?P<value>.+))?", "plink pscp psftp" + _SCRIPTS,

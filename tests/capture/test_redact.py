@@ -211,6 +211,11 @@ def test_no_password_of_a_url_remains(user: str, password: str, rest: str) -> No
         ("note: password: S", "note: password: R"),
         ("--fast --password S", "--fast --password R"),
         ("sh t.sh --password -S", "sh t.sh --password R"),
+        ("os.environ['TOKEN'] = 'S'", "os.environ['TOKEN'] = 'R'"),
+        ("token => 'S'", "token => 'R'"),
+        ("token := S", "token := R"),
+        ("--password a\\ S x", "--password R x"),
+        ("--proxy a:S@proxy:3128", "--proxy R@proxy:3128"),
     ],
 )
 def test_the_value_of_a_secret_name_goes_from_a_text(text: str, redacted: str) -> None:
@@ -222,6 +227,7 @@ def test_the_value_of_a_secret_name_goes_from_a_text(text: str, redacted: str) -
     "text",
     [
         "image:tag@sha256:00",
+        "registry:5000/a/b@sha256:012345678",
         "module:name@v1.2",
         "train --use-auth-token --lr 1",
         "train --max-tokens 5 --tokenizer: x",
@@ -238,7 +244,7 @@ def test_text_that_only_looks_like_a_secret_stays(text: str) -> None:
 
 HARD = """a a: a= -a_ :// a:// a@ a:b@ " \\ token= a.b- authorization: $ ${ sort_key= sk- eyJ 1. 10.
     fd00: GPU- /home/ ~a bearer_ AKIA =' ;a=b a.com@ %40 cookie: xox hv -u_curl_ -----BEGIN_ 1:A
-    https://x/?token=& sh_--auth_a _"""
+    https://x/?token=& sh_--auth_a _ curl_-u\\" mysql_-p' ['a']= \\_ a:b@c:1"""
 
 
 @pytest.mark.parametrize("piece", HARD.split())

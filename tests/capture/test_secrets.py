@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -258,6 +259,33 @@ def test_a_form_is_harmless_elsewhere(command: str) -> None:
 def test_a_form_counts_in_its_own_command() -> None:
     assert record("sh", "-c", "mysql x; serve -p8080").endswith("serve -p8080")
     assert "hunter2z" not in record("sh", "-c", 'mysql "$@"', "x", "-phunter2z")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mysql -uroot -p'hunter2z' db",
+        'mysql -uroot -p"hunter2z" db',
+        "sshpass -p'hunter2z' ssh x",
+        "curl -u'alice:hunter2z' x",
+        "curl --user='alice:hunter2z' x",
+        "curl -u alice:'hunter2z' x",
+        "curl -ualice:'hunter2z' x",
+        "curl -u \\\n  alice:hunter2z x",
+        "mysql \\\n  -phunter2z",
+        "python t.py --pw='hunter2z'",
+        "redis-cli -a'hunter2z'",
+        "sqlcmd -P hunter2z",
+    ],
+)
+def test_a_form_counts_however_a_shell_spells_it(text: str) -> None:
+    assert "hunter2z" not in record("sh", "-c", text)
+    assert "hunter2z" not in record("sh", "-c", f"bash -c {shlex.quote(text)}")
+
+
+@pytest.mark.parametrize("text", ["docker run -p'8080:80' x", "bash -c \"sh t.sh\" && echo -p'x'"])
+def test_what_is_quoted_elsewhere_stays(text: str) -> None:
+    assert record("sh", "-c", text) == f"train sh -c {text}"
 
 
 def test_two_values_of_an_option_are_replaced_but_not_an_option_or_an_input() -> None:
