@@ -1,14 +1,13 @@
 """Strict readers of weight files, behind one view.
 
-- ``view``: what every reader offers, the refusals that all share, arrays in memory, and the
+- ``view``: the base class of every reader, checks that all share, arrays in memory, and the
   canonical digest of a tensor.
-- ``dtypes``: the element types and the values that their bits spell.
+- ``dtypes``: the element types, and the values of their bits.
 - ``opening``: from a path to a reader, by its name (``names``); ``source``: the bytes of one file,
   by position.
 - One format each: ``safetensors``, ``npy`` (with npz), and the packages ``torch``, ``gguf``,
   ``onnx`` and ``hdf5``.
-- ``zip_archive``: the archives of numpy, torch and Keras; ``strided``: views of a storage, in C
-  order.
+- ``zip_archive``: the archives of numpy, torch and Keras.
 - ``isolated``: a library in a process of its own, which ``isolated_start`` starts.
 - ``sharded``: an index and its shards as one file.
 - ``normalisers``: the container differences that may be dropped, each a named value;

@@ -4,9 +4,9 @@ Names are those of safetensors where it has one. Others: ``I1`` to ``U4`` (integ
 byte), ``F8_E3M4``, ``F8_E4M3_IEEE`` and ``F8_E4M3B11FNUZ`` (the rest of ml_dtypes), ``C32`` and
 ``BC32`` (two F16, two BF16), ``C128``, and the block types of GGUF under ggml's names.
 
-A type is one of three kinds: ``float`` and ``complex`` have distances, ``exact`` has not: of
-integers, booleans, and the codes and scales of quantised formats two are the same or they are not.
-Floats of four and six bits and E8M0 are such codes and scales (OCP Microscaling 1.0, section 5).
+Types of the kinds ``float`` and ``complex`` have distances. Those of the kind ``exact`` are only
+equal or not: integers, booleans, and the codes and scales of quantised formats, which include
+floats of four and six bits and E8M0 (OCP Microscaling 1.0, section 5).
 Sources of the narrow formats: OCP 8-bit Floating Point 1.0 (E4M3, E5M2), OCP Microscaling 1.0
 (E8M0, E2M1, E2M3, E3M2), arXiv:2206.02915 (FNUZ), the README of ml_dtypes
 (E3M4, E4M3, E4M3B11FNUZ).
@@ -48,13 +48,13 @@ class DType:
 
     name: str
     bits: int
-    """Width of one block, in bits: of one element, where blocks hold one. Elements of fewer than 8
-    bits are packed without padding, the first in the lowest bits."""
+    """Width of a block (of an element, where blocks hold one). Elements of fewer than 8 bits are
+    packed without padding, the first in the lowest bits."""
     kind: Literal["float", "complex", "exact"]
     block: int = 1
     """Elements in a block."""
     parts: tuple[Part, ...] = ()
-    """What a block consists of, in the order of its bytes; none for single elements."""
+    """The parts of a block, in the order of its bytes; none for single elements."""
 
     @property
     def components(self) -> int:
@@ -97,15 +97,10 @@ DTYPES: Final[Mapping[str, DType]] = MappingProxyType({dtype.name: dtype for dty
 """Every element type by its name."""
 
 _EIGHT_BITS: Final[Mapping[str, Any]] = MappingProxyType(
-    {
-        "F8_E3M4": ml_dtypes.float8_e3m4,
-        "F8_E4M3": ml_dtypes.float8_e4m3fn,
-        "F8_E4M3_IEEE": ml_dtypes.float8_e4m3,
-        "F8_E4M3B11FNUZ": ml_dtypes.float8_e4m3b11fnuz,
-        "F8_E5M2": ml_dtypes.float8_e5m2,
-        "F8_E4M3FNUZ": ml_dtypes.float8_e4m3fnuz,
-        "F8_E5M2FNUZ": ml_dtypes.float8_e5m2fnuz,
-    }
+    {"F8_E3M4": ml_dtypes.float8_e3m4, "F8_E4M3_IEEE": ml_dtypes.float8_e4m3}
+    | {"F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E4M3FNUZ": ml_dtypes.float8_e4m3fnuz}
+    | {"F8_E5M2": ml_dtypes.float8_e5m2, "F8_E5M2FNUZ": ml_dtypes.float8_e5m2fnuz}
+    | {"F8_E4M3B11FNUZ": ml_dtypes.float8_e4m3b11fnuz}
 )
 
 _NATIVE: Final[Mapping[str, str]] = MappingProxyType(
@@ -133,8 +128,8 @@ def _table(name: str) -> NDArray[np.float64]:
 def codes(raw: Buffer, dtype: DType) -> NDArray[np.unsignedinteger[Any]]:
     """Return the bit patterns in *raw* as unsigned integers, one for each float component.
 
-    Elements narrower than a byte are unpacked: a row of bits (as ``uint8`` 0 and 1, lowest first)
-    for each element. A block is a row of its bytes.
+    An element narrower than a byte is a row of bits (``uint8`` 0 and 1, lowest first), a block a
+    row of its bytes.
     """
     if dtype.block > 1:
         return np.frombuffer(raw, np.uint8).reshape(-1, dtype.bits // 8)
@@ -149,8 +144,8 @@ def widen(
 ) -> None:
     """Write the values in *raw* to *out*, exactly: float64 holds every value of these types.
 
-    A complex element is two values, real and imaginary. *out* and *scratch* have one place for each
-    value; what *scratch* held is lost.
+    A complex element is two values, real and imaginary. *out* and *scratch*, which is overwritten,
+    have one place for each value.
     """
     if dtype.name in ("BF16", "BC32"):
         wide = scratch.view(np.uint32)[: out.size]

@@ -1,7 +1,7 @@
 """What two weight files state beside their tensors: metadata, and facts of their containers.
 
 Metadata are content (a hyperparameter, a tokenizer, the graph of an ONNX model) and are compared
-key by key. Left out is the key by which a safetensors file names the framework that wrote it: the
+key by key, except for the key by which a safetensors file names the framework that wrote it: the
 normaliser ``format-key``. Facts are dropped, each by its normaliser.
 """
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from provenance.weights.view import TensorFile
 
 MAX_SHOWN: Final = 120
-"""Longest text of a value that is repeated, in characters; of a longer one the SHA-256 stands."""
+"""Longest value that is shown, in characters; of a longer one, length and SHA-256 are."""
 
 MAX_LISTED: Final = 1000
-"""Most differing keys that are listed of one pair of files."""
+"""Most differing keys that are listed for a pair of files."""
 
 _FRAMEWORKS: Final = frozenset({"pt", "tf", "flax", "np", "mlx", "jax"})
 """Values of the key ``format`` that only name a framework."""
 
 
 class MetadataDifference(msgspec.Struct, frozen=True):
-    """A key whose value is not the same on both sides; null: the side has no such key."""
+    """A key whose value differs; null where the side has no such key."""
 
     key: str
     left: str | None
@@ -56,9 +56,8 @@ def effects(
 ) -> tuple[Normalised, ...] | None:
     """Return the normalisers that had an effect on the pair *file*.
 
-    Between two formats one normaliser drops all that their containers state. Returns None where
-    all facts are equal and so is the content: nothing explains why the files differ. The bytes of
-    a deflate stream are no fact of NPZ, so they explain it there.
+    Between two formats, one normaliser drops all facts. None: facts and content are equal, and
+    nothing explains why the files differ. In NPZ the deflate stream, which is no fact, explains it.
     """
     if left.format != right.format:
         found = {Normaliser.CONTAINER_FORMAT}

@@ -1,13 +1,12 @@
 """A model as the comparison sees it: files with digests, grouped into what is compared as one.
 
-A *unit* is a file, or the files that hold one set of weights together: the shards behind an index,
-or an ONNX model with its external data. Two models are laid side by side unit by unit, by name.
-Where one weight unit is left over on either side, in the same folder and under names that loaders
-take for one another (``model.safetensors`` and ``pytorch_model.bin``), these two are a pair as
-well: the normaliser ``weight-file-name`` then stands in the outcome.
+A *unit* is a file, or the files that hold one set of weights: an index and its shards, or an ONNX
+model with its external data. Two models are paired unit by unit, by name. If each side has one
+weight unit left over, in the same folder and under names that loaders take for one another
+(``model.safetensors`` and ``pytorch_model.bin``), these two are a pair as well: the outcome then
+lists the normaliser ``weight-file-name``.
 
-The digests of the files are the caller's. They are believed, and each file that is read is checked
-against them.
+The caller gives the digests of the files; each file that is read is checked against its digest.
 """
 
 from __future__ import annotations
@@ -66,8 +65,8 @@ class Model:
     def units(self) -> Mapping[str, Unit]:
         """Return the units by name.
 
-        A file that holds a part of another unit's tensors is no unit of its own, unless it could be
-        weights itself or two claim it: what has a second meaning is compared by that as well.
+        A file with external data of another unit is not a unit itself, unless it could be weights
+        or two units claim it: then it is compared by itself as well.
         """
         sets = weight_sets(self.files)
         data = {found.name: self._data_of(found) for found in sets}
@@ -90,7 +89,7 @@ class Model:
         try:
             names = companions(self.path(found.files[0]))
         except (MalformedError, UnreadableError):
-            return []  # the reader says so when the tensors are needed
+            return []  # reported when the tensors are read
         whole = ((folder / name).as_posix() for name in names)
         return [name for name in whole if name in self.files]
 
@@ -105,14 +104,11 @@ class Model:
         except OSError as error:
             raise UnreadableError("cannot be read", where=name) from error
         if size != self.files[name].size:
-            raise UnreadableError("has another size than its manifest says", where=name)
+            raise UnreadableError("its size is not that of its manifest", where=name)
         return path
 
     def open(self, unit: Unit, shown: str) -> TensorFile:
-        """Return the weights of *unit*, open; errors call them *shown*.
-
-        Raises ContentError where a file is not the one that was hashed.
-        """
+        """Return the weights of *unit*, open and checked by digest; errors call them *shown*."""
         folder = PurePosixPath(unit.main).parent
         paths = {name: self.path(name) for name in unit.files}
         digests = {
@@ -122,13 +118,10 @@ class Model:
         return open_tensors(paths[unit.main], name=shown, sha256=digests)
 
     def read(self, name: str, max_bytes: int) -> bytes:
-        """Return the bytes of the file *name*, at most *max_bytes*.
-
-        Raises ContentError where it is not the one that was hashed.
-        """
+        """Return the bytes of the file *name*, at most *max_bytes*, checked by digest."""
         try:
             data = read_file(self.path(name), max_bytes)
-        except UnreadableError as error:  # its place is that of this machine
+        except UnreadableError as error:  # whose `where` is a path of this machine
             raise UnreadableError(error.what, where=name, hint=error.hint) from error
         if hashlib.sha256(data).hexdigest() != self.files[name].sha256:
             raise ContentError("is no longer the file that was hashed", where=name)

@@ -1,10 +1,9 @@
-"""What the names of files say of the tensors in them.
+"""Which files hold tensors, and which belong together, by their names.
 
-The format is told by the end of the name, as every loader does. An index of shards
-(``model.safetensors.index.json``, as Hugging Face's writers call it) stands for the weights behind
-it, which are known as ``model.safetensors``; its shards are called
-``model-00001-of-00005.safetensors``. What the index states is read by
-:mod:`~provenance.weights.sharded`.
+The suffix tells the format, as for every loader. An index of shards
+(``model.safetensors.index.json``, as Hugging Face's writers name it) stands for the weights
+``model.safetensors``; its shards are named ``model-00001-of-00005.safetensors``. The index is read
+by :mod:`~provenance.weights.sharded`.
 """
 
 from __future__ import annotations
@@ -27,29 +26,29 @@ ONNX: Final = ".onnx"
 READABLE: Final = TORCH | {
     ".safetensors", ".npz", ".npy", ".gguf", ONNX, ".h5", ".hdf5", ".keras",
 }  # fmt: skip
-"""Ends of names of files that have a reader."""
+"""Suffixes that have a reader."""
 
 UNREAD: Final = frozenset(
     {".ggml", ".msgpack", ".pb", ".tflite", ".pkl", ".pickle", ".joblib", ".jit"}
 )
-"""Ends of names of files that usually hold tensors, in formats without a reader here."""
+"""Suffixes of formats that usually hold tensors, and have no reader here."""
 
 UNREADABLE: Final = "its tensors cannot be read by this version"
 READABLE_WORDS: Final = "safetensors, torch zip, GGUF, ONNX, HDF5, Keras, npz and npy can"
-"""What is said of a file without a reader, and which have one."""
+"""What is said of a file without a reader, and which formats have one."""
 
 _INDEX: Final = ".index.json"
 _SHARD: Final = re.compile(r"(?P<stem>.*)-[0-9]{5}-of-[0-9]{5}(?P<suffix>\.[^./]+)", re.DOTALL)
 
 
 def whole_name(name: str) -> str | None:
-    """Return the name of the weights that the file *name* is an index of; None: it is no index."""
+    """Return the name of the weights that the file *name* is an index of; None if it is none."""
     whole = name.removesuffix(_INDEX)
     return whole if whole != name and PurePosixPath(whole).suffix else None
 
 
 def suffix_of(name: str) -> str:
-    """Return the end of *name* by which its format is known; of an index, that of the weights."""
+    """Return the suffix of *name*, or of the weights that it is an index of."""
     return PurePosixPath(whole_name(name) or name).suffix.lower()
 
 

@@ -1,9 +1,8 @@
-"""The differences between containers that an equality of tensors drops: named, versioned, closed.
+"""The differences between containers that do not count: a closed list, each with a version.
 
 A reader states what its format can vary without changing a tensor as *facts*, each under the
-normaliser that drops it (:func:`~provenance.weights.view.stated`). A normaliser is listed in the
-outcome for each pair of files in which its fact differed. Why such a list must be in the signed
-outcome: google/oss-rebuild issue 135.
+normaliser that drops it (:func:`~provenance.weights.view.stated`). The outcome lists a normaliser
+for each pair of files in which its fact differed; google/oss-rebuild issue 135 says why it must.
 
 Never dropped: the content of ``__metadata__``, names, types, shapes.
 """

@@ -1,16 +1,16 @@
 """Arrays of numpy: npy, one array, and npz, a ZIP archive of them.
 
-Format: NEP 1 and ``numpy.lib.format``, versions 1.0, 2.0 and 3.0. The header is read by its own
-small grammar, never evaluated: a dictionary with the keys ``descr``, ``fortran_order`` and
-``shape``, each once, and white space. Refused: objects (pickle), structured and void types,
-strings, dates, extended precision, bytes after the array.
+Format: NEP 1 and ``numpy.lib.format``, versions 1.0, 2.0 and 3.0. The header is matched, never
+evaluated: a dictionary with the keys ``descr``, ``fortran_order`` and ``shape``, each once, and
+white space. Refused: objects (pickle), structured and void types, strings, dates, extended
+precision, bytes after the array.
 
-The tensor of an npy file is called ``array``. One of an npz file is named as its member without
-``.npy``; a member of any other name is refused. Two npz files with equal tensors and equal facts
-may still differ in how deflate spelled them at the same length.
+The tensor of an npy file is called ``array``, one of an npz file as its member without ``.npy``;
+other members are refused. Two npz files with equal tensors and facts may differ in their deflate
+streams, of the same length.
 
-What is yielded is canonical: C order and little-endian. An array in Fortran order can be turned
-only with all its bytes at hand, so one beyond ``MAX_TRANSPOSED`` is refused as unreadable.
+An array in Fortran order has to be transposed in memory: beyond ``MAX_TRANSPOSED`` it is refused as
+unreadable.
 
 Limits: header 10,000 bytes (numpy's default), 64 dimensions; those of
 :mod:`~provenance.weights.zip_archive`.
@@ -39,7 +39,7 @@ MAX_HEADER: Final = 10_000
 """Longest header, in bytes: ``numpy.lib.format._MAX_HEADER_SIZE``."""
 
 MAX_TRANSPOSED: Final = 2**29
-"""Largest array in Fortran order, in bytes; it is held in memory twice while it is turned."""
+"""Largest array in Fortran order, in bytes; transposing it takes twice that in memory."""
 
 ARRAY: Final = "array"
 """The name of the one tensor of an npy file, which has none of its own."""
@@ -77,12 +77,7 @@ class NpyFile(SourceFile):
     format = "npy"
 
     def __init__(self, source: Source) -> None:
-        """Read and check the header of every array of *source*.
-
-        Raises:
-            MalformedError: the file is not plain arrays, or not a strict archive of them.
-            UnreadableError: the file cannot be read.
-        """
+        """Read and check the header of every array of *source*."""
         super().__init__(source)
         self._arrays = {
             name: (member, self._header(name, member)) for name, member in self._found().items()
@@ -90,7 +85,6 @@ class NpyFile(SourceFile):
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType(
             {name: header.info for name, (_, header) in self._arrays.items()}
         )
-        self.metadata: Mapping[str, str] = MappingProxyType({})
         headers = [self._arrays[name][1] for name in sorted(self._arrays)]
         self.container = stated(
             {
@@ -111,21 +105,19 @@ class NpyFile(SourceFile):
         header = _parse(bytes(data), name, where)
         if header.start + header.info.nbytes != member.size:
             given = member.size - header.start
-            raise MalformedError(
-                f"the array takes {header.info.nbytes} bytes, but {given} follow the header",
-                where=where,
-            )
+            what = f"the array takes {header.info.nbytes} bytes, but {given} follow the header"
+            raise MalformedError(what, where=where)
         return header
 
     def pieces(self, name: str, begin: int, end: int, step: int) -> Iterator[memoryview]:
         """Return the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.pieces`."""
         member, header = self._arrays[name]
         reader = MemberReader(self._source, member)
-        if not header.fortran:
-            reader.skip(header.start + begin)
-            return _straight(reader, header, step, (begin, end))
         reader.skip(header.start)
-        return _turned(reader, header, step, (begin, end))
+        if header.fortran:
+            return _turned(reader, header, begin, end, step)
+        reader.skip(begin)
+        return _straight(reader, header, begin, end, step)
 
 
 class NpzFile(NpyFile):
@@ -135,7 +127,7 @@ class NpzFile(NpyFile):
     direct = False  # a member's CRC-32 covers all of it
 
     def __init__(self, source: Source) -> None:
-        """Read and check the archive. See :class:`NpyFile`."""
+        """Read and check the archive *source*."""
         super().__init__(source)
         by_name = [self._arrays[name][0] for name in sorted(self._arrays)]
         archive = stated(
@@ -152,10 +144,8 @@ class NpzFile(NpyFile):
         for name in found:
             if not name.endswith(_SUFFIX) or name == _SUFFIX:
                 raise MalformedError(f"the member {name!r} is not *.npy", where=self._source.name)
-            if (short := name.removesuffix(_SUFFIX)) in found:  # by which numpy finds that first
-                raise MalformedError(
-                    f"two arrays answer to the name {short!r}", where=self._source.name
-                )
+            if (short := name.removesuffix(_SUFFIX)) in found:  # numpy looks that up first
+                raise MalformedError(f"two arrays named {short!r}", where=self._source.name)
         return {name.removesuffix(_SUFFIX): member for name, member in found.items()}
 
 
@@ -208,23 +198,21 @@ def _fields(text: str, where: str) -> dict[str, str]:
     while item := _ITEM.match(body, position):
         key = item.lastgroup or ""
         if key in fields:
-            raise MalformedError(f"the key {key!r} stands twice", where=where)
+            raise MalformedError(f"duplicate key {key!r}", where=where)
         fields[key] = item[key]
         position = item.end()
     if body[position:].strip() or len(fields) != 3:  # noqa: PLR2004 - the three keys
-        raise MalformedError(
-            "the npy header does not describe an array of plain numbers", where=where
-        )
+        raise MalformedError("the npy header is not that of an array of numbers", where=where)
     return fields
 
 
 def _straight(
-    reader: MemberReader, header: _Header, step: int, part: tuple[int, int]
+    reader: MemberReader, header: _Header, begin: int, end: int, step: int
 ) -> Iterator[memoryview]:
-    """Yield *part* of an array in C order; *reader* stands before it."""
-    buffer = memoryview(bytearray(min(step, part[1] - part[0])))
-    for done in range(*part, step):
-        chunk = buffer[: min(step, part[1] - done)]
+    """Yield a part of an array in C order; *reader* is at *begin*."""
+    buffer = memoryview(bytearray(min(step, end - begin)))
+    for done in range(begin, end, step):
+        chunk = buffer[: min(step, end - done)]
         reader.fill(chunk)
         if done + len(chunk) == header.info.nbytes:
             reader.finish()
@@ -234,16 +222,13 @@ def _straight(
 
 
 def _turned(
-    reader: MemberReader, header: _Header, step: int, part: tuple[int, int]
+    reader: MemberReader, header: _Header, begin: int, end: int, step: int
 ) -> Iterator[memoryview]:
-    """Yield *part* of the C order of an array in Fortran order, which *reader* stands before."""
+    """Yield a part, in C order, of an array in Fortran order; *reader* is at the array's begin."""
     info = header.info
     if info.nbytes > MAX_TRANSPOSED:
-        raise UnreadableError(
-            f"in Fortran order and larger than {MAX_TRANSPOSED} bytes",
-            where=reader.where,
-            hint="save it in C order",
-        )
+        what = f"in Fortran order and larger than {MAX_TRANSPOSED} bytes"
+        raise UnreadableError(what, where=reader.where, hint="save it in C order")
     whole = memoryview(bytearray(info.nbytes))
     reader.fill(whole)
     reader.finish()
@@ -252,4 +237,4 @@ def _turned(
     item = np.dtype((np.void, info.dtype.bits // 8))
     array = np.frombuffer(whole, item).reshape(info.shape, order="F")
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-    yield from cut(data, *part, step)
+    yield from cut(data, begin, end, step)

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 from provenance.errors import UnreadableError
 from provenance.weights.gguf.reader import GgufFile
+from provenance.weights.hdf5.keras import KerasFile
+from provenance.weights.hdf5.reader import Hdf5File
 from provenance.weights.names import ONNX, READABLE_WORDS, TORCH, UNREADABLE, suffix_of, whole_name
 from provenance.weights.npy import NpyFile, NpzFile
+from provenance.weights.onnx.model import OnnxFile, external_files
 from provenance.weights.safetensors import SafetensorsFile
 from provenance.weights.sharded import ShardedFile, read_index
 from provenance.weights.source import Source
@@ -21,35 +24,9 @@ if TYPE_CHECKING:
     from provenance.weights.view import TensorFile
 
 
-def _hdf5(source: Source) -> TensorFile:
-    from provenance.weights.hdf5.reader import Hdf5File  # noqa: PLC0415 - an extra
-
-    return Hdf5File(source)
-
-
-def _onnx(source: Source, folder: Path, sha256: Mapping[str, str] | None) -> TensorFile:
-    from provenance.weights.onnx.model import OnnxFile  # noqa: PLC0415 - an extra
-
-    return OnnxFile(source, folder, sha256)
-
-
-def _keras(source: Source) -> TensorFile:
-    from provenance.weights.hdf5.keras import KerasFile  # noqa: PLC0415 - an extra
-
-    return KerasFile(source)
-
-
 _READERS: Final[Mapping[str, Callable[[Source], TensorFile]]] = MappingProxyType(
-    {
-        ".safetensors": SafetensorsFile,
-        ".npz": NpzFile,
-        ".npy": NpyFile,
-        **dict.fromkeys(TORCH, TorchFile),
-        ".gguf": GgufFile,
-        ".h5": _hdf5,
-        ".hdf5": _hdf5,
-        ".keras": _keras,
-    }
+    {".safetensors": SafetensorsFile, ".npz": NpzFile, ".npy": NpyFile, ".gguf": GgufFile}
+    | {".h5": Hdf5File, ".hdf5": Hdf5File, ".keras": KerasFile, **dict.fromkeys(TORCH, TorchFile)}
 )
 
 
@@ -58,11 +35,7 @@ def companions(path: Path) -> tuple[str, ...]:
     if (whole := whole_name(path.name)) is not None:
         with Source(path) as source:
             return tuple(read_index(source, whole).shards)
-    if suffix_of(path.name) == ONNX:
-        from provenance.weights.onnx.model import external_files  # noqa: PLC0415 - an extra
-
-        return external_files(path)
-    return ()
+    return external_files(path) if suffix_of(path.name) == ONNX else ()
 
 
 def open_tensors(
@@ -77,17 +50,15 @@ def open_tensors(
     *sha256*, in hexadecimal, is what the file should have, and those beside it that hold a part of
     its tensors, each by its name in the folder. *suffix* tells the format in place of the name's.
 
-    Raises:
-        ContentError: it has another SHA-256.
-        MalformedError: the bytes are not what the format allows.
-        UnreadableError: the file cannot be read, or its format has no reader.
+    Raises ContentError where it has another SHA-256, MalformedError where it is not what its format
+    allows, and UnreadableError where it cannot be read or its format has no reader.
     """
     shown = name if name is not None else str(path)
     own = sha256[path.name] if sha256 is not None else None
     if whole_name(path.name) is not None:
         return _open_file(path, shown, own, lambda it: ShardedFile(it, path, _open_file, sha256))
     if suffix_of(path.name) == ONNX:
-        return _open_file(path, shown, own, lambda it: _onnx(it, path.parent, sha256))
+        return _open_file(path, shown, own, lambda it: OnnxFile(it, path.parent, sha256))
     return _open_file(path, shown, own, _READERS.get(suffix) if suffix is not None else None)
 
 

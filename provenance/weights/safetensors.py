@@ -1,13 +1,13 @@
 """safetensors: an eight-byte length, a JSON header, the tensors' bytes.
 
 Format: the README of huggingface/safetensors, section "Format". Stricter than the reference
-library (0.8.0) where that leaves room for two readings of one file:
+library (0.8.0) where a file could be read in two ways:
 
-- a key that stands twice is refused (the library takes the last);
+- duplicate keys are refused (the library takes the last);
 - the header holds only tensors and ``__metadata__``, an entry only its three keys;
-- control characters in names are refused; after the header's ``}`` only spaces (0x20) may stand.
+- control characters in names are refused; only spaces (0x20) may follow the header's ``}``.
 
-As in the library, tensors cover the whole buffer: no gap, no overlap, no byte after the last.
+As in the library, tensors cover the whole buffer: no gap, no overlap, nothing after the last.
 
 Limits: header 100 MB (the library's), 100,000 tensors, 64 dimensions, 2^53 - 1 bytes a tensor.
 """
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from itertools import permutations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,7 +34,7 @@ from provenance.weights.view import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from provenance.weights.source import Source
 
@@ -54,8 +53,6 @@ _DTYPES: Final = frozenset(
 
 _ENTRY: Final = frozenset({"dtype", "shape", "data_offsets"})
 _MAX_DEPTH: Final = 4
-_ORDERS: Final = {keys: chr(number) for number, keys in enumerate(permutations(sorted(_ENTRY)), 1)}
-"""A control character for each order of an entry's keys."""
 
 
 class SafetensorsFile(PlacedFile):
@@ -71,10 +68,9 @@ class SafetensorsFile(PlacedFile):
         entries = strict_json.parse(header, where=source.name, max_depth=_MAX_DEPTH)
         check_count(len(entries) - (_METADATA in entries), where=source.name)
         self.metadata = _metadata(entries, source.name)
-        places = [
-            _place(name, entry, source.name) for name, entry in entries.items() if name != _METADATA
-        ]
-        places.sort(key=lambda place: (place[1], place[2]))
+        tensors = ((name, entry) for name, entry in entries.items() if name != _METADATA)
+        places = [_place(name, entry, source.name) for name, entry in tensors]
+        places.sort(key=lambda place: place[1:])
         end = 0
         for info, begin, stop in places:
             if begin != end:
@@ -82,10 +78,8 @@ class SafetensorsFile(PlacedFile):
                 raise MalformedError(f"the tensor {what}", where=f"{source.name}: {info.name}")
             end = stop
         if self._start + end != source.size:
-            raise MalformedError(
-                f"the tensors take {end} bytes, the file has {source.size - self._start}",
-                where=source.name,
-            )
+            what = f"the tensors take {end} bytes, the file has {source.size - self._start}"
+            raise MalformedError(what, where=source.name)
         self._offsets = {info.name: self._start + begin for info, begin, _ in places}
         self.tensors = MappingProxyType({info.name: info for info, _, _ in places})
         self.container = _container(header, entries, list(self.tensors))
@@ -123,39 +117,30 @@ def _place(name: str, entry: object, where: str) -> tuple[TensorInfo, int, int]:
     if not isinstance(dtype, str) or not isinstance(shape, list):
         raise MalformedError("dtype is a string and shape a list", where=place)
     if dtype not in _DTYPES:
-        raise MalformedError(f"the element type {dtype!r} is not known", where=place)
+        raise MalformedError(f"unknown element type {dtype!r}", where=place)
     info = describe(name, dtype, shape, where=place)
     if not isinstance(offsets, list) or [type(offset) for offset in offsets] != [int, int]:
         raise MalformedError("data_offsets are two integers", where=place)
     begin, end = offsets
     if begin < 0 or end - begin != info.nbytes:
-        raise MalformedError(
-            f"takes {end - begin} bytes, its type and shape {info.nbytes}", where=place
-        )
+        what = f"takes {end - begin} bytes, its type and shape {info.nbytes}"
+        raise MalformedError(what, where=place)
     return info, begin, end
 
 
 def _container(header: bytes, entries: dict[str, Any], order: list[str]) -> Mapping[str, str]:
-    """Return the facts that the content does not fix.
+    """Return the facts that, with the content, determine every byte of the file.
 
-    They fix the file: the tensors' order and sizes give the offsets, the keys' orders the header's
-    value, and its text is either the compact one (by which the library writes) or given by digest.
+    *order* is that of the tensors' bytes, which gives the offsets. The header's text is the compact
+    one that the library writes, or given by digest.
     """
     body = header.rstrip(b" ")
-    compact = msgspec.json.encode(entries)
-    # A name holds no control character, so it ends where one stands.
-    keys = (name + _ORDERS[tuple(entry)] for name, entry in entries.items() if name != _METADATA)
-    place = list(entries).index(_METADATA) if _METADATA in entries else None
-    spelling = "compact" if body == compact else hashlib.sha256(body).hexdigest()
-    orders = (keys, order)
+    compact = body == msgspec.json.encode(entries)
     return stated(
         {
-            Normaliser.ORDER: [place, list(entries.get(_METADATA, ())), *map(_digest, orders)],
+            # Of each tensor, the order of its three keys; of the metadata, that of all its keys.
+            Normaliser.ORDER: [[(name, *entry) for name, entry in entries.items()], order],
             Normaliser.LAYOUT: str(len(header) - len(body)),
-            Normaliser.SPELLING: spelling,
+            Normaliser.SPELLING: "compact" if compact else hashlib.sha256(body).hexdigest(),
         }
     )
-
-
-def _digest(texts: Iterable[str]) -> str:
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()

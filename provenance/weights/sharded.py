@@ -1,24 +1,21 @@
 """Sharded weights: an index, and beside it the shards that hold the tensors.
 
 Format: the ``*.index.json`` of Hugging Face's transformers and huggingface_hub, an object with
-``weight_map`` (a tensor's name to its shard's) and, where it is there, ``metadata``. Each shard is
-read by the reader of its own format. Checked beyond that:
+``weight_map`` (a tensor's name to its shard's) and optionally ``metadata``. Each shard is read by
+the reader of its own format. Checked beyond that:
 
-- each tensor is in the shard that the index names, and a shard holds no other: so none is missing
-  and none is in two;
-- a shard's name is a plain name, found in the folder of the index, and not that of the whole, which
-  loaders take for all weights before they look for an index; all shards have one format, and what
-  several say beside their tensors is the same;
-- ``total_size``, where stated, is the sum of the tensors' bytes. huggingface_hub counts tensors
-  that share their storage once, other writers each time: both are right.
+- each shard holds exactly the tensors that the index places in it;
+- a shard is in the index's folder and is not named as the whole (which loaders take for all weights
+  before they look for an index); all shards have one format, and their metadata agree;
+- ``total_size``, if stated, is the sum of the tensors' bytes. huggingface_hub counts tensors that
+  share storage once, other writers each time: both are accepted.
 
-What is said beside the tensors is the shards' metadata and, as ``index.KEY``, what the index
-states, each value as JSON. ``total_size``, and ``total_parameters`` where it is the number of
-elements, follow from the tensors and are left out. A shard that is not called as in
-``model-00001-of-00005.safetensors`` could be what a loader takes by itself: ``shards`` lists such
-names. The container fact ``sharding`` is the SHA-256 of the index; where the shards do not all
-state the same keys, the digest of it and of these. A fact of the shards' own format is their common
-value, or where they differ the digest of all.
+The metadata are the shards' and, as ``index.KEY``, what the index states, each value as JSON.
+``total_size``, and ``total_parameters`` where it is the number of elements, follow from the tensors
+and are left out. A shard not named like ``model-00001-of-00005.safetensors`` could be loaded by
+itself: ``shards`` lists such names. The container fact ``sharding`` is the SHA-256 of the index;
+where the shards do not all state the same keys, the digest of it and of these. A fact of the
+shards' format is their common value, or the digest of all.
 
 Limits: index 64 MiB, 10,000 shards, 100,000 tensors in all.
 """
@@ -81,12 +78,7 @@ class ShardIndex:
 
 
 def read_index(source: Source, whole: str) -> ShardIndex:
-    """Return the index in *source*, of the weights that are known as *whole*.
-
-    Raises:
-        MalformedError: it is not an index, or names a shard outside its folder, or the whole.
-        UnreadableError: it cannot be read.
-    """
+    """Return the index in *source*, of the weights that are known as *whole*."""
     if source.size > MAX_INDEX:
         raise MalformedError(f"the index is longer than {MAX_INDEX} bytes", where=source.name)
     data = source.read(0, source.size)
@@ -95,9 +87,8 @@ def read_index(source: Source, whole: str) -> ShardIndex:
         raise MalformedError("an index has weight_map and metadata", where=source.name)
     metadata, weight_map = document.get("metadata", {}), document["weight_map"]
     if not isinstance(metadata, dict) or not isinstance(weight_map, dict) or not weight_map:
-        raise MalformedError(
-            "metadata and weight_map are objects, the latter not empty", where=source.name
-        )
+        what = "metadata and weight_map are objects, the latter not empty"
+        raise MalformedError(what, where=source.name)
     check_count(len(weight_map), where=source.name)
     shards: dict[str, set[str]] = {}
     for tensor, shard in weight_map.items():
@@ -107,7 +98,11 @@ def read_index(source: Source, whole: str) -> ShardIndex:
     if len(shards) > MAX_SHARDS:
         raise MalformedError(f"more than {MAX_SHARDS} shards", where=source.name)
     for shard in shards:
-        _check_shard(shard, whole, source.name)
+        names.check_name(shard, where=source.name)
+        if "/" in shard:
+            raise MalformedError(f"the shard {shard!r} is not in its folder", where=source.name)
+        if shard.casefold() == whole.casefold():  # one name to some file systems
+            raise MalformedError(f"the shard {shard!r} is named as the whole", where=source.name)
     held = {shard: frozenset(shards[shard]) for shard in sorted(shards)}
     stem, suffix = re.escape(PurePosixPath(whole).stem), re.escape(PurePosixPath(whole).suffix)
     regular = re.compile(f"{stem}-[0-9]{{1,6}}-of-[0-9]{{1,6}}{suffix}")
@@ -116,19 +111,11 @@ def read_index(source: Source, whole: str) -> ShardIndex:
     return ShardIndex(MappingProxyType(held), MappingProxyType(metadata), digest, irregular)
 
 
-def _check_shard(shard: str, whole: str, where: str) -> None:
-    names.check_name(shard, where=where)
-    if "/" in shard:
-        raise MalformedError(f"the shard {shard!r} is not in its folder", where=where)
-    if shard.casefold() == whole.casefold():  # which to some file systems is one name
-        raise MalformedError(f"the shard {shard!r} is called as the whole", where=where)
-
-
 class _Shards:
-    """The shards' readers by name, of which a bounded number is open.
+    """The shards' readers by name, a bounded number of them open.
 
-    One that is opened again must be the same file: its bytes are hashed only once. Close this when
-    no shard is in use.
+    A shard is hashed when it is first opened, and later must be the same file. Close this when no
+    shard is in use.
     """
 
     def __init__(
@@ -154,10 +141,7 @@ class _Shards:
 
     @contextmanager
     def use(self, name: str) -> Iterator[TensorFile]:
-        """Have the shard *name* open; it is not closed meanwhile.
-
-        Raises UnreadableError if it is not the file that it was, and what its reader raises.
-        """
+        """Keep the shard *name* open; raise UnreadableError if it is no longer the same file."""
         with self._lock:
             if name not in self._open:
                 self._open[name] = self._opened(name)
@@ -176,15 +160,15 @@ class _Shards:
         for name in list(self._open):
             if len(self._open) <= MAX_OPEN:
                 break
-            # The collector may end another reading meanwhile, which closes some as well.
+            # The garbage collector may end another use meanwhile, which closes some as well.
             if not self._users[name] and (file := self._open.pop(name, None)) is not None:
                 file.close()
 
     def _opened(self, name: str) -> TensorFile:
-        """Open the shard *name*, which must be the file that it was before."""
+        """Open the shard *name*, which must be the same file as before."""
         before = self._states.get(name)
-        state = before if before is not None else self._state(name)
-        sha256 = self._sha256[name] if self._sha256 is not None and before is None else None
+        state = before or self._state(name)
+        sha256 = self._sha256[name] if self._sha256 is not None and not before else None
         self._check_state(name, state)
         file = self._opener(self._folder / name, self.shown(name), sha256)
         try:
@@ -220,14 +204,6 @@ class _Shards:
                 self._open.popitem()[1].close()
 
 
-def _check_files(index: ShardIndex, files: set[str], where: str) -> None:
-    """Check that *files* are the shards: one that no reader looks into could be anything."""
-    if missing := sorted(index.shards.keys() - files):
-        raise UnreadableError(f"the shard {missing[0]} is missing", where=where)
-    if further := sorted(files - index.shards.keys()):
-        raise MalformedError(f"the index does not name {further[0]}", where=where)
-
-
 class ShardedFile(SourceFile):
     """Open weights in shards. See :class:`~provenance.weights.view.TensorFile`."""
 
@@ -238,35 +214,31 @@ class ShardedFile(SourceFile):
 
         *opener* opens a shard. *sha256*, in hexadecimal, is what the index and the shards should
         have, by their names in the folder: all of them, and no other file.
-
-        Raises:
-            ContentError: a shard has another SHA-256.
-            MalformedError: a file is not what its format allows, or does not fit the index.
-            UnreadableError: a shard is missing or cannot be read.
         """
         super().__init__(source)
         read = read_index(source, index.name.removesuffix(_SUFFIX))
         if sha256 is not None:
-            _check_files(read, sha256.keys() - {index.name}, source.name)
+            files = sha256.keys() - {index.name}
+            if missing := sorted(read.shards.keys() - files):
+                raise UnreadableError(f"the shard {missing[0]} is missing", where=source.name)
+            if further := sorted(files - read.shards.keys()):  # nothing would read it
+                raise MalformedError(f"the index does not name {further[0]}", where=source.name)
         self._shards = _Shards(index.parent, opener, source.name, sha256)
         try:
             found = {name: self._look_into(name, held) for name, held in read.shards.items()}
             shards = list(found.values())
-            said = _said(found, source.name)
+            said = _shard_metadata(found, source.name)
             tensors = {name: info for file in shards for name, info in file.tensors.items()}
             self.aliases = tuple(sorted(group for file in shards for group in file.aliases))
-            stated = _stated(read, tensors, self.aliases, source.name)
-            _check_apart(stated, said, source.name)
+            stated = _index_metadata(read, tensors, self.aliases, said, where=source.name)
         except BaseException:
             self._shards.close()
             raise
         self.format = shards[0].format
         self.direct = all(file.direct for file in shards)
-        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(tensors)
-        self.metadata: Mapping[str, str] = MappingProxyType({**said, **stated})
-        self.container: Mapping[str, str] = MappingProxyType(
-            {Normaliser.SHARDING: _sharding(read, shards), **_facts(shards)}
-        )
+        self.tensors = MappingProxyType(tensors)
+        self.metadata = MappingProxyType({**said, **stated})
+        self.container = MappingProxyType(_facts(read, shards))
         self._places = {name: shard for shard, held in read.shards.items() for name in held}
 
     def _look_into(self, name: str, held: frozenset[str]) -> TensorFile:
@@ -276,9 +248,8 @@ class ShardedFile(SourceFile):
             if missing := sorted(held - file.tensors.keys()):
                 raise MalformedError(f"does not hold {missing[0]!r}", where=where)
             if further := sorted(file.tensors.keys() - held):
-                raise MalformedError(
-                    f"holds {further[0]!r}, which the index does not place in it", where=where
-                )
+                what = f"holds {further[0]!r}, which the index does not place in it"
+                raise MalformedError(what, where=where)
             return file
 
     def pieces(self, name: str, begin: int, end: int, step: int) -> Iterator[memoryview]:
@@ -297,39 +268,29 @@ class ShardedFile(SourceFile):
         super().close()
 
 
-def _said(shards: Mapping[str, TensorFile], where: str) -> dict[str, str]:
-    """Return what *shards*, which are of one format, say beside their tensors."""
+def _shard_metadata(shards: Mapping[str, TensorFile], where: str) -> dict[str, str]:
+    """Return the metadata of *shards*, which must be of one format and agree."""
     first = next(iter(shards))
     said: dict[str, str] = {}
     for name, file in shards.items():
         if file.format != shards[first].format:
-            raise MalformedError(f"{first} and {name} are of two formats", where=where)
+            raise MalformedError(f"{first} and {name} have different formats", where=where)
         for key, text in file.metadata.items():
             if said.setdefault(key, text) != text:
-                raise MalformedError(
-                    f"{name} says another {key!r} than a shard before it", where=where
-                )
+                what = f"{name} states another {key!r} than a shard before it"
+                raise MalformedError(what, where=where)
     return said
 
 
-def _sharding(index: ShardIndex, shards: list[TensorFile]) -> str:
-    keys = [sorted(file.metadata) for file in shards]
-    alike = all(mine == keys[0] for mine in keys)
-    return index.sha256 if alike else fact_digest([index.sha256, keys])
-
-
-def _check_apart(stated: Mapping[str, str], said: Mapping[str, str], where: str) -> None:
-    if taken := sorted(stated.keys() & said.keys()):
-        raise MalformedError(f"index and shards both state {taken[0]!r}", where=where)
-
-
-def _stated(
+def _index_metadata(
     index: ShardIndex,
     tensors: Mapping[str, TensorInfo],
     aliases: tuple[tuple[str, ...], ...],
+    said: Mapping[str, str],
+    *,
     where: str,
 ) -> dict[str, str]:
-    """Return what *index* states beside what follows from *tensors*, which is checked."""
+    """Return what *index* states beside what the shards *said* and what *tensors* imply."""
     again = [tensors[name] for group in aliases for name in group[1:]]
     size = sum(info.nbytes for info in tensors.values())
     sizes = (size, size - sum(info.nbytes for info in again))
@@ -337,18 +298,16 @@ def _stated(
     counts = (elements, elements - sum(info.elements for info in again))
     derived = {"total_size"}
     if not _is_one_of(index.metadata.get("total_size", size), sizes):
-        raise MalformedError(
-            f"total_size is {index.metadata['total_size']!r}, the tensors have {size} bytes",
-            where=where,
-        )
+        what = f"total_size is {index.metadata['total_size']!r}, the tensors have {size} bytes"
+        raise MalformedError(what, where=where)
     if _is_one_of(index.metadata.get("total_parameters"), counts):
         derived.add("total_parameters")
-    shards = {"shards": strict_json.format(list(index.irregular)).decode()}
-    return (shards if index.irregular else {}) | {
-        f"index.{key}": strict_json.format(value).decode()
-        for key, value in index.metadata.items()
-        if key not in derived
-    }
+    left = {f"index.{k}": value for k, value in index.metadata.items() if k not in derived}
+    if index.irregular:
+        left["shards"] = list(index.irregular)
+    if taken := sorted(left.keys() & said.keys()):
+        raise MalformedError(f"index and shards both state {taken[0]!r}", where=where)
+    return {key: strict_json.format(value).decode() for key, value in left.items()}
 
 
 def _is_one_of(value: object, numbers: tuple[int, ...]) -> bool:
@@ -356,11 +315,13 @@ def _is_one_of(value: object, numbers: tuple[int, ...]) -> bool:
     return type(value) in (int, float) and value in numbers
 
 
-def _facts(shards: list[TensorFile]) -> dict[str, str]:
-    """Return the facts of the shards' containers, each as one."""
-    facts: dict[str, str] = {}
-    for fact in dict.fromkeys(fact for file in shards for fact in file.container):
+def _facts(index: ShardIndex, shards: list[TensorFile]) -> dict[str, str]:
+    """Return the fact of sharding, and those of the shards' containers, each as one."""
+    keys = [sorted(file.metadata) for file in shards]
+    alike = all(mine == keys[0] for mine in keys)
+    facts = {str(Normaliser.SHARDING): index.sha256 if alike else fact_digest([index.sha256, keys])}
+    for fact in {fact: None for file in shards for fact in file.container}:
         values = [file.container.get(fact) for file in shards]
-        common = values[0] if len(set(values)) == 1 else None
-        facts[fact] = common if common is not None else fact_digest(values)
+        first = values[0] if len(set(values)) == 1 else None
+        facts[fact] = first if first is not None else fact_digest(values)
     return facts

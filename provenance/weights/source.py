@@ -1,11 +1,9 @@
 """Bytes of one file, by position. Needs no numpy.
 
-Reads go through ``pread``: a file that shrinks under a memory map kills the process, here it is an
-error. Where the SHA-256 that the file should have is given, it is checked over the open descriptor:
-a file that takes the name afterwards is not read, and one that is written to is noticed at the end
-by its size and times. What a process writes through a memory map whose page it had written to
-before moves neither, and is not noticed: who can write to the files can deceive whoever reads them
-at the time.
+Reads use ``pread``: a file that shrinks is an error, where under a memory map it kills the process.
+An expected SHA-256 is checked over the open descriptor, so a file that takes the name afterwards is
+not read. One that is written to is noticed at the end by its size and times; not noticed is a write
+through a memory map to a page that was already dirty, which moves neither.
 """
 
 from __future__ import annotations
@@ -27,12 +25,7 @@ class Source:
     """An open regular file. Close it, or use it as a context manager."""
 
     def __init__(self, path: Path, *, name: str | None = None, sha256: str | None = None) -> None:
-        """Open *path*; errors call it *name*. *sha256*, in hexadecimal, is what it should have.
-
-        Raises:
-            UnreadableError: the file is missing, not permitted, or not a regular file.
-            ContentError: it has another SHA-256.
-        """
+        """Open *path*; errors call it *name*. *sha256*, in hexadecimal, is what it should have."""
         self.name = name if name is not None else str(path)
         self._descriptor, self._opened = open_file(path, follow=True, shown=self.name)
         self.size = self._opened.st_size
@@ -68,11 +61,7 @@ class Source:
         return self._descriptor
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill *buffer* with the bytes from *offset* on.
-
-        Raises:
-            UnreadableError: the file ends first, or cannot be read.
-        """
+        """Fill *buffer* with the bytes from *offset* on; UnreadableError where the file ends."""
         done = 0
         while done < len(buffer):
             try:
@@ -84,16 +73,13 @@ class Source:
             done += count
 
     def read(self, offset: int, count: int) -> bytes:
-        """Return *count* bytes from *offset* on. See :meth:`read_into`."""
+        """Return *count* bytes from *offset* on."""
         buffer = bytearray(count)
         self.read_into(offset, memoryview(buffer))
         return bytes(buffer)
 
     def chunks(self, begin: int, end: int, step: int) -> Iterator[memoryview]:
-        """Yield the bytes from *begin* to *end*, *step* at a time. See :meth:`read_into`.
-
-        A chunk is valid until the next is asked for.
-        """
+        """Yield the bytes from *begin* to *end*, *step* at a time, in one buffer used again."""
         buffer = memoryview(bytearray(min(step, end - begin)))
         for place in range(begin, end, step):
             chunk = buffer[: min(step, end - place)]

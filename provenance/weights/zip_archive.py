@@ -1,18 +1,18 @@
 """ZIP archives as containers of weights: PKWARE APPNOTE 6.3.10, read strictly.
 
-One reading only: members tile the file from its first byte to the central directory without gap or
-overlap, nothing stands before, between or after, local headers repeat the directory, names are
-unique. Refused: encryption, methods other than stored and deflated, archives in parts, comments,
-directories, and names that lead elsewhere (absolute, ``..``, backslashes).
+Members fill the file from its first byte to the central directory without gap or overlap, local
+headers repeat the directory, names are unique. Refused: encryption, methods other than stored and
+deflated, multi-part archives, comments, directories, and names that lead elsewhere (absolute,
+``..``, backslashes).
 
-Python's ``zipfile`` is not used: it accepts each of these, finds a directory by searching, and does
-so differently from version to version. Readers look for the ZIP64 end records before the end record
-whether that asks for them or not; so what looks like their locator must be it. Of extra fields only
-those are read that can neither rename a member nor hold another archive, each kind once: the ZIP64
-one, with just the numbers that the record leaves to it, and two of Unix times and owners.
+Python's ``zipfile`` accepts all of these, and how it searches for the directory depends on its
+version. Readers look for ZIP64 end records whether or not the end record asks for them, so what
+looks like their locator must be it. The only extra fields accepted, each once, are those that can
+neither rename a member nor hold another archive: ZIP64, with exactly the numbers that the record
+leaves to it, and two of Unix times and owners.
 
-Members are decompressed as they are read, in constant memory; the declared size is enforced and
-the CRC-32 checked. A member that declares more than deflate can hold (1032 : 1) is refused before.
+Members are decompressed as they are read, in constant memory; declared size and CRC-32 are checked.
+A member that declares more than deflate can hold (1032 : 1) is refused first.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ _ALLOWED_FLAGS: Final = _FLAG_DESCRIPTOR | _FLAG_UTF8 | 0b110  # 1 and 2: effort
 _EXTRA_ZIP64: Final = 0x0001
 _EXTRA_PADDING: Final = 0x4246
 _IGNORED_EXTRA: Final = MappingProxyType({0x5455: 13, 0x7875: 15})
-"""Times and owners as Unix tools write them: the kinds of fields, and their longest forms in bytes.
-Others can rename a member for a reader (0x7075), and a long one can hide a second archive."""
+"""Kinds of extra fields with Unix times and owners, and their greatest lengths in bytes. Others can
+rename a member (0x7075), and a long one can hide a second archive."""
 
 _MAX_NEEDED: Final = 63
 """The newest version of the format that a member may need: 6.3 (section 4.4.3.2)."""
@@ -84,13 +84,9 @@ class Member(NamedTuple):
 def members(source: Source, *, miniz: bool = False) -> tuple[Member, ...]:
     """Return the members of the archive, in the order of their bytes.
 
-    *miniz* allows what torch's writer adds: an extra field of the letter Z in local headers, which
+    *miniz* allows what torch's writer adds: an extra field of letters Z in local headers, which
     aligns the data; ZIP64 end records where none are needed; and a ZIP64 extra field in local
     headers that leave their sizes to the data descriptor.
-
-    Raises:
-        MalformedError: the file is not a strict archive.
-        UnreadableError: the file cannot be read.
     """
     count, start, length = _end(source, miniz=miniz)
     check_count(count, where=source.name)
@@ -102,10 +98,8 @@ def members(source: Source, *, miniz: bool = False) -> tuple[Member, ...]:
     if offsets[0] or offsets != sorted(offsets):
         what = "the members do not fill the file up to the directory"
         raise MalformedError(what, where=source.name)
-    return tuple(
-        _member(source, record, end, miniz=miniz)
-        for record, end in zip(records, offsets[1:], strict=True)
-    )
+    ends = zip(records, offsets[1:], strict=True)
+    return tuple(_member(source, record, end, miniz=miniz) for record, end in ends)
 
 
 def _end(source: Source, *, miniz: bool) -> tuple[int, int, int]:
@@ -136,7 +130,7 @@ def _end(source: Source, *, miniz: bool) -> tuple[int, int, int]:
         raise MalformedError("a ZIP64 locator that the end record does not ask for", where=where)
     disk, first, here, count, length, start = said
     if disk or first or here != count:
-        raise MalformedError("an archive in parts", where=where)
+        raise MalformedError("a multi-part archive", where=where)
     if length > MAX_DIRECTORY or start + length != place:
         raise MalformedError("the central directory is misplaced or too long", where=where)
     return count, start, length
@@ -159,7 +153,7 @@ def _records(data: bytes, where: str) -> list[Member]:
             raise MalformedError("a record of the central directory is wrong", where=where)
         name = _name(data[begin:middle], flags, where)
         if name in found:
-            raise MalformedError(f"the member {name!r} stands twice", where=where)
+            raise MalformedError(f"duplicate member {name!r}", where=where)
         extra = data[middle:place]
         size, compressed, offset = _widened((size, compressed, offset), extra, where)
         if problem := _problem(flags, needed, method, size, compressed):
@@ -193,10 +187,7 @@ def _problem(flags: int, needed: int, method: int, size: int, compressed: int) -
 def _widened(
     said: tuple[int, ...], extra: bytes, where: str, *, padding: bool = False
 ) -> tuple[int, ...]:
-    """Return *said* with each number that did not fit taken from the ZIP64 extra field (4.5.3).
-
-    That field must hold just these numbers, and be missing where there are none.
-    """
+    """Return *said* with numbers that did not fit replaced by those of the ZIP64 field (4.5.3)."""
     wide = _zip64(extra, where, padding=padding)
     if len(wide) != said.count(_U32):
         raise MalformedError(_NO_ZIP64, where=where)
@@ -205,7 +196,7 @@ def _widened(
 
 
 def _zip64(extra: bytes, where: str, *, padding: bool) -> tuple[int, ...]:
-    """Return the numbers of the ZIP64 extra field, none without one; check all fields' kinds."""
+    """Return the numbers of the ZIP64 field, if any, of the extra fields, which are all checked."""
     found: dict[int, bytes] = {}
     while extra:
         kind, length = struct.unpack("<HH", extra[:4].ljust(4, b"\xff"))
@@ -215,9 +206,8 @@ def _zip64(extra: bytes, where: str, *, padding: bool) -> tuple[int, ...]:
         wide = kind == _EXTRA_ZIP64 and length and not length % 8
         inert = padding and kind == _EXTRA_PADDING and data == b"Z" * length
         if not wide and not inert and length > _IGNORED_EXTRA.get(kind, -1):
-            raise MalformedError(
-                f"an extra field of kind {kind:#06x} and {length} bytes", where=where
-            )
+            what = f"an extra field of kind {kind:#06x} and {length} bytes"
+            raise MalformedError(what, where=where)
         if kind in found:
             raise MalformedError(f"two extra fields of kind {kind:#06x}", where=where)
         found[kind] = data
@@ -265,10 +255,10 @@ def _member(source: Source, record: Member, end: int, *, miniz: bool) -> Member:
 
 
 class MemberReader:
-    """The bytes of one member, decompressed, from its start; read once, in order."""
+    """The bytes of one member, decompressed; read once, in order."""
 
     def __init__(self, source: Source, member: Member) -> None:
-        """Stand before the first byte of *member*."""
+        """Begin at the first byte of *member*."""
         self._source = source
         self._member = member
         self.where = f"{source.name}: {member.name}"
@@ -279,7 +269,7 @@ class MemberReader:
         self._left = member.size
 
     def fill(self, buffer: memoryview) -> None:
-        """Fill *buffer* with the next bytes; raise where there are too few."""
+        """Fill *buffer* with the next bytes, of which there must be enough."""
         if len(buffer) > self._left:
             raise MalformedError("the member is too short", where=self.where)
         if self._inflate is None:
@@ -298,7 +288,7 @@ class MemberReader:
             self._crc = zlib.crc32(buffer, self._crc)
 
     def skip(self, count: int) -> None:
-        """Pass over the next *count* bytes, which are read where a CRC-32 covers them."""
+        """Skip the next *count* bytes, which are read if a CRC-32 covers them."""
         if self._member.crc == NO_CRC:
             self._position += count
             self._left -= count
@@ -318,9 +308,8 @@ class MemberReader:
             try:
                 piece = inflate.decompress(data, most)
             except zlib.error as error:
-                raise MalformedError(
-                    f"cannot be decompressed: {error}", where=self.where
-                ) from error
+                what = f"cannot be decompressed: {error}"
+                raise MalformedError(what, where=self.where) from error
             if not data:
                 break
         return piece

@@ -121,7 +121,7 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "bytes before": (b"#!/bin/sh\n" + GOOD, "misplaced"),
     "bytes after": (GOOD + b"x", "does not end as"),
     "comment": (with_comment(), "does not end as"),
-    "member twice": (doubled(), "stands twice"),
+    "member twice": (doubled(), "duplicate member"),
     "member not npy": (archive({"a.txt": b"x"}), "is not \\*.npy"),
     "member without name": (archive({".npy": ONE}), "is not \\*.npy"),
     "absolute name": (archive({"/a.npy": ONE}), "not plain"),
@@ -383,7 +383,7 @@ def test_refuses_an_archive_behind_the_directory(opened: Opener) -> None:
 
 def test_refuses_arrays_that_numpy_mixes_up(opened: Opener) -> None:
     data = archive({"a.npy": ONE, "a.npy.npy": npy(np.zeros(1, "<f4"))})
-    with pytest.raises(MalformedError, match=r"two arrays answer to the name 'a\.npy'"):
+    with pytest.raises(MalformedError, match=r"two arrays named 'a\.npy'"):
         opened(data, "m.npz")
 
 

@@ -114,7 +114,7 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "boolean dimension": (safetensors({"a": entry("F32", [True], 0, 4)}, b"x" * 4), "dimension"),
     "float dimension": (safetensors({"a": entry("F32", [1.0], 0, 4)}, b"x" * 4), "dimension"),
     "65 dimensions": (safetensors({"a": entry("F32", [1] * 65, 0, 4)}, b"x" * 4), "dimensions"),
-    "unknown type": (safetensors({"a": entry("F33", [1], 0, 4)}, b"x" * 4), "not known"),
+    "unknown type": (safetensors({"a": entry("F33", [1], 0, 4)}, b"x" * 4), "unknown element type"),
     "type not text": (safetensors({"a": {**F32, "dtype": 4}}, b"x" * 4), "dtype is a string"),
     "shape not a list": (safetensors({"a": {**F32, "shape": 4}}, b"x" * 4), "shape a list"),
     "one offset": (safetensors({"a": {**F32, "data_offsets": [0]}}, b"x" * 4), "two integers"),

@@ -217,11 +217,11 @@ def test_names_that_a_loader_could_take_by_themselves_are_content(tmp_path: Path
 INDEXES: dict[str, tuple[Any, str]] = {
     "shard called as the whole": (
         {"weight_map": {**MAP, "layer.3": "model.safetensors"}},
-        "the shard 'model.safetensors' is called as the whole",
+        "the shard 'model.safetensors' is named as the whole",
     ),
     "shard called as the whole in another case": (
         {"weight_map": {**MAP, "layer.3": "Model.SafeTensors"}},
-        "is called as the whole",
+        "is named as the whole",
     ),
     "not JSON": (b"{", "not JSON"),
     "a list": ([], "weight_map and metadata"),
@@ -276,7 +276,7 @@ def test_a_tensor_in_two_shards(tmp_path: Path) -> None:
 def test_shards_that_differ_in_metadata(tmp_path: Path) -> None:
     path = write(tmp_path, format="pt")
     (tmp_path / shard(2)).write_bytes(simple({"layer.1": ARRAYS["layer.1"]}, format="tf"))
-    with pytest.raises(MalformedError, match=r"00002-of-00003\.safetensors says another 'format'"):
+    with pytest.raises(MalformedError, match=r"00002-of-00003.* states another 'format'"):
         open_tensors(path)
 
 
@@ -302,7 +302,7 @@ def test_metadata_that_index_and_shards_both_state(tmp_path: Path) -> None:
 def test_shards_of_two_formats(tmp_path: Path) -> None:
     (tmp_path / "x.gguf").write_bytes(File((), [filled("a", "F32", [2])]).written())
     path = write(tmp_path, {"weight_map": {**MAP, "a": "x.gguf"}})
-    with pytest.raises(MalformedError, match="two formats"):
+    with pytest.raises(MalformedError, match="different formats"):
         open_tensors(path)
 
 

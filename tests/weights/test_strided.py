@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provenance.errors import MalformedError, UnreadableError
-from provenance.weights import strided
-from provenance.weights.strided import View, check_turnable, check_view, gathered, unreached
+from provenance.weights.torch import strided
+from provenance.weights.torch.strided import View, check_turnable, check_view, gathered, unreached
 
 VIEWS = st.integers(0, 3).flatmap(
     lambda rank: st.builds(
@@ -69,7 +69,7 @@ MALFORMED = {
     "negative stride": (View(1, 1, (2,), (-1,)), 9, "negative or too large"),
     "negative size": (View(1, 0, (-1,), (1,)), 9, "negative or too large"),
     "stride of 2^63": (View(1, 0, (1,), (2**63,)), 9, "negative or too large"),
-    "strides missing": (View(1, 0, (1, 1), (1,)), 9, "not as many as the dimensions"),
+    "strides missing": (View(1, 0, (1, 1), (1,)), 9, "sizes and strides differ"),
 }
 
 

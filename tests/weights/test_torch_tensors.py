@@ -86,7 +86,7 @@ MALFORMED = {
     "negative size": (changed(2, (-1, 3)), "is not a dimension"),
     "size of 2^40": (changed(2, (2**40, 3)), "reaches byte"),
     "more than 2^53 elements": (changed(2, (2**30, 2**30)), "shape is too large"),
-    "strides missing": (changed(3, (1,)), "not as many as the dimensions"),
+    "strides missing": (changed(3, (1,)), "sizes and strides differ"),
     "negative stride": (changed(3, (-3, 1)), "negative or too large"),
     "trained by a number": (changed(4, 1), "neither true nor false"),
     "type of a text": (

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provenance.errors import MalformedError, ProvenanceError, UnreadableError
-from provenance.weights import strided
 from provenance.weights.opening import open_tensors
+from provenance.weights.torch import strided
 from tests.weights import torch_writing as tw
 from tests.weights.writing import archive, simple
 

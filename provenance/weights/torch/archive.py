@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING, Final
 
 from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.normalisers import Normaliser
-from provenance.weights.strided import View, check_turnable, gathered, unreached
 from provenance.weights.torch.pickle_program import MAX_PROGRAM, read_program
+from provenance.weights.torch.strided import View, check_turnable, gathered, unreached
 from provenance.weights.torch.tensors import UNTYPED, Storage
 from provenance.weights.torch.values import GLOBALS, read_content
 from provenance.weights.view import SourceFile, cut, little_endian, stated

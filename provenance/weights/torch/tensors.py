@@ -21,8 +21,8 @@ import numpy as np
 
 from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.dtypes import DTYPES, NUMPY
-from provenance.weights.strided import View, check_view
 from provenance.weights.torch.pickle_program import Global, Made, Reference
+from provenance.weights.torch.strided import View, check_view
 from provenance.weights.view import MAX_BYTES, describe
 
 if TYPE_CHECKING:

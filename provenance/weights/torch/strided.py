@@ -1,8 +1,8 @@
-"""Tensors as views of a storage: where their elements lie, and the elements in C order.
+"""Tensors as views of a storage: offset, sizes and strides, as in torch.
 
-A view is an offset, sizes and strides, as in torch: the element at index ``i`` lies ``sum(i * s)``
-items after the offset. A view in C order is read as it lies. Any other is gathered in memory, and
-refused as unreadable where it, or the part of the storage that it spans, is beyond ``MAX_TURNED``.
+The element at index ``i`` is ``sum(i * stride)`` items after the offset. A contiguous view is read
+as it lies. Any other is gathered in memory, and refused as unreadable where it, or the part of the
+storage that it spans, is larger than ``MAX_TURNED``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class View:
 
     @property
     def begin(self) -> int:
-        """Return the byte of the storage at which the first element begins."""
+        """Return the first element's place in the storage, in bytes."""
         return self.offset * self.item
 
     @property
@@ -56,7 +56,7 @@ class View:
 
     @property
     def span(self) -> int:
-        """Return how many bytes lie from the first element's begin to the last one's end."""
+        """Return the bytes from the first element's begin to the last one's end."""
         if 0 in self.sizes:
             return 0
         last = sum((d - 1) * s for d, s in zip(self.sizes, self.strides, strict=True))
@@ -65,45 +65,38 @@ class View:
     @property
     def contiguous(self) -> bool:
         """Tell whether the elements lie in C order without gaps."""
-        return self._is_packed(self._steps()[::-1])
+        return _is_packed(self._steps()[::-1])
 
     @property
     def dense(self) -> bool:
         """Tell whether the elements fill their span, each byte once, in whatever order."""
-        return self._is_packed(sorted(self._steps(), key=lambda step: step[1]))
+        return _is_packed(sorted(self._steps(), key=lambda step: step[1]))
 
     def _steps(self) -> list[tuple[int, int]]:
         """Return size and stride of the dimensions that matter: none of an empty tensor."""
-        if 0 in self.sizes:
-            return []
         pairs = zip(self.sizes, self.strides, strict=True)
-        return [(size, stride) for size, stride in pairs if size > 1]
+        return [] if 0 in self.sizes else [pair for pair in pairs if pair[0] > 1]
 
-    @staticmethod
-    def _is_packed(steps: Sequence[tuple[int, int]]) -> bool:
-        expected = 1
-        for size, stride in steps:
-            if stride != expected:
-                return False
-            expected *= size
-        return True
+
+def _is_packed(steps: Sequence[tuple[int, int]]) -> bool:
+    expected = 1
+    for size, stride in steps:
+        if stride != expected:
+            return False
+        expected *= size
+    return True
 
 
 def check_view(view: View, nbytes: int, *, where: str) -> None:
-    """Check that *view* lies in a storage of *nbytes* bytes.
-
-    Raises:
-        MalformedError: it does not, or a number is negative or beyond ``MAX_BYTES``.
-    """
+    """Check that *view* lies in a storage of *nbytes* bytes."""
     numbers = (view.offset, *view.sizes, *view.strides)
     if len(view.sizes) != len(view.strides):
-        raise MalformedError("the strides are not as many as the dimensions", where=where)
+        raise MalformedError("sizes and strides differ in number", where=where)
     if any(not 0 <= number <= MAX_BYTES for number in numbers):
         raise MalformedError("an offset, size or stride is negative or too large", where=where)
     if 0 not in view.sizes and view.begin + view.span > nbytes:
-        raise MalformedError(
-            f"reaches byte {view.begin + view.span} of a storage of {nbytes} bytes", where=where
-        )
+        what = f"reaches byte {view.begin + view.span} of a storage of {nbytes} bytes"
+        raise MalformedError(what, where=where)
 
 
 def check_turnable(view: View, *, where: str) -> None:
@@ -123,9 +116,9 @@ def gathered(view: View, span: memoryview) -> memoryview:
 def _strided(
     data: NDArray[_Item], sizes: tuple[int, ...], strides: tuple[int, ...]
 ) -> NDArray[_Item]:
-    """Return the elements of *data* that lie so, from its first on; *strides* are in elements.
+    """Return the view of *data* from its first element on; *strides* are in elements.
 
-    numpy does not check that they are in *data*: others would reach foreign memory.
+    numpy does not check that it stays inside *data*.
     """
     if sum((d - 1) * s for d, s in zip(sizes, strides, strict=True)) >= data.size:
         raise IndexError("the view leaves the data")
@@ -139,11 +132,7 @@ def unreached(
     *,
     where: str,
 ) -> Iterator[bytes | memoryview]:
-    """Yield the bytes of a storage of *nbytes* bytes that no view reaches; *read* gives them.
-
-    Raises:
-        UnreadableError: the views that leave out bytes between their elements are spread too wide.
-    """
+    """Yield the bytes of a storage of *nbytes* bytes that no view reaches; *read* gives them."""
     distinct = set(views)
     runs = [(view.begin, view.begin + view.span) for view in distinct if view.dense and view.span]
     sparse = [view for view in distinct if not view.dense]
