@@ -212,5 +212,9 @@ def _are_folders(left: Path, right: Path) -> bool:
         if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises where it may not look
             raise UnreadableError("no such file or folder", where=str(path))
     if left.is_dir() != right.is_dir():
-        raise UsageError("a folder and a file cannot be compared", where=f"{left}, {right}")
+        raise UsageError(
+            "a folder and a file cannot be compared",
+            where=f"{left}, {right}",
+            hint="name two folders, or two files",
+        )
     return left.is_dir()

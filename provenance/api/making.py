@@ -165,7 +165,7 @@ def record(
 def _how_to_start(word: str) -> str | None:
     """Return what a user who wrote *word* for a program may have meant."""
     if " " in word.strip():
-        return f"without quotes around the whole command: -- {word}"
+        return f"leave out the quotes around the command: -- {word}"
     if word.endswith(".py"):
         return f"name the interpreter: -- python3 {word}"
     return None

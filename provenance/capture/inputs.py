@@ -140,7 +140,11 @@ def check_model_folder(inputs: Inputs) -> Path:
                 hint="put the model elsewhere",
             )
     if model.exists() and not model.is_dir():
-        raise UnreadableError("is not a folder", where=str(inputs.model))
+        raise UnreadableError(
+            "is not a folder",
+            where=str(inputs.model),
+            hint="--model names the folder that the training fills",
+        )
     existing = model
     while not existing.exists():
         existing = existing.parent

@@ -81,9 +81,12 @@ def observe_before(
     if not folder.is_dir():
         raise UnreadableError("no such folder", where=str(inputs.working_folder))
     model = check_model_folder(inputs) if words else located(inputs, inputs.model)
-    for name, value in inputs.seeds.items():
+    for value in inputs.seeds.values():
         if parse_seed(value) is None:
-            raise UsageError(f"not an integer: {value!r}", where=f"seed {name!r}")
+            raise UsageError(
+                f"the seed {value!r} is not an integer",
+                hint="write --seed 0, or --seed numpy=0",
+            )
     hashed = tuple(hash_input(place, progress) for place in input_paths(inputs))
     places = _places(inputs, hashed, environ)
     environ = without_secrets(inputs, environ)

@@ -41,7 +41,7 @@ import msgspec
 from provenance.encoding import strict_json
 from provenance.equality.lattice import LATER, LATTICE, STRENGTHS, Conclusion, Strength
 from provenance.equality.rules import EvidenceRule, Rule, fault, number_of_patterns
-from provenance.errors import MalformedError, UsageError
+from provenance.errors import MalformedError, UnreadableError, UsageError
 from provenance.files.reading import read_file
 
 if TYPE_CHECKING:
@@ -297,4 +297,7 @@ def find(text: str | os.PathLike[str]) -> Declaration:
         except UsageError:
             if not os.path.lexists(path):
                 raise
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where it may not look
+        hint = "name the file of the declaration"
+        raise UnreadableError("is a folder, not a declaration", where=path, hint=hint)
     return parse(read_file(Path(path), MAX_BYTES), where=path)

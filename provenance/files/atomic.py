@@ -168,7 +168,15 @@ def _not_lockable(error: OSError, path: Path) -> UnreadableError:
 
 def storage_error(error: OSError, path: Path) -> UnavailableError:
     """Return the error that says why *path* could not be written."""
-    hint = None
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = "free some space and try again"
+    hint = _WAYS_OUT.get(error.errno or 0)
     return UnavailableError(f"cannot be written: {reason(error)}", where=str(path), hint=hint)
+
+
+_WAYS_OUT = {
+    errno.ENOSPC: "free some space and try again",
+    errno.EDQUOT: "free some space and try again",
+    errno.ENOENT: "make its folder first",
+    errno.EISDIR: "move the folder of that name away",
+    errno.ENOTDIR: "choose another place: its folder is a file",
+    errno.EEXIST: "move what has that name away",
+}

@@ -48,8 +48,11 @@ def require_folder(path: Path) -> None:
         UnreadableError: it is not there, or something else.
     """
     if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where it may not look
-        what = "is not a folder" if os.path.lexists(path) else "no such folder"
-        raise UnreadableError(what, where=str(path))
+        if os.path.lexists(path):
+            raise UnreadableError(
+                "is not a folder", where=str(path), hint="name the folder that holds the model"
+            )
+        raise UnreadableError("no such folder", where=str(path))
 
 
 def model_name(model: Path) -> str:
@@ -71,6 +74,9 @@ def read_bundles(path: Path, *, follow: bool = True) -> tuple[Bundle, ...]:
         UnreadableError: the file is missing, not a file, or too large; a link, unless *follow*.
         MalformedError: it holds something else than bundles.
     """
+    if os.path.isdir(path):  # noqa: PTH112 - see below
+        hint = "move it away, or name the file of the claims"
+        raise UnreadableError("is a folder, not a file", where=str(path), hint=hint)
     return bundle.parse_any(read_file(path, MAX_CLAIMS_BYTES, follow=follow), where=str(path))
 
 

@@ -26,6 +26,7 @@ signatures and the hint of Sigstore bundles.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -57,7 +58,7 @@ MAX_KEY_BYTES = 64 * 2**10
 _VKEY = re.compile(rb"[^\s+]+\+[0-9a-f]{8}\+")
 """How a log's key begins."""
 
-_KEY_ID = re.compile(r"[A-Za-z0-9+/]{43}=|[0-9a-f]{64}")
+_KEY_ID = re.compile(r"(SHA256:|sha256:)?([A-Za-z0-9+/]{43}=?|[0-9a-f]{64})")
 """A key id, or the SHA-256 of a key's PEM text."""
 
 _FIELD = 2**255 - 19
@@ -212,4 +213,7 @@ def read_key_file(path: Path) -> bytes:
         if _KEY_ID.fullmatch(str(path)):
             hint = "name the file of the key: an id is not enough to verify with"
             raise UnreadableError("is a key id", where=str(path), hint=hint) from error
+        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where it may not look
+            hint = "name the file of the key"
+            raise UnreadableError("is a folder, not a key", where=str(path), hint=hint) from error
         raise

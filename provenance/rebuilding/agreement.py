@@ -74,7 +74,9 @@ def agree(
         UnreadableError: a model's files changed meanwhile.
     """
     if len(models) < SMALLEST_AGREEMENT:
-        raise UsageError("agreement takes two models or more")
+        raise UsageError(
+            "agreement takes two models or more", hint="the published one first, then its rebuilds"
+        )
     if quorum < SMALLEST_AGREEMENT:
         raise UsageError("a quorum below two is no agreement")
     claims = [_claim(model) for model in models]

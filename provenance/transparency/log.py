@@ -83,6 +83,9 @@ def load_signer(folder: Path, *, password: bytes | None = None) -> SignerKey:
         UsageError: the key at that path is another one now.
     """
     if not os.path.lexists(folder / CHECKPOINT):
+        if os.path.isfile(folder) or "+" in str(folder):  # noqa: PTH113 - Path.is_file may raise
+            hint = "name the folder that 'provenance log init' made"
+            raise UnreadableError("is not the folder of a log", where=str(folder), hint=hint)
         raise UnreadableError(
             "there is no log here", where=str(folder), hint="'provenance log init' makes one"
         )
@@ -121,9 +124,9 @@ def find_vkey(text: str | os.PathLike[str]) -> VerifierKey:
         return read_vkey(Path(path), follow=True)
     if "+" not in path:
         raise UnreadableError(
-            "no such file, and no log key (NAME+ID+KEY)",
+            "neither a file nor a log's key",
             where=path,
-            hint="name the file 'vkey' of the log, or write its content",
+            hint="name the file 'vkey' in the log's folder",
         )
     return note.parse_vkey(path, where="the log's key")
 

@@ -114,7 +114,7 @@ def test_a_log_key_as_text_or_file(
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("none", "none: no such file, and no log key"),
+        ("none", "none: neither a file nor a log's key"),
         ("a+b", "not a log's key"),
         ("a+" + "0" * 300 + "+" + "A" * 5000, "the log's key"),
         ("KEY", "is a signing key, not a log's key (name the file 'vkey'"),

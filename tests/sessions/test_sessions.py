@@ -16,6 +16,9 @@ SESSIONS = sorted(HERE.glob("*.txt"))
 WITHOUT_SESSION = {"demo"}
 """Verbs that print a session themselves (tests/cli/test_demo.py)."""
 
+ABOUT_ALL_VERBS = {"mistakes"}
+"""Sessions that are about no verb of their own."""
+
 
 def folder(tmp_path: Path) -> Path:
     made = tmp_path / "session"
@@ -29,7 +32,7 @@ def test_session(path: Path, tmp_path: Path) -> None:
 
 
 def test_every_verb_has_its_session() -> None:
-    assert {path.stem for path in SESSIONS} == set(cli.COMMANDS) - WITHOUT_SESSION
+    assert {path.stem for path in SESSIONS} - ABOUT_ALL_VERBS == set(cli.COMMANDS) - WITHOUT_SESSION
 
 
 def test_the_readme(tmp_path: Path) -> None:
