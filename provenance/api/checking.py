@@ -22,12 +22,7 @@ from provenance.api.arguments import (
 )
 from provenance.equality.declaration import Declaration
 from provenance.equality.lattice import AGREES
-from provenance.errors import (
-    PolicyError,
-    ProvenanceError,
-    UnreadableError,
-    UsageError,
-)
+from provenance.errors import PolicyError, ProvenanceError, UnreadableError, UsageError
 from provenance.trust import verification
 from provenance.trust.verification import Request, Step, Verified
 from provenance.weights import check_numpy
@@ -56,12 +51,8 @@ def verify(
     *claims* are read in place of those beside the model. With a *log*'s key, the claim must be in
     that log. *on_step* is told each step that held.
     """
-    request = Request(
-        Path(model),
-        public_keys(keys),
-        optional_path(claims),
-        None if log is None else log_key(log),
-    )
+    logged = None if log is None else log_key(log)
+    request = Request(Path(model), public_keys(keys), optional_path(claims), logged)
     with progress("hashing") as advance:
         return verification.verify_model(request, on_step=on_step, progress=advance)
 
@@ -75,7 +66,7 @@ class Comparison:
 
     @property
     def same(self) -> bool:
-        """Whether the equality holds; without one, whether tensors and side files are the same."""
+        """Whether the equality holds; without one, whether tensors and other files are the same."""
         if self.outcome is not None:
             return self.outcome.conclusion in AGREES
         return all(item.same for item in self.files)
@@ -97,29 +88,22 @@ def compare(
     from provenance.judge.comparators import apply  # noqa: PLC0415 - needs numpy
     from provenance.judge.measured import MeasuredWeights, wanted_by  # noqa: PLC0415
     from provenance.judge.side_by_side import list_differences  # noqa: PLC0415
-    from provenance.weights.model import (  # noqa: PLC0415
-        SideBySide,
-        model_of_file,
-        model_of_folder,
-    )
+    from provenance.weights import model as models  # noqa: PLC0415
 
     declared = None if equality is None else declaration(equality)
     if probes is not None and declared is None:
         raise UsageError("--probes needs --equality")
     folders = _are_folders(Path(left), Path(right))
-    model = model_of_folder if folders else model_of_file
+    model = models.model_of_folder if folders else models.model_of_file
     with progress("hashing") as advance:
-        sides = SideBySide(
-            model(Path(left), advance), model(Path(right), advance), named=not folders
-        )
+        both = (model(Path(left), advance), model(Path(right), advance))
+    sides = models.SideBySide(*both, named=not folders)
     with progress("comparing") as advance:
-        readings = MeasuredWeights(sides, wanted_by(declared, view=True, on_bytes=advance))
+        weights = MeasuredWeights(sides, wanted_by(declared, view=True, on_bytes=advance))
         outcome = None
         if declared is not None:  # first, so that one that does not fit is refused at once
-            given = optional_path(probes)
-            outcome = apply(declared, readings, probes=given)
-        files = list_differences(readings)
-    return Comparison(files, outcome)
+            outcome = apply(declared, weights, probes=optional_path(probes))
+        return Comparison(list_differences(weights), outcome)
 
 
 def agree(  # noqa: PLR0913 - each option of the verb, by name
@@ -138,16 +122,16 @@ def agree(  # noqa: PLR0913 - each option of the verb, by name
     """Judge whether *models*, the published one first, are the same model; return the verdict.
 
     Each is verified with *keys* and compared with the first under the equality that the first
-    declared. *equality* is the one that the caller expects; another is refused, unless
-    *unsafe_other_equality* applies it all the same. *quorum* distinct builders must agree. The
-    verdict, a negative one too, is signed by *sign_with* into the new file *out*.
+    declared. If that is not *equality*, it is refused, unless *unsafe_other_equality* applies
+    *equality* instead. *quorum* distinct builders must agree. Any verdict, even a negative one, is
+    signed by *sign_with* into the new file *out*.
     """
     check_numpy()
     from provenance.rebuilding import agreement  # noqa: PLC0415 - needs numpy
 
     if (sign_with is None) != (out is None):
         raise UsageError("--sign-with and --out go together")
-    if out is not None and os.path.lexists(out):  # found out before hours of comparison
+    if out is not None and os.path.lexists(out):  # before hours of comparison
         raise UsageError("exists already", where=str(out), hint="choose another name")
     signer = None if sign_with is None else private_key(sign_with, password)
     trusted = public_keys(keys)
@@ -164,13 +148,10 @@ def agree(  # noqa: PLR0913 - each option of the verb, by name
     if expected is not None:
         shown = expected.name if isinstance(equality, Declaration) else str(equality)
         override = _override(verified[0], expected, shown, unsafe=unsafe_other_equality)
+    given = optional_path(probes)
     with progress("comparing") as advance:
         verdict = agreement.agree(
-            verified,
-            quorum=quorum,
-            unsafe_equality=override,
-            probes=optional_path(probes),
-            on_bytes=advance,
+            verified, quorum=quorum, unsafe_equality=override, probes=given, on_bytes=advance
         )
     if signer is not None and out is not None:
         _write(verdict, Path(out), signer)
@@ -196,18 +177,14 @@ def _override(
     if declared is not None and declared.digest == expected.digest:
         return None
     if not unsafe:
-        raise PolicyError(
-            "the first attestation declared another equality"
-            if declared
-            else "the first attestation declared no equality",
-            where=where,
-            hint="--unsafe-other-equality applies it all the same, and the verdict says so",
-        )
+        what = f"the first attestation declared {'another' if declared else 'no'} equality"
+        hint = "--unsafe-other-equality applies it all the same, and the verdict says so"
+        raise PolicyError(what, where=where, hint=hint)
     return expected
 
 
 def _are_folders(left: Path, right: Path) -> bool:
-    """Tell whether both are folders, and refuse what is missing or of two kinds."""
+    """Tell whether both are folders; refuse what is missing, and a folder with a file."""
     for path in (left, right):
         if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises where it may not look
             raise UnreadableError("no such file or folder", where=str(path))

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Unpack
 
+    from provenance.capture.process import CommandResult
     from provenance.capture.recorder import Before
     from provenance.equality.declaration import Declaration
     from provenance.files.manifest import Manifest
@@ -57,12 +58,12 @@ if TYPE_CHECKING:
 
 
 class Stated(TypedDict, total=False):
-    """What a trainer states, beside the command, in :func:`record` and :func:`attest`.
+    """What a trainer states in :func:`record` and :func:`attest`.
 
-    ``data`` are files or folders, by role (``{"train": "data.csv"}``) or without; ``seeds`` are
-    integers by the names of their generators, or one without. ``secret_variables`` name variables
-    whose values are secret; they are not passed to the training. ``allowed_secrets`` name variables
-    whose values may be published. The claim goes into the log in the folder ``log`` at once.
+    ``data`` are files or folders, with roles (``{"train": "data.csv"}``) or without; ``seeds`` are
+    integers by the names of their generators, or a single one. ``secret_variables`` are environment
+    variables that are secret and kept from the training; ``allowed_secrets``, those whose values
+    may be published. The claim is published at once to the log in the folder ``log``.
     """
 
     password: Password
@@ -81,10 +82,10 @@ class Stated(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A claim: what it states, and what was written beside the model.
+    """A claim: what it states, and what was written beside the model (by a dry run, nothing).
 
     ``files`` are the byproducts by SHA-256. ``status`` is the exit status of a recorded command.
-    ``warnings`` say what makes the claim worth less than it could be. A dry run writes nothing.
+    ``warnings`` say what weakens the claim.
     """
 
     statement: TrainingStatement
@@ -131,39 +132,25 @@ def record(
             clock=lambda: datetime.now(UTC),
             run_directory=directory,
         )
+        status = result.status
         if not result.started:
-            raise CommandError(
-                result.problem,
-                where=shlex.quote(command[0]),
-                hint=_how_to_start(command[0]),
-                status=result.status,
-            )
+            name, hint = shlex.quote(command[0]), _how_to_start(command[0])
+            raise CommandError(result.problem, where=name, hint=hint, status=status)
         try:
-            with making.progress("hashing the model") as advance:
-                recording = recorder.observe_after(
-                    before,
-                    result,
-                    environ=making.environ,
-                    run_directory=directory,
-                    progress=advance,
-                )
+            recording = making.observe_after(before, result, directory)
         except (UnreadableError, MalformedError) as error:
-            if result.status == 0:
-                raise UnreadableError(
-                    f"the command ended well, but left nothing to attest: {error.what}",
-                    where=error.where,
-                    hint=error.hint or "--model names the folder that it fills",
-                ) from error
-            how = result.signal or f"status {result.status}"
-            raise CommandError(
-                f"the command failed ({how}) and left nothing to attest: {error}",
-                status=result.status,
-            ) from error
-        return replace(making.attach(recording), status=result.status)
+            if status == 0:
+                what = f"the command ended well, but left nothing to attest: {error.what}"
+                hint = error.hint or "--model names the folder that it fills"
+                raise UnreadableError(what, where=error.where, hint=hint) from error
+            how = f"the command failed ({result.signal or f'status {status}'})"
+            what = f"{how} and left nothing to attest: {error}"
+            raise CommandError(what, status=status) from error
+        return replace(making.attach(recording), status=status)
 
 
 def _how_to_start(word: str) -> str | None:
-    """Return what a user who wrote *word* for a program may have meant."""
+    """Return what a user who gave *word* as the program may have meant."""
     if " " in word.strip():
         return f"leave out the quotes around the command: -- {word}"
     if word.endswith(".py"):
@@ -179,9 +166,7 @@ def attest(model: PathLike, *, key: PathLike | PrivateKey, **stated: Unpack[Stat
     """
     making = _Making.of(model, key, stated)
     require_folder(making.inputs.model)
-    before = making.observe(None, "")
-    with making.progress("hashing the model") as advance:
-        recording = recorder.observe_after(before, None, environ=making.environ, progress=advance)
+    recording = making.observe_after(making.observe(None, ""), None)
     if making.dry_run:
         return making.planned(recording)
     if (problem := making.misfit(recording)) is not None:
@@ -204,24 +189,23 @@ class _Making:
 
     @classmethod
     def of(cls, model: PathLike, key: PathLike | PrivateKey, stated: Stated) -> _Making:
-        model_name(Path(model))
-        equality = stated.get("equality")
-        declared = None if equality is None else declaration(equality)
-        base_model, log = stated.get("base_model"), stated.get("log")
+        model_name(Path(model))  # refuses a path that is not UTF-8
+        named, log = stated.get("equality"), stated.get("log")
+        declared = None if named is None else declaration(named)
+        equality = None
+        if declared is not None:
+            equality = DeclaredEquality(declared.name, declared.digest, declared.document)
         data, seeds = stated.get("data", ()), stated.get("seeds", {})
+        seeds = {"seed": seeds} if isinstance(seeds, int) else seeds
         inputs = Inputs(
             model=Path(model),
             working_folder=Path.cwd(),
             data=tuple(map(_role_and_path, data.items() if isinstance(data, Mapping) else data)),
-            config=tuple(Path(path) for path in stated.get("config", ())),
-            base_model=optional_path(base_model),
-            equality=DeclaredEquality(declared.name, declared.digest, declared.document)
-            if declared
-            else None,
+            config=tuple(map(Path, stated.get("config", ()))),
+            base_model=optional_path(stated.get("base_model")),
+            equality=equality,
             axes=declared.axes if declared else (),
-            seeds={k: str(v) for k, v in seeds.items()}
-            if not isinstance(seeds, int)
-            else {"seed": str(seeds)},
+            seeds={name: str(seed) for name, seed in seeds.items()},
             secret_variables=frozenset(stated.get("secret_variables", ())),
         )
         return cls(
@@ -240,24 +224,29 @@ class _Making:
         claims = self.inputs.model / CLAIMS
         if os.path.lexists(claims):
             read_bundles(claims)
+        environ = self.environ
         with self.progress("hashing inputs") as advance:
             before = recorder.observe_before(
-                self.inputs,
-                command,
-                environ=self.environ,
-                invocation_id=invocation_id,
-                progress=advance,
+                self.inputs, command, environ=environ, invocation_id=invocation_id, progress=advance
             )
         self.refuse_secrets_in(recorder.plan(before))
         return before
 
+    def observe_after(
+        self, before: Before, result: CommandResult | None, directory: Path | None = None
+    ) -> Recording:
+        """Observe the model that the command left, and in *directory* what it said."""
+        environ = self.environ
+        with self.progress("hashing the model") as advance:
+            return recorder.observe_after(
+                before, result, environ=environ, run_directory=directory, progress=advance
+            )
+
     def refuse_secrets_in(self, recording: Recording) -> bytes:
         """Return the bytes of the statement, if no secret is in them or in a byproduct."""
+        allowed, secret = self.allowed_secrets, self.inputs.secret_variables
         return recorder.refuse_secrets_in(
-            recording,
-            self.environ,
-            allowed=self.allowed_secrets,
-            secret_variables=self.inputs.secret_variables,
+            recording, self.environ, allowed=allowed, secret_variables=secret
         )
 
     def planned(self, recording: Recording) -> Recorded:
@@ -273,7 +262,7 @@ class _Making:
                 self.inputs.model, statement, payload, recording.files, self.key, self.log
             )
         except ProvenanceError as error:
-            if statement.run.metadata.started_on:  # a run cannot be had again
+            if statement.run.metadata.started_on:  # a run cannot be repeated for its claim
                 raise _kept(payload, self.key, error) from error
             raise
         return Recorded(
@@ -325,7 +314,7 @@ class _Making:
 
 
 def _kept(payload: bytes, key: PrivateKey, error: ProvenanceError) -> ProvenanceError:
-    """Return *error* with the place where the signed claim is kept, if one takes it."""
+    """Return *error*, with the temporary file in which the signed claim is kept, if possible."""
     try:
         descriptor, path = tempfile.mkstemp(prefix="provenance-claim-", suffix=".jsonl")
         with os.fdopen(descriptor, "wb") as file:
@@ -333,23 +322,19 @@ def _kept(payload: bytes, key: PrivateKey, error: ProvenanceError) -> Provenance
     except OSError:
         return error
     first = "free some space" if isinstance(error, UnavailableError) else "fix that"
-    return type(error)(
-        error.what,
-        where=error.where,
-        hint=f"{first}, then append the claim of this run, {path}, to {CLAIMS}",
-    )
+    hint = f"{first}, then append the claim of this run, {path}, to {CLAIMS}"
+    return type(error)(error.what, where=error.where, hint=hint)
 
 
 @contextmanager
 def _run_directory() -> Iterator[Path]:
-    """Give a new folder in which the training program leaves what it says of itself."""
+    """Give a new folder for what the training program says of itself."""
     try:
         directory = Path(tempfile.mkdtemp(prefix="provenance-run-"))
         records.prepare(directory)
     except OSError as error:
-        raise UnavailableError(
-            f"no temporary folder: {reason(error)}", hint="name one in TMPDIR"
-        ) from error
+        what = f"no temporary folder: {reason(error)}"
+        raise UnavailableError(what, hint="name one in TMPDIR") from error
     try:
         yield directory
     finally:

@@ -1,8 +1,7 @@
-"""Outputs on probes, judged (P5): those that both models hold, and those that running one gives.
+"""Outputs on probes, judged (P5): files of both models, or what an ONNX model that is run answers.
 
-Which probes a model was run on is a finding as well, with their digests: a verdict about other
-probes is another verdict. ``probes`` are a file of both models, ``probes-from-outside`` one that
-was given at comparison.
+The probes that a model was run on are findings too, with their digests: ``probes`` are a file of
+both models, ``probes-from-outside`` one that was given at comparison.
 """
 
 from __future__ import annotations
@@ -33,27 +32,25 @@ if TYPE_CHECKING:
     from provenance.weights.model import Model, Pair, SideBySide, Unit
     from provenance.weights.view import TensorFile
 
-_WHY: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {
-        "max-difference": ("empty", "exact-type", "not-finite", "overflow"),
-        "mean-difference": ("empty", "exact-type", "not-finite", "overflow"),
-        "kl-divergence": ("empty", "not-finite", "not-a-distribution", "infinite-divergence"),
-        "disagreement-bound": ("empty", "not-finite", "not-a-distribution"),
-    }
-)
-"""Why a measure can be absent; the last word is why, where nothing else is noted."""
+_WHY: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
+    "max-difference": ("empty", "exact-type", "not-finite", "overflow"),
+    "mean-difference": ("empty", "exact-type", "not-finite", "overflow"),
+    "kl-divergence": ("empty", "not-finite", "not-a-distribution", "infinite-divergence"),
+    "disagreement-bound": ("empty", "not-finite", "not-a-distribution"),
+})  # fmt: skip
+"""Why a measure can be absent; the last reason is the default."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Probes:
-    """The inputs that the models are run on, and the findings that say which these are."""
+    """The inputs that the models are run on, and the findings that identify them."""
 
     arrays: Mapping[str, NDArray[Any]]
     said: tuple[Finding, ...]
 
     @property
     def distinct(self) -> int:
-        """Return how many differ: one that is repeated counts once."""
+        """How many probes are different; a repeated one counts once."""
         rows = zip(*self.arrays.values(), strict=True)
         return len({tuple(part.tobytes() for part in row) for row in rows})
 
@@ -72,10 +69,9 @@ def judge_outputs(rule: Behaviour, sides: SideBySide) -> Judged:
 
 
 def judge_run(rule: Behaviour, run: str, sides: SideBySide, probes: Path | None) -> Judged:
-    """Run the ONNX model *run* of both models on the same probes, and judge the answers.
+    """Run the ONNX model *run* of both models on the same probes, and judge the outputs.
 
-    *probes* is a file from outside, in place of the probes that *rule* names; one that cannot be
-    read is an error.
+    The file *probes* replaces the probes that *rule* names; one that cannot be read is an error.
     """
     given = None
     if probes is not None:
@@ -98,9 +94,8 @@ def judge_run(rule: Behaviour, run: str, sides: SideBySide, probes: Path | None)
 
 def _answers(pair: Pair, sides: SideBySide, asked: _Probes) -> list[ArraysFile]:
     answers = []
-    for model, unit, side in zip(
-        (sides.left, sides.right), pair.both or (), ("left", "right"), strict=True
-    ):
+    models = (sides.left, sides.right)
+    for model, unit, side in zip(models, pair.both or (), ("left", "right"), strict=True):
         where = f"{pair.name} ({side})"
         with model.open(unit, where) as file:
             answers.append(ArraysFile(outputs_of(file, asked.arrays, where=where), where=where))
@@ -114,11 +109,8 @@ def _of_the_models(rule: Behaviour, sides: SideBySide) -> _Probes:
         return _read(sides.left, unit, "probes")
     if any(rule.probes in pair.names for pair in sides.pairs):
         raise UnreadableError("not the same probes in both models", where=rule.probes)
-    raise UnreadableError(
-        "no probes: the rule names none that both models have",
-        where=rule.run,
-        hint="give a file of probes (--probes)",
-    )
+    what, hint = "no probes: the rule names none that both models have", "give a file of probes"
+    raise UnreadableError(what, where=rule.run, hint=f"{hint} (--probes)")
 
 
 def _read(model: Model, unit: Unit, measure: str) -> _Probes:
@@ -134,10 +126,7 @@ def _read(model: Model, unit: Unit, measure: str) -> _Probes:
 def _judge_arrays(
     rule: Behaviour, file: str, left: TensorFile, right: TensorFile, distinct: int | None = None
 ) -> Judged:
-    """Judge the arrays of two files of outputs that *rule* selects by name.
-
-    *distinct* is how many probes differ from each other, where that is known.
-    """
+    """Judge the arrays of two files that *rule* selects, with *distinct* probes where known."""
     names, findings = matched(file, rule.tensors, left, right)
     if not names and not findings:
         return Judged((), (f"{file}: no output that the rule selects",))
@@ -164,7 +153,6 @@ def _measured(rule: Behaviour, name: str, left: TensorFile, right: TensorFile) -
 
 
 def _judge(rule: Behaviour, file: str, outputs: Outputs, distinct: int | None) -> Judged:
-    """Judge what was measured; *distinct* as in :func:`_judge_arrays`."""
     bound: float | None = None
     few: list[str] = []
     rate = rule.disagreement
@@ -173,10 +161,8 @@ def _judge(rule: Behaviour, file: str, outputs: Outputs, distinct: int | None) -
         wrong = min(outputs.disagreements, trials)
         bound = disagreement_bound(wrong, trials, rule.confidence)
         if rate is not None and outputs.disagreements <= rate * trials and bound > rate:
-            few.append(
-                f"{file}: {outputs.name}: {wrong} of {trials} answers differ, and so few probes"
-                f" cannot show a rate of at most {rate:g}"
-            )
+            differ = f"{file}: {outputs.name}: {wrong} of {trials} answers differ"
+            few.append(f"{differ}, and so few probes cannot show a rate of at most {rate:g}")
     kl = outputs.kl_mean
     if kl is not None and outputs.differing:
         kl += KL_ERROR * (1 + kl)
@@ -187,27 +173,24 @@ def _judge(rule: Behaviour, file: str, outputs: Outputs, distinct: int | None) -
         ("disagreement-bound", bound, None if few else rate),
     )
     found = partial(Finding, file=file, tensor=outputs.name)
-    findings = [
-        found(
-            measure=measure,
-            held=limit is None or (value is not None and value <= limit),
-            value=value,
-            limit=limit,
-            place=outputs.max_place if measure == "max-difference" else None,
-            note=None
-            if value is not None
-            else next((word for word in outputs.notes if word in _WHY[measure]), _WHY[measure][-1]),
+    findings = []
+    for measure, value, limit in measures:
+        if value is None and limit is None:
+            continue
+        held = limit is None or (value is not None and value <= limit)
+        place = outputs.max_place if measure == "max-difference" else None
+        why = next((word for word in outputs.notes if word in _WHY[measure]), _WHY[measure][-1])
+        note = why if value is None else None
+        findings.append(
+            found(measure=measure, held=held, value=value, limit=limit, place=place, note=note)
         )
-        for measure, value, limit in measures
-        if value is not None or limit is not None
-    ]
     if "not-a-distribution" in outputs.notes:
         findings.append(found(measure="distribution", held=False, note="not-a-distribution"))
     return Judged(tuple(findings), tuple(few))
 
 
 def _enlarged(value: float | None) -> float | None:
-    """Return *value* with the bound of its error added; None beyond float64."""
+    """Return *value* plus its error bound; None beyond float64."""
     return None if value is None else _finite(enlarged(value))
 
 

@@ -1,15 +1,15 @@
 """A declaration, applied to two models.
 
-1. The declaration must fit: see :mod:`~provenance.judge.coverage`.
+1. The declaration must fit (:mod:`~provenance.judge.coverage`).
 2. Models whose files are all equal satisfy every equality: the strongest that held is ``bytes``.
 3. Weights that differ and that a rule selects are read side by side, once for each file of initial
    weights (:mod:`~provenance.judge.measured`).
-4. Each alternative is judged. Weights that no rule of it selects, and every other file, must be
-   equal byte for byte; what several rules select must satisfy all. Files and tensors on one side
-   only, other types, shapes or metadata are against it.
-5. Of the alternatives that held, the one that may conclude most concludes, and among those the
-   strongest. Where none held: ``inconclusive`` if for one of them something could not be read and
-   nothing was against it, otherwise ``mismatch``.
+4. Each alternative is judged. Files that none of its rules selects must be equal byte for byte;
+   what several rules select must satisfy all. Files or tensors on one side only, and other types,
+   shapes or metadata, break it.
+5. Of the alternatives that held, the one with the best conclusion concludes, and among those the
+   strongest. If none held: ``inconclusive`` if one of them was only undecided because something
+   could not be read, otherwise ``mismatch``.
 
 The order of the two models does not matter.
 """
@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from provenance.equality.declaration import place
-from provenance.equality.lattice import AGREES, STRENGTHS, Conclusion, Strength
+from provenance.equality.lattice import AGREES, STRENGTHS, Conclusion
 from provenance.equality.rules import Behaviour, Close, Metrics, TensorRule
 from provenance.errors import UnavailableError, UsageError
 from provenance.judge.coverage import check_coverage
@@ -49,9 +49,9 @@ def compare_models(
     probes: Path | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Outcome:
-    """Return what *declaration* says of *left* and *right*. See :func:`apply`.
+    """Return the outcome of *declaration* on *left* and *right* (see :func:`apply`).
 
-    *on_bytes* is told the bytes of each side as they are compared.
+    *on_bytes* is called with the numbers of bytes compared.
     """
     weights = MeasuredWeights(SideBySide(left, right), wanted_by(declaration, on_bytes=on_bytes))
     return apply(declaration, weights, probes=probes)
@@ -60,20 +60,21 @@ def compare_models(
 def apply(
     declaration: Declaration, weights: MeasuredWeights, *, probes: Path | None = None
 ) -> Outcome:
-    """Return what *declaration* says of the two models of *weights*, which are read as needed.
+    """Return the outcome of *declaration* on the two models of *weights*, which are read as needed.
 
-    *probes* is a file of probes that was drawn after both models were committed to: it takes the
-    place of the ``probes`` of every rule.
+    The file *probes*, drawn after both models were committed to, replaces the ``probes`` of every
+    rule; it is an error if no rule runs a model, or if it cannot be read.
 
     Raises:
-        UsageError: there are *probes*, and no rule runs a model.
-        MalformedError, UnreadableError: *probes* cannot be read.
         PolicyError: the declaration does not fit the models.
         ContentError: a file is not the one that was hashed.
         UnavailableError: float64 arithmetic does not work as it should, or a rule needs scipy.
     """
     if probes is not None:
-        _check_probes(declaration, probes)
+        if not any(getattr(rule, "run", None) for rule in declaration.rules):
+            raise UsageError("no rule of the declaration runs a model on probes", where=str(probes))
+        with open_tensors(probes):  # refused before anything is compared
+            pass
     selections = check_coverage(declaration, weights.sides)
     if not weights.sides.changed:
         return _identical(declaration)
@@ -82,48 +83,28 @@ def apply(
         _judge(alternative, weights, selection.unread, probes)
         for alternative, selection in zip(declaration.any, selections, strict=True)
     )
-    return _outcome(declaration, alternatives, weights.all())
-
-
-def _outcome(
-    declaration: Declaration,
-    alternatives: tuple[AlternativeOutcome, ...],
-    contents: list[Contents],
-) -> Outcome:
     held = [
-        (alternative.concludes, outcome.strength)
+        (-AGREES.index(alternative.concludes), STRENGTHS.index(alternative.strength))
         for alternative, outcome in zip(declaration.any, alternatives, strict=True)
         if outcome.held
     ]
-    conclusion, strongest = max(held, key=_rank) if held else (None, None)
     undecided = any(outcome.held is None for outcome in alternatives)
+    concluded, strongest = max(held, default=(0, 0))
+    otherwise: Conclusion = "inconclusive" if undecided else "mismatch"
+    contents = weights.all()
+    distances = (pair.distance for value in contents for pair in value.tensors if pair.distance)
+    effects = (effect for value in contents for effect in value.normalisers or ())
+    missing = (what for outcome in alternatives for what in outcome.missing)
     return Outcome(
-        conclusion=conclusion or ("inconclusive" if undecided else "mismatch"),
+        conclusion=AGREES[-concluded] if held else otherwise,
         declaration=declaration.digest,
         alternatives=alternatives,
-        strongest=strongest,
+        strongest=STRENGTHS[strongest] if held else None,
         first=next(filter(None, (value.first for value in contents)), None),
-        distances=tuple(
-            pair.distance for value in contents for pair in value.tensors if pair.distance
-        ),
-        normalisers=tuple(
-            dict.fromkeys(effect for value in contents for effect in value.normalisers or ())
-        ),
-        missing=tuple(dict.fromkeys(what for outcome in alternatives for what in outcome.missing)),
+        distances=tuple(distances),
+        normalisers=tuple(dict.fromkeys(effects)),
+        missing=tuple(dict.fromkeys(missing)),
     )
-
-
-def _rank(held: tuple[Conclusion, Strength]) -> tuple[int, int]:
-    """Return what orders alternatives that hold: by what they conclude, then by strength."""
-    return -AGREES.index(held[0]), STRENGTHS.index(held[1])
-
-
-def _check_probes(declaration: Declaration, probes: Path) -> None:
-    """Refuse probes that no rule asks for or that cannot be read, before anything is compared."""
-    if not any(isinstance(rule, Behaviour) and rule.run is not None for rule in declaration.rules):
-        raise UsageError("no rule of the declaration runs a model on probes", where=str(probes))
-    with open_tensors(probes):
-        pass
 
 
 def _check_statistics(declaration: Declaration) -> None:
@@ -139,21 +120,18 @@ def _check_statistics(declaration: Declaration) -> None:
 
 def _identical(declaration: Declaration) -> Outcome:
     """Return the outcome of two models whose files are all equal."""
+    held = tuple(
+        AlternativeOutcome(strength=alternative.strength, held=True, findings=())
+        for alternative in declaration.any
+    )
     return Outcome(
-        conclusion="match",
-        declaration=declaration.digest,
-        alternatives=tuple(
-            AlternativeOutcome(strength=alternative.strength, held=True, findings=())
-            for alternative in declaration.any
-        ),
-        strongest="bytes",
+        conclusion="match", declaration=declaration.digest, alternatives=held, strongest="bytes"
     )
 
 
 def _judge(
     alternative: Alternative, weights: MeasuredWeights, unread: tuple[str, ...], probes: Path | None
 ) -> AlternativeOutcome:
-    """Judge one alternative."""
     sides = weights.sides
     judged = [Judged((), unread)]
     for pair in sides.changed:
@@ -187,15 +165,12 @@ def _judge_weights(pair: Pair, rules: tuple[TensorRule, ...], weights: MeasuredW
 
 def _files_differ(pair: Pair, sides: SideBySide) -> tuple[Finding, ...]:
     """Return a finding for each file of *pair* that is not the same on both sides."""
-    found = ((name, sides.left.files.get(name), sides.right.files.get(name)) for name in pair.files)
-    return tuple(
-        Finding(
-            file=name,
-            measure="bytes" if mine and theirs else "presence",
-            held=False,
-            left=mine.sha256 if mine else None,
-            right=theirs.sha256 if theirs else None,
-        )
-        for name, mine, theirs in found
-        if not (mine and theirs and (mine.size, mine.sha256) == (theirs.size, theirs.sha256))
-    )
+    findings = []
+    for name in pair.files:
+        mine, theirs = sides.left.files.get(name), sides.right.files.get(name)
+        if mine and theirs and (mine.size, mine.sha256) == (theirs.size, theirs.sha256):
+            continue
+        measure = "bytes" if mine and theirs else "presence"
+        left, right = mine.sha256 if mine else None, theirs.sha256 if theirs else None
+        findings.append(Finding(file=name, measure=measure, held=False, left=left, right=right))
+    return tuple(findings)

@@ -1,15 +1,15 @@
 """Whether a declaration fits the models that it is applied to.
 
-A rule that selects nothing is a typing error, and its limits would never be applied; a tensor that
-no rule covers would not be judged. So each alternative must
+In each alternative,
 
-1. have only rules that select something, unless a rule says that it is ``optional``, and
-2. cover every tensor of every weight file that both models have. A file is covered whole by
-   ``bytes``, as the initial weights or probes of a rule, or by a rule that judges it through
-   outputs, metrics or curves; a tensor by a rule that selects it.
+1. every rule that is not ``optional`` must select something: else it is a typing error, and its
+   limits would never be applied;
+2. every tensor of every weight file that both models have must be covered: by a rule that selects
+   it; or its whole file by ``bytes``, as the initial weights or probes of a rule, or by a rule that
+   judges it through outputs, metrics or curves.
 
-A file that holds no tensors and that no rule selects must be equal byte for byte; it needs no rule.
-A weight file that cannot be read is covered by rules that select all of its tensors.
+A file without tensors that no rule selects must be equal byte for byte and needs no rule. A weight
+file that cannot be read is covered by rules that select all of its tensors.
 """
 
 from __future__ import annotations
@@ -24,16 +24,7 @@ from provenance.equality.declaration import place
 from provenance.equality.patterns import selects_tensor
 from provenance.equality.rules import Close, Curves, EvidenceRule, Rule, TensorRule
 from provenance.errors import MalformedError, PolicyError, UnreadableError, count
-from provenance.judge.selection import (
-    by_bytes,
-    holds_evidence,
-    is_reference,
-    judged_by_evidence,
-    judges_tensors,
-    runs,
-    selects,
-    tensor_rules,
-)
+from provenance.judge import selection as select
 
 if TYPE_CHECKING:
     from provenance.equality.declaration import Alternative, Declaration
@@ -44,9 +35,9 @@ _SHOWN: Final = 5
 
 
 class Selected(msgspec.Struct, frozen=True):
-    """What one rule selects: units by name, and how many tensors of them.
+    """What one rule selects: units by name, and the number of their tensors.
 
-    ``tensors`` is null for a rule that does not select tensors, and where they cannot be read.
+    ``tensors`` is null if the rule does not select tensors, or if they cannot be read.
     """
 
     units: tuple[str, ...]
@@ -54,10 +45,7 @@ class Selected(msgspec.Struct, frozen=True):
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """What one alternative selects in two models, or in one against itself, rule by rule.
-
-    ``unread`` says why weight files could not be looked into.
-    """
+    """What one alternative selects, rule by rule; ``unread``: why weight files cannot be read."""
 
     rules: tuple[Selected, ...]
     unread: tuple[str, ...]
@@ -70,11 +58,8 @@ def check_coverage(declaration: Declaration, sides: SideBySide) -> tuple[Selecti
         PolicyError: a rule selects nothing, or no rule covers a tensor.
         ContentError: a file is not the one that was hashed.
     """
-    names = cache(partial(_tensor_names, sides))
-    return tuple(
-        _check(declaration.any, number, sides.pairs, names)
-        for number in range(len(declaration.any))
-    )
+    names, every = cache(partial(_tensor_names, sides)), declaration.any
+    return tuple(_check(every, number, sides.pairs, names) for number in range(len(every)))
 
 
 _Names = Callable[["Pair"], tuple[frozenset[str], frozenset[str]] | str]
@@ -101,44 +86,36 @@ def _check(
     alternative = alternatives[number]
     rules: list[Selected] = []
     for index, rule in enumerate(alternative.all):
+        where = place(alternatives, number, index)
         chosen = [pair for pair in pairs if _chosen(alternative, rule, pair)]
-        found = None
-        if isinstance(rule, TensorRule):
-            found = _selected(rule, chosen, names)
+        found = _selected(rule, chosen, names) if isinstance(rule, TensorRule) else None
         recorded = isinstance(rule, Curves) and rule.sources is None  # is in no file
         optional = isinstance(rule, TensorRule) and rule.optional
         if (found == 0 or not (chosen or recorded)) and not optional:
-            what = "tensors" if chosen else "files"
-            raise PolicyError(
-                f"{place(alternatives, number, index)} selects no {what}",
-                hint="correct its patterns, or leave the rule out",
-            )
-        if isinstance(rule, Close) and rule.initial is not None:
-            _check_initial(rule.initial, pairs, place(alternatives, number, index))
+            what = f"{where} selects no {'tensors' if chosen else 'files'}"
+            raise PolicyError(what, hint="correct its patterns, or leave the rule out")
+        initial = rule.initial if isinstance(rule, Close) else None
+        if initial is not None and not any(initial in pair.names for pair in pairs):
+            what = f"{where} measures from {initial!r}, which is not a file of the model"
+            hint = "save the initial weights beside the others, or set relative_to"
+            raise PolicyError(what, hint=hint)
         rules.append(Selected(tuple(pair.name for pair in chosen), found))
     who = f"no rule of alternative {number + 1}" if len(alternatives) > 1 else "no rule"
     unread = (_check_pair(alternative, who, pair, names) for pair in pairs if pair.weights)
     return Selection(tuple(rules), tuple(filter(None, unread)))
 
 
-def _check_initial(initial: str, pairs: tuple[Pair, ...], where: str) -> None:
-    if not any(initial in pair.names for pair in pairs):
-        raise PolicyError(
-            f"{where} measures from {initial!r}, which is not a file of the model",
-            hint="save the initial weights beside the others, or set relative_to",
-        )
-
-
 def _chosen(alternative: Alternative, rule: Rule, pair: Pair) -> bool:
     if isinstance(rule, EvidenceRule):
-        return holds_evidence(rule, pair) or runs(rule, pair)
+        return select.holds_evidence(rule, pair) or select.runs(rule, pair)
     if isinstance(rule, TensorRule):
-        return not is_reference(alternative, pair) and judges_tensors(alternative, rule, pair)
-    return selects(rule, pair)
+        reference = select.is_reference(alternative, pair)
+        return not reference and select.judges_tensors(alternative, rule, pair)
+    return select.selects(rule, pair)
 
 
 def _selected(rule: TensorRule, chosen: list[Pair], names: _Names) -> int | None:
-    """Return how many tensors *rule* selects; None where that cannot be said."""
+    """Return how many tensors *rule* selects; None: some cannot be read."""
     total = 0
     for pair in chosen:
         found = names(pair)
@@ -149,30 +126,20 @@ def _selected(rule: TensorRule, chosen: list[Pair], names: _Names) -> int | None
 
 
 def _check_pair(alternative: Alternative, who: str, pair: Pair, names: _Names) -> str | None:
-    """Refuse a tensor of *pair* that no rule covers; return why it could not be looked at."""
-    covered = (
-        is_reference(alternative, pair)
-        or judged_by_evidence(alternative, pair)
-        or by_bytes(alternative, pair)
-    )
-    if covered:
+    """Refuse a tensor of *pair* that no rule covers; return why it could not be read."""
+    covers = (select.is_reference, select.judged_by_evidence, select.by_bytes)
+    if any(covered(alternative, pair) for covered in covers):
         return None
-    rules = tensor_rules(alternative, pair)
+    rules = select.tensor_rules(alternative, pair)
     if any(rule.tensors == ("*",) for rule in rules):
         return None
     found = names(pair)
     if isinstance(found, str):
         return found
-    bare = [
-        name
-        for name in sorted(found[0] & found[1])
-        if not any(selects_tensor(rule.tensors, name) for rule in rules)
-    ]
+    both = sorted(found[0] & found[1])
+    bare = [n for n in both if not any(selects_tensor(rule.tensors, n) for rule in rules)]
     if bare:
         more = f" and {len(bare) - _SHOWN} more" if len(bare) > _SHOWN else ""
-        raise PolicyError(
-            f"{who} covers {count(len(bare), 'tensor')}: {', '.join(bare[:_SHOWN])}{more}",
-            where=pair.name,
-            hint="add a rule for them",
-        )
+        what = f"{who} covers {count(len(bare), 'tensor')}: {', '.join(bare[:_SHOWN])}{more}"
+        raise PolicyError(what, where=pair.name, hint="add a rule for them")
     return None

@@ -1,11 +1,10 @@
-"""Rules about what models do, judged: outputs on probes, scores on examples, curves.
+"""Rules about what models do: outputs on probes, scores on examples, curves.
 
-What is compared has the same names, types and shapes on both sides, or that is against the rule.
-What cannot be read is missing, and leaves the rule undecided. A measure without a limit is listed
-as well: it was measured for information, and decides nothing.
+Names, types and shapes must be the same on both sides. What cannot be read is missing, and leaves
+the rule undecided. A measure without a limit is listed for information and decides nothing.
 
-Outputs (P5) are judged by :mod:`~provenance.judge.behaviour`, the others here: scores on the same
-examples (P6), with Holm's correction over all that a rule selects, and curves (P7).
+Outputs (P5) are judged in :mod:`~provenance.judge.behaviour`; here, scores on the same examples
+(P6), with Holm's correction over all that a rule selects, and curves (P7).
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def judge_evidence(
 ) -> Iterator[Judged]:
     """Yield the judgement of each rule of *alternative* about what the models do.
 
-    *probes* is a file that takes the place of the probes that a rule names.
+    The file *probes* replaces the probes that rules name.
     """
     for rule in alternative.all:
         if isinstance(rule, Behaviour) and rule.run is not None:
@@ -85,27 +84,21 @@ def judge_metrics(rule: Metrics, sides: SideBySide) -> Judged:
 
 def _judge_metric(rule: Metrics, file: str, metric: Metric, p: float) -> list[Finding]:
     found = partial(Finding, file=file, tensor=metric.name)
+    level, measure = rule.alpha, f"not-equivalent-p-{rule.test}"
     findings = [
-        found(
-            measure=f"not-equivalent-p-{rule.test}",
-            held=p <= rule.alpha,
-            value=p,
-            limit=rule.alpha,
-            note=metric.test.note,
-        )
+        found(measure=measure, held=p <= level, value=p, limit=level, note=metric.test.note)
     ]
     if metric.left_mean is not None and metric.right_mean is not None:
         apart = abs(metric.left_mean - metric.right_mean)
         if math.isfinite(apart):
             findings.append(found(measure="difference-of-means", held=True, value=apart))
+    churned = partial(found, measure="churn-bound", limit=rule.max_churn)
     if metric.churn_bound is not None:
         held = rule.max_churn is None or metric.churn_bound <= rule.max_churn
-        findings.append(
-            found(measure="churn-bound", held=held, value=metric.churn_bound, limit=rule.max_churn)
-        )
+        findings.append(churned(held=held, value=metric.churn_bound))
     elif rule.max_churn is not None:
         note = "answers-not-0-or-1" if metric.examples else "empty"
-        findings.append(found(measure="churn-bound", held=False, limit=rule.max_churn, note=note))
+        findings.append(churned(held=False, note=note))
     return findings
 
 
@@ -122,12 +115,9 @@ def judge_curves(rule: Curves, sides: SideBySide) -> Judged:
 
 
 def _judge_source(
-    rule: Curves,
-    name: str,
-    left: tuple[Model, Unit | None],
-    right: tuple[Model, Unit | None],
+    rule: Curves, name: str, left: tuple[Model, Unit | None], right: tuple[Model, Unit | None]
 ) -> Judged:
-    """Judge the curves in one file of both models; None stands for what was recorded."""
+    """Judge the curves in one file of both models; without a unit, those that were recorded."""
     try:
         curves = [
             _in_file(model, unit, side) if unit is not None else _recorded(model, side)
@@ -141,11 +131,8 @@ def _judge_source(
 def _recorded(model: Model, side: str) -> Mapping[str, Curve]:
     where = f"{RECORDED} ({side})"
     if model.recorded is None:
-        raise UnreadableError(
-            "not at hand",
-            where=where,
-            hint="'agree' takes them from the statement or beside the weights; else name 'sources'",
-        )
+        hint = "'agree' takes them from the statement or beside the weights; else name 'sources'"
+        raise UnreadableError("not at hand", where=where, hint=hint)
     return parse_curves(where, model.recorded, ".jsonl")
 
 
@@ -194,22 +181,16 @@ def _findings(rule: Curves, file: str, name: str, distance: CurveDistance) -> li
         ),
     ]
     if distance.largest is not None:
-        step = distance.largest_step
-        findings.append(
-            found(
-                measure="largest-relative-difference",
-                held=True,
-                value=enlarged(distance.largest),
-                place=None if step is None else (step,),
-            )
-        )
+        place = None if distance.largest_step is None else (distance.largest_step,)
+        largest, measure = enlarged(distance.largest), "largest-relative-difference"
+        findings.append(found(measure=measure, held=True, value=largest, place=place))
     return findings
 
 
 def _why_parted(distance: CurveDistance) -> str | None:
-    """Return why there is no relative difference at the point that does not agree, or nothing."""
+    """Return why the first points that do not agree have no relative difference."""
     parted = distance.divergence
-    if parted is None:  # they end, or are no curves
+    if parted is None:  # a curve ends, or is not one
         return distance.notes[0] if distance.notes else None
     if parted.left is None or parted.right is None:
         return "steps-differ"

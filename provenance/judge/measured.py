@@ -1,7 +1,7 @@
 """The weights of two models, measured: each pair once for each file of initial weights.
 
-What is to be measured is decided before anything is read (:func:`wanted_by`), so that one
-reading serves every rule, and the view without a declaration too.
+What to measure is decided first (:func:`wanted_by`), so that every rule, and the view without a
+declaration, uses the same reading.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def wanted_by(
     view: bool = False,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Wanted:
-    """Return what has to be measured to judge by *declaration*, and to show the models to a person.
+    """Return what must be measured to judge by *declaration* and, with *view*, to show the models.
 
-    *on_bytes* is told the bytes of each side as they are compared.
+    *on_bytes* is called with the numbers of bytes compared.
     """
     rules = declaration.rules if declaration is not None else ()
     close = [rule for rule in rules if isinstance(rule, Close)]
@@ -54,8 +54,8 @@ class MeasuredWeights:
     def of(self, pair: Pair, initial: str | None) -> Contents | str:
         """Return what *pair* holds, measured from *initial* weights, or why it cannot be read.
 
-        Without initial weights any reading will do, for each has all but the updates. Where the
-        models do not have the same *initial*, it is as if none were asked for.
+        Without *initial*, or where the models do not have the same one, any reading is returned:
+        only the updates depend on it.
         """
         start = self.sides.unit(initial) if initial is not None else None
         if start is None:
@@ -79,11 +79,9 @@ class MeasuredWeights:
                         file.check_unchanged()
         except (MalformedError, UnreadableError) as error:
             return str(error)
-        if pair.both is None or pair.both[0].name == pair.both[1].name:
-            return contents
-        # Equal bytes under two names: that nothing else differs needs no other explanation.
+        # Equal bytes under two names need no other explanation.
         normalisers = () if pair.renamed else contents.normalisers
-        if normalisers is None:
+        if pair.both is None or pair.both[0].name == pair.both[1].name or normalisers is None:
             return contents
         renamed = Normaliser.WEIGHT_FILE_NAME.had_effect_on(pair.name)
         return replace(contents, normalisers=(*normalisers, renamed))

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 def selects(rule: Rule, pair: Pair) -> bool:
-    """Tell whether *rule* selects the files of *pair* as those that it judges.
+    """Tell whether *rule* selects the files of *pair* to judge them.
 
-    Stricter rules select a pair by either name; one that judges weights through evidence alone does
-    so only where both sides have one name.
+    Stricter rules select a pair by either name; one that judges weights by evidence alone needs
+    both sides to have the same name.
     """
     if isinstance(rule, EvidenceRule):
         return rule.files is not None and pair.weights and _by_its_name(rule.files, pair)
@@ -44,11 +44,8 @@ def selects(rule: Rule, pair: Pair) -> bool:
 def holds_evidence(rule: EvidenceRule, pair: Pair) -> bool:
     """Tell whether *pair* holds what *rule* judges by: outputs, scores or curves."""
     if isinstance(rule, Behaviour):
-        patterns = rule.outputs
-    elif isinstance(rule, Metrics):
-        patterns = rule.samples
-    else:
-        patterns = rule.sources
+        return rule.outputs is not None and _by_its_name(rule.outputs, pair)
+    patterns = rule.samples if isinstance(rule, Metrics) else rule.sources
     return patterns is not None and _by_its_name(patterns, pair)
 
 
@@ -60,7 +57,7 @@ def is_reference(alternative: Alternative, pair: Pair) -> bool:
 
 
 def tensor_rules(alternative: Alternative, pair: Pair) -> tuple[TensorRule, ...]:
-    """Return the rules that judge the tensors of *pair*; none if its bytes decide."""
+    """Return the rules that judge the tensors of *pair*; none if its bytes are judged."""
     if is_reference(alternative, pair) or by_bytes(alternative, pair):
         return ()
     return tuple(
@@ -73,24 +70,20 @@ def tensor_rules(alternative: Alternative, pair: Pair) -> tuple[TensorRule, ...]
 def judges_tensors(alternative: Alternative, rule: TensorRule, pair: Pair) -> bool:
     """Tell whether *rule* judges the tensors of *pair*.
 
-    A rule for every weight file leaves out files of evidence for another rule; one that names the
-    file does not.
+    A rule without ``files`` does not judge what is evidence for another rule.
     """
-    if rule.files is None and any(
-        isinstance(other, EvidenceRule) and holds_evidence(other, pair) for other in alternative.all
-    ):
+    evidence = [other for other in alternative.all if isinstance(other, EvidenceRule)]
+    if rule.files is None and any(holds_evidence(other, pair) for other in evidence):
         return False
     return selects(rule, pair)
 
 
 def judged_by_evidence(alternative: Alternative, pair: Pair) -> bool:
-    """Tell whether *pair* is judged through what the model does and by nothing else."""
+    """Tell whether *pair* is judged by evidence alone."""
     if is_reference(alternative, pair) or by_bytes(alternative, pair):
         return False
-    if tensor_rules(alternative, pair):
-        return False
     rules = [rule for rule in alternative.all if isinstance(rule, EvidenceRule)]
-    return any(
+    return not tensor_rules(alternative, pair) and any(
         selects(rule, pair) or holds_evidence(rule, pair) or runs(rule, pair) for rule in rules
     )
 
@@ -106,10 +99,9 @@ def runs(rule: EvidenceRule, pair: Pair) -> bool:
 
 
 def _by_its_name(patterns: Sequence[str], pair: Pair) -> bool:
-    """Tell whether *patterns* select *pair*, whose sides have one name.
+    """Tell whether *patterns* select *pair*, whose sides must have the same name.
 
-    A pair of two names is never evidence: a rebuilder could rename weights to what no rule for
-    weights selects.
+    Otherwise a rebuilder could rename weights so that no rule for weights selects them.
     """
     return len(pair.unit_names) == 1 and _any(patterns, pair.names)
 
@@ -119,7 +111,7 @@ def _any(patterns: Sequence[str], names: Sequence[str]) -> bool:
 
 
 def evidence_pairs(rule: EvidenceRule, sides: SideBySide) -> tuple[list[Pair], Judged]:
-    """Return the pairs that *rule* judges by, and what is against it: pairs of one side only."""
+    """Return the pairs that *rule* judges by, and findings about those that one side lacks."""
     return in_both((pair for pair in sides.pairs if holds_evidence(rule, pair)), sides)
 
 
@@ -141,9 +133,9 @@ def _absent(pair: Pair, sides: SideBySide) -> Finding:
 def matched(
     file: str, patterns: Sequence[str], left: TensorFile, right: TensorFile
 ) -> tuple[list[str], list[Finding]]:
-    """Return the arrays that *patterns* select and both sides have alike, and findings of others.
+    """Return the arrays that *patterns* select, and findings about those that are not comparable.
 
-    An array on one side only, or of another type or shape, is against any rule.
+    Comparable arrays are on both sides and have the same type and shape.
     """
     alike, against = [], []
     for name in {**left.tensors, **right.tensors}:

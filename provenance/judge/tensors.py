@@ -1,8 +1,7 @@
-"""Rules, applied to what was read of one pair of weights. Pure: nothing is read here.
+"""Rules, applied to what was read of one pair of weights. Nothing is read here.
 
-Every test is written so that an absent number, NaN or an infinity is against the rule: what must be
-shown is ``value <= limit``. A tensor that is equal in every bit satisfies every rule (P1 implies P2
-and P4), NaN in it or not.
+A rule holds only where ``value <= limit`` is shown: an absent number, NaN or an infinity breaks it.
+A tensor that is equal in every bit, even with NaN, satisfies every rule (P1 implies P2 and P4).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from provenance.measure.findings import Finding, Judged, unlike
 from provenance.measure.squares import at_most, enlarged
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from provenance.measure.contents import Contents, TensorPair
     from provenance.measure.findings import TensorDistance
@@ -28,9 +27,9 @@ _ABSENT: Final = {
 
 
 def judge_contents(file: str, found: Sequence[tuple[TensorRule, Contents]]) -> Judged:
-    """Judge the pair of weights *file* under each rule, one or more, with what was read for it.
+    """Judge the pair of weights *file* under each of one or more rules, with what was read for it.
 
-    What was read differs between rules only in the initial weights.
+    What was read differs only in the initial weights.
     """
     contents = found[0][1]
     findings = _structure(file, contents)
@@ -52,12 +51,12 @@ def _judge(file: str, rule: TensorRule, contents: Contents, pair: TensorPair) ->
     if isinstance(rule, Close):
         return _judge_close(file, rule, contents, pair)
     if isinstance(rule, Rounded):
-        return Judged(_judge_rounded(file, rule, pair))
+        return Judged((_judge_rounded(file, rule, pair),))
     return Judged((_bits(file, pair),))
 
 
 def _structure(file: str, contents: Contents) -> list[Finding]:
-    """Return what is against every rule: the structure must be the same."""
+    """Return the differences of structure, which break every rule."""
     found = partial(Finding, file=file, held=False)
     against = [
         found(measure=f"metadata: {each.key}", left=each.left, right=each.right)
@@ -65,12 +64,8 @@ def _structure(file: str, contents: Contents) -> list[Finding]:
     ]
     if contents.normalisers is None:
         against.append(found(measure="container"))
-    against += [
-        unlike(file, pair.name, pair.left, pair.right)
-        for pair in contents.tensors
-        if pair.differing is None
-    ]
-    return against
+    unlikes = (pair for pair in contents.tensors if pair.differing is None)
+    return against + [unlike(file, pair.name, pair.left, pair.right) for pair in unlikes]
 
 
 def _bits(file: str, pair: TensorPair, note: str | None = None) -> Finding:
@@ -86,27 +81,25 @@ def _bits(file: str, pair: TensorPair, note: str | None = None) -> Finding:
     )
 
 
-def _judge_rounded(file: str, rule: Rounded, pair: TensorPair) -> tuple[Finding, ...]:
+def _judge_rounded(file: str, rule: Rounded, pair: TensorPair) -> Finding:
     rounded = pair.rounded.get(rule.to)
     if rounded is None:
-        return (_bits(file, pair, "not-wider"),)
+        return _bits(file, pair, "not-wider")
     if rounded.overflow:
-        return (_bits(file, pair, "beyond-the-narrower-type"),)
+        return _bits(file, pair, "beyond-the-narrower-type")
     if rounded.nan and rule.nan == "refused":
-        return (_bits(file, pair, "not-a-number"),)
+        return _bits(file, pair, "not-a-number")
     differing, place = rounded.differing, rounded.first
     if rule.signed_zero == "equal":
         differing, place = differing - rounded.zero_signs, rounded.first_value
-    return (
-        Finding(
-            file=file,
-            tensor=pair.name,
-            measure=f"differing-elements-as-{rule.to}",
-            held=differing == 0,
-            value=float(differing),
-            limit=0.0,
-            place=place,
-        ),
+    return Finding(
+        file=file,
+        tensor=pair.name,
+        measure=f"differing-elements-as-{rule.to}",
+        held=differing == 0,
+        value=float(differing),
+        limit=0.0,
+        place=place,
     )
 
 
@@ -120,14 +113,11 @@ def _judge_close(file: str, rule: Close, contents: Contents, pair: TensorPair) -
     if rule.initial is not None and not pair.in_initial:
         what = f"{file}: {pair.name}: no tensor of its type and shape in {rule.initial}"
         return Judged((), (what,))
-    findings = _relative(file, rule, distance)
-    if rule.max_ulp is not None:
-        findings.append(_ulp(file, rule.max_ulp, distance))
-    return Judged(tuple(findings))
+    return Judged(_distances(rule, partial(Finding, file=file, tensor=distance.tensor), distance))
 
 
 def _beyond_distance(rule: Close, distance: TensorDistance | None) -> str | None:
-    """Return why no distance can speak for a tensor that differs, or nothing."""
+    """Return why a tensor that differs cannot be judged by its distance; None: it can."""
     if distance is None or "exact-type" in distance.notes:
         return "exact-type"
     if "not-finite" in distance.notes:
@@ -139,46 +129,38 @@ def _beyond_distance(rule: Close, distance: TensorDistance | None) -> str | None
     return None
 
 
-def _relative(file: str, rule: Close, distance: TensorDistance) -> list[Finding]:
-    """Judge the two relative norms, which must both be within their limits."""
+def _distances(
+    rule: Close, found: Callable[..., Finding], distance: TensorDistance
+) -> tuple[Finding, ...]:
+    """Judge the two relative norms, and ULP if limited: all must be within their limits."""
     l2, linf = distance.relative_l2_weights, distance.relative_linf_weights
     if rule.relative_to == "update":
         l2 = _stricter(l2, distance.relative_l2_update)
         linf = _stricter(linf, distance.relative_linf_update)
-    note = next((word for word in distance.notes if word in _ABSENT[rule.relative_to]), None)
-    return [
-        Finding(
-            file=file,
-            tensor=distance.tensor,
+    why = next((word for word in distance.notes if word in _ABSENT[rule.relative_to]), None)
+    norms = (("relative-l2", l2, rule.relative_l2), ("relative-linf", linf, rule.relative_linf))
+    findings = [
+        found(
             measure=f"{measure}-of-{rule.relative_to}",
             held=value is not None and at_most(value, limit),
             value=None if value is None else enlarged(value),
             limit=limit,
             place=distance.worst,
-            note=note if value is None else None,
+            note=why if value is None else None,
         )
-        for measure, value, limit in (
-            ("relative-l2", l2, rule.relative_l2),
-            ("relative-linf", linf, rule.relative_linf),
-        )
+        for measure, value, limit in norms
     ]
-
-
-def _ulp(file: str, limit: int, distance: TensorDistance) -> Finding:
-    ulp = distance.max_ulp
-    return Finding(
-        file=file,
-        tensor=distance.tensor,
-        measure="max-ulp",
-        held=ulp is not None and ulp <= limit,
-        value=None if ulp is None else float(ulp),
-        limit=float(limit),
-        note="ulp-too-large" if ulp is None else None,
-    )
+    if rule.max_ulp is not None:
+        within = partial(found, measure="max-ulp", limit=float(rule.max_ulp))
+        ulp = distance.max_ulp
+        findings.append(
+            within(held=False, note="ulp-too-large")
+            if ulp is None
+            else within(held=ulp <= rule.max_ulp, value=float(ulp))
+        )
+    return tuple(findings)
 
 
 def _stricter(of_weights: float | None, of_update: float | None) -> float | None:
-    """Return the larger: far away initial weights would make any part of the update small."""
-    if of_weights is None or of_update is None:
-        return None
-    return max(of_weights, of_update)
+    """Return the larger: distant initial weights would make any part of the update small."""
+    return None if of_weights is None or of_update is None else max(of_weights, of_update)
