@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from provenance.equality.declaration import Declaration
-    from provenance.weights.model import Key, Pair, SideBySide, Unit
+    from provenance.weights.model import Pair, SideBySide, Unit
 
 
 def wanted_by(
@@ -49,7 +49,7 @@ class MeasuredWeights:
         """Measure what is *wanted* whenever a pair of *sides* is read."""
         self.sides = sides
         self._wanted = wanted
-        self._read: dict[tuple[Key, str | None], Contents | str] = {}
+        self._read: dict[tuple[Pair, str | None], Contents | str] = {}
 
     def of(self, pair: Pair, initial: str | None) -> Contents | str:
         """Return what *pair* holds, measured from *initial* weights, or why it cannot be read.
@@ -59,10 +59,10 @@ class MeasuredWeights:
         """
         start = self.sides.unit(initial) if initial is not None else None
         if start is None:
-            initial = next((at for key, at in self._read if key == pair.key), None)
-        if (pair.key, initial) not in self._read:
-            self._read[pair.key, initial] = self._contents(pair, initial, start)
-        return self._read[pair.key, initial]
+            initial = next((at for read, at in self._read if read == pair), None)
+        if (pair, initial) not in self._read:
+            self._read[pair, initial] = self._contents(pair, initial, start)
+        return self._read[pair, initial]
 
     def all(self) -> list[Contents]:
         """Return every pair that could be read, in the order in which they were."""

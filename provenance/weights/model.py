@@ -142,10 +142,6 @@ def model_of_file(path: Path, on_bytes: Callable[[int], None] | None = None) -> 
     return Model(path.parent, files)
 
 
-Key = tuple[str | None, str | None]
-"""The names of the two units of a pair."""
-
-
 @dataclass(frozen=True, slots=True)
 class Pair:
     """Two units side by side; one is None where the other model has no counterpart."""
@@ -154,19 +150,13 @@ class Pair:
     right: Unit | None
 
     @property
-    def key(self) -> Key:
-        """Return the names of both units: what tells the pair from every other."""
-        left, right = self.left, self.right
-        return left.name if left is not None else None, right.name if right is not None else None
-
-    @property
     def unit_names(self) -> tuple[str, ...]:
-        """Return the name that both units have, or the two."""
+        """Return the name of both units, or their two names."""
         return tuple(dict.fromkeys(unit.name for unit in self._units))
 
     @property
     def name(self) -> str:
-        """Return what the pair is called; a file can be called so too."""
+        """Return what the pair is called, which need not be unique."""
         return " | ".join(self.unit_names)
 
     @property
@@ -196,12 +186,12 @@ class Pair:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return every name that a file pattern can select the pair by."""
+        """Return the names by which a file pattern can select the pair."""
         return tuple(dict.fromkeys(name for unit in self._units for name in (unit.name, unit.main)))
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Return the names of its files on either side, sorted."""
+        """Return the names of all files, sorted."""
         return tuple(sorted({name for unit in self._units for name in unit.files}))
 
     @property
@@ -215,18 +205,18 @@ STEMS: Final = frozenset(
         "adapter_model",
     }
 )  # fmt: skip
-"""What the weights of a model are called by convention, each framework in its own way: loaders look
-for either. (Hugging Face transformers, diffusers and peft, ``*_WEIGHTS_NAME``.)"""
+"""Conventional stems of weight files, any of which loaders look for. (``*_WEIGHTS_NAME`` of Hugging
+Face's transformers, diffusers and peft.)"""
 
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Two models, laid side by side."""
+    """Two models to be compared."""
 
     left: Model
     right: Model
     named: bool = False
-    """Whether each is one file that somebody named to be compared with the other."""
+    """Whether each is one file, named by the user to be compared with the other."""
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
@@ -270,10 +260,7 @@ class SideBySide:
 
 
 def _alike(left: str, right: str) -> bool:
-    """Tell whether a loader takes weights called *left* and *right* for the same.
-
-    They stand in the same folder, and have the same stem or two that are conventional.
-    """
+    """Tell whether loaders take *left* for *right*: one folder, and equal or conventional stems."""
     one, other = PurePosixPath(left), PurePosixPath(right)
     stems = {one.name.partition(".")[0], other.name.partition(".")[0]}
     return one.parent == other.parent and (len(stems) == 1 or stems <= STEMS)

@@ -41,45 +41,17 @@ class Normaliser(StrEnum):
     SPELLING = "spelling", 1, "the format spells one value in several ways; each is read strictly"
     LAYOUT = "layout", 1, "offsets, strides, chunks and padding only place the elements"
     COMPRESSION = "compression", 1, "it is lossless, and what it holds is compared"
-    ARCHIVE_FIELDS = (
-        "archive-fields",
-        1,
-        "times, versions, attributes and identifiers of an archive reach no tensor",
-    )
+    ARCHIVE_FIELDS = "archive-fields", 1, "times, versions and attributes of members are ignored"
     BYTE_ORDER = "byte-order", 1, "tensors are compared as little-endian, whatever the file stores"
     VERSION = "version", 1, "all versions of the format that are read lay out tensors alike"
-    CONTAINER_TYPES = (
-        "container-types",
-        1,
-        "type of container, device and gradient flag leave keys and values the same",
-    )
+    CONTAINER_TYPES = "container-types", 1, "container types, devices and flags change no value"
     UNREACHED_BYTES = "unreached-bytes", 1, "bytes that no tensor reaches are never loaded"
     SAVED_DATE = "saved-date", 1, "the date of saving, and how the file that states it is written"
-    SHARDING = (
-        "sharding",
-        1,
-        "loaders put the shards together by the index; each tensor is in one of them",
-    )
-    CONTAINER_FORMAT = (
-        "container-format",
-        1,
-        "two formats hold the same tensors; each was read by its own strict reader",
-    )
-    TIED_WEIGHTS = (
-        "tied-weights",
-        1,
-        "tied names have equal bits, whether they share stored bytes or repeat them",
-    )
-    FORMAT_KEY = (
-        "format-key",
-        1,
-        "'format' in __metadata__ only names the framework that wrote the file",
-    )
-    WEIGHT_FILE_NAME = (
-        "weight-file-name",
-        1,
-        "each model has one set of weights left, under two names; loaders look for either",
-    )
+    SHARDING = "sharding", 1, "loaders join the shards by the index, which places each tensor"
+    CONTAINER_FORMAT = "container-format", 1, "both formats, read strictly, hold the same tensors"
+    TIED_WEIGHTS = "tied-weights", 1, "tied names have equal bits, stored once or repeated"
+    FORMAT_KEY = "format-key", 1, "'format' only names the framework that wrote the file"
+    WEIGHT_FILE_NAME = "weight-file-name", 1, "loaders look for the weights under either name"
 
     def had_effect_on(self, file: str) -> Normalised:
         """Return the entry of the outcome for the pair *file*."""

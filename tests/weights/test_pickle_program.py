@@ -160,7 +160,7 @@ MALFORMED = {
     "append to tuple": (body(b")(Ne."), "appends to what is not a list"),
     "item of a list": (body(b"]K\1Ns."), "sets an item of what is not a dictionary"),
     "items that are odd": (body(b"}(K\1u."), "sets an item of what is not a dictionary"),
-    "key twice": (body(b"}K\1NsK\1Ns."), "the key 1 stands twice"),
+    "key twice": (body(b"}K\1NsK\1Ns."), "duplicate key 1"),
     "call of a text": (body(b"X\1\0\0\0a)R."), "calls what is not a global"),
     "call without tuple": (body(b"ctorch\nSize\n]R."), "calls what is not a global"),
     "state of a list": (body(b"]}b."), "sets the state of what has none"),

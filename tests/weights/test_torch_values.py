@@ -242,11 +242,11 @@ def doubled(times: int) -> object:
 MALFORMED = {
     "nested too deep": (nest(1, 33), "nested deeper than 32 levels"),
     "in itself": (cycle(), "or in itself"),
-    "a path twice": ({"a": {"b": ONE}, "a/b": 1}, "the path 'a/b' stands twice"),
-    "a number and its text": ({1: None, "1": None}, "the path '1' stands twice"),
+    "a path twice": ({"a": {"b": ONE}, "a/b": 1}, "duplicate path 'a/b'"),
+    "a number and its text": ({1: None, "1": None}, "duplicate path '1'"),
     "a value called as the structure": (
         {"_structure": 1, "a": {"b": 1}},
-        "the path '_structure' stands twice",
+        "duplicate path '_structure'",
     ),
     "control character": ({"a\0": ONE}, "control character"),
     "scalar of another size": (scalar("f8", "<", b"\0"), "size of a numpy scalar is wrong"),

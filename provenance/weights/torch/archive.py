@@ -2,25 +2,24 @@
 
 Format: ``torch/serialization.py`` and ``caffe2/serialize/inline_container.cc`` of torch 2.13. The
 members are in one folder: ``data.pkl`` describes what was saved, ``data/N`` are the bytes of each
-storage, and ``version``, ``byteorder`` and the like are short records. All are stored, and aligned
-by letters Z in an extra field. The archive is read by :mod:`~provenance.weights.zip_archive`, the
-pickle by :mod:`~provenance.weights.torch.pickle_program` (nothing is unpickled), what it holds by
-:mod:`~provenance.weights.torch.values`.
+storage, and ``version``, ``byteorder`` and the like are short records. All are stored uncompressed,
+and aligned by letters Z in an extra field. Nothing is unpickled: ``pickle_program`` reads the
+pickle, ``values`` what it describes.
 
 Refused: files before 1.6 and TorchScript archives (by name, with the hint), compressed members,
-members that nothing asks for, storages of another size than stated, tensors that leave their
+members that nothing refers to, storages of another size than stated, tensors that leave their
 storage; big-endian files with storages whose element type only the tensor states, which torch
-itself reads in the wrong order; storages in another order than the pickle asks for them, where the
-archive has a format version, for torch can then read them by their order; and tensors that share
-bytes so often that all take more than 64 times the file.
+itself reads in the wrong order; where the archive has a format version, storages in another order
+than the pickle asks for them, since torch can then read them by that order; and tensors that share
+bytes so often that together they are larger than 64 times the file.
 
-The CRC-32 of a storage is checked before the last chunk of any tensor in it is yielded: along the
-way where one pass yields the whole storage in order, and otherwise by a pass over the storage, once
-for each open file. That of everything else, and bytes that no tensor reaches (torch saves the whole
-storage of a view), are read when the file is opened.
+The CRC-32 of a storage is checked before the last chunk of any tensor in it is returned: along the
+way if one pass reads the whole storage in order, otherwise by a pass of its own, once for each open
+file. That of everything else, and bytes that no tensor reaches (torch saves the whole storage of a
+view), are read when the file is opened.
 
-Two such files with equal tensors, metadata and facts may differ in the versions of the archive's
-end records.
+Two files with equal tensors, metadata and facts may differ in the versions in the archive's end
+records.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from typing import TYPE_CHECKING, Final
 from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.normalisers import Normaliser
 from provenance.weights.torch.pickle_program import MAX_PROGRAM, read_program
-from provenance.weights.torch.strided import View, check_turnable, gathered, unreached
+from provenance.weights.torch.strided import CONTIGUOUS, View, check_turnable, gathered, unreached
 from provenance.weights.torch.tensors import UNTYPED, Storage
 from provenance.weights.torch.values import GLOBALS, read_content
 from provenance.weights.view import SourceFile, cut, little_endian, stated
@@ -46,17 +45,16 @@ if TYPE_CHECKING:
     from provenance.weights.source import Source
     from provenance.weights.torch.pickle_program import Reference
     from provenance.weights.torch.tensors import StoredTensor
-    from provenance.weights.view import TensorInfo
 
 _LEGACY: Final = re.compile(rb"\x80[\x00-\x05]\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19\.")
 """How files before 1.6 begin: a pickle of the number 0x1950a86a20f9469cfc6c."""
 
 _MAX_RECORD: Final = 1024
-"""Longest record beside the pickle and the storages, in bytes; the longest known has 40."""
+"""Longest short record, in bytes; the longest known has 40."""
 
 MAX_SHARED: Final = 64
-"""Most that the tensors of a file take, in sizes of the file: each is compared by itself, and
-100,000 names for one storage would be hours of work. Tied weights take twice the file."""
+"""Greatest size of all tensors, in sizes of the file: each is compared by itself, and 100,000 names
+for one storage would take hours. Tied weights take twice the file."""
 
 _READ: Final = 2**20
 _PICKLE: Final = "data.pkl"
@@ -80,12 +78,7 @@ class TorchFile(SourceFile):
     format = "torch"
 
     def __init__(self, source: Source) -> None:
-        """Read and check the structure of *source*, its pickle, and what no tensor reaches.
-
-        Raises:
-            MalformedError: the file is not what ``torch.save`` writes.
-            UnreadableError: the file cannot be read, or holds what is not read.
-        """
+        """Read and check the structure of *source*, its pickle, and what no tensor reaches."""
         super().__init__(source)
         self._checked: set[str] = set()
         root, found = _members(source)
@@ -102,10 +95,8 @@ class TorchFile(SourceFile):
             content.tensors,
             key=lambda t: (self._storages[t.storage.key].start, t.view.begin, t.info.name),
         )
-        self._stored: Mapping[str, StoredTensor] = {t.info.name: t for t in ordered}
-        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(
-            {name: stored.info for name, stored in self._stored.items()}
-        )
+        self._stored = {t.info.name: t for t in ordered}
+        self.tensors = MappingProxyType({t.info.name: t.info for t in ordered})
         self.metadata = content.metadata
         self.aliases = _aliases(ordered)
         by_name = sorted(ordered, key=lambda t: t.info.name)
@@ -137,7 +128,7 @@ class TorchFile(SourceFile):
     def _straight(
         self, stored: StoredTensor, begin: int, end: int, step: int
     ) -> Iterator[memoryview]:
-        """Yield a tensor that lies in C order, from byte *begin* to byte *end* of it."""
+        """Yield a part of a contiguous tensor."""
         member = self._storages[stored.storage.key]
         whole = (begin, end) == (0, member.size)
         place = member.start + stored.view.begin
@@ -155,7 +146,7 @@ class TorchFile(SourceFile):
     def _turned(
         self, stored: StoredTensor, begin: int, end: int, step: int
     ) -> Iterator[memoryview]:
-        """Yield a tensor that lies in another order."""
+        """Yield a part of a tensor that is not contiguous."""
         view = stored.view
         check_turnable(view, where=f"{self._source.name}: {stored.info.name}")
         place = self._storages[stored.storage.key].start + view.begin
@@ -168,7 +159,7 @@ class TorchFile(SourceFile):
         yield from cut(gathered(view, span), begin, end, step)
 
     def _check(self, storage: Storage, crc: int | None = None) -> None:
-        """Check the CRC-32 of *storage*, by a pass over it where it is not known."""
+        """Check the CRC-32 of *storage*, by a pass over it if *crc* is not given."""
         if storage.key in self._checked:
             return
         member = self._storages[storage.key]
@@ -192,14 +183,11 @@ class TorchFile(SourceFile):
         gaps = sum(view.nbytes for every in views.values() for view in {*every} if not view.dense)
         if gaps > 4 * self._source.size:  # each is marked: 100,000 could ask for hours
             what = "views with gaps overlap in more than four times the file"
-            raise UnreadableError(
-                what, where=self._source.name, hint="save every tensor contiguous"
-            )
+            raise UnreadableError(what, where=self._source.name, hint=CONTIGUOUS)
         digest = hashlib.sha256()
         count = 0
         for storage, every in views.items():
-            member = self._storages[storage.key]
-            before = count
+            member, before = self._storages[storage.key], count
 
             def read(low: int, high: int, begin: int = member.start) -> Iterator[memoryview]:
                 return self._source.chunks(begin + low, begin + high, _READ)
@@ -214,12 +202,7 @@ class TorchFile(SourceFile):
 
 
 def _members(source: Source) -> tuple[str, dict[str, Member]]:
-    """Return the archive's one folder, and the members by their names in it.
-
-    Raises:
-        MalformedError: it is not an archive as ``torch.save`` writes it.
-        UnreadableError: it is another format under one of torch's names.
-    """
+    """Return the archive's one folder, and the members by their names in it."""
     head = source.read(0, min(source.size, 20))
     if _LEGACY.match(head):
         raise UnreadableError(
@@ -262,12 +245,12 @@ def _records(source: Source, found: Mapping[str, Member]) -> dict[str, str]:
 def _storages(
     source: Source, found: Mapping[str, Member], tensors: Iterable[StoredTensor]
 ) -> dict[str, Member]:
-    """Return the member of each storage, by key: each tensor's, of its size, and no other."""
+    """Return the member of each storage, by key, checked: none is missing, none left over."""
     known: dict[str, Storage] = {}
     for stored in tensors:
         if known.setdefault(stored.storage.key, stored.storage) != stored.storage:
-            what = f"the storage {stored.storage.key} is described in two ways"
-            raise MalformedError(what, where=source.name)
+            key = stored.storage.key
+            raise MalformedError(f"the storage {key} is described in two ways", where=source.name)
     taken = {f"data/{key}": storage for key, storage in known.items()}
     if unasked := found.keys() - taken.keys() - _RECORDS.keys() - {_PICKLE}:
         name = found[min(unasked)].name
@@ -282,16 +265,14 @@ def _storages(
 
 
 def _check_tensors(source: Source, tensors: tuple[StoredTensor, ...], *, swapped: bool) -> None:
-    """Refuse tensors that take too much, or that torch does not swap where it should.
+    """Refuse tensors that share too much, or whose bytes torch does not swap.
 
-    On a little-endian machine it swaps by the type of the storage (``persistent_load``), which is a
-    byte for the types that have no class of storage of their own.
+    A little-endian machine swaps by the storage's type (``persistent_load``), which is a byte for
+    types without a storage class.
     """
     if sum(t.info.nbytes for t in tensors) > MAX_SHARED * source.size:
         what = f"its tensors take more than {MAX_SHARED} times the file"
-        raise UnreadableError(
-            what, where=source.name, hint="save every tensor with its own storage"
-        )
+        raise UnreadableError(what, where=source.name, hint="save a clone() of every tensor")
     for stored in tensors:
         if swapped and stored.storage.kind == UNTYPED and stored.view.item > 1:
             raise UnreadableError(
@@ -304,16 +285,15 @@ def _check_tensors(source: Source, tensors: tuple[StoredTensor, ...], *, swapped
 def _check_order(
     source: Source, references: tuple[Reference, ...], storages: Mapping[str, Member]
 ) -> None:
-    """Check that the storages stand in the order in which the pickle asks for them.
+    """Check that the storages are in the order in which the pickle asks for them.
 
-    With ``calculate_storage_offsets``, torch.load reads them by that order and not by name.
+    With ``calculate_storage_offsets``, torch.load reads them by that order, not by name.
     """
     identifiers = (found.identifier for found in references)
     keys = dict.fromkeys(str(i[2]) for i in identifiers if isinstance(i, tuple) and len(i) > 2)  # noqa: PLR2004
     places = [storages[key].start for key in keys if key in storages]
     if places != sorted(places):
-        what = "the storages stand in another order than asked for"
-        raise MalformedError(what, where=source.name)
+        raise MalformedError("the storages are in another order than asked for", where=source.name)
 
 
 def _aliases(ordered: Iterable[StoredTensor]) -> tuple[tuple[str, ...], ...]:

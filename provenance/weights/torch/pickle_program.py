@@ -1,20 +1,20 @@
 """Pickle, read as a program that builds inert values: nothing is imported, called or unpickled.
 
-Format: CPython's ``pickletools``, which cuts the program into operations; protocols 2 to 5. Only
-those operations are read that build plain values (numbers, text, bytes, tuples, lists,
-dictionaries), refer to earlier values, or *describe* a call. What a program would import is a
-:class:`Global`, a name; what it would call is a :class:`Made`, the name with its arguments; what it
-leaves to its container is a :class:`Reference`. A name that the caller does not allow is refused.
+Format: CPython's ``pickletools``, which splits the program into operations; protocols 2 to 5. Only
+operations are read that build plain values (numbers, text, bytes, tuples, lists, dictionaries),
+refer to earlier values, or *describe* a call. What a program would import is a :class:`Global`, a
+name, which the caller must allow; what it would call is a :class:`Made`, the name with its
+arguments; what it leaves to its container is a :class:`Reference`.
 
-One reading only: keys are text or integers of 64 bits and unique, nothing is dropped, the program
-ends with its last byte and one value. A call acts when it is made, and may copy what it is given:
-an argument or a state must not change afterwards.
+Nothing is ambiguous: keys are text or 64-bit integers and unique, nothing is dropped, the program
+ends with its last byte and one value. A call acts when it is made, and may copy what it is given,
+so an argument or a state must not change afterwards.
 
-``spelling`` is the SHA-256 of everything that the program says beside plain values: its operations,
-memo indices, lengths of frames and integers, names. Two programs of one spelling and the same plain
-values in the same order are the same bytes.
+``spelling`` is the SHA-256 of everything in the program but plain values: operations, memo indices,
+lengths of frames and integers, names. Two programs with equal spelling and the same plain values in
+the same order are the same bytes.
 
-Limits: 64 MiB, 5,000,000 operations, which take at most 1 GB in memory.
+Limits: 64 MiB; 5,000,000 operations, which take at most 1 GB in memory.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Global:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Made:
-    """What the program would make by calling *function*; the rest it would do to it afterwards."""
+    """What the program would make by calling *function*, then setting entries and state."""
 
     function: Global
     arguments: tuple[object, ...]
@@ -71,7 +71,7 @@ class Made:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """What the program leaves to its container to find: a persistent identifier."""
+    """A persistent identifier, which the container resolves."""
 
     identifier: object
 
@@ -82,18 +82,17 @@ class Program:
 
     value: object
     """None, bool, int, float, str, bytes, tuple, list, dict, Global, Made or Reference. Lists,
-    dictionaries and what is made may be shared, and may hold themselves."""
+    dictionaries and what is made may be shared, and contain themselves."""
     spelling: str
     references: tuple[Reference, ...]
-    """What it leaves to its container, in the order in which it asks."""
+    """In the order of the program."""
 
 
 def read_program(data: bytes, allowed: AbstractSet[str], *, where: str) -> Program:
     """Return what the pickle *data* describes; *allowed* are the globals' names, with dots.
 
-    Raises:
-        MalformedError: it is not one pickle, or not in one reading.
-        UnreadableError: it uses an operation, a global or a key that is not read.
+    Raises UnreadableError where it uses an operation, a global or a key that is not read, and else
+    MalformedError.
     """
     if len(data) > MAX_PROGRAM:
         raise MalformedError(f"the pickle is longer than {MAX_PROGRAM} bytes", where=where)
@@ -109,10 +108,7 @@ def read_program(data: bytes, allowed: AbstractSet[str], *, where: str) -> Progr
 
 
 class _Machine:
-    """The stack, the marks on it, and the memo, while a program is read.
-
-    Raises ValueError where the program is malformed.
-    """
+    """The stack, its marks and the memo. Raises ValueError where the program is malformed."""
 
     def __init__(self, data: bytes, allowed: AbstractSet[str]) -> None:
         self.data = data
@@ -131,8 +127,7 @@ class _Machine:
             self.spelling.append(ord(operation.code))
             act = _OPERATIONS.get(operation.name)
             if act is None:
-                what = f"the pickle operation {operation.name} is not read"
-                raise UnreadableError(what, hint=HINT)
+                raise UnreadableError(f"pickle operation {operation.name} is not read", hint=HINT)
             act(self, argument)
         if operation.name != "STOP":
             raise ValueError(f"more than {MAX_OPERATIONS} operations")
@@ -230,7 +225,7 @@ class _Machine:
         self.stack.append(found)
 
     def fix(self, value: object) -> None:
-        """Let *value*, which a call was given, and all in it, never change again."""
+        """Forbid further changes of *value*, which a call was given, and of all in it."""
         pending = [value]
         while pending:
             found = pending.pop()
@@ -269,7 +264,7 @@ class _Machine:
             if type(key) is int and key not in _KEYS:
                 raise UnreadableError("a key is wider than 64 bits", hint=HINT)
             if key in entries:
-                raise ValueError(f"the key {key!r} stands twice")
+                raise ValueError(f"duplicate key {key!r}")
             entries[key] = value
 
 
@@ -320,4 +315,4 @@ _OPERATIONS: Final[Mapping[str, Callable[[_Machine, Any], object]]] = MappingPro
         lambda machine, value: machine.stack.append(value),
     )
 )
-"""Every operation that is read. POP and DUP are missing: what a program drops is in no value."""
+"""Every operation that is read. Not POP and DUP: what a program drops is in no value."""

@@ -29,7 +29,9 @@ MAX_TURNED: Final = MAX_TRANSPOSED
 """Largest view out of C order, in bytes, and largest span of one: both are held in memory."""
 
 MAX_SPREAD: Final = 2 * MAX_TURNED
-"""Widest part of a storage, in bytes, of which each byte is marked as reached or not."""
+"""Widest part of a storage, in bytes, in which each byte is marked as reached or not."""
+
+CONTIGUOUS: Final = "save every tensor contiguous"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def check_turnable(view: View, *, where: str) -> None:
     """Raise UnreadableError where *view*, out of C order, is too large to be gathered."""
     if view.nbytes > MAX_TURNED or view.span > MAX_TURNED:
         what = f"out of C order and larger, or spread wider, than {MAX_TURNED} bytes"
-        raise UnreadableError(what, where=where, hint="save it contiguous")
+        raise UnreadableError(what, where=where, hint=CONTIGUOUS)
 
 
 def gathered(view: View, span: memoryview) -> memoryview:
@@ -141,7 +143,7 @@ def unreached(
         high = max(view.begin + view.span for view in sparse)
         if high - low > MAX_SPREAD:
             what = f"views with gaps are spread wider than {MAX_SPREAD} bytes"
-            raise UnreadableError(what, where=where, hint="save every tensor contiguous")
+            raise UnreadableError(what, where=where, hint=CONTIGUOUS)
         left = np.ones(high - low, np.bool_)
         for view in sparse:
             strides = (*(stride * view.item for stride in view.strides), 1)

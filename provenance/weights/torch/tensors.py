@@ -1,14 +1,13 @@
 """Tensors as torch describes them in a checkpoint: the calls that would rebuild them.
 
 Source: ``torch/_utils.py`` (``_rebuild_tensor``, ``_v2``, ``_v3``, ``_rebuild_parameter``) and
-``torch/serialization.py`` (``persistent_load``) of torch 2.13. Beside the view of its storage, such
-a call says whether the tensor is trained, its hooks (none are read) and whether its values are
-lazily conjugated or negated (refused: its bytes are not its values).
+``torch/serialization.py`` (``persistent_load``) of torch 2.13. Such a call gives a view of a
+storage, ``requires_grad``, hooks (refused), and whether the values are lazily conjugated or negated
+(refused: the bytes are not the values).
 
-Not read, and refused by name: quantised, sparse and nested tensors, subclasses, tensors without
-storage, integers narrower than a byte (torch 2.13 cannot save them) and the ``bits`` types.
-``float4_e2m1fn_x2`` is two elements in a byte: its last dimension is twice that of torch, as in
-safetensors.
+Refused by name: quantised, sparse and nested tensors, subclasses, tensors without storage, integers
+narrower than a byte (torch 2.13 cannot save them) and the ``bits`` types. ``float4_e2m1fn_x2`` is
+two elements in a byte: the last dimension is twice that of torch, as in safetensors.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ TENSOR_GLOBALS: Final = TENSOR_CALLS | _STORAGES.keys() | {f"torch.{name}" for n
 
 
 class Storage(NamedTuple):
-    """The bytes that a member of the archive holds, for the tensors to view."""
+    """The bytes of a member of the archive, which tensors view."""
 
     key: str
     kind: str
@@ -81,7 +80,7 @@ class Storage(NamedTuple):
 
 
 class StoredTensor(NamedTuple):
-    """A tensor: what it is and where it lies."""
+    """A tensor, and where it is stored."""
 
     info: TensorInfo
     storage: Storage
@@ -91,12 +90,7 @@ class StoredTensor(NamedTuple):
 
 
 def rebuild(made: Made, name: str, *, where: str) -> StoredTensor:
-    """Return the tensor that the call *made*, one of ``TENSOR_CALLS``, describes.
-
-    Raises:
-        MalformedError: torch would not make that call, or the tensor leaves its storage.
-        UnreadableError: the tensor is of a kind that is not read.
-    """
+    """Return the tensor that the call *made*, one of ``TENSOR_CALLS``, describes, checked."""
     trained: object = None
     parameter = str(made.function) == _PARAMETER
     if parameter:
@@ -163,7 +157,7 @@ def _item_bytes(item_type: str) -> int:
 
 
 def _check_rest(hooks: tuple[object, ...], metadata: tuple[object, ...], where: str) -> None:
-    """Check that a tensor has neither hooks nor flags that change what its bytes mean."""
+    """Refuse hooks, and flags that change what the tensor's bytes mean."""
     for value in hooks:
         match value:
             case None:
@@ -173,11 +167,8 @@ def _check_rest(hooks: tuple[object, ...], metadata: tuple[object, ...], where: 
             case _:
                 raise UnreadableError("a tensor has hooks, which are not read", where=where)
     if any(value is not None and value != {} for value in metadata):
-        raise UnreadableError(
-            "a tensor is lazily conjugated or negated",
-            where=where,
-            hint="save tensor.resolve_conj().resolve_neg()",
-        )
+        what, hint = "a tensor is lazily conjugated or negated", "save resolve_conj().resolve_neg()"
+        raise UnreadableError(what, where=where, hint=hint)
 
 
 def _numbers(value: object, where: str) -> tuple[int, ...]:

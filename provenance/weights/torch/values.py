@@ -1,11 +1,11 @@
 """What a torch checkpoint holds: its tensors, and the plain values beside them, each by its path.
 
 A path is the keys from the outermost collection inwards, joined with ``/``; places in lists and
-tuples count from 0. So a state dict's keys are its tensors' names. What is not a collection has
-the path ``value`` where it is all that was saved. Two values of one path are refused.
+tuples count from 0. So a state dict's keys are its tensors' names. If what was saved is not a
+collection, its path is ``value``. Duplicate paths are refused.
 
 **Plain values** are content, each one text. An empty collection is ``{}`` or ``[]``, the rest is
-JSON (RFC 8785), but for numbers: an integer is its digits, a float the shortest decimal that rounds
+JSON (RFC 8785), except numbers: an integer is its digits, a float the shortest decimal that rounds
 to it (``1.0``, ``1e-05``, ``-0.0``). What JSON lacks is an object of one member:
 
     {"float":"inf"}  {"float":"-inf"}  {"float":"nan 0x7ff8000000000000"}    not a finite number
@@ -15,12 +15,11 @@ to it (``1.0``, ``1e-05``, ``-0.0``). What JSON lacks is an object of one member
     {"torch.device":"cuda:1"}  {"torch.dtype":"float32"}                     as torch shows them
 
 **The structure** is content too: ``{"ema": {"w": A}}`` and ``{"ema/w": A}`` have the same paths,
-and a program that asks for ``ema`` finds it in one of them. What was saved is *flat* if it is one
-dictionary with text as keys and tensors and plain values in it, as a state dict is. Anything else
-says under ``_structure`` how it is nested: in JSON without white space, where ``*`` stands for a
-tensor or plain value, keys that are integers stand bare, members of objects are sorted, a Counter
-has its name before it, and what is content in an attribute ``_metadata`` stands behind its
-dictionary, after ``@``. So ``[{"w": A, 0: 1}, ()]`` has the structure ``[{"w":*,0:*},[]]``.
+but only one of them has a key ``ema``. What was saved is *flat* if it is one dictionary from text
+to tensors and plain values, as a state dict is. Otherwise ``_structure`` says how it is nested: in
+JSON without white space, where ``*`` is a tensor or plain value, integer keys are bare, members of
+objects are sorted, a Counter has its name before it, and content in an attribute ``_metadata``
+follows its dictionary after ``@``. So ``[{"w": A, 0: 1}, ()]`` is ``[{"w":*,0:*},[]]``.
 
 **Not content**: the order of entries; whether a collection is a dict or an OrderedDict, a list, a
 tuple or a torch.Size; and the versions 1 and 2 of modules in a state dict's attribute
@@ -29,7 +28,7 @@ load the same tensors in other ways. Anything else in that attribute is content,
 and the module's name.
 
 Limits: 100,000 tensors, 1,000,000 values, 32 levels, 64 MiB of names and texts. So a collection
-that is shared very often, or holds itself, is refused.
+that is shared very often, or contains itself, is refused.
 """
 
 from __future__ import annotations
@@ -68,10 +67,10 @@ MAX_TEXT: Final = 64 * 2**20
 """Most characters of all names and texts together: a text may be shared a million times."""
 
 ROOT: Final = "value"
-"""The path of what is not a collection and all that was saved."""
+"""The path of a single tensor or value."""
 
 STRUCTURE: Final = "_structure"
-"""The path under which what is not flat says how it is nested."""
+"""The path of the structure of what is not flat."""
 
 _LEAF: Final = "*"
 _VERSIONS: Final = (1, 2)
@@ -118,12 +117,7 @@ class _Collection(NamedTuple):
 
 
 def read_content(value: object, *, where: str) -> Content:
-    """Return what *value*, described by a pickle, holds.
-
-    Raises:
-        MalformedError: torch would not describe it so, or it is beyond a limit.
-        UnreadableError: it holds what is not read.
-    """
+    """Return what *value*, described by a pickle, holds."""
     walk = _Walk(where)
     structure = walk.visit(value, None, 0)
     if not walk.flat:
@@ -134,7 +128,7 @@ def read_content(value: object, *, where: str) -> Content:
 
 
 class _Walk:
-    """Everything found on the way through the collections."""
+    """A walk through the collections, and what it has found."""
 
     def __init__(self, where: str) -> None:
         self.where = where
@@ -148,7 +142,7 @@ class _Walk:
         self._open: set[int] = set()
 
     def visit(self, value: object, path: str | None, depth: int) -> str:
-        """Take in *value* and what it holds; return how that is nested."""
+        """Take in *value* and what it holds; return its nesting."""
         self._count()
         found = _collection(value, self.where)
         if found is not None:
@@ -166,15 +160,12 @@ class _Walk:
 
     def _enter(self, value: object, found: _Collection, path: str | None, depth: int) -> str:
         if depth >= MAX_DEPTH or id(value) in self._open:
-            raise MalformedError(
-                f"nested deeper than {MAX_DEPTH} levels, or in itself", where=self.where
-            )
+            what = f"nested deeper than {MAX_DEPTH} levels, or in itself"
+            raise MalformedError(what, where=self.where)
         self._open.add(id(value))
         self.types.append((path or "", found.kind))
-        inside = [
-            (key, self.visit(entry, self._join(path, key), depth + 1))
-            for key, entry in found.entries
-        ]
+        entries = ((key, entry, self._join(path, key)) for key, entry in found.entries)
+        inside = [(key, self.visit(entry, place, depth + 1)) for key, entry, place in entries]
         modules = [] if found.modules is None else self._modules(found.modules, path, depth)
         self._open.discard(id(value))
         if not inside:
@@ -187,10 +178,7 @@ class _Walk:
         return f"{'Counter' if found.kind == _COUNTER else ''}{_braces(inside)}{attribute}"
 
     def _modules(self, value: object, path: str | None, depth: int) -> list[tuple[str | int, str]]:
-        """Take in the attribute ``_metadata`` of a state dict: a dictionary for each module.
-
-        Returns how those parts are nested that are content.
-        """
+        """Take in a state dict's ``_metadata``: a dictionary for each module."""
         found: list[tuple[str | int, str]] = []
         for module, entries in self._plain_entries(value):
             self._count()
@@ -209,9 +197,8 @@ class _Walk:
     def _plain_entries(self, value: object) -> Iterable[tuple[str | int, object]]:
         found = _collection(value, self.where)
         if found is None or found.kind not in _DICTS or found.modules is not None:
-            raise UnreadableError(
-                "the attribute _metadata is not that of a state dict", where=self.where, hint=HINT
-            )
+            what = "the attribute _metadata is not that of a state dict"
+            raise UnreadableError(what, where=self.where, hint=HINT)
         return found.entries
 
     def _count(self) -> None:
@@ -232,7 +219,7 @@ class _Walk:
     def _take(self, path: str | None) -> str:
         name = check_name(ROOT if path is None else path, where=self.where)
         if name in self.paths:
-            raise MalformedError(f"the path {name!r} stands twice", where=self.where)
+            raise MalformedError(f"duplicate path {name!r}", where=self.where)
         self.paths[name] = None
         return name
 
@@ -274,12 +261,7 @@ def _collection(value: object, where: str) -> _Collection | None:
 
 
 def _plain_text(value: object, where: str) -> str:
-    """Return the canonical text of a plain value.
-
-    Raises:
-        MalformedError: the size of a numpy scalar is wrong.
-        UnreadableError: values of its kind are not read.
-    """
+    """Return the canonical text of a plain value."""
     match value:
         case None | bool():
             text: str | None = json.dumps(value)
@@ -337,7 +319,7 @@ def _made_text(made: Made, where: str) -> str | None:
 
 
 def _bytes(value: object) -> bytes | None:
-    """Return the bytes that *value* is, or that protocol 2 spells as text in Latin-1."""
+    """Return the bytes that *value* is, or that protocol 2 writes as Latin-1 text."""
     match value:
         case bytes():
             return value
@@ -348,7 +330,7 @@ def _bytes(value: object) -> bytes | None:
 
 
 def _scalar_text(dtype: object, data: bytes | None, where: str) -> str | None:
-    """Return the text of a scalar of numpy, of its type and its bytes."""
+    """Return the text of a numpy scalar, or None if it is not read."""
     # numpy's dtype.__setstate__: version, byte order, and six fields that plain types have not.
     match dtype:
         case Made(
