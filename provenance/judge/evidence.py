@@ -21,7 +21,7 @@ from provenance.judge.selection import evidence_pairs, matched
 from provenance.measure.curve_files import parse_curves
 from provenance.measure.curves import CurveDistance, measure_curves
 from provenance.measure.findings import Finding, Judged
-from provenance.measure.samples import MeanTest, Metric, measure_metric
+from provenance.measure.samples import Metric, measure_metric
 from provenance.measure.squares import at_most, enlarged
 from provenance.measure.statistics import holm
 from provenance.statement.metrics import MAX_BYTES
@@ -61,7 +61,6 @@ def judge_metrics(rule: Metrics, sides: SideBySide) -> Judged:
     pairs, absent = evidence_pairs(rule, sides)
     findings, missing = list(absent.findings), list[str]()
     measured: list[tuple[str, Metric]] = []
-    test = MeanTest(rule.margin, rule.alpha, rule.test, rule.resamples)
     for pair in pairs:
         try:
             with sides.opened(pair) as (left, right):
@@ -69,7 +68,7 @@ def judge_metrics(rule: Metrics, sides: SideBySide) -> Judged:
                 findings += against
                 for name in names:
                     try:
-                        measured.append((pair.name, measure_metric(name, left, right, test)))
+                        measured.append((pair.name, measure_metric(name, left, right, rule)))
                     except UsageError as error:  # the array holds no scores
                         missing.append(f"{pair.name}: {error}")
         except (MalformedError, UnreadableError) as error:

@@ -117,7 +117,7 @@ def outputs_of(
 
 def _limits(file: OnnxFile) -> Limits:
     least, times, most = _MEMORY
-    size = sum(source.size for source in (file.source, *file.beside.values()))
+    size = sum(source.size for source in file.sources)
     return Limits(SECONDS, min(least + times * size, most))
 
 
@@ -139,13 +139,13 @@ def _write(target: IO[bytes], file: OnnxFile, probes: Mapping[str, NDArray[Any]]
     """Write what the child reads: length of the description, description (JSON), bytes."""
     little = {key: array.astype(array.dtype.newbyteorder("<")) for key, array in probes.items()}
     description = {
-        "model": file.source.size,
+        "model": file.sources[0].size,
         "beside": [[name, source.size] for name, source in file.beside.items()],
         "inputs": [(key, array.dtype.str, array.shape) for key, array in little.items()],
     }
     text = json.dumps(description).encode()
     target.write(struct.pack("<Q", len(text)) + text)
-    for source in (file.source, *file.beside.values()):
+    for source in file.sources:
         for chunk in source.chunks(0, source.size, _STEP):
             target.write(chunk)
     for array in little.values():

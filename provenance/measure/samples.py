@@ -1,17 +1,16 @@
 """The scores of two models on the same examples: is their mean the same, and how many changed.
 
 A metric is an array of one axis, one score for each example, in the same order on both sides:
-integers, booleans or floats. What is tested is the mean of the paired differences, left less right
-(:mod:`~provenance.measure.statistics`); the test's p-value, and with it the judgement, is the same
-when the sides are exchanged.
+integers, booleans or floats. The mean of the paired differences, left less right, is tested
+(:mod:`~provenance.measure.statistics`); the p-value is the same when the sides are exchanged.
 
 Where every score on both sides is 0 or 1, the answers that changed are counted too, for means can
 be equal while every answer changed. (Measured: two honest rebuilds of equal accuracy, 0.4305, gave
 other predictions for 39.7 % of the examples.) The bound of the churn is exact.
 
-Where a score is NaN or infinite on either side, or an integer beyond 2^53, p is 1. What a test says
-is of the population that the examples are drawn from, as independent draws; it says nothing of
-single examples or of subgroups.
+Where a score is NaN or infinite on either side, or an integer beyond 2^53, p is 1. The test is
+about the population from which the examples are drawn independently, not about single examples or
+subgroups.
 
 Limit: 2^24 examples; their differences take 128 MiB.
 """
@@ -21,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -31,6 +30,7 @@ from provenance.measure.statistics import Equivalence, disagreement_bound, paire
 from provenance.weights.dtypes import NUMPY
 
 if TYPE_CHECKING:
+    from provenance.equality.rules import Metrics
     from provenance.measure.squares import Floats
     from provenance.weights.dtypes import DType
     from provenance.weights.view import TensorFile, TensorInfo
@@ -43,19 +43,6 @@ BLOCK: Final = 2**16
 
 _EXACT: Final = 2.0**53
 """Beyond it float64 leaves out integers."""
-
-
-@dataclass(frozen=True, slots=True)
-class MeanTest:
-    """How the means of a metric are compared."""
-
-    margin: float
-    """The largest difference of means that counts as none, in the metric's unit."""
-    alpha: float
-    """Level of the test; ``1 - alpha`` is the confidence of the churn's bound."""
-    kind: Literal["tost", "bootstrap"] = "tost"
-    resamples: int = 10_000
-    """Of a bootstrap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +61,26 @@ class Metric:
     """Upper bound of their rate in the population."""
 
 
-def measure_metric(name: str, left: TensorFile, right: TensorFile, test: MeanTest) -> Metric:
-    """Return how the scores *name* of *left* and *right* compare; UsageError if none pair."""
+def measure_metric(name: str, left: TensorFile, right: TensorFile, rule: Metrics) -> Metric:
+    """Return how the scores *name* of *left* and *right* compare by the test of *rule*.
+
+    UsageError: the arrays do not hold scores that can be paired.
+    """
     info = left.tensors[name]
     _check_scores(info, right.tensors[name])
     scores = _Scores(info)
     with np.errstate(all="ignore"):
         for mine, theirs in zip(left.chunks(name, BLOCK), right.chunks(name, BLOCK), strict=True):
             scores.add(mine, theirs)
-        if test.kind == "tost":
-            result = tost(scores.differences, test.margin)
+        given = scores.differences, rule.margin
+        if rule.test == "tost":
+            result = tost(*given)
         else:
-            result = paired_bootstrap(
-                scores.differences, test.margin, test.alpha, test.resamples, scores.seed()
-            )
+            result = paired_bootstrap(*given, rule.alpha, rule.resamples, scores.seed())
     changed = bound = None
     if scores.binary and info.elements:
         changed = scores.changed
-        bound = disagreement_bound(changed, info.elements, 1 - test.alpha)
+        bound = disagreement_bound(changed, info.elements, 1 - rule.alpha)
     return Metric(name, info.elements, scores.mean(0), scores.mean(1), result, changed, bound)
 
 

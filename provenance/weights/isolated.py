@@ -1,13 +1,11 @@
-"""A library in C in a process of its own: what kills it does not kill the caller.
+"""A C library in a process of its own: a crash, an endless loop or exhausted memory is one error.
 
-For readers that cannot avoid a large parser in C, and for running models. The child is a script
-beside this package that imports nothing of ours; :mod:`~provenance.weights.isolated_start` has the
-protocol, limits its process (doing so between fork and exec is not safe in a process with threads),
-and ends it when the caller ends. It is started with ``-P``: neither its own folder nor the current
-one, which may be the model's, is on its module path.
+For large parsers in C, and for running models. The child is a script of this package that imports
+nothing of ours; :mod:`~provenance.weights.isolated_start` has the protocol, limits its process
+(between fork and exec that is not safe in a process with threads), and ends it with the caller.
+``-P`` keeps its own folder and the current one, which may be the model's, off its module path.
 
-This is no sandbox: the child has the rights of the user. It turns a crash, an endless loop or an
-exhausted memory into one clear error.
+This is no sandbox: the child has the rights of the user.
 """
 
 from __future__ import annotations
@@ -64,11 +62,8 @@ class Isolated:
     ) -> None:
         """Start *script*, which inherits *descriptor*, with *arguments*.
 
-        *where* names the file that it reads; *needs* are the package that it imports, and its extra
-        of ours.
-
-        Raises:
-            UnreadableError: it cannot be started.
+        *where* names the file that it reads; *needs* are the package that it imports, and the extra
+        that brings it.
         """
         self._where, self._needs = where, needs
         self._clock = 2 * limits.seconds + _SLACK
@@ -94,10 +89,8 @@ class Isolated:
     def answer(self, request: bytes | None = None) -> bytearray:
         """Return the answer to *request*; the first is to none. After an error there is no other.
 
-        Raises:
-            MalformedError: the file is malformed, or crashed the library.
-            UnreadableError: it ran out of time or memory.
-            UnavailableError: a package is missing.
+        MalformedError: the file is malformed, or crashed the library. UnreadableError: out of time
+        or memory. UnavailableError: a package is missing.
         """
         with self._lock:
             try:
@@ -154,13 +147,13 @@ class Isolated:
             code = self._process.wait(_SLACK)
         except subprocess.TimeoutExpired:
             code = -signal.SIGKILL
-        if code == -signal.SIGXCPU:
-            return UnreadableError("took too much processor time", where=self._where)
-        if code == -signal.SIGKILL:
-            return UnreadableError("the process for it was killed", where=self._where)
-        if code < 0:
-            return MalformedError(f"crashed its library (signal {-code})", where=self._where)
-        return MalformedError(f"its reader process exited with status {code}", where=self._where)
+        if code in (-signal.SIGXCPU, -signal.SIGKILL):
+            slow = code == -signal.SIGXCPU
+            what = "took too much processor time" if slow else "its reader process was killed"
+            return UnreadableError(what, where=self._where)
+        crashed = f"crashed its library (signal {-code})"
+        what = crashed if code < 0 else f"its reader process exited with status {code}"
+        return MalformedError(what, where=self._where)
 
     def close(self) -> None:
         """End the process; closing again does nothing."""

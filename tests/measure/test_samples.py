@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from provenance.equality.rules import Metrics
 from provenance.errors import MalformedError, UsageError
 from provenance.measure import samples
-from provenance.measure.samples import MeanTest, Metric, measure_metric
+from provenance.measure.samples import Metric, measure_metric
 from provenance.measure.statistics import disagreement_bound
 from tests.measure.in_memory import COMPONENTS, of_array
 
@@ -28,8 +29,8 @@ DTYPES = ["<f4", "<f8", "<f2", COMPONENTS["BF16"], "|b1", "|i1", "<u2", "<i8"]
 
 
 def measured(left: Array, right: Array, margin: float = 0.01, kind: Kind = "tost") -> Metric:
-    test = MeanTest(margin=margin, alpha=0.05, kind=kind, resamples=100)
-    return measure_metric("t", of_array(left), of_array(right), test)
+    rule = Metrics(("*",), margin, "because", test=kind, resamples=100)
+    return measure_metric("t", of_array(left), of_array(right), rule)
 
 
 def scores(*, special: bool = False) -> st.SearchStrategy[tuple[Array, Array]]:

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from provenance.equality.declaration import builtin, parse
+from provenance.equality.rules import Metrics
 from provenance.errors import MalformedError, UsageError
 from provenance.judge.comparators import compare_models
 from provenance.measure.curves import Curve, CurveDistance, measure_curves, relative_difference
 from provenance.measure.findings import AlternativeOutcome, Finding
 from provenance.measure.outputs import Outputs, measure_outputs
-from provenance.measure.samples import MeanTest, measure_metric
+from provenance.measure.samples import measure_metric
 from provenance.measure.squares import enlarged
 from provenance.measure.statistics import disagreement_bound, holm, tost
 from provenance.weights.view import ArraysFile
@@ -182,7 +183,9 @@ def test_the_resamples_of_a_rule_are_those_that_are_drawn() -> None:
     rng = np.random.default_rng(4)
     left, right = file_of(a=rng.normal(0, 1, 50)), file_of(a=rng.normal(0, 1, 50))
     few, many = (
-        measure_metric("a", left, right, MeanTest(0.5, 0.05, "bootstrap", number)).test
+        measure_metric(
+            "a", left, right, Metrics(("*",), 0.5, "because", test="bootstrap", resamples=number)
+        ).test
         for number in (1000, 5000)
     )
     assert few.p != many.p

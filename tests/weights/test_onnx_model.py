@@ -267,9 +267,9 @@ def twice_in(repeated: str, times: int = 2) -> bytes:
 GOOD = SAMPLES["raw.onnx"]
 MALFORMED: dict[str, tuple[bytes, str]] = {
     "no graph": (field(1, 0, b"\x08"), "without a graph"),
-    "unknown field": (GOOD + field(15, 0, b"\x01"), "no field 15 that is known"),
-    "field twice": (GOOD + field(1, 0, b"\x08"), "ir_version stands twice"),
-    "graph twice": (GOOD + block(7, b""), "graph stands twice"),
+    "unknown field": (GOOD + field(15, 0, b"\x01"), "no known field 15"),
+    "field twice": (GOOD + field(1, 0, b"\x08"), "ir_version is duplicated"),
+    "graph twice": (GOOD + block(7, b""), "graph is duplicated"),
     "other wire type": (GOOD + field(5, 5, bytes(4)), "has the wire type 5"),
     "group": (GOOD + field(5, 3, b""), "has the wire type 3"),
     "cut off": (GOOD[:-1], "longer than what holds it|cut off"),
@@ -282,11 +282,11 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     ),
     "two of a oneof": (
         block(7, block(11, block(2, block(1, b"") + block(4, b"")))),
-        "sequence_type stands twice",
+        "sequence_type is duplicated",
     ),
     "too deep": (nested(40), "100 messages inside each other"),
     "unpacked numbers": (block(7, block(5, field(4, 5, bytes(4)))), "has the wire type 5"),
-    "numbers twice": (block(7, block(5, block(9, b"a") + block(9, b"a"))), "raw_data stands twice"),
+    "numbers twice": (block(7, block(5, block(9, b"a") + block(9, b"a"))), "raw_data is dup"),
     "too few bytes": (broken(raw_data=bytes(7)), "take 7 bytes, its type and shape 8"),
     "too many bytes": (broken(raw_data=bytes(9)), "take 9 bytes"),
     "no bytes": (broken(raw_data=b""), "take 0 bytes"),
@@ -307,27 +307,27 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     ),
     "no name": (broken(name=""), "without a name"),
     "control character": (broken(name="a\nb"), "control character"),
-    "one name twice": (written(model([raw(), raw()])), "'w' stands twice in initializer"),
+    "one name twice": (written(model([raw(), raw()])), "'w' is duplicated in initializer"),
     "one name for two tensors": (
         written(model([raw()], [helper.make_node("Constant", [], ["w"], value=raw())])),
-        "two tensors answer to the name 'w'",
+        "duplicate tensor name 'w'",
     ),
-    "dense and sparse": (twice_in("initializer", 1), "'w' stands twice in initializer"),
-    "information twice": (twice_in("value_info"), "'m' stands twice in value_info"),
+    "dense and sparse": (twice_in("initializer", 1), "'w' is duplicated in initializer"),
+    "information twice": (twice_in("value_info"), "'m' is duplicated in value_info"),
     "annotation twice": (
-        twice_in("quantization_annotation"), "'w' stands twice in quantization_annotation"
+        twice_in("quantization_annotation"), "'w' is duplicated in quantization_annotation"
     ),
     "parameter of an annotation twice": (
-        twice_in("quant_parameter_tensor_names", 1), "'SCALE_TENSOR' stands twice"
+        twice_in("quant_parameter_tensor_names", 1), "'SCALE_TENSOR' is duplicated"
     ),
-    "initialised twice": (twice_in("initialization_binding"), "'w' stands twice in initiali"),
-    "updated twice": (twice_in("update_binding"), "'w' stands twice in update_binding"),
+    "initialised twice": (twice_in("initialization_binding"), "'w' is duplicated in initiali"),
+    "updated twice": (twice_in("update_binding"), "'w' is duplicated in update_binding"),
     "very many dimensions of packed elements": (
         broken(data_type=TensorProto.INT4, dims=[2**53 - 1] * 20_000), "more than 64 dimensions"
     ),
-    "property twice": (twice_in("metadata_props"), "'a' stands twice in metadata_props"),
-    "attribute twice": (twice_in("attribute"), "'a' stands twice in attribute"),
-    "operator set twice": (twice_in("opset_import"), "'ai.onnx' stands twice"),
+    "property twice": (twice_in("metadata_props"), "'a' is duplicated in metadata_props"),
+    "attribute twice": (twice_in("attribute"), "'a' is duplicated in attribute"),
+    "operator set twice": (twice_in("opset_import"), "'ai.onnx' is duplicated"),
 }  # fmt: skip
 
 

@@ -1,20 +1,20 @@
 """GGUF: typed keys and values, the tensors' descriptions, their bytes.
 
 Format: docs/gguf.md of ggml-org/ggml, versions 2 and 3, little-endian; element types as in
-:mod:`~provenance.weights.gguf.types`. A tensor's shape is given here in C order, as numpy and torch
-would have it: the file has the dimensions the other way round, innermost first.
+:mod:`~provenance.weights.gguf.types`. Shapes are given in C order, as in numpy and torch: the file
+has the innermost dimension first.
 
-The keys and values are the file's metadata (:mod:`~provenance.weights.gguf.values`), all but
+The keys and values are the file's metadata (:mod:`~provenance.weights.gguf.values`), except
 ``general.alignment``, which only places tensors. Stricter than llama.cpp and the package ``gguf``
 where these leave room for two readings:
 
-- tensors cover the data from its start to the end of the file, each aligned, in any order; what
-  pads them is zero; the last may go without, for not every writer pads it;
+- tensors cover the data from its start to the end of the file, each aligned, in any order; padding
+  is zero, and optional after the last, which some writers do not pad;
 - names and texts are UTF-8, keys ASCII; booleans are 0 or 1;
-- a tensor has one to four dimensions, none of them zero, and its rows are whole blocks.
+- a tensor has one to four dimensions, all non-zero, and its rows are whole blocks.
 
-The container facts fix the rest: version, order of keys, order of tensors, alignment, and whether
-the end is padded. With equal tensors and metadata they fix the file's bytes.
+The container facts are version, order of keys, order of tensors, alignment, and whether the end is
+padded. Together with tensors and metadata they determine the file's bytes.
 
 Limits: 100,000,000 bytes before the tensors, 65,536 keys, 100,000 tensors, 64 bytes a name,
 alignment 65,536; 2^53 - 1 bytes a tensor.
@@ -105,31 +105,25 @@ def _version(header: Header) -> int:
         raise MalformedError("does not begin as GGUF does", where=header.where)
     raw = header.take(4)
     version = int.from_bytes(raw, "little")
-    if version in _VERSIONS:
-        return version
     if int.from_bytes(raw, "big") in _VERSIONS:
-        raise UnreadableError(
-            "is big-endian GGUF", where=header.where, hint="gguf-convert-endian turns it"
-        )
+        hint = "convert it with gguf-convert-endian"
+        raise UnreadableError("is big-endian GGUF", where=header.where, hint=hint)
     if version == 1:
-        raise UnreadableError(
-            "is GGUF version 1, which llama.cpp no longer reads", where=header.where
-        )
-    raise MalformedError(f"there is no GGUF version {version}", where=header.where)
+        raise UnreadableError("is GGUF version 1, which llama.cpp dropped", where=header.where)
+    if version not in _VERSIONS:
+        raise MalformedError(f"there is no GGUF version {version}", where=header.where)
+    return version
 
 
 def _keys(header: Header, number: int) -> tuple[dict[str, str], int, int | None]:
-    """Return the metadata in the order of the file, the alignment, and where that is stated.
-
-    The latter is the number of keys before it; None where no key states it.
-    """
+    """Return the metadata, the alignment, and how many keys precede it (None: it is not stated)."""
     metadata: dict[str, str] = {}
     alignment, stated_at = DEFAULT_ALIGNMENT, None
     for place in range(number):
         key = read_key(header)
         where = f"{header.where}: {key}"
         if key in metadata or (key == _ALIGNMENT and stated_at is not None):
-            raise MalformedError("the key stands twice", where=where)
+            raise MalformedError("duplicate key", where=where)
         if key == _ALIGNMENT:
             alignment, stated_at = _stated_alignment(header, where), place
         else:
@@ -142,10 +136,8 @@ def _stated_alignment(header: Header, where: str) -> int:
         raise MalformedError("is not of type u32", where=where)
     alignment = header.natural(4)
     if not MIN_ALIGNMENT <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
-        raise MalformedError(
-            f"{alignment} is not a power of two from {MIN_ALIGNMENT} to {MAX_ALIGNMENT}",
-            where=where,
-        )
+        what = f"{alignment} is not a power of two from {MIN_ALIGNMENT} to {MAX_ALIGNMENT}"
+        raise MalformedError(what, where=where)
     return alignment
 
 
@@ -155,7 +147,7 @@ def _tensors(header: Header, number: int) -> list[_Placed]:
     for _ in range(number):
         info, offset = _tensor(header)
         if info.name in placed:
-            raise MalformedError("the name stands twice", where=f"{header.where}: {info.name}")
+            raise MalformedError("duplicate tensor name", where=f"{header.where}: {info.name}")
         placed[info.name] = info, offset
     return list(placed.values())
 
@@ -175,10 +167,8 @@ def _tensor(header: Header) -> _Placed:
         raise MalformedError("has a dimension of size 0", where=where)
     info = describe(name, dtype, inner_first[::-1], where=where)
     if inner_first[0] % info.dtype.block:
-        raise MalformedError(
-            f"its rows of {inner_first[0]} elements are not whole blocks of {info.dtype.block}",
-            where=where,
-        )
+        what = f"its rows of {inner_first[0]} elements are not whole blocks of {info.dtype.block}"
+        raise MalformedError(what, where=where)
     return info, header.natural(8)
 
 
@@ -193,8 +183,7 @@ def _check_places(
 
     *position* is where the descriptions end.
     """
-    last = position  # where the bytes that mean something end
-    end = 0
+    last, end = position, 0  # where data ends: in the file, and from *start*
     for info, offset in tensors:
         expected = _aligned(end, alignment)
         if offset != expected:

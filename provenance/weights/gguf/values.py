@@ -8,13 +8,12 @@ no two values have one text:
 - strings ``str "llama"``, quoted as in JSON; beyond ``MAX_SHOWN`` bytes length and digest;
 - arrays by number and digest: ``arr[str] 49152 values, 1010101 bytes, sha256 0c5e...``.
 
-What is digested are the value's bytes as the file has them after type and count; a value has but
-one spelling.
+Digests are of the value's bytes as they are in the file after type and count; a value has only one
+encoding.
 
-Limits, because a reader that believed a file's counts overflowed its buffers (llama.cpp,
-CVE-2024-21802, -21825, -21836, -23496, -23605): keys of 65,535 bytes (docs/gguf.md),
-strings of 16 MiB, 4,194,304 strings and arrays in all arrays together, arrays 4 deep, and
-everything within the first 100,000,000 bytes.
+Limits, because llama.cpp trusted a file's counts and overflowed its buffers (CVE-2024-21802,
+-21825, -21836, -23496, -23605): keys of 65,535 bytes (docs/gguf.md), strings of 16 MiB, 4,194,304
+strings and arrays in all arrays together, arrays 4 deep, all in the first 100,000,000 bytes.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ U32: Final = 4
 _BOOL, _STRING, _ARRAY = 7, 8, 9
 
 _NESTED: Final = 4
-"""How many strings an array in an array counts for: it takes the time of some."""
+"""How many strings an array in an array counts as: it takes as long to read."""
 
 _NUMBERS: Final[Mapping[int, tuple[str, struct.Struct]]] = MappingProxyType(
     {
@@ -78,10 +77,7 @@ _NUMBERS: Final[Mapping[int, tuple[str, struct.Struct]]] = MappingProxyType(
 
 
 class Header:
-    """What stands before the tensors, read from the start in order.
-
-    Every method that reads raises MalformedError where the file or the allowance ends first.
-    """
+    """What precedes the tensors, read in order; MalformedError where the file or the limit ends."""
 
     def __init__(self, source: Source) -> None:
         """Read from *source*."""
@@ -134,9 +130,8 @@ class Header:
         """Count *number* more strings or arrays in arrays, before they are read."""
         self._items += number
         if self._items > MAX_ITEMS:
-            raise MalformedError(
-                f"the arrays hold more than {MAX_ITEMS} strings and arrays", where=self.where
-            )
+            what = f"the arrays hold more than {MAX_ITEMS} strings and arrays"
+            raise MalformedError(what, where=self.where)
 
 
 def read_key(header: Header) -> str:
@@ -189,7 +184,7 @@ def _step_over(header: Header, kind: int, number: int, depth: int, where: str) -
 def _take(header: Header, kind: int, number: int, where: str) -> bytes:
     """Return the next *number* values of the type *kind*, which has one size."""
     if kind not in _NUMBERS:
-        raise MalformedError(f"there is no type of values {kind}", where=where)
+        raise MalformedError(f"unknown type of value {kind}", where=where)
     raw = header.take(number * _NUMBERS[kind][1].size)
     if kind == _BOOL and raw.strip(b"\0\1"):
         raise MalformedError("a boolean is neither 0 nor 1", where=where)

@@ -6,10 +6,9 @@ refused. The archive is read by :mod:`~provenance.weights.zip_archive`, the weig
 :mod:`~provenance.weights.hdf5.reader`; their refusals and limits hold.
 
 The configuration is content, byte for byte, as is ``metadata.json`` but for ``date_saved`` and its
-spelling. Assets are content by their digest. Nothing of the configuration is acted on: it can name
-code (``Lambda``, CVE-2025-1550), which no reader here runs.
-
-The weights must be stored, as Keras does, and not compressed: they are read by place.
+spelling. Assets are content by digest. The configuration can name code (``Lambda``, CVE-2025-1550);
+it is never acted on. The weights must be stored uncompressed, as Keras does: they are read by
+place.
 """
 
 from __future__ import annotations
@@ -46,12 +45,7 @@ class KerasFile(Hdf5File):
     format = "keras"
 
     def __init__(self, source: Source) -> None:
-        """Read and check the archive *source*, its weights and its configuration.
-
-        Raises:
-            MalformedError: the archive is not strict, or not a Keras model.
-            UnreadableError: it cannot be read, or the weights are compressed.
-        """
+        """Read and check the archive *source*, its weights and its configuration."""
         found = members(source)
         by_name = {member.name: member for member in found}
         assets = [member for member in found if member.name.startswith(_ASSETS)]
@@ -89,7 +83,7 @@ class KerasFile(Hdf5File):
 def _text(source: Source, member: Member) -> str:
     """Return the text of *member*, its CRC-32 checked."""
     try:
-        return read_member(source, member, MAX_TEXT).decode("utf-8")
+        return read_member(source, member, MAX_TEXT).decode()
     except UnicodeDecodeError as error:
         raise MalformedError("is not UTF-8", where=f"{source.name}: {member.name}") from error
 

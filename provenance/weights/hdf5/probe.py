@@ -1,12 +1,12 @@
 """libhdf5 on one file, in a process of its own: describes its datasets, then reads their numbers.
 
-Malformed files crash libhdf5 (its list of CVEs is long). This script imports nothing of ours;
+Malformed files crash libhdf5 (its list of CVEs is long). This script imports nothing of ours; its
 arguments are a descriptor, and where in it the file begins and how long it is. The first answer is
-the description, in JSON (:class:`~provenance.weights.hdf5.reader.Description`); each request then
-is the index of a dataset, its first row and the number of rows (three integers of 64 bits), and its
-answer their bytes as they are stored, but decompressed. See :mod:`~provenance.weights.hdf5.reader`
-for what is refused.
+the description, in JSON (:data:`~provenance.weights.hdf5.reader.Description`). A request then is
+the index of a dataset, its first row and the number of rows (three 64-bit integers); the answer is
+their bytes as stored, but decompressed. What is refused stands in the reader's documentation.
 """
+# ruff: noqa: ANN401 - h5py has no types
 
 from __future__ import annotations
 
@@ -60,20 +60,17 @@ class RefusedError(Exception):
     """The file holds what is not read: where, and what; and more if it is not malformed."""
 
 
-class Window:
+class _Window:
     """A part of an open file, read by position: its descriptor's own position is never moved."""
 
     def __init__(self, descriptor: int, start: int, size: int) -> None:
-        """Stand at the beginning of the part."""
         self._descriptor, self._start, self.size, self._position = descriptor, start, size, 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to *offset*."""
         self._position = offset + (self.size if whence == os.SEEK_END else 0)
         return self._position
 
     def tell(self) -> int:
-        """Return the position."""
         return self._position
 
     def read(self, size: int) -> bytes:
@@ -83,7 +80,7 @@ class Window:
         self._position += len(data)
         return data
 
-    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
+    def readinto(self, buffer: Any) -> int:
         """Fill *buffer*, with zeros beyond the end."""
         view = memoryview(buffer).cast("B")
         done = 0
@@ -102,14 +99,15 @@ class Probe:
         self._size = size
         self._chunks_left = MAX_CHUNKS
         self._text = 0
-        self._compressed = hashlib.sha256()
+        self.compressed = hashlib.sha256()
+        """Digest of all chunks to which a filter was applied."""
         self.places: list[tuple[int, int]] = []
         """Where numbers are: first byte and length."""
         self.groups: list[str] = []
         self.datasets: list[dict[str, Any]] = []
         self.attributes: dict[str, str] = {}
 
-    def walk(self, root: Any) -> None:  # noqa: ANN401 - h5py has no types
+    def walk(self, root: Any) -> None:
         """Describe everything below the group *root*."""
         pending = [("", root)]
         seen: dict[int, dict[str, Any]] = {h5o.get_info(root).addr: {}}  # {}: a group
@@ -141,9 +139,7 @@ class Probe:
                     seen[address] = {"names": [name], **self._dataset(name, thing)}
                     self.datasets.append(seen[address])
 
-    # --- Attributes -------------------------------------------------------------------------------
-
-    def _attributes(self, path: str, thing: Any) -> None:  # noqa: ANN401
+    def _attributes(self, path: str, thing: Any) -> None:
         names: list[bytes] = []
         h5a.iterate(thing, names.append)
         for raw in names:
@@ -156,7 +152,7 @@ class Probe:
                 raise RefusedError(path, f"more than {MAX_ATTRIBUTES} bytes of attributes")
             self.attributes[f"{path}@{name}"] = text
 
-    def _attribute(self, path: str, attribute: Any) -> str:  # noqa: ANN401
+    def _attribute(self, path: str, attribute: Any) -> str:
         kind = attribute.get_type()
         if attribute.get_space().get_simple_extent_type() == h5s.NULL:
             return "nothing"
@@ -172,9 +168,7 @@ class Probe:
         little = value.astype(value.dtype.newbyteorder("<"))
         return f"{name} {list(value.shape)} {little.tobytes().hex()}"
 
-    # --- Datasets ---------------------------------------------------------------------------------
-
-    def _dataset(self, path: str, dataset: Any) -> dict[str, Any]:  # noqa: ANN401
+    def _dataset(self, path: str, dataset: Any) -> dict[str, Any]:
         kind, plist = dataset.get_type(), dataset.get_create_plist()
         if kind.get_class() == h5t.OPAQUE and kind.get_size() == 2:  # noqa: PLR2004 - bytes
             # Keras writes bfloat16 so, and says so in an attribute.
@@ -217,7 +211,7 @@ class Probe:
             raise RefusedError(path, "numbers beyond the end of the file")
         self.places.append((place, size))
 
-    def _chunks(self, path: str, dataset: Any, plist: Any) -> int:  # noqa: ANN401
+    def _chunks(self, path: str, dataset: Any, plist: Any) -> int:
         """Check the chunks of *dataset*; return how many elements are in none, at most."""
         filters = [plist.get_filter(index)[0] for index in range(plist.get_nfilters())]
         if other := set(filters) - {DEFLATE, SHUFFLE, FLETCHER32}:
@@ -236,58 +230,22 @@ class Probe:
         corners = {info.chunk_offset for info in found}
         inside = all(at in axis for c in corners for at, axis in zip(c, lattice, strict=True))
         if len(found) > len(corners) or not inside:
-            raise RefusedError(path, "a chunk stands twice, or outside")
+            raise RefusedError(path, "a duplicate chunk, or one outside the dataset")
         for info in sorted(found, key=attrgetter("chunk_offset")):
             applied = [n for at, n in enumerate(filters) if not info.filter_mask >> at & 1]
             large = info.size > MAX_CHUNK + 4  # a checksum
             if info.byte_offset is None or large or (not applied and info.size != size):
                 raise RefusedError(path, "a chunk of another size")
             self._place(path, info.byte_offset, info.size)
-            raw = self._searched(path, dataset, info)
+            raw = _searched(path, dataset, info)
             if applied:
-                self._compressed.update(raw)
-            if applied and len(raw) == size:
-                self._check_edge(path, dataset, (info.chunk_offset, chunk, applied), raw)
+                self.compressed.update(raw)
+                if len(raw) == size:
+                    _check_edge(path, dataset, (info.chunk_offset, chunk, applied), raw)
         return 0 if len(found) == grid else math.prod(shape)
 
-    def _searched(self, path: str, dataset: Any, info: Any) -> bytes:  # noqa: ANN401
-        """Return the bytes of a chunk, which a search of the index must find.
-
-        Who walks over all of an index finds chunks that a search does not.
-        """
-        try:
-            mask, raw = dataset.read_direct_chunk(info.chunk_offset)
-        except (OSError, RuntimeError):
-            mask, raw = 0, b""
-        if (mask, len(raw)) != (info.filter_mask, info.size):
-            raise RefusedError(path, "a chunk that its index does not lead to")
-        return bytes(raw)
-
-    def _check_edge(self, path: str, dataset: Any, edge: Any, raw: bytes) -> None:  # noqa: ANN401
-        """Refuse the chunk *raw* if libhdf5 does not apply the filters that its index names.
-
-        A file can ask for that at its edge (``H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS``). Other
-        readers apply them, and may read other numbers.
-        """
-        corner, chunk, applied = edge
-        inside = tuple(map(min, chunk, np.subtract(dataset.shape, corner).tolist()))
-        if inside == chunk:
-            return
-        read = rows_of(dataset, corner, inside)
-
-        def spelled(data: bytes) -> bool:
-            whole = np.frombuffer(data, read.dtype).reshape(chunk)
-            return bool(whole[tuple(map(slice, inside))].tobytes() == read.tobytes())
-
-        planes = np.frombuffer(raw, np.uint8).reshape(read.dtype.itemsize, -1)
-        shuffled = applied == [SHUFFLE] and spelled(planes.T.tobytes())
-        if spelled(raw) and not shuffled:
-            raise RefusedError(path, "a chunk at the edge that has two readings")
-
-    # --- The file as a whole ----------------------------------------------------------------------
-
-    def layout(self, window: Window) -> str:
-        """Return the SHA-256 of all bytes but those of numbers; check that these do not overlap."""
+    def described(self, window: _Window) -> list[Any]:
+        """Return the description of the file, in whose structure no numbers overlap."""
         structure = hashlib.sha256()
         end = 0
         for place, size in [*sorted(self.places), (window.size, 0)]:
@@ -297,14 +255,47 @@ class Probe:
             for start in range(end, place, STEP):
                 structure.update(window.read(min(STEP, place - start)))
             end = place + size
-        return structure.hexdigest()
-
-    def compression(self) -> str:
-        """Return the SHA-256 of all chunks as they are compressed."""
-        return self._compressed.hexdigest()
+        digests = structure.hexdigest(), self.compressed.hexdigest()
+        return [self.groups, self.datasets, self.attributes, *digests]
 
 
-def element_type(path: str, kind: Any) -> tuple[str, bool]:  # noqa: ANN401
+def _searched(path: str, dataset: Any, info: Any) -> bytes:
+    """Return the bytes of a chunk, which a search of the index must find.
+
+    Iterating over an index also yields chunks that a search does not find.
+    """
+    try:
+        mask, raw = dataset.read_direct_chunk(info.chunk_offset)
+    except (OSError, RuntimeError):
+        mask, raw = 0, b""
+    if (mask, len(raw)) != (info.filter_mask, info.size):
+        raise RefusedError(path, "a chunk that its index does not lead to")
+    return bytes(raw)
+
+
+def _check_edge(path: str, dataset: Any, edge: Any, raw: bytes) -> None:
+    """Refuse the chunk *raw* if libhdf5 does not apply the filters that its index names.
+
+    A file can ask for that at its edge (``H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS``). Other readers
+    apply them, and may read other numbers.
+    """
+    corner, chunk, applied = edge
+    inside = tuple(map(min, chunk, np.subtract(dataset.shape, corner).tolist()))
+    if inside == chunk:
+        return
+    read = rows_of(dataset, corner, inside)
+
+    def spelled(data: bytes) -> bool:
+        whole = np.frombuffer(data, read.dtype).reshape(chunk)
+        return bool(whole[tuple(map(slice, inside))].tobytes() == read.tobytes())
+
+    planes = np.frombuffer(raw, np.uint8).reshape(read.dtype.itemsize, -1)
+    shuffled = applied == [SHUFFLE] and spelled(planes.T.tobytes())
+    if spelled(raw) and not shuffled:
+        raise RefusedError(path, "a chunk at the edge that has two readings")
+
+
+def element_type(path: str, kind: Any) -> tuple[str, bool]:
     """Return the name of an element type, and whether it is big-endian."""
     for known, name, big in TYPES:
         if kind.equal(known):
@@ -312,14 +303,14 @@ def element_type(path: str, kind: Any) -> tuple[str, bool]:  # noqa: ANN401
     raise RefusedError(path, "an element type that is no plain number")
 
 
-def decoded(value: Any) -> Any:  # noqa: ANN401
+def decoded(value: Any) -> Any:
     """Return *value* with its bytes, also in lists, as text."""
     if isinstance(value, list):
         return [decoded(item) for item in value]
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
-def rows_of(dataset: Any, begin: tuple[int, ...], count: tuple[int, ...]) -> Any:  # noqa: ANN401
+def rows_of(dataset: Any, begin: tuple[int, ...], count: tuple[int, ...]) -> Any:
     """Return the elements of *dataset* from *begin* on, *count* of them, as bytes are stored."""
     kind, space = dataset.get_type(), dataset.get_space()
     value = np.zeros(count, f"V{kind.get_size()}")
@@ -332,18 +323,11 @@ def rows_of(dataset: Any, begin: tuple[int, ...], count: tuple[int, ...]) -> Any
 
 def main(arguments: list[str]) -> Iterator[list[Any]]:
     """Describe the file, then answer requests for rows."""
-    window = Window(*map(int, arguments))
+    window = _Window(*map(int, arguments))
     with h5py.File(window, "r", driver="fileobj") as file:
         probe = Probe(window.size)
         probe.walk(h5g.open(file.id, b"/"))
-        description = {
-            "groups": probe.groups,
-            "datasets": probe.datasets,
-            "attributes": probe.attributes,
-            "layout": probe.layout(window),
-            "compression": probe.compression(),
-        }
-        asked: Any = yield [json.dumps(description).encode()]
+        asked: Any = yield [json.dumps(probe.described(window)).encode()]
         last, dataset = -1, file.id
         while True:
             index, first, count = struct.unpack("<3Q", asked)

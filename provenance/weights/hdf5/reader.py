@@ -1,10 +1,9 @@
 """HDF5 files of weights, as Keras (``.h5``, ``.weights.h5``) and h5py write them.
 
 Format: HDF5 File Format Specification 3.0. The file is read by libhdf5, through the package
-``h5py`` (extra ``hdf5``), in a process of its own (:mod:`~provenance.weights.hdf5.probe`), so that
-a file that crashes it is malformed and no more. That process reads from the very descriptor that
-was opened here. It describes the file; a dataset in one piece is then read here, by place, and any
-other a few rows at a time from that process.
+``h5py`` (extra ``hdf5``), in a process of its own (:mod:`~provenance.weights.hdf5.probe`), so a
+file that crashes it is merely malformed. That process reads from the descriptor opened here. It
+describes the file; then contiguous datasets are read here, others from it, a few rows at a time.
 
 A tensor is a dataset, named by its path without the first ``/``. Attributes are content: each is
 an entry ``path@name`` of the metadata, as ``text`` (``bytes``: of fixed length) and JSON, or type,
@@ -12,18 +11,18 @@ shape and bytes in hexadecimal; ``groups`` lists the groups without tensors. Sev
 one dataset are tied weights.
 
 Refused: soft and external links, a second link to a group, ``@`` in an attribute's name, numbers in
-other files or nowhere, virtual datasets, named types, texts, references, structures and opaque
-types as elements (but bfloat16 as Keras writes it), filters other than deflate, shuffle and
-fletcher32 (so no plug-in), bytes before or behind what the superblock describes, numbers of two
-datasets that overlap, chunks that a search of their index does not find, chunks at the edge to
-which libhdf5 does not apply their filters.
+other files or unallocated without a fill value, virtual datasets, named types, elements that are
+text, references, structures or opaque (but bfloat16 as Keras writes it), filters other than
+deflate, shuffle and fletcher32 (so no plug-in), bytes outside what the superblock describes,
+overlapping datasets, chunks that a search of their index does not find, chunks at the edge to which
+libhdf5 does not apply their filters.
 
-Everything else in the file (trees, heaps, times, free space) is compared as the fact
-``layout``, a digest of all bytes but the datasets' own.
+All else (trees, heaps, times, free space) is the fact ``layout``, a digest of all bytes but the
+datasets' own.
 
-Limits: 100,000 objects, 250,000 chunks, 64 MiB of attributes; a chunk, a row of chunks, and what a
-dataset has in no storage, 256 MiB; 4 GiB for the process of libhdf5, and 20 seconds of processor
-time, and one for every 4 MiB of the file, for each answer.
+Limits: 100,000 objects, 250,000 chunks, 64 MiB of attributes; 256 MiB for a chunk, a row of chunks,
+and what of a dataset is unallocated; for libhdf5 4 GiB, and of processor time for each answer 20
+seconds and one for every 4 MiB of the file.
 """
 
 from __future__ import annotations
@@ -95,16 +94,9 @@ class Dataset(msgspec.Struct, frozen=True):
     """How many rows are read together: as many as a chunk has."""
 
 
-class Description(msgspec.Struct, frozen=True):
-    """What the probe says of a file."""
-
-    groups: list[str]
-    datasets: list[Dataset]
-    attributes: dict[str, str]
-    layout: str
-    """SHA-256 of all bytes but those of numbers."""
-    compression: str
-    """SHA-256 of all chunks to which a filter was applied."""
+Description = tuple[list[str], list[Dataset], dict[str, str], str, str]
+"""What the probe says of a file: groups, datasets, attributes; the digests of all bytes but those
+of numbers, and of all chunks to which a filter was applied."""
 
 
 class Hdf5File(SourceFile):
@@ -113,12 +105,7 @@ class Hdf5File(SourceFile):
     format = "hdf5"
 
     def __init__(self, source: Source, span: tuple[int, int] | None = None) -> None:
-        """Read and check the structure of *source*, or of its part *span* (begin and length).
-
-        Raises:
-            MalformedError: it is not HDF5 of plain datasets.
-            UnreadableError: it cannot be read, or the package ``h5py`` is missing.
-        """
+        """Read and check the structure of *source*, or of its part *span* (begin and length)."""
         super().__init__(source)
         self._begin, size = span or (0, source.size)
         _check_superblock(source, self._begin, size)
@@ -139,37 +126,36 @@ class Hdf5File(SourceFile):
     def _describe(self, answer: bytearray, size: int) -> None:
         where = self._source.name
         try:
-            said = msgspec.json.decode(answer, type=Description)
+            said: Description = msgspec.json.decode(answer, type=Description)
         except msgspec.DecodeError as error:
             raise MalformedError("its description cannot be read", where=where) from error
-        self._datasets = said.datasets
+        groups, self._datasets, attributes, layout, compression = said
         self._indices: dict[str, int] = {}
         infos: dict[str, TensorInfo] = {}
-        for index, dataset in enumerate(said.datasets):
+        for index, dataset in enumerate(self._datasets):
             for name in dataset.names:
                 inside = f"{where}: {check_name(name, where=where)}"
                 infos[name] = describe(name, dataset.dtype, dataset.shape, where=inside)
                 self._indices[name] = index
-            _check_storage(dataset, infos[name], size, inside)
+                _check_storage(dataset, infos[name], size, inside)
         check_count(len(infos), where=where)
-        tied = [tuple(sorted(dataset.names)) for dataset in said.datasets]
+        tied = [tuple(sorted(dataset.names)) for dataset in self._datasets]
         self.aliases = tuple(sorted(names for names in tied if len(names) > 1))
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType(
             dict(sorted(infos.items(), key=lambda pair: (self._dataset(pair[0]).first, pair[0])))
         )
-        empty = sorted(
-            group for group in said.groups if not any(n.startswith(f"{group}/") for n in infos)
-        )
-        groups = {"groups": json.dumps(empty, ensure_ascii=False)} if empty else {}
-        self.metadata: Mapping[str, str] = MappingProxyType({**said.attributes, **groups})
+        empty = sorted(it for it in groups if not any(n.startswith(f"{it}/") for n in infos))
+        if empty:
+            attributes["groups"] = json.dumps(empty, ensure_ascii=False)
+        self.metadata = MappingProxyType(attributes)
         self.container = stated(
             {
                 Normaliser.BYTE_ORDER: [self._dataset(name).big for name in sorted(infos)],
-                Normaliser.COMPRESSION: said.compression,
-                Normaliser.LAYOUT: said.layout,
+                Normaliser.COMPRESSION: compression,
+                Normaliser.LAYOUT: layout,
             }
         )
-        if all(dataset.size is not None for dataset in said.datasets):
+        if all(dataset.size is not None for dataset in self._datasets):
             self._probe.close()
 
     def _dataset(self, name: str) -> Dataset:

@@ -2,13 +2,13 @@
 
 Format: ``docs/ExternalData.md`` of onnx/onnx. Stricter than the libraries:
 
-- a location is a plain relative path below the model's folder: no ``..``, no backslash, no link on
-  the way (a link can lead anywhere, as CVE-2024-5187 and CVE-2025-51480 of the library show);
-- its last part is a name that writers give to such files (:func:`is_data_name`): what is called
-  ``config.json`` or ``modeling.py`` is read by others, and is compared as what it is to them;
+- a location is a plain relative path below the model's folder: no ``..``, no backslash, no symbolic
+  link (CVE-2024-5187 and CVE-2025-51480 of the library);
+- its last part is a name that writers give to such files (:func:`is_data_name`): ``config.json`` or
+  ``modeling.py`` would be read by other programs as something else;
 - a tensor has the length that its type and shape ask for, inside the file;
 - two tensors share all of their bytes (tied weights) or none;
-- what lies between tensors is zero, less than ``MAX_PADDING`` bytes, and nothing lies behind them.
+- padding between tensors is zero and less than ``MAX_PADDING`` bytes; nothing follows the last.
 """
 # ruff: noqa: ANN401 - generated code has no types
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 MAX_PADDING: Final = 2**16
 """Zeros between two tensors, in bytes: writers align to memory pages, at most 64 KiB."""
 
-_STEP: Final = 2**20
 _KEYS: Final = frozenset({"location", "offset", "length", "checksum"})
 _DATA: Final = re.compile(
     r"(?:.*[._-])?(?:data|weights|raw)(?:[._-]?[0-9]{1,5})?|.*\.onnx[._-]bin|weights\.pb", re.DOTALL
@@ -57,6 +56,7 @@ class External(NamedTuple):
 
     location: str
     offset: int
+    length: int
     fields: tuple[tuple[str, str], ...]
     """The entry, as the model has it."""
 
@@ -75,14 +75,13 @@ def external_place(tensor: Any, info: TensorInfo, *, where: str) -> External:
         raise MalformedError(
             f"takes {found['length']} bytes, its type and shape {info.nbytes}", where=where
         )
-    return External(location, int(found["offset"]), entries)
+    return External(location, int(found["offset"]), info.nbytes, entries)
 
 
 def is_data_name(name: str, tensor: str) -> bool:
-    """Tell whether writers call the file of the *tensor* by this *name*.
+    """Tell whether writers give this *name* to a file that holds the *tensor*.
 
-    A file for one tensor is called as the tensor is, with ``_`` for what a name of a file cannot
-    have (torch, tf2onnx).
+    A file for one tensor has its name, with ``_`` for what file names cannot have (torch, tf2onnx).
     """
     own = name in (tensor, _NOT_IN_FILES.sub("_", tensor)) and _OWN.fullmatch(name)
     return bool(own or _DATA.fullmatch(name) or _UUID.fullmatch(name))
@@ -94,13 +93,10 @@ def location_of(tensor: Any, *, where: str) -> str:
     location = str(found[0]) if found else ""
     check_name(location, where=where)
     if not is_plain(location):
-        raise MalformedError(f"external data in {location!r}, no plain name", where=where)
+        raise MalformedError(f"external data in {location!r}, not a plain path", where=where)
     if not is_data_name(location.split("/")[-1], tensor.name):
-        raise MalformedError(
-            f"external data in {location!r}, which is called as other files are",
-            where=where,
-            hint="save them in one file that is called as the model with .data behind",
-        )
+        what = f"external data in {location!r}, not a name for such files"
+        raise MalformedError(what, where=where, hint="save them in one file, MODEL.onnx.data")
     return location
 
 
@@ -123,18 +119,21 @@ def open_beside(
     return Source(folder / location, name=where, sha256=sha256[location] if sha256 else None)
 
 
-def check_covered(source: Source, spans: Iterable[tuple[int, int]]) -> None:
-    """Check that tensors at *spans* (begin and end) and zeros between them are all of *source*."""
-    before, end = (0, 0), 0
-    for span in sorted(spans):
-        if span == before or span[0] == span[1]:
-            continue
-        begin, stop = before = span
-        if begin < end or stop > source.size:
-            what = "overlap" if begin < end else "lie beyond its end"
-            raise MalformedError(f"tensors {what}", where=source.name)
-        if begin - end >= MAX_PADDING or any(source.read(end, begin - end)):
-            raise MalformedError("bytes between the tensors", where=source.name)
-        end = stop
-    if end != source.size:
-        raise MalformedError(f"{source.size - end} bytes after the last tensor", where=source.name)
+def check_covered(files: Mapping[str, Source], tensors: Iterable[External]) -> None:
+    """Check that each of *files*, by location, consists of *tensors* and zeros between them."""
+    spans: dict[str, set[tuple[int, int]]] = {location: set() for location in files}
+    for tensor in tensors:
+        if tensor.length:
+            spans[tensor.location].add((tensor.offset, tensor.offset + tensor.length))
+    for location, source in files.items():
+        end = 0
+        for begin, stop in sorted(spans[location]):
+            if begin < end or stop > source.size:
+                what = "overlap" if begin < end else "lie beyond its end"
+                raise MalformedError(f"tensors {what}", where=source.name)
+            if begin - end >= MAX_PADDING or any(source.read(end, begin - end)):
+                raise MalformedError("bytes between the tensors", where=source.name)
+            end = stop
+        if end != source.size:
+            rest = source.size - end
+            raise MalformedError(f"{rest} bytes after the last tensor", where=source.name)

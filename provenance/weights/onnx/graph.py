@@ -3,21 +3,18 @@
 Format: ``onnx.proto`` and ``docs/IR.md`` of onnx/onnx.
 
 **Names.** An initialiser has its own name, and the tensor of a ``Constant`` node that of the node's
-output: they stand for the same value. Another tensor in an attribute is ``node.attribute``, where a
-node is called by its first output that is not empty, or ``node[3]``; of several,
-``node.attribute[0]``. Before the names of an inner graph stands ``node.attribute/``, before those
-of a function ``function DOMAIN:NAME:OVERLOAD/``, before those of training
-``training[0].initialization/`` or ``training[0].algorithm/``. A sparse tensor is two: its name with
-``/values`` and ``/indices``.
+output: they stand for the same value. Another tensor in an attribute is ``node.attribute``, of
+several ``node.attribute[0]``; a node has the name of its first output that is not empty, or
+``node[3]``. Prefixes: ``node.attribute/`` in an inner graph, ``function DOMAIN:NAME:OVERLOAD/`` in
+a function, ``training[0].initialization/`` and ``training[0].algorithm/`` in training. A sparse
+tensor is two: its name with ``/values`` and ``/indices``.
 
 **The graph** is content: the digest of graph, functions, training and devices, which are
-``ModelProto`` without its other fields and without the numbers of tensors, as the library writes
-it. The order of nodes is kept; what is a set or a map is sorted (:data:`SETS`). The other fields of
-the model are shown as text.
-
-Messages are those of the package ``onnx``, which has no types.
+``ModelProto`` without its other fields and without the numbers of tensors, as the library
+serialises it. The order of nodes is kept; sets and maps (:data:`SETS`) are sorted. The other fields
+of the model are shown as text.
 """
-# ruff: noqa: ANN401
+# ruff: noqa: ANN401 - messages are those of the package onnx, which has no types
 
 from __future__ import annotations
 
@@ -30,37 +27,23 @@ from provenance.errors import MalformedError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SETS: Final = frozenset(
-    {
-        "GraphProto.initializer",
-        "GraphProto.value_info",
-        "GraphProto.quantization_annotation",
-        "TensorAnnotation.quant_parameter_tensor_names",
-        "NodeProto.attribute",
-        "FunctionProto.opset_import",
-        "FunctionProto.value_info",
-        "ModelProto.functions",
-        "ModelProto.opset_import",
-        "TrainingInfoProto.initialization_binding",
-        "TrainingInfoProto.update_binding",
-    }
-    | {
-        f"{message}.metadata_props"
-        for message in (
-            "ModelProto", "GraphProto", "FunctionProto", "NodeProto", "TensorProto",
-            "ValueInfoProto",
-        )
-    }
-)  # fmt: skip
-"""Repeated fields whose order means nothing: what is in them is found by name or key, which stands
-once."""
+SETS: Final = frozenset({
+    "GraphProto.initializer", "GraphProto.value_info", "GraphProto.quantization_annotation",
+    "TensorAnnotation.quant_parameter_tensor_names", "NodeProto.attribute",
+    "FunctionProto.opset_import", "FunctionProto.value_info",
+    "ModelProto.functions", "ModelProto.opset_import",
+    "TrainingInfoProto.initialization_binding", "TrainingInfoProto.update_binding",
+    "ModelProto.metadata_props", "GraphProto.metadata_props", "FunctionProto.metadata_props",
+    "NodeProto.metadata_props", "TensorProto.metadata_props", "ValueInfoProto.metadata_props",
+})  # fmt: skip
+"""Repeated fields whose order means nothing: their members are found by a unique name or key."""
 
 _FOUND_BY: Final = (
     {name.partition(".")[2]: "key" for name in SETS}
     | {"initializer": "name", "value_info": "name", "attribute": "name"}
     | {"quantization_annotation": "tensor_name", "external_data": "key"}
 )
-"""By which field of it a member of such a field is found, but for operator sets and functions."""
+"""The field by which a member is found, except for operator sets and functions."""
 
 _BODY: Final = ("graph", "functions", "training_info", "configuration")
 _STANDARD: Final = ("", "ai.onnx")  # two names of one set of operators
@@ -139,7 +122,7 @@ def content(model: Any, *, where: str) -> tuple[dict[str, str], list[list[int]]]
 
 
 def _settle(message: Any, orders: list[list[int]], where: str) -> None:
-    """Bring *message* to canonical form. A key that stands twice in a map has no one reading."""
+    """Bring *message* to canonical form."""
     kind = message.DESCRIPTOR.name
     for field, value in message.ListFields():
         if field.name in _FOUND_BY:
@@ -156,13 +139,13 @@ def _settle(message: Any, orders: list[list[int]], where: str) -> None:
 
 
 def _check_keys(message: Any, name: str, values: Any, where: str) -> None:
-    """Refuse maps in which a key stands twice: which of the two is read is left to the reader."""
+    """Refuse maps with a duplicate key: which of the two is read is left to the reader."""
     keys = Counter(_key(name, value) for value in values)
     if name == "initializer":  # a sparse one is found in the same way
         keys += Counter(sparse.values.name for sparse in message.sparse_initializer)
     twice = next((key for key, times in keys.items() if times > 1), None)
     if twice is not None:
-        raise MalformedError(f"{twice!r} stands twice in {name}", where=where)
+        raise MalformedError(f"{twice!r} is duplicated in {name}", where=where)
 
 
 def _key(field: str, value: Any) -> str:

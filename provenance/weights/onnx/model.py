@@ -5,10 +5,10 @@ the package ``onnx`` (extra ``onnx``); ``graph`` digests it and names its tensor
 the numbers of each; ``external`` opens the files beside the model that hold some.
 
 A tensor has its numbers in one field, which its type allows, and as many as its shape asks for.
-Whether that is ``raw_data``, a typed field or a file beside the model is a fact and no content.
-Refused: tensors in segments, without type, of one name.
+Which of ``raw_data``, a typed field or a file beside the model that is, is a fact and not content.
+Refused: tensors in segments, without a type, or with the name of another.
 
-Not tensors of the view, but content: texts (in the digest of the graph), and packed elements that
+Content but not tensors of the view: texts (in the digest of the graph), and packed elements that
 end inside a byte (an entry ``tensor NAME``, at most 64 KiB).
 
 Limits: those of ``protobuf``. The model without its tensors' bytes is held in memory.
@@ -65,14 +65,10 @@ class OnnxFile(SourceFile):
         """Read and check the model that *source* is; files beside it are in *folder*.
 
         *sha256* is what those should have, by name.
-
-        Raises:
-            MalformedError: the model is not strict ONNX.
-            UnreadableError: it, or a file beside it, cannot be read, or ``onnx`` is missing.
-            ContentError: a file beside it has another SHA-256.
         """
         super().__init__(source)
-        self._beside: dict[str, Source] = {}
+        self.beside: dict[str, Source] = {}
+        """The files beside the model, open, by their paths below its folder."""
         try:
             self._read(parse(source), folder, sha256)
         except BaseException:
@@ -85,43 +81,41 @@ class OnnxFile(SourceFile):
         self._places: dict[str, Place] = {}
         externals: dict[str, External] = {}
         infos: dict[str, TensorInfo] = {}
-        sizes: dict[str, int] = {}
         fields: dict[str, str] = {}
         for count, (name, tensor) in enumerate(tensors(parsed.model)):
             check_count(count, where=where)
             check_name(name, where=where)
             if not name or name in fields:
-                what = f"two tensors answer to the name {name!r}" if name else "without a name"
+                what = f"duplicate tensor name {name!r}" if name else "without a name"
                 raise MalformedError(what, where=where)
             inside = f"{where}: {name}"
             fields[name] = "string_data"
             numbers, outside = payloads(tensor), tensor.data_location
             if tensor.data_type == _STRING:
                 if numbers or outside:  # they would be in no digest
-                    raise MalformedError("texts that are not in string_data", where=inside)
+                    raise MalformedError("STRING tensor with numeric data", where=inside)
                 continue
             info, dtype = describe_numbers(name, tensor, where=inside)
             if not outside:
                 if tensor.external_data:
-                    raise MalformedError("external data that its location denies", where=inside)
+                    raise MalformedError("external data, but data_location DEFAULT", where=inside)
                 place = place_inside(self._source, tensor, dtype or info.dtype, where=inside)
             else:
                 if outside != _OUTSIDE or numbers:
                     raise MalformedError("its numbers are in two places", where=inside)
                 external = externals[name] = external_place(tensor, info, where=inside)
-                if external.location not in self._beside:
-                    self._beside[external.location] = open_beside(
-                        folder, external.location, name=where, sha256=sha256
-                    )
-                payload = Payload(external.offset, info.nbytes)
-                place = Place(self._beside[external.location], "external_data", payload)
+                location, offset = external.location, external.offset
+                if location not in self.beside:
+                    self.beside[location] = open_beside(folder, location, name=where, sha256=sha256)
+                payload = Payload(offset, info.nbytes)
+                place = Place(self.beside[location], "external_data", payload)
             check_numbers(place, info, where=inside)
-            fields[name], sizes[name] = place.field, info.nbytes
+            fields[name] = place.field
             if dtype is None:
                 infos[name], self._places[name] = info, place
             else:
                 said[f"tensor {name}"] = loose_text(place, info, tensor, dtype, inside)
-        self._check_beside(sizes, externals)
+        check_covered(self.beside, externals.values())
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType(
             dict(sorted(infos.items(), key=lambda pair: self._order(pair[0])))
         )
@@ -142,50 +136,29 @@ class OnnxFile(SourceFile):
         beside = "" if place.source is self._source else place.source.name
         return beside, place.payload.start
 
-    def _check_beside(self, sizes: Mapping[str, int], externals: Mapping[str, External]) -> None:
-        for location, source in self._beside.items():
-            check_covered(
-                source,
-                [
-                    (external.offset, external.offset + sizes[name])
-                    for name, external in externals.items()
-                    if external.location == location
-                ],
-            )
-
     def pieces(self, name: str, begin: int, end: int, step: int) -> Iterator[memoryview]:
         """Return the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.pieces`."""
         where = f"{self._source.name}: {name}"
         return chunks(self._places[name], self.tensors[name], (begin, end), step, where)
 
     @property
-    def source(self) -> Source:
-        """The model's own file."""
-        return self._source
-
-    @property
-    def beside(self) -> Mapping[str, Source]:
-        """The files beside the model, open, by their paths below its folder."""
-        return MappingProxyType(self._beside)
+    def sources(self) -> tuple[Source, ...]:
+        """The model's own file, and those beside it."""
+        return self._source, *self.beside.values()
 
     def check_unchanged(self) -> None:
         """Raise UnreadableError if a file was written to since it was opened."""
-        for source in (self._source, *self._beside.values()):
+        for source in self.sources:
             source.check_unchanged()
 
     def close(self) -> None:
         """Close the model and the files beside it."""
-        for source in (self._source, *self._beside.values()):
+        for source in self.sources:
             source.close()
 
 
 def external_files(path: Path) -> tuple[str, ...]:
-    """Return the files that the model at *path* keeps tensors in: sorted paths below its folder.
-
-    Raises:
-        MalformedError: the model is not what its format allows.
-        UnreadableError: it cannot be read, or the package ``onnx`` is missing.
-    """
+    """Return the files that the model at *path* keeps tensors in: sorted paths below its folder."""
     with Source(path) as source:
         found = {
             location_of(tensor, where=f"{source.name}: {name}")

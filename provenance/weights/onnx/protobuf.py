@@ -1,15 +1,14 @@
 """Protocol Buffers, checked strictly and in place: the wire format of ONNX models.
 
 Format: "Encoding" in the Protocol Buffers documentation. Parsers merge, override and keep unknown
-fields; here a message has one reading only. Refused: a field that the schema does not have, a field
-of one value that stands twice, two members of one ``oneof``, another wire type, groups, integers
-that do not fit their type, text that is not UTF-8. What one message can be spelled as without
-changing its value (longer variable-length integers, fields out of order, repeated numbers packed or
-not) is read, and :attr:`Parsed.plain` tells whether the file has the plain spelling.
+fields; here a message has one reading only. Refused: fields that the schema lacks, a second value
+of a field that is not repeated, two members of one ``oneof``, another wire type, groups, integers
+that do not fit their type, text that is not UTF-8. Other encodings of the same value (longer
+varints, fields out of order, repeated numbers packed or not) are read, and :attr:`Parsed.plain`
+tells whether the file has the usual one.
 
-The schema is that of the package ``onnx``, and so is the parser of what has passed these checks.
-The numbers of tensors are left in the file; their places stand in ``raw_data`` of each tensor
-(:func:`payloads`).
+The package ``onnx`` has the schema, and parses what has passed these checks. The numbers of tensors
+are left in the file; ``raw_data`` of each tensor holds their places instead (:func:`payloads`).
 
 Limits: 2 GiB - 1 a file (the format's own), 100 messages deep (the default of every parser),
 256 MiB and 1,000,000 fields beside the bytes that are left in the file.
@@ -77,26 +76,17 @@ class Parsed(NamedTuple):
     payloads: list[Payload]
     """What was left in the file, in its order."""
     plain: bool
-    """Whether the file spells its value as every library does: fields by number, shortest
-    integers, repeated numbers packed just where the schema says so."""
+    """Whether the file is encoded as libraries do: fields by number, shortest integers, repeated
+    numbers packed just where the schema says so."""
 
 
 def parse(source: Source) -> Parsed:
-    """Return the model that the file is.
-
-    Raises:
-        MalformedError: the file is no such message, or beyond a limit.
-        UnreadableError: it cannot be read.
-        UnavailableError: the package ``onnx`` is missing.
-    """
+    """Return the model in *source*; UnavailableError where the package ``onnx`` is missing."""
     try:
         kind = import_module("onnx.onnx_ml_pb2").ModelProto
     except ImportError as error:
-        raise UnavailableError(
-            "reading ONNX needs onnx",
-            where=source.name,
-            hint="pip install 'training-provenance[onnx]'",
-        ) from error
+        hint = "pip install 'training-provenance[onnx]'"
+        raise UnavailableError("reading ONNX needs onnx", where=source.name, hint=hint) from error
     if source.size > MAX_FILE:
         raise MalformedError(f"longer than {MAX_FILE} bytes", where=source.name)
     skimmer = _Skimmer(source)
@@ -128,7 +118,7 @@ class _Field(NamedTuple):
     message: Any
     """The descriptor of the message that a value is; None: another type."""
     choice: str
-    """What can stand once: the field, or the ``oneof`` that it belongs to."""
+    """What may occur once: the field, or the ``oneof`` that it belongs to."""
 
 
 @cache
@@ -181,11 +171,9 @@ class _Skimmer:
             number, wire = tag >> 3, tag & 7
             field = schema.get(number)
             if field is None:
-                raise self._error(f"{kind.name} has no field {number} that is known here", begin)
+                raise self._error(f"{kind.name} has no known field {number}", begin)
             if not field.repeated and field.choice in seen:
-                raise self._error(
-                    f"{field.name} stands twice, or two values where one may be", begin
-                )
+                raise self._error(f"{field.name} is duplicated, or its oneof is", begin)
             seen.add(field.choice)
             self.plain &= number >= last
             last = number
