@@ -40,7 +40,7 @@ from provenance.errors import (
 )
 from provenance.files.names import CLAIMS, MODEL_SIGNATURE
 from provenance.folder import attach as beside
-from provenance.folder.claims import model_name, read_bundles, require_folder
+from provenance.folder.claims import model_name, require_folder
 from provenance.statement import intoto, training
 from provenance.statement.training import DeclaredEquality, TrainingStatement
 from provenance.weights import check_numpy
@@ -221,9 +221,7 @@ class _Making:
 
     def observe(self, command: tuple[str, ...] | None, invocation_id: str) -> Before:
         """Observe what is there before *command*, and refuse what could never be attached."""
-        claims = self.inputs.model / CLAIMS
-        if os.path.lexists(claims):
-            read_bundles(claims)
+        beside.check_claims(self.inputs.model)
         environ = self.environ
         with self.progress("hashing inputs") as advance:
             before = recorder.observe_before(
@@ -263,7 +261,7 @@ class _Making:
             )
         except ProvenanceError as error:
             if statement.run.metadata.started_on:  # a run cannot be repeated for its claim
-                raise _kept(payload, self.key, error) from error
+                raise self._kept(payload, error) from error
             raise
         return Recorded(
             statement,
@@ -274,10 +272,24 @@ class _Making:
             warnings=tuple(self._warnings(recording, kept_signature=attached.kept_signature)),
         )
 
+    def _kept(self, payload: bytes, error: ProvenanceError) -> ProvenanceError:
+        """Return *error* with the place where the signed claim is kept, if one takes it."""
+        first = "free some space" if isinstance(error, UnavailableError) else "fix that"
+        hint = f"the claim of this run is in {CLAIMS}; {first}, then 'publish' or 'sign'"
+        if not beside.has_claim(self.inputs.model, payload):
+            try:
+                descriptor, path = tempfile.mkstemp(prefix="provenance-claim-", suffix=".jsonl")
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(beside.sign_payload(payload, self.key) + b"\n")
+            except OSError:
+                return error
+            hint = f"{first}, then append the claim of this run, {path}, to {CLAIMS}"
+        return type(error)(error.what, where=error.where, hint=hint)
+
     def _warnings(self, recording: Recording, *, kept_signature: bool) -> Iterator[str]:
         statement = recording.statement
         if kept_signature:
-            yield f"{MODEL_SIGNATURE} is another key's and was left; the claim stands beside it"
+            yield f"{MODEL_SIGNATURE} is not of this key and was left; the claim stands beside it"
         said = statement.build.internal_parameters.collectors.get("metrics")
         lost = sum(said.values.get(name, 0) for name in ("dropped", "damaged")) if said else 0
         if lost:
@@ -311,19 +323,6 @@ class _Making:
         except (PolicyError, UnavailableError) as error:
             return error
         return None
-
-
-def _kept(payload: bytes, key: PrivateKey, error: ProvenanceError) -> ProvenanceError:
-    """Return *error*, with the temporary file in which the signed claim is kept, if possible."""
-    try:
-        descriptor, path = tempfile.mkstemp(prefix="provenance-claim-", suffix=".jsonl")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(beside.sign_payload(payload, key) + b"\n")
-    except OSError:
-        return error
-    first = "free some space" if isinstance(error, UnavailableError) else "fix that"
-    hint = f"{first}, then append the claim of this run, {path}, to {CLAIMS}"
-    return type(error)(error.what, where=error.where, hint=hint)
 
 
 @contextmanager

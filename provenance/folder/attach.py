@@ -204,10 +204,12 @@ def publish(model: Path, log: Log, keys: Sequence[PublicKey] = ()) -> tuple[Publ
 
 
 def _refuse_to_replace(model: Path, signer: PublicKey) -> None:
-    if not _may_replace(model, signer):
+    path = model / MODEL_SIGNATURE
+    is_folder = path.is_dir() and not path.is_symlink()  # writing fails, and says so
+    if not is_folder and not _may_replace(model, signer):
         raise UsageError(
             "is signed by another key, or damaged, and is not replaced",
-            where=str(model / MODEL_SIGNATURE),
+            where=str(path),
             hint="remove it, or move it away, if that signature is no longer wanted",
         )
 
@@ -215,7 +217,7 @@ def _refuse_to_replace(model: Path, signer: PublicKey) -> None:
 def _may_replace(model: Path, signer: PublicKey) -> bool:
     """Tell whether there is no model signature beside *model*, or one that *signer* made."""
     path = model / MODEL_SIGNATURE
-    if not os.path.lexists(path) or path.is_dir():  # a folder cannot be replaced
+    if not os.path.lexists(path):
         return True
     try:
         for item in read_bundles(path):
@@ -230,8 +232,25 @@ def _read_claims(model: Path) -> tuple[Bundle, ...]:
     return read_bundles(path, follow=False) if os.path.lexists(path) else ()
 
 
+def check_claims(model: Path) -> None:
+    """Return if a claim can be added to those beside *model*: found out before a training."""
+    _joined(model, [item.raw for item in _read_claims(model)])
+
+
+def has_claim(model: Path, payload: bytes) -> bool:
+    """Tell whether a claim beside *model* states *payload*."""
+    try:
+        return any(item.envelope.payload == payload for item in _read_claims(model))
+    except (UnreadableError, MalformedError):
+        return False
+
+
 def _write_claims(model: Path, lines: Sequence[bytes]) -> None:
-    """Replace the claims by *lines*; refuse a file that could not be read again."""
+    write_file(model / CLAIMS, _joined(model, lines))
+
+
+def _joined(model: Path, lines: Sequence[bytes]) -> bytes:
+    """Return *lines* as a file of claims; refuse one that could not be read again."""
     where = str(model / CLAIMS)
     if len(lines) > bundles.MAX_LINES:
         raise MalformedError(f"more than {bundles.MAX_LINES} lines", where=where)
@@ -240,7 +259,7 @@ def _write_claims(model: Path, lines: Sequence[bytes]) -> None:
         raise MalformedError(f"longer than {MAX_CLAIMS_BYTES} bytes", where=where)
     if any(b"\n" in line or len(line) > strict_json.MAX_BYTES for line in lines):
         raise MalformedError("a bundle over several lines, or too long, is no claim", where=where)
-    write_file(model / CLAIMS, data)
+    return data
 
 
 def _write_byproducts(model: Path, contents: Mapping[str, bytes]) -> None:

@@ -1,0 +1,82 @@
+"""What ``record`` and ``attest`` do with a folder in which something is in the way."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+import provenance
+from provenance.errors import ProvenanceError, UnavailableError
+from provenance.files.atomic import write_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.world import Person
+
+TRAIN = ["sh", "-c", "echo trained > trained"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alice: Person) -> Path:
+    """Return a model that Alice attested, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "weights").write_text("0.25")
+    provenance.attest(model, key=alice.key)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["folder", "link to a folder", "dangling link", "FIFO", "empty"])
+def test_what_is_no_signature_is_left(folder: Path, tmp_path: Path, bob: Person, kind: str) -> None:
+    path = folder / "model.sig"
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "empty":
+        path.touch()
+    else:
+        path.symlink_to(tmp_path if kind == "link to a folder" else "nowhere")
+    before = path.lstat()
+    done = provenance.attest(folder, key=bob.key)
+    assert path.lstat().st_ino == before.st_ino
+    assert len(done.warnings) == 1
+    assert len((folder / "claims.jsonl").read_bytes().splitlines()) == 2
+    with pytest.raises(ProvenanceError):
+        provenance.sign(folder, key=bob.key)
+    assert path.lstat().st_ino == before.st_ino
+
+
+@pytest.mark.parametrize("kind", ["link", "indented"])
+def test_claims_to_which_none_can_be_added_are_refused_before_the_training(
+    folder: Path, tmp_path: Path, alice: Person, kind: str
+) -> None:
+    claims = folder / "claims.jsonl"
+    if kind == "link":
+        claims.rename(tmp_path / "elsewhere")
+        claims.symlink_to(tmp_path / "elsewhere")
+    else:
+        claims.write_text(json.dumps(json.loads(claims.read_text()), indent=1) + "\n")
+    with pytest.raises(ProvenanceError):
+        provenance.record(TRAIN, model=folder, key=alice.key)
+    assert not (tmp_path / "trained").exists()
+
+
+def test_nobody_is_told_to_add_a_claim_that_is_there(
+    folder: Path, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        if path.name == "model.sig":
+            raise UnavailableError("cannot be written", where=str(path))
+        write_file(path, data)
+
+    monkeypatch.setattr("provenance.folder.attach.write_file", full)
+    with pytest.raises(UnavailableError, match=r"the claim of this run is in claims\.jsonl"):
+        provenance.record(TRAIN, model=folder, key=alice.key)
+    assert len((folder / "claims.jsonl").read_bytes().splitlines()) == 2
