@@ -145,10 +145,10 @@ def _in_file(model: Model, unit: Unit, side: str) -> Mapping[str, Curve]:
 def _judge_curves(
     rule: Curves, file: str, left: Mapping[str, Curve], right: Mapping[str, Curve]
 ) -> Judged:
-    findings: list[Finding] = []
     names = [name for name in {**left, **right} if selects_tensor(rule.curves, name)]
     if not names:
         return Judged((), (f"{file}: no curve that the rule selects",))
+    findings: list[Finding] = []
     for name in names:
         if name not in left or name not in right:
             findings.append(Finding(file=file, tensor=name, measure="presence", held=False))

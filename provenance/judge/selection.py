@@ -9,21 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from provenance.equality.patterns import selects_file, selects_tensor
-from provenance.equality.rules import (
-    Behaviour,
-    Bytes,
-    Close,
-    EvidenceRule,
-    Metrics,
-    Rule,
-    TensorRule,
-)
+from provenance.equality.rules import Behaviour, Bytes, Close, EvidenceRule, Metrics, TensorRule
 from provenance.measure.findings import Finding, Judged, unlike
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from provenance.equality.declaration import Alternative
+    from provenance.equality.rules import Rule
     from provenance.weights.model import Pair, SideBySide
     from provenance.weights.view import TensorFile
 

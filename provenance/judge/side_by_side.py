@@ -1,7 +1,4 @@
-"""Two models or two weight files side by side, without a declaration: what differs, how far.
-
-This judges nothing and proves nothing: it is a view for a person.
-"""
+"""Two models or weight files side by side, without a declaration; nothing is judged or proven."""
 
 from __future__ import annotations
 
@@ -68,38 +65,34 @@ def _compared(pair: Pair, weights: MeasuredWeights) -> FileComparison:
     if pair.both is None:
         state: FileState = "missing-left" if pair.left is None else "missing-right"
         return FileComparison(name=pair.name, state=state)
-    if pair.same:
-        return FileComparison(name=pair.name, state="equal")
-    if not all(unit.weights for unit in pair.both):
-        return FileComparison(name=pair.name, state="equal" if pair.renamed else "changed")
+    if pair.same or not all(unit.weights for unit in pair.both):
+        same = pair.same or pair.renamed
+        return FileComparison(name=pair.name, state="equal" if same else "changed")
     contents = weights.of(pair, None)
     if not isinstance(contents, Contents):
         return FileComparison(name=pair.name, state="changed", unread=contents)
-    return _listed(pair.name, contents)
-
-
-def _listed(name: str, contents: Contents) -> FileComparison:
+    equal = all(each.differing == 0 for each in contents.tensors)
     return FileComparison(
-        name=name,
+        name=pair.name,
         state="changed",
-        same_tensors=not contents.metadata
-        and contents.normalisers is not None
-        and all(pair.differing == 0 for pair in contents.tensors),
+        same_tensors=equal and not contents.metadata and contents.normalisers is not None,
         first=contents.first,
-        tensors=tuple(
-            TensorComparison(
-                name=pair.name,
-                state=_state(pair),
-                left_dtype=pair.left.dtype.name if pair.left else None,
-                right_dtype=pair.right.dtype.name if pair.right else None,
-                left_shape=pair.left.shape if pair.left else None,
-                right_shape=pair.right.shape if pair.right else None,
-                distance=pair.distance,
-            )
-            for pair in contents.tensors
-        ),
+        tensors=tuple(map(_tensor, contents.tensors)),
         metadata=contents.metadata,
         normalisers=contents.normalisers or (),
+    )
+
+
+def _tensor(pair: TensorPair) -> TensorComparison:
+    left, right = pair.left, pair.right
+    return TensorComparison(
+        name=pair.name,
+        state=_state(pair),
+        left_dtype=left.dtype.name if left else None,
+        right_dtype=right.dtype.name if right else None,
+        left_shape=left.shape if left else None,
+        right_shape=right.shape if right else None,
+        distance=pair.distance,
     )
 
 

@@ -1,4 +1,4 @@
-"""How two models read side by side: a line for each file, a table of the tensors that differ."""
+"""How a comparison reads: a line for each file, a table of the tensors that differ."""
 
 from __future__ import annotations
 
@@ -18,13 +18,10 @@ if TYPE_CHECKING:
     from provenance.weights.metadata import MetadataDifference
 
 SHOWN_TENSORS: Final = 40
-"""Tensors listed of one file; equal ones are only counted."""
+"""Differing tensors listed of one file."""
 
 SHOWN_METADATA: Final = 10
-"""Keys of the metadata listed of one file."""
-
-SHOWN_DIGITS: Final = 16
-"""Digits shown of a SHA-256; ``--json`` has all."""
+"""Metadata keys listed of one file."""
 
 SHOWN_FINDINGS: Final = 5
 """Findings listed of an alternative that does not hold."""
@@ -35,7 +32,7 @@ _COLUMNS: Final = ("tensor", "type", "shape", "differ", "L2", "L∞", "worst at"
 
 
 def comparison_lines(files: Sequence[FileComparison]) -> list[str]:
-    """Return a line a file, and under a changed weight file a table of its tensors."""
+    """Return a line for each file, and under a changed weight file a table of its tensors."""
     lines = []
     for item in files:
         mark = good("=") if item.same else bad("≠")
@@ -56,7 +53,7 @@ def comparison_lines(files: Sequence[FileComparison]) -> list[str]:
 
 
 def outcome_lines(outcome: Outcome) -> list[str]:
-    """Return what an equality says of the two models."""
+    """Return the outcome of an equality on two models."""
     lines = [conclusion_text(outcome.conclusion, outcome.strongest)]
     for number, alternative in enumerate(outcome.alternatives, 1):
         word = {True: "holds", False: "does not hold", None: "cannot be decided"}[alternative.held]
@@ -76,12 +73,12 @@ def outcome_lines(outcome: Outcome) -> list[str]:
 
 
 def conclusion_text(conclusion: Conclusion, strongest: str | None) -> str:
-    """Return *conclusion*, and by which equality the models agree if they do."""
+    """Return *conclusion*, and if the models agree, by which equality."""
     return good(conclusion) + f" by '{strongest}'" if conclusion in AGREES else bad(conclusion)
 
 
 def distance_text(distance: TensorDistance) -> str:
-    """Return the distances of one tensor in words; absent ones are left out."""
+    """Return the distances of one tensor in words, without absent ones."""
     parts = [f"{distance.differing:,} of {distance.elements:,} elements"]
     named = {
         "L2": distance.l2,
@@ -92,10 +89,9 @@ def distance_text(distance: TensorDistance) -> str:
         "L∞/weights": distance.relative_linf_weights,
     }
     parts += [f"{name} {value:.3g}" for name, value in named.items() if value is not None]
-    if distance.max_ulp is not None:
-        parts.append(f"{distance.max_ulp:,} ULP")
-    if distance.parts:
-        parts += [f"{number:,} {name}" for name, number in distance.parts.items() if number]
+    parts += [] if distance.max_ulp is None else [f"{distance.max_ulp:,} ULP"]
+    exact = distance.parts or {}
+    parts += [f"{number:,} {name}" for name, number in exact.items() if number]
     return ", ".join([*parts, *distance.notes])
 
 
@@ -108,14 +104,13 @@ def _metadata_lines(metadata: Sequence[MetadataDifference]) -> list[str]:
 
 
 def _worst_lines(findings: Sequence[Finding]) -> list[str]:
-    """Return, of what held within a limit, the finding of each measure that came nearest to it."""
+    """Return, for each measure, the finding that came nearest to its limit."""
     nearest: dict[str, tuple[float, Finding]] = {}
-    for finding in findings:
-        if finding.value is None or not finding.limit:
-            continue
-        part = finding.value / finding.limit
-        if finding.measure not in nearest or part > nearest[finding.measure][0]:
-            nearest[finding.measure] = part, finding
+    for each in findings:
+        if each.value is not None and each.limit:
+            part = each.value / each.limit
+            if each.measure not in nearest or part > nearest[each.measure][0]:
+                nearest[each.measure] = part, each
     return [dim(f"    at most: {one_line(_finding(finding))}") for _, finding in nearest.values()]
 
 
@@ -129,11 +124,10 @@ def _tensor_lines(item: FileComparison) -> list[str]:
         if len(differing) > SHOWN_TENSORS:
             lines.append(f"    and {len(differing) - SHOWN_TENSORS:,} more; --json has all")
         if any(each.distance and each.distance.l2 is not None for each in differing):
-            lines.append(
-                dim("    L2 = ‖A-B‖ / the smaller of ‖A‖ and ‖B‖; L∞ the same of the largest")
-            )
-    if item.first is not None and differing:
-        lines.append(dim(f"    they begin to differ at {_place(item.first)}"))
+            norms = "L2 = ‖A-B‖ / the smaller of ‖A‖ and ‖B‖; L∞ the same of the largest"
+            lines.append(dim(f"    {norms}"))
+        if item.first is not None:
+            lines.append(dim(f"    they begin to differ at {_place(item.first)}"))
     if tensors:
         equal = len(tensors) - len(differing)
         lines.append(dim(f"    {equal:,} of {count(len(tensors), 'tensor')} equal"))
@@ -143,30 +137,26 @@ def _tensor_lines(item: FileComparison) -> list[str]:
 def _cells(tensor: TensorComparison) -> tuple[str, ...]:
     """Return the table's row of a tensor that is not equal."""
     name, distance = one_line(tensor.name), tensor.distance
-    dtype, shape = tensor.left_dtype or tensor.right_dtype or "", tensor.left_shape
+    dtype = tensor.left_dtype or tensor.right_dtype or ""
+    shape = _bracketed(tensor.left_shape) or _bracketed(tensor.right_shape)
     if tensor.state == "dtype":
-        return (name, f"{tensor.left_dtype} ≠ {tensor.right_dtype}", _bracketed(shape))
+        return (name, f"{tensor.left_dtype} ≠ {tensor.right_dtype}", shape)
     if tensor.state == "shape":
-        return (name, dtype, f"{_bracketed(shape)} ≠ {_bracketed(tensor.right_shape)}")
+        return (name, dtype, f"{shape} ≠ {_bracketed(tensor.right_shape)}")
     if distance is None:
-        shape = tensor.left_shape if tensor.left_shape is not None else tensor.right_shape
-        return (name, dtype, _bracketed(shape), _state(tensor.state))
-    exact = distance.parts or {}
+        return (name, dtype, shape, _state(tensor.state))
+    exact = [f"{number:,} {part}" for part, number in (distance.parts or {}).items()]
+    norms = (distance.relative_l2_weights, distance.relative_linf_weights)
     return (
         name,
         dtype,
-        _bracketed(shape),
+        shape,
         f"{distance.differing:,} of {distance.elements:,}",
-        _number(distance.relative_l2_weights),
-        _number(distance.relative_linf_weights),
+        *("" if value is None else f"{value:.3g}" for value in norms),
         _bracketed(distance.worst if distance.worst is not None else distance.first),
         "" if distance.max_ulp is None else f"{distance.max_ulp:,}",
-        ", ".join([*(f"{number:,} {part}" for part, number in exact.items()), *distance.notes]),
+        ", ".join([*exact, *distance.notes]),
     )
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
 
 
 def _bracketed(numbers: tuple[int, ...] | None) -> str:
@@ -189,14 +179,12 @@ def _finding(finding: Finding) -> str:
     if finding.value is not None and finding.limit is not None:
         said = f"{finding.measure} {finding.value:.3g} (limit {finding.limit:.3g})"
         return f"{place}: {said}{at}{note}"
-    sides = ""
-    if finding.left or finding.right:
-        sides = f" ({_side(finding.left)} against {_side(finding.right)})"
-    return f"{place}: {finding.measure}{sides}{note}"
+    sides = f" ({_side(finding.left)} against {_side(finding.right)})"
+    return f"{place}: {finding.measure}{sides if finding.left or finding.right else ''}{note}"
 
 
 def _side(text: str | None) -> str:
-    """Return one side of a finding: a digest in its first digits, what is absent as nothing."""
+    """Return one side of a finding, with digests cut."""
     if text is None:
         return "nothing"
-    return one_line(_SHA256.sub(lambda found: f"{found[0][:SHOWN_DIGITS]}…", text))
+    return one_line(_SHA256.sub(lambda found: f"{found[0][:16]}…", text))

@@ -38,7 +38,8 @@ def explain_log_folder(folder: Path) -> Explained:
     signed = note.parse(read_file(path, note.MAX_NOTE_BYTES), where=str(path))
     problems: list[ProvenanceError] = []
     content: dict[str, Any] = {**_checkpoint(signed, str(path)), "key": None, "state": None}
-    for name, part, read in (("key", VKEY, _read_vkey), ("state", STATE, _state)):
+    parts = (("key", VKEY, lambda log: _vkey(read_vkey(log / VKEY))), ("state", STATE, _state))
+    for name, part, read in parts:
         try:
             content[name] = read(folder) if os.path.lexists(folder / part) else None
         except (MalformedError, UnreadableError) as error:
@@ -144,10 +145,6 @@ def _checkpoint(parsed: note.Note, where: str) -> dict[str, Any]:
         "extensions": found.extensions,
         "signedBy": [line.name for line in parsed.signatures],
     }
-
-
-def _read_vkey(folder: Path) -> dict[str, Any]:
-    return _vkey(read_vkey(folder / VKEY))
 
 
 def _vkey(key: note.VerifierKey) -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """Text for a terminal, and JSON for programs.
 
-Everything that comes out of a document passes :func:`~provenance.errors.one_line` before it is
-shown: a name could otherwise move the cursor or forge a line. Lines are wrapped between words on a
-terminal, and left as they are in a pipe or a file. Where the encoding of a stream lacks a sign, the
-error handler :data:`PLAIN` spells it in ASCII.
+Everything from a document passes :func:`~provenance.errors.one_line` before it is shown: it could
+otherwise move the cursor or forge a line. Lines are wrapped between words on a terminal only. The
+error handler :data:`PLAIN` spells in ASCII what the encoding of a stream lacks.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import codecs
 import re
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -22,8 +22,8 @@ PLAIN: Final = "provenance-plain"
 """Name of the codec error handler for standard output and standard error."""
 
 WIDEST: Final = 44
-"""Widest column of a table, in characters; a longer cell loses its middle, for names differ at
-their ends. Cells that would then look the same stay whole."""
+"""Widest column of a table, in characters: longer cells lose their middle, because names differ at
+their ends, unless two of them would then look the same."""
 
 _SIGNS: Final = {
     "✓": "ok", "✗": "no", "–": "--", "—": "--", "…": "...", "×": "x", "≠": "!=",
@@ -31,7 +31,7 @@ _SIGNS: Final = {
 }  # fmt: skip
 
 _UNUSUAL: Final = re.compile(r"[^\n -~]")
-"""What is not printable ASCII, nor the line breaks of the layout."""
+"""Anything but printable ASCII and the line breaks of the layout."""
 
 _LABEL: Final = re.compile(r" *\S.*? {2,}(?=\S)")
 _WORD: Final = re.compile(r" *[^ ]+")
@@ -49,7 +49,7 @@ codecs.register_error(PLAIN, _spell)
 
 
 def wants_colour(environ: Mapping[str, str]) -> bool | None:
-    """Return whether *environ* forbids or forces colour; None: only a terminal gets it."""
+    """Return whether *environ* forces (True) or forbids colour; None: only a terminal gets it."""
     if environ.get("NO_COLOR"):
         return False
     if environ.get("FORCE_COLOR"):
@@ -57,19 +57,9 @@ def wants_colour(environ: Mapping[str, str]) -> bool | None:
     return False if environ.get("TERM") == "dumb" else None
 
 
-def good(text: str) -> str:
-    """Return *text* in green where the output has colour."""
-    return click.style(text, fg="green")
-
-
-def bad(text: str) -> str:
-    """Return *text* in red where the output has colour."""
-    return click.style(text, fg="red")
-
-
-def dim(text: str) -> str:
-    """Return *text* dimmed where the output has colour."""
-    return click.style(text, dim=True)
+good, bad = partial(click.style, fg="green"), partial(click.style, fg="red")
+dim = partial(click.style, dim=True)
+"""Each returns a text in its style, which is shown where the output has colour."""
 
 
 def cut(lines: Sequence[str], limit: int, what: str = "more") -> list[str]:
@@ -81,8 +71,7 @@ def cut(lines: Sequence[str], limit: int, what: str = "more") -> list[str]:
 def print_lines(lines: Iterable[str], *, hang: int | None = None, err: bool = False) -> None:
     """Print *lines* on stdout, or on stderr, wrapped to the terminal if there is one.
 
-    A continued line is indented by *hang* columns; by default it stands under the text after the
-    line's label.
+    Continuation lines are indented by *hang* columns; by default, to the text after the label.
     """
     stream = sys.stderr if err else sys.stdout
     if stream is not None and stream.isatty():
@@ -96,7 +85,7 @@ def print_lines(lines: Iterable[str], *, hang: int | None = None, err: bool = Fa
 def wrap(line: str, width: int, hang: int | None = None) -> list[str]:
     """Return *line* in parts of at most *width* columns, cut between words only.
 
-    A word that is too long to stand under the text has a line of its own, indented less.
+    A word that is too long for the indentation gets a line of its own, indented less.
     """
     text = click.unstyle(line)
     if len(text) <= width:
@@ -122,10 +111,10 @@ def wrap(line: str, width: int, hang: int | None = None) -> list[str]:
 def table(
     header: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()
 ) -> list[str]:
-    """Return *header* and *rows* as aligned lines; the columns *right* are aligned to the right.
+    """Return *header* and *rows* as aligned lines; the columns *right* are right-aligned.
 
-    A row may have fewer cells than the header, and more: these are not aligned. A column in which
-    no row has anything is left out.
+    A row may have fewer cells than the header, or more, which are not aligned. Empty columns are
+    left out.
     """
     looks: dict[str, set[str]] = {}
     for cell in (cell for row in rows for cell in row):
@@ -136,11 +125,8 @@ def table(
     lines = []
     for row in [list(header), *cells]:
         padded = {n: row[n] if len(row) > n else "" for n in used}
-        parts = [
-            text.rjust(widths[n]) if n in right else text.ljust(widths[n])
-            for n, text in padded.items()
-        ]
-        lines.append("  ".join([*parts, *row[len(header) :]]).rstrip())
+        aligned = {n: f"{padded[n]:{'>' if n in right else '<'}{widths[n]}}" for n in used}
+        lines.append("  ".join([*aligned.values(), *row[len(header) :]]).rstrip())
     return lines
 
 
@@ -154,9 +140,8 @@ def _cut(text: str) -> str:
 def print_json(document: Any) -> None:  # noqa: ANN401 - any JSON value or struct
     r"""Print *document* as one indented JSON document on stdout.
 
-    What a terminal could obey, a reader take for a line's end, or the stream's encoding may lack,
-    is spelled ``\uXXXX``. Bytes of a path that are not UTF-8, for which JSON has no spelling, are
-    escaped.
+    Control characters, line breaks and what the stream's encoding may lack are spelled ``\uXXXX``.
+    Bytes of a path that are not UTF-8, which JSON cannot spell, are escaped.
     """
     import json  # noqa: PLC0415 - `--help` needs neither
 

@@ -1,4 +1,4 @@
-"""How a verification reads: its steps as they hold, and what was proven at the end."""
+"""How a verification reads: its steps, and at the end what was proven."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NO_NAMES: Final[Mapping[str, str]] = {}
 
 
 def step_line(step: Step, keys: Mapping[str, str] = _NO_NAMES) -> str:
-    """Return the line that reports *step*; *keys* are the names of key files by key id."""
+    """Return the line of *step*, which held; *keys* are the names of key files by key id."""
     mark = dim("–") if step.skipped else good("✓")
     detail = step.detail
     for key_id, name in keys.items() if step.number == _SIGNATURE else ():
@@ -32,18 +32,15 @@ def step_line(step: Step, keys: Mapping[str, str] = _NO_NAMES) -> str:
 
 
 def failed_line(steps_held: int, what: str) -> str:
-    """Return the line that names the step after *steps_held*, which did not hold, and why."""
+    """Return the line of the step after *steps_held*, which failed because of *what*."""
     return f"{bad('✗')} {steps_held + 1} {STEPS[steps_held]:<21}{one_line(what)}"
 
 
 def summary_lines(verified: Verified, keys: Mapping[str, str] = _NO_NAMES) -> list[str]:
     """Return what was proven, and how the model was made; *keys* are as for a step."""
     if verified.claim is None:
-        return [
-            "",
-            good("signed") + ": these are the files that the key signed.",
-            "How they were made is not stated.",
-        ]
+        signed = good("signed") + ": these are the files that the key signed."
+        return ["", signed, "How they were made is not stated."]
     training, key = verified.claim.training, verified.claim.opened.key
     signer = keys.get(key.key_id, "the key below")
     rows = recipe_rows(training.recipe)
@@ -59,7 +56,7 @@ def summary_lines(verified: Verified, keys: Mapping[str, str] = _NO_NAMES) -> li
 
 
 def recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
-    """Return a label and a text for each thing that *recipe* states, not made safe to print."""
+    """Return labels and texts of what *recipe* states, not yet safe to print."""
     rows = [("command", shlex.join(recipe.command))] if recipe.command else []
     if recipe.source is not None:
         code = _source_texts(recipe.source)
