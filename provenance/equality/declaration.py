@@ -99,15 +99,13 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Declaration(msgspec.Struct, frozen=True):
-    """A declaration, read and checked, with its canonical form."""
+    """A declaration, read and checked: its axes are sorted."""
 
     name: str
     version: int
     axes: tuple[str, ...]
-    """Sorted."""
     any: tuple[Alternative, ...]
     canonical: bytes
-    """JCS of the declaration, every default written out."""
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -193,7 +191,6 @@ def _place(alternatives: int, number: int, index: int, kind: str) -> str:
 
 
 def _without_null(value: Any) -> Any:  # noqa: ANN401 - JSON values
-    """Return *value* without the keys whose value is null."""
     if isinstance(value, dict):
         return {key: _without_null(item) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple):

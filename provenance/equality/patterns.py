@@ -8,8 +8,8 @@ The syntax is that of ``.gitignore``, without escapes and directories:
 - in tensor patterns ``/`` is an ordinary character;
 - a pattern that begins with ``!`` excludes; the last one that matches decides.
 
-No library is used: in those at hand, ``*a*a*a*a*b`` becomes a regular expression that takes time
-exponential in its stars, and patterns come from untrusted documents.
+No library is used: ``*a*a*a*a*b`` would become a regular expression that takes exponential time,
+and patterns come from untrusted documents.
 """
 
 from __future__ import annotations

@@ -26,7 +26,6 @@ MIN_DIFFERENCE, MAX_DIFFERENCE = 1e-30, 1e30
 """Range of a limit on a difference of outputs; for zero, use ``tensors``."""
 
 MAX_RESAMPLES: Final = 100_000
-"""Most resamples of a bootstrap."""
 
 MAX_POINTS: Final = 4_000_000
 """Most points of a curve: what a recorder keeps in 256 MiB."""
@@ -47,7 +46,6 @@ Nan = Literal["refused", "same-bits"]
 same bits in the same place, and nothing else."""
 
 SignedZero = Literal["equal", "distinct"]
-"""Whether -0 and +0 are the same."""
 
 
 class _Form(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="equality",
@@ -93,7 +91,6 @@ class Close(_Form, frozen=True):
     relative_linf: _Relative
     """Of the update's (or the weights') largest magnitude."""
     reason: _Text
-    """Why this tolerance is right."""
     files: _Patterns | None = None
     tensors: _Patterns = ("*",)
     optional: bool = False
@@ -172,10 +169,8 @@ class Curves(_Form, frozen=True):
 
 Rule = Bytes | Tensors | Rounded | Close | Behaviour | Metrics | Curves
 TensorRule = Tensors | Rounded | Close
-"""A rule that judges the tensors of weight files."""
 EvidenceRule = Behaviour | Metrics | Curves
-"""A rule that judges what a model does, not what it is."""
-
+"""Rules that judge the tensors of weight files, and those that judge what a model does."""
 
 _PATTERN_KEYS: Final = ("files", "tensors", "outputs", "samples", "metrics", "curves", "sources")
 
@@ -223,7 +218,6 @@ def _fault_of_behaviour(rule: Behaviour) -> str | None:
 
 
 def _fault_of_limits(rule: Behaviour) -> str | None:
-    """Return which limit of *rule* is missing, or does not apply to its kind of outputs."""
     distances = (rule.max_difference, rule.mean_difference, rule.kl_divergence)
     if distances == (None, None, None) and rule.disagreement is None:
         return "needs a limit: max_difference, mean_difference, kl_divergence or disagreement"

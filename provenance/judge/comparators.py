@@ -119,7 +119,6 @@ def _check_statistics(declaration: Declaration) -> None:
 
 
 def _identical(declaration: Declaration) -> Outcome:
-    """Return the outcome of two models whose files are all equal."""
     held = tuple(
         AlternativeOutcome(strength=alternative.strength, held=True, findings=())
         for alternative in declaration.any
@@ -152,7 +151,6 @@ def _judge(
 
 
 def _judge_weights(pair: Pair, rules: tuple[TensorRule, ...], weights: MeasuredWeights) -> Judged:
-    """Judge a changed pair of weights by the rules that select its tensors."""
     found = []
     for rule in rules:
         initial = rule.initial if isinstance(rule, Close) else None

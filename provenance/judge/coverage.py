@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from provenance.equality.declaration import Alternative, Declaration
     from provenance.weights.model import Pair, SideBySide
 
-_SHOWN: Final = 5
-"""Tensors named in a refusal; the rest is counted."""
+_SHOWN: Final = 5  # tensors named in a refusal
 
 
 class Selected(msgspec.Struct, frozen=True):

@@ -29,26 +29,24 @@ class TensorComparison(msgspec.Struct, frozen=True, kw_only=True):
     left_shape: tuple[int, ...] | None
     right_shape: tuple[int, ...] | None
     distance: TensorDistance | None = None
-    """Where the state is ``changed``."""
 
 
 class FileComparison(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of either model, or the files that hold one set of weights."""
+    """A file of either model, or the files that hold one set of weights.
+
+    Of a changed weight file: whether tensors and metadata are the same in every bit, where the
+    tensors begin to differ (in the order of the left file), the tensors, the differences of the
+    metadata and of the containers; or why it cannot be read.
+    """
 
     name: str
     state: FileState
     same_tensors: bool = False
-    """Whether a changed weight file holds the same tensors and metadata, bit for bit."""
     first: Divergence | None = None
-    """Where the tensors begin to differ, in the order of the left file."""
     tensors: tuple[TensorComparison, ...] | None = None
-    """Of a changed weight file that could be read."""
     metadata: tuple[MetadataDifference, ...] = ()
-    """The keys in which the metadata of a changed weight file differ."""
     normalisers: tuple[Normalised, ...] = ()
-    """The differences of the containers that reach no tensor."""
     unread: str | None = None
-    """Why the tensors of a changed weight file are not listed."""
 
     @property
     def same(self) -> bool:

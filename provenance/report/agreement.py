@@ -13,11 +13,8 @@ if TYPE_CHECKING:
 
     from provenance.rebuilding.verdict import Diameter, Rebuild, Verdict
 
-SHOWN_DISTANCES = 8
-"""Tensors listed of one rebuild, those farthest apart first."""
-
-SHOWN_ENVIRONMENT = 12
-"""Differing environment values listed of one rebuild."""
+SHOWN_DISTANCES, SHOWN_ENVIRONMENT = 8, 12
+"""Tensors, those farthest apart first, and differing environment values listed of one rebuild."""
 
 MEANING = {
     "match": "every rebuild is the published model",

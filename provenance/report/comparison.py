@@ -17,14 +17,8 @@ if TYPE_CHECKING:
     from provenance.measure.findings import Divergence, Finding, Outcome, TensorDistance
     from provenance.weights.metadata import MetadataDifference
 
-SHOWN_TENSORS: Final = 40
-"""Differing tensors listed of one file."""
-
-SHOWN_METADATA: Final = 10
-"""Metadata keys listed of one file."""
-
-SHOWN_FINDINGS: Final = 5
-"""Findings listed of an alternative that does not hold."""
+SHOWN_TENSORS, SHOWN_METADATA, SHOWN_FINDINGS = 40, 10, 5
+"""Differing tensors and metadata keys listed of one file, and findings of an alternative."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -135,7 +129,6 @@ def _tensor_lines(item: FileComparison) -> list[str]:
 
 
 def _cells(tensor: TensorComparison) -> tuple[str, ...]:
-    """Return the table's row of a tensor that is not equal."""
     name, distance = one_line(tensor.name), tensor.distance
     dtype = tensor.left_dtype or tensor.right_dtype or ""
     shape = _bracketed(tensor.left_shape) or _bracketed(tensor.right_shape)

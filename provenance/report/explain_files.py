@@ -40,8 +40,6 @@ SHOWN = 100
 """Tensors, files or metrics listed; the rest is counted."""
 
 _ARCHIVES = TORCH | {".keras", ".npz"}
-"""Suffixes of formats that are ZIP archives."""
-
 _MAGIC = {
     b"PK\x03\x04": ".npz", b"PK\x05\x06": ".npz", b"\x93NUMPY": ".npy", b"GGUF": ".gguf",
     b"\x89HDF\r\n\x1a\n": ".h5",

@@ -20,17 +20,11 @@ if TYPE_CHECKING:
 LABEL_WIDTH = 13
 """Columns of a label, the space after it included."""
 
-MAX_TEXT = 1000
-"""Longest text shown of one value, in characters; ``--json`` has all of it."""
+MAX_TEXT, MAX_VALUE = 1000, 48
+"""Longest text shown of a value, and of one of many values in a line, in characters."""
 
-MAX_VALUE = 48
-"""Longest text shown of one of many values in a line, in characters."""
-
-MAX_ROWS = 20
-"""Rows shown of one list; the rest is counted."""
-
-MAX_PAIRS = 8
-"""Values shown of an object in one row."""
+MAX_ROWS, MAX_PAIRS = 20, 8
+"""Rows shown of one list, and values shown of an object in one row."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")

@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENCE_SECONDS = 1.0
-"""How long a user waits before something is shown."""
-
-INTERVAL_SECONDS = 0.2
-"""How often the count is drawn again."""
+PATIENCE_SECONDS, INTERVAL_SECONDS = 1.0, 0.2
+"""How long a user waits before something is shown, and how often it is drawn again."""
 
 _ERASE_LINE = "\r\x1b[K"
 
