@@ -70,8 +70,8 @@ def test_without_git(tmp_path: Path, provenance: Shell, monkeypatch: pytest.Monk
 def test_a_step_that_ends_otherwise(
     tmp_path: Path, provenance: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps = (demo.Step("A=1 python3 -c 'raise SystemExit(3)'", status=1),)
-    monkeypatch.setattr(demo, "CHAPTERS", {"One": steps})
+    (tmp_path / "steps").write_text("## One\n1 . A=1 python3 -c 'raise SystemExit(3)'\n")
+    monkeypatch.setattr(demo, "STEPS", tmp_path / "steps")
     monkeypatch.setattr(demo, "_check_requirements", lambda: None)
     ran = provenance("demo", "--folder", tmp_path / "demo")
     refused(ran, 1, "ended with status 3, and should have with 1")
