@@ -111,36 +111,69 @@ def read_index(source: Source, whole: str) -> ShardIndex:
     return ShardIndex(MappingProxyType(held), MappingProxyType(metadata), digest, irregular)
 
 
-class _Shards:
-    """The shards' readers by name, a bounded number of them open.
+class ShardedFile(SourceFile):
+    """Open weights in shards. See :class:`~provenance.weights.view.TensorFile`.
 
-    A shard is hashed when it is first opened, and later must be the same file. Close this when no
-    shard is in use.
+    A bounded number of shards is open. A shard is hashed when it is first opened, and later must be
+    the same file.
     """
 
     def __init__(
-        self, folder: Path, opener: Opener, shown: str, sha256: Mapping[str, str] | None
+        self, source: Source, index: Path, opener: Opener, sha256: Mapping[str, str] | None
     ) -> None:
-        """Open shards in *folder* by *opener*; errors call the whole *shown*.
+        """Read the index in *source*, which is the file *index*, and check its shards.
 
-        *sha256*, in hexadecimal, is what each shard should have.
+        *opener* opens a shard. *sha256*, in hexadecimal, is what the index and the shards should
+        have, by their names in the folder: all of them, and no other file.
         """
-        self._folder = folder
-        self._opener = opener
-        self._shown = shown
-        self._sha256 = sha256
+        super().__init__(source)
+        read = read_index(source, index.name.removesuffix(_SUFFIX))
+        if sha256 is not None:
+            files = sha256.keys() - {index.name}
+            if missing := sorted(read.shards.keys() - files):
+                raise UnreadableError(f"the shard {missing[0]} is missing", where=source.name)
+            if further := sorted(files - read.shards.keys()):  # nothing would read it
+                raise MalformedError(f"the index does not name {further[0]}", where=source.name)
+        self._folder, self._opener, self._sha256 = index.parent, opener, sha256
         self._lock = RLock()
         self._open: OrderedDict[str, TensorFile] = OrderedDict()
-        """The one used last at the end."""
+        """The shards that are open, the one used last at the end."""
         self._users: Counter[str] = Counter()
         self._states: dict[str, tuple[int, ...]] = {}
+        try:
+            found = {name: self._look_into(name, held) for name, held in read.shards.items()}
+            shards = list(found.values())
+            said = _shard_metadata(found, source.name)
+            tensors = {name: info for file in shards for name, info in file.tensors.items()}
+            self.aliases = tuple(sorted(group for file in shards for group in file.aliases))
+            stated = _index_metadata(read, tensors, self.aliases, said, where=source.name)
+        except BaseException:
+            self.close()
+            raise
+        self.format = shards[0].format
+        self.direct = all(file.direct for file in shards)
+        self.tensors = MappingProxyType(tensors)
+        self.metadata = MappingProxyType({**said, **stated})
+        self.container = MappingProxyType(_facts(read, shards))
+        self._places = {name: shard for shard, held in read.shards.items() for name in held}
 
-    def shown(self, name: str) -> str:
-        """Return what errors call the shard *name*."""
-        return f"{self._shown}: {name}"
+    def _look_into(self, name: str, held: frozenset[str]) -> TensorFile:
+        """Return the shard *name*, whose tensors are *held*; it may be closed again."""
+        with self._using(name) as file:
+            if missing := sorted(held - file.tensors.keys()):
+                raise MalformedError(f"does not hold {missing[0]!r}", where=self._shown(name))
+            if further := sorted(file.tensors.keys() - held):
+                what = f"holds {further[0]!r}, which the index does not place in it"
+                raise MalformedError(what, where=self._shown(name))
+            return file
+
+    def pieces(self, name: str, begin: int, end: int, step: int) -> Iterator[memoryview]:
+        """Yield the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.pieces`."""
+        with self._using(self._places[name]) as file:
+            yield from file.pieces(name, begin, end, step)
 
     @contextmanager
-    def use(self, name: str) -> Iterator[TensorFile]:
+    def _using(self, name: str) -> Iterator[TensorFile]:
         """Keep the shard *name* open; raise UnreadableError if it is no longer the same file."""
         with self._lock:
             if name not in self._open:
@@ -170,7 +203,7 @@ class _Shards:
         state = before or self._state(name)
         sha256 = self._sha256[name] if self._sha256 is not None and not before else None
         self._check_state(name, state)
-        file = self._opener(self._folder / name, self.shown(name), sha256)
+        file = self._opener(self._folder / name, self._shown(name), sha256)
         try:
             self._check_state(name, state)
         except BaseException:
@@ -181,16 +214,20 @@ class _Shards:
 
     def _check_state(self, name: str, state: tuple[int, ...]) -> None:
         if self._state(name) != state:
-            raise UnreadableError("changed while it was read", where=self.shown(name))
+            raise UnreadableError("changed while it was read", where=self._shown(name))
 
     def _state(self, name: str) -> tuple[int, ...]:
         try:
             return identity((self._folder / name).stat())
         except OSError as error:
-            raise unreadable(error, self.shown(name)) from error
+            raise unreadable(error, self._shown(name)) from error
+
+    def _shown(self, name: str) -> str:
+        return f"{self._source.name}: {name}"
 
     def check_unchanged(self) -> None:
-        """Raise UnreadableError if a shard is not what it was when it was opened."""
+        """Raise UnreadableError if the index or a shard was written to since it was opened."""
+        super().check_unchanged()
         with self._lock:
             for name, state in self._states.items():
                 self._check_state(name, state)
@@ -198,73 +235,10 @@ class _Shards:
                 file.check_unchanged()
 
     def close(self) -> None:
-        """Close every shard."""
+        """Close the index and the shards, none of which is in use."""
         with self._lock:
             while self._open:
                 self._open.popitem()[1].close()
-
-
-class ShardedFile(SourceFile):
-    """Open weights in shards. See :class:`~provenance.weights.view.TensorFile`."""
-
-    def __init__(
-        self, source: Source, index: Path, opener: Opener, sha256: Mapping[str, str] | None
-    ) -> None:
-        """Read the index in *source*, which is the file *index*, and check its shards.
-
-        *opener* opens a shard. *sha256*, in hexadecimal, is what the index and the shards should
-        have, by their names in the folder: all of them, and no other file.
-        """
-        super().__init__(source)
-        read = read_index(source, index.name.removesuffix(_SUFFIX))
-        if sha256 is not None:
-            files = sha256.keys() - {index.name}
-            if missing := sorted(read.shards.keys() - files):
-                raise UnreadableError(f"the shard {missing[0]} is missing", where=source.name)
-            if further := sorted(files - read.shards.keys()):  # nothing would read it
-                raise MalformedError(f"the index does not name {further[0]}", where=source.name)
-        self._shards = _Shards(index.parent, opener, source.name, sha256)
-        try:
-            found = {name: self._look_into(name, held) for name, held in read.shards.items()}
-            shards = list(found.values())
-            said = _shard_metadata(found, source.name)
-            tensors = {name: info for file in shards for name, info in file.tensors.items()}
-            self.aliases = tuple(sorted(group for file in shards for group in file.aliases))
-            stated = _index_metadata(read, tensors, self.aliases, said, where=source.name)
-        except BaseException:
-            self._shards.close()
-            raise
-        self.format = shards[0].format
-        self.direct = all(file.direct for file in shards)
-        self.tensors = MappingProxyType(tensors)
-        self.metadata = MappingProxyType({**said, **stated})
-        self.container = MappingProxyType(_facts(read, shards))
-        self._places = {name: shard for shard, held in read.shards.items() for name in held}
-
-    def _look_into(self, name: str, held: frozenset[str]) -> TensorFile:
-        """Return the shard *name*, whose tensors are *held*; it may be closed again."""
-        where = self._shards.shown(name)
-        with self._shards.use(name) as file:
-            if missing := sorted(held - file.tensors.keys()):
-                raise MalformedError(f"does not hold {missing[0]!r}", where=where)
-            if further := sorted(file.tensors.keys() - held):
-                what = f"holds {further[0]!r}, which the index does not place in it"
-                raise MalformedError(what, where=where)
-            return file
-
-    def pieces(self, name: str, begin: int, end: int, step: int) -> Iterator[memoryview]:
-        """Yield the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.pieces`."""
-        with self._shards.use(self._places[name]) as file:
-            yield from file.pieces(name, begin, end, step)
-
-    def check_unchanged(self) -> None:
-        """Raise UnreadableError if the index or a shard was written to since it was opened."""
-        super().check_unchanged()
-        self._shards.check_unchanged()
-
-    def close(self) -> None:
-        """Close the index and the shards."""
-        self._shards.close()
         super().close()
 
 
