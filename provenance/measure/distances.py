@@ -210,15 +210,15 @@ def _same_bytes(left: memoryview, right: memoryview) -> bool:
 def _measured(totals: Totals, shape: tuple[int, ...]) -> Measured:
     norms = totals.norms and totals.differing > 0
     updates = norms and totals.updates
-    difference, left, right, left_update, right_update = (each.norm() for each in totals.sums)
+    difference, left, right, left_update, right_update = totals.sums
     return Measured(
         differing=totals.differing,
         not_finite=totals.not_finite,
-        difference=difference,
-        left=left if norms else None,
-        right=right if norms else None,
-        left_update=left_update if updates else None,
-        right_update=right_update if updates else None,
+        difference=difference.norm(),
+        left=left.norm() if norms else None,
+        right=right.norm() if norms else None,
+        left_update=left_update.norm() if updates else None,
+        right_update=right_update.norm() if updates else None,
         max_ulp=totals.max_ulp if totals.ulp else None,
         first=place_in(shape, totals.first),
         worst=place_in(shape, totals.worst()),

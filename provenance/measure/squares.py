@@ -150,8 +150,10 @@ class SquareSum:
         """Return the norms of all blocks."""
         if self.largest == math.inf:
             return Norm(math.inf, math.inf, 0)
+        if not self._totals:
+            return Norm(self.largest, 0.0, 0)
         # What is too small to be added beside the largest exponent is zero beside its sum, too.
-        top = max(self._totals, default=0)
+        top = max(self._totals)
         total = math.fsum(
             math.ldexp(total, 2 * (exponent - top))
             for exponent, totals in self._totals.items()

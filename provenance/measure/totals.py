@@ -7,7 +7,6 @@ differ is told by their bits alone.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -45,7 +44,7 @@ class Totals:
         """Of the difference, left, right, and the updates of both."""
         self.differing = self.not_finite = self.nan = self.zero_signs = self.max_ulp = 0
         self.first: int | None = None
-        self.parts = Counter({part.name: 0 for part in dtype.parts})
+        self.parts = dict.fromkeys((part.name for part in dtype.parts), 0)
         self._worst: _Worst | None = None
 
     def merge(self, other: Totals) -> None:
@@ -61,7 +60,8 @@ class Totals:
         self.zero_signs += other.zero_signs
         self.max_ulp = max(self.max_ulp, other.max_ulp)
         self.first = other.first if self.first is None else self.first
-        self.parts.update(other.parts)
+        for name, number in other.parts.items():
+            self.parts[name] += number
 
     def add(self, start: int, chunks: Sequence[memoryview], squares: Squares) -> None:
         """Add a chunk that begins at the element *start*: left, right, and initial if there is."""
@@ -139,13 +139,13 @@ class Totals:
             row[lost] = 0
         return [scaled(row) for row in rows]
 
-    @np.errstate(all="ignore")
     def worst(self) -> int | None:
         """Return the first element with the largest difference; None where every one is zero."""
         if self._worst is None:
             return None
-        left, right = (widened(side, self.dtype) for side in self._worst.sides)
-        gaps = np.abs(left - right)
+        with np.errstate(all="ignore"):
+            left, right = (widened(side, self.dtype) for side in self._worst.sides)
+            gaps = np.abs(left - right)
         gaps[~(np.isfinite(left) & np.isfinite(right))] = 0
         return self._worst.start + int(np.argmax(gaps)) // self.dtype.components
 
