@@ -7,7 +7,9 @@
 Each case runs both tools in turn, several times, on the same warm files, and prints the median
 time in seconds, the largest resident size in MB, and the ratio of the medians (provenance / peer)
 beside its goal. Machines are noisy: the ratio counts, not the seconds. Where the peer is not
-installed, its columns say so.
+installed, its columns say so. With ``--before``, another version of provenance runs in turn with
+them, and the last columns are the ratios of both times to it. Last comes what ``import provenance``
+adds to the start of Python.
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.speed.commands import OURS, Command, Run, in_turn, program
 
 BIG_FILES, BIG_BYTES = 8, 512 * 2**20
 SMALL_FILES, SMALL_BYTES = 100_000, 4096
@@ -38,14 +40,6 @@ class Case:
     goal: str
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Median wall time in seconds and largest resident size in MB."""
-
-    seconds: float
-    megabytes: float
-
-
 def main() -> None:
     """Make the data, run the cases, print the table."""
     parser = argparse.ArgumentParser(
@@ -53,34 +47,41 @@ def main() -> None:
     )
     parser.add_argument("--peer", default=os.environ.get("PROVENANCE_PEER", "model_signing"))
     parser.add_argument("--folder", type=Path, help="where the data goes, and stays")
+    parser.add_argument("--before", metavar="PROGRAM", help="'provenance' of another version")
     parser.add_argument("--only", nargs="*", default=["start", "big", "small"])
-    arguments = parser.parse_args()
+    arguments, _ = parser.parse_known_args()
+    before = program(arguments.before) if arguments.before else None
     peer = shutil.which(arguments.peer)
     if peer is None:
         print("model_signing is not installed (requirements/peer.txt): its columns stay empty")
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="provenance-bench-"))
     try:
-        run_cases(folder, peer, arguments.only)
+        run_cases(folder, peer, before, arguments.only)
     finally:
         if arguments.folder is None:
             shutil.rmtree(folder)
 
 
-def run_cases(folder: Path, peer: str | None, only: list[str]) -> None:
+def run_cases(folder: Path, peer: str | None, before: str | None, only: list[str]) -> None:
     """Run the cases named in *only* on data below *folder*."""
-    ours = [str(Path(sys.executable).parent / "provenance")]
     folder.mkdir(parents=True, exist_ok=True)
     key = folder / "key"
     if not key.exists():
-        subprocess.run([*ours, "keygen", str(key)], check=True, stdout=subprocess.DEVNULL)
-    print(f"{'case':<28}{'ours s':>9}{'MB':>6}{'peer s':>9}{'MB':>6}{'ratio':>8}  goal")
-    for case in make_cases(folder, ours, [peer or "model_signing"], only):
-        mine, theirs = [], []
-        for _ in range(case.repetitions):
-            mine.append(measure(case.ours))
-            if peer:
-                theirs.append(measure(case.theirs))
-        print(row(case, summarise(mine), summarise(theirs) if theirs else None), flush=True)
+        subprocess.run([OURS, "keygen", str(key)], check=True, stdout=subprocess.DEVNULL)
+    print(f"{'case':<24}{'ours s':>9}{'MB':>6}{'peer s':>9}{'MB':>6}{'ratio':>8}  goal")
+    for case in make_cases(folder, [OURS], [peer or "model_signing"], only):
+        commands = {"ours": Command(case.ours)}
+        if peer:
+            commands["peer"] = Command(case.theirs)
+        if before:
+            commands["before"] = Command([before, *case.ours[1:]])
+        found = in_turn(commands, case.repetitions)
+        print(row(case, found["ours"], found.get("peer"), found.get("before")), flush=True)
+    if "start" in only:
+        words = {"with": "import provenance", "without": "pass"}
+        found = in_turn({k: Command([sys.executable, "-c", v]) for k, v in words.items()}, 15)
+        added = (found["with"].seconds - found["without"].seconds) * 1000
+        print(f"import provenance adds {added:.1f} ms; goal < 30")
 
 
 def make_cases(folder: Path, ours: list[str], peer: list[str], only: list[str]) -> list[Case]:
@@ -122,7 +123,7 @@ def make_cases(folder: Path, ours: list[str], peer: list[str], only: list[str]) 
                     str(tiny / "model.sig"),
                 ],
                 15,
-                "< 0.33",
+                "<= 0.28",
             )
         )
     if "big" in only:
@@ -147,32 +148,19 @@ def make_files(folder: Path, count: int, size: int) -> Path:
     return folder
 
 
-def measure(command: list[str]) -> Measured:
-    """Return what one run of *command* takes."""
-    began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert process.stderr is not None
-    message = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - began
-    if status:
-        raise SystemExit(f"{' '.join(command)} failed: {message.decode()}")
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return Measured(seconds, usage.ru_maxrss / unit)
-
-
-def summarise(runs: list[Measured]) -> Measured:
-    """Return the median time and the largest size of *runs*."""
-    return Measured(statistics.median(r.seconds for r in runs), max(r.megabytes for r in runs))
-
-
-def row(case: Case, ours: Measured, theirs: Measured | None) -> str:
+def row(case: Case, ours: Run, theirs: Run | None, before: Run | None) -> str:
     """Return the table's row for *case*."""
-    mine = f"{case.name:<28}{ours.seconds:>9.3f}{ours.megabytes:>6.0f}"
+    line = f"{case.name:<24}{ours.seconds:>9.3f}{ours.megabytes:>6.0f}"
     if theirs is None:
-        return f"{mine}{'-':>9}{'-':>6}{'-':>8}  {case.goal}"
-    ratio = ours.seconds / theirs.seconds
-    return f"{mine}{theirs.seconds:>9.3f}{theirs.megabytes:>6.0f}{ratio:>8.2f}  {case.goal}"
+        line += f"{'-':>9}{'-':>6}{'-':>8}"
+    else:
+        ratio = ours.seconds / theirs.seconds
+        line += f"{theirs.seconds:>9.3f}{theirs.megabytes:>6.0f}{ratio:>8.2f}"
+    line += f"  {case.goal:<20}"
+    if before is not None:
+        ratios = ours.seconds / before.seconds, ours.processor / before.processor
+        line += "/before {:.2f}, cpu {:.2f}".format(*ratios)
+    return line
 
 
 if __name__ == "__main__":

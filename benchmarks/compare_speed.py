@@ -1,22 +1,25 @@
-"""Measure how fast two models are compared, against what the machine can do, in the same run.
+"""Measure ``provenance compare``, as a user types it, against reading both files, in one run.
 
-    python benchmarks/compare_speed.py                     4 GB of disk, a minute
-    python benchmarks/compare_speed.py --gib 4             16 GB, with tensors of 1 GiB
-    python benchmarks/compare_speed.py --folder /dev/shm   where the models are made
+    python benchmarks/compare_speed.py --gib 2 --folder /dev/shm      6 GiB there, some minutes
+    python benchmarks/compare_speed.py --before PATH/TO/provenance    and another version in turn
 
-Makes bfloat16 models of ``--gib`` GiB each below ``--folder`` (a temporary one by default), keeps
-them in the page cache, and takes the median of ``--repeat`` runs, each in a process of its own:
+Makes bfloat16 models of ``--gib`` GiB below ``--folder`` (a temporary one by default) and runs
+each command of a group in turn, ``--repeat`` times, on warm files:
 
-- reading: both files once by ``pread`` into a reused buffer, on all cores: the physical limit;
-- equal: tensors equal in every bit, in files that differ in their metadata;
-- different: every element differs; L2 and L-infinity relative to the weights;
-- with initial: the same, and relative to the update from a third file;
-- different and initial, numpy: both without the compiled kernel;
-- allclose: what a user would write: ``safetensors``, widened to float32, ``numpy.allclose``;
-- open: the structure of a file of 100,000 tensors, read and checked.
+- reading: both files once, by ``pread`` on all cores: the physical limit;
+- equal: ``compare A B``: tensors equal in every bit, in files that differ in their metadata;
+- different: ``compare A B``: every element differs;
+- initial: ``compare A B --equality``: two folders of changed weights and the same initial ones, so
+  that the distance of each tensor is taken relative to its update as well;
+- no kernel: the same by numpy alone, as where the package was installed without a compiler;
+- allclose: a script of ``safetensors``, widened to float32, and ``numpy.allclose``;
+- (hashing), (tensors): the two parts of ``compare A B``, each with a start of its own;
+- 100,000 tensors: ``compare A B`` of two files of small ones.
 
-Beside seconds stand the largest resident size in MB (the page cache is not in it) and the ratio to
-reading. Machines are noisy: the ratios count, and the processor's seconds where others are at work.
+Beside seconds stand those of all processors together and the largest resident size in MB (the page
+cache is not in it); then the ratios of both times to reading. Machines are noisy: the ratios count,
+and the processor's seconds where others are at work. With ``--before``, the last columns are
+the ratios to the other version.
 """
 
 from __future__ import annotations
@@ -24,43 +27,49 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
-import statistics
 import struct
+import subprocess
 import sys
 import tempfile
-import threading
-import time
-from contextlib import ExitStack
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import ml_dtypes
-import numpy as np
-from safetensors import safe_open
-
-from provenance.measure.contents import read_contents
-from provenance.measure.distances import Wanted
-from provenance.weights.opening import open_tensors
+from benchmarks.speed.commands import HERE, OURS, Command, Run, in_turn, program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
 GIB = 2**30
 STEP = 2**24
-"""Bytes written, or read of the limit in one piece of work."""
+"""Bytes written in one piece."""
 
-SHARES = {"embedding": 2, "head": 2, "mlp": 1, "gate": 1, "attention": 1, "output": 1}
-"""The tensors, and how many eighths of the model each takes."""
+SHARES = {"embedding": 2, "head": 2} | {f"layers.{number}": 1 for number in range(12)}
+"""The tensors, and how many sixteenths of the model each takes."""
 
-GOALS = {
-    "equal": "<= 1.5 x reading",
-    "different": "<= 6 x reading",
-    "allclose": ">= 5 x different",
-    "open": "< 1 s",
-}
+DIFFER = frozenset({1})
+"""The exit status: metadata differ, or the tensors do."""
+
+EQUALITY = """
+format = 1
+name = "benchmark"
+version = 1
+[[any]]
+[[any.all]]
+equality = "close"
+initial = "initial.safetensors"
+relative_l2 = 0.5
+relative_linf = 0.5
+reason = "every element is measured, and none is far away"
+"""
+
+PATTERNS = """
+import sys, ml_dtypes, numpy
+random = numpy.random.default_rng(1)
+left, initial = (random.standard_normal(2**23, dtype="f4") for _ in range(2))
+for name, values in {"left": left, "right": left * numpy.float32(1.02), "initial": initial}.items():
+    values.astype(ml_dtypes.bfloat16).tofile(f"{sys.argv[1]}/{name}.pattern")
+"""
 
 
 def main() -> None:
@@ -71,97 +80,143 @@ def main() -> None:
     parser.add_argument("--gib", type=float, default=1, help="size of a model")
     parser.add_argument("--folder", type=Path, help="where the models are made and removed")
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--only", nargs="+", choices=CASES, help="besides reading")
+    parser.add_argument("--before", metavar="PROGRAM", help="'provenance' of another version")
+    parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS))
     arguments, _ = parser.parse_known_args()
     folder = Path(tempfile.mkdtemp(prefix="provenance-compare-", dir=arguments.folder))
     try:
-        make_models(folder, int(arguments.gib * GIB))
-        make_header(folder / "many.safetensors", 100_000)
-        print(f"{'case':<17}{'s':>9}{'cpu s':>9}{'MB':>6}{'ratio':>8}  goal")
-        limit = None
-        chosen = arguments.only or list(CASES)
-        for name, case in ((name, CASES[name]) for name in CASES if name in ("reading", *chosen)):
-            runs = [in_process(case, folder) for _ in range(arguments.repeat)]
-            seconds, processor = (statistics.median(r[i] for r in runs) for i in (0, 1))
-            limit = limit or seconds
-            megabytes = max(run[2] for run in runs)
-            row = f"{name:<17}{seconds:>9.3f}{processor:>9.3f}{megabytes:>6.0f}"
-            print(f"{row}{seconds / limit:>8.2f}  {GOALS.get(name, '')}", flush=True)
+        subprocess.run([sys.executable, "-c", PATTERNS, str(folder)], check=True)
+        make_model(folder / "left.safetensors", int(arguments.gib * GIB), "left")
+        without_kernel = copy_without_kernel(folder)
+        heads = ["s", "cpu s", "MB", "ratio", "of cpu", "/before", "of cpu"]
+        print(f"{'case':<24}" + "".join(f"{each:>9}" for each in heads))
+        for name in arguments.only:
+            commands = GROUPS[name](folder, int(arguments.gib * GIB))
+            for case in [case for case in commands if case in ("different", "initial")]:
+                words = [sys.executable, "-P", "-m", "provenance", *commands[case].words[1:]]
+                commands[f"{case}, no kernel"] = Command(
+                    words, commands[case].statuses, {"PYTHONPATH": str(without_kernel)}
+                )
+            if arguments.before:
+                words = [program(arguments.before), *commands[name].words[1:]]
+                commands["before"] = Command(words, commands[name].statuses)
+            found = in_turn(commands, arguments.repeat)
+            for line in rows(name, found):
+                print(line, flush=True)
     finally:
         shutil.rmtree(folder)
 
 
-def in_process(case: Callable[[Path], None], folder: Path) -> tuple[float, float, float]:
-    """Return seconds, processor's seconds and MB that *case* takes, in a process of its own."""
-    context = get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_measure, args=(case, folder, there))
-    process.start()
-    found: tuple[float, float, float] = here.recv()
-    process.join()
-    return found
+def rows(group: str, found: dict[str, Run]) -> Iterator[str]:
+    """Yield a row for each case; reading, and the other version, are compared with."""
+    limit, before = found.get("reading"), found.pop("before", None)
+    for name, each in found.items():
+        row = f"{name:<24}{each.seconds:>9.3f}{each.processor:>9.3f}{each.megabytes:>9.0f}"
+        for other in (limit, before if name == group else None):
+            if other is not None:
+                ratios = each.seconds / other.seconds, each.processor / other.processor
+                row += "".join(f"{ratio:>9.2f}" for ratio in ratios)
+        yield row
 
 
-def _measure(case, folder, pipe) -> None:  # noqa: ANN001 - a Connection has no public name
-    began, processor = time.perf_counter(), time.process_time()
-    case(folder)
-    seconds, processor = time.perf_counter() - began, time.process_time() - processor
-    pipe.send((seconds, processor, largest_size()))
+def equal(folder: Path, size: int) -> dict[str, Command]:
+    """Two files of the same tensors."""
+    one, two = files(folder, "left", "same")
+    make_model(Path(two), size, "left", {"by": "b"})
+    return compared("equal", one, two, DIFFER)
 
 
-def largest_size() -> float:
-    """Return the largest resident size of this process, in MB.
-
-    Linux carries what getrusage reports over from the process that started this one.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        lines = status.read_text().splitlines()
-        return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 2**10
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+def different(folder: Path, size: int) -> dict[str, Command]:
+    """Two files of which no element is equal."""
+    (folder / "same.safetensors").unlink(missing_ok=True)
+    one, two = files(folder, "left", "right")
+    make_model(Path(two), size, "right")
+    allclose = Command([sys.executable, str(HERE / "allclose.py"), one, two], DIFFER)
+    return compared("different", one, two, DIFFER) | {"allclose": allclose}
 
 
-def make_models(folder: Path, size: int) -> None:
-    """Write the models: ``same`` equals ``left``, ``right`` and ``initial`` differ everywhere."""
-    generator = np.random.default_rng(1)
-    left = generator.standard_normal(STEP // 2).astype(ml_dtypes.bfloat16)
-    right = (left.astype(np.float32) * np.float32(1.02)).astype(ml_dtypes.bfloat16)
-    initial = generator.standard_normal(STEP // 2).astype(ml_dtypes.bfloat16)
-    make_model(folder / "left.safetensors", size, left.tobytes(), {"format": "pt"})
-    make_model(folder / "same.safetensors", size, left.tobytes(), {"format": "pt", "by": "b"})
-    make_model(folder / "right.safetensors", size, right.tobytes(), {"format": "pt"})
-    make_model(folder / "initial.safetensors", size, initial.tobytes(), {"format": "pt"})
+def initial(folder: Path, size: int) -> dict[str, Command]:
+    """Two folders of changed weights, with the initial ones beside them."""
+    one, two = files(folder, "left", "right")
+    start = folder / "initial.safetensors"
+    make_model(Path(two), size, "right")
+    make_model(start, size, "initial")
+    for name, model in (("a", one), ("b", two)):
+        (folder / name).mkdir()
+        os.link(model, folder / name / "model.safetensors")
+        os.link(start, folder / name / "initial.safetensors")
+    declared = folder / "equality.toml"
+    declared.write_text(EQUALITY)
+    words = ["compare", str(folder / "a"), str(folder / "b"), "--equality", str(declared)]
+    return {"reading": reading(one, two), "initial": Command([OURS, *words])}
 
 
-def make_model(path: Path, size: int, pattern: bytes, metadata: dict[str, str]) -> None:
-    """Write a model of about *size* bytes, *pattern* again and again."""
-    header: dict[str, object] = {"__metadata__": metadata}
+def small(folder: Path, _size: int) -> dict[str, Command]:
+    """Two files of 100,000 tensors of two bytes."""
+    one, two = files(folder, "many", "more")
+    for path, metadata in ((one, {"by": "a"}), (two, {"by": "b"})):
+        make_small(Path(path), 100_000, metadata)
+    return {"small": Command([OURS, "compare", one, two], DIFFER)}
+
+
+GROUPS = {"equal": equal, "different": different, "initial": initial, "small": small}
+
+
+def compared(name: str, one: str, two: str, statuses: frozenset[int]) -> dict[str, Command]:
+    """Return the commands that every pair of files is measured by."""
+    inner = [sys.executable, str(HERE / "inner.py")]
+    return {
+        "reading": reading(one, two),
+        name: Command([OURS, "compare", one, two], statuses),
+        "  (hashing)": Command([*inner, "hashing", one, two]),
+        "  (tensors)": Command([*inner, "tensors", one, two]),
+    }
+
+
+def reading(*names: str) -> Command:
+    """Return the command that reads files."""
+    return Command([sys.executable, str(HERE / "read_files.py"), *names])
+
+
+def files(folder: Path, *names: str) -> list[str]:
+    """Return the paths of files of safetensors."""
+    return [str(folder / f"{name}.safetensors") for name in names]
+
+
+def copy_without_kernel(folder: Path) -> Path:
+    """Copy the package without what was compiled, and return the folder that holds it."""
+    package = Path(__file__).parents[1] / "provenance"
+    target = folder / "pure"
+    left_out = shutil.ignore_patterns("_kernel.lib", "__pycache__")
+    shutil.copytree(package, target / "provenance", ignore=left_out)
+    return target
+
+
+def make_model(path: Path, size: int, pattern: str, metadata: dict[str, str] | None = None) -> None:
+    """Write a model of about *size* bytes, if it is not there: a pattern again and again."""
+    if path.exists():
+        return
+    header: dict[str, object] = {"__metadata__": {"format": "pt"} | (metadata or {})}
     end = 0
     for name, share in SHARES.items():
-        begin, end = end, end + size * share // 8 // STEP * STEP
-        header[name] = {
-            "dtype": "BF16",
-            "shape": [(end - begin) // 2],
-            "data_offsets": [begin, end],
-        }
+        begin, end = end, end + size * share // 16 // STEP * STEP
+        place = [begin, end]
+        header[name] = {"dtype": "BF16", "shape": [(end - begin) // 2], "data_offsets": place}
+    data = (path.parent / f"{pattern}.pattern").read_bytes()
     with path.open("wb") as file:
         file.write(head(header))
         for _ in range(end // STEP):
-            file.write(pattern)
+            file.write(data)
 
 
-def make_header(path: Path, count: int) -> None:
+def make_small(path: Path, count: int, metadata: dict[str, str]) -> None:
     """Write a file of *count* tensors of two bytes."""
-    entries = {
-        f"model.layers.{number}.weight": {
-            "dtype": "BF16",
-            "shape": [1],
-            "data_offsets": [2 * number, 2 * number + 2],
-        }
-        for number in range(count)
-    }
-    path.write_bytes(head(entries) + bytes(2 * count))
+    header: dict[str, object] = {"__metadata__": metadata}
+    for number in range(count):
+        place = [2 * number, 2 * number + 2]
+        tensor = {"dtype": "BF16", "shape": [1], "data_offsets": place}
+        header[f"model.layers.{number}.weight"] = tensor
+    path.write_bytes(head(header) + bytes(2 * count))
 
 
 def head(header: dict[str, object]) -> bytes:
@@ -169,101 +224,6 @@ def head(header: dict[str, object]) -> bytes:
     text = json.dumps(header, separators=(",", ":")).encode()
     return struct.pack("<Q", len(text)) + text
 
-
-def read_both(folder: Path) -> None:
-    """Read two models on all cores."""
-    cores = os.cpu_count() or 1
-
-    def read(first: int) -> None:
-        buffer = memoryview(bytearray(2**20))
-        for name in ("left", "right"):
-            descriptor = os.open(folder / f"{name}.safetensors", os.O_RDONLY)
-            size = os.fstat(descriptor).st_size
-            for start in range(first * STEP, size, cores * STEP):
-                for place in range(start, min(start + STEP, size), len(buffer)):
-                    assert os.preadv(descriptor, [buffer], place)
-            os.close(descriptor)
-
-    threads = [threading.Thread(target=read, args=(number,)) for number in range(cores)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
-def compare(
-    folder: Path, right: str, initial: str | None = None, *, compiled: bool = True
-) -> list[int | None]:
-    """Return how many elements of each tensor differ between ``left`` and *right*."""
-    with ExitStack() as stack:
-        one, two, *start = (
-            stack.enter_context(open_tensors(folder / f"{name}.safetensors"))
-            for name in ("left", right, *([initial] if initial else []))
-        )
-        wanted = Wanted(compiled=compiled)
-        contents = read_contents(
-            "model", (one, two), wanted, ("initial", *start) if start else None
-        )
-    if right == "right":
-        assert all(
-            pair.distance is not None and pair.distance.relative_l2_weights
-            for pair in contents.tensors
-        )
-    return [pair.differing for pair in contents.tensors]
-
-
-def equal(folder: Path) -> None:
-    """Compare two models of the same tensors."""
-    assert not any(compare(folder, "same"))
-
-
-def different(folder: Path) -> None:
-    """Compare two models that differ everywhere."""
-    assert all(compare(folder, "right"))
-
-
-def with_initial(folder: Path) -> None:
-    """Compare them as parts of the update."""
-    assert all(compare(folder, "right", "initial"))
-
-
-def different_uncompiled(folder: Path) -> None:
-    """Compare two models that differ everywhere, without the compiled kernel."""
-    assert all(compare(folder, "right", compiled=False))
-
-
-def with_initial_uncompiled(folder: Path) -> None:
-    """Compare them as parts of the update, without the compiled kernel."""
-    assert all(compare(folder, "right", "initial", compiled=False))
-
-
-def with_numpy(folder: Path) -> None:
-    """Compare them as a user would."""
-    left, right = (
-        safe_open(folder / f"{name}.safetensors", framework="numpy") for name in ("left", "right")
-    )
-    with left as one, right as two:
-        for name in one.keys():  # noqa: SIM118 - no mapping
-            values = (file.get_tensor(name).astype(np.float32) for file in (one, two))
-            assert not np.allclose(*values)
-
-
-def open_many(folder: Path) -> None:
-    """Open a file of many tensors."""
-    with open_tensors(folder / "many.safetensors") as file:
-        assert len(file.tensors) == 100_000
-
-
-CASES: dict[str, Callable[[Path], None]] = {
-    "reading": read_both,
-    "equal": equal,
-    "different": different,
-    "with initial": with_initial,
-    "different, numpy": different_uncompiled,
-    "initial, numpy": with_initial_uncompiled,
-    "allclose": with_numpy,
-    "open": open_many,
-}
 
 if __name__ == "__main__":
     main()
