@@ -31,7 +31,7 @@ from typing import NamedTuple, NoReturn
 import click
 
 from provenance import __version__
-from provenance.cli.options import Group
+from provenance.cli.help import Group
 from provenance.errors import (
     CommandError,
     MalformedError,

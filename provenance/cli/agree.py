@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from provenance.api import checking
+from provenance.cli.help import Command
 from provenance.cli.options import (
     PATH,
-    Command,
     json_option,
     read_password,
     read_trusted_keys,

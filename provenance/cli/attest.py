@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from provenance.api import making
-from provenance.cli.options import PATH, Command
+from provenance.cli.help import Command
+from provenance.cli.options import PATH
 from provenance.cli.recording import print_recorded, read_stated, recording_options
 
 if TYPE_CHECKING:

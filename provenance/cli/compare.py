@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from provenance.api import checking
-from provenance.cli.options import PATH, Command, json_option
+from provenance.cli.help import Command
+from provenance.cli.options import PATH, json_option
 from provenance.report.comparison import comparison_lines, outcome_lines
 from provenance.report.progress import progress
 from provenance.report.terminal import print_json, print_lines

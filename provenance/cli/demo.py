@@ -17,7 +17,8 @@ from pathlib import Path
 
 import click
 
-from provenance.cli.options import PATH, Command
+from provenance.cli.help import Command
+from provenance.cli.options import PATH
 from provenance.errors import RefusedError, UnavailableError, UsageError, one_line, reason
 
 _FILES = resources.files("provenance.cli") / "demo_files"

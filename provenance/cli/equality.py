@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from provenance.cli.options import PATH, Group, json_option
+from provenance.cli.help import Group
+from provenance.cli.options import PATH, json_option
 from provenance.equality.declaration import BUILT_IN, builtin, builtin_text, find
 from provenance.errors import one_line
 from provenance.report.explain_equality import (

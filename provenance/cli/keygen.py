@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from provenance.api import signing
-from provenance.cli.options import PATH, Command, json_option, read_password
+from provenance.cli.help import Command
+from provenance.cli.options import PATH, json_option, read_password
 from provenance.errors import one_line
 from provenance.keys import ALGORITHMS
 from provenance.report.terminal import print_json

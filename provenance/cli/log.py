@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from provenance.cli.options import PATH, Group, json_option, read_password, signing_options
+from provenance.cli.help import Group
+from provenance.cli.options import PATH, json_option, read_password, signing_options
 from provenance.errors import count, one_line
 from provenance.files.reading import read_file
 from provenance.report.terminal import print_json

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from provenance.cli.options import PATH, Command, json_option
+from provenance.cli.help import Command
+from provenance.cli.options import PATH, json_option
 from provenance.report.explain import NOT_VERIFIED, explain, shown
 from provenance.report.terminal import print_json, print_lines
 

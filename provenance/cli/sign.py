@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from provenance.api import signing
-from provenance.cli.options import PATH, Command, json_option, read_password, signing_options
+from provenance.cli.help import Command
+from provenance.cli.options import PATH, json_option, read_password, signing_options
 from provenance.errors import count, one_line
 from provenance.report.progress import progress
 from provenance.report.terminal import print_json

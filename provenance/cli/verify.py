@@ -8,9 +8,9 @@ import click
 
 from provenance.api import checking
 from provenance.cli import Answered
+from provenance.cli.help import Command
 from provenance.cli.options import (
     PATH,
-    Command,
     json_option,
     read_log_key,
     read_trusted_keys,

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from provenance import cli
-from provenance.cli.options import Command
+from provenance.cli.help import Command
 from tests.sessions.session import environment
 
 if TYPE_CHECKING:
