@@ -103,7 +103,7 @@ def test_names_of_what_is_there(place: Path, provenance: Shell) -> None:
     person = make_person(place, EVIL)
     keeper = make_person(place, f"{EVIL}-log", "ed25519")
     (place / f"{EVIL}.csv").write_text("1\n")
-    (place / f"{EVIL}.py").write_text("import os; os.mkdir('model'); open('model/w', 'w')")
+    (place / f"{EVIL}.py").write_text(
         "import os; os.mkdir('model'); open('model/w', 'w').write('1')"
     )
     (place / f"{EVIL}.toml").write_text(
