@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from provenance.errors import UsageError
 from provenance.keys import PrivateKey, PublicKey, load_private, load_public
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from provenance.folder.attach import Log
     from provenance.transparency.note import VerifierKey
 
+T = TypeVar("T")
 PathLike: TypeAlias = str | os.PathLike[str]
 Password: TypeAlias = str | bytes | None
 Progress: TypeAlias = "Callable[[str], AbstractContextManager[Callable[[int], None] | None]]"
@@ -27,9 +29,32 @@ def silent(_what: str) -> AbstractContextManager[None]:
     return nullcontext()
 
 
+def check_word(word: PathLike) -> None:
+    """Return if the system can be given *word*, a path or an argument."""
+    try:
+        fits = b"\0" not in os.fsencode(word)
+    except UnicodeEncodeError:
+        fits = False
+    if not fits:
+        raise UsageError("holds what no path or argument can hold", where=ascii(word))
+
+
+def a_path(path: PathLike) -> Path:
+    """Return *path*, if it can be one."""
+    check_word(path)
+    return Path(path)
+
+
 def optional_path(path: PathLike | None) -> Path | None:
     """Return *path*, if there is one."""
-    return None if path is None else Path(path)
+    return None if path is None else a_path(path)
+
+
+def several(values: Sequence[T], what: str) -> Sequence[T]:
+    """Return *values*: a text is a sequence, too, of its letters, and never meant so."""
+    if isinstance(values, str | bytes):
+        raise UsageError(f"{what} are one text", where=ascii(values), hint="give a list")
+    return values
 
 
 def read_password(password: Password) -> bytes | None:
@@ -44,6 +69,7 @@ def private_key(key: PathLike | PrivateKey, password: Password) -> PrivateKey:
 
 def public_keys(keys: Sequence[PathLike | PublicKey]) -> tuple[PublicKey, ...]:
     """Return *keys*, each once, loaded if they are files."""
+    keys = several(keys, "keys")
     loaded = (key if isinstance(key, PublicKey) else load_public(Path(key)) for key in keys)
     return tuple(dict.fromkeys(loaded))
 

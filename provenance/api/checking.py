@@ -13,11 +13,13 @@ from provenance.api.arguments import (
     Password,
     PathLike,
     Progress,
+    a_path,
     declaration,
     log_key,
     optional_path,
     private_key,
     public_keys,
+    several,
     silent,
 )
 from provenance.equality.declaration import Declaration
@@ -131,15 +133,17 @@ def agree(  # noqa: PLR0913 - each option of the verb, by name
 
     if (sign_with is None) != (out is None):
         raise UsageError("--sign-with and --out go together")
-    if out is not None and os.path.lexists(out):  # before hours of comparison
+    if out is not None and os.path.lexists(a_path(out)):  # before hours of comparison
         raise UsageError("exists already", where=str(out), hint="choose another name")
     signer = None if sign_with is None else private_key(sign_with, password)
     trusted = public_keys(keys)
     if equality is None and unsafe_other_equality:
         raise UsageError("--unsafe-other-equality needs --equality")
     expected = None if equality is None else declaration(equality)
+    if not models:
+        raise UsageError("there is no model")
     verified: list[Verified] = []
-    for model in models:
+    for model in several(models, "models"):
         try:
             verified.append(verify(model, keys=trusted, progress=progress))
         except ProvenanceError as error:

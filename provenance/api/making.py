@@ -18,10 +18,13 @@ from provenance.api.arguments import (
     Password,
     PathLike,
     Progress,
+    a_path,
+    check_word,
     declaration,
     log_in,
     optional_path,
     private_key,
+    several,
     silent,
 )
 from provenance.capture import process, recorder, records
@@ -120,6 +123,10 @@ def record(
     """
     if isinstance(command, str):
         raise UsageError("the command is one text", hint="give its words: shlex.split(command)")
+    if not command:
+        raise UsageError("there is no command")
+    for word in command:
+        check_word(word)
     making = _Making.of(model, key, stated)
     before = making.observe(tuple(command), str(uuid.uuid4()))
     if making.dry_run:
@@ -189,31 +196,38 @@ class _Making:
 
     @classmethod
     def of(cls, model: PathLike, key: PathLike | PrivateKey, stated: Stated) -> _Making:
-        model_name(Path(model))  # refuses a path that is not UTF-8
+        if unknown := stated.keys() - Stated.__annotations__.keys():
+            raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
+        model_name(a_path(model))  # refuses a path that is not UTF-8
         named, log = stated.get("equality"), stated.get("log")
         declared = None if named is None else declaration(named)
         equality = None
         if declared is not None:
             equality = DeclaredEquality(declared.name, declared.digest, declared.document)
         data, seeds = stated.get("data", ()), stated.get("seeds", {})
+        roles = data.items() if isinstance(data, Mapping) else several(data, "data")
         seeds = {"seed": seeds} if isinstance(seeds, int) else seeds
         inputs = Inputs(
             model=Path(model),
             working_folder=Path.cwd(),
-            data=tuple(map(_role_and_path, data.items() if isinstance(data, Mapping) else data)),
-            config=tuple(map(Path, stated.get("config", ()))),
+            data=tuple(map(_role_and_path, roles)),
+            config=tuple(map(a_path, several(stated.get("config", ()), "config"))),
             base_model=optional_path(stated.get("base_model")),
             equality=equality,
             axes=declared.axes if declared else (),
-            seeds={name: str(seed) for name, seed in seeds.items()},
-            secret_variables=frozenset(stated.get("secret_variables", ())),
+            seeds={name: _decimal(seed) for name, seed in seeds.items()},
+            secret_variables=frozenset(
+                several(stated.get("secret_variables", ()), "secret_variables")
+            ),
         )
         return cls(
             inputs=inputs,
             key=private_key(key, stated.get("password")),
             log=None if log is None else log_in(log, stated.get("log_password")),
             declared=declared,
-            allowed_secrets=frozenset(stated.get("allowed_secrets", ())),
+            allowed_secrets=frozenset(
+                several(stated.get("allowed_secrets", ()), "allowed_secrets")
+            ),
             environ=os.environ,
             dry_run=stated.get("dry_run", False),
             progress=stated.get("progress", silent),
@@ -341,4 +355,11 @@ def _run_directory() -> Iterator[Path]:
 
 
 def _role_and_path(item: PathLike | tuple[str, PathLike]) -> tuple[str, Path]:
-    return (item[0], Path(item[1])) if isinstance(item, tuple) else ("", Path(item))
+    return (item[0], a_path(item[1])) if isinstance(item, tuple) else ("", a_path(item))
+
+
+def _decimal(seed: int | str) -> str:
+    try:
+        return str(seed)
+    except ValueError as error:  # Python's limit of digits
+        raise UsageError("a seed is too long") from error

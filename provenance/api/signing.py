@@ -10,6 +10,7 @@ from provenance.api.arguments import (
     Password,
     PathLike,
     Progress,
+    a_path,
     log_in,
     private_key,
     public_keys,
@@ -56,7 +57,7 @@ def keygen(path: PathLike, *, algorithm: str = ALGORITHMS[0], password: Password
     overwritten.
     """
     key = generate(algorithm)
-    public = write_key_pair(key, Path(path), read_password(password))
+    public = write_key_pair(key, a_path(path), read_password(password))
     return KeyPair(algorithm, key.public.key_id, Path(path), public)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import provenance
-from provenance.errors import ProvenanceError, UnavailableError
+from provenance.errors import ProvenanceError, UnavailableError, UsageError
 from provenance.files.atomic import write_file
 
 if TYPE_CHECKING:
@@ -80,3 +80,48 @@ def test_nobody_is_told_to_add_a_claim_that_is_there(
     with pytest.raises(UnavailableError, match=r"the claim of this run is in claims\.jsonl"):
         provenance.record(TRAIN, model=folder, key=alice.key)
     assert len((folder / "claims.jsonl").read_bytes().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"secret_variables": "KEY_PASSWORD"},
+        {"allowed_secrets": "HOME"},
+        {"data": "data.csv"},
+        {"config": "config.json"},
+        {"data": ["a\0"]},
+        {"config": ["\ud800"]},
+        {"seeds": 10**5000},
+    ],
+)
+def test_arguments_that_cannot_be_meant(
+    folder: Path, alice: Person, stated: dict[str, Any]
+) -> None:
+    """Of one text for several the letters would count: no variable would be kept secret."""
+    with pytest.raises(UsageError):
+        provenance.record(TRAIN, model=folder, key=alice.key, **stated)
+    with pytest.raises(UsageError):
+        provenance.attest(folder, key=alice.key, **stated)
+    assert not (folder.parent / "trained").exists()
+
+
+def test_an_argument_of_another_name_is_no_argument(folder: Path, alice: Person) -> None:
+    misspelt: dict[str, Any] = {"secret_variable": ["KEY_PASSWORD"]}
+    with pytest.raises(TypeError, match="secret_variable"):
+        provenance.record(TRAIN, model=folder, key=alice.key, **misspelt)
+
+
+@pytest.mark.parametrize("command", [[], ["true", "\ud800"], ["true", "\0"], "true"])
+def test_commands_that_cannot_be_run(folder: Path, alice: Person, command: list[str]) -> None:
+    with pytest.raises(UsageError):
+        provenance.record(command, model=folder, key=alice.key)
+
+
+def test_keys_and_models_are_several(folder: Path, alice: Person) -> None:
+    with pytest.raises(UsageError, match="give a list"):
+        provenance.verify(folder, keys="alice.pub")
+    for models in ("", "ab"):
+        with pytest.raises(UsageError):
+            provenance.agree(models, keys=[alice.key.public], equality="bytes")
+    with pytest.raises(UsageError):
+        provenance.keygen("a\0")
