@@ -37,7 +37,10 @@ class MetadataDifference(msgspec.Struct, frozen=True):
 
 def metadata_differences(left: TensorFile, right: TensorFile) -> tuple[MetadataDifference, ...]:
     """Return the keys in which the metadata of *left* and *right* differ, by name."""
-    mine, theirs = _without_format_key(left), _without_format_key(right)
+    mine, theirs = (
+        {k: v for k, v in file.metadata.items() if k != "format" or format_key(file) is None}
+        for file in (left, right)
+    )
     keys = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
     return tuple(
         MetadataDifference(key, _shown(mine.get(key)), _shown(theirs.get(key)))
@@ -73,11 +76,6 @@ def effects(
             return None
         found = {Normaliser.COMPRESSION}
     return tuple(each.had_effect_on(file) for each in Normaliser if each in found)
-
-
-def _without_format_key(file: TensorFile) -> dict[str, str]:
-    left_out = {"format"} if format_key(file) is not None else set[str]()
-    return {key: text for key, text in file.metadata.items() if key not in left_out}
 
 
 def _shown(text: str | None) -> str | None:

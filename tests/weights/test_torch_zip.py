@@ -286,10 +286,10 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "storage too long": (tw.checkpoint(STATE, {"0": bytes(9)}), "has 9 bytes, its storage 8"),
     "storage too short": (tw.checkpoint(STATE, {"0": bytes(7)}), "has 7 bytes, its storage 8"),
     "storage of two kinds": (tw.checkpoint(TWICE, STORED), "storage 0 is described in two ways"),
-    "byte order": (varied(byteorder=b"middle"), "not what torch.save writes there"),
-    "version": (varied(version=b"3"), "not what torch.save writes there"),
+    "byte order": (varied(byteorder=b"middle"), "not what torch.save writes"),
+    "version": (varied(version=b"3"), "not what torch.save writes"),
     "long record": (varied(id=b"1" * 1025), "longer than 1024 bytes"),
-    "name in the record": (varied(id=b"a\0b"), "not what torch.save writes there"),
+    "name in the record": (varied(id=b"a\0b"), "not what torch.save writes"),
     "padding with content": (
         tw.zipped({"a/data.pkl": b"", "a/version": b"3\n"}, fill=b"x"),
         "extra field of kind 0x4246",

@@ -99,12 +99,11 @@ class TorchFile(SourceFile):
         self.tensors = MappingProxyType({t.info.name: t.info for t in ordered})
         self.metadata = content.metadata
         self.aliases = _aliases(ordered)
-        by_name = sorted(ordered, key=lambda t: t.info.name)
-        layout = [
-            (t.storage.key, t.storage.kind, t.storage.nbytes, t.view.offset, t.view.strides)
-            for t in by_name
-        ]
-        types = [(t.storage.location, t.trained, t.parameter) for t in by_name]
+        layout, types = [], []
+        for t in sorted(ordered, key=lambda t: t.info.name):
+            key, kind, location, nbytes = t.storage
+            layout.append((key, kind, nbytes, t.view.offset, t.view.strides))
+            types.append((location, t.trained, t.parameter))
         ignored = [found[name].ignored for name in sorted(found)]
         self.container = stated(
             {
@@ -217,12 +216,11 @@ def _members(source: Source) -> tuple[str, dict[str, Member]]:
     found = {member.name.removeprefix(f"{root}/"): member for member in every}
     if any(name == member.name for name, member in found.items()):
         raise MalformedError("the members are not in one folder", where=source.name)
-    if "constants.pkl" in found or any(name.startswith("code/") for name in found):
+    if any(name == "constants.pkl" or name.startswith("code/") for name in found):
         what = "a TorchScript archive: a program with weights"
         raise UnreadableError(what, where=source.name, hint="save its state_dict()")
-    for name in (_PICKLE, "version"):
-        if name not in found:
-            raise MalformedError(f"the archive has no {name}", where=source.name)
+    if missing := [name for name in (_PICKLE, "version") if name not in found]:
+        raise MalformedError(f"the archive has no {missing[0]}", where=source.name)
     if any(member.method != STORED for member in every):
         raise MalformedError("a member is compressed", where=source.name)
     return root, found
@@ -238,7 +236,7 @@ def _records(source: Source, found: Mapping[str, Member]) -> dict[str, str]:
     for name, text in texts.items():
         if not _RECORDS[name].fullmatch(text):
             where = f"{source.name}: {found[name].name}"
-            raise MalformedError("not what torch.save writes there", where=where)
+            raise MalformedError("not what torch.save writes", where=where)
     return texts
 
 
