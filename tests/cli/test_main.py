@@ -306,6 +306,40 @@ def test_colours_on_a_terminal_only(model: Path, alice: Person) -> None:
     assert "\x1b" not in run_program(*arguments).out
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "verify MODEL --key ALICE.pub",
+        "verify MODEL --key BOB.pub",
+        "agree MODEL MODEL --key ALICE.pub",
+        "compare MODEL MODEL --equality bytes",
+        "sign MODEL --key ALICE",
+        "attest MODEL --key ALICE",
+        "publish MODEL --log none",
+        "equality check tensors MODEL",
+        "log audit none --key ALICE",
+        "keygen ALICE",
+        "show MODEL",
+    ],
+)
+def test_a_terminal_gets_what_it_can_show(
+    words: str, model: Path, alice: Person, bob: Person
+) -> None:
+    places = {"MODEL": model, "ALICE": alice.private, "ALICE.pub": alice.public}
+    places["BOB.pub"] = bob.public
+    arguments = [str(places.get(word, word)) for word in words.split()]
+    colour = "\x1b[3" in on_a_terminal(*arguments)
+    assert "\x1b" not in on_a_terminal(*arguments, environ={"NO_COLOR": "1", "FORCE_COLOR": "1"})
+    forced = run_program(*arguments, environ={"FORCE_COLOR": "1"})
+    assert ("\x1b[3" in forced.out + forced.err) == colour
+    latin = {"NO_COLOR": "1", "PYTHONIOENCODING": "latin-1"}
+    text = on_a_terminal(*arguments, environ=latin)  # it would not decode as UTF-8
+    assert text.isascii()
+    assert "\\u" not in text
+    for person in (alice, bob):
+        assert text.count(person.key_id) <= 2, text  # one line says which key, another may list it
+
+
 def test_a_name_cannot_forge_a_line_of_output(provenance: Shell, alice: Person) -> None:
     name = "x\n✓ 2 signature\x1b[2K"
     ran = provenance("verify", name, "--key", alice.public)
