@@ -1,19 +1,18 @@
-"""Two curves of a training, its loss for one: the same points for a while, and the same end.
+"""Two curves of a training, such as its loss: the same points for a while, and the same end.
 
 Honest rebuilds follow each other for some steps and then drift apart chaotically. So points are
-compared one by one until the first that differs, and after it only the mean of the last ones.
+compared one by one up to the first that differs, and after it only the mean of the last ones.
 
 - Two points of one step agree where ``|l - l'| / max(|l|, |l'|)``, which is 0 where both are 0, is
   within the limit. Steps are walked in order; a step that only one side has is a divergence.
-- Curves over different steps have no end to compare; otherwise a curve that was shifted, cut,
-  restarted or logged at other steps could pass on its beginning alone. Steps must increase: a step
-  that comes twice, or after a later one, is a restart.
+- Curves over different steps have no end to compare: otherwise a curve that was shifted, cut or
+  logged at other steps could pass on its beginning alone. Steps must increase; if not, the training
+  was restarted.
 - NaN and infinities agree with nothing, themselves included.
 - The end is the mean of the last points: a median would hide what happens to fewer than half.
 
-Dynamic time warping and correlation are not offered: they hide shifts and restarts, which is what a
-curve can still show. **A curve is a list of numbers that anybody can write down**: what is found
-here corroborates and proves nothing.
+There is no dynamic time warping or correlation: they hide shifts and restarts. **Anybody can write
+down a curve**, so findings here corroborate and prove nothing.
 
 Ratios have a relative error below :data:`~provenance.measure.squares.RELATIVE_ERROR`, which a test
 of a limit adds first. :mod:`~provenance.measure.curve_files` reads curves from files.
@@ -40,10 +39,6 @@ class Curve:
     name: str
     steps: tuple[int, ...]
     values: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        if len(self.steps) != len(self.values):
-            raise UsageError("a curve has one value for each step", where=self.name)
 
     @property
     def increasing(self) -> bool:
@@ -132,19 +127,10 @@ def relative_difference(a: float, b: float) -> float:
 
 
 def _merged(left: Curve, right: Curve) -> Iterator[tuple[int, float | None, float | None]]:
-    """Yield the steps of both sides in order, with the value of each side that has it."""
-    i = j = 0
-    while i < len(left.steps) or j < len(right.steps):
-        first = left.steps[i] if i < len(left.steps) else None
-        second = right.steps[j] if j < len(right.steps) else None
-        step = min(value for value in (first, second) if value is not None)
-        yield (
-            step,
-            left.values[i] if first == step else None,
-            right.values[j] if second == step else None,
-        )
-        i += first == step
-        j += second == step
+    """Yield the steps of both sides in order, with the values, None where a side lacks the step."""
+    first, second = (dict(zip(it.steps, it.values, strict=True)) for it in (left, right))
+    for step in sorted(first.keys() | second.keys()):
+        yield step, first.get(step), second.get(step)
 
 
 def _terminal(left: Sequence[float], right: Sequence[float]) -> float:

@@ -1,15 +1,14 @@
 """The distance of two tensors, in constant memory, with a stated error bound.
 
-A piece in which nothing differs is not widened: where a norm needs it, it is read again once it is
-known that the tensor differs elsewhere. So equal tensors cost their bytes and no arithmetic.
+Equal pieces are not widened; where the tensor differs elsewhere and a norm needs them, they are
+read again. So equal tensors cost a comparison of bytes and no arithmetic.
 
-Whether two elements are the same is told by their bits alone: -0 is not +0, NaN is NaN only with
-the same payload. Elements of which one is NaN or infinite have no distance and no part in any norm;
-where their bits differ they are counted apart, and no limit admits them. Units of last place count
+Elements are compared by their bits alone: -0 is not +0, and NaN equals only NaN with the same
+payload. Elements of which one is NaN or infinite have no distance and no part in any norm; where
+their bits differ they are counted separately, and no limit admits them. Units of last place count
 the representable values between two, -0 and +0 being two: bits as ordered unsigned integers.
 
-Of a block type (``DType.block`` above 1) what is counted is blocks, and a place is that of the
-block's first element.
+Of a block type (``DType.block`` above 1) blocks are counted, each at its first element.
 
 What is found does not depend on the number of threads, the size of reads, the container, or on
 whether there is compiled code; see :mod:`~provenance.measure.pieces` and, for the error bound,
@@ -105,13 +104,9 @@ def measure_each(
     wanted: Wanted,
     workers: Workers,
 ) -> Iterator[Measured]:
-    """Yield how far each tensor that *jobs* names is apart in *left* and *right*, in their order.
+    """Yield how far each tensor of *jobs* is apart in *left* and *right*, in their order.
 
-    Beside its name stands the file of the initial weights that its updates start from.
-
-    Raises:
-        UsageError: the tensors are of two types or shapes.
-        UnavailableError: see :func:`check_arithmetic`.
+    A job is a tensor's name, and the file of the initial weights that its updates start from.
     """
     squares = Squares(compiled=wanted.compiled)
     pairs = {

@@ -136,18 +136,9 @@ class Judged(msgspec.Struct, frozen=True):
 
 def unlike(file: str, tensor: str, left: TensorInfo | None, right: TensorInfo | None) -> Finding:
     """Return the finding that a tensor is on one side only, or of another type or shape."""
-    return Finding(
-        file=file,
-        tensor=tensor,
-        measure="type-and-shape" if left and right else "presence",
-        held=False,
-        left=_described(left),
-        right=_described(right),
-    )
-
-
-def _described(info: TensorInfo | None) -> str | None:
-    return None if info is None else f"{info.dtype.name}{list(info.shape)}"
+    one, two = (f"{it.dtype.name}{list(it.shape)}" if it else None for it in (left, right))
+    measure = "type-and-shape" if one and two else "presence"
+    return Finding(file=file, measure=measure, held=False, tensor=tensor, left=one, right=two)
 
 
 class AlternativeOutcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,15 +5,14 @@ other, and no optimisation of the graph (``ORT_DISABLE_ALL``): what is run is th
 file says, and on one machine the same model gives the same bits each time. Between processors and
 versions of onnxruntime outputs differ by rounding. No library of custom operators is loaded.
 
-**Probes** are arrays by the name of a model's input. The first axis of each is the probe: all have
-it alike, and each probe is run by itself with what is below that axis, so that no result depends on
-the size of a batch. A model's own batch axis is then the second. **Outputs** are arrays by name
-with the same first axis; those of one name have one type and shape for all probes.
+**Probes** are arrays by the name of a model's input. The first axis of each counts probes, and each
+probe is run by itself, so no result depends on the size of a batch; a model's own batch axis is the
+second. **Outputs** are arrays by name with the same first axis.
 
 The model is read strictly first (:mod:`~provenance.weights.onnx.model`) and copied, with the files
-beside it and the probes, into one file without a name: what runs is what was hashed, and nothing is
-left where this process is killed. It runs in a process of its own with limits
-(:mod:`~provenance.weights.isolated`), which is no sandbox.
+beside it and the probes, into one unnamed file: what runs is what was hashed, and nothing is left
+behind. It runs in a process of its own with limits (:mod:`~provenance.weights.isolated`), which is
+no sandbox.
 
 Limits: 256 MiB of probes, 256 MiB of outputs; ten minutes of one processor; 4 GiB of address space
 and four times the size of the model, at most 16 GiB.

@@ -6,10 +6,10 @@ another by integer arithmetic alone: to nearest, ties to the even code. float16 
 widened to float32 first, which is exact.
 
 - **Range**: a value that rounds, with an unbounded exponent, beyond the target's largest finite
-  value has no counterpart: it is *overflow*, as is an infinity where the target has none. No value
-  is clamped, and none becomes infinite or NaN.
-- **Zeros** keep their sign where the target has two; a value of at most half its least is one.
-- **NaN** has no rounding. Two NaN are the same if their bits are, before it.
+  value is *overflow*, as is an infinity where the target has none. No value is clamped, and none
+  becomes infinite or NaN.
+- **Zeros** keep their sign where the target has both; up to half its least value rounds to zero.
+- **NaN** is not rounded. Two NaN are the same if their bits were before rounding.
 
 Targets: the narrower ones of F32, F16, BF16 and the eight-bit floats; formats as in the sources
 that :mod:`~provenance.weights.dtypes` names.
@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -72,8 +72,7 @@ _RANKS: Final[Mapping[str, int]] = MappingProxyType({"F64": 0, "F32": 1, "F16": 
 """The types that values are rounded from; a type of a higher rank, or of none, is narrower."""
 
 
-@dataclass(frozen=True, slots=True)
-class RoundedCodes:
+class RoundedCodes(NamedTuple):
     """Values, rounded."""
 
     codes: Codes
@@ -108,11 +107,7 @@ def is_narrower(target: DType, source: DType) -> bool:
 
 
 def round_codes(raw: Buffer, source: DType, target: DType) -> RoundedCodes:
-    """Return the values in *raw*, of the type *source*, rounded to *target*.
-
-    Raises:
-        UsageError: *target* is not a narrower float than *source*.
-    """
+    """Return the values in *raw*, of the type *source*, rounded to *target*, a narrower float."""
     if not is_narrower(target, source):
         raise UsageError(f"{source.name} is not rounded to {target.name}")
     bits, wide = _widened(codes(raw, source), source)
@@ -172,11 +167,7 @@ def _rounded_magnitudes(magnitude: Codes, source: Layout, target: Layout) -> Cod
 def measure_rounded(
     name: str, left: TensorFile, right: TensorFile, target: DType, workers: Workers
 ) -> Rounding:
-    """Return how the tensors *name* of *left* and *right* compare when rounded to *target*.
-
-    Raises:
-        UsageError: the tensors are of two types or shapes, or *target* is not narrower.
-    """
+    """Return how the tensors *name* of *left* and *right* compare when rounded to *target*."""
     info = left.tensors[name]
     if not info.is_like(right.tensors[name]):
         raise UsageError("tensors of two types or shapes are not rounded together", where=name)

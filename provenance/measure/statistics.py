@@ -1,8 +1,7 @@
 """Exact bounds of rates, and tests that two means are equivalent.
 
-A test that does not reject a difference shows nothing: with few examples it never rejects. What is
-tested here is *equivalence*: that the mean of paired differences lies within a margin that was
-declared before.
+A test that does not reject a difference shows nothing: with few examples it never rejects. These
+tests are of *equivalence*: that the mean of paired differences is within a margin declared before.
 
 - :func:`disagreement_bound`: Clopper and Pearson, Biometrika 26 (1934), one-sided. Of 0
   disagreements in n it is ``1 - (1 - c)^(1/n)``, about 3/n at 95 %.
@@ -11,10 +10,9 @@ declared before.
   interval of level 1 - 2 alpha, Efron and Tibshirani, An Introduction to the Bootstrap (1993).
 - :func:`holm`: Holm, Scand. J. Statist. 6 (1979).
 
-**Several metrics.** To claim that *all* are equivalent, each may be tested at the full level: the
-conjunction errs only if one that is not equivalent passes (intersection-union test; Berger and Hsu,
-Statist. Sci. 11 (1996)). Holm's correction is not needed for that claim and makes it stricter; with
-it, what is said of each single metric holds too, at the level of the whole family.
+**Several metrics.** To claim that *all* are equivalent, each may be tested at the full level
+(intersection-union test; Berger and Hsu, Statist. Sci. 11 (1996)). Holm's correction makes that
+claim stricter, and lets each metric's result hold too, at the level of the whole family.
 
 The distributions are scipy's (extra ``stats``). So that no verdict depends on scipy's last digits,
 what it returns is enlarged by ``SCIPY_ERROR`` and rounded up to ``DIGITS`` significant digits. A

@@ -7,7 +7,7 @@ differ is told by their bits alone.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,13 +20,6 @@ if TYPE_CHECKING:
 
     from provenance.measure.squares import Bits, Codes, Floats, Squares
     from provenance.weights.dtypes import DType
-
-
-class _Worst(NamedTuple):
-    """A block with the largest difference: its first element, and its bytes on either side."""
-
-    start: int
-    sides: tuple[bytes, bytes]
 
 
 class Totals:
@@ -45,7 +38,8 @@ class Totals:
         self.differing = self.not_finite = self.nan = self.zero_signs = self.max_ulp = 0
         self.first: int | None = None
         self.parts = dict.fromkeys((part.name for part in dtype.parts), 0)
-        self._worst: _Worst | None = None
+        self._worst: tuple[int, tuple[bytes, bytes]] | None = None
+        """A block with the largest difference: its first element, and its bytes on either side."""
 
     def merge(self, other: Totals) -> None:
         """Add what was found of a later part of the tensor."""
@@ -111,7 +105,7 @@ class Totals:
         if max(apart) > self.sums[0].largest:
             begin = apart.index(max(apart)) * BLOCK
             one, two = (side[begin : begin + BLOCK].tobytes() for side in sides)
-            self._worst = _Worst(start + begin // dtype.components, (one, two))
+            self._worst = start + begin // dtype.components, (one, two)
         for parts in found:
             for total, part in zip(self.sums, parts, strict=False):
                 total.add(part)
@@ -143,11 +137,12 @@ class Totals:
         """Return the first element with the largest difference; None where every one is zero."""
         if self._worst is None:
             return None
+        start, sides = self._worst
         with np.errstate(all="ignore"):
-            left, right = (widened(side, self.dtype) for side in self._worst.sides)
+            left, right = (widened(side, self.dtype) for side in sides)
             gaps = np.abs(left - right)
         gaps[~(np.isfinite(left) & np.isfinite(right))] = 0
-        return self._worst.start + int(np.argmax(gaps)) // self.dtype.components
+        return start + int(np.argmax(gaps)) // self.dtype.components
 
 
 def _elements(marked: Bits, width: int) -> int:

@@ -84,7 +84,7 @@ class Isolated:
                 )
         except OSError as error:
             self._socket.close()
-            raise UnreadableError("the process for it cannot start", where=where) from error
+            raise UnreadableError("its reader process cannot start", where=where) from error
 
     def answer(self, request: bytes | None = None) -> bytearray:
         """Return the answer to *request*; the first is to none. After an error there is no other.
@@ -93,19 +93,16 @@ class Isolated:
         or memory. UnavailableError: a package is missing.
         """
         with self._lock:
-            try:
-                if self._failed is not None:
-                    raise self._failed
-                return self._answer(request)
-            except TimeoutError as error:
-                self._failed = UnreadableError("took too long", where=self._where)
-                raise self._failed from error
-            except OSError as error:  # the connection is closed or reset
-                self._failed = self._ended()
-                raise self._failed from error
-            except ProvenanceError as error:
-                self._failed = error
-                raise
+            if self._failed is None:
+                try:
+                    return self._answer(request)
+                except TimeoutError:
+                    self._failed = UnreadableError("took too long", where=self._where)
+                except OSError:  # the connection is closed or reset
+                    self._failed = self._ended()
+                except ProvenanceError as error:
+                    self._failed = error
+            raise self._failed
 
     def _answer(self, request: bytes | None) -> bytearray:
         deadline = time.monotonic() + self._clock
@@ -119,11 +116,8 @@ class Isolated:
             return data
         if kind == _MISSING:
             package, extra = self._needs
-            raise UnavailableError(
-                f"needs {package}",
-                where=self._where,
-                hint=f"pip install 'training-provenance[{extra}]'",
-            )
+            hint = f"pip install 'training-provenance[{extra}]'"
+            raise UnavailableError(f"needs {package}", where=self._where, hint=hint)
         try:
             place, what = msgspec.json.decode(data, type=tuple[str, str])
         except msgspec.DecodeError as error:  # a library that was taken over can write anything

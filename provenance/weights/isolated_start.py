@@ -3,14 +3,13 @@
 A program of its own that imports nothing of ours. Arguments are the limits (processor seconds,
 bytes of memory, bytes of files), the script, and the script's own.
 
-The script has a generator ``main``, which is given its arguments. What it yields, a list of
-buffers, is an answer; what it is sent then is the request for the next. On the socket that standard
-output is, an answer is one byte (``ANSWER`` or a kind of failure), its length (64 bits,
-little-endian) and its bytes; a request has no kind. A failure is the last answer: place and reason,
-in JSON.
+The script has a generator ``main``, called with its arguments. It yields an answer, a list of
+buffers, and is sent the next request. On standard output, a socket, an answer is one byte
+(``ANSWER`` or a kind of failure), its length (64 bits, little-endian) and its bytes; a request has
+no kind. A failure is the last answer: place and reason, in JSON.
 
-Standard input is a pipe whose other end the caller holds and never writes to: when the caller ends,
-in whatever way, the pipe closes, and this process ends with it.
+Standard input is a pipe that the caller holds and never writes to: when the caller ends, it closes,
+and this process ends.
 """
 
 from __future__ import annotations

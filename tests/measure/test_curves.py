@@ -205,8 +205,3 @@ def test_huge_and_tiny_values_have_an_end() -> None:
 def test_limits_that_are_none_are_refused(pointwise: float, window: int) -> None:
     with pytest.raises(UsageError, match="a limit is"):
         measure_curves(curve(1.0), curve(1.0), pointwise, window)
-
-
-def test_a_curve_has_a_value_for_each_step() -> None:
-    with pytest.raises(UsageError, match="one value"):
-        Curve("loss", (1, 2), (0.5,))

@@ -143,7 +143,7 @@ def test_a_link_or_a_missing_file_beside_the_model_is_unreadable(tmp_path: Path)
     with pytest.raises(UnreadableError, match=r"m\.data: no such file"):
         open_tensors(path)
     (tmp_path / "m.data").symlink_to("real")
-    with pytest.raises(UnreadableError, match="through a link"):
+    with pytest.raises(UnreadableError, match="through a symbolic link"):
         open_tensors(path)
 
 

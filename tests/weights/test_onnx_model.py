@@ -341,10 +341,10 @@ def test_refuses(opened: Opener, data: bytes, what: str) -> None:
 @pytest.mark.parametrize(
     ("numbers", "what"),
     [
-        (b"\x01\x80\x00", "not as short"),
+        (b"\x01\x80\x00", "not in its shortest encoding"),
         (b"\x01\x80", "cut off"),
-        (b"\x80" * 10 + b"\x01", "not as short"),
-        (b"\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", "not as short"),
+        (b"\x80" * 10 + b"\x01", "not in its shortest encoding"),
+        (b"\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", "not in its shortest encoding"),
     ],
 )
 def test_numbers_have_one_spelling(opened: Opener, numbers: bytes, what: str) -> None:

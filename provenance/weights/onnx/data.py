@@ -2,10 +2,9 @@
 
 Format: ``TensorProto`` of ``onnx.proto``. ``raw_data``, ``float_data`` and ``double_data`` hold the
 canonical bytes, and so does a file beside the model. Numbers in ``int32_data``, ``int64_data`` and
-``uint64_data`` must fit the type and be spelled as short as can be; they are decoded some at a
-time.
+``uint64_data`` must fit the type and have the shortest encoding; they are decoded in blocks.
 
-Packed elements that end inside a byte are no tensor of the view, which has whole bytes.
+Packed elements that end inside a byte are not a tensor of the view, which has whole bytes.
 """
 # ruff: noqa: ANN401 - generated code has no types
 
@@ -76,9 +75,8 @@ def describe_numbers(name: str, tensor: Any, *, where: str) -> tuple[TensorInfo,
     if not bits % 8:
         return describe(name, dtype.name, shape, where=where), None
     if bits > 8 * MAX_LOOSE:
-        raise UnreadableError(
-            f"ends inside a byte and is larger than {MAX_LOOSE} bytes", where=where
-        )
+        what = f"ends inside a byte and is larger than {MAX_LOOSE} bytes"
+        raise UnreadableError(what, where=where)
     return describe(name, "U8", [-(-bits // 8)], where=where), dtype
 
 
@@ -112,9 +110,8 @@ def check_numbers(place: Place, info: TensorInfo, *, where: str) -> None:
     if is_packed(place.field):
         size = sum(part.nbytes for part in _numbers(place, info, where))
     if size != info.nbytes:
-        raise MalformedError(
-            f"its numbers take {size} bytes, its type and shape {info.nbytes}", where=where
-        )
+        what = f"its numbers take {size} bytes, its type and shape {info.nbytes}"
+        raise MalformedError(what, where=where)
 
 
 def is_packed(field: str) -> bool:
@@ -160,7 +157,7 @@ def integers(source: Source, payload: Payload) -> Iterator[NDArray[np.uint64]]:
         lengths = ends - begins + 1
         wrong = (lengths > 1) & (data[ends] == 0) | (lengths == _LONGEST) & (data[ends] > 1)
         if len(rest) >= _LONGEST or lengths.max(initial=0) > _LONGEST or wrong.any():
-            raise MalformedError("a number is not as short as it can be", where=source.name)
+            raise MalformedError("a number is not in its shortest encoding", where=source.name)
         yield _decoded(data, begins, lengths)
     if rest:
         raise MalformedError("the last integer is cut off", where=source.name)

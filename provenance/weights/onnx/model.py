@@ -22,15 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from provenance.errors import MalformedError
 from provenance.weights.normalisers import Normaliser
-from provenance.weights.onnx.data import (
-    Place,
-    check_numbers,
-    chunks,
-    describe_numbers,
-    is_packed,
-    loose_text,
-    place_inside,
-)
+from provenance.weights.onnx import data
 from provenance.weights.onnx.external import (
     External,
     check_covered,
@@ -78,7 +70,7 @@ class OnnxFile(SourceFile):
     def _read(self, parsed: Parsed, folder: Path, sha256: Mapping[str, str] | None) -> None:
         where = self._source.name
         said, orders = content(parsed.model, where=where)
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, data.Place] = {}
         externals: dict[str, External] = {}
         infos: dict[str, TensorInfo] = {}
         fields: dict[str, str] = {}
@@ -95,11 +87,11 @@ class OnnxFile(SourceFile):
                 if numbers or outside:  # they would be in no digest
                     raise MalformedError("STRING tensor with numeric data", where=inside)
                 continue
-            info, dtype = describe_numbers(name, tensor, where=inside)
+            info, dtype = data.describe_numbers(name, tensor, where=inside)
             if not outside:
                 if tensor.external_data:
                     raise MalformedError("external data, but data_location DEFAULT", where=inside)
-                place = place_inside(self._source, tensor, dtype or info.dtype, where=inside)
+                place = data.place_inside(self._source, tensor, dtype or info.dtype, where=inside)
             else:
                 if outside != _OUTSIDE or numbers:
                     raise MalformedError("its numbers are in two places", where=inside)
@@ -108,13 +100,13 @@ class OnnxFile(SourceFile):
                 if location not in self.beside:
                     self.beside[location] = open_beside(folder, location, name=where, sha256=sha256)
                 payload = Payload(offset, info.nbytes)
-                place = Place(self.beside[location], "external_data", payload)
-            check_numbers(place, info, where=inside)
+                place = data.Place(self.beside[location], "external_data", payload)
+            data.check_numbers(place, info, where=inside)
             fields[name] = place.field
             if dtype is None:
                 infos[name], self._places[name] = info, place
             else:
-                said[f"tensor {name}"] = loose_text(place, info, tensor, dtype, inside)
+                said[f"tensor {name}"] = data.loose_text(place, info, tensor, dtype, inside)
         check_covered(self.beside, externals.values())
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType(
             dict(sorted(infos.items(), key=lambda pair: self._order(pair[0])))
@@ -129,7 +121,7 @@ class OnnxFile(SourceFile):
             }
         )
         self.aliases = _aliases(infos, externals)
-        self.direct = all(not is_packed(place.field) for place in self._places.values())
+        self.direct = all(not data.is_packed(place.field) for place in self._places.values())
 
     def _order(self, name: str) -> tuple[str, int]:
         place = self._places[name]
@@ -139,7 +131,7 @@ class OnnxFile(SourceFile):
     def pieces(self, name: str, begin: int, end: int, step: int) -> Iterator[memoryview]:
         """Return the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.pieces`."""
         where = f"{self._source.name}: {name}"
-        return chunks(self._places[name], self.tensors[name], (begin, end), step, where)
+        return data.chunks(self._places[name], self.tensors[name], (begin, end), step, where)
 
     @property
     def sources(self) -> tuple[Source, ...]:
