@@ -95,7 +95,7 @@ def _paths(path: str, left: Any, right: Any) -> list[str]:  # noqa: ANN401 - JSO
     if isinstance(left, dict) and isinstance(right, dict):
         keys = sorted(left.keys() | right.keys())
         return [p for key in keys for p in _paths(f"{path}.{key}", left.get(key), right.get(key))]
-    if any(isinstance(side, str) and REDACTION.search(side) for side in (left, right)):
+    if any(REDACTION.search(str(side)) for side in (left, right)):  # lists of texts, too
         return [f"{path} (redacted)"]
     return [] if left == right or path in _NOT_COMPARED else [path]
 

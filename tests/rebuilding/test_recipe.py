@@ -154,7 +154,9 @@ def test_environments_by_path() -> None:
     left = Environment(
         observed=("start",),
         collectors={
-            "a": Collected("ok", {"x": {"y": 1, "z": 2}, "r": "${redacted:host}"}),
+            "a": Collected(
+                "ok", {"x": {"y": 1, "z": 2}, "r": "${redacted:host}", "s": ["${redacted:host}"]}
+            ),
             "b": Collected("absent"),
             "variables": Collected("ok", {"others": 7}),
         },
@@ -162,18 +164,21 @@ def test_environments_by_path() -> None:
     right = Environment(
         observed=("start",),
         collectors={
-            "a": Collected("ok", {"x": {"y": 1, "z": 3}, "r": "${redacted:host}"}),
+            "a": Collected(
+                "ok", {"x": {"y": 1, "z": 3}, "r": "${redacted:host}", "s": ["${redacted:host}"]}
+            ),
             "c": Collected("ok", {"n": 0}),
             "variables": Collected("ok", {"others": 8}),
         },
     )
     assert environment_differences(build(environment=left), build(environment=right)) == (
         "a.r (redacted)",
+        "a.s (redacted)",
         "a.x.z",
         "c.n",
     )
     same = build(environment=left)
-    assert environment_differences(same, same) == ("a.r (redacted)",)
+    assert environment_differences(same, same) == ("a.r (redacted)", "a.s (redacted)")
 
 
 def test_a_file_that_git_ignores_but_the_command_names_counts() -> None:
