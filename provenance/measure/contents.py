@@ -1,7 +1,6 @@
 """Two weight files of one name, read side by side: what differs, and by how much.
 
-Nothing is judged here. See :mod:`~provenance.judge.comparators` for the judgement under a
-declaration.
+:mod:`~provenance.judge.comparators` judges them under a declaration.
 """
 
 from __future__ import annotations
@@ -77,8 +76,7 @@ def read_contents(
 ) -> Contents:
     """Return what the open *files*, left and right, both called *name*, hold.
 
-    *initial* is the name of the file of initial weights, and the file, open. Raises what reading a
-    tensor raises, and :func:`~provenance.measure.distances.measure_each`.
+    *initial* is the name of the file of initial weights, and the file, open.
     """
     pairs = tuple(_pairs(name, files, wanted, initial))
     metadata = metadata_differences(*files)

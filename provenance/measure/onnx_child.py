@@ -1,9 +1,8 @@
-"""onnxruntime on a model and its probes: a program of its own.
+"""onnxruntime on a model and its probes: a program of its own that imports nothing of ours.
 
-See :mod:`~provenance.measure.onnx_runner`, which starts it. It imports nothing of ours; its
-argument is the descriptor of a file with the length of a description in JSON, the description, and
-the bytes of the model, of the files beside it, and of the probes. Its first answer describes the
-outputs, in JSON; the second is their bytes.
+:mod:`~provenance.measure.onnx_runner` starts it with the descriptor of a file: the length of a
+description, the description in JSON, and the bytes of the model, of the files beside it, and of the
+probes. The first answer describes the outputs, in JSON; the second is their bytes.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Tensors cut into pieces, and the threads that work on them.
 
-A piece is ``PIECE`` elements of a tensor, cut by position alone, so that what is computed of it
-does not depend on how many threads there are. Of a file that is a stream (``direct`` False) a
-tensor is one piece. Squares are summed in blocks of ``BLOCK`` elements; a piece is whole blocks.
+A piece is ``PIECE`` elements of a tensor, cut by position alone, so results do not depend on the
+number of threads. A tensor of a stream (``direct`` False) is one piece. Squares are summed in
+blocks of ``BLOCK`` elements; a piece is whole blocks.
 
-Results are handed out in the order of the pieces. So is the first error, whichever thread met one
-earlier; then nothing new is begun, and what is under way ends at its next block.
+Results come in the order of the pieces, and so does the first error; after it nothing new is begun,
+and what is under way ends at its next block.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ BLOCK: Final = 2**16
 """Floats whose squares make one sum. It is part of what a distance means."""
 
 READ: Final = 2**19
-"""Floats (or elements of exact types) that threads read and work on together, a multiple of
-``BLOCK``. It changes no result: fewer have threads wait for the interpreter's lock."""
+"""Floats (or elements of exact types) that threads read at a time, a multiple of ``BLOCK``. It
+changes no result: with fewer, threads wait for the interpreter's lock."""
 
 READ_ALONE: Final = 2**16
-"""The same for one thread, which waits for nobody and stays in the processor's cache."""
+"""The same for one thread, which stays in the processor's cache."""
 
 PIECE: Final = 2**22
 """Elements of a piece, a multiple of ``READ``: a few milliseconds to a few tens of work."""
@@ -56,7 +56,7 @@ class Piece:
 
 
 def cut(info: TensorInfo, *, direct: bool) -> list[Piece]:
-    """Return the pieces of a tensor, in order; one where it is a stream or empty."""
+    """Return the pieces of a tensor, in order; one if it is a stream or empty."""
     step = PIECE if direct and info.elements else max(info.elements, 1)
     return [
         Piece(info.name, start, min(start + step, info.elements))
