@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Unpack
 
+    from provenance.capture.draft import Before
     from provenance.capture.process import CommandResult
-    from provenance.capture.recorder import Before
     from provenance.equality.declaration import Declaration
     from provenance.files.manifest import Manifest
     from provenance.folder.attach import Log, Published

@@ -1,15 +1,14 @@
-"""Capture: what is observed of a training, before, during and after it.
+"""Capture: what is observed before, during and after a training.
 
-- ``recorder``: the order of things; ``draft`` makes of them an unsigned training statement.
-- ``run``: what the training program itself says, through ``provenance.current_run()``; ``records``
-  reads it back.
-- ``process``: running the command so that it does not notice.
+- ``recorder``: the sequence of steps; ``draft`` makes the unsigned training statement.
+- ``run``: what the training program reports by ``provenance.current_run()``; ``records`` reads it.
+- ``process``: running the command transparently.
 - ``inputs``: the digests of data, configuration and base model, twice.
 - ``source``, ``git``: the code, as a git tree.
 - ``environment``: the machine.
-- ``packages``: the software, by what ``probe`` says inside the training's own interpreter.
-- ``secrets``: the table of what must not be published; ``redact`` replaces it where something is
-  written down, and ``scan`` looks for it in the finished document.
+- ``packages``: the software, as ``probe`` finds it inside the training's own interpreter.
+- ``secrets``: the table of what must not be published; ``redact`` replaces it in what is recorded,
+  and ``scan`` searches the finished document for it.
 
-This module imports nothing: a training program loads it with ``provenance.current_run()``.
+This module imports nothing: a training program loads it by ``provenance.current_run()``.
 """

@@ -74,11 +74,9 @@ _ANY_HOST = frozenset("localhost localhost.localdomain linux debian ubuntu host 
 _LOCALE = ("LANG", "LC_ALL", "LC_COLLATE", "LC_CTYPE", "LC_NUMERIC", "TZ")
 _CONTAINER_FILES = {"docker": ".dockerenv", "podman": "run/.containerenv"}
 _CONTAINER_VARIABLES = {
-    "apptainer": ("APPTAINER_CONTAINER", "SINGULARITY_CONTAINER"),
-    "kubernetes": ("KUBERNETES_SERVICE_HOST",),
-    "slurm": ("SLURM_JOB_ID",),
-    "ci": ("CI",),
-}
+    "APPTAINER_CONTAINER": "apptainer", "SINGULARITY_CONTAINER": "apptainer",
+    "KUBERNETES_SERVICE_HOST": "kubernetes", "SLURM_JOB_ID": "slurm", "CI": "ci",
+}  # fmt: skip
 _CONTAINER_WORDS = ("docker", "kubepods", "containerd", "libpod", "lxc")
 
 _CPU_FIELDS = {
@@ -285,8 +283,7 @@ def control_group_value(root: Path, name: str, name_v1: str) -> str | None:
 def collect_container(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     """Return what hints at a container, a batch system or continuous integration."""
     hints = {name for name, file in _CONTAINER_FILES.items() if (root / file).exists()}
-    for hint, variables in _CONTAINER_VARIABLES.items():
-        hints |= {hint} if any(environ.get(variable) for variable in variables) else set()
+    hints |= {hint for variable, hint in _CONTAINER_VARIABLES.items() if environ.get(variable)}
     groups = _text_or_empty(root / "proc/self/cgroup")
     hints |= {f"cgroup:{word}" for word in _CONTAINER_WORDS if word in groups}
     return {"hints": sorted(hints)}

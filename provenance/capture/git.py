@@ -79,8 +79,10 @@ class Git:
     settings: tuple[str, ...] = ()
     timeout_seconds: float = field(default=TIMEOUT_SECONDS)
 
-    def ask(self, *arguments: str, stdin: bytes = b"", expect: tuple[int, ...] = (0,)) -> bytes:
-        """Return the standard output of ``git ARGUMENTS``, or raise GitError.
+    def ask(
+        self, *arguments: str, stdin: Iterable[bytes] = (), expect: tuple[int, ...] = (0,)
+    ) -> bytes:
+        """Return the output of ``git ARGUMENTS``, which reads the names *stdin*, or raise GitError.
 
         The exit status must be one of *expect*.
         """
@@ -91,7 +93,7 @@ class Git:
                 ["git", *options, *arguments],  # noqa: S607
                 cwd=self.folder,
                 env=dict(self.variables),
-                input=stdin,
+                input=b"".join(name + b"\0" for name in stdin),
                 capture_output=True,
                 check=False,
                 timeout=self.timeout_seconds,
@@ -164,7 +166,7 @@ def tree_of_work_tree(top: Git, *, as_committed: str | None = None) -> tuple[str
             names = {name for name in names if name != kept and not name.startswith(below)}
         plain.ask(
             "update-index", "--info-only", "--add", "--remove", "--replace", "-z", "--stdin",
-            stdin=_listing(sorted(names)),
+            stdin=sorted(names),
         )  # fmt: skip
         tree = plain.line("write-tree", "--missing-ok")
         staged = plain.names("ls-files", "--stage", "-z")
@@ -233,13 +235,13 @@ def _not_checked_out(git: Git) -> set[bytes]:
     present = sorted(skipped - missing)
     for names, option in ((assumed, "--no-assume-unchanged"), (present, "--no-skip-worktree")):
         if names:
-            git.ask("update-index", option, "-z", "--stdin", stdin=_listing(names))
+            git.ask("update-index", option, "-z", "--stdin", stdin=names)
     return missing
 
 
 def _under_lfs(git: Git, names: list[bytes]) -> set[bytes]:
     """Return the *names* that ``.gitattributes`` assigns to Git LFS."""
-    answer = git.ask("check-attr", "--stdin", "-z", "filter", stdin=_listing(names)).split(b"\0")
+    answer = git.ask("check-attr", "--stdin", "-z", "filter", stdin=names).split(b"\0")
     return {name for name, value in zip(answer[::3], answer[2::3], strict=False) if value == b"lfs"}
 
 
@@ -249,7 +251,11 @@ def _untracked(git: Git) -> Iterator[bytes]:
         if b"__pycache__" in name.split(b"/"):
             continue
         if name.endswith(b"/") and not _has_commit(git, name):
-            yield from (name + inner for inner in _untracked(_work_tree_inside(git, name)))
+            folder = git.folder / os.fsdecode(name)
+            index = f"{git.variables['GIT_DIR']}/no-index"
+            own = {**git.variables, "GIT_WORK_TREE": str(folder), "GIT_INDEX_FILE": index}
+            inside = replace(git, folder=folder, variables=own)
+            yield from (name + inner for inner in _untracked(inside))
         else:
             yield name.rstrip(b"/")
 
@@ -258,15 +264,3 @@ def _has_commit(git: Git, name: bytes) -> bool:
     redirections = ("GIT_INDEX_FILE", "GIT_DIR", "GIT_WORK_TREE")
     own = {name: value for name, value in git.variables.items() if name not in redirections}
     return bool(commit_of_head(replace(git, folder=git.folder / os.fsdecode(name), variables=own)))
-
-
-def _work_tree_inside(git: Git, name: bytes) -> Git:
-    """Return *git* with the folder *name* as its work tree, and an empty index."""
-    folder = git.folder / os.fsdecode(name)
-    index = f"{git.variables['GIT_DIR']}/no-index"
-    own = {**git.variables, "GIT_WORK_TREE": str(folder), "GIT_INDEX_FILE": index}
-    return replace(git, folder=folder, variables=own)
-
-
-def _listing(names: Iterable[bytes]) -> bytes:
-    return b"".join(name + b"\0" for name in names)

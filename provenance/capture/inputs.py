@@ -1,10 +1,8 @@
-"""What goes in: the model's folder, data, configuration, base model; hashed before and after.
+"""The inputs: data, configuration and base model, hashed before and after the run.
 
-Before, because a run must not vouch for what was put there later; after, because an input that was
-edited meanwhile is not what the run read. A changed input is named, with both digests.
-
-Each input has a key that stands for it in the recorded command and in the list of changes:
-``data:ROLE``, ``config:NAME``, ``baseModel``.
+An input that was edited meanwhile is not what the run read: it is reported with both digests. Each
+has a key for the recorded command and the list of changes: ``data:ROLE``, ``config:NAME``,
+``baseModel``.
 """
 
 from __future__ import annotations
@@ -32,12 +30,11 @@ _KEY = re.compile(r"[\w][\w .,/+@-]{0,199}")
 class Inputs:
     """What the trainer declares.
 
-    ``model`` is the folder that the training fills. ``data`` are pairs of a role, which may be
-    empty, and a path. ``seeds`` are decimal strings under the names of the generators. ``axes`` are
-    the differences that a rebuild may have. ``interpreter`` is the Python that the training uses,
-    where the command does not tell. ``secret_variables`` hold passwords that are not for the
-    training: it is not given them. Relative paths are relative to ``working_folder``, in which the
-    command runs.
+    ``model`` is the training's output folder. ``data`` are pairs of a role, which may be empty, and
+    a path. ``seeds`` are decimal strings by the names of the generators. ``axes`` are the
+    differences that a rebuild may have. ``interpreter`` is the training's Python, if the command
+    does not identify it. ``secret_variables`` hold passwords that the training does not get. The
+    command runs in ``working_folder``, to which paths are relative.
     """
 
     model: Path
@@ -54,7 +51,7 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class InputPath:
-    """One input: its key, its name in the statement, its role, where it is."""
+    """One input; ``name`` is its name in the statement."""
 
     key: str
     name: str
@@ -71,16 +68,12 @@ class HashedInput:
 
     @property
     def description(self) -> Input:
-        """The input as the recipe names it."""
+        """The input as described in the recipe."""
         return describe_input(self.place.name, self.manifest, role=self.place.role)
 
 
 def input_paths(inputs: Inputs) -> tuple[InputPath, ...]:
-    """Return the inputs under their keys: data, configuration, base model.
-
-    Raises:
-        UsageError: two have the same key, or a key cannot stand in a command line.
-    """
+    """Return data, configuration and base model; their keys are unique and valid in a command."""
     found = []
     for role, path in inputs.data:
         name = role or _name(inputs, path)
@@ -97,11 +90,8 @@ def input_paths(inputs: Inputs) -> tuple[InputPath, ...]:
     for place in found:
         kind, _, name = place.key.partition(":")
         if name and not _KEY.fullmatch(name):
-            raise UsageError(
-                f"the name {name!r} cannot be recorded",
-                where=str(place.path),
-                hint="use letters, digits and ._-",
-            )
+            hint = "use letters, digits and ._-"
+            raise UsageError(f"invalid name {name!r}", where=str(place.path), hint=hint)
         if keys.count(place.key) > 1:
             hint = "give each its own role: --data ROLE=PATH" if kind == "data" else "rename one"
             raise UsageError(f"two inputs are called {place.key}", where=str(place.path), hint=hint)
@@ -109,36 +99,28 @@ def input_paths(inputs: Inputs) -> tuple[InputPath, ...]:
 
 
 def without_secrets(inputs: Inputs, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return *environ* as the training gets it: without ``inputs.secret_variables``."""
+    """Return *environ* without ``inputs.secret_variables``, as the training gets it."""
     return {name: environ[name] for name in environ.keys() - inputs.secret_variables}
 
 
 def located(inputs: Inputs, path: Path) -> Path:
-    """Return where *path* really is, links resolved."""
+    """Return the absolute path of *path*, with links resolved."""
     return Path(os.path.realpath(inputs.working_folder / path))
 
 
 def _name(inputs: Inputs, path: Path) -> str:
-    """Return the last name of *path* as given, of where it is for one such as ``.``."""
+    """Return the last name of *path*; of its absolute path if it is one such as ``.``."""
     last = Path(os.path.normpath(path)).name
     return last if last not in ("", "..") else located(inputs, path).name
 
 
 def check_model_folder(inputs: Inputs) -> Path:
-    """Return the model's folder, which may not exist yet.
-
-    Raises:
-        UsageError: it lies in an input, which the training would then change.
-        UnreadableError: it is not a folder, or cannot be written or created.
-    """
+    """Return the model's folder, which may not exist yet; it is writable and not in an input."""
     model = located(inputs, inputs.model)
     for place in input_paths(inputs):
         if model == place.path or (place.path.is_dir() and model.is_relative_to(place.path)):
-            raise UsageError(
-                f"the model's folder is in the input {place.key}, which would change",
-                where=str(inputs.model),
-                hint="put the model elsewhere",
-            )
+            what = f"the model's folder is in the input {place.key}, which would change"
+            raise UsageError(what, where=str(inputs.model), hint="put the model elsewhere")
     if model.exists() and not model.is_dir():
         raise UnreadableError(
             "is not a folder",
@@ -156,7 +138,7 @@ def check_model_folder(inputs: Inputs) -> Path:
 def hash_input(place: InputPath, progress: Callable[[int], None] | None = None) -> HashedInput:
     """Return *place* with its files."""
     if place.key == "baseModel":
-        # Without what stands beside the weights: its digest is then the one attested for it.
+        # Without the reserved files beside the weights, so that its digest is the attested one.
         return HashedInput(place, hash_folder(place.path, ignore=RESERVED, progress=progress))
     return HashedInput(place, hash_path(place.path, progress=progress))
 
@@ -164,10 +146,7 @@ def hash_input(place: InputPath, progress: Callable[[int], None] | None = None) 
 def hash_again(
     inputs: tuple[HashedInput, ...], progress: Callable[[int], None] | None = None
 ) -> dict[str, str]:
-    """Return the digests of those of *inputs* that are others now, under their keys.
-
-    The digest is empty where the input is gone or cannot be read any more.
-    """
+    """Return the new digests of the *inputs* that changed, by key; "" for unreadable ones."""
     changed: dict[str, str] = {}
     for before in inputs:
         try:

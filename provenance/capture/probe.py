@@ -1,13 +1,13 @@
-"""What a Python interpreter says of itself: a program that runs inside it.
+"""A program that describes the Python interpreter that runs it.
 
-The recorder and the training often use different interpreters, so this file's text is given to the
-training's own (``python -c``), with the environment that the training will have. It needs Python
-3.8 and imports nothing of ours; it writes one line of JSON after :data:`MARK`.
+The training often uses another interpreter than the recorder, so this file's text is run by the
+training's own (``python -c``), in the training's environment. It needs Python 3.8 and imports
+nothing of ours; it writes one line of JSON after :data:`MARK`.
 
-The *canonical digest of a RECORD* (the list of files in an installed distribution) is the same for
-a wheel and for what pip or uv install from it: the rows that have a hash, less those that the
-installer adds or that stand outside the library folder, written as ``path,hash,size``, sorted by
-code point, each with a line feed, SHA-256.
+The *canonical digest of a RECORD* (the list of files of an installed distribution) is the same for
+a wheel and for what pip or uv install from it: the SHA-256 of the rows that have a hash, without
+those that the installer adds or that are outside the library folder, as ``path,hash,size``, sorted
+by code point, each with a line feed.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ import sysconfig
 MARK = "provenance-probe:"
 
 ADDED_BY_INSTALLERS = frozenset(
-    {"INSTALLER", "REQUESTED", "direct_url.json", "provenance_url.json", "uv_build.json"}
-    | {"uv_cache.json"}
+    "INSTALLER REQUESTED direct_url.json provenance_url.json uv_build.json uv_cache.json".split()
 )
 """Files in ``*.dist-info`` that are not in the wheel."""
 
 
 def record_digest(record: str) -> str:
-    """Return the canonical digest of the text *record*, of a wheel or of what is installed."""
+    """Return the canonical digest of the RECORD *record*."""
     rows = []
     for row in csv.reader(record.splitlines()):
         if len(row) < 2 or not row[1]:  # noqa: PLR2004 - path, hash, size
@@ -45,7 +44,7 @@ def record_digest(record: str) -> str:
 
 
 def _installed_path(path: str) -> str | None:
-    """Return where below the library folder *path* is installed; None: elsewhere, or not kept."""
+    """Return the place of *path* below the library folder, or None."""
     parts = path.replace("\\", "/").split("/")
     if parts[0].endswith(".data") and len(parts) > 2:  # noqa: PLR2004 - name.data/purelib/path
         if parts[1] not in ("purelib", "platlib"):
@@ -59,7 +58,7 @@ def _installed_path(path: str) -> str | None:
 
 
 def distributions() -> list[dict[str, object]]:
-    """Return every installed distribution once: that which an import would find."""
+    """Return every installed distribution once: the one that an import finds."""
     from importlib import metadata  # noqa: PLC0415 - absent before Python 3.8
 
     found: dict[str, dict[str, object]] = {}
@@ -83,7 +82,7 @@ def distributions() -> list[dict[str, object]]:
 
 
 def interpreter() -> dict[str, object]:
-    """Return what this interpreter is."""
+    """Describe this interpreter."""
     executable = os.path.realpath(sys.executable) if sys.executable else ""
     return {
         "implementation": platform.python_implementation(),
@@ -102,7 +101,7 @@ def interpreter() -> dict[str, object]:
 
 
 def _shared_library() -> str:
-    """Return the path of libpython where the executable is only a starter; empty: it is all."""
+    """Return the path of a shared libpython, or ""."""
     if not sysconfig.get_config_var("Py_ENABLE_SHARED"):
         return ""
     folder = sysconfig.get_config_var("LIBDIR") or ""
@@ -111,7 +110,7 @@ def _shared_library() -> str:
 
 
 def _digest(path: str) -> str:
-    """Return the SHA-256 of the file at *path*; empty: it cannot be read."""
+    """Return the SHA-256 of the file at *path*, or "" if it cannot be read."""
     hasher = hashlib.sha256()
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - as light as can be
@@ -123,7 +122,7 @@ def _digest(path: str) -> str:
 
 
 def main() -> None:
-    """Write what this interpreter is and has."""
+    """Write the description of this interpreter and its distributions."""
     answer: dict[str, object] = {"interpreter": interpreter(), "distributions": []}
     try:
         answer["distributions"] = distributions()

@@ -1,7 +1,7 @@
-"""Running the command so that it does not notice the recorder.
+"""Running the command transparently.
 
-It gets the recorder's standard streams, other inherited descriptors, folder and process group, and
-no shell comes between. How it ended is passed on as a shell would:
+It inherits the recorder's standard streams, other descriptors, folder and process group; no shell
+is involved. Its exit status is reported as a shell would:
 
 ========  =======================================================
 status    meaning
@@ -12,17 +12,16 @@ status    meaning
 128 + N   signal N killed it
 ========  =======================================================
 
-Signals. Ctrl-C at a terminal reaches the command itself, because it is in the same process group;
-the recorder ignores it and waits. Where there is no terminal, an interrupt that reaches the
-recorder is passed on. A request to end, to hang up, or a user signal (batch systems announce the
-end of a job so) is always passed on. Signals that the recorder was started to ignore (``nohup``)
-stay ignored, by the command too. However often it is asked, the recorder outlives the command: the
-statement is still to be written. It does not wait for what the command leaves running behind it.
+Signals. Ctrl-C at a terminal reaches the command itself, which is in the same process group; the
+recorder ignores it and waits. Without a terminal, the recorder forwards an interrupt. It always
+forwards SIGTERM, SIGHUP and user signals (by which batch systems announce the end of a job).
+Signals that it was started to ignore (``nohup``) stay ignored, also by the command. The recorder
+always outlives the command, to write the statement, but does not wait for the command's background
+processes.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -36,7 +35,7 @@ from provenance.capture.run import VARIABLE
 from provenance.errors import reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import FrameType
 
@@ -45,7 +44,7 @@ NOT_EXECUTABLE = 126
 KILLED = 128
 
 PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-"""Signals that reach the recorder alone and are meant for the command."""
+"""Signals that only the recorder receives and that are meant for the command."""
 
 FROM_THE_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
 """Signals that a terminal sends to the whole foreground process group."""
@@ -55,8 +54,8 @@ FROM_THE_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
 class CommandResult:
     """How the command ended: its status, or the name of the signal that killed it.
 
-    ``status`` is what the recorder exits with. ``started`` is false where it could not be run, and
-    ``problem`` says why. The times are RFC 3339, in UTC, to the second.
+    ``status`` is the recorder's exit status. ``problem`` says why the command was not ``started``.
+    Times are RFC 3339, in UTC, to the second.
     """
 
     status: int
@@ -68,7 +67,7 @@ class CommandResult:
 
     @property
     def exit_status(self) -> int | None:
-        """The status that the command returned; None where a signal killed it."""
+        """The status that the command returned; None if a signal killed it."""
         return None if self.signal else self.status
 
 
@@ -80,39 +79,35 @@ def run(
     clock: Callable[[], datetime],
     run_directory: Path | None = None,
 ) -> CommandResult:
-    """Run *command* in *folder* to its end, and return how it ended.
+    """Run *command* in *folder* and return how it ended.
 
-    The training program finds *run_directory* in its environment. Signals are looked after only
-    where this is called in the main thread, as Python asks.
+    *run_directory* is passed to the program in its environment. Signals are handled only if this is
+    called in the main thread, as Python requires.
     """
     variables = dict(environ)
     if run_directory is not None:
         variables[VARIABLE] = str(run_directory.absolute())
     started_on = timestamp(clock())
+
+    def failed(status: int, problem: str) -> CommandResult:
+        return CommandResult(status, started_on, timestamp(clock()), started=False, problem=problem)
+
     program = find_program(command[0], variables, folder)
     if program is None:  # exec would say "permission denied" where the PATH has a closed folder
-        return CommandResult(
-            NOT_FOUND, started_on, timestamp(clock()), started=False, problem="command not found"
+        return failed(NOT_FOUND, "command not found")
+
+    def spawn() -> subprocess.Popen[bytes]:
+        # Python's own descriptors are not inherited; those of a job server are.
+        return subprocess.Popen(
+            list(command), executable=program, cwd=folder, env=variables, close_fds=False
         )
-    with _signals_passed_on() as start:
-        try:
-            child = start(
-                lambda: subprocess.Popen(
-                    list(command),
-                    executable=program,
-                    cwd=folder,
-                    env=variables,
-                    close_fds=False,  # Python's own are not inherited; a job server's are
-                )
-            )
-        except OSError as error:
-            missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-            status = NOT_FOUND if missing else NOT_EXECUTABLE
-            problem = "command not found" if missing else reason(error)
-            return CommandResult(
-                status, started_on, timestamp(clock()), started=False, problem=problem
-            )
-        code = child.wait()
+
+    try:
+        code = _wait_for(spawn)
+    except (FileNotFoundError, NotADirectoryError):
+        return failed(NOT_FOUND, "command not found")
+    except OSError as error:
+        return failed(NOT_EXECUTABLE, reason(error))
     finished_on = timestamp(clock())
     if code < 0:
         return CommandResult(KILLED - code, started_on, finished_on, _signal_name(-code))
@@ -120,14 +115,14 @@ def run(
 
 
 def find_program(name: str, environ: Mapping[str, str], folder: Path) -> str | None:
-    """Return the path of the program that *name* starts in *folder*; None: there is none."""
+    """Return the path of the program that *name* starts in *folder*, or None."""
     if "/" in name:
         path = os.path.join(folder, name)  # noqa: PTH118 - keeps an absolute name as it is
         return path if os.path.exists(path) else None  # noqa: PTH110
     found = shutil.which(name, path=environ.get("PATH", os.defpath))
     if found is None:  # there but not executable: exec says so better
         found = shutil.which(name, mode=os.F_OK, path=environ.get("PATH", os.defpath))
-    return None if found is None else os.path.join(folder, found)  # noqa: PTH118
+    return found and os.path.join(folder, found)  # noqa: PTH118
 
 
 def timestamp(moment: datetime) -> str:
@@ -142,19 +137,10 @@ def _signal_name(number: int) -> str:
         return f"SIG{number}"
 
 
-@contextlib.contextmanager
-def _signals_passed_on() -> Iterator[
-    Callable[[Callable[[], subprocess.Popen[bytes]]], subprocess.Popen[bytes]]
-]:
-    """Give the function that starts the child; meanwhile signals are passed on to it."""
+def _wait_for(spawn: Callable[[], subprocess.Popen[bytes]]) -> int:
+    """Return the exit code of the child that *spawn* starts; forward signals to it meanwhile."""
     children: list[subprocess.Popen[bytes]] = []
     early: list[int] = []
-
-    def start(spawn: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
-        children.append(spawn())
-        for number in early:
-            children[0].send_signal(number)
-        return children[0]
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         if number in FROM_THE_KEYBOARD and _is_in_foreground():
@@ -166,18 +152,21 @@ def _signals_passed_on() -> Iterator[
 
     previous = {}
     if threading.current_thread() is threading.main_thread():
-        for number in (*PASSED_ON, *FROM_THE_KEYBOARD):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                previous[number] = signal.signal(number, pass_on)
+        for caught in (*PASSED_ON, *FROM_THE_KEYBOARD):
+            if signal.getsignal(caught) is not signal.SIG_IGN:
+                previous[caught] = signal.signal(caught, pass_on)
     try:
-        yield start
+        children.append(spawn())
+        for number in early:
+            children[0].send_signal(number)
+        return children[0].wait()
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 def _is_in_foreground() -> bool:
-    """Tell whether this process is in the foreground of a terminal, whose Ctrl-C reaches all."""
+    """Tell whether this process is in the foreground process group of its terminal."""
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:

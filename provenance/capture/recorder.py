@@ -58,8 +58,6 @@ if TYPE_CHECKING:
     from provenance.capture.process import CommandResult
     from provenance.statement.intoto import ResourceDescriptor
 
-__all__ = ["Before", "Recording", "observe_after", "observe_before", "plan", "refuse_secrets_in"]
-
 
 def observe_before(
     inputs: Inputs,

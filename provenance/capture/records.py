@@ -1,10 +1,8 @@
-"""Reading what the training program said (:mod:`provenance.capture.run` has the format).
+"""Reading what the training program reported, in the format of :mod:`provenance.capture.run`.
 
-The program may have been killed in the middle of a record, or its disk may have filled up, so a
-line that is not a record is counted, not refused: a training of weeks must not end without its
-statement because of one torn line. The counts stand in the statement.
-
-The metrics leave here as :mod:`provenance.statement.metrics` has them.
+The program may have been killed while writing, or its disk may be full, so a line that is not a
+record is counted (in the statement), not refused: a torn line must not cost a training of weeks its
+statement. :mod:`provenance.statement.metrics` has the format of the metrics returned.
 """
 
 from __future__ import annotations
@@ -26,10 +24,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_RECORDS_BYTES = MAX_BYTES
-"""Most that is read of the records, in bytes: about four million metrics. The rest is dropped."""
+"""Most bytes of records read: about four million metrics. The rest is dropped."""
 
 MAX_LAST_VALUES = 64
-"""Most metrics of which the last value stands in the statement itself."""
+"""Most metrics whose last value is in the statement itself."""
 
 _MAX_SEED_DIGITS = 1300
 _MAX_SEED_NAMES = 256
@@ -39,12 +37,12 @@ _MAX_INTERPRETERS = 16
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """What the program said.
+    """What the program reported.
 
     ``metrics`` are JSON lines, ``count`` of them. ``last`` holds the last value of each metric.
-    ``seeds`` are decimal strings; a name seeded with several values has them all, in order of size,
-    with commas between. ``dropped`` records could not be written or were too many, ``damaged``
-    lines could not be read. ``interpreters`` are the executables of the processes that spoke.
+    ``seeds`` are decimal strings; several values of one name are sorted and separated by commas.
+    ``dropped`` records could not be written or were too many, ``damaged`` lines could not be read.
+    ``interpreters`` are the executables of the reporting processes.
     """
 
     metrics: bytes = b""
@@ -69,7 +67,7 @@ _decoder = msgspec.json.Decoder(_Line)
 
 
 def prepare(directory: Path) -> None:
-    """Put the empty file of records into the run directory *directory*."""
+    """Create the empty file of records in *directory*."""
     try:
         directory.joinpath(RECORDS).touch(mode=0o600, exist_ok=False)
     except OSError as error:
@@ -77,7 +75,7 @@ def prepare(directory: Path) -> None:
 
 
 def read_records(directory: Path) -> Records:
-    """Return what the program said in the run directory *directory*."""
+    """Return what the program reported in the run directory *directory*."""
     metrics = bytearray()
     last: dict[str, float | str] = {}
     seeds: dict[str, str] = {}
@@ -101,12 +99,12 @@ def read_records(directory: Path) -> Records:
             seeds[line.seed] = merge_seeds(seeds.get(line.seed), str(line.value))
         else:
             dropped += 1
-    dropped = min(dropped, MAX_STEP)  # the program may say any number, any number of times
+    dropped = min(dropped, MAX_STEP)  # the program may report any number
     return Records(bytes(metrics), count, last, seeds, dropped, damaged, tuple(interpreters))
 
 
 def merge_seeds(first: str | None, second: str) -> str:
-    """Return the seeds *first* and *second*, each one integer or several, as one text."""
+    """Return the seeds *first* and *second*, each one or more integers, as one text."""
     values = {int(value) for text in (first, second) if text for value in text.split(",")}
     return ",".join(str(value) for value in sorted(values))
 
@@ -118,7 +116,7 @@ def _has_room(seeds: Mapping[str, str], name: str) -> bool:
 
 
 def parse_seed(text: str) -> str | None:
-    """Return the integer that *text* spells, as the shortest decimal string; None: it is none."""
+    """Return the integer *text* as the shortest decimal string, or None."""
     digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdecimal() and len(digits) <= _MAX_SEED_DIGITS):
         return None
@@ -126,9 +124,9 @@ def parse_seed(text: str) -> str | None:
 
 
 def _lines(path: Path) -> Iterator[bytes | None]:
-    """Yield the lines of *path* that are not empty; None stands for one that is too long."""
+    """Yield the lines of *path* that are not empty, and None for each torn or too long one."""
     try:
-        # The program may have put a FIFO or a link to an endless device in its place.
+        # The program may have replaced it with a FIFO or a link to an endless device.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -151,7 +149,7 @@ def _lines(path: Path) -> Iterator[bytes | None]:
 
 
 def _parse(data: bytes) -> _Line | None:
-    """Return the record that *data* spells; None: it is none."""
+    """Return the record *data*, or None if it is malformed."""
     try:
         line = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -160,7 +158,7 @@ def _parse(data: bytes) -> _Line | None:
 
 
 def _is_record(line: _Line) -> bool:
-    """Tell whether *line* is one of the four records, within the limits."""
+    """Tell whether *line* is one of the four kinds of record, within the limits."""
     if line.interpreter is not None:
         return line == _Line(interpreter=line.interpreter) and line.interpreter.startswith("/")
     match line:

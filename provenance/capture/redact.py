@@ -1,23 +1,20 @@
-"""What is written down: text, variables and the command line, less what must not be published.
+"""Redaction of text, variables and the command line, by the table in ``secrets``.
 
-:mod:`~provenance.capture.secrets` is the table of that. Something that is left out leaves a mark
-with its type, ``${redacted:email}``, which stands for any text: two marks are never the same.
-
-The command line is comparable between rebuilders, too:
+What is removed leaves a mark with its kind, ``${redacted:email}``, which stands for any text: two
+marks are never equal. The command line is also made comparable between rebuilders:
 
 ==================  ===========================================================================
 ``${model}``        the model's folder; likewise ``${data:ROLE}``, ``${config:NAME}``,
                     ``${baseModel}``
 ``${home}``         the home folder
 ``${user}``         the user's name, as a part of a path
-``$${``             the two characters ``${``
+``$${``             the characters ``${``
 ==================  ===========================================================================
 
-An argument, or the value of ``NAME=VALUE`` (``--out=VALUE``), is replaced where it is the path of
-an input or of the model, however that is written; a path inside one keeps its rest
-(``${model}/weights.npz``). An absolute path in the working folder becomes relative. A program that
-is named by an absolute path, and every Python, goes by its last name. :func:`fill` puts other paths
-in for the placeholders.
+An argument, or the value in ``NAME=VALUE`` (``--out=VALUE``), is replaced if it is a path of an
+input or the model in any spelling; a path inside one keeps the rest (``${model}/weights.npz``). An
+absolute path in the working folder becomes relative. A program with an absolute path, and every
+Python, is recorded by its last name. :func:`fill` replaces the placeholders with other paths.
 """
 
 from __future__ import annotations
@@ -51,7 +48,7 @@ _NAMED = re.compile(
     r"""(?x)(?<![\w.-]) (?: (?P<name>[\w.-]++) \\*+["']?+\]?+\s*+(?:=[=>]?+|:(?!//)=?+)\s*+
       | (?P<option>--?[A-Za-z][\w.-]*+) \s++ )"""
 )
-"""What stands before a value: ``name=``, ``"name": ``, ``['name'] = ``, ``--name ``."""
+"""What precedes a value: ``name=``, ``"name": ``, ``['name'] = ``, ``--name ``."""
 
 _VALUE = re.compile(
     r"""(?x) \\++"[^"]*+"?  |  "(?:[^"\\]|\\.)*+"?  |  '[^']*+'?   # JSON in a string; JSON; shell
@@ -59,10 +56,10 @@ _VALUE = re.compile(
 )
 _SCHEME = re.compile(r"""["']?(?i:basic|bearer|digest|key|negotiate|token)[ \t]++(?=\S)""")
 _SUSPECT_PART = 256
-"""How much of a value is looked at to tell whether it is random, in characters."""
+"""How many characters of a value decide whether it looks random."""
 
 _SWITCHES = frozenset("ask disable enable has is no prompt require skip use with without".split())
-"""First words of options that have no value: ``--use-auth-token``."""
+"""First words of options without a value: ``--use-auth-token``."""
 
 _TOKEN = re.compile(r"""(?:[^\s"'`;|&()\\]|\\(?!\n))+""")
 _QUOTED = re.compile(r"""(?s)(?:"(?:[^"\\]|\\.){0,256}+"?|'[^']{0,256}+'?){1,4}+""")
@@ -80,29 +77,27 @@ _ACCESS_KEY = re.compile(r"(?:AKIA|ASIA)[0-9A-Z]{16}")
 
 
 def mark(kind: str) -> str:
-    """Return what stands for something of the *kind* that was left out."""
+    """Return the mark for something of the *kind* that was removed."""
     return f"${{redacted:{kind}}}"
 
 
 def credential_in(text: str) -> Span | None:
-    """Return the first credential in *text* that can be told by its looks."""
+    """Return the first credential in *text* that has a known shape."""
     rows = (row for row in SHAPES if row.scope == "document")
     found = ((*span, row.kind) for row in rows for span in row.find(text, ""))
     return next((span for span in found if not _is_mark(text[span[0] : span[1]])), None)
 
 
 def redact_text(text: str, *, beside: str = "", in_variable: bool = False) -> str:
-    """Return *text* with a mark for each secret in it; *beside* is what else the text stands with.
+    """Return *text* with a mark for each secret in it; *beside* is context.
 
-    In a variable the names of hosts are left out, too.
+    In a variable, host names are removed, too.
     """
     rows = [row for row in SHAPES if in_variable or row.scope != "variables"]
     found = [(*span, row.kind) for row in rows for span in row.find(text, beside)]
     found += _named_values(text)
-    (forms,) = _secrets_of_forms([text])
-    return _replaced(
-        text, [span for span in found + forms if not _is_mark(text[span[0] : span[1]])]
-    )
+    found += _secrets_of_forms([text])[0]
+    return _replaced(text, [span for span in found if not _is_mark(text[span[0] : span[1]])])
 
 
 def redact_variable(value: str, home: str, hosts: Iterable[str]) -> str:
@@ -121,15 +116,15 @@ def _is_mark(text: str) -> bool:
 
 
 def _replaced(text: str, spans: list[Span]) -> str:
-    """Return *text* with a mark for each of *spans*; of two that overlap the first names it.
+    """Return *text* with a mark for each of *spans*; of two that overlap, the first names it.
 
-    A dollar before the mark would read as an escape of it, and goes.
+    A dollar before a mark is removed: it would escape the mark.
     """
     ranked = sorted((start, end, rank, kind) for rank, (start, end, kind) in enumerate(spans))
     merged: list[tuple[int, int, int, str]] = []
     for start, end, rank, kind in ranked:
         if merged and start < merged[-1][1]:
-            if kind == "email":  # the password and the host of user:password@host look like one
+            if kind == "email":  # password@host of user:password@host looks like one
                 continue
             first, last, other, name = merged[-1]
             merged[-1] = (first, max(last, end), min(rank, other), kind if rank < other else name)
@@ -144,13 +139,11 @@ def _replaced(text: str, spans: list[Span]) -> str:
 
 
 def _named_values(text: str) -> Iterator[Span]:
-    """Yield the values of secret names in *text*, without their quotes."""
+    """Yield the values of secret names in *text*, without quotes."""
     done = 0
     for match in _NAMED.finditer(text):
         name, start = match["name"] or match["option"], match.end()
-        if match.start() < done:
-            continue
-        if not is_suspect_name(name):
+        if match.start() < done or not is_suspect_name(name):
             continue
         if match["option"] and text[start : start + 1] == "-" and not takes_value(name):
             continue
@@ -170,7 +163,7 @@ def _bare(value: str) -> str:
 
 
 def _secrets_of_forms(words: Sequence[str]) -> list[list[Span]]:
-    """Return for each of *words* what options in it, or before it, say is secret."""
+    """Return for each of *words* what is secret because of an option in it or before it."""
     found: list[list[Span]] = []
     programs: set[str] = set()
     waiting: list[Form] = []
@@ -231,19 +224,19 @@ def _values_after(text: str, place: int, form: Form) -> Iterator[Span]:
 
 
 def _called(word: str) -> set[str]:
-    """Return the program of the table that *word* names, if it names one."""
+    """Return the program of the table that *word* names, if any."""
     name = word.rpartition("/")[2]
     name = "python" if is_python(name) else "script" if name.endswith((".sh", ".py")) else name
     return {name} & PROGRAMS
 
 
 def takes_value(option: str) -> bool:
-    """Tell whether what follows *option*, though it begins with a dash, is its value."""
+    """Tell whether what follows *option* is its value, even if it begins with a dash."""
     return _SWITCHES.isdisjoint(words_of(option)[:1])
 
 
 def public_remote(url: str) -> str:
-    """Return where a repository can be had: no user, no query; empty for a path on this machine.
+    """Return the URL of a repository without user and query; "" for a local path.
 
     ``git@example.org:a/b`` becomes ``ssh://example.org/a/b``.
     """
@@ -263,16 +256,16 @@ def public_remote(url: str) -> str:
 
 
 def readable(text: str) -> str:
-    r"""Return *text* as UTF-8 can hold it: bytes that are none become ``\xff``."""
+    r"""Return *text* as valid UTF-8; invalid bytes become ``\xff``."""
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # a lone surrogate that stands for no byte
+    except UnicodeEncodeError:  # a lone surrogate that is no escaped byte
         return text.encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Paths that have a placeholder, and what else is private: home, user, *secrets*."""
+    """Paths that have a placeholder, and the private home, user and secrets."""
 
     paths: Mapping[str, Path]
     folder: Path
@@ -283,7 +276,7 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class RecordedCommand:
-    """The arguments as they may be published. ``redacted`` holds the numbers of those cut."""
+    """The arguments as they may be published; ``redacted`` are the indices of redacted ones."""
 
     arguments: tuple[str, ...] = ()
     redacted: tuple[int, ...] = ()
@@ -319,16 +312,13 @@ def record_command(command: Sequence[str], places: Places) -> RecordedCommand:
 
 
 def fill(arguments: Sequence[str], values: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the recorded *arguments* with *values* for their placeholders.
+    """Return the recorded *arguments* with *values* for their placeholders, by name.
 
-    *values* are under the placeholders' names: ``model``, ``data:train``, ``home``.
-
-    Raises:
-        UsageError: a placeholder has no value, or something was redacted.
+    Raises UsageError if a placeholder has no value, or something was redacted.
     """
 
     def value_of(match: re.Match[str]) -> str:
-        if match["escape"]:  # it has one dollar more than what it stands for
+        if match["escape"]:  # it has an extra dollar
             return match[0][1:]
         name = match["name"]
         if not match["end"] or name not in values:
@@ -357,20 +347,18 @@ def _record_argument(word: str, places: Places, beside: str) -> str:
 
 
 def _placed(value: str, places: Places) -> tuple[str, str] | None:
-    """Return the placeholder for the path that *value* begins with, and the rest of *value*."""
+    """Return the placeholder for the path at the start of *value*, and the rest of *value*."""
     if not value or "\0" in value or "://" in value:
         return None
     path = os.path.normpath(os.path.join(places.folder, value))  # noqa: PTH118 - pathlib keeps ".."
-    best: tuple[int, str, str] | None = None
+    found: list[tuple[str, str]] = []
     for name, place in places.paths.items():
         lexical = os.path.normpath(os.path.join(places.folder, place))  # noqa: PTH118
         for known, given in ((lexical, path), (_real(lexical), _real(path))):
             if given == known or given.startswith(known.rstrip("/") + "/"):
-                rest = given[len(known) :]
-                if best is None or len(rest) < best[0]:
-                    best = (len(rest), f"${{{name}}}", rest)
-    if best is not None:
-        return best[1], best[2]
+                found.append((f"${{{name}}}", given[len(known) :]))
+    if found:
+        return min(found, key=lambda each: len(each[1]))
     folder = os.path.normpath(places.folder)
     if value.startswith("/") and path.startswith(folder.rstrip("/") + "/"):
         return "", path[len(folder.rstrip("/")) + 1 :]
@@ -385,7 +373,7 @@ def _real(path: str) -> str:
 
 
 def _cleaned(text: str, places: Places, beside: str) -> str:
-    """Return *text* escaped, less secrets, home and user."""
+    """Return *text* escaped, without secrets, home and user."""
     secrets = [re.escape(secret) for secret in places.secrets if len(secret) >= _MIN_SECRET]
     pieces = [text]
     if secrets:

@@ -1,8 +1,7 @@
-"""What a training program says about itself, while ``provenance record`` wraps it.
+"""What a training program reports about itself under ``provenance record``.
 
-The recorder names a folder, the *run directory*, in the environment variable ``PROVENANCE_RUN``.
-In it stands ``records.jsonl``, empty at first. Every process of the training appends records to it,
-one JSON object a line::
+The environment variable ``PROVENANCE_RUN`` names a folder, the *run directory*, which contains
+``records.jsonl``. Every process of the training appends records to it, one JSON object a line::
 
     {"metric":"loss","value":0.25,"step":10}
     {"seed":"numpy","value":"20260729"}
@@ -11,18 +10,18 @@ one JSON object a line::
 
 A value that JSON cannot hold is a string: ``"NaN"``, ``"Infinity"``, ``"-Infinity"``. A seed is a
 decimal string, because it may exceed 2^53. ``dropped`` counts records that this process could not
-write. ``interpreter`` comes first of each process: behind ``bash train.sh`` it is the only way to
-learn what trains. Each record begins and ends with a line feed, so a torn one spoils no other.
+write. ``interpreter`` is each process's first record: under ``bash train.sh`` nothing else tells
+which Python trains. Each record begins and ends with a line feed, so a torn one damages no other.
 
 Three promises to the program:
 
-- Nothing here raises. What cannot be kept (a full disk, a value that is no number) is counted.
+- Nothing here raises. What cannot be kept (full disk, not a number) is counted.
 - Processes and threads need no lock: each record is one ``write`` of at most
-  :data:`MAX_RECORD_BYTES` to a file opened for appending. (Not on NFS, which cannot append so.)
-- No file stays open between records. A program that closes all its descriptors, as daemons do,
-  would otherwise find our records in the file that it opens next.
+  :data:`MAX_RECORD_BYTES` to a file opened for appending. (NFS does not support this.)
+- No file stays open between records: in a program that closes all descriptors, as daemons do, our
+  records would end up in the file that it opens next.
 
-Only ``os`` and ``sys`` are imported up front: ``import provenance`` costs a program nothing.
+Only ``os`` and ``sys`` are imported up front, so that ``import provenance`` is cheap.
 """
 
 from __future__ import annotations
@@ -50,21 +49,18 @@ MAX_SEED_BITS = 4096
 """Widest seed. numpy's ``SeedSequence`` takes any width; 128 bits are usual."""
 
 MAX_STEP = 2**53 - 1
-"""Largest step: the largest integer that every JSON reader keeps exactly."""
+"""Largest step: the largest integer that is exact in every JSON reader."""
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class Run:
-    """The run that this process belongs to. Its methods never raise.
-
-    A ``Run`` without a run directory keeps nothing.
-    """
+    """The run that this process belongs to. Its methods never raise."""
 
     __slots__ = ("_dropped", "_names", "_path", "_process", "_told")
 
     def __init__(self, directory: str | None) -> None:
-        """Append to the records in *directory*; None keeps nothing."""
+        """Append to the records in *directory*; None: keep nothing."""
         self._path = None if directory is None else os.path.join(directory, RECORDS)  # noqa: PTH118 - pathlib costs 10 ms
         self._names: dict[str, str] = {}
         self._dropped = 0
@@ -73,14 +69,14 @@ class Run:
 
     @property
     def is_recorded(self) -> bool:
-        """Whether a recorder keeps what this run says."""
+        """Whether a recorder keeps what this run reports."""
         return self._path is not None
 
     def metric(self, name: str, value: SupportsFloat, step: SupportsIndex | None = None) -> None:
-        """Say that the metric *name* had *value*, at *step* of the training.
+        """Record that the metric *name* had *value*, at *step* of the training.
 
         *value* is anything that ``float`` takes: a number, a scalar of numpy or torch. Reading a
-        scalar that lives on a GPU waits for the GPU, as ``loss.item()`` does.
+        scalar on a GPU waits for the GPU, as ``loss.item()`` does.
         """
         if self._path is None:
             return
@@ -105,7 +101,7 @@ class Run:
         self._append(record)
 
     def seed(self, name: str, value: SupportsIndex) -> None:
-        """Say that the random generator *name* was seeded with the integer *value*."""
+        """Record that the random generator *name* was seeded with the integer *value*."""
         if self._path is None:
             return
         try:
@@ -162,7 +158,7 @@ class Run:
 
 
 def _interpreter() -> bytes:
-    """Return the record of this process's interpreter; empty: it has none that can be written."""
+    """Return the record of this process's interpreter, or b"" if it cannot be written."""
     try:
         from json.encoder import encode_basestring_ascii  # noqa: PLC0415 - see the docstring
 
@@ -178,7 +174,7 @@ _runs: dict[str | None, Run] = {}
 
 
 def current_run() -> Run:
-    """Return the run that this process belongs to; outside a recorder, one that keeps nothing."""
+    """Return the run that this process belongs to; without a recorder it keeps nothing."""
     directory = os.environ.get(VARIABLE) or None
     run = _runs.get(directory)
     if run is None:
@@ -187,7 +183,7 @@ def current_run() -> Run:
 
 
 def _write(path: str | None, data: bytes) -> bool:
-    """Append *data* in one piece and tell whether all of it was written."""
+    """Append *data* in one write and tell whether all of it was written."""
     if path is None:
         return False
     try:

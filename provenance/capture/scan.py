@@ -1,23 +1,21 @@
-"""The last look at a document before it is signed: no live secret may be in it.
+"""The last check of a document before it is signed: it must contain no live secret.
 
-A transparency log cannot forget. So the bytes that are about to be signed are searched for the
-values of the sensitive variables of this very environment, as they are and as they would look in
-JSON, a URL, base64 (at any alignment) and hexadecimal; and for the credentials that
-:mod:`~provenance.capture.secrets` tells by their looks. A find is an error, which names the
-variable and the place, never the value.
+A transparency log cannot forget. So the bytes to be signed are searched for the values of the
+environment's sensitive variables (plain, and as in JSON, a URL, base64 at any alignment, and
+hexadecimal), and for the ``document`` shapes of :mod:`~provenance.capture.secrets`. A match is an
+error that names the variable and the place, never the value.
 
-**Which variables are sensitive.** Those that are known to hold a key's password, and those whose
-name the table calls secret or suspect, except ``PWD`` and ``OLDPWD``, which are folders.
+**Sensitive variables** are those known to hold a key's password, and those whose name the table
+calls secret or suspect, except ``PWD`` and ``OLDPWD``, which are folders.
 
-**What of them is searched.** The value; where it is JSON, the strings in it; where it has several
-lines, the long ones; where it is ``Name=Value;…``, the values of secret names. Of *every* variable,
-whatever it is called, the password of each URL in it (a proxy, a package index).
+**Searched** are the value; if it is JSON, its strings; if it has several lines, the long ones; if
+it is ``Name=Value;…``, the values of secret names; and of *every* variable the password of each URL
+in it (a proxy, a package index).
 
-**What is not taken for a secret**: fewer than eight characters; ``true``, ``production`` and other
-words of :data:`COMMON_VALUES`; the path of something that exists (a key's *file*); what is also the
-value of a variable that is not sensitive and holds a path or a plain name (``HOME``, ``USER``,
-``PWD``, ``LANG`` …). A harmless value that is found all the same must be allowed by its variable's
-name, or be unset.
+**Not secret** are values of fewer than eight characters; ``true``, ``production`` and the other
+:data:`COMMON_VALUES`; the path of something that exists (a key's *file*); and the values of public
+variables (``HOME``, ``USER``, ``PWD``, ``LANG`` …). Any other harmless value that is found must be
+allowed by its variable's name, or unset.
 """
 
 from __future__ import annotations
@@ -39,18 +37,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 MIN_LENGTH = 8
-"""Shortest value that is searched, in characters: shorter ones are found everywhere."""
+"""Shortest value searched, in characters: shorter ones occur everywhere."""
 
 COMMON_VALUES = frozenset(
     "anonymous basic-auth changeme default development disabled disabled enabled localhost none"
     " optional password production required sandbox staging true undefined unlimited".split()
 )
-"""Values, in lower case, that are nobody's secret."""
+"""Values that are not secret, in lower case."""
 
 _FOLDERS = frozenset({"PWD", "OLDPWD"})
 _PUBLIC = frozenset("HOME HOSTNAME LANG LOGNAME OLDPWD PATH PWD SHELL TERM TMPDIR USER".split())
 _ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)")
-"""Escapes of JSON, whose last letter would hide where a token begins."""
+"""JSON escapes, whose last letter would hide the start of a token."""
 
 _MIN_LINE = 20
 _MAX_JSON = 2**16
@@ -70,9 +68,9 @@ def live_secrets(
     allowed: frozenset[str] = frozenset(),
     named: frozenset[str] = frozenset(),
 ) -> tuple[LiveSecret, ...]:
-    """Return what is secret in *environ*, without the variables *allowed*.
+    """Return the secrets in *environ*, except those of *allowed* variables.
 
-    The variables *named* hold passwords, whatever they are called and however short they are.
+    The variables *named* hold passwords, whatever their names and lengths.
     """
     public = {environ[name] for name in _PUBLIC if name in environ}
     found: dict[tuple[str, str], None] = {}
@@ -93,30 +91,22 @@ def live_secrets(
 def refuse_secrets(
     payload: bytes, secrets: tuple[LiveSecret, ...], *, where: str = "the statement"
 ) -> None:
-    """Return if none of *secrets*, and nothing in the shape of one, is in *payload*.
-
-    Raises:
-        SecretError: something is; the error names the variable and the place.
-    """
+    """Raise SecretError if *payload* contains one of *secrets*, or what looks like one."""
     hint = "keep it out of arguments, names and settings; nothing was signed"
     for secret in secrets:
         for spelling in _spellings(secret.value):
             position = payload.find(spelling)
             if position >= 0:
-                raise SecretError(
-                    f"holds the value of the environment variable {secret.variable}"
-                    f" at {_place(payload, spelling, position)}",
-                    where=where,
-                    hint=hint,
-                )
+                place = _place(payload, spelling, position)
+                what = f"holds the value of the environment variable {secret.variable} at {place}"
+                raise SecretError(what, where=where, hint=hint)
     text = payload.decode("utf-8", "replace")
     text = _ESCAPE.sub(" ", text) if "\\" in text else text
     if (found := credential_in(text)) is not None:
         start, end, kind = found
         place = _place(payload, text[start:end].encode("utf-8", "replace"), start)
-        raise SecretError(
-            f"holds what looks like a credential ({kind}) at {place}", where=where, hint=hint
-        )
+        what = f"holds what looks like a credential ({kind}) at {place}"
+        raise SecretError(what, where=where, hint=hint)
 
 
 def _url_passwords(value: str) -> Iterator[str]:
@@ -124,13 +114,11 @@ def _url_passwords(value: str) -> Iterator[str]:
         _, user, _ = split_user(match[0])
         if user:
             name, _, password = user.partition(":")
-            for text in (password or name, user):
-                yield text
-                yield unquote(text)
+            yield from (password or name, unquote(password or name), user, unquote(user))
 
 
 def _parts(value: str) -> Iterator[str]:
-    """Yield *value* and the secrets that it is made of."""
+    """Yield *value* and the secrets in it."""
     value = value.strip()
     yield value
     yield from (line.strip() for line in value.splitlines() if len(line.strip()) >= _MIN_LINE)
@@ -164,10 +152,9 @@ def _is_worth_hiding(value: str) -> bool:
         return True
 
 
-def _spellings(value: str) -> Iterator[bytes]:
-    """Yield how *value* may stand in a document."""
+def _spellings(value: str) -> list[bytes]:
+    """Return the forms that *value* may have in a document."""
     raw = value.encode("utf-8", "surrogateescape")
-    seen = set()
     texts = (
         raw,
         json.dumps(value)[1:-1].encode(),
@@ -179,23 +166,20 @@ def _spellings(value: str) -> Iterator[bytes]:
         raw.hex().upper().encode(),
         *_base64_spellings(raw),
     )
-    for text in texts:
-        if len(text) >= MIN_LENGTH and text not in seen:
-            seen.add(text)
-            yield text
+    return [text for text in dict.fromkeys(texts) if len(text) >= MIN_LENGTH]
 
 
 def _base64_spellings(raw: bytes) -> Iterator[bytes]:
-    """Yield the characters that *raw* leaves in base64 of a text that holds it, less the edges."""
+    """Yield what *raw* looks like in the base64 of a text that contains it, without the edges."""
     for shift in range(3):
-        head = -(-shift * 8 // 6)  # characters that bytes before it share
-        whole = (shift + len(raw)) * 8 // 6  # characters that bytes after it do not share
+        head = -(-shift * 8 // 6)  # characters shared with the bytes before
+        whole = (shift + len(raw)) * 8 // 6  # characters not shared with the bytes after
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             yield encode(b"\0" * shift + raw)[head:whole]
 
 
 def _place(payload: bytes, spelling: bytes, position: int) -> str:
-    """Return the JSON pointer of the string that holds *spelling*, or the byte *position*."""
+    """Return the JSON pointer of the string that contains *spelling*, or the byte *position*."""
     try:
         pointer = _pointer(json.loads(payload), spelling.decode("utf-8", "replace"), "")
     except (ValueError, RecursionError):

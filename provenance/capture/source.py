@@ -181,7 +181,7 @@ def program_files(
     taken: set[str] = set()
     for word in _words(command, redacted):
         path = folder / word
-        if not _is_file(path) or len(found) == MAX_PROGRAM_FILES:
+        if not os.path.isfile(path) or len(found) == MAX_PROGRAM_FILES:  # noqa: PTH113 - never raises
             continue
         real = Path(os.path.realpath(path))
         if real in found or leave_out(real):
@@ -209,10 +209,3 @@ def _words(command: Sequence[str], redacted: Collection[int]) -> list[str]:
             module = argument.replace(".", "/")
             words += [f"{module}.py", f"{module}/__main__.py"]
     return [word for word in words if word and "\0" not in word]
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a word too long to be a name
-        return False

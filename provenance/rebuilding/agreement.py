@@ -1,19 +1,19 @@
 """Whether rebuilds agree with the published model, under the equality that it declared.
 
 The first model is the published one: its attestation's equality applies, and every other model is
-compared with *it* (a star), because closeness is not transitive; where the equality is not exact,
-the largest distance between any two is reported too. A builder is a signing key: two models by one
-key count once. Any model that differs makes the whole a mismatch: dissent is not outvoted.
+compared with *it* (a star), because closeness is not transitive; if the equality is not exact, the
+largest distance between any two is also reported. A builder is a signing key: two models by one key
+count once. One differing model makes the result a mismatch: dissent is not outvoted.
 
 ==============  ===============================================================================
 conclusion      when
 ==============  ===============================================================================
 match           every rebuild equals the published model exactly (``bytes``, ``tensors``) or
                 in the narrower type that is shipped (``rounded``)
-consistent      every rebuild is within the declared tolerance of it; never called a match
-plausible       every rebuild's curves look like the published ones; nothing of the weights
+consistent      every rebuild is within the declared tolerance; never called a match
+plausible       every rebuild's curves resemble the published ones; says nothing about weights
 mismatch        a rebuild differs by more, or followed another recipe
-inconclusive    something is missing: builders, a part of a recipe, or what cannot be read
+inconclusive    something is missing (builders, a part of a recipe) or unreadable
 ==============  ===============================================================================
 """
 
@@ -64,14 +64,10 @@ def agree(
 ) -> Verdict:
     """Return the judgement over *models*, the published one first.
 
-    *quorum* is how many builders must agree, the publisher among them. *unsafe_equality* replaces
-    what the published attestation declared; the verdict then says so. *probes* is a file of probes
-    drawn after the models were committed to. *on_bytes* is told the bytes of each side compared.
-
-    Raises:
-        UsageError: fewer than two models, or a quorum below two.
-        PolicyError: a model has no training statement, or nothing was declared.
-        UnreadableError: a model's files changed meanwhile.
+    *quorum* is how many builders must agree, including the publisher. *unsafe_equality* replaces
+    the declared equality; the verdict says so. *probes* is a file of probes drawn after the models
+    were committed to. *on_bytes* is called with the bytes compared on each side. Raises PolicyError
+    if a model has no training statement, or no equality was declared.
     """
     if len(models) < SMALLEST_AGREEMENT:
         raise UsageError(
@@ -99,12 +95,14 @@ def agree(
         for model, claim in zip(files[1:], claims[1:], strict=True)
     )
     builders = tuple(sorted({claim.opened.key.key_id for claim in claims}))
+    few = f"{len(builders)} of {quorum} builders: models by one key count once"
+    reached: Part = ("match", []) if len(builders) >= quorum else ("inconclusive", [few])
     applied = AppliedEquality(
         declaration.name, declaration.version, declaration.digest, unsafe_equality is None
     )
     recipes = [claim.training.recipe for claim in claims]
     parts = [_judge_rebuild(n, r, recipes[n], applied) for n, r in enumerate(rebuilds, 1)]
-    parts += [_judge_completeness(recipes), _judge_quorum(len(builders), quorum)]
+    parts += [_judge_completeness(recipes), reached]
     conclusion = worst(part[0] for part in parts)
     reasons = tuple(reason for part in parts for reason in part[1])
     return Verdict(
@@ -137,19 +135,18 @@ def _party(claim: Claim) -> Party:
 def recorded_metrics(root: Path, training: TrainingStatement) -> bytes | None:
     """Return the metrics that *training*, about the model in *root*, states.
 
-    None where it states none, or the file beside the weights is missing or has other content: it
-    is not part of the model, and whoever copies the weights may leave it out.
+    None if it states none, or the file beside the weights is missing or has other content: the file
+    is not part of the model and may be left out of copies.
     """
     for item in training.run.byproducts:
         sha256 = item.digest.get("sha256", "")
         if item.name != metrics.BYPRODUCT or not sha256:
             continue
         try:
-            data = (
-                strict_base64.parse(item.content)
-                if item.content
-                else read_file(root / BYPRODUCTS / sha256, metrics.MAX_BYTES, follow=False)
-            )
+            if item.content:
+                data = strict_base64.parse(item.content)
+            else:
+                data = read_file(root / BYPRODUCTS / sha256, metrics.MAX_BYTES, follow=False)
         except (MalformedError, UnreadableError):
             return None
         return data if hashlib.sha256(data).hexdigest() == sha256 else None
@@ -157,7 +154,7 @@ def recorded_metrics(root: Path, training: TrainingStatement) -> bytes | None:
 
 
 def _model(verified: Verified, declaration: Declaration) -> Model:
-    """Return the files of *verified*, and what was recorded where *declaration* asks for it."""
+    """Return the files of *verified*, and recorded metrics if *declaration* asks for them."""
     asked = any(isinstance(rule, Curves) and rule.sources is None for rule in declaration.rules)
     recorded = None
     if asked and verified.claim is not None:
@@ -166,7 +163,7 @@ def _model(verified: Verified, declaration: Declaration) -> Model:
 
 
 Part = tuple[Conclusion, list[str]]
-"""What one part of the judgement allows at best, and why it is no more."""
+"""The best conclusion that one part allows, and the reasons."""
 
 
 def _judge_rebuild(
@@ -176,15 +173,13 @@ def _judge_rebuild(
     reasons = [f"rebuild {number}: {text}" for text in rebuild.outcome.missing]
     if rebuild.recipe_differences:
         conclusions.append("mismatch")
-        reasons += [
-            f"rebuild {number} followed another recipe: {text}"
-            for text in rebuild.recipe_differences
-        ]
+        start = f"rebuild {number} followed another recipe"
+        reasons += [f"{start}: {text}" for text in rebuild.recipe_differences]
     theirs = followed.equality
     other = theirs is None or theirs.sha256 != applied.sha256
     if applied.declared and other and rebuild.outcome.strongest != "bytes":
-        # The publisher may have signed a laxer declaration after seeing this rebuild. Where the
-        # files are the same, no declaration is lax enough to matter.
+        # The publisher may have signed a laxer declaration after seeing this rebuild. If the files
+        # are the same, that does not matter.
         under = (
             "names no declaration: whether the published one is older"
             if theirs is None
@@ -205,20 +200,12 @@ def _judge_completeness(recipes: Sequence[Recipe]) -> Part:
     return ("inconclusive" if reasons else "match"), reasons
 
 
-def _judge_quorum(builders: int, quorum: int) -> Part:
-    if builders >= quorum:
-        return "match", []
-    return "inconclusive", [f"{builders} of {quorum} builders: models by one key count once"]
-
-
 def _diameter(
     files: Sequence[Model], rebuilds: Sequence[Rebuild], compare: Callable[[Model, Model], Outcome]
 ) -> Diameter:
     outcomes = [rebuild.outcome for rebuild in rebuilds]
     outcomes += [compare(a, b) for a, b in combinations(files[1:], 2)]
     distances = [distance for outcome in outcomes for distance in outcome.distances]
-    relative = [d.relative_l2_update for d in distances if d.relative_l2_update is not None]
-    return Diameter(
-        max(relative, default=None),
-        max((d.linf for d in distances if d.linf is not None), default=None),
-    )
+    relative = (d.relative_l2_update for d in distances if d.relative_l2_update is not None)
+    linf = (d.linf for d in distances if d.linf is not None)
+    return Diameter(max(relative, default=None), max(linf, default=None))

@@ -2,12 +2,11 @@
 
 Compared are the command, the code (the git tree of the work tree and the folder in it, the trees of
 its submodules, and the files that the command names), configuration, data and base model by content
-*and* names, and the seeds. Not compared are what may differ between people: where a repository was
+*and* names, and the seeds. Not compared is what may differ between people: where a repository was
 cloned from, which commit a tree belongs to, what an input is called.
 
-A recipe that leaves something open is *incomplete*: nobody can repeat it, and agreement over it
-proves less than it seems to. What was redacted is open: it can have been anything. Two marks are
-not the same, and not another recipe either: nobody knows.
+A recipe with gaps is *incomplete*: nobody can repeat it, and agreement over it proves less than it
+seems to. Something redacted is a gap. Two redaction marks are neither the same nor a difference.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ from provenance.statement.training import REDACTION
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from provenance.statement.training import BuildDefinition, Environment, Input, Recipe
+    from provenance.statement.training import BuildDefinition, Input, Recipe
 
 MAX_SHOWN = 120
-"""Longest text shown of one side, in characters."""
+"""Longest text shown of each side, in characters."""
 
 _NOT_COMPARED = frozenset({"variables.others"})
-"""How many more variables are set says nothing about the training."""
+"""The number of other variables does not affect the training."""
 
 
 def differences(left: BuildDefinition, right: BuildDefinition) -> tuple[str, ...]:
-    """Return the parts in which the recipe *right* differs from the published *left*, in words."""
+    """Describe how the recipe *right* differs from the published *left*, by part."""
     recipes = (left.external_parameters, right.external_parameters)
     seeds = ({f"the seed {name}": n for name, n in each.seeds.items()} for each in recipes)
     bases = ((each.base_model,) if each.base_model else () for each in recipes)
@@ -49,32 +48,29 @@ def differences(left: BuildDefinition, right: BuildDefinition) -> tuple[str, ...
 
 
 def gaps(recipe: Recipe) -> tuple[str, ...]:
-    """Return what *recipe* leaves open."""
-    found = []
-    if not recipe.command:
-        found.append("no command")
-    if any(REDACTION.search(word) for word in recipe.command):
-        found.append("a redacted argument")
-    if recipe.source is None or not (recipe.source.tree or recipe.source.files):
-        found.append("no code")
-    if not recipe.data:
-        found.append("no data")
-    return tuple(found)
+    """Return what is missing in *recipe*."""
+    source = recipe.source
+    found = {
+        "no command": not recipe.command,
+        "a redacted argument": any(REDACTION.search(word) for word in recipe.command),
+        "no code": source is None or not (source.tree or source.files),
+        "no data": not recipe.data,
+    }
+    return tuple(gap for gap, is_open in found.items() if is_open)
 
 
 def environment_differences(left: BuildDefinition, right: BuildDefinition) -> tuple[str, ...]:
     """Return the path (``collector.name…``) of every environment value that differs.
 
-    An installed distribution counts by its version and its RECORD: ``packages.numpy``. Of a value
-    that was redacted nobody knows whether it differs: it is listed as such.
+    Installed distributions are compared by version and RECORD: ``packages.numpy``. A redacted value
+    is listed as such, because it may differ.
     """
-    mine, other = left.internal_parameters, right.internal_parameters
-    names = sorted(mine.collectors.keys() | other.collectors.keys())
-    paths = [
-        path
-        for name in names
-        for path in _paths(name, *(_values(side, name) for side in (mine, other)))
-    ]
+    mine, other = (side.internal_parameters.collectors for side in (left, right))
+    paths = []
+    for name in sorted(mine.keys() | other.keys()):
+        paths += _paths(
+            name, *(side[name].values if name in side else {} for side in (mine, other))
+        )
     return tuple(paths + _paths("packages", _packages(left), _packages(right)))
 
 
@@ -84,11 +80,6 @@ def _packages(build: BuildDefinition) -> dict[str, Any]:
         for item in build.resolved_dependencies
         if item.uri.startswith("pkg:")
     }
-
-
-def _values(environment: Environment, collector: str) -> dict[str, Any]:
-    collected = environment.collectors.get(collector)
-    return collected.values if collected else {}
 
 
 def _paths(path: str, left: Any, right: Any) -> list[str]:  # noqa: ANN401 - JSON values
@@ -101,7 +92,7 @@ def _paths(path: str, left: Any, right: Any) -> list[str]:  # noqa: ANN401 - JSO
 
 
 def _command(published: Sequence[str], rebuilt: Sequence[str]) -> str:
-    """Return how the commands differ; empty where they do not, as far as anybody can know."""
+    """Describe how the commands differ; "" if they do not, or may not because of redaction."""
     pairs = list(zip(published, rebuilt, strict=False))
     start = len(list(takewhile(_may_be_the_same, pairs)))
     if start == len(published) == len(rebuilt):
@@ -116,7 +107,7 @@ def _command(published: Sequence[str], rebuilt: Sequence[str]) -> str:
 
 
 def _may_be_the_same(pair: tuple[str, str]) -> bool:
-    """Tell whether two arguments are the same, or may be, where a mark stands for any text."""
+    """Tell whether two arguments may be the same, where a mark stands for any text."""
     if pair[0] == pair[1] or not any(REDACTION.search(word) for word in pair):
         return pair[0] == pair[1]
     ends = [(parts[0], parts[-1]) for parts in (REDACTION.split(word) for word in pair)]
@@ -143,7 +134,7 @@ def _code(build: BuildDefinition) -> dict[str, str]:
 
 
 def _inputs(kind: str, published: tuple[Input, ...], rebuilt: tuple[Input, ...]) -> str:
-    """Return how inputs of one kind differ, by role and content; what one is called is free."""
+    """Describe how inputs of one kind differ, by role and content; names may differ."""
     mine, other = (Counter((item.role, item.manifest) for item in s) for s in (published, rebuilt))
 
     def described(inputs: tuple[Input, ...], only: Counter[tuple[str, str]]) -> dict[str, str]:
@@ -159,7 +150,7 @@ def _inputs(kind: str, published: tuple[Input, ...], rebuilt: tuple[Input, ...])
 
 
 def _changes(published: Mapping[str, str], rebuilt: Mapping[str, str]) -> str:
-    """Return how named things differ, in words; empty where they do not."""
+    """Describe how named things differ; "" if they do not."""
     found = []
     for name in sorted(published.keys() | rebuilt.keys()):
         theirs, ours = published.get(name), rebuilt.get(name)
@@ -173,7 +164,7 @@ def _changes(published: Mapping[str, str], rebuilt: Mapping[str, str]) -> str:
 
 
 def _shown(text: str, other: str = "") -> str:
-    """Return *text*; of a long one, the part where it begins to differ from *other*."""
+    """Return *text*, or the part of a long one where it begins to differ from *other*."""
     if len(text) <= MAX_SHOWN:
         return text
     pairs = enumerate(zip(text, other, strict=False))

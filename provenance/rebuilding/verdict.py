@@ -1,6 +1,6 @@
 """The verdict: the signed outcome of comparing rebuilds (docs/spec/verdict.md).
 
-All conclusions are signed; which predicate carries the verdict follows from what may be claimed:
+All conclusions are signed; the conclusion decides which predicate carries the verdict:
 
 ======================================  =======================================================
 conclusion                              predicate
@@ -11,9 +11,9 @@ consistent                              the same, with another property
 plausible, mismatch, inconclusive       our own ``verdict/v1``
 ======================================  =======================================================
 
-The verdict itself is the same object in all three: the field ``provenance_verdict`` of the first
-two, the whole predicate of the last. Agreement by tolerance is never called reproduced, and neither
-is agreement by an equality that was not declared beforehand.
+The verdict is the same object in all three: the field ``provenance_verdict`` of the first two, the
+whole predicate of the last. Agreement by tolerance, or by an equality that was not declared
+beforehand, is never called reproduced.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 BEST_FIRST: tuple[Conclusion, ...] = (
     "match", "consistent", "plausible", "inconclusive", "mismatch",
 )  # fmt: skip
-"""The conclusion over several parts is the last of theirs in this order."""
+"""The conclusion over several parts is the one that comes last in this order."""
 
 SMALLEST_AGREEMENT = 2
-"""Models that can agree, and builders that a quorum needs: one agrees with itself."""
+"""Fewest models that can agree, and smallest quorum of builders."""
 
 TENSORS_PROPERTY = "TRAINING_PROVENANCE_SAME_TENSORS"
 ROUNDED_PROPERTY = "TRAINING_PROVENANCE_SAME_ROUNDED_TENSORS"
@@ -48,7 +48,7 @@ _PROPERTIES = {"bytes": TENSORS_PROPERTY, "tensors": TENSORS_PROPERTY, "rounded"
 """The property of a match, by the equality that held."""
 
 _STATED_AS_AGREEMENT: tuple[Conclusion, ...] = ("match", "consistent")
-"""The conclusions that another predicate than our own states; curves alone are not among them."""
+"""The conclusions carried by a standard predicate; curves alone do not suffice."""
 
 
 class AppliedEquality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,7 +82,7 @@ class Rebuild(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="c
 
 
 class Diameter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """The largest distances between any two of the models; null: none could be computed."""
+    """The largest distances between any two of the models; null if none could be computed."""
 
     relative_l2_update: float | None
     linf: float | None
@@ -91,8 +91,8 @@ class Diameter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
 class Verdict(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """The judgement over rebuilds of one published model.
 
-    ``builders`` are the key ids that count as distinct: by their keys alone, of which one person
-    can make many. ``reasons`` say why it is no more than it is.
+    ``builders`` are the distinct key ids; one person can have many keys. ``reasons`` say why the
+    conclusion is not better.
     """
 
     conclusion: Conclusion
@@ -106,7 +106,7 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
 
     @property
     def strongest(self) -> str | None:
-        """The strongest equality that every rebuild met; None where one met none."""
+        """The strongest equality that every rebuild met; None if one met none."""
         held = [rebuild.outcome.strongest for rebuild in self.rebuilds]
         met = [strength for strength in held if strength is not None]
         return min(met, key=STRENGTHS.index) if len(met) == len(held) else None
@@ -120,7 +120,7 @@ class Verifier(msgspec.Struct, frozen=True):
 
 
 def to_statement(verdict: Verdict, verifier: Verifier) -> Statement:
-    """Return *verdict* as the statement that may be made of it."""
+    """Return the statement that carries *verdict*."""
     subject = (Subject(verdict.published.name, verdict.published.root_digest),)
     body: dict[str, Any] = msgspec.to_builtins(verdict)
     policy = {"name": verdict.equality.name, "digest": {"sha256": verdict.equality.sha256}}
@@ -154,11 +154,7 @@ def to_statement(verdict: Verdict, verifier: Verifier) -> Statement:
 
 
 def from_statement(statement: Statement, *, where: str | None = None) -> Verdict:
-    """Return the verdict that *statement* carries.
-
-    Raises:
-        MalformedError: it carries none, contradicts itself, or the predicate around it does.
-    """
+    """Return the verdict that *statement* carries; it follows from its own numbers."""
     body: object = statement.predicate
     if statement.predicate_type in (uris.SLSA_VSA, uris.IN_TOTO_SVR):
         body = statement.predicate.get("provenance_verdict")
@@ -174,7 +170,7 @@ def from_statement(statement: Statement, *, where: str | None = None) -> Verdict
 
 
 def worst(conclusions: Iterable[Conclusion]) -> Conclusion:
-    """Return the conclusion over several parts: the last of theirs in :data:`BEST_FIRST`."""
+    """Return the conclusion over several parts: the last in :data:`BEST_FIRST`."""
     return max(conclusions, key=BEST_FIRST.index)
 
 
@@ -228,7 +224,7 @@ def _unfounded(outcome: Outcome) -> Iterator[str]:
 
 
 def _allows(strongest: Strength, conclusion: Conclusion) -> bool:
-    """Tell whether *conclusion* is no more than *strongest* allows; it may be less (plausible)."""
+    """Tell whether *strongest* allows *conclusion*, which may be weaker (plausible)."""
     return conclusion in (LATTICE[strongest].concludes, "plausible")
 
 
@@ -242,7 +238,7 @@ def _may_hold(finding: Finding) -> bool:
 
 
 def _other_predicate(statement: Statement, verdict: Verdict) -> str | None:
-    """Return what *statement* says around *verdict* that this program would not, or nothing."""
+    """Return what in the predicate around *verdict* does not follow from it, if anything."""
     expected = to_statement(verdict, Verifier("", ""))
     if statement.predicate_type != expected.predicate_type:
         return f"a {verdict.conclusion} is not stated as {statement.predicate_type}"
@@ -257,4 +253,4 @@ def _other_predicate(statement: Statement, verdict: Verdict) -> str | None:
 
 
 _OF_THE_VERIFIER = {"verifier", "timeVerified", "timeCreated", "provenance_verdict"}
-"""Fields of the wrapping predicates that say who judged and when, and the verdict itself."""
+"""Fields of the wrapping predicates about the verifier, and the verdict itself."""

@@ -49,10 +49,10 @@ def test_inputs_have_keys(folder: Path) -> None:
     [
         ((("train", Path("data")), ("train", Path("base"))), "two inputs are called data:train"),
         ((("", Path("data")), ("data", Path("base"))), "two inputs are called data:data"),
-        ((("a}b", Path("data")),), "cannot be recorded"),
-        ((("a\nb", Path("data")),), "cannot be recorded"),
-        ((("$x", Path("data")),), "cannot be recorded"),
-        ((("x" * 300, Path("data")),), "cannot be recorded"),
+        ((("a}b", Path("data")),), "invalid name"),
+        ((("a\nb", Path("data")),), "invalid name"),
+        ((("$x", Path("data")),), "invalid name"),
+        ((("x" * 300, Path("data")),), "invalid name"),
     ],
 )
 def test_names_that_cannot_be_told_apart_or_written_are_refused(

@@ -14,14 +14,7 @@ import pytest
 
 from provenance.capture.inputs import Inputs, without_secrets
 from provenance.capture.process import CommandResult, run
-from provenance.capture.recorder import (
-    Before,
-    Recording,
-    observe_after,
-    observe_before,
-    plan,
-    refuse_secrets_in,
-)
+from provenance.capture.recorder import observe_after, observe_before, plan, refuse_secrets_in
 from provenance.capture.records import prepare
 from provenance.encoding import strict_base64
 from provenance.errors import MalformedError, SecretError, UnreadableError, UsageError
@@ -30,6 +23,7 @@ from provenance.statement import intoto, training
 from provenance.statement.training import DeclaredEquality, TrainingStatement
 
 if TYPE_CHECKING:
+    from provenance.capture.draft import Before, Recording
     from tests.capture.conftest import Repository
 
 ROOT = Path(__file__).parents[2]
