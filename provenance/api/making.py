@@ -29,7 +29,7 @@ from provenance.api.arguments import (
 )
 from provenance.capture import process, recorder, records
 from provenance.capture.draft import Recording
-from provenance.capture.inputs import Inputs, without_secrets
+from provenance.capture.inputs import Inputs
 from provenance.errors import (
     CommandError,
     MalformedError,
@@ -135,7 +135,7 @@ def record(
         result = process.run(
             command,
             folder=making.inputs.working_folder,
-            environ=without_secrets(making.inputs, making.environ),
+            environ=making.inputs.without_secrets(making.environ),
             clock=lambda: datetime.now(UTC),
             run_directory=directory,
         )

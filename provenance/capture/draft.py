@@ -15,18 +15,8 @@ from provenance import __version__
 from provenance.capture.records import Records, merge_seeds, parse_seed
 from provenance.capture.source import describe_repositories
 from provenance.encoding import strict_base64, strict_json
+from provenance.statement import training
 from provenance.statement.intoto import ResourceDescriptor
-from provenance.statement.training import (
-    BuildDefinition,
-    Builder,
-    Environment,
-    Metadata,
-    Outcome,
-    Recipe,
-    RunDetails,
-    TrainingStatement,
-    manifest_digest,
-)
 from provenance.statement.uris import BUILD_TYPE, LOCAL_BUILDER
 
 if TYPE_CHECKING:
@@ -39,7 +29,7 @@ if TYPE_CHECKING:
     from provenance.capture.redact import RecordedCommand
     from provenance.capture.source import ObservedSource
     from provenance.files.manifest import Manifest
-    from provenance.statement.training import Collected, Drift
+    from provenance.statement.training import Collected, Drift, Environment
 
 DISTRIBUTION = "training-provenance"
 
@@ -79,7 +69,7 @@ class After:
 class Recording:
     """An unsigned statement, and the files to put beside the weights, by SHA-256."""
 
-    statement: TrainingStatement
+    statement: training.TrainingStatement
     files: Mapping[str, bytes]
 
 
@@ -90,21 +80,21 @@ def draft(before: Before, after: After, result: CommandResult | None) -> Recordi
         annotations = {"records": after.records.count, "last": after.records.last}
         data = after.records.metrics
         byproducts.append(describe_bytes("metrics", data, "application/jsonl", annotations))
-    outcome, metadata = Outcome(), Metadata(before.invocation_id)
+    outcome, metadata = training.Outcome(), training.Metadata(before.invocation_id)
     if result is not None:
-        outcome = Outcome(result.exit_status, result.signal, tuple(sorted(after.changed)))
-        metadata = Metadata(before.invocation_id, result.started_on, result.finished_on)
-    statement = TrainingStatement(
+        outcome = training.Outcome(result.exit_status, result.signal, tuple(sorted(after.changed)))
+        metadata = training.Metadata(before.invocation_id, result.started_on, result.finished_on)
+    statement = training.TrainingStatement(
         model_name=before.model.name or "model",
         manifest=after.manifest,
-        build=BuildDefinition(
+        build=training.BuildDefinition(
             build_type=BUILD_TYPE,
             external_parameters=_recipe(before, after.records),
             internal_parameters=_environment(before, after, result),
             resolved_dependencies=_dependencies(before, after.changed),
         ),
-        run=RunDetails(
-            builder=Builder(LOCAL_BUILDER, version={DISTRIBUTION: __version__}),
+        run=training.RunDetails(
+            builder=training.Builder(LOCAL_BUILDER, version={DISTRIBUTION: __version__}),
             metadata=metadata,
             byproducts=tuple(item.description for item in byproducts),
             provenance_outcome=outcome,
@@ -114,13 +104,14 @@ def draft(before: Before, after: After, result: CommandResult | None) -> Recordi
     return Recording(statement, files)
 
 
-def _recipe(before: Before, records: Records) -> Recipe:
+def _recipe(before: Before, records: Records) -> training.Recipe:
     inputs = before.inputs
-    described = {item.place.key: item.description for item in before.hashed}
+    hashed = ((item.place, item.manifest) for item in before.hashed)
+    described = {at.key: training.describe_input(at.name, m, role=at.role) for at, m in hashed}
     seeds = {name: parse_seed(value) or value for name, value in inputs.seeds.items()}
     for name, value in records.seeds.items():
         seeds[name] = merge_seeds(seeds.get(name), value)
-    return Recipe(
+    return training.Recipe(
         command=before.recorded.arguments,
         source=before.source.source,
         config=tuple(item for key, item in described.items() if key.startswith("config:")),
@@ -139,14 +130,14 @@ def _environment(before: Before, after: After, result: CommandResult | None) -> 
     observed: tuple[Literal["start", "end"], ...] = ("start", "end")
     if result is None:
         observed = ("start",) if before.command else ("end",)
-    return Environment(observed=observed, collectors=collectors, drift=after.drift)
+    return training.Environment(observed=observed, collectors=collectors, drift=after.drift)
 
 
 def _dependencies(before: Before, changed: Mapping[str, str]) -> tuple[ResourceDescriptor, ...]:
     """Return inputs, repositories and distributions."""
     found = []
     for item in before.hashed:
-        annotations: dict[str, Any] = {"manifest": manifest_digest(item.manifest)}
+        annotations: dict[str, Any] = {"manifest": training.manifest_digest(item.manifest)}
         if item.place.key in changed:
             annotations["digestAfter"] = changed[item.place.key] or None
         digest = {"sha256": item.manifest.root_digest}

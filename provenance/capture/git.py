@@ -28,7 +28,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -77,7 +77,6 @@ class Git:
     folder: Path
     variables: Mapping[str, str]
     settings: tuple[str, ...] = ()
-    timeout_seconds: float = field(default=TIMEOUT_SECONDS)
 
     def ask(
         self, *arguments: str, stdin: Iterable[bytes] = (), expect: tuple[int, ...] = (0,)
@@ -96,12 +95,12 @@ class Git:
                 input=b"".join(name + b"\0" for name in stdin),
                 capture_output=True,
                 check=False,
-                timeout=self.timeout_seconds,
+                timeout=TIMEOUT_SECONDS,
             )
         except FileNotFoundError as error:
             raise GitError(_NO_GIT) from error
         except subprocess.TimeoutExpired as error:
-            raise GitError(f"git took longer than {self.timeout_seconds:g} s") from error
+            raise GitError(f"git took longer than {TIMEOUT_SECONDS} s") from error
         except OSError as error:
             raise GitError(f"git cannot be run: {reason(error)}") from error
         if done.returncode not in expect:

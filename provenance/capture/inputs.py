@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from provenance.errors import ProvenanceError, UnreadableError, UsageError
 from provenance.files.manifest import Manifest, hash_folder, hash_path
 from provenance.files.names import RESERVED
-from provenance.statement.training import Input, describe_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,6 +47,14 @@ class Inputs:
     interpreter: Path | None = None
     secret_variables: frozenset[str] = frozenset()
 
+    def located(self, path: Path) -> Path:
+        """Return the absolute path of *path*, with links resolved."""
+        return Path(os.path.realpath(self.working_folder / path))
+
+    def without_secrets(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return *environ* without ``secret_variables``, as the training gets it."""
+        return {name: environ[name] for name in environ.keys() - self.secret_variables}
+
 
 @dataclass(frozen=True, slots=True)
 class InputPath:
@@ -66,26 +73,21 @@ class HashedInput:
     place: InputPath
     manifest: Manifest
 
-    @property
-    def description(self) -> Input:
-        """The input as described in the recipe."""
-        return describe_input(self.place.name, self.manifest, role=self.place.role)
-
 
 def input_paths(inputs: Inputs) -> tuple[InputPath, ...]:
     """Return data, configuration and base model; their keys are unique and valid in a command."""
     found = []
     for role, path in inputs.data:
         name = role or _name(inputs, path)
-        found.append(InputPath(f"data:{name}", name, role, located(inputs, path)))
+        found.append(InputPath(f"data:{name}", name, role, inputs.located(path)))
     names = [_name(inputs, path) for path in inputs.config]
     for name, path in zip(names, inputs.config, strict=True):
         if names.count(name) > 1:
-            name = os.path.relpath(located(inputs, path), located(inputs, Path()))  # noqa: PLW2901
-        found.append(InputPath(f"config:{name}", name, "", located(inputs, path)))
+            name = os.path.relpath(inputs.located(path), inputs.located(Path()))  # noqa: PLW2901
+        found.append(InputPath(f"config:{name}", name, "", inputs.located(path)))
     if inputs.base_model is not None:
         name = _name(inputs, inputs.base_model)
-        found.append(InputPath("baseModel", name, "", located(inputs, inputs.base_model)))
+        found.append(InputPath("baseModel", name, "", inputs.located(inputs.base_model)))
     keys = [place.key for place in found]
     for place in found:
         kind, _, name = place.key.partition(":")
@@ -98,25 +100,15 @@ def input_paths(inputs: Inputs) -> tuple[InputPath, ...]:
     return tuple(found)
 
 
-def without_secrets(inputs: Inputs, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return *environ* without ``inputs.secret_variables``, as the training gets it."""
-    return {name: environ[name] for name in environ.keys() - inputs.secret_variables}
-
-
-def located(inputs: Inputs, path: Path) -> Path:
-    """Return the absolute path of *path*, with links resolved."""
-    return Path(os.path.realpath(inputs.working_folder / path))
-
-
 def _name(inputs: Inputs, path: Path) -> str:
     """Return the last name of *path*; of its absolute path if it is one such as ``.``."""
     last = Path(os.path.normpath(path)).name
-    return last if last not in ("", "..") else located(inputs, path).name
+    return last if last not in ("", "..") else inputs.located(path).name
 
 
 def check_model_folder(inputs: Inputs) -> Path:
     """Return the model's folder, which may not exist yet; it is writable and not in an input."""
-    model = located(inputs, inputs.model)
+    model = inputs.located(inputs.model)
     for place in input_paths(inputs):
         if model == place.path or (place.path.is_dir() and model.is_relative_to(place.path)):
             what = f"the model's folder is in the input {place.key}, which would change"

@@ -29,16 +29,7 @@ import msgspec
 from provenance import __version__
 from provenance.capture.draft import After, Before, Recording, draft
 from provenance.capture.environment import collect_environment, find_drift
-from provenance.capture.inputs import (
-    HashedInput,
-    Inputs,
-    check_model_folder,
-    hash_again,
-    hash_input,
-    input_paths,
-    located,
-    without_secrets,
-)
+from provenance.capture.inputs import check_model_folder, hash_again, hash_input, input_paths
 from provenance.capture.packages import Software, observe_software
 from provenance.capture.process import find_program
 from provenance.capture.records import Records, parse_seed, read_records
@@ -55,6 +46,7 @@ from provenance.statement.training import Collected, Drift, to_statement
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from provenance.capture.inputs import HashedInput, Inputs
     from provenance.capture.process import CommandResult
     from provenance.statement.intoto import ResourceDescriptor
 
@@ -75,19 +67,17 @@ def observe_before(
     Raises UsageError where the declaration contradicts itself.
     """
     words = tuple(command or ())
-    folder = located(inputs, Path())
+    folder = inputs.located(Path())
     if not folder.is_dir():
         raise UnreadableError("no such folder", where=str(inputs.working_folder))
-    model = check_model_folder(inputs) if words else located(inputs, inputs.model)
+    model = check_model_folder(inputs) if words else inputs.located(inputs.model)
     for value in inputs.seeds.values():
         if parse_seed(value) is None:
-            raise UsageError(
-                f"the seed {value!r} is not an integer",
-                hint="write --seed 0, or --seed numpy=0",
-            )
+            hint = "write --seed 0, or --seed numpy=0"
+            raise UsageError(f"the seed {value!r} is not an integer", hint=hint)
     hashed = tuple(hash_input(place, progress) for place in input_paths(inputs))
     places = _places(inputs, hashed, environ)
-    environ = without_secrets(inputs, environ)
+    environ = inputs.without_secrets(environ)
     software = observe_software(words, folder, environ, inputs.interpreter)
     recorded = record_command(words, places)
     program = words[0] if words else ""
@@ -147,9 +137,9 @@ def observe_after(
     records, said = _read_records(run_directory)
     if result is None:
         return draft(before, After(manifest=manifest, records=records, said=said), None)
-    folder = located(before.inputs, Path())
+    folder = before.inputs.located(Path())
     before = _with_interpreter_that_spoke(before, records, environ)
-    environ = without_secrets(before.inputs, environ)
+    environ = before.inputs.without_secrets(environ)
     software = observe_software(before.command, folder, environ, before.inputs.interpreter)
     now = collect_environment(environ, before.root) | software.collectors
     after = After(
@@ -177,9 +167,9 @@ def _with_interpreter_that_spoke(
     own = (shutil.which(name, path=environ.get("PATH")) for name in ("python3", "python"))
     if str(python) not in {sys.executable, *own}:
         return before
-    folder = located(before.inputs, Path())
+    folder = before.inputs.located(Path())
     places = _places(before.inputs, before.hashed, environ)
-    environ = without_secrets(before.inputs, environ)
+    environ = before.inputs.without_secrets(environ)
     software = observe_software(before.command, folder, environ, python)
     return replace(
         before,
@@ -237,7 +227,7 @@ def _places(inputs: Inputs, hashed: tuple[HashedInput, ...], environ: Mapping[st
     live = live_secrets(environ, named=inputs.secret_variables)
     return Places(
         paths={"model": inputs.model} | {item.place.key: item.place.path for item in hashed},
-        folder=located(inputs, Path()),
+        folder=inputs.located(Path()),
         home=environ.get("HOME", "").rstrip("/"),
         user=environ.get("USER", "") or environ.get("LOGNAME", ""),
         secrets=tuple(secret.value for secret in live),

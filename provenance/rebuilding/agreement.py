@@ -31,16 +31,8 @@ from provenance.errors import MalformedError, PolicyError, UnreadableError, Usag
 from provenance.files.names import BYPRODUCTS
 from provenance.files.reading import read_file
 from provenance.judge.comparators import compare_models
-from provenance.rebuilding import recipe
-from provenance.rebuilding.verdict import (
-    SMALLEST_AGREEMENT,
-    AppliedEquality,
-    Diameter,
-    Party,
-    Rebuild,
-    Verdict,
-    worst,
-)
+from provenance.rebuilding import recipe, verdict
+from provenance.rebuilding.verdict import AppliedEquality, Diameter, Party, Rebuild, Verdict, worst
 from provenance.statement import metrics
 from provenance.weights.model import Model
 
@@ -57,7 +49,7 @@ if TYPE_CHECKING:
 def agree(
     models: Sequence[Verified],
     *,
-    quorum: int = SMALLEST_AGREEMENT,
+    quorum: int = verdict.SMALLEST_AGREEMENT,
     unsafe_equality: Declaration | None = None,
     probes: Path | None = None,
     on_bytes: Callable[[int], None] | None = None,
@@ -69,11 +61,10 @@ def agree(
     were committed to. *on_bytes* is called with the bytes compared on each side. Raises PolicyError
     if a model has no training statement, or no equality was declared.
     """
-    if len(models) < SMALLEST_AGREEMENT:
-        raise UsageError(
-            "agreement takes two models or more", hint="the published one first, then its rebuilds"
-        )
-    if quorum < SMALLEST_AGREEMENT:
+    if len(models) < verdict.SMALLEST_AGREEMENT:
+        hint = "the published one first, then its rebuilds"
+        raise UsageError("agreement takes two models or more", hint=hint)
+    if quorum < verdict.SMALLEST_AGREEMENT:
         raise UsageError("a quorum below two is no agreement")
     claims = [_claim(model) for model in models]
     declaration = unsafe_equality or models[0].declaration

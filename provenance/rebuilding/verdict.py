@@ -105,6 +105,11 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     diameter: Diameter | None = None
 
     @property
+    def parties(self) -> tuple[Party, ...]:
+        """The published model and the rebuilds."""
+        return (self.published, *(rebuild.party for rebuild in self.rebuilds))
+
+    @property
     def strongest(self) -> str | None:
         """The strongest equality that every rebuild met; None if one met none."""
         held = [rebuild.outcome.strongest for rebuild in self.rebuilds]
@@ -132,10 +137,7 @@ def to_statement(verdict: Verdict, verifier: Verifier) -> Statement:
             "timeVerified": verifier.time,
             "resourceUri": f"{uris.BASE}/model/sha256:{verdict.published.root_digest['sha256']}",
             "policy": {"uri": uris.EQUALITY, **policy},
-            "inputAttestations": [
-                {"digest": party.attestation}
-                for party in (verdict.published, *(r.party for r in verdict.rebuilds))
-            ],
+            "inputAttestations": [{"digest": party.attestation} for party in verdict.parties],
             "verificationResult": "PASSED",
             "verifiedLevels": ["SLSA_BUILD_REPRODUCED"],
             "slsaVersion": "1.2",
@@ -161,7 +163,7 @@ def from_statement(statement: Statement, *, where: str | None = None) -> Verdict
     elif statement.predicate_type != uris.VERDICT:
         raise MalformedError(f"not a verdict but {statement.predicate_type}", where=where)
     verdict = strict_json.convert(body, Verdict, where=where)
-    for party in (verdict.published, *(rebuild.party for rebuild in verdict.rebuilds)):
+    for party in verdict.parties:
         intoto.require_sha256(party.root_digest, f"rootDigest of {party.name!r}", where=where)
         intoto.require_sha256(party.attestation, f"attestation of {party.name!r}", where=where)
     if problem := next(_contradictions(verdict), None) or _other_predicate(statement, verdict):
@@ -176,12 +178,11 @@ def worst(conclusions: Iterable[Conclusion]) -> Conclusion:
 
 def _contradictions(verdict: Verdict) -> Iterator[str]:
     """Yield why *verdict* cannot follow from its own parts."""
-    parties = [verdict.published, *(rebuild.party for rebuild in verdict.rebuilds)]
-    if not {party.key_id for party in parties}.issuperset(verdict.builders):
+    if not {party.key_id for party in verdict.parties}.issuperset(verdict.builders):
         yield "a builder counts whose attestation was not compared"
     if len(set(verdict.builders)) != len(verdict.builders):
         yield "a builder counts twice"
-    signers = {(party.attestation.get("sha256", ""), party.key_id) for party in parties}
+    signers = {(party.attestation.get("sha256", ""), party.key_id) for party in verdict.parties}
     if len({attestation for attestation, _ in signers}) != len(signers):
         yield "one attestation stands for two builders"
     for rebuild in verdict.rebuilds:

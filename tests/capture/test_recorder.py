@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from provenance.capture.inputs import Inputs, without_secrets
+from provenance.capture.inputs import Inputs
 from provenance.capture.process import CommandResult, run
 from provenance.capture.recorder import observe_after, observe_before, plan, refuse_secrets_in
 from provenance.capture.records import prepare
@@ -79,7 +79,7 @@ class Project:
         return run(
             command or self.command,
             folder=self.folder,
-            environ=without_secrets(self.inputs, self.environ),
+            environ=self.inputs.without_secrets(self.environ),
             clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
             run_directory=self.directory,
         )

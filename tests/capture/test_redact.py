@@ -18,12 +18,7 @@ from provenance.capture.redact import (
     record_command,
     redact_text,
 )
-from provenance.capture.secrets import (
-    is_secret_name,
-    is_suspect_name,
-    kind_of_name,
-    looks_random,
-)
+from provenance.capture.secrets import is_secret_name, is_suspect_name, kind_of_name, looks_random
 from provenance.errors import UsageError
 from provenance.statement.training import REDACTION
 

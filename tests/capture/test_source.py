@@ -342,12 +342,15 @@ def test_without_git_the_source_is_absent(repository: Repository, tmp_path: Path
     assert "not installed" in observed.collected.reason
 
 
-def test_git_that_takes_too_long_is_an_error(repository: Repository, tmp_path: Path) -> None:
+def test_git_that_takes_too_long_is_an_error(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slow = tmp_path / "bin" / "git"
     slow.parent.mkdir()
     slow.write_text("#!/bin/sh\nexec sleep 60\n")
     slow.chmod(0o755)
-    git = git_module.Git(repository.path, {"PATH": f"{slow.parent}:{os.environ['PATH']}"}, (), 0.2)
+    monkeypatch.setattr(git_module, "TIMEOUT_SECONDS", 0.2)
+    git = git_module.Git(repository.path, {"PATH": f"{slow.parent}:{os.environ['PATH']}"})
     with pytest.raises(GitError, match="longer than"):
         git.ask("status")
 
