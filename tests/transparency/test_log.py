@@ -220,6 +220,9 @@ def test_a_log_without_its_key_or_state_is_unreadable(log: Path, tmp_path: Path)
     (log.parent / "log.key").unlink()
     with pytest.raises(UnreadableError, match="no such file"):
         logs.load_signer(log)
+    (log / ".state" / "signer.json").unlink()
+    with pytest.raises(UnreadableError, match=r"log/\.state/signer\.json: no such file"):
+        logs.load_signer(log)
     with pytest.raises(UnreadableError, match="nowhere: there is no log here"):
         logs.load_signer(tmp_path / "nowhere")
 
