@@ -14,13 +14,10 @@ import msgspec
 
 from provenance.errors import MalformedError
 
+_C = "[A-Za-z0-9+/]"
+
 Base64 = Annotated[
-    str,
-    msgspec.Meta(
-        extra_json_schema={
-            "pattern": r"^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
-        }
-    ),
+    str, msgspec.Meta(extra_json_schema={"pattern": rf"^({_C}{{4}})*({_C}{{2}}==|{_C}{{3}}=)?$"})
 ]
 """A text that :func:`parse` reads, as a field of a document; the pattern is for its schema only."""
 

@@ -5,8 +5,7 @@ Accepted (RFC 8259 with the restrictions of I-JSON, RFC 7493):
 - UTF-8 without a byte-order mark, one value, nothing after it but white space;
 - no object with the same key twice;
 - no ``NaN`` or infinity, no lone surrogate;
-- no integer beyond 2^53 - 1 in magnitude, unless it is how JCS writes a float (see
-  :func:`parse`);
+- no integer beyond 2^53 - 1 in magnitude, unless JCS writes a float so (:func:`parse`);
 - at most ``max_bytes`` bytes, ``max_values`` values and ``max_depth`` levels of nesting.
 
 Emitted: JCS (RFC 8785), in UTF-8.
@@ -30,8 +29,8 @@ MAX_BYTES = 256 * 2**20
 """Largest document read, in bytes. A signature over a million files is about 150 MB."""
 
 MAX_VALUES = 10_000_000
-"""Most values in one document, keys not counted; the signature of a million files has 4 million.
-These take at most 1.5 GB in memory; 256 MiB could otherwise spell 85 million lists."""
+"""Most values in one document (not keys), at most 1.5 GB in memory: 256 MiB could hold 85 million.
+The signature of a million files has 4 million."""
 
 MAX_DEPTH = 64
 """Deepest nesting read, in levels. The deepest document of ours has 12."""
@@ -60,8 +59,8 @@ def parse(
 ) -> Any:  # noqa: ANN401 - a JSON value has no narrower type before its schema is checked
     """Return the value that *data* spells, as dict, list, str, int, float, bool and None.
 
-    JCS writes the float 1e16 as ``10000000000000000``. An integer beyond 2^53 - 1 is read as the
-    float whose JCS form it is; one that is no float's JCS form is refused.
+    JCS writes the float 1e16 as ``10000000000000000``, so an integer beyond 2^53 - 1 is read as the
+    float whose JCS form it is, and refused if there is none.
     """
     if len(data) > max_bytes:
         raise MalformedError(f"longer than {max_bytes} bytes", where=where)
@@ -83,12 +82,11 @@ def parse(
     except UnicodeDecodeError as error:
         raise MalformedError(f"not UTF-8 at byte {error.start}", where=where) from error
     except json.JSONDecodeError as error:
-        raise MalformedError(
-            f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}", where=where
-        ) from error
+        what = f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        raise MalformedError(what, where=where) from error
     except RecursionError as error:
         raise MalformedError(f"nested deeper than {max_depth} levels", where=where) from error
-    except MalformedError as error:  # from the functions below, which know no place
+    except MalformedError as error:  # from the functions below, which do not know *where*
         raise MalformedError(error.what, where=where) from error
     return value
 
@@ -103,10 +101,7 @@ def convert(value: object, kind: type[T], *, where: str | None = None, what: str
 
 
 def _most_values(data: bytes) -> int:
-    """Return at least the number of values that *data* spells.
-
-    Every value but the document's follows a comma, a bracket or a brace; those in strings count.
-    """
+    """Return an upper bound of the values in *data*: all but one follow a comma or a bracket."""
     return 1 + sum(map(data.count, (b",", b"[", b"{")))
 
 
@@ -116,17 +111,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise MalformedError(f"the key {key!r} stands twice in one object")
+                raise MalformedError(f"the key {key!r} is duplicated in one object")
             seen.add(key)
     return result
 
 
 def _integer(text: str) -> int | float:
-    """Return the number that *text*, an integer's spelling, stands for.
-
-    JCS writes a double below 10^21 without exponent, so ``10000000000000000`` is how a float of
-    ours comes back. Beyond 2^53 - 1 that one spelling of a double is read, and no other.
-    """
+    """Return the integer *text*; beyond 2^53 - 1 the float whose JCS form *text* is (to 10^21)."""
     if len(text) <= _SAFE_CHARACTERS:
         return int(text)
     if len(text) <= _MAX_CHARACTERS:

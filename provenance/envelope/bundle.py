@@ -1,17 +1,17 @@
 """The Sigstore bundle v0.3 (JSON) that carries one DSSE envelope.
 
-Written is the form for self-managed keys::
+The form for self-managed keys is written::
 
     {"dsseEnvelope": {…}, "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
      "verificationMaterial": {"publicKey": {"hint": KEYID}, "tlogEntries": [ENTRY, …]}}
 
 with exactly one signature, whose ``keyid`` equals the hint (sigstore/protobuf-specs,
-``sigstore_bundle.proto``), in JCS. Read are also the older media types, and OpenSSF model
-signatures, whose hint is the digest of the PEM text while their ``keyid`` is empty. A signer or
-``keyid`` of ``null`` is one that is not there, as protobuf's JSON has it.
+``sigstore_bundle.proto``), in JCS. Older media types are read too, and OpenSSF model signatures,
+whose hint is the digest of the PEM text and whose ``keyid`` is empty. A signer or ``keyid`` of
+``null`` counts as absent, as in protobuf's JSON.
 
-``claims.jsonl`` holds one bundle a line. Received bytes are kept as they came; a log entry stays an
-opaque object here (:mod:`provenance.transparency` reads it).
+``claims.jsonl`` holds one bundle a line. Received bytes are kept unchanged; a log entry is an
+opaque object here.
 """
 
 from __future__ import annotations
@@ -44,12 +44,11 @@ MAX_LOG_ENTRIES = 16
 """Most log entries in one bundle."""
 
 MAX_VALUES = 100_000
-"""Most JSON values in one bundle. The payload and a log entry's body are one each, and a proof has
-at most 64 hashes; a Sigstore bundle of the public log has about 100."""
+"""Most JSON values in one bundle; one of Sigstore's public log has about 100."""
 
 
 class NamedKey(msgspec.Struct, frozen=True):
-    """A hint that tells which key signed: its key id, or the digest of its PEM text."""
+    """A hint at the key that signed: its key id, or the digest of its PEM text."""
 
     hint: str = ""
 
@@ -111,23 +110,16 @@ class Bundle(msgspec.Struct, frozen=True):
 
 
 def format(envelope: Envelope, *, hint: str, log_entries: Sequence[dict[str, Any]] = ()) -> bytes:  # noqa: A001
-    """Return the bundle around *envelope*, in JCS, without a line end.
-
-    The payload can be most of a document of tens of megabytes: it is encoded once.
-    """
+    """Return the bundle around *envelope*, in JCS, without a line end."""
+    signatures = [
+        {"keyid": signature.keyid, "sig": strict_base64.format(signature.sig)}
+        for signature in envelope.signatures
+    ]
+    payload = strict_base64.format(envelope.payload)
+    dsse = {"payload": payload, "payloadType": envelope.payload_type, "signatures": signatures}
+    material = {"publicKey": {"hint": hint}, "tlogEntries": list(log_entries)}
     return strict_json.format(
-        {
-            "mediaType": MEDIA_TYPE,
-            "verificationMaterial": {"publicKey": {"hint": hint}, "tlogEntries": list(log_entries)},
-            "dsseEnvelope": {
-                "payload": strict_base64.format(envelope.payload),
-                "payloadType": envelope.payload_type,
-                "signatures": [
-                    {"keyid": signature.keyid, "sig": strict_base64.format(signature.sig)}
-                    for signature in envelope.signatures
-                ],
-            },
-        }
+        {"mediaType": MEDIA_TYPE, "verificationMaterial": material, "dsseEnvelope": dsse}
     )
 
 
@@ -136,9 +128,8 @@ def parse(data: bytes, *, where: str | None = None) -> Bundle:
     value = strict_json.parse(data, where=where, max_values=MAX_VALUES)
     document = strict_json.convert(value, BundleDocument, where=where, what="a Sigstore bundle")
     if document.media_type not in READ_MEDIA_TYPES:
-        raise MalformedError(
-            f"not a Sigstore bundle: the media type is {document.media_type!r}", where=where
-        )
+        what = f"not a Sigstore bundle: the media type is {document.media_type!r}"
+        raise MalformedError(what, where=where)
     material = document.verification_material
     signers = {
         "publicKey": material.public_key,
@@ -174,17 +165,10 @@ def parse_any(data: bytes, *, where: str | None = None) -> tuple[Bundle, ...]:
 
 
 def open_bundle(bundle: Bundle, keys: Sequence[PublicKey]) -> Opened:
-    """Return what one of *keys* signed.
-
-    Raises:
-        SignatureError: none of them made the signature, the hint names a key whose signature
-            fails, hint and ``keyid`` name different keys, or the signer is named by certificate.
-    """
+    """Return what one of *keys* signed; only the key that the hint names, if there is a hint."""
     if bundle.material != "publicKey":
-        raise SignatureError(
-            "signed with a certificate, which this version does not verify",
-            hint="ask the signer for a signature by key",
-        )
+        hint = "ask the signer for a signature by key"
+        raise SignatureError("signed with a certificate, which is not supported", hint=hint)
     (signature,) = bundle.envelope.signatures
     if bundle.hint and signature.keyid and bundle.hint != signature.keyid:
         raise SignatureError("the bundle's hint and the signature's keyid name different keys")

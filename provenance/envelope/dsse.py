@@ -78,10 +78,7 @@ def open_envelope(envelope: Envelope, keys: Sequence[PublicKey]) -> Opened:
     """Return what one of *keys* signed.
 
     A hint that names one of *keys* is binding: if that key's signature fails, the others are not
-    tried. Other hints and none let every key be tried.
-
-    Raises:
-        SignatureError: none of *keys* made a signature over this payload and type.
+    tried. With any other hint, every key is tried.
     """
     message = envelope.pae
     for signature in envelope.signatures:

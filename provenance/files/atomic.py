@@ -1,12 +1,10 @@
 """Writing so that, killed at any moment, a reader finds the old file or the new one, whole.
 
-The bytes go to ``NAME.tmp`` in the same folder, are flushed to the disk (``fsync``), and take their
-name in one step (``rename``, or ``link`` where nothing may be overwritten); then the folder is
-flushed. The temporary name of :func:`write_file` is fixed, so a leftover of a killed process is
-overwritten by the next write and can be told from other files; whatever else has that name is
-removed, never opened or followed. Two writers of one file would therefore take each other's: they
-exclude each other with :func:`locked`. :func:`create_file`, which puts a file among those of the
-user, takes a name that nobody has.
+The bytes go to a temporary file in the same folder, are flushed (``fsync``), and get their name in
+one step (``rename``, or ``link`` where nothing may be overwritten); then the folder is flushed.
+:func:`write_file` uses the fixed name ``NAME.tmp``, so the next write replaces what a killed
+process left; whatever has that name is removed, never opened or followed. Concurrent writers of one
+file must therefore exclude each other with :func:`locked`. :func:`create_file` uses a random name.
 """
 
 from __future__ import annotations
@@ -27,8 +25,7 @@ if TYPE_CHECKING:
 TEMPORARY_SUFFIX = ".tmp"
 
 MAX_WAIT_SECONDS = 60.0
-"""Longest wait for a lock. Ours are held for the writing of some files, and whoever may read a
-folder may lock it."""
+"""Longest wait for a lock. Our writers hold one briefly, but any reader of a folder may lock it."""
 
 _WAIT_SECONDS = 0.01
 """Between two attempts to lock."""
@@ -40,10 +37,8 @@ _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
 def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Put *data* at *path*, replacing what is there; the caller excludes other writers of it.
 
-    *mode* is less what the umask takes away.
-
-    Raises:
-        UnavailableError: the disk is full, or the folder is missing or may not be written.
+    The umask applies to *mode*. A full disk or a folder that is missing or not writable is an
+    UnavailableError.
     """
     fixed = path.with_name(path.name + TEMPORARY_SUFFIX)
     try:
@@ -56,41 +51,27 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 
 def create_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Put *data* at *path*, which must not exist.
-
-    Raises:
-        UsageError: *path* exists.
-        UnavailableError: as :func:`write_file`.
-    """
+    """Put *data* at *path*; a UsageError if that exists. Otherwise as :func:`write_file`."""
     exists = UsageError("exists already", where=str(path), hint="choose another name")
     if os.path.lexists(path):
         raise exists
     temporary = path.with_name(f".{os.urandom(16).hex()}{TEMPORARY_SUFFIX}")
     with _temporary(temporary, path, data, mode):
-        _link(temporary, path, exists)
-
-
-def _link(temporary: Path, path: Path, exists: UsageError) -> None:
-    try:
-        os.link(temporary, path, follow_symlinks=False)
-    except FileExistsError as error:
-        raise exists from error
-    except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
-            raise
-        raise UnavailableError(
-            "cannot be written: the file system has no hard links",
-            where=str(path),
-            hint="write it elsewhere and copy it",
-        ) from error
+        try:
+            os.link(temporary, path, follow_symlinks=False)
+        except FileExistsError as error:
+            raise exists from error
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            what = "cannot be written: the file system has no hard links"
+            hint = "write it elsewhere and copy it"
+            raise UnavailableError(what, where=str(path), hint=hint) from error
 
 
 @contextlib.contextmanager
 def _temporary(temporary: Path, path: Path, data: bytes, mode: int) -> Iterator[None]:
-    """Make the file *temporary* with *data*, flushed; remove what is left of it, flush its folder.
-
-    Errors name *path*, which it becomes.
-    """
+    """Write *data* to *temporary*, to become *path*; then remove what is left, flush the folder."""
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, mode)
@@ -121,9 +102,7 @@ def flush_folder(folder: Path) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Exclude other writers of *folder*: processes on this machine that lock it too.
 
-    Raises:
-        UnreadableError: *folder* is not a folder that can be opened and locked.
-        UnavailableError: another process keeps it locked for :data:`MAX_WAIT_SECONDS`.
+    An UnavailableError if another process keeps it locked for :data:`MAX_WAIT_SECONDS`.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -141,9 +120,7 @@ def lock(
 ) -> None:
     """Lock the open *descriptor* of *path* (``flock``), until it is closed.
 
-    Raises:
-        UnreadableError: it cannot be locked.
-        UnavailableError: another process keeps it locked for *seconds*.
+    An UnavailableError if another process keeps it locked for *seconds*.
     """
     end = time.monotonic() + (MAX_WAIT_SECONDS if seconds is None else seconds)
     operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
@@ -152,11 +129,8 @@ def lock(
             return fcntl.flock(descriptor, operation)
         except BlockingIOError as error:
             if time.monotonic() >= end:
-                raise UnavailableError(
-                    "is locked by another process",
-                    where=str(path),
-                    hint="end that process, or try again later",
-                ) from error
+                what, hint = "is locked by another process", "end that process, or try again later"
+                raise UnavailableError(what, where=str(path), hint=hint) from error
         except OSError as error:
             raise _not_lockable(error, path) from error
         time.sleep(_WAIT_SECONDS)

@@ -44,9 +44,8 @@ def hash_open(
     finally:
         os.close(descriptor)
     if size != before.st_size or identity(before) != identity(after):
-        raise UnreadableError(
-            "changed while it was read", where=str(path), hint="try again when nothing writes to it"
-        )
+        hint = "try again when nothing writes to it"
+        raise UnreadableError("changed while it was read", where=str(path), hint=hint)
     return digest, size
 
 
@@ -54,8 +53,8 @@ def _hash_descriptor(
     descriptor: int, expected_size: int, progress: Callable[[int], None] | None
 ) -> tuple[str, int]:
     if expected_size < CHUNK_BYTES:
-        # One call, as a rule: it asks for a byte more than there should be, and so finds the end as
-        # well. Some file systems (FUSE, network) give less than there is.
+        # Mostly one call: the byte too many finds the end. FUSE and network file systems may
+        # return less than there is.
         data = os.read(descriptor, expected_size + 1)
         while len(data) < expected_size and (more := os.read(descriptor, expected_size + 1)):
             data += more

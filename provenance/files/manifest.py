@@ -2,15 +2,14 @@
 
 The *root digest* is the OpenSSF model signature's: SHA-256 over the files' raw SHA-256 digests in
 the order of their names (by path components, as the reference tool orders them). It does not cover
-the names; whoever checks a root digest checks the manifest too.
+the names, so the manifest must be checked too.
 
-Nothing in the folder is followed or skipped silently: symbolic links, FIFOs, sockets and devices
-are refused, and only the names that the caller passes as *ignore* (at the top level, files or whole
-folders) are left out. The path that the user names may itself be a symbolic link.
+Nothing is followed or skipped silently: symbolic links, FIFOs, sockets and devices are refused, and
+only the top-level names in *ignore* are left out. The folder itself may be a symbolic link.
 
-A manifest is of one moment, as far as the system tells: after the last file was hashed, the folder
-must hold the same files as when each was opened, by name, size, inode and times. For 100,000 files
-that takes half a second, where hashing takes two or three.
+A manifest is of one moment: after the last file was hashed, the folder must hold the same files as
+when each was opened, by name, size, inode and times. For 100,000 files that check takes half a
+second, and hashing two or three.
 """
 
 from __future__ import annotations
@@ -75,17 +74,13 @@ def root_digest(digests: Iterable[str]) -> str:
 
 
 def manifest_of(entries: Iterable[FileEntry], *, where: str | None = None) -> Manifest:
-    """Return the manifest that holds *entries*, put in order.
-
-    Raises:
-        MalformedError: a name is not allowed or stands twice.
-    """
+    """Return the manifest that holds *entries*, put in order; refuse bad and duplicate names."""
     ordered = _in_order(entries)
     for entry in ordered:
         check_name(entry.name, where=where)
     for first, second in pairwise(ordered):
         if first.name == second.name:
-            raise MalformedError(f"the file {first.name!r} stands twice", where=where)
+            raise MalformedError(f"the file {first.name!r} is duplicated", where=where)
     return Manifest(ordered)
 
 
@@ -103,12 +98,7 @@ def hash_folder(
 
     Files of a megabyte and more are hashed on all cores, smaller ones in the calling thread: for
     them the interpreter's lock costs more than a second core gives. *progress* is called with the
-    number of bytes read since its last call, from all of these threads.
-
-    Raises:
-        UnreadableError: *root* is missing or empty, something in it cannot be read safely, or a
-            file is added, removed or changed meanwhile.
-        MalformedError: a file's name is not allowed in a manifest.
+    number of bytes read since its last call, from all of these threads. An empty folder is refused.
     """
     names = walk(root, ignore=ignore)
     opened: dict[str, tuple[int, ...]] = {}
@@ -175,11 +165,8 @@ def _check_unchanged(
 
 
 def _changed(root: Path, name: str) -> UnreadableError:
-    return UnreadableError(
-        "changed while the folder was read",
-        where=f"{root}/{name}",
-        hint="try again when nothing writes to it",
-    )
+    what, hint = "changed while the folder was read", "try again when nothing writes to it"
+    return UnreadableError(what, where=f"{root}/{name}", hint=hint)
 
 
 class Differences(msgspec.Struct, frozen=True):
@@ -198,8 +185,7 @@ def compare_sizes(
 ) -> Differences:
     """Return how the files below *root* differ from *stated*, their sizes in bytes by name.
 
-    Nothing is read: a file of another size need not be hashed, and can be of any size. A size of
-    None is not compared. Each list is in the order of names. Errors are those of :func:`walk`.
+    No file is read. A size of None is not compared. Each list is in the order of names.
     """
     sizes: dict[str, int] = {}
     for name, item in _files(root, ignore):
@@ -265,8 +251,6 @@ def _wrong_kind(root: Path, name: str, mode: int) -> UnreadableError:
         return UnreadableError(f"is {kind(mode)}, not a file", where=str(path))
     # Path.resolve raises RuntimeError for a loop before Python 3.13.
     inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
-    return UnreadableError(
-        "is a symbolic link" if inside else "is a symbolic link that leaves the folder",
-        where=str(path),
-        hint="copy the folder with 'cp -rL' first, so that it holds the files themselves",
-    )
+    what = "is a symbolic link" if inside else "is a symbolic link that leaves the folder"
+    hint = "copy the folder with 'cp -rL' first, so that it holds the files themselves"
+    return UnreadableError(what, where=str(path), hint=hint)

@@ -1,14 +1,12 @@
 """File names that a manifest may hold, and those beside the weights that it leaves out.
 
-A name is the path of a file below the folder, with ``/`` between its parts. It is refused where a
-reader could be led outside the folder or shown something else than what is there: absolute names,
-``.`` and ``..`` and empty parts, NUL and other control characters, line breaks, backslashes (a
-separator to some readers), text direction overrides, and names that are not UTF-8.
+A name is the path of a file below the folder, with ``/`` between its parts. Names that could lead
+outside the folder or deceive a reader are refused: absolute ones, the parts ``.``, ``..`` and
+empty, control characters, line breaks, backslashes, text direction overrides, and what is not
+UTF-8.
 
-*Reserved* names are not part of the model: they are written after its manifest (the claims, the
-signature, byproducts) or, at the top level only, the OpenSSF reference tool leaves them out (what
-git keeps). Verification checks ``provenance/``: each file in it must be one that a claim names by
-digest.
+*Reserved* top-level names are not part of the model: the claims, the signature and the byproducts
+are written after its manifest, and the OpenSSF reference tool leaves out what git keeps.
 """
 
 from __future__ import annotations

@@ -22,9 +22,6 @@ def open_file(
     """Return a descriptor of the regular file at *path*, and its status.
 
     With *follow*, *path* may be a symbolic link. Errors call the file *shown*.
-
-    Raises:
-        UnreadableError: the file is missing, not a regular file, or not permitted.
     """
     where = str(path) if shown is None else shown
     try:
@@ -57,16 +54,9 @@ def _check_regular(status: os.stat_result, where: str) -> None:
 def identity(status: os.stat_result) -> tuple[int, int, int, int, int]:
     """Return what stays the same while nobody replaces a file or writes to it.
 
-    A writer that keeps the size and changes bytes within one tick of the file system's clock (1 to
-    4 ms) can escape a comparison of these.
+    A write that keeps the size, within one tick of the file system's clock (1 to 4 ms), escapes it.
     """
-    return (
-        status.st_dev,
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-    )
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def read_file(
@@ -78,9 +68,7 @@ def read_file(
 ) -> bytes:
     """Return the bytes of the file *path*; with *follow*, it may be a symbolic link.
 
-    Raises:
-        UnreadableError: as :func:`open_file`, or the file changes while it is read.
-        ProvenanceError: it is longer than *max_bytes*; the class is *too_long*.
+    A file longer than *max_bytes* is an error of the class *too_long*.
     """
     descriptor, status = open_file(path, follow=follow)
     with os.fdopen(descriptor, "rb") as file:

@@ -103,13 +103,9 @@ def attach(
 ) -> Attached:
     """Sign *statement* and put it beside *model*, with *files* and a model signature.
 
-    *payload* is the statement in bytes: exactly those are signed that were searched for secrets. A
-    training that failed, or whose inputs changed, gets no model signature, which could not say so.
-    The claim is durable before it goes into *log*, and is then replaced by itself with the proof.
-
-    Raises:
-        UnreadableError, MalformedError: the claims that are there, or the log, cannot be read.
-        UnavailableError: the disk is full, or the folder may not be written.
+    *payload* is the statement in bytes, as it was searched for secrets. A training that failed, or
+    whose inputs changed, gets no model signature, which could not say so. The claim is durable
+    before it goes into *log*; then the proof is added to it.
     """
     outcome = statement.run.provenance_outcome
     signature = None
@@ -139,10 +135,7 @@ def sign(
 ) -> Manifest:
     """Sign the files in the folder *model* in ``model.sig``, and return them.
 
-    Raises:
-        UsageError: another key signed ``model.sig``.
-        UnreadableError, MalformedError: the folder, or what is in it, cannot be read.
-        UnavailableError: the disk is full, or the folder may not be written.
+    A UsageError if another key signed ``model.sig``.
     """
     require_folder(model)
     _refuse_to_replace(model, key.public)  # before the hashing, and again when it is written
@@ -158,45 +151,31 @@ def sign(
 def publish(model: Path, log: Log, keys: Sequence[PublicKey] = ()) -> tuple[Published, ...]:
     """Put the claims beside *model* into *log*, and keep the proofs with them.
 
-    What is logged is the Rekor v2 body of the claim's signature: a digest of the claim and the
-    signer's public key, never the claim itself. The key is one of *keys* or the one that the claim
-    names as its signer's; either way it must have made the signature.
-
-    Raises:
-        UnreadableError, MalformedError: the claims or the log cannot be read.
-        SignatureError: a claim's signer is not known, or did not make its signature.
-        LogProofError: the log contradicts itself.
-        UnavailableError: the disk is full or may not be written. The claims are then as before.
+    The Rekor v2 body of the claim's signature is logged: a digest of the claim and the signer's
+    public key, never the claim itself. The key is one of *keys* or the one that the claim names as
+    its signer's, and must have made the signature. After an error the claims are as before.
     """
     require_folder(model)
     with locked(model):
         items = _read_claims(model)
         if not items:
-            raise UnreadableError(
-                "holds no claims to publish",
-                where=str(model),
-                hint="'record' or 'attest' makes one; a model.sig alone is not logged",
-            )
+            hint = "'record' or 'attest' makes one; a model.sig alone is not logged"
+            raise UnreadableError("holds no claims to publish", where=str(model), hint=hint)
         bodies = [_body(item, keys, f"claim {n}") for n, item in enumerate(items, 1)]
         vkey = log.signer.verifier
         indices = [_proven(item, body, vkey) for item, body in zip(items, bodies, strict=True)]
         missing = [n for n, index in enumerate(indices) if index is None]
         for n in missing:
             if len(items[n].log_entries) >= bundles.MAX_LOG_ENTRIES:
-                raise UsageError(
-                    f"carries {bundles.MAX_LOG_ENTRIES} proofs already, which is the limit",
-                    where=f"claim {n + 1}",
-                )
+                what = f"carries {bundles.MAX_LOG_ENTRIES} proofs already, which is the limit"
+                raise UsageError(what, where=f"claim {n + 1}")
         new = logs.publish(log.folder, [bodies[n] for n in missing], log.signer) if missing else ()
         added = dict(zip(missing, new, strict=True))
         if added:
-            _write_claims(
-                model,
-                [
-                    _with_entry(item, added[n]) if n in added else item.raw
-                    for n, item in enumerate(items)
-                ],
-            )
+            lines = [item.raw for item in items]
+            for n, entry in added.items():
+                lines[n] = _with_entry(items[n], entry)
+            _write_claims(model, lines)
     return tuple(
         Published(n + 1, added[n].index if index is None else index, index is None)
         for n, index in enumerate(indices)
@@ -207,11 +186,9 @@ def _refuse_to_replace(model: Path, signer: PublicKey) -> None:
     path = model / MODEL_SIGNATURE
     is_folder = path.is_dir() and not path.is_symlink()  # writing fails, and says so
     if not is_folder and not _may_replace(model, signer):
-        raise UsageError(
-            "is signed by another key, or damaged, and is not replaced",
-            where=str(path),
-            hint="remove it, or move it away, if that signature is no longer wanted",
-        )
+        what = "is signed by another key, or damaged, and is not replaced"
+        hint = "remove it, or move it away, if that signature is no longer wanted"
+        raise UsageError(what, where=str(path), hint=hint)
 
 
 def _may_replace(model: Path, signer: PublicKey) -> bool:
@@ -258,7 +235,7 @@ def _joined(model: Path, lines: Sequence[bytes]) -> bytes:
     if len(data) > MAX_CLAIMS_BYTES:
         raise MalformedError(f"longer than {MAX_CLAIMS_BYTES} bytes", where=where)
     if any(b"\n" in line or len(line) > strict_json.MAX_BYTES for line in lines):
-        raise MalformedError("a bundle over several lines, or too long, is no claim", where=where)
+        raise MalformedError("a claim is too long, or not one line", where=where)
     return data
 
 
@@ -282,16 +259,14 @@ def _body(item: Bundle, keys: Sequence[PublicKey], where: str) -> bytes:
     try:
         opened = bundles.open_bundle(item, [*keys, *_named_signer(item, where)])
     except SignatureError as error:
-        raise SignatureError(
-            "its signer's public key is not known, or did not make the signature",
-            where=where,
-            hint="name the public key with --key",
-        ) from error
+        what = "its signer's public key is not known, or did not make the signature"
+        hint = "name the public key with --key"
+        raise SignatureError(what, where=where, hint=hint) from error
     return rekor.format_body(item.envelope.pae, opened.signature, opened.key)
 
 
 def _named_signer(item: Bundle, where: str) -> list[PublicKey]:
-    """Return the key that the claim names as its signer's, if it names one."""
+    """Return the key that the claim names as its signer's, if any."""
     try:
         statement = intoto.parse(item.envelope.payload, where=where)
         run = statement.predicate.get("runDetails")
@@ -313,7 +288,7 @@ def _proven(item: Bundle, body: bytes, vkey: VerifierKey) -> int | None:
 
 
 def _with_entry(item: Bundle, entry: LogEntry) -> bytes:
-    """Return *item* as it came, with one more log entry, if it can still be read then."""
+    """Return *item* as received, with one more log entry, parsed again to check it."""
     document: dict[str, Any] = strict_json.parse(item.raw)
     kept = [*item.log_entries, log_entries.format_entry(entry)]
     document["verificationMaterial"]["tlogEntries"] = kept

@@ -1,9 +1,8 @@
-"""Reading what stands beside the weights: signed claims, the model signature, byproducts.
+"""Reading the files beside the weights: signed claims, the model signature, byproducts.
 
-These names are not part of the model (:mod:`provenance.files.names`): no manifest covers them. A
-byproduct is checked by its name, which is its SHA-256. What cannot be checked at all, such as what
-git keeps or what a killed writer left, is reported and not refused: a model that was cloned, or
-whose recorder was killed, is still the model that was attested.
+They are not part of the model (:mod:`provenance.files.names`): no manifest covers them. A byproduct
+is checked by its name, which is its SHA-256. What git keeps and what a killed writer left cannot be
+checked; it is reported and not refused, since the model is still the one that was attested.
 """
 
 from __future__ import annotations
@@ -38,15 +37,11 @@ MAX_CLAIMS_BYTES = 2**30
 _SHA256_NAME = re.compile(r"[0-9a-f]{64}")
 
 _UNCHECKED = (*sorted(GIT_NAMES), CLAIMS + TEMPORARY_SUFFIX, MODEL_SIGNATURE + TEMPORARY_SUFFIX)
-"""Names at the top level that nothing says anything about."""
+"""Top-level names that no claim covers."""
 
 
 def require_folder(path: Path) -> None:
-    """Return if *path* is a folder.
-
-    Raises:
-        UnreadableError: it is not there, or something else.
-    """
+    """Return if *path* is a folder."""
     if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where it may not look
         if os.path.lexists(path):
             raise UnreadableError(
@@ -56,11 +51,7 @@ def require_folder(path: Path) -> None:
 
 
 def model_name(model: Path) -> str:
-    """Return the name under which the folder *model* is stated: its own, links resolved.
-
-    Raises:
-        MalformedError: its path is not UTF-8.
-    """
+    """Return the name under which the folder *model* is stated: its own, links resolved."""
     path = os.path.realpath(model)
     if any("\ud800" <= character <= "\udfff" for character in path):
         raise MalformedError("the path is not UTF-8", where=str(model), hint="rename the folder")
@@ -68,12 +59,7 @@ def model_name(model: Path) -> str:
 
 
 def read_bundles(path: Path, *, follow: bool = True) -> tuple[Bundle, ...]:
-    """Return the bundles in the file *path*: one a line, or one over several lines.
-
-    Raises:
-        UnreadableError: the file is missing, not a file, or too large; a link, unless *follow*.
-        MalformedError: it holds something else than bundles.
-    """
+    """Return the bundles in the file *path*: one a line, or one over several lines."""
     if os.path.isdir(path):  # noqa: PTH112 - see below
         hint = "move it away, or name the file of the claims"
         raise UnreadableError("is a folder, not a file", where=str(path), hint=hint)
@@ -81,34 +67,21 @@ def read_bundles(path: Path, *, follow: bool = True) -> tuple[Bundle, ...]:
 
 
 def read_beside(root: Path) -> list[tuple[str, Bundle]]:
-    """Return the bundles beside the model in *root*, each with its place.
-
-    Raises:
-        UnreadableError, MalformedError: there is none, one cannot be read, or it is a link.
-    """
+    """Return the bundles beside the model in *root*, each with its place; links are refused."""
     beside = [root / name for name in (CLAIMS, MODEL_SIGNATURE) if os.path.lexists(root / name)]
     if not beside:
-        raise UnreadableError(
-            f"holds neither {CLAIMS} nor {MODEL_SIGNATURE}",
-            where=str(root),
-            hint="name the claims with --claims, or ask whoever trained it for them",
-        )
+        hint = "name the claims with --claims, or ask the trainer for them"
+        what = f"holds neither {CLAIMS} nor {MODEL_SIGNATURE}"
+        raise UnreadableError(what, where=str(root), hint=hint)
     for path in beside:
         if path.is_symlink():
-            raise UnreadableError(
-                "is a symbolic link",
-                where=str(path),
-                hint="name the claims themselves with --claims",
-            )
+            hint = "name the claims themselves with --claims"
+            raise UnreadableError("is a symbolic link", where=str(path), hint=hint)
     return [item for path in beside for item in read_claims(path)]
 
 
 def read_claims(path: Path) -> list[tuple[str, Bundle]]:
-    """Return the bundles in the file *path*, each with its place: the file's name and its line.
-
-    Raises:
-        UnreadableError, MalformedError: the file cannot be read, or holds something else.
-    """
+    """Return the bundles in the file *path*, each with its place: the file's name and its line."""
     parsed = read_bundles(path)
     if len(parsed) == 1:
         return [(path.name, parsed[0])]
@@ -118,13 +91,9 @@ def read_claims(path: Path) -> list[tuple[str, Bundle]]:
 def check_beside(
     root: Path, matching: Iterable[TrainingStatement], trusted: Iterable[TrainingStatement]
 ) -> str:
-    """Check what stands beside the model in *root*; return what was not checked, for the reader.
+    """Check the byproducts beside the model in *root*; return what was not checked, as a text.
 
     *matching* are the statements about these files, *trusted* all that the given keys signed.
-
-    Raises:
-        UnreadableError: the folder of byproducts, or a file in it, cannot be read.
-        ContentError: a file in it is not what its name says.
     """
     stated = _stated(matching)
     present, leftover = _byproducts(root / BYPRODUCTS)
@@ -142,7 +111,7 @@ def check_beside(
 
 
 def _stated(trainings: Iterable[TrainingStatement]) -> set[str]:
-    """Return the SHA-256 of every byproduct that *trainings* leave beside the weights."""
+    """Return the SHA-256 of every byproduct of *trainings* that is kept beside the weights."""
     return {
         item.digest.get("sha256", "")
         for training in trainings
@@ -152,7 +121,7 @@ def _stated(trainings: Iterable[TrainingStatement]) -> set[str]:
 
 
 def _byproducts(folder: Path) -> tuple[set[str], list[str]]:
-    """Return the names of the files in *folder*, each checked, and of what a killed writer left."""
+    """Check the files in *folder*; return their names, and those of a killed writer's leftovers."""
     if not os.path.lexists(folder):
         return set(), []
     if folder.is_symlink():

@@ -79,22 +79,17 @@ def generate(algorithm: str = ALGORITHMS[0]) -> PrivateKey:
 
 
 def write_pair(key: PrivateKey, path: Path, password: bytes | None = None) -> Path:
-    """Write *key* at *path*, mode 0600, and its public key at ``path.pub``; return the latter.
+    """Write *key* at *path*, mode 0600, and its public key at ``path.pub``; return that path.
 
-    Raises:
-        UsageError: one of the two exists, or *path* names no file; then neither is written.
-        UnavailableError: the disk is full, or the folder is missing or may not be written.
+    A UsageError if one of the two exists; then neither is written.
     """
     if path.name in ("", ".."):
         raise UsageError("is a folder, and a key is a file", where=str(path))
     public_path = path.with_name(path.name + ".pub")
     for taken in (path, public_path):
         if os.path.lexists(taken):
-            raise UsageError(
-                "exists already, and keys are never overwritten",
-                where=str(taken),
-                hint="choose another name",
-            )
+            what, hint = "exists already, and keys are never overwritten", "choose another name"
+            raise UsageError(what, where=str(taken), hint=hint)
     create_file(path, key.pem(password), mode=0o600)
     try:
         create_file(public_path, key.public.pem, mode=0o644)
@@ -105,12 +100,7 @@ def write_pair(key: PrivateKey, path: Path, password: bytes | None = None) -> Pa
 
 
 def load_private(path: Path, password: bytes | None = None) -> PrivateKey:
-    """Return the private key in the file *path*.
-
-    Raises:
-        UnreadableError: the file cannot be read.
-        MalformedError: it holds no private key, or the password is missing, wrong or superfluous.
-    """
+    """Return the private key in the file *path*; a password that is not needed is refused."""
     data = read_key_file(path)
     where = str(path)
     if b"PRIVATE KEY" not in data:
@@ -123,25 +113,19 @@ def load_private(path: Path, password: bytes | None = None) -> PrivateKey:
     try:
         handle = load(data, password)
     except TypeError as error:  # cryptography's word for a missing or a superfluous password
-        if password is None:
-            raise MalformedError(
-                "the key is encrypted", where=where, hint="name its password with --password-env"
-            ) from error
-        raise MalformedError(
-            "the key is not encrypted, and a password was given", where=where
-        ) from error
-    except UnsupportedAlgorithm as error:
-        if is_openssh:  # cryptography reads encrypted ones only with the package bcrypt
-            raise MalformedError(
-                "an OpenSSH key that is encrypted, or of a kind that is not read",
-                where=where,
-                hint="write a copy of it as PKCS#8 with 'ssh-keygen -p -m PKCS8'",
-            ) from error
-        raise MalformedError("the key's algorithm is not supported", where=where) from error
-    except ValueError as error:
-        what = "not a private key that can be read"
         if password is not None:
-            what = "the password is wrong, or the key is damaged"
+            raise MalformedError("is not encrypted, and needs no password", where=where) from error
+        hint = "name its password with --password-env"
+        raise MalformedError("the key is encrypted", where=where, hint=hint) from error
+    except UnsupportedAlgorithm as error:
+        if not is_openssh:
+            raise unsupported_algorithm(where) from error
+        what = "an OpenSSH key that is encrypted, or of an unsupported kind"  # it takes bcrypt
+        hint = "write a copy of it as PKCS#8 with 'ssh-keygen -p -m PKCS8'"
+        raise MalformedError(what, where=where, hint=hint) from error
+    except ValueError as error:
+        damaged = "the password is wrong, or the key is damaged"
+        what = "not a readable private key" if password is None else damaged
         raise MalformedError(what, where=where) from error
     return _private_key_of(handle, where=where)
 

@@ -10,17 +10,15 @@ ed25519        Ed25519 (RFC 8032)                           64 bytes
 ml-dsa-65      ML-DSA-65, pure, empty context (FIPS 204)    3309 bytes
 =============  ===========================================  ==========================
 
-A signature does not identify a document. Whoever sees an ECDSA signature (r, s) can make another,
-(r, n - s), that holds for the same bytes; and a signer can make any number by every algorithm here
-but Ed25519. Of Ed25519 and ML-DSA a stranger can make no second one. DER has one spelling: OpenSSL
-refuses the others.
+A signature does not identify a document: anybody can turn the ECDSA signature (r, s) into the
+equally valid (r, n - s), and a signer can make many by every algorithm here but Ed25519. Ed25519
+and ML-DSA signatures cannot be altered by others. OpenSSL refuses non-canonical DER.
 
-Low-order Ed25519 keys, for which anybody can sign (a signature holds for every message, or for one
-in eight), are refused here, since OpenSSL accepts them; so is a non-canonical y (RFC 8032, section
-5.1.3).
+Low-order Ed25519 keys (for which anybody can sign) and a non-canonical y (RFC 8032, section 5.1.3)
+are refused here, since OpenSSL accepts them.
 
-A key is identified by base64 of SHA-256 over its SubjectPublicKeyInfo (DER): the key id of DSSE
-signatures and the hint of Sigstore bundles.
+The key id of DSSE signatures and Sigstore bundles is base64 of SHA-256 over the key's
+SubjectPublicKeyInfo (DER).
 """
 
 from __future__ import annotations
@@ -53,7 +51,6 @@ CURVES: dict[str, tuple[str, Callable[[], hashes.HashAlgorithm]]] = {
 
 MAX_KEY_BYTES = 64 * 2**10
 """Largest key file read, in bytes; an ML-DSA-87 key is under 8 KiB."""
-
 
 _VKEY = re.compile(rb"[^\s+]+\+[0-9a-f]{8}\+")
 """How a log's key begins."""
@@ -123,11 +120,8 @@ class PublicKey:
 
 def unsupported_algorithm(where: str | None) -> MalformedError:
     """Return the refusal of a key whose algorithm is not in the table above."""
-    return MalformedError(
-        "the key's algorithm is not supported",
-        where=where,
-        hint="use ECDSA on P-256, P-384 or P-521, Ed25519, or ML-DSA-65",
-    )
+    hint = "use ECDSA on P-256, P-384 or P-521, Ed25519, or ML-DSA-65"
+    return MalformedError("the key's algorithm is not supported", where=where, hint=hint)
 
 
 def public_key_of(handle: object, *, where: str | None = None) -> PublicKey:
@@ -178,20 +172,17 @@ def parse_raw_ed25519(raw: bytes, *, where: str | None = None) -> PublicKey:
 def parse_public_pem(data: bytes, *, where: str | None = None) -> PublicKey:
     """Return the key in *data*: SubjectPublicKeyInfo in PEM, or one OpenSSH public key line."""
     if b"PRIVATE KEY" in data:
-        raise MalformedError(
-            "is a private key", where=where, hint="name the public key, the file that ends in .pub"
-        )
+        hint = "name the public key, the file that ends in .pub"
+        raise MalformedError("is a private key", where=where, hint=hint)
     if _VKEY.match(data):
         raise MalformedError("is a log's key", where=where, hint="name the signer's public key")
     is_openssh = data.startswith((b"ssh-", b"ecdsa-", b"sk-"))
     if is_openssh and (data.startswith(b"sk-") or b"-cert-" in data.split(maxsplit=1)[0]):
-        # cryptography reads these as the plain key inside. A security key signs more than the
-        # message, so nothing it made would verify; a certificate's limits would be ignored.
-        raise MalformedError(
-            "an OpenSSH certificate or security key, which is not read",
-            where=where,
-            hint="make a key pair with 'provenance keygen'",
-        )
+        # cryptography would read the plain key inside. A security key signs more than the message,
+        # so nothing it made would verify; a certificate's limits would be ignored.
+        what = "OpenSSH certificates and security keys are not supported"
+        hint = "make a key pair with 'provenance keygen'"
+        raise MalformedError(what, where=where, hint=hint)
     load = serialization.load_ssh_public_key if is_openssh else serialization.load_pem_public_key
     try:
         handle = load(data)

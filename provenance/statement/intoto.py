@@ -7,8 +7,8 @@
      "predicateType": "https://slsa.dev/provenance/v1",
      "predicate": {…}}
 
-Unknown fields of a Statement are ignored, as the specification asks. Ours name one subject: a
-verifier that accepts any matching subject would otherwise accept part of a model.
+Unknown fields of a Statement are ignored, as the specification asks. Our statements have one
+subject: with more, a verifier that accepts any matching one would accept part of a model.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _HEX_LENGTHS = {
     "gitCommit": (40, 64),
     "gitTree": (40, 64),
 }
-"""Digits of a digest, by algorithm; git has two hashes. Of other algorithms any number is read."""
+"""Digits of a digest, by algorithm (git has two hashes); any number for other algorithms."""
 
 _HEX = re.compile(r"[0-9a-f]+")
 
@@ -68,7 +68,7 @@ class Statement(msgspec.Struct, frozen=True):
     predicate: dict[str, Any]
 
 
-class _Received(
+class _Document(
     msgspec.Struct, frozen=True, rename={"type": "_type", "predicate_type": "predicateType"}
 ):
     type: str
@@ -95,7 +95,7 @@ def to_document(statement: Statement) -> dict[str, Any]:
 def parse(payload: bytes, *, where: str | None = None) -> Statement:
     """Return the statement that *payload* spells."""
     document = strict_json.parse(payload, where=where)
-    received = strict_json.convert(document, _Received, where=where)
+    received = strict_json.convert(document, _Document, where=where)
     if received.type != STATEMENT:
         raise MalformedError(f"not an in-toto Statement v1 but {received.type!r}", where=where)
     if not received.subject:
@@ -108,17 +108,12 @@ def parse(payload: bytes, *, where: str | None = None) -> Statement:
 def from_opened(opened: Opened, *, where: str | None = None) -> Statement:
     """Return the statement that was signed in *opened*.
 
-    The payload type is signed so that a document of one kind cannot pass for another: whoever holds
-    an envelope uses this, not :func:`parse`.
-
-    Raises:
-        MalformedError: it was signed as something else than an in-toto Statement, or as
-            :func:`parse`.
+    The payload type is signed so that a document of one kind cannot pass for another: use this on
+    an envelope, not :func:`parse`.
     """
     if opened.payload_type != IN_TOTO_PAYLOAD:
-        raise MalformedError(
-            f"not signed as a statement but as {opened.payload_type!r}", where=where
-        )
+        what = f"not signed as a statement but as {opened.payload_type!r}"
+        raise MalformedError(what, where=where)
     return parse(opened.payload, where=where)
 
 

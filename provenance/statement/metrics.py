@@ -4,10 +4,9 @@ The line of one metric is ::
 
     {"name":"loss","step":10,"value":0.25}
 
-A value that is not finite is a text: ``NaN``, ``Infinity`` or ``-Infinity``. ``step`` may be
-absent. They are the byproduct ``metrics`` of a training statement (``docs/spec/training.md``).
-
-Limit: 256 MiB, about four million metrics.
+A value that is not finite is a string: ``NaN``, ``Infinity`` or ``-Infinity``. ``step`` may be
+absent. They are the byproduct ``metrics`` of a training statement (``docs/spec/training.md``), of
+at most 256 MiB (about four million metrics).
 """
 
 from __future__ import annotations
@@ -56,11 +55,7 @@ def format_metric(metric: Metric) -> bytes:
 
 
 def parse_metrics(data: bytes, where: str) -> Iterator[tuple[str, Metric]]:
-    """Yield the metrics in *data*, each with its place (file and line).
-
-    Raises:
-        MalformedError: a line is not a metric, the last has no end, or there are too many bytes.
-    """
+    """Yield the metrics in *data*, each with its place (file and line)."""
     if len(data) > MAX_BYTES:
         raise MalformedError(f"longer than {MAX_BYTES} bytes", where=where)
     if data and not data.endswith(b"\n"):
@@ -85,9 +80,8 @@ def _parse(line: bytes, place: str) -> Metric:
     if not isinstance(name, str):
         raise MalformedError("the name of a metric is not a text", where=place)
     if type(value) not in (int, float) and not (isinstance(value, str) and value in NOT_FINITE):
-        raise MalformedError(
-            'the value is not a number, "NaN", "Infinity" or "-Infinity"', where=place
-        )
+        what = 'the value is not a number, "NaN", "Infinity" or "-Infinity"'
+        raise MalformedError(what, where=place)
     if "step" in record and type(step) is not int:
         raise MalformedError("the step is not an integer", where=place)
     return Metric(name, value, step)

@@ -9,10 +9,9 @@
                          "allow_symlinks": false, "ignore_paths": [".git", …]}}}
 
 The subject's ``sha256`` is the root digest: SHA-256 over the raw digests in the order in which the
-resources are listed. Written is the reference tool's order (by path components); any order is read,
-because the specification's text has another one (by code points). Read are signatures by whole
-files with SHA-256. What ``ignore_paths`` names was not signed: a verifier of ours takes no path
-from it, it only shows them.
+resources are listed. We write the reference tool's order (by path components) and read any, because
+the specification's text has another one (by code points). Only signatures by whole files with
+SHA-256 are read. What ``ignore_paths`` names was not signed; it is shown, and never used.
 """
 
 from __future__ import annotations
@@ -71,12 +70,8 @@ def to_statement(model_name: str, manifest: Manifest) -> Statement:
         {"name": entry.name, "algorithm": "sha256", "digest": entry.sha256}
         for entry in manifest.entries
     ]
-    serialization: dict[str, Any] = {
-        "method": "files",
-        "hash_type": "sha256",
-        "allow_symlinks": False,
-        "ignore_paths": sorted(RESERVED),
-    }
+    method = {"method": "files", "hash_type": "sha256", "allow_symlinks": False}
+    serialization: dict[str, Any] = {**method, "ignore_paths": sorted(RESERVED)}
     return Statement(
         subject=(Subject(model_name, {"sha256": manifest.root_digest}),),
         predicate_type=MODEL_SIGNATURE,
@@ -87,22 +82,16 @@ def to_statement(model_name: str, manifest: Manifest) -> Statement:
 def from_statement(statement: Statement, *, where: str | None = None) -> ModelSignature:
     """Return the model signature that *statement* is.
 
-    Raises:
-        MalformedError: it is another kind of statement, lists shards or other digests than
-            SHA-256, or names a file twice or one outside the model.
-        SubjectError: its subject is not the digest of its resources.
+    A SubjectError (and not just a MalformedError) says that its subject does not match its files.
     """
     if statement.predicate_type != MODEL_SIGNATURE:
         raise MalformedError(f"not a model signature but {statement.predicate_type}", where=where)
     predicate = strict_json.convert(statement.predicate, ModelSignaturePredicate, where=where)
     serialization = predicate.serialization
     if (serialization.method, serialization.hash_type) != ("files", "sha256"):
-        raise MalformedError(
-            f"signed by {serialization.method} with {serialization.hash_type}, which this version"
-            " does not read",
-            where=where,
-            hint="ask the signer for a signature by files with sha256",
-        )
+        what = f"signed by {serialization.method} with {serialization.hash_type}, not supported"
+        hint = "ask the signer for a signature by files with sha256"
+        raise MalformedError(what, where=where, hint=hint)
     files: dict[str, str] = {}
     for resource in predicate.resources:
         check_name(resource.name, where=where)
@@ -110,7 +99,7 @@ def from_statement(statement: Statement, *, where: str | None = None) -> ModelSi
             raise MalformedError(f"unknown digest algorithm {resource.algorithm!r}", where=where)
         intoto.check_digests({"sha256": resource.digest}, where=where)
         if resource.name in files:
-            raise MalformedError(f"the file {resource.name!r} stands twice", where=where)
+            raise MalformedError(f"the file {resource.name!r} is duplicated", where=where)
         files[resource.name] = resource.digest
     if len(statement.subject) != 1:
         raise MalformedError("a model signature has exactly one subject", where=where)

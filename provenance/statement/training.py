@@ -3,14 +3,14 @@
 ======================  ==================================================================
 SLSA field              what it holds here
 ======================  ==================================================================
-externalParameters      the recipe, a closed set: a name that is not listed is refused
+externalParameters      the recipe, a closed set: an unknown name is refused
 internalParameters      the environment, by collector, and what drifted during the run
 resolvedDependencies    code, data, base model, configuration, installed distributions
 runDetails              builder, times, exit status, byproducts
 provenance_manifest     every file of the model: the root digest does not cover names
 ======================  ==================================================================
 
-Integers beyond 2^53 are decimal strings. Absent means no claim.
+Integers beyond 2^53 are decimal strings. What is absent is not claimed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 REDACTION = re.compile(r"(?<!\$)\$\{redacted(?::[a-z0-9-]{1,40})?\}")
-"""The mark of something that was left out, with its type; what it stands for is unknown."""
+"""The mark in place of a redacted value, with its type."""
 
 
 class Input(
@@ -217,21 +217,14 @@ def manifest_digest(manifest: Manifest) -> str:
 
 def describe_input(name: str, manifest: Manifest, *, role: str = "") -> Input:
     """Return *manifest* as an input called *name*."""
-    return Input(
-        name=name,
-        role=role,
-        digest={"sha256": manifest.root_digest},
-        manifest=manifest_digest(manifest),
-        files=len(manifest.entries),
-        size=manifest.size,
-    )
+    digest, files = {"sha256": manifest.root_digest}, len(manifest.entries)
+    return Input(name, digest, manifest_digest(manifest), files, manifest.size, role)
 
 
 def name_signer(statement: TrainingStatement, signer: PublicKey) -> TrainingStatement:
     """Return *statement* with the public key of its *signer* in it."""
-    run = msgspec.structs.replace(
-        statement.run, provenance_signer=strict_base64.format(signer.spki)
-    )
+    text = strict_base64.format(signer.spki)
+    run = msgspec.structs.replace(statement.run, provenance_signer=text)
     return msgspec.structs.replace(statement, run=run)
 
 
@@ -248,15 +241,11 @@ def to_statement(training: TrainingStatement) -> Statement:
 def from_statement(statement: Statement, *, where: str | None = None) -> TrainingStatement:
     """Return the training statement that *statement* is.
 
-    Raises:
-        MalformedError: it is another kind of statement, names something in ``externalParameters``
-            that this version does not know, has more than one subject, or a digest that is none.
-        SubjectError: its subject is not the root digest of its manifest.
+    A SubjectError (and not just a MalformedError) says that its subject does not match its files.
     """
     if statement.predicate_type != SLSA_PROVENANCE:
-        raise MalformedError(
-            f"not a training statement but {statement.predicate_type}", where=where
-        )
+        what = f"not a training statement but {statement.predicate_type}"
+        raise MalformedError(what, where=where)
     predicate = strict_json.convert(statement.predicate, TrainingPredicate, where=where)
     build = predicate.build_definition
     if build.build_type != BUILD_TYPE:
@@ -264,8 +253,6 @@ def from_statement(statement: Statement, *, where: str | None = None) -> Trainin
     if len(statement.subject) != 1:
         raise MalformedError("a training statement has exactly one subject", where=where)
     _check_digests(predicate, where)
-    for entry in predicate.provenance_manifest:
-        intoto.check_digests({"sha256": entry.sha256}, where=where)
     manifest = manifest_of(predicate.provenance_manifest, where=where)
     if not manifest.entries:
         raise MalformedError("the manifest names no file", where=where)
@@ -278,24 +265,18 @@ def from_statement(statement: Statement, *, where: str | None = None) -> Trainin
 def _check_digests(predicate: TrainingPredicate, where: str | None) -> None:
     recipe = predicate.build_definition.external_parameters
     base_model = () if recipe.base_model is None else (recipe.base_model,)
+    sets: list[dict[str, str]] = []
     for item in (*recipe.data, *recipe.config, *base_model):
         intoto.require_sha256(item.digest, f"the input {item.name!r}", where=where)
-        intoto.check_digests({"sha256": item.manifest}, where=where)
+        sets.append({"sha256": item.manifest})
     if recipe.equality is not None:
-        intoto.check_digests({"sha256": recipe.equality.sha256}, where=where)
+        sets.append({"sha256": recipe.equality.sha256})
     if recipe.source is not None:
-        for file in recipe.source.files:
-            intoto.check_digests({"sha256": file.sha256}, where=where)
-        for algorithm, value in (
-            ("gitCommit", recipe.source.commit),
-            ("gitTree", recipe.source.tree),
-        ):
-            if value:
-                intoto.check_digests({algorithm: value}, where=where)
-    described = (
-        *predicate.build_definition.resolved_dependencies,
-        *predicate.run_details.byproducts,
-    )
-    for resource in described:
-        if resource.digest:
-            intoto.check_digests(resource.digest, where=where)
+        sets += [{"sha256": file.sha256} for file in recipe.source.files]
+        git = {"gitCommit": recipe.source.commit, "gitTree": recipe.source.tree}
+        sets += [{algorithm: value} for algorithm, value in git.items() if value]
+    described = predicate.build_definition.resolved_dependencies, predicate.run_details.byproducts
+    sets += [resource.digest for group in described for resource in group if resource.digest]
+    sets += [{"sha256": entry.sha256} for entry in predicate.provenance_manifest]
+    for digests in sets:
+        intoto.check_digests(digests, where=where)

@@ -1,7 +1,7 @@
-"""Transparency: proof that a signed document stands in a public, append-only log.
+"""Transparency: proof that a signed document is in a public, append-only log.
 
-A log is one RFC 6962 Merkle tree. Whoever keeps a checkpoint of it can tell later whether anything
-in it was changed or removed; so nobody can show different statements to different people.
+A log is one RFC 6962 Merkle tree. Anybody who keeps a checkpoint of it can detect later whether an
+entry was changed or removed, so the log cannot show different statements to different people.
 
 - ``merkle``: the tree's hashes, roots and proofs.
 - ``note``, ``checkpoint``: signed notes, and the log's signed size and root.

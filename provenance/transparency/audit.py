@@ -1,14 +1,14 @@
-"""The audit of a log in a folder: everything is computed again from its entries.
+"""The audit of a log in a folder: everything is recomputed from its entries.
 
 Steps; the error of a step names the file or the step in its ``where``:
 
 1. checkpoint: signed by the log's key, under the log's name, and ``vkey``, if there, is that key;
-2. state: where there is one, its version is 1, and its tree is the checkpoint's or a larger one;
-3. files: each tile and bundle that the tree needs is there, and nothing else stands in ``tile/``
-   but partial tiles at their places, and what a killed append left;
-4. entries: each bundle has the entries that its width says, and their hashes are the tiles;
-5. roots: at the sizes of the checkpoint, of the state, and of an older checkpoint where one is
-   given, the entries give exactly the signed root. So the log extends that older checkpoint.
+2. state: if there is one, its version is 1, and its tree is the checkpoint's or a larger one;
+3. files: every tile and bundle of the tree is in ``tile/``, and nothing else but partial tiles in
+   their places and what a killed append left;
+4. entries: each bundle has as many entries as its width says, and their hashes are the tiles;
+5. roots: the entries give the root of the checkpoint, of the state, and of the older checkpoint, if
+   given, at its size. So the log extends that older checkpoint.
 
 A copy without ``.state`` can be audited too. Memory grows with the number of files (two for each
 256 entries), not with their content.
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class AuditReport(msgspec.Struct, frozen=True):
-    """What holds: the log has promised *checkpoint*, and its entries give it.
+    """What holds: the log signed *checkpoint*, and its entries give that root.
 
     *interrupted*: a killed append left files, which the next append removes. *extends* is the older
     checkpoint that was given.
@@ -52,7 +52,7 @@ class AuditReport(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class _Root:
-    """A root that the entries must give at *size*, and who says so."""
+    """A root that the entries must give at *size*, and where it is stated."""
 
     size: int
     root: bytes
@@ -60,15 +60,9 @@ class _Root:
 
 
 def audit(folder: Path, vkey: VerifierKey, *, older: bytes | None = None) -> AuditReport:
-    """Return the proof that the log in *folder* is what its checkpoint says.
+    """Check that the log in *folder* is what its checkpoint says; a LogProofError if not.
 
     *older* is a checkpoint of the same log, kept from an earlier time.
-
-    Raises:
-        LogProofError: the log lies: a tile or root does not match the entries, a file is
-            missing or does not belong, a signature fails.
-        MalformedError: a file is not of its format.
-        UnreadableError: a file cannot be read.
     """
     with log_state.unchanging(folder):
         # 1. checkpoint
@@ -102,9 +96,8 @@ def _open_older(older: bytes | None, vkey: VerifierKey, signed: Checkpoint) -> C
         return None
     earlier = checkpoints.open_checkpoint(older, vkey, where="older")
     if earlier.size > signed.size:
-        raise LogProofError(
-            f"the log had {earlier.size} entries, and now has {signed.size}", where="older"
-        )
+        what = f"the log had {earlier.size} entries, and now has {signed.size}"
+        raise LogProofError(what, where="older")
     return earlier
 
 
@@ -116,10 +109,8 @@ def _check_state(folder: Path, signed: Checkpoint) -> tuple[TreeState, tuple[int
     log_state.check_version(folder)
     tree = log_state.read_tree(folder)
     if tree.size < signed.size or (tree.size == signed.size and tree != promised):
-        raise LogProofError(
-            "the state does not match the checkpoint",
-            where=str(folder / STATE / "treeState"),
-        )
+        where = str(folder / STATE / "treeState")
+        raise LogProofError("the state does not match the checkpoint", where=where)
     return tree, log_state.read_pending(folder)
 
 
@@ -187,16 +178,16 @@ def _check_entries(
             place = (tile.level, tile.index)
             if tile.width != final[place]:
                 continue
-            for any_width in present[place]:
-                part = data[: any_width * merkle.HASH_BYTES]
-                _check_file(store, Tile(*place, any_width), part)
+            for present_width in present[place]:
+                part = data[: present_width * merkle.HASH_BYTES]
+                _check_file(store, Tile(*place, present_width), part)
         _check_roots(roots, done, before, leaves)
 
 
 def _check_roots(
     roots: list[_Root], done: int, edge: tiles.Edge, leaves: list[bytes] | tuple[()]
 ) -> None:
-    """Check those of *roots* that fall in the tree of *done* leaves grown by some of *leaves*."""
+    """Check those of *roots* whose size is reached by adding *leaves* to the tree of *done*."""
     for wanted in roots:
         if wanted.size == done == 0 or done < wanted.size <= done + len(leaves):
             _, grown = tiles.extend(done, edge, leaves[: wanted.size - done])

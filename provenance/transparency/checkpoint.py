@@ -11,8 +11,8 @@ The text of a signed note::
 3. the root, base64 of 32 bytes;
 4. extension lines, each non-empty; ours has none.
 
-The specification only recommends that the signing key's name is the origin; here it must be, so
-that one key cannot speak for two logs.
+The key's name must be the origin (the specification only recommends it), so that one key cannot
+speak for two logs.
 """
 
 from __future__ import annotations
@@ -46,9 +46,7 @@ def parse(text: str, *, where: str | None = None) -> Checkpoint:
     note.check_text(text, where=where)
     lines = text.split("\n")
     if len(lines) < 4 or lines.pop() or not all(lines):  # noqa: PLR2004 - three lines, each ended
-        raise MalformedError(
-            "a checkpoint has at least three lines, none of them empty", where=where
-        )
+        raise MalformedError("a checkpoint has three or more lines, none empty", where=where)
     origin, size, root, *extensions = lines
     digest = strict_base64.parse(root, where=where)
     if len(digest) != HASH_BYTES:
@@ -58,12 +56,11 @@ def parse(text: str, *, where: str | None = None) -> Checkpoint:
 
 def parse_size(text: str, *, where: str | None = None) -> int:
     """Return the number of leaves, or the index, that *text* spells."""
-    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
-        raise MalformedError(f"not a decimal number below 2^63: {text[:32]!r}", where=where)
-    size = int(text)
-    if str(size) != text or size > MAX_SIZE:
-        raise MalformedError(f"not a decimal number below 2^63: {text!r}", where=where)
-    return size
+    if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS:
+        size = int(text)
+        if str(size) == text and size <= MAX_SIZE:
+            return size
+    raise MalformedError(f"not a decimal number below 2^63: {text[:32]!r}", where=where)
 
 
 def format(checkpoint: Checkpoint) -> str:  # noqa: A001 - the pair parse/format
@@ -83,13 +80,7 @@ def sign(checkpoint: Checkpoint, signer: SignerKey) -> bytes:
 
 
 def open_checkpoint(data: bytes, key: VerifierKey, *, where: str | None = None) -> Checkpoint:
-    """Return the checkpoint in the note *data*, signed by the log's *key*.
-
-    Raises:
-        MalformedError: *data* is not a note that holds a checkpoint.
-        LogProofError: the key did not sign it, its origin is another log, or it gives the tree
-            without leaves another root than its only one.
-    """
+    """Return the checkpoint in the note *data*, signed by the log's *key*."""
     checkpoint = parse(note.open_note(data, (key,), where=where).text, where=where)
     _check_origin(checkpoint, key, where)
     if checkpoint.size == 0 and checkpoint.root != EMPTY_ROOT:
@@ -99,7 +90,5 @@ def open_checkpoint(data: bytes, key: VerifierKey, *, where: str | None = None) 
 
 def _check_origin(checkpoint: Checkpoint, key: VerifierKey, where: str | None) -> None:
     if checkpoint.origin != key.name:
-        raise LogProofError(
-            f"the checkpoint is of the log {checkpoint.origin!r}, and the key is of {key.name!r}",
-            where=where,
-        )
+        what = f"the checkpoint is of the log {checkpoint.origin!r}, and the key is of {key.name!r}"
+        raise LogProofError(what, where=where)

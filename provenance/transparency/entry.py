@@ -11,9 +11,9 @@ In JSON, as in ``verificationMaterial.tlogEntries`` (sigstore/protobuf-specs,
                         "checkpoint": {"envelope": "<signed note>"}},
      "canonicalizedBody": …}
 
-``logId.keyId`` is the 32-byte hash of the log's vkey, as in Rekor v2. The proof is checked without
-the network; :data:`STEPS` are its steps, and the error of a step names it in its ``where``. Time
-and promise come from Rekor v1; they are read and kept, and prove nothing here.
+``logId.keyId`` is the 32-byte hash of the log's vkey, as in Rekor v2. The proof is checked offline,
+in :data:`STEPS`; the error of a step names it in its ``where``. Time and promise come from Rekor
+v1; they are read and kept, and prove nothing here.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ MAX_PROOF_HASHES = 64
 
 STEPS = ("log", "body", "checkpoint", "tree", "inclusion")
 """The steps of :func:`check_entry`, in order."""
-
 
 Hash = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"^[A-Za-z0-9+/]{43}=$"})]
 Decimal = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"^(0|[1-9][0-9]{0,18})$"})]
@@ -121,7 +120,7 @@ class LogEntry(msgspec.Struct, frozen=True):
 
 
 class VerifiedEntry(msgspec.Struct, frozen=True):
-    """What is proven: the *checkpoint* that the log signed covers *body* as its leaf *index*."""
+    """What is proven: the log's signed *checkpoint* covers *body* as its leaf *index*."""
 
     index: int
     body: bytes

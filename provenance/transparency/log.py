@@ -4,17 +4,16 @@
 
     checkpoint      the signed size and root: what the log has promised
     tile/…          tiles and entry bundles (:mod:`provenance.transparency.tiles`)
-    vkey            the log's verifier key, for people; trust in it comes from elsewhere
-    .state/…        the writer's own (:mod:`provenance.transparency.log_state`)
+    vkey            the log's verifier key, for people; not a source of trust
+    .state/…        the writer's own files (:mod:`provenance.transparency.log_state`)
 
 All but ``.state`` can be served as static files.
 
-An append makes durable, in this order: what it is about to do (``pending``); bundles and tiles;
-``treeState``; the end of ``pending``; ``checkpoint``. Killed before ``treeState``, the next append
-removes the tiles that ``pending`` tells; killed after, it signs the tree as it stands. So a
-checkpoint never needs a tile that is missing, and what a returned append promised is in every later
-checkpoint. Nothing is signed before the tiles give the durable root, and the new tree is proven to
-extend the one that was signed last.
+An append makes durable, in this order: ``pending`` (what it is about to do); bundles and tiles;
+``treeState``; the removal of ``pending``; ``checkpoint``. If it is killed before ``treeState``, the
+next append removes the tiles listed by ``pending``; if after, it signs the tree as it is. So a
+checkpoint never needs a missing tile, and later checkpoints cover every append that returned. A
+tree is signed only if the tiles give its root and it is proven to extend the tree signed last.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ def init(
         _check_vacant(folder)
         vkey = note.format_vkey(signer.verifier)
         empty = TreeState(0, merkle.EMPTY_ROOT)
-        log_state.write_version(folder)
+        atomic.write_file(folder / STATE / "version", log_state.VERSION)
         log_state.write_settings(folder, Settings(str(key_path.absolute()), origin, vkey))
         log_state.write_tree(folder, empty)
         atomic.write_file(folder / VKEY, f"{vkey}\n".encode())
@@ -76,19 +75,13 @@ def init(
 
 
 def load_signer(folder: Path, *, password: bytes | None = None) -> SignerKey:
-    """Return the key that signs the log in *folder*, from the path that :func:`init` was given.
-
-    Raises:
-        UnreadableError, MalformedError: there is no log, or the key cannot be read.
-        UsageError: the key at that path is another one now.
-    """
+    """Return the key that signs the log in *folder*, from the path that :func:`init` was given."""
     if not os.path.lexists(folder / CHECKPOINT):
         if os.path.isfile(folder) or "+" in str(folder):  # noqa: PTH113 - Path.is_file may raise
             hint = "name the folder that 'provenance log init' made"
             raise UnreadableError("is not the folder of a log", where=str(folder), hint=hint)
-        raise UnreadableError(
-            "there is no log here", where=str(folder), hint="'provenance log init' makes one"
-        )
+        hint = "'provenance log init' makes one"
+        raise UnreadableError("there is no log here", where=str(folder), hint=hint)
     settings = log_state.read_settings(folder)
     path = Path(settings.key)
     signer = note.signer_key(settings.origin, load_private(path, password))
@@ -113,21 +106,13 @@ def read_vkey(path: Path, *, follow: bool = False) -> VerifierKey:
 
 
 def find_vkey(text: str | os.PathLike[str]) -> VerifierKey:
-    """Return the log key that *text* is (``name+hex+base64``), or that the file *text* holds.
-
-    Raises:
-        UnreadableError: the file is not there or cannot be read.
-        MalformedError: it is not a verifier key.
-    """
+    """Return the log key that *text* is (``name+hex+base64``), or that the file *text* holds."""
     path = os.fspath(text)
     if os.path.lexists(path):
         return read_vkey(Path(path), follow=True)
     if "+" not in path:
-        raise UnreadableError(
-            "neither a file nor a log's key",
-            where=path,
-            hint="name the file 'vkey' in the log's folder",
-        )
+        hint = "name the file 'vkey' in the log's folder"
+        raise UnreadableError("neither a file nor a log's key", where=path, hint=hint)
     return note.parse_vkey(path, where="the log's key")
 
 
@@ -139,14 +124,9 @@ def read_checkpoint(folder: Path, vkey: VerifierKey) -> Checkpoint:
 def append(folder: Path, entries: Sequence[bytes], signer: SignerKey) -> tuple[int, ...]:
     """Add *entries* to the log in *folder*, sign the new tree, and return the entries' indices.
 
-    An entry that is in the log already is not added again; its index is returned.
-
-    Raises:
-        UsageError: *signer* is not the log's key, an entry is longer than 65,535 bytes, or there
-            are more than 2^20.
-        LogProofError: the folder contradicts its signed checkpoint; nothing is signed.
-        UnreadableError, MalformedError: a file of the log is missing or damaged.
-        UnavailableError: the disk is full or may not be written; the old checkpoint stays valid.
+    An entry that is in the log already is not added again; its index is returned. A LogProofError
+    says that the folder contradicts its signed checkpoint; nothing is signed then. After any other
+    error, too, the old checkpoint stays valid.
     """
     if len(entries) > MAX_BATCH:
         raise UsageError(f"at most {MAX_BATCH} entries can be appended at once")
@@ -158,12 +138,8 @@ def append(folder: Path, entries: Sequence[bytes], signer: SignerKey) -> tuple[i
         store = TileStore(folder)
         prefixes = leaf_index.read(store, tree.size)
         positions = leaf_index.find(store, tree.size, prefixes, set(leaves))
-        new = {
-            leaf: entry
-            for leaf, entry in zip(leaves, entries, strict=True)
-            if leaf not in positions
-        }
-        if new:
+        by_leaf = dict(zip(leaves, entries, strict=True))
+        if new := {leaf: entry for leaf, entry in by_leaf.items() if leaf not in positions}:
             grown = _grow(folder, tree, edge, new)
             _publish(folder, grown, signer)
             positions |= dict(zip(new, range(tree.size, grown.size), strict=True))
@@ -204,7 +180,7 @@ def prove(folder: Path, indices: Sequence[int], vkey: VerifierKey) -> tuple[LogE
 
 
 def _check_vacant(folder: Path) -> None:
-    """Return if *folder* can take a new log: it is missing, empty, or left by a killed init."""
+    """Return if *folder* can hold a new log: it is missing, empty, or left by a killed init."""
     leftovers = {STATE, VKEY, VKEY + TEMPORARY_SUFFIX, CHECKPOINT + TEMPORARY_SUFFIX}
     try:
         vacant = leftovers.issuperset(path.name for path in folder.iterdir())
@@ -217,7 +193,7 @@ def _check_vacant(folder: Path) -> None:
 
 
 def _recover(folder: Path, signer: SignerKey) -> tuple[TreeState, Edge]:
-    """Return the durable tree and its edge, after undoing or ending what a killed append began."""
+    """Return the durable tree and its edge, after undoing or finishing a killed append."""
     log_state.check_version(folder)
     if log_state.read_settings(folder).vkey != note.format_vkey(signer.verifier):
         raise UsageError("this is not the key that signs this log", where=str(folder))
@@ -256,7 +232,7 @@ def _grow(folder: Path, tree: TreeState, edge: Edge, new: dict[bytes, bytes]) ->
 def _bundles(
     store: TileStore, size: int, edge: Edge, entries: Sequence[bytes]
 ) -> Iterator[tuple[Tile, bytes]]:
-    """Give the bundles that adding *entries* to the log of *size* writes, with their bytes."""
+    """Yield the bundles that adding *entries* to the log of *size* writes, with their bytes."""
     kept: tuple[bytes, ...] = ()
     if size % WIDTH:
         kept = store.entries(size // WIDTH, size % WIDTH)
@@ -288,9 +264,9 @@ def _publish(folder: Path, tree: TreeState, signer: SignerKey) -> None:
 
 
 def _collect(folder: Path, done: int, size: int) -> None:
-    """Remove partial tiles whose full tile is published (tlog-tiles, "Partial Tiles").
+    """Remove partial tiles whose full tile is published, from the tree of size *done* on.
 
-    It was done up to the tree of size *done*.
+    See tlog-tiles, "Partial Tiles".
     """
     if done // WIDTH >= size // WIDTH:
         return

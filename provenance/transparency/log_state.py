@@ -1,4 +1,4 @@
-"""The files in ``.state``: what the writer of a log needs and its readers do not.
+"""The files in ``.state``, which only the writer of a log needs.
 
 ::
 
@@ -45,9 +45,8 @@ MAX_BATCH = 2**20
 _LOCKS = ("treeState.lock", "publish.lock")
 """Tessera takes the first to integrate and the second to publish; an append does both."""
 
-
 MAX_WAIT_SECONDS = 600.0
-"""Longest wait for a lock: some of the largest appends one after another."""
+"""Longest wait for a lock: several appends of the largest size."""
 
 _LOCK_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 """A FIFO in a lock's place is not waited for."""
@@ -73,11 +72,6 @@ def check_version(folder: Path) -> None:
     path = folder / STATE / "version"
     if read_file(path, MAX_STATE_BYTES) != VERSION:
         raise MalformedError("the log is not of version 1", where=str(path))
-
-
-def write_version(folder: Path) -> None:
-    """Note the version of the layout."""
-    atomic.write_file(folder / STATE / "version", VERSION)
 
 
 def read_tree(folder: Path) -> TreeState:
@@ -108,7 +102,7 @@ def write_settings(folder: Path, settings: Settings) -> None:
 
 
 def read_pending(folder: Path) -> tuple[int, int] | None:
-    """Return the sizes from and to which an append grows the log, or grew it when it was killed."""
+    """Return the sizes before and after the append that is under way, or was killed."""
     path = folder / STATE / "pending"
     if not os.path.lexists(path):
         return None
@@ -134,8 +128,8 @@ def read_collected(folder: Path) -> int:
     path = folder / STATE / "gcState"
     if not os.path.lexists(path):
         return 0
-    size = _read(path, {"fromSize": int})["fromSize"]
-    if not isinstance(size, int) or size < 0:
+    size = int(_read(path, {"fromSize": int})["fromSize"])
+    if size < 0:
         raise MalformedError("not the size of a tree", where=str(path))
     return size
 
@@ -147,12 +141,7 @@ def write_collected(folder: Path, size: int) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Exclude all other writers and auditors of the log in *folder*.
-
-    Raises:
-        UnreadableError: there is no log.
-        UnavailableError: it may not be written, or stays locked for :data:`MAX_WAIT_SECONDS`.
-    """
+    """Exclude other writers and auditors of the log in *folder*, as :func:`atomic.lock` does."""
     with contextlib.ExitStack() as stack:
         for name in _LOCKS:
             path = folder / STATE / name
@@ -169,7 +158,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unchanging(folder: Path) -> Iterator[None]:
-    """Exclude writers, where *folder* has a state: a copy that is served as files has none."""
+    """Exclude writers if *folder* has a state; a copy that is served as files has none."""
     path = folder / STATE / _LOCKS[0]
     try:
         descriptor = os.open(path, os.O_RDONLY | _LOCK_FLAGS)
@@ -191,7 +180,7 @@ def _lock(descriptor: int, path: Path, *, shared: bool = False) -> None:
 
 
 def _read(path: Path, fields: dict[str, type]) -> dict[str, Any]:
-    """Return the JSON object in *path*, which has just *fields*, of these types."""
+    """Return the JSON object in *path*, which has exactly *fields*, of these types."""
     value = strict_json.parse(read_file(path, MAX_STATE_BYTES), where=str(path))
     if isinstance(value, dict) and {k: type(v) for k, v in value.items()} == fields:
         return value

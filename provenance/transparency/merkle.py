@@ -9,8 +9,8 @@
 The two prefixes keep a leaf from passing for an inner node. Hashes have 32 bytes; sizes and indices
 count leaves, from 0, up to 2^63 - 1.
 
-Roots and proofs are made from a :data:`Subtree`, a function that gives the hash of one complete
-subtree; they ask it O(log n) times. The checks need nothing but their arguments.
+Roots and proofs are made by O(log n) calls of a :data:`Subtree`. The checks need only their
+arguments.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from provenance.errors import LogProofError
 
 HASH_BYTES = 32
 """Length of every hash here, in bytes."""
+
+_ALL_LEFT = -1
+"""The position every bit of which is set."""
 
 MAX_SIZE = 2**63 - 1
 """Largest tree: sizes are signed 64-bit integers in every peer (Go's sumdb, Rekor's protobuf)."""
@@ -58,25 +61,10 @@ def fold(hashes: Sequence[bytes]) -> bytes:
     return row[0]
 
 
-def root(size: int, subtree: Subtree) -> bytes:
-    """Return the root of the tree of *size* leaves."""
-    return _root_between(0, size, subtree) if size else EMPTY_ROOT
-
-
 def prove_inclusion(index: int, size: int, subtree: Subtree) -> tuple[bytes, ...]:
     """Return the audit path of leaf *index* in the tree of *size* (RFC 6962, section 2.1.1)."""
     _check_index(index, size)
-    start, end = 0, size
-    path: list[bytes] = []
-    while end - start > 1:
-        middle = start + _split(end - start)
-        if index < middle:
-            path.append(_root_between(middle, end, subtree))
-            end = middle
-        else:
-            path.append(_root_between(start, middle, subtree))
-            start = middle
-    return tuple(reversed(path))
+    return _descend(index, size, subtree, to_leaf=True)[1]
 
 
 def check_inclusion(
@@ -84,16 +72,14 @@ def check_inclusion(
 ) -> None:
     """Return if *proof* leads from the leaf hash *leaf* at *index* to *root* of the tree of *size*.
 
-    Equivalent to RFC 9162, section 2.1.3.2. The path is in two parts: where leaf *index* and the
-    last leaf still differ, the bits of *index* say on which side the other hash stands; above that,
-    only subtrees to the left are left.
+    Equivalent to RFC 9162, section 2.1.3.2. Below the node where the paths of leaf *index* and of
+    the last leaf meet, the bits of *index* give the side of each sibling; above, all are left.
     """
     _check_index(index, size)
     inner = (index ^ (size - 1)).bit_length()
     border = (index >> inner).bit_count()
     _check_length(proof, inner + border)
-    result = _climb(leaf, proof[:inner], index)
-    if _climb_left(result, proof[inner:]) != root:
+    if _climb(_climb(leaf, proof[:inner], index), proof[inner:], _ALL_LEFT) != root:
         raise LogProofError("the inclusion proof leads to another root")
 
 
@@ -102,19 +88,9 @@ def prove_consistency(old_size: int, size: int, subtree: Subtree) -> tuple[bytes
     _check_growth(old_size, size)
     if old_size in (0, size):
         return ()
-    start, end = 0, size
-    path: list[bytes] = []
-    while end != old_size:
-        middle = start + _split(end - start)
-        if old_size <= middle:
-            path.append(_root_between(middle, end, subtree))
-            end = middle
-        else:
-            path.append(_root_between(start, middle, subtree))
-            start = middle
+    start, path = _descend(old_size - 1, size, subtree, to_leaf=False)
     # The verifier has this subtree's hash already where it is the whole old tree.
-    last = (_root_between(start, end, subtree),) if start else ()
-    return (*last, *reversed(path))
+    return (root_between(start, old_size, subtree), *path) if start else path
 
 
 def check_consistency(
@@ -122,9 +98,8 @@ def check_consistency(
 ) -> None:
     """Return if *proof* shows that the tree of *size* begins with that of *old_size*.
 
-    Equivalent to RFC 9162, section 2.1.4.2. *proof* begins with the largest complete subtree that
-    ends the old tree, and climbs from there twice: once with the old tree's hashes only, once with
-    all.
+    Equivalent to RFC 9162, section 2.1.4.2. *proof* begins with the largest complete subtree at the
+    end of the old tree; from there it gives the old root by its left siblings, the new one by all.
     """
     _check_growth(old_size, size)
     if old_size in (0, size):
@@ -141,14 +116,14 @@ def check_consistency(
     seed = proof[0] if given else old_root
     climb, left = proof[given : given + inner], proof[given + inner :]
     position = last >> shift
-    if _climb_left(_climb(seed, climb, position, only_left=True), left) != old_root:
+    if _climb(_climb(seed, climb, position, only_left=True), left, _ALL_LEFT) != old_root:
         raise LogProofError("the consistency proof leads to another root of the older tree")
-    if _climb_left(_climb(seed, climb, position), left) != root:
+    if _climb(_climb(seed, climb, position), left, _ALL_LEFT) != root:
         raise LogProofError("the consistency proof leads to another root of the newer tree")
 
 
 def _climb(seed: bytes, proof: Sequence[bytes], position: int, *, only_left: bool = False) -> bytes:
-    """Hash *seed* with each hash of *proof*, on the side that the bits of *position* tell."""
+    """Hash *seed* with each hash of *proof*: on its left where that bit of *position* is set."""
     result = seed
     for level, other in enumerate(proof):
         if position >> level & 1:
@@ -158,20 +133,33 @@ def _climb(seed: bytes, proof: Sequence[bytes], position: int, *, only_left: boo
     return result
 
 
-def _climb_left(seed: bytes, proof: Sequence[bytes]) -> bytes:
-    result = seed
-    for other in proof:
-        result = hash_children(other, result)
-    return result
+def _descend(
+    last: int, size: int, subtree: Subtree, *, to_leaf: bool
+) -> tuple[int, tuple[bytes, ...]]:
+    """Return the first leaf of a node whose last leaf is *last*, and the path from it to the root.
+
+    The node is the leaf itself if *to_leaf*, else the largest one.
+    """
+    start, end = 0, size
+    path: list[bytes] = []
+    while end - start > 1 if to_leaf else end != last + 1:
+        middle = start + _split(end - start)
+        if last < middle:
+            path.append(root_between(middle, end, subtree))
+            end = middle
+        else:
+            path.append(root_between(start, middle, subtree))
+            start = middle
+    return start, tuple(reversed(path))
 
 
-def _root_between(start: int, end: int, subtree: Subtree) -> bytes:
-    """Return MTH(D[start:end]), where the trees above split at *start* (so it is aligned)."""
+def root_between(start: int, end: int, subtree: Subtree) -> bytes:
+    """Return MTH(D[start:end]), not empty, where a larger tree splits at *start*."""
     if (end - start).bit_count() == 1:
         level = (end - start).bit_length() - 1
         return subtree(level, start >> level)
     middle = start + _split(end - start)
-    return hash_children(_root_between(start, middle, subtree), _root_between(middle, end, subtree))
+    return hash_children(root_between(start, middle, subtree), root_between(middle, end, subtree))
 
 
 def _split(count: int) -> int:

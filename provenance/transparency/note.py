@@ -11,12 +11,11 @@ The text ends with a newline; after an empty line come the signature lines: em d
 key name, space, base64 of ``key id (4 bytes) || signature``, newline. A note is UTF-8 and has no
 control character below U+0020 but newline. The signature is over the text without the empty line.
 
-A key is known by its name and id, ``SHA-256(name || 0x0A || type || public key)[:4]``. Its text
-form, the *vkey*, is ``name+hex(id)+base64(type || public key)``. Only type 0x01, Ed25519, is
-supported: it is the one that a public log must have (C2SP tlog-tiles, "Checkpoints").
+A key is identified by its name and id, ``SHA-256(name || 0x0A || type || public key)[:4]``. Its
+text form, the *vkey*, is ``name+hex(id)+base64(type || public key)``. Only type 0x01, Ed25519, is
+supported: public logs must have it (C2SP tlog-tiles, "Checkpoints").
 
-What :func:`parse` and :func:`parse_vkey` accept has one spelling: formatted again, it gives the
-same bytes.
+:func:`parse` and :func:`parse_vkey` accept only canonical notes and keys.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ MAX_NOTE_BYTES = 2**20
 """Largest note read, in bytes: 100 signatures of 5 kB (post-quantum) and a text fit twice."""
 
 MAX_SIGNATURES = 100
-"""Most signature lines read. At least 16 must be accepted (signed-note); Go's note takes 100."""
+"""Most signature lines read. At least 16 must be accepted (signed-note); Go's limit is 100."""
 
 ED25519 = 0x01
 """The signature type of Ed25519 over the note's text (signed-note, "Signature types")."""
@@ -99,14 +98,11 @@ class OpenedNote(msgspec.Struct, frozen=True):
 def verifier_key(name: str, public: PublicKey) -> VerifierKey:
     """Return the key *public* under *name*."""
     if not is_name(name) or not name.isprintable():
-        raise UsageError(
-            f"{name!r} cannot name a log", hint="use a URL without scheme, spaces and plus signs"
-        )
+        hint = "use a URL without scheme, spaces and plus signs"
+        raise UsageError(f"{name!r} cannot name a log", hint=hint)
     if public.algorithm != "ed25519":
-        raise UsageError(
-            f"a log signs with Ed25519, and this key is {public.algorithm}",
-            hint="make one with: provenance keygen --algorithm ed25519",
-        )
+        hint = "make one with: provenance keygen --algorithm ed25519"
+        raise UsageError(f"a log signs with Ed25519, and this key is {public.algorithm}", hint=hint)
     return VerifierKey(name, public)
 
 
@@ -128,11 +124,9 @@ def parse_vkey(text: str, *, where: str | None = None) -> VerifierKey:
         raise MalformedError("not a log's key: expected NAME+ID+KEY", where=where)
     name, written_id, encoded = parts
     typed = strict_base64.parse(encoded, where=where)
-    if not typed or typed[0] != ED25519:
-        kind = f"0x{typed[0]:02x}" if typed else "missing"
-        raise MalformedError(
-            f"a verifier key must be of type 0x01 (Ed25519), and this one is {kind}", where=where
-        )
+    if typed[:1] != bytes([ED25519]):
+        what = f"a verifier key must be of type 0x01 (Ed25519), not 0x{typed[:1].hex()}"
+        raise MalformedError(what, where=where)
     key = VerifierKey(name, parse_raw_ed25519(typed[1:], where=where))
     if written_id != key.note_id.hex():
         raise MalformedError("the verifier key's id does not match its name and key", where=where)
@@ -150,10 +144,7 @@ def parse(data: bytes, *, where: str | None = None) -> Note:
     check_text(whole, where=where)
     text, separator, tail = whole.rpartition("\n\n")
     if not separator or not tail.endswith("\n"):
-        raise MalformedError(
-            "not a note: it must end with an empty line and signature lines",
-            where=where,
-        )
+        raise MalformedError("not a note: no signature lines after an empty line", where=where)
     lines = tail[:-1].split("\n")
     if len(lines) > MAX_SIGNATURES:
         raise MalformedError(f"a note has at most {MAX_SIGNATURES} signatures", where=where)
@@ -175,26 +166,17 @@ def format(note: Note) -> bytes:  # noqa: A001 - the pair parse/format is the ho
 def sign(text: str, signers: Sequence[SignerKey]) -> bytes:
     """Return *text*, which ends with a newline, as a note signed by each of *signers*."""
     message = text.encode()
-    return format(
-        Note(
-            text,
-            tuple(
-                NoteSignature(key.name, key.verifier.note_id, key.private.sign(message))
-                for key in signers
-            ),
-        )
+    signatures = (
+        NoteSignature(key.name, key.verifier.note_id, key.private.sign(message)) for key in signers
     )
+    return format(Note(text, tuple(signatures)))
 
 
 def open_note(data: bytes, known: Sequence[VerifierKey], *, where: str | None = None) -> OpenedNote:
     """Return the text of the note *data* and which of the *known* keys signed it.
 
-    Signatures of unknown keys are ignored. Every line of a known key is verified.
-
-    Raises:
-        MalformedError: *data* is not a note.
-        LogProofError: a known key's signature fails, or no known key signed.
-        UsageError: *known* holds the same key twice; it would count twice in a quorum.
+    Signatures of unknown keys are ignored; every line of a known key must verify, and one known
+    key at least must have signed. A key given twice is refused: it would count twice in a quorum.
     """
     by_name_and_id = {(key.name, key.note_id): key for key in known}
     if len({key.public for key in known}) != len(known) or len(by_name_and_id) != len(known):
@@ -209,9 +191,8 @@ def open_note(data: bytes, known: Sequence[VerifierKey], *, where: str | None = 
         try:
             key.public.verify(line.signature, message)
         except SignatureError as error:
-            raise LogProofError(
-                f"the signature of {key.name} does not match", where=where
-            ) from error
+            what = f"the signature of {key.name} does not match"
+            raise LogProofError(what, where=where) from error
         found[key] = None
     if not found:
         names = ", ".join(key.name for key in known)
@@ -228,9 +209,8 @@ def check_text(text: str, *, where: str | None = None) -> None:
     """Return if *text* has no control character below U+0020 but newline."""
     for character in text:
         if character < " " and character != "\n":
-            raise MalformedError(
-                f"a note cannot hold the control character U+{ord(character):04X}", where=where
-            )
+            what = f"control character U+{ord(character):04X} in a note"
+            raise MalformedError(what, where=where)
 
 
 def _parse_line(line: str, where: str | None) -> NoteSignature:

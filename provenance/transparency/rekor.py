@@ -7,13 +7,10 @@ An entry holds hashes and a signature, never the document::
         "signature": {"content": BASE64, "verifier": {
             "keyDetails": "PKIX_ECDSA_P256_SHA_256", "publicKey": {"rawBytes": BASE64 OF SPKI}}}}}}
 
-in JCS (RFC 8785). For a DSSE envelope the digest is over the pre-authentication encoding, since
-that is what the key signed (sigstore/rekor-tiles, ``pkg/types/hashedrekord``; the log dropped its
-``dsse`` type in v2.3.0). The digest's algorithm is that with which the key signs, SHA-256 for keys
-that hash by themselves.
-
-Rekor v2 itself takes only the ECDSA keys of the table; Ed25519 (pure) and ML-DSA-65 go to a log of
-one's own.
+in JCS (RFC 8785). For a DSSE envelope the digest is over the pre-authentication encoding, which is
+what the key signed (sigstore/rekor-tiles, ``pkg/types/hashedrekord``; v2.3.0 dropped the ``dsse``
+type). The digest's algorithm is the key's own, or SHA-256 for keys without one. Rekor v2 itself
+takes only the ECDSA keys of the table; pure Ed25519 and ML-DSA-65 need a private log.
 """
 
 from __future__ import annotations
@@ -44,19 +41,10 @@ by sigstore/sigstore ``pkg/signature/algorithm_registry.go``), and hashlib's nam
 def format_body(message: bytes, signature: bytes, key: PublicKey) -> bytes:
     """Return the body that says: *key* made *signature* over *message* (an envelope's PAE)."""
     details, algorithm, name = _ALGORITHMS[key.algorithm]
-    spec = {
-        "data": {
-            "algorithm": algorithm,
-            "digest": strict_base64.format(hashlib.new(name, message).digest()),
-        },
-        "signature": {
-            "content": strict_base64.format(signature),
-            "verifier": {
-                "keyDetails": details,
-                "publicKey": {"rawBytes": strict_base64.format(key.spki)},
-            },
-        },
-    }
+    text = strict_base64.format
+    data = {"algorithm": algorithm, "digest": text(hashlib.new(name, message).digest())}
+    verifier = {"keyDetails": details, "publicKey": {"rawBytes": text(key.spki)}}
+    spec = {"data": data, "signature": {"content": text(signature), "verifier": verifier}}
     return strict_json.format(
         {"apiVersion": VERSION, "kind": KIND, "spec": {"hashedRekordV002": spec}}
     )

@@ -1,7 +1,7 @@
-"""Reading and writing the tiles of a log that is kept in a folder.
+"""Reading and writing the tiles of a log in a folder.
 
-Every file of a log is read by :func:`read_file`: with a limit, and only if it is a regular file,
-not a link to one. Every write is whole and durable (:mod:`provenance.files.atomic`).
+Every file of a log is read by :func:`read_file`, and written whole and durably
+(:mod:`provenance.files.atomic`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class TileStore:
     root: Path
 
     def hashes(self, tile: Tile) -> tuple[bytes, ...]:
-        """Return the hashes of *tile*, from the full tile where the partial one is gone."""
+        """Return the hashes of *tile*, from the full tile if the partial one is gone."""
         found, data = self._read(tile, merkle.HASH_BYTES * WIDTH)
         whole = tiles.parse_tile(data, found, where=str(self.path(found)))
         return whole[: tile.width]
@@ -47,20 +47,20 @@ class TileStore:
         return tuple(self.hashes(tile) if tile else () for tile in tiles.edge_tiles(size))
 
     def leaves(self, start: int, size: int) -> Iterator[bytes]:
-        """Give the leaf hashes from *start* on in the tree of *size*."""
+        """Yield the leaf hashes from *start* on in the tree of *size*."""
         for index in range(start // WIDTH, -(-size // WIDTH)):
             first = index * WIDTH
             row = self.hashes(Tile(0, index, min(WIDTH, size - first)))
             yield from row[max(0, start - first) :]
 
     def write(self, tile: Tile, data: bytes) -> None:
-        """Put *data* at the place of *tile*."""
+        """Write *data* as *tile*."""
         path = self.path(tile)
         make_folders(path.parent)
         atomic.write_file(path, data)
 
     def remove(self, tile: Tile) -> None:
-        """Remove *tile* and what a killed process may have left beside it."""
+        """Remove *tile* and its temporary file."""
         path = self.path(tile)
         unlink(path.with_name(path.name + atomic.TEMPORARY_SUFFIX))
         unlink(path)
@@ -83,7 +83,7 @@ class TileStore:
         return self.root / tiles.format_path(tile)
 
     def _read(self, tile: Tile, limit: int) -> tuple[Tile, bytes]:
-        """Return *tile*, or the full tile at its place where the partial one is gone, and bytes."""
+        """Return *tile*, or the full tile if the partial one is gone, and its bytes."""
         try:
             return tile, read_file(self.path(tile), limit)
         except UnreadableError:
@@ -94,12 +94,7 @@ class TileStore:
 
 
 def read_file(path: Path, limit: int, *, follow: bool = False) -> bytes:
-    """Return the bytes of the regular file *path*, at most *limit*; with *follow*, of a link too.
-
-    Raises:
-        UnreadableError: it is missing, something else, may not be read, or changes meanwhile.
-        MalformedError: it is longer.
-    """
+    """Return the bytes of the regular file *path*, at most *limit*; links only with *follow*."""
     return reading.read_file(path, limit, follow=follow, too_long=MalformedError)
 
 

@@ -3,9 +3,9 @@
 A tile holds up to 256 consecutive hashes of one level, 32 bytes each. On level 0 they are leaf
 hashes; on level L, each is the root over a *full* tile of level L - 1, so over 256^L leaves. Tile N
 of level L in a tree of size s has ``floor(s / 256^L) - 256 N`` hashes, at most 256; one with fewer
-is *partial*; an empty tile does not exist. Beside each tile of level 0 stands an entry bundle: the
-entries themselves, each after its length (2 bytes, big-endian), so an entry has at most 65,535
-bytes. Here a bundle is a tile of level -1, as in Go's sumdb.
+is *partial*; an empty tile does not exist. For each tile of level 0 there is an entry bundle: the
+entries themselves, each after its length (2 bytes, big-endian), so at most 65,535 bytes long. Here
+a bundle is a tile of level -1, as in Go's sumdb.
 
 ::
 
@@ -87,18 +87,16 @@ def parse_path(path: str) -> Tile:
         level = ENTRIES if match["level"] == "entries" else int(match["level"])
         index = int(match["index"].replace("/", "").replace("x", ""))
         tile = Tile(level, index, int(match["width"] or WIDTH))
-        in_range = (
-            level <= MAX_LEVEL and index <= MAX_SIZE and (tile.width < WIDTH or not match["width"])
-        )
-        if in_range and format_path(tile) == path:
+        in_range = level <= MAX_LEVEL and index <= MAX_SIZE and tile.width <= WIDTH
+        if in_range and format_path(tile) == path:  # not so for x000/ and for .p/256
             return tile
     raise MalformedError("not the path of a tile", where=path)
 
 
 def between(old_size: int, size: int) -> Iterator[Tile]:
-    """Give the tiles and bundles that growing from *old_size* to *size* writes, from level -1 up.
+    """Yield the tiles and bundles that growing from *old_size* to *size* writes, level by level.
 
-    From size 0 these are all that the tree has.
+    From size 0 these are all tiles of the tree.
     """
     for level in range(ENTRIES, MAX_LEVEL + 1):
         old_count, count = _count(level, old_size), _count(level, size)
@@ -110,9 +108,9 @@ def between(old_size: int, size: int) -> Iterator[Tile]:
 
 
 def locate(size: int, level: int, index: int) -> tuple[Tile, int, int]:
-    """Return where the complete subtree (*level*, *index*) lies in the tree of *size*.
+    """Return the tile with the complete subtree (*level*, *index*), and its range of hashes there.
 
-    That is the tile, and the first and last plus one of its hashes that the subtree is over.
+    The tree has *size* leaves; the range is half-open.
     """
     tile_level, height = divmod(level, HEIGHT)
     tile_index, start = divmod(index << height, WIDTH)
@@ -121,10 +119,7 @@ def locate(size: int, level: int, index: int) -> tuple[Tile, int, int]:
 
 
 def subtree(size: int, read: Callable[[Tile], Sequence[bytes]]) -> merkle.Subtree:
-    """Return the reader of the tree of *size* over *read*, which gives a tile's hashes.
-
-    It keeps what it read: neighbouring proofs share most of their hashes.
-    """
+    """Return the tree of *size* whose tiles *read* returns. It caches: proofs share most hashes."""
     read_once = functools.cache(read)
 
     @functools.cache
@@ -136,7 +131,7 @@ def subtree(size: int, read: Callable[[Tile], Sequence[bytes]]) -> merkle.Subtre
 
 
 def edge_tiles(size: int) -> tuple[Tile | None, ...]:
-    """Return the partial tile of each level in the tree of *size*; None where there is none."""
+    """Return the partial tile of each level in the tree of *size*, or None."""
     edge: list[Tile | None] = []
     while count := _count(len(edge), size):
         width = count % WIDTH
@@ -169,7 +164,7 @@ def extend(size: int, edge: Edge, leaves: Sequence[bytes]) -> tuple[dict[Tile, b
 
 
 def root(edge: Edge) -> bytes:
-    """Return the root of the tree that has *edge*: of all its leaves."""
+    """Return the root of the tree that has *edge*."""
     carried: list[bytes] = []
     for row in edge:
         hashes = [*row, *carried]
@@ -180,10 +175,8 @@ def root(edge: Edge) -> bytes:
 def parse_tile(data: bytes, tile: Tile, *, where: str | None = None) -> tuple[bytes, ...]:
     """Return the hashes of *tile*, whose bytes are *data*."""
     if len(data) != HASH_BYTES * tile.width:
-        raise MalformedError(
-            f"a tile of {tile.width} hashes has {HASH_BYTES * tile.width} bytes, not {len(data)}",
-            where=where,
-        )
+        what = f"a tile of {tile.width} hashes has {HASH_BYTES * tile.width} bytes, not {len(data)}"
+        raise MalformedError(what, where=where)
     return tuple(data[i : i + HASH_BYTES] for i in range(0, len(data), HASH_BYTES))
 
 
@@ -195,7 +188,7 @@ def check_entries(entries: Sequence[bytes]) -> None:
 
 
 def format_bundle(entries: Sequence[bytes]) -> bytes:
-    """Return *entries*, of which none is too long, as an entry bundle."""
+    """Return *entries*, checked for their lengths before, as an entry bundle."""
     return b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
 
 

@@ -21,13 +21,10 @@ SHOWN_DIFFERENCES = 5
 
 
 def check_sizes(root: Path, statements: Sequence[tuple[str, Mapping[str, int | None]]]) -> None:
-    """Return if one of *statements* can be about the files in *root*, by their names and sizes.
+    """Return if one of *statements* can be about the files in *root*, by names and sizes alone.
 
-    Each is its place and its files' sizes (None: not stated). Nothing is hashed: a file that nobody
-    stated can be of any size.
-
-    Raises:
-        ContentError: none of them can.
+    Each is its place and its files' sizes (None: not stated). Hashing would let an extra file of
+    any size keep the verifier busy.
     """
     for where, sizes in statements:
         comparable = {name: size for name, size in sizes.items() if not _is_reserved(name)}
@@ -39,11 +36,7 @@ def check_sizes(root: Path, statements: Sequence[tuple[str, Mapping[str, int | N
 
 
 def check_files(root: Path, manifest: Manifest, stated: Mapping[str, str], where: str) -> None:
-    """Return if *stated*, SHA-256 by name, are the files of *manifest*, none more and none less.
-
-    Raises:
-        ContentError: a file was changed, is missing, or is extra.
-    """
+    """Return if *stated*, SHA-256 by name, are exactly the files of *manifest*."""
     actual = {entry.name: entry.sha256 for entry in manifest.entries}
     for name in stated:
         if _is_reserved(name):  # signed by a tool that has other reserved names
@@ -63,11 +56,8 @@ def _is_reserved(name: str) -> bool:
 
 
 def _other_files(root: Path, where: str, found: Differences) -> ContentError:
-    problems = [
-        *(f"{name} was changed" for name in found.changed),
-        *(f"{name} is missing" for name in found.missing),
-        *(f"{name} is extra" for name in found.extra),
-    ]
+    kinds = {"was changed": found.changed, "is missing": found.missing, "is extra": found.extra}
+    problems = [f"{name} {what}" for what, names in kinds.items() for name in names]
     shown = ", ".join(problems[:SHOWN_DIFFERENCES])
     rest = len(problems) - SHOWN_DIFFERENCES
     more = f", and {rest} more" if rest > 0 else ""

@@ -2,19 +2,19 @@
 
 1. *parse*: the claims are bundles, each with one signed envelope.
 2. *signature*: a given key signed at least one; where a claim names a given key, that key's
-   signature holds. Claims by other keys count for nothing.
+   signature holds. Claims by other keys do not count.
 3. *statement*: each claim of a given key is a statement this version understands; an unknown
    external parameter is refused.
 4. *subject*: its subject is the root digest of the manifest it carries.
 5. *manifest*: the files are those of the manifest: none changed, missing, or extra. Of several
    claims, those about these files count.
 6. *outcome*: the command that made them did not fail, and no input changed meanwhile; the first
-   claim of which this is true is *the* claim.
+   claim for which this holds is *the* claim.
 7. *equality declaration*: it has the digest that the statement gives, and can be parsed; no
    other claim about these files declares another one.
-8. *log proof*: with a log's key, the claim is in that log.
+8. *log proof*: if a log's key is given, the claim is in that log.
 
-A step either holds, and is reported, or raises. Nothing here reads the clock or the network.
+A step either holds and is reported, or raises. Nothing here uses the clock or the network.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to verify: the folder, the keys, and optionally other claims than those beside it."""
+    """What to verify: the folder, the keys, and optionally claims that are not beside it."""
 
     root: Path
     keys: tuple[PublicKey, ...]
@@ -116,11 +116,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """The statements of the given keys, and how many claims were others'."""
+    """The statements of the given keys."""
 
     trainings: tuple[Claim, ...]
     signatures: tuple[ModelSignature, ...]
-    others: int
 
 
 def verify_model(
@@ -129,12 +128,10 @@ def verify_model(
     on_step: Callable[[Step], None] = lambda _: None,
     progress: Callable[[int], None] | None = None,
 ) -> Verified:
-    """Return what *request* asks for, verified; *on_step* hears of each step that held.
+    """Return what *request* asks for, verified; *on_step* is called with each step that held.
 
-    Raises:
-        UsageError: no key is given.
-        UnreadableError, MalformedError: a file, a claim or a statement cannot be understood.
-        SignatureError, ContentError, PolicyError, LogProofError: a step does not hold.
+    A step that does not hold is a RefusedError of its kind (errors.py); that something cannot be
+    read or parsed is an UnreadableError or MalformedError.
     """
     if not request.keys:
         raise UsageError("nothing is trusted by default", hint="name a public key with --key")
@@ -150,11 +147,12 @@ def verify_model(
     trusted = _open_all(received, request.keys)
     held(_signature_detail(trusted, len(received)))
     try:
-        opened = _understand(trusted, len(received) - len(trusted))
+        opened = _understand(trusted)
     except SubjectError:  # the statements are understood; what does not hold is the next step
         held(count(len(trusted), "statement"))
         raise
-    held(_statement_detail(opened))
+    found = {"training statement": opened.trainings, "model signature": opened.signatures}
+    held(" and ".join(count(len(items), noun) for noun, items in found.items() if items))
     held(_subject_detail(opened))
     check_sizes(request.root, _stated_sizes(opened))
     manifest = hash_folder(request.root, ignore=RESERVED, progress=progress)
@@ -165,12 +163,8 @@ def verify_model(
     claim = _first_good(matching)
     held(_outcome_detail(claim))
     declaration = _declaration(matching, claim)
-    held(
-        f"{declaration.name}, sha256 {declaration.digest[:16]}…"
-        if declaration
-        else "none declared",
-        skipped=declaration is None,
-    )
+    declared = f"{declaration.name}, sha256 {declaration.digest[:16]}…" if declaration else ""
+    held(declared or "none declared", skipped=declaration is None)
     index = _check_log(claim, request.log) if request.log else None
     held(_log_detail(claim, request.log, index), skipped=request.log is None)
     return Verified(request.root, manifest, claim, declaration, signature, index, tuple(steps))
@@ -189,19 +183,19 @@ def _open_all(
         except SignatureError as error:
             hints = {item.hint, *(signature.keyid for signature in item.envelope.signatures)}
             if hints & known:
-                raise SignatureError(
+                what = (
                     "the signature does not fit: the claim was changed after it was signed,"
-                    " or another key signed it in this one's name",
-                    where=where,
-                ) from error
+                    " or another key signed it in this one's name"
+                )
+                raise SignatureError(what, where=where) from error
             refusal = refusal or SignatureError(error.what, where=where, hint=error.hint)
     if not trusted:
         raise refusal or SignatureError("there is nothing signed")
     return trusted
 
 
-def _understand(trusted: Sequence[tuple[str, Bundle, Opened]], others: int) -> _Opened:
-    """Return what was signed, understood: steps 3 and 4."""
+def _understand(trusted: Sequence[tuple[str, Bundle, Opened]]) -> _Opened:
+    """Return what was signed, parsed: steps 3 and 4."""
     trainings, signatures = [], []
     for where, item, opened in trusted:
         statement = intoto.from_opened(opened, where=where)
@@ -211,10 +205,8 @@ def _understand(trusted: Sequence[tuple[str, Bundle, Opened]], others: int) -> _
         elif statement.predicate_type == uris.MODEL_SIGNATURE:
             signatures.append(model_signature.from_statement(statement, where=where))
     if not trainings and not signatures:
-        raise PolicyError(
-            "the given keys signed other statements, but none about what these files are"
-        )
-    return _Opened(tuple(trainings), tuple(signatures), others)
+        raise PolicyError("the given keys signed only statements of other kinds")
+    return _Opened(tuple(trainings), tuple(signatures))
 
 
 def _stated_sizes(opened: _Opened) -> list[tuple[str, dict[str, int | None]]]:
@@ -246,8 +238,7 @@ def _select(
 def _first_good(matching: Sequence[Claim]) -> Claim | None:
     """Step 6: the first claim about these files whose training did not fail.
 
-    The first, because an equality counts that was declared early: whoever may add a claim must not
-    be able to replace an earlier one.
+    The first, so that nobody who can add a claim can replace an equality that was declared earlier.
     """
     for claim in matching:
         if _failure(claim) is None:
@@ -277,18 +268,16 @@ def _outcome_detail(claim: Claim | None) -> str:
 
 
 def _declaration(matching: Sequence[Claim], claim: Claim | None) -> Declaration | None:
-    """Step 7. Two claims about the same files that declare two equalities leave none."""
+    """Step 7. Claims about the same files that declare different equalities are refused."""
     declared = claim.training.recipe.equality if claim else None
-    for other in matching:
-        theirs = other.training.recipe.equality
-        if declared and theirs and declared.sha256 != theirs.sha256:
-            raise PolicyError(
-                f"{claim.where if claim else ''} and {other.where} declare different equalities"
-                " for the same files",
-                hint="remove the claim that came later",
-            )
     if claim is None or declared is None:
         return None
+    for other in matching:
+        theirs = other.training.recipe.equality
+        if theirs and declared.sha256 != theirs.sha256:
+            both = f"{claim.where} and {other.where}"
+            what = f"{both} declare different equalities for the same files"
+            raise PolicyError(what, hint="remove the claim that came later")
     where = f"{claim.where}: equality"
     declaration = declarations.from_document(declared.declaration, where=where)
     if declaration.digest != declared.sha256:
@@ -313,22 +302,13 @@ def _check_log(claim: Claim | None, log: VerifierKey) -> int:
         except (MalformedError, LogProofError) as error:
             failures.append(error)
     if failures:
-        first = failures[0]
-        where = (
-            claim.where if first.where in (None, claim.where) else f"{claim.where}: {first.where}"
-        )
-        raise type(first)(first.what, where=where, hint=first.hint) from first
+        raise failures[0].inside(claim.where) from failures[0]
+    what = "the claim carries no proof of any log"
+    hint = "ask for a published claim, or run 'provenance publish'"
     if claim.bundle.log_entries:
-        raise LogProofError(
-            f"the claim carries no proof of the log {log.name}, only of others",
-            where=claim.where,
-            hint="give the key of the log in which it was published",
-        )
-    raise LogProofError(
-        "the claim carries no proof of any log",
-        where=claim.where,
-        hint="ask for a published claim, or run 'provenance publish'",
-    )
+        what = f"the claim carries no proof of the log {log.name}, only of others"
+        hint = "give the key of the log in which it was published"
+    raise LogProofError(what, where=claim.where, hint=hint)
 
 
 def _sources(received: Sequence[tuple[str, Bundle]]) -> str:
@@ -343,21 +323,13 @@ def _signature_detail(trusted: Sequence[tuple[str, Bundle, Opened]], received: i
     return f"{count(len(trusted), 'bundle')} signed by {', '.join(ids)}{more}"
 
 
-def _statement_detail(opened: _Opened) -> str:
-    parts = []
-    if opened.trainings:
-        parts.append(count(len(opened.trainings), "training statement"))
-    if opened.signatures:
-        parts.append(count(len(opened.signatures), "model signature"))
-    return " and ".join(parts)
-
-
 def _subject_detail(opened: _Opened) -> str:
     if opened.trainings:
-        last = opened.trainings[-1].training
-        return f"{last.model_name}, root sha256 {last.manifest.root_digest[:16]}…"
-    last_signature = opened.signatures[-1]
-    return f"{last_signature.model_name}, root sha256 {last_signature.root_digest[:16]}…"
+        training = opened.trainings[-1].training
+        name, root = training.model_name, training.manifest.root_digest
+    else:
+        name, root = opened.signatures[-1].model_name, opened.signatures[-1].root_digest
+    return f"{name}, root sha256 {root[:16]}…"
 
 
 def _log_detail(claim: Claim | None, log: VerifierKey | None, index: int | None) -> str:

@@ -115,8 +115,8 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         "not base64",
     ),
     "sig: hexadecimal": (altered("dsseEnvelope.signatures.0.sig", "abcde"), "base64"),
-    "same key": (BUNDLE[:-1] + b',"mediaType":"x"}', "stands twice"),
-    "same key, deep": (BUNDLE.replace(b'"payload":', b'"payload":"","payload":'), "stands twice"),
+    "same key": (BUNDLE[:-1] + b',"mediaType":"x"}', "is duplicated"),
+    "same key, deep": (BUNDLE.replace(b'"payload":', b'"payload":"","payload":'), "is duplicated"),
     "trailing bytes": (BUNDLE + b"x", "Extra data"),
     "a second document": (BUNDLE + BUNDLE, "Extra data"),
     "200 levels": (
@@ -246,7 +246,7 @@ SIGNERS: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: json.dumps(
             DOCUMENT | {"verificationMaterial": {"certificate": {"rawBytes": "AAAA"}}}
         ).encode(),
-        "signed with a certificate, which this version does not verify",
+        "signed with a certificate, which is not supported",
     ),
     "named by a chain of certificates": (
         lambda: json.dumps(

@@ -312,7 +312,7 @@ def test_a_manifest_holds_no_name_that_escapes(name: str) -> None:
 
 def test_a_manifest_names_a_file_once() -> None:
     entries = [FileEntry(name, 1, "00" * 32) for name in ("a/b", "a-b", "a/b")]
-    with pytest.raises(MalformedError, match="'a/b' stands twice"):
+    with pytest.raises(MalformedError, match="'a/b' is duplicated"):
         manifest_of(entries)
 
 

@@ -90,7 +90,7 @@ def test_one_line_without_an_end_gets_one(tmp_path: Path) -> None:
 THERE = {
     "damaged": (ONE[:-1] + b"\n", "not JSON"),
     "cut off": (ONE + b"\n" + TWO, "the last line has no newline"),
-    "over several lines": (ONE.replace(b",", b",\n", 1), "over several lines"),
+    "over several lines": (ONE.replace(b",", b",\n", 1), "not one line"),
     "empty": (b"", "not JSON"),
 }
 

@@ -179,8 +179,8 @@ FORGERIES = (
     Forgery(attacks.an_unknown_parameter, "statement", MalformedError, ("backdoor",)),
     Forgery(attacks.another_build_type, "statement", MalformedError, ("not a training",)),
     Forgery(attacks.a_name_that_escapes, "statement", MalformedError, ("leaves the folder",)),
-    Forgery(attacks.a_file_that_stands_twice, "statement", MalformedError, ("stands twice",)),
-    Forgery(attacks.a_key_that_shadows, "statement", MalformedError, ("'subject' stands twice",)),
+    Forgery(attacks.a_file_that_stands_twice, "statement", MalformedError, ("is duplicated",)),
+    Forgery(attacks.a_key_that_shadows, "statement", MalformedError, ("'subject' is duplicated",)),
     Forgery(
         attacks.another_kind_of_statement, "statement", PolicyError, ("signed other statements",)
     ),
@@ -230,7 +230,7 @@ FORGERIES = (
     Forgery(attacks.insert_a_blank_line, "parse", MalformedError, ("claims.jsonl:2",)),
     Forgery(attacks.empty_the_claims, "parse", MalformedError, ("claims.jsonl", "not JSON")),
     Forgery(
-        attacks.a_key_of_the_bundle_twice, "parse", MalformedError, ("'mediaType' stands twice",)
+        attacks.a_key_of_the_bundle_twice, "parse", MalformedError, ("'mediaType' is duplicated",)
     ),
     Forgery(attacks.base64_with_a_line_break, "parse", MalformedError, ("payload", "base64")),
     Forgery(attacks.nest_deeply, "parse", MalformedError, ("nested deeper than 64 levels",)),

@@ -125,7 +125,7 @@ def test_a_key_that_others_can_read_is_told(world: World, tmp_path: Path) -> Non
 def test_a_damaged_private_key(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_text("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
-    with pytest.raises(MalformedError, match="not a private key that can be read"):
+    with pytest.raises(MalformedError, match="not a readable private key"):
         explain(path)
 
 

@@ -42,7 +42,7 @@ REFUSED: dict[str, tuple[str, object, str]] = {
     "a name that leaves": (f"{FILE}.name", "../outside", "leaves the folder"),
     "a name that is absolute": (f"{FILE}.name", "/etc/passwd", "is absolute"),
     "a name with NUL": (f"{FILE}.name", "a\0b", "control character"),
-    "a name twice": (f"{FILE}.name", "weights.bin", "'weights.bin' stands twice"),
+    "a name twice": (f"{FILE}.name", "weights.bin", "'weights.bin' is duplicated"),
     "the folder itself": (f"{FILE}.name", ".", "empty part or '.'"),
 }
 

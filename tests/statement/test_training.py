@@ -98,7 +98,7 @@ REFUSED: dict[str, tuple[str, object, str]] = {
     "a name with NUL": (f"{FILE}.name", "a\0", "control character"),
     "a name with an escape": (f"{FILE}.name", "\x1b[2J", "control character"),
     "a name with a backslash": (f"{FILE}.name", "..\\x", "backslash"),
-    "a name twice": (f"{FILE}.name", "weights.bin", "'weights.bin' stands twice"),
+    "a name twice": (f"{FILE}.name", "weights.bin", "'weights.bin' is duplicated"),
     "an empty name": (f"{FILE}.name", "", "empty part"),
 }
 

@@ -38,7 +38,7 @@ def subtree(level: int, index: int) -> bytes:
 @pytest.fixture(scope="module")
 def good(signer: SignerKey) -> LogEntry:
     size = len(BODIES)
-    root = merkle.root(size, subtree)
+    root = merkle.root_between(0, size, subtree)
     signed = checkpoint.sign(Checkpoint(signer.name, size, root), signer)
     path = merkle.prove_inclusion(INDEX, size, subtree)
     proof = InclusionProof(INDEX, root, size, path, signed)

@@ -58,7 +58,9 @@ def published(vectors: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("size", range(9))
 def test_the_published_roots(published: dict[str, Any], size: int) -> None:
     leaves = published["leaves"][:size]
-    assert merkle.root(size, subtree_of(leaves)).hex() == published["roots"][size]
+    if size:
+        found = merkle.root_between(0, size, subtree_of(leaves))
+        assert found.hex() == published["roots"][size]
     assert merkle.fold([merkle.hash_leaf(e) for e in leaves]).hex() == published["roots"][size]
 
 
@@ -97,7 +99,8 @@ def test_the_published_consistency_proofs(published: dict[str, Any], case: int) 
 def test_roots_are_those_of_the_definition(size: int) -> None:
     entries = entries_of(size)
     expected = naive_root(entries)
-    assert merkle.root(size, subtree_of(entries)) == expected
+    if size:
+        assert merkle.root_between(0, size, subtree_of(entries)) == expected
     assert merkle.fold([merkle.hash_leaf(entry) for entry in entries]) == expected
 
 

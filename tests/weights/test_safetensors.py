@@ -85,11 +85,11 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "padded with NUL": (safetensors(b"{}\0"), "one object"),
     "key twice": (
         safetensors(b'{"a":%s,"a":%s}' % ((json.dumps(F32).encode(),) * 2), b"abcd"),
-        "stands twice",
+        "is duplicated",
     ),
     "metadata not text": (safetensors({"__metadata__": {"a": 1}}), "object of strings"),
     "metadata null": (safetensors({"__metadata__": None}), "object of strings"),
-    "metadata twice": (safetensors(b'{"__metadata__":{},"__metadata__":{}}'), "stands twice"),
+    "metadata twice": (safetensors(b'{"__metadata__":{},"__metadata__":{}}'), "is duplicated"),
     "gap at the start": (safetensors({"a": entry("F32", [1], 4, 8)}, b"x" * 8), "a gap"),
     "gap": (
         safetensors({"a": F32, "b": entry("F32", [1], 8, 12)}, b"x" * 12),
