@@ -182,7 +182,10 @@ FORGERIES = (
     Forgery(attacks.a_file_that_stands_twice, "statement", MalformedError, ("is duplicated",)),
     Forgery(attacks.a_key_that_shadows, "statement", MalformedError, ("'subject' is duplicated",)),
     Forgery(
-        attacks.another_kind_of_statement, "statement", PolicyError, ("signed other statements",)
+        attacks.another_kind_of_statement,
+        "statement",
+        PolicyError,
+        ("signed only statements of other kinds",),
     ),
     Forgery(attacks.an_integer_without_end, "statement", MalformedError, ("beyond 2^53 - 1",)),
     Forgery(
