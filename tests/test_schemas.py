@@ -153,7 +153,7 @@ def test_the_signatures_and_proofs_of_the_examples_hold() -> None:
     opened = bundle.open_bundle(parsed, [key])
     body = rekor.format_body(parsed.envelope.pae, opened.signature, key)
     log_entry = entry.parse_entry(parsed.log_entries[0])
-    log = note.verifier_key(
+    log = note.VerifierKey(
         "example.org/log", example_key("training-provenance example: log").public
     )
     assert entry.check_entry(log_entry, body=body, vkey=log).index == 1

@@ -35,6 +35,7 @@ MAX_CLAIMS_BYTES = 2**30
 """Largest claims file read, in bytes."""
 
 _SHA256_NAME = re.compile(r"[0-9a-f]{64}")
+_LEFTOVER_NAME = re.compile(_SHA256_NAME.pattern + re.escape(TEMPORARY_SUFFIX))
 
 _UNCHECKED = (*sorted(GIT_NAMES), CLAIMS + TEMPORARY_SUFFIX, MODEL_SIGNATURE + TEMPORARY_SUFFIX)
 """Top-level names that no claim covers."""
@@ -130,9 +131,9 @@ def _byproducts(folder: Path) -> tuple[set[str], list[str]]:
         names = sorted(os.listdir(folder))  # noqa: PTH208 - names are all that is needed
     except OSError as error:
         raise UnreadableError(f"cannot be read: {reason(error)}", where=str(folder)) from error
-    leftover = [name for name in names if _is_leftover(name)]
-    present = [name for name in names if not _is_leftover(name)]
-    for name in present:
+    leftover = [name for name in names if _LEFTOVER_NAME.fullmatch(name)]
+    present = set(names).difference(leftover)
+    for name in sorted(present):
         path = folder / name
         if not _SHA256_NAME.fullmatch(name):
             raise ContentError("is extra: byproducts are named by their SHA-256", where=str(path))
@@ -140,9 +141,4 @@ def _byproducts(folder: Path) -> tuple[set[str], list[str]]:
             raise ContentError("is too large for a byproduct", where=str(path))
         if hash_file(path)[0] != name:
             raise ContentError("its content is not what its name says", where=str(path))
-    return set(present), leftover
-
-
-def _is_leftover(name: str) -> bool:
-    digest = name.removesuffix(TEMPORARY_SUFFIX)
-    return digest != name and _SHA256_NAME.fullmatch(digest) is not None
+    return present, leftover

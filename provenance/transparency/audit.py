@@ -10,8 +10,7 @@ Steps; the error of a step names the file or the step in its ``where``:
 5. roots: the entries give the root of the checkpoint, of the state, and of the older checkpoint, if
    given, at its size. So the log extends that older checkpoint.
 
-A copy without ``.state`` can be audited too. Memory grows with the number of files (two for each
-256 entries), not with their content.
+A copy without ``.state`` can be audited too. Memory grows with the number of files, not their size.
 """
 
 from __future__ import annotations
@@ -67,7 +66,9 @@ def audit(folder: Path, vkey: VerifierKey, *, older: bytes | None = None) -> Aud
     with log_state.unchanging(folder):
         # 1. checkpoint
         signed = read_checkpoint(folder, vkey)
-        _check_vkey(folder, vkey)
+        path = folder / VKEY
+        if os.path.lexists(path) and read_vkey(path) != vkey:
+            raise LogProofError("is not the key of this log", where=str(path))
         earlier = _open_older(older, vkey, signed)
         # 2. state
         tree, pending = _check_state(folder, signed)
@@ -83,12 +84,6 @@ def audit(folder: Path, vkey: VerifierKey, *, older: bytes | None = None) -> Aud
         _check_entries(TileStore(folder), tree.size, present, roots)
     files = sum(len(widths) for widths in present.values())
     return AuditReport(signed, files, pending is not None, earlier)
-
-
-def _check_vkey(folder: Path, vkey: VerifierKey) -> None:
-    path = folder / VKEY
-    if os.path.lexists(path) and read_vkey(path) != vkey:
-        raise LogProofError("is not the key of this log", where=str(path))
 
 
 def _open_older(older: bytes | None, vkey: VerifierKey, signed: Checkpoint) -> Checkpoint | None:

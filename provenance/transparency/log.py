@@ -117,7 +117,7 @@ def find_vkey(text: str | os.PathLike[str]) -> VerifierKey:
 
 
 def read_checkpoint(folder: Path, vkey: VerifierKey) -> Checkpoint:
-    """Return what the log in *folder* has promised."""
+    """Return the signed checkpoint of the log in *folder*."""
     return _open_checkpoint(folder, vkey)[0]
 
 

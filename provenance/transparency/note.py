@@ -95,20 +95,15 @@ class OpenedNote(msgspec.Struct, frozen=True):
     keys: tuple[VerifierKey, ...]
 
 
-def verifier_key(name: str, public: PublicKey) -> VerifierKey:
-    """Return the key *public* under *name*."""
+def signer_key(name: str, private: PrivateKey) -> SignerKey:
+    """Return the key *private* under *name*, if a log can have both."""
     if not is_name(name) or not name.isprintable():
         hint = "use a URL without scheme, spaces and plus signs"
         raise UsageError(f"{name!r} cannot name a log", hint=hint)
-    if public.algorithm != "ed25519":
+    algorithm = private.public.algorithm
+    if algorithm != "ed25519":
         hint = "make one with: provenance keygen --algorithm ed25519"
-        raise UsageError(f"a log signs with Ed25519, and this key is {public.algorithm}", hint=hint)
-    return VerifierKey(name, public)
-
-
-def signer_key(name: str, private: PrivateKey) -> SignerKey:
-    """Return the key *private* under *name*."""
-    verifier_key(name, private.public)
+        raise UsageError(f"a log signs with Ed25519, and this key is {algorithm}", hint=hint)
     return SignerKey(name, private)
 
 

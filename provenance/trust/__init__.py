@@ -1,5 +1,4 @@
 """Trust: from bytes and the keys that somebody trusts to a decision.
 
 - ``verification``: the numbered steps of verification.
-- ``content``: the files, by size and by content.
 """
