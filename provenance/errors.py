@@ -13,7 +13,7 @@ RefusedError          1       the input was read and understood, and the answer 
 UsageError            2       the call contradicts itself
 MalformedError        3       these bytes are not what the format allows
 UnreadableError       3       this file cannot be read as it should be
-UnavailableError      4       something outside failed: disk, log, network, key service
+UnavailableError      4       something outside failed: disk, log, a package of an extra
 ====================  ======  =====================================================
 """
 
@@ -104,7 +104,7 @@ class UnreadableError(ProvenanceError):
 
 
 class UnavailableError(ProvenanceError):
-    """Something outside the program failed: a full disk, a log, a network, a key service."""
+    """Something outside the program failed: a full disk, a log, a package that an extra brings."""
 
 
 class CommandError(UnavailableError):

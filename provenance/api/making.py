@@ -168,8 +168,8 @@ def _how_to_start(word: str) -> str | None:
 def attest(model: PathLike, *, key: PathLike | PrivateKey, **stated: Unpack[Stated]) -> Recorded:
     """Sign how the model in the folder *model* was made, as the caller states it.
 
-    Nothing is run: the statement says that the run was not observed, and that code, packages and
-    machine are those of now.
+    Nothing is run: the statement says that the run was not observed. Code and machine are recorded
+    as they are now; packages and interpreter are not recorded.
     """
     making = _Making.of(model, key, stated)
     require_folder(making.inputs.model)
@@ -241,7 +241,7 @@ class _Making:
             before = recorder.observe_before(
                 self.inputs, command, environ=environ, invocation_id=invocation_id, progress=advance
             )
-        self.refuse_secrets_in(recorder.plan(before))
+        self.ready(recorder.plan(before))
         return before
 
     def observe_after(
@@ -254,21 +254,22 @@ class _Making:
                 before, result, environ=environ, run_directory=directory, progress=advance
             )
 
-    def refuse_secrets_in(self, recording: Recording) -> bytes:
-        """Return the bytes of the statement, if no secret is in them or in a byproduct."""
+    def ready(self, recording: Recording) -> tuple[TrainingStatement, bytes]:
+        """Return the statement with its signer, and its bytes, if nothing in them is secret."""
+        statement = training.name_signer(recording.statement, self.key.public)
         allowed, secret = self.allowed_secrets, self.inputs.secret_variables
-        return recorder.refuse_secrets_in(
-            recording, self.environ, allowed=allowed, secret_variables=secret
+        named = Recording(statement, recording.files)
+        return statement, recorder.refuse_secrets_in(
+            named, self.environ, allowed=allowed, secret_variables=secret
         )
 
     def planned(self, recording: Recording) -> Recorded:
         """Return what would be signed."""
-        return Recorded(recording.statement, recording.files, self.key.public.key_id)
+        return Recorded(self.ready(recording)[0], recording.files, self.key.public.key_id)
 
     def attach(self, recording: Recording) -> Recorded:
         """Sign *recording*, put it beside the model, and publish it where asked."""
-        statement = training.name_signer(recording.statement, self.key.public)
-        payload = self.refuse_secrets_in(Recording(statement, recording.files))
+        statement, payload = self.ready(recording)
         try:
             attached = beside.attach(
                 self.inputs.model, statement, payload, recording.files, self.key, self.log

@@ -10,7 +10,7 @@ status  meaning
 1       refused: bad signature, other files, mismatch, inconclusive
 2       usage
 3       unreadable or malformed input
-4       something outside is unavailable: disk, log, network
+4       something outside is unavailable: disk, log, a package that an extra brings
 70      a defect of this program
 125     ``record`` itself failed (otherwise it passes on the command's status)
 130     interrupted

@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 @click.option(
     "--equality",
     metavar="FILE|NAME",
-    help="The equality that you expect to have been declared; another one is refused.",
+    help="Refuse unless this is the declared equality.",
 )
 @click.option(
     "--unsafe-other-equality",
     "unsafe",
     is_flag=True,
-    help="Apply --equality although the first attestation declared another one, or none.",
+    help="Apply --equality even if the first attestation declared another one, or none.",
 )
 @click.option(
     "--probes",
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     default=2,
     show_default=True,
     metavar="K",
-    help="Builders (keys) that must agree, the first among them.",
+    help="How many distinct keys must agree, counting the publisher's.",
 )
 @click.option(
     "--sign-with", type=PATH, metavar="KEY", help="Sign the verdict with this private key."
@@ -81,12 +81,12 @@ def command(
     password_env: str | None,
     as_json: bool,
 ) -> int:
-    """Judge whether the models in the folders DIR are the same one.
+    """Judge whether the models in the folders DIR are the same model.
 
     The first DIR is the published model. Each is verified, the recipes are compared, and the
     equality that the first attestation declared is applied to the files. Exit status 0: it held
-    (match, consistent, plausible); 1: mismatch or inconclusive. Every verdict can be signed, the
-    negative ones too.
+    (match, consistent, plausible); 1: mismatch or inconclusive. Every verdict can be signed,
+    including a negative one.
     """
     keys = read_trusted_keys(key_paths)
     verdict = checking.agree(

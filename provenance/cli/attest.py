@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def command(model: Path, **options: Any) -> None:  # noqa: ANN401 - click's options, read in one place
     """Sign how the model in DIR was made, as you state it, without running anything.
 
-    The statement says that the run itself was not observed: code, packages and machine are those of
-    now.
+    The statement says that the run itself was not observed. Code and machine are recorded as they
+    are now; packages and interpreter are not recorded.
     """
     print_recorded(making.attest(model, key=options["key_path"], **read_stated(options)), options)

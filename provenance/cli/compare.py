@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     "--probes",
     type=PATH,
     metavar="FILE",
-    help="Probes for rules that run the model, in place of those that they name.",
+    help="Probe inputs that replace those named in the declaration.",
 )
 @json_option
 def command(
@@ -42,8 +42,8 @@ def command(
     """Show two models, or two weight files of any formats, side by side.
 
     Every file and, in weight files, every tensor: equal, changed or missing, with the distances of
-    what changed. Exit status 0: the equality holds, or without one the files or their tensors and
-    metadata are the same; 1: otherwise. Nothing is verified here; 'verify' and 'agree' do.
+    what changed. Exit status 0 if the equality holds (without --equality: if files, or their
+    tensors and metadata, are the same), else 1. Nothing is verified here; 'verify' and 'agree' do.
     """
     compared = checking.compare(left, right, equality=equality, probes=probes, progress=progress)
     if as_json:

@@ -43,7 +43,7 @@ PROGRAM_FILES = ("train.py", "config.toml", "equality.toml", "data.py")
     "--folder", type=PATH, default=Path("demo"), show_default=True, help="Where everything goes."
 )
 def command(folder: Path) -> None:
-    """Train a small network on handwritten digits four times and prove what can be proven.
+    """Train a small network on digits four times; record, verify and compare the results.
 
     Needs git and the extra 'demo' (scikit-learn, safetensors). Everything stays in the folder;
     'provenance show' explains any file in it.

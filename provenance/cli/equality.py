@@ -68,7 +68,7 @@ def list_(*, as_json: bool) -> None:
 @click.argument("name", metavar="NAME")
 @json_option
 def show(name: str, *, as_json: bool) -> None:
-    """Print the built-in declaration NAME as TOML, to be used or copied and changed."""
+    """Print the built-in declaration NAME as TOML: as it is, or as a start for your own."""
     text = builtin_text(name)
     if as_json:
         print_json({"declaration": equality_content(builtin(name)), "toml": text.decode()})

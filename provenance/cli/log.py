@@ -80,7 +80,7 @@ def init(
     "--older",
     type=PATH,
     metavar="FILE",
-    help="A checkpoint of this log that you kept: demand that the log still holds it.",
+    help="A checkpoint of this log that you kept: check that the log still extends it.",
 )
 @json_option
 def audit_command(log: Path, key: str, older: Path | None, *, as_json: bool) -> None:

@@ -52,11 +52,11 @@ _OPTIONS = (
         "--log-password-env", metavar="VAR", help="Variable with the password of the log's key."
     ),
     click.option(
-        "--dry-run", is_flag=True, help="Only show what would be published; run and write nothing."
+        "--dry-run", is_flag=True, help="Print what would be signed; run and write nothing."
     ),
     click.option(
         "--unsafe-allow-secret", "allowed_secrets", multiple=True, metavar="VAR",
-        help="Sign although the value of this variable stands in the statement.",
+        help="Sign even if this variable's value appears in the statement.",
     ),
 )  # fmt: skip
 
@@ -133,6 +133,7 @@ def _seeds(texts: tuple[str, ...]) -> dict[str, str]:
         named = _NAMED.fullmatch(text)
         name, value = (named[1], named[2]) if named else ("seed", text)
         if name in seeds:
-            raise UsageError(f"the seed {name!r} is given twice", hint="name them: --seed numpy=0")
+            what = f"the seed {name} is given twice" if named else "two seeds have no name"
+            raise UsageError(what, hint="give each its own name: --seed numpy=0 --seed torch=0")
         seeds[name] = value
     return seeds

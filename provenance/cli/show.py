@@ -30,7 +30,7 @@ def command(path: Path, *, as_json: bool) -> None:
     """Explain the file or folder PATH: claims, signatures, verdicts, keys, weights, logs.
 
     Nothing is verified here: what is shown is what the file says. 'verify', 'agree' and 'log audit'
-    check it. Exit status 3: it, or a part of it, cannot be understood.
+    check it. Exit status 3: PATH, or part of it, cannot be read.
     """
     explained = explain(path)
     if as_json:

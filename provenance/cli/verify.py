@@ -52,7 +52,10 @@ if TYPE_CHECKING:
     help="Claims to check instead of DIR's own.",
 )
 @click.option(
-    "--log", "log", metavar="VKEY", help="Log key (or a file with it): demand a proof of that log."
+    "--log",
+    "log",
+    metavar="VKEY",
+    help="The log's key, or its file: require a proof of that log.",
 )
 @json_option
 def command(

@@ -20,7 +20,7 @@ MEANING = {
     "match": "every rebuild is the published model",
     "consistent": "every rebuild is within the declared tolerance; that is not proof of honesty:"
     " a change that small can hide a backdoor",
-    "plausible": "the curves look alike, which says nothing of the weights",
+    "plausible": "the curves look alike, which says nothing about the weights",
     "mismatch": "a rebuild is another model, or followed another recipe",
     "inconclusive": "too little is known to judge",
 }
