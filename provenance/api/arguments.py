@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -11,8 +12,6 @@ from provenance.errors import UsageError
 from provenance.keys import PrivateKey, PublicKey, load_private, load_public
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from provenance.equality.declaration import Declaration
     from provenance.folder.attach import Log
     from provenance.transparency.note import VerifierKey

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,8 +31,6 @@ from provenance.trust.verification import Request, Step, Verified
 from provenance.weights import check_numpy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from provenance.judge.side_by_side import FileComparison
     from provenance.keys import PrivateKey, PublicKey
     from provenance.measure.findings import Outcome

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -49,7 +49,6 @@ from provenance.statement.training import DeclaredEquality, TrainingStatement
 from provenance.weights import check_numpy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
     from typing import Unpack
 
     from provenance.capture.draft import Before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +26,6 @@ from provenance.keys import write_pair as write_key_pair
 from provenance.transparency.note import format_vkey
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from provenance.files.manifest import Manifest
     from provenance.folder.attach import Published
 

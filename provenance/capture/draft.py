@@ -8,7 +8,9 @@ put into ``provenance/``.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from provenance import __version__
@@ -20,9 +22,6 @@ from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.uris import BUILD_TYPE, LOCAL_BUILDER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
     from provenance.capture.inputs import HashedInput, Inputs
     from provenance.capture.packages import Software
     from provenance.capture.process import CommandResult

@@ -20,16 +20,14 @@ import importlib
 import os
 import re
 import subprocess
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 from provenance.capture.redact import readable, redact_variable
 from provenance.capture.secrets import is_suspect_name, kind_of_name
 from provenance.errors import reason
 from provenance.statement.training import Collected, Drift
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 MAX_DRIFT = 1000
 """Most drifted values listed."""

@@ -28,14 +28,12 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from provenance.errors import UnavailableError, reason
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
 
 TIMEOUT_SECONDS = 900
 """Time limit for one git command: git hashes some 300 MB/s, so this allows 250 GB."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +19,6 @@ from provenance.files.manifest import Manifest, hash_folder, hash_path
 from provenance.files.names import RESERVED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from provenance.statement.training import DeclaredEquality
 
 _KEY = re.compile(r"[\w][\w .,/+@-]{0,199}")

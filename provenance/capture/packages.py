@@ -13,10 +13,11 @@ import os
 import re
 import shlex
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
@@ -27,9 +28,6 @@ from provenance.capture.redact import is_python, public_remote, readable, redact
 from provenance.errors import reason
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.training import Collected
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 TIMEOUT_SECONDS = 120
 """Time limit for an interpreter to answer; 76 distributions take under a second."""

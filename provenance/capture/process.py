@@ -27,17 +27,14 @@ import shutil
 import signal
 import subprocess
 import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from types import FrameType
 
 from provenance.capture.run import VARIABLE
 from provenance.errors import reason
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-    from types import FrameType
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126

@@ -20,6 +20,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,8 +45,6 @@ from provenance.statement import intoto
 from provenance.statement.training import Collected, Drift, to_statement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from provenance.capture.inputs import HashedInput, Inputs
     from provenance.capture.process import CommandResult
     from provenance.statement.intoto import ResourceDescriptor

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import msgspec
 
@@ -18,10 +19,6 @@ from provenance.capture.run import MAX_NAME_BYTES, MAX_RECORD_BYTES, MAX_STEP, R
 from provenance.errors import UnreadableError, reason
 from provenance.files.atomic import storage_error
 from provenance.statement.metrics import MAX_BYTES, NOT_FINITE, Metric, format_metric
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 MAX_RECORDS_BYTES = MAX_BYTES
 """Most bytes of records read: about four million metrics. The rest is dropped."""

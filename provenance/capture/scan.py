@@ -24,17 +24,15 @@ import base64
 import contextlib
 import json
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
 from provenance.capture.redact import credential_in
 from provenance.capture.secrets import is_secret_name, is_suspect_name, split_user, urls_in
 from provenance.errors import SecretError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 MIN_LENGTH = 8
 """Shortest value searched, in characters: shorter ones occur everywhere."""

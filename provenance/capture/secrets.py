@@ -23,12 +23,10 @@ issuer's documentation, an RFC, or a manual page.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from urllib.parse import urlsplit
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
 
 Span = tuple[int, int, str]
 """Where something is in a text, and its kind."""

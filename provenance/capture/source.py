@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from provenance.capture.git import Git, GitError, commit_of_head, open_git, tree_of_work_tree
 from provenance.capture.redact import public_remote
 from provenance.files.digest import hash_file
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.training import Collected, ProgramFile, Source
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
 
 MAX_SUBMODULES = 256
 """Most repositories inside a work tree that are observed, on all levels."""

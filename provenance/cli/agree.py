@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
@@ -20,9 +20,6 @@ from provenance.errors import one_line
 from provenance.report.agreement import verdict_lines
 from provenance.report.progress import progress
 from provenance.report.terminal import print_json, print_lines
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @click.command(

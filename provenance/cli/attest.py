@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,9 +11,6 @@ from provenance.api import making
 from provenance.cli.help import Command
 from provenance.cli.options import PATH
 from provenance.cli.recording import print_recorded, read_stated, recording_options
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @click.command(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
@@ -12,9 +12,6 @@ from provenance.cli.options import PATH, json_option
 from provenance.report.comparison import comparison_lines, outcome_lines
 from provenance.report.progress import progress
 from provenance.report.terminal import print_json, print_lines
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @click.command(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -19,9 +21,6 @@ from provenance.report.explain_equality import (
 from provenance.report.terminal import print_json, print_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from provenance.equality.declaration import Declaration
     from provenance.judge.coverage import Selection
 

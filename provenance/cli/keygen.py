@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
@@ -12,9 +12,6 @@ from provenance.cli.options import PATH, json_option, read_password
 from provenance.errors import one_line
 from provenance.keys import ALGORITHMS
 from provenance.report.terminal import print_json
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @click.command(

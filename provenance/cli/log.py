@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
@@ -14,9 +14,6 @@ from provenance.report.terminal import print_json
 from provenance.transparency import log as logs
 from provenance.transparency.audit import audit
 from provenance.transparency.note import MAX_NOTE_BYTES, format_vkey
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @click.group(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,8 +12,6 @@ import click
 from provenance.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from provenance.keys import PublicKey
     from provenance.transparency.note import VerifierKey
 

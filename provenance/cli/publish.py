@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
@@ -11,9 +11,6 @@ from provenance.cli.help import Command
 from provenance.cli.options import PATH, json_option, read_password
 from provenance.errors import one_line
 from provenance.report.terminal import print_json
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @click.command(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,8 +15,6 @@ from provenance.report.progress import progress
 from provenance.report.terminal import print_json, print_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from provenance.api.making import Recorded, Stated
 
 F = TypeVar("F", bound="Callable[..., Any]")

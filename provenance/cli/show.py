@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
@@ -10,9 +10,6 @@ from provenance.cli.help import Command
 from provenance.cli.options import PATH, json_option
 from provenance.report.explain import NOT_VERIFIED, explain, shown
 from provenance.report.terminal import print_json, print_lines
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @click.command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -28,8 +29,6 @@ from provenance.report.verification import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from provenance.trust.verification import Step
 
 

@@ -16,6 +16,7 @@ opaque object here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -26,8 +27,6 @@ from provenance.envelope.dsse import IN_TOTO_PAYLOAD, Envelope, Signature, open_
 from provenance.errors import MalformedError, SignatureError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from provenance.envelope.dsse import Opened
     from provenance.keys import PublicKey
 

@@ -14,6 +14,7 @@ with lengths in bytes as decimal ASCII. In JSON, payload and signatures are base
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,8 +23,6 @@ from provenance.errors import SignatureError
 from provenance.keys.public import PublicKey
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from provenance.keys import PrivateKey
 
 IN_TOTO_PAYLOAD = "application/vnd.in-toto+json"

@@ -32,9 +32,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 
 import msgspec
 
@@ -43,9 +44,6 @@ from provenance.equality.lattice import LATER, LATTICE, STRENGTHS, Conclusion, S
 from provenance.equality.rules import EvidenceRule, Rule, fault, number_of_patterns
 from provenance.errors import MalformedError, UnreadableError, UsageError
 from provenance.files.reading import read_file
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 MAX_BYTES: Final = 64 * 2**10
 """Longest declaration, in bytes."""

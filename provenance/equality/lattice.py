@@ -5,12 +5,10 @@ The command line, the documentation and the conclusions are made from this one t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Final, Literal
 
 Strength = Literal["bytes", "tensors", "rounded", "close", "behaviour", "metrics", "curves"]
 Conclusion = Literal["match", "consistent", "plausible", "mismatch", "inconclusive"]

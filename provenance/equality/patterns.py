@@ -15,14 +15,12 @@ and patterns come from untrusted documents.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from fnmatch import translate
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from provenance.files.names import is_plain
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 MAX_LENGTH: Final = 256
 """Longest pattern, in characters."""

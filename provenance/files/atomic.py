@@ -14,13 +14,10 @@ import errno
 import fcntl
 import os
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 from provenance.errors import UnavailableError, UnreadableError, UsageError, reason
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 TEMPORARY_SUFFIX = ".tmp"
 

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 from provenance.errors import UnreadableError
 from provenance.files.reading import identity, open_file, unreadable
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 CHUNK_BYTES = 2**20
 """Bytes read at a time: large enough that the hash, not the call, takes the time."""

@@ -18,6 +18,7 @@ import hashlib
 import os
 import stat
 import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,7 +31,6 @@ from provenance.files.names import check_name, component_order
 from provenance.files.reading import identity, kind, open_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
     from concurrent.futures import Future, ThreadPoolExecutor
 
 MAX_DEPTH = 64

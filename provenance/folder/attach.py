@@ -8,6 +8,8 @@ claims or the new ones. A model signature by another key is never replaced: :fun
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -33,9 +35,6 @@ from provenance.transparency import log as logs
 from provenance.transparency import rekor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-
     from provenance.envelope.bundle import Bundle
     from provenance.files.manifest import Manifest
     from provenance.keys import PrivateKey, PublicKey

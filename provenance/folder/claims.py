@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,6 @@ from provenance.files.names import (
 from provenance.files.reading import read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from provenance.envelope.bundle import Bundle
     from provenance.statement.training import TrainingStatement
 

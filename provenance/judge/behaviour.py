@@ -7,8 +7,10 @@ both models, ``probes-from-outside`` one that was given at comparison.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,9 +25,6 @@ from provenance.weights.model import model_of_file
 from provenance.weights.view import ArraysFile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from provenance.equality.rules import Behaviour

@@ -16,6 +16,8 @@ The order of the two models does not matter.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provenance.equality.declaration import place
@@ -34,9 +36,6 @@ from provenance.weights.model import Model, SideBySide
 from provenance.weights.opening import open_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from provenance.equality.declaration import Alternative, Declaration
     from provenance.weights.model import Pair
 

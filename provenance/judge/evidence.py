@@ -10,7 +10,9 @@ Outputs (P5) are judged in :mod:`~provenance.judge.behaviour`; here, scores on t
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from provenance.equality.patterns import selects_tensor
@@ -27,9 +29,6 @@ from provenance.measure.statistics import holm
 from provenance.statement.metrics import MAX_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
     from provenance.equality.declaration import Alternative
     from provenance.measure.curves import Curve
     from provenance.weights.model import Model, SideBySide, Unit

@@ -6,6 +6,7 @@ declaration, uses the same reading.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,6 @@ from provenance.measure.distances import Wanted
 from provenance.weights.normalisers import Normaliser
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from provenance.equality.declaration import Declaration
     from provenance.weights.model import Pair, SideBySide, Unit
 

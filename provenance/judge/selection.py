@@ -6,6 +6,7 @@ A pair is judged by its bytes, by its tensors, or through what the model does (*
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from provenance.equality.patterns import selects_file, selects_tensor
@@ -13,8 +14,6 @@ from provenance.equality.rules import Behaviour, Bytes, Close, EvidenceRule, Met
 from provenance.measure.findings import Finding, Judged, unlike
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from provenance.equality.declaration import Alternative
     from provenance.equality.rules import Rule
     from provenance.weights.model import Pair, SideBySide

@@ -6,6 +6,7 @@ A tensor that is equal in every bit, even with NaN, satisfies every rule (P1 imp
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -15,8 +16,6 @@ from provenance.measure.findings import Finding, Judged, unlike
 from provenance.measure.squares import at_most, enlarged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from provenance.measure.contents import Contents, TensorPair
     from provenance.measure.findings import TensorDistance
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -24,9 +24,6 @@ from provenance.keys.public import (
     read_key_file,
     unsupported_algorithm,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ALGORITHMS = ("ecdsa-p256", "ed25519", "ml-dsa-65")
 """What ``keygen`` makes. The first is the default: Rekor v2 takes no pure Ed25519 for DSSE."""

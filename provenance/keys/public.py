@@ -26,8 +26,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -36,10 +37,6 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 from provenance.encoding import strict_base64
 from provenance.errors import MalformedError, SignatureError, UnreadableError
 from provenance.files.reading import read_file
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 PublicHandle = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | mldsa.MLDSA65PublicKey
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,8 +20,6 @@ from provenance.weights.dtypes import DTYPES
 from provenance.weights.metadata import MetadataDifference, effects, metadata_differences
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from provenance.weights.normalisers import Normalised
     from provenance.weights.view import TensorFile, TensorInfo
 

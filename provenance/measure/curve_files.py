@@ -22,17 +22,15 @@ import io
 import json
 import math
 import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from provenance.equality.rules import MAX_POINTS
 from provenance.errors import MalformedError, UnreadableError
 from provenance.measure.curves import Curve
 from provenance.statement.metrics import MAX_BYTES, parse_metrics
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 MAX_NAMES: Final = 4096
 """Most curves in a file."""

@@ -21,15 +21,12 @@ of a limit adds first. :mod:`~provenance.measure.curve_files` reads curves from 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from provenance.errors import UsageError
 from provenance.measure.squares import at_most
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 
 @dataclass(frozen=True, slots=True)

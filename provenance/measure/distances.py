@@ -17,6 +17,7 @@ whether there is compiled code; see :mod:`~provenance.measure.pieces` and, for t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -30,8 +31,6 @@ from provenance.measure.totals import Totals
 from provenance.weights.view import CHUNK_UNIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
     from provenance.measure.squares import Norm
     from provenance.weights.view import TensorFile
 

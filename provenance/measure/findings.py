@@ -6,6 +6,7 @@ finding's ``value`` is what was compared with ``limit``: a measure with its erro
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -15,8 +16,6 @@ from provenance.equality.lattice import Conclusion, Strength
 from provenance.weights.normalisers import Normalised
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from provenance.weights.view import TensorInfo
 
 NOTES: Final[Mapping[str, str]] = MappingProxyType(

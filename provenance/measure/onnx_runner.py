@@ -23,6 +23,7 @@ from __future__ import annotations
 import json
 import struct
 import tempfile
+from collections.abc import Mapping
 from contextlib import closing
 from math import prod
 from pathlib import Path
@@ -37,8 +38,6 @@ from provenance.weights.isolated import Isolated, Limits
 from provenance.weights.onnx.model import OnnxFile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
     from provenance.weights.view import TensorFile

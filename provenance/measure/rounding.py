@@ -17,6 +17,7 @@ that :mod:`~provenance.weights.dtypes` names.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -29,8 +30,6 @@ from provenance.measure.pieces import cut, place_in, read_chunks
 from provenance.weights.dtypes import codes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from provenance.measure.pieces import Piece, Workers
     from provenance.measure.squares import Bits, Codes
     from provenance.weights.dtypes import Buffer, DType

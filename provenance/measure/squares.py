@@ -21,6 +21,7 @@ import math
 import sys
 from array import array
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -33,8 +34,6 @@ from provenance.measure.pieces import BLOCK, READ
 from provenance.weights.dtypes import codes, widen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     from numpy.typing import NDArray
 
     from provenance.weights.dtypes import Buffer, DType

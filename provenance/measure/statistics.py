@@ -24,6 +24,7 @@ Limits: 2^30 trials; 2^31 draws of a bootstrap.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context
 from typing import TYPE_CHECKING, Final
@@ -33,8 +34,6 @@ import numpy as np
 from provenance.errors import UnavailableError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]

@@ -7,6 +7,7 @@ differ is told by their bits alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +17,6 @@ from provenance.measure.squares import Part, SquareSum, scaled, widened
 from provenance.weights.dtypes import codes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from provenance.measure.squares import Bits, Codes, Floats, Squares
     from provenance.weights.dtypes import DType
 

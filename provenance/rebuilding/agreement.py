@@ -20,8 +20,10 @@ inconclusive    something is missing (builders, a part of a recipe) or unreadabl
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provenance.encoding import strict_base64
@@ -37,9 +39,6 @@ from provenance.statement import metrics
 from provenance.weights.model import Model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
     from provenance.equality.declaration import Declaration
     from provenance.measure.findings import Outcome
     from provenance.statement.training import Recipe, TrainingStatement

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,6 @@ from provenance.errors import count
 from provenance.statement.training import REDACTION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from provenance.statement.training import BuildDefinition, Input, Recipe
 
 MAX_SHOWN = 120

@@ -18,7 +18,8 @@ beforehand, is never called reproduced.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any
 
 import msgspec
 
@@ -28,9 +29,6 @@ from provenance.errors import MalformedError
 from provenance.measure.findings import NEVER_HELD, Finding, Outcome
 from provenance.statement import intoto, uris
 from provenance.statement.intoto import Statement, Subject
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 BEST_FIRST: tuple[Conclusion, ...] = (
     "match", "consistent", "plausible", "inconclusive", "mismatch",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from provenance.errors import count, one_line
@@ -9,8 +10,6 @@ from provenance.report.comparison import conclusion_text, distance_text, outcome
 from provenance.report.terminal import bad, cut, dim
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from provenance.rebuilding.verdict import Diameter, Rebuild, Verdict
 
 SHOWN_DISTANCES, SHOWN_ENVIRONMENT = 8, 12

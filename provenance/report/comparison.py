@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from provenance.equality.lattice import AGREES
@@ -10,8 +11,6 @@ from provenance.errors import count, one_line
 from provenance.report.terminal import bad, cut, dim, good, table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from provenance.equality.lattice import Conclusion
     from provenance.judge.side_by_side import FileComparison, TensorComparison
     from provenance.measure.findings import Divergence, Finding, Outcome, TensorDistance

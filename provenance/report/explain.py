@@ -11,6 +11,7 @@ only the header is read.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -30,8 +31,6 @@ from provenance.weights.names import READABLE_WORDS, UNREAD, UNREADABLE, suffix_
 from provenance.weights.source import Source
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from provenance.errors import ProvenanceError
     from provenance.report.explain_text import Explained
 

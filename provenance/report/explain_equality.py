@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,8 +26,6 @@ from provenance.report.explain_text import MAX_VALUE, explained, row, shorten
 from provenance.report.terminal import cut
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from provenance.equality.declaration import Declaration
     from provenance.equality.rules import Rule
     from provenance.judge.coverage import Selected, Selection

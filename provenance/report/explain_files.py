@@ -7,6 +7,7 @@ A manifest is the JCS of ``[[name, size, sha256], …]``; for metrics see
 from __future__ import annotations
 
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from provenance.encoding import strict_json
@@ -25,8 +26,6 @@ from provenance.weights import check_numpy
 from provenance.weights.names import TORCH, is_readable, suffix_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from provenance.report.explain_text import Explained
     from provenance.statement.intoto import ResourceDescriptor
 

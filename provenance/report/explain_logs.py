@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from provenance.encoding import strict_base64, strict_json
@@ -19,8 +20,6 @@ from provenance.transparency.tile_store import read_file
 from provenance.transparency.tiles import ENTRIES, WIDTH, Tile
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from provenance.report.explain_text import Explained
 
 _STATE_FILES = ("version", "treeState", "signer.json", "pending", "gcState", INDEX)

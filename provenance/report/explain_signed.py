@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,8 +30,6 @@ from provenance.transparency import checkpoint, note
 from provenance.transparency import entry as log_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from provenance.envelope.bundle import Bundle
     from provenance.errors import ProvenanceError
     from provenance.report.explain_text import Explained

@@ -7,15 +7,13 @@ What is shown may come from unverified documents, so :func:`explained` passes ea
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 import msgspec
 
 from provenance.errors import ProvenanceError, count, one_line
 from provenance.report.terminal import cut, table
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 LABEL_WIDTH = 13
 """Columns of a label, the space after it included."""

@@ -6,10 +6,7 @@ import contextlib
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator
 
 PATIENCE_SECONDS, INTERVAL_SECONDS = 1.0, 0.2
 """How long a user waits before something is shown, and how often it is drawn again."""

@@ -10,13 +10,11 @@ from __future__ import annotations
 import codecs
 import re
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
 
 PLAIN: Final = "provenance-plain"
 """Name of the codec error handler for standard output and standard error."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from provenance.errors import count, one_line
@@ -10,8 +11,6 @@ from provenance.report.terminal import bad, dim, good
 from provenance.trust.verification import STEPS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from provenance.statement.training import Input, Recipe, Source
     from provenance.trust.verification import Step, Verified
 

@@ -12,15 +12,13 @@ at most 256 MiB (about four million metrics).
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 import msgspec
 
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 BYPRODUCT: Final = "metrics"
 """The name of the byproduct."""

@@ -9,6 +9,8 @@ is written whenever a tile is full.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provenance.errors import MalformedError, UnavailableError, UnreadableError
@@ -18,9 +20,6 @@ from provenance.transparency.tile_store import read_file
 from provenance.transparency.tiles import WIDTH, Tile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
     from provenance.transparency.tile_store import TileStore
 
 PREFIX = 4

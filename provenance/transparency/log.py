@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,8 +45,6 @@ from provenance.transparency.tile_store import TileStore, make_folders, read_fil
 from provenance.transparency.tiles import ENTRIES, WIDTH, Edge, Tile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from provenance.transparency.note import SignerKey, VerifierKey
 
 CHECKPOINT = "checkpoint"

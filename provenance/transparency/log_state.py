@@ -17,7 +17,9 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -27,10 +29,6 @@ from provenance.files import atomic
 from provenance.files.reading import kind
 from provenance.transparency import merkle
 from provenance.transparency.tile_store import read_file, unlink
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 STATE = ".state"
 

@@ -21,16 +21,13 @@ supported: public logs must have it (C2SP tlog-tiles, "Checkpoints").
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import msgspec
 
 from provenance.encoding import strict_base64
 from provenance.errors import LogProofError, MalformedError, SignatureError, UsageError
 from provenance.keys import PrivateKey, PublicKey, parse_raw_ed25519
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 MAX_NOTE_BYTES = 2**20
 """Largest note read, in bytes: 100 signatures of 5 kB (post-quantum) and a text fit twice."""

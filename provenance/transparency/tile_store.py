@@ -7,17 +7,14 @@ Every file of a log is read by :func:`read_file`, and written whole and durably
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from provenance.errors import MalformedError, UnreadableError
 from provenance.files import atomic, reading
 from provenance.transparency import merkle, tiles
 from provenance.transparency.tiles import ENTRIES, WIDTH, Tile
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,16 +21,13 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from provenance.errors import MalformedError, UsageError
 from provenance.transparency import merkle
 from provenance.transparency.merkle import HASH_BYTES, MAX_SIZE
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
 
 HEIGHT = 8
 """Levels of the tree in one tile."""

@@ -20,7 +20,9 @@ A step either holds and is reported, or raises. Nothing here uses the clock or t
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -46,9 +48,6 @@ from provenance.transparency import entry as log_entries
 from provenance.transparency import rekor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-
     from provenance.envelope.bundle import Bundle
     from provenance.envelope.dsse import Opened
     from provenance.equality.declaration import Declaration

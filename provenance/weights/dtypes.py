@@ -14,6 +14,7 @@ Sources of the narrow formats: OCP 8-bit Floating Point 1.0 (E4M3, E5M2), OCP Mi
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -26,8 +27,6 @@ import numpy as np
 from provenance.weights.gguf.types import BLOCKS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from numpy.typing import NDArray
 
 Buffer = bytes | bytearray | memoryview

@@ -17,16 +17,14 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from provenance.errors import MalformedError, ProvenanceError, UnavailableError, UnreadableError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 MAX_ANSWER: Final = 2**28
 """Longest answer of a child, in bytes."""

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from provenance.errors import ContentError, MalformedError, UnreadableError
@@ -28,9 +29,6 @@ from provenance.weights.names import ONNX, carries_tensors, suffix_of, weight_se
 from provenance.weights.opening import companions, open_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
-
     from provenance.weights.names import WeightSet
     from provenance.weights.view import TensorFile
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from typing import Final
 
 TORCH: Final = frozenset({".pt", ".pth", ".bin", ".ckpt", ".tar"})
 """What ``torch.save`` writes; ``.tar`` is that of ``.pth.tar``."""

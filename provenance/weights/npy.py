@@ -19,6 +19,7 @@ Limits: header 10,000 bytes (numpy's default), 64 dimensions; those of
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -31,8 +32,6 @@ from provenance.weights.view import SourceFile, TensorInfo, cut, describe, littl
 from provenance.weights.zip_archive import NO_CRC, STORED, Member, MemberReader, members
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from provenance.weights.source import Source
 
 MAX_HEADER: Final = 10_000

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,8 +35,6 @@ from provenance.weights.view import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from provenance.weights.source import Source
 
 MAX_HEADER: Final = 100_000_000

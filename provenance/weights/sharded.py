@@ -25,9 +25,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from threading import RLock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -40,9 +41,6 @@ from provenance.weights.normalisers import Normaliser
 from provenance.weights.view import SourceFile, check_count, fact_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
-
     from provenance.weights.source import Source
     from provenance.weights.view import TensorFile, TensorInfo
 

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING, Self
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
 
 from provenance.errors import ContentError, UnreadableError
 from provenance.files.digest import CHUNK_BYTES
 from provenance.files.reading import identity, open_file, unreadable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 
 class Source:

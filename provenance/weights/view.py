@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -23,8 +24,6 @@ from provenance.errors import MalformedError, UsageError
 from provenance.weights.dtypes import DTYPES, NUMPY, DType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
     from numpy.typing import NDArray
 
     from provenance.weights.normalisers import Normaliser

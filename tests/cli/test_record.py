@@ -198,7 +198,10 @@ def test_the_double_dash_may_be_left_out(work: Path, provenance: Shell, alice: P
             ["--model", "m", "--key", "KEY.pub", "--", "true"],
             "is a public key (name the private key, the file without .pub)",
         ),
-        (["--seed", "1", "--seed", "2", "--model", "m", "--key", "KEY", "--", "true"], "twice"),
+        (
+            ["--seed", "1", "--seed", "2", "--model", "m", "--key", "KEY", "--", "true"],
+            "two seeds have no name",
+        ),
         (["--seed", "x", "--model", "m", "--key", "KEY", "--", "true"], "not an integer"),
         (["--data", "none", "--model", "m", "--key", "KEY", "--", "true"], "none"),
         (["--config", "none", "--model", "m", "--key", "KEY", "--", "true"], "none"),

@@ -21,14 +21,13 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from provenance.errors import MalformedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from provenance.weights.source import Source
 
 MAX_HEADER: Final = 100_000_000

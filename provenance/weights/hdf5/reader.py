@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
@@ -51,8 +52,6 @@ from provenance.weights.view import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from provenance.weights.source import Source
 
 MAX_BAND: Final = 2**28

@@ -10,6 +10,7 @@ Packed elements that end inside a byte are not a tensor of the view, which has w
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -21,8 +22,6 @@ from provenance.weights.onnx.protobuf import Payload, payloads
 from provenance.weights.view import MAX_BYTES, MAX_RANK, TensorInfo, describe, regrouped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from numpy.typing import NDArray
 
     from provenance.weights.source import Source

@@ -16,18 +16,14 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, Final, NamedTuple
 
 from provenance.errors import ContentError, MalformedError, UnreadableError
 from provenance.files.names import is_plain
 from provenance.weights.source import Source
 from provenance.weights.view import TensorInfo, check_name
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
-
 
 MAX_PADDING: Final = 2**16
 """Zeros between two tensors, in bytes: writers align to memory pages, at most 64 KiB."""

@@ -20,12 +20,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 from provenance.errors import MalformedError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SETS: Final = frozenset({
     "GraphProto.initializer", "GraphProto.value_info", "GraphProto.quantization_annotation",

@@ -17,8 +17,10 @@ Limits: those of ``protobuf``. The model without its tensors' bytes is held in m
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from provenance.errors import MalformedError
 from provenance.weights.normalisers import Normaliser
@@ -34,10 +36,6 @@ from provenance.weights.onnx.graph import content, tensors
 from provenance.weights.onnx.protobuf import Parsed, Payload, parse, payloads
 from provenance.weights.source import Source
 from provenance.weights.view import SourceFile, TensorInfo, check_count, check_name, stated
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 _STRING: Final = 8
 """``TensorProto.STRING``."""

@@ -18,6 +18,7 @@ Limits: 2 GiB - 1 a file (the format's own), 100 messages deep (the default of e
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -25,8 +26,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from provenance.errors import MalformedError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from provenance.weights.source import Source
 
 MAX_FILE: Final = 2**31 - 1

@@ -27,6 +27,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -40,8 +41,6 @@ from provenance.weights.view import SourceFile, cut, little_endian, stated
 from provenance.weights.zip_archive import STORED, Member, members, read_member
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
     from provenance.weights.source import Source
     from provenance.weights.torch.pickle_program import Reference
     from provenance.weights.torch.tensors import StoredTensor

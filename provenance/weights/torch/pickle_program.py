@@ -22,16 +22,14 @@ from __future__ import annotations
 import hashlib
 import pickletools
 import struct
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import islice
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from provenance.errors import MalformedError, UnreadableError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from collections.abc import Set as AbstractSet
 
 MAX_PROGRAM: Final = 64 * 2**20
 """Longest program, in bytes. A hundred thousand tensors take about 30 MB."""

@@ -8,6 +8,7 @@ storage that it spans, is larger than ``MAX_TURNED``.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -18,8 +19,6 @@ from provenance.weights.npy import MAX_TRANSPOSED
 from provenance.weights.view import MAX_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
     from numpy.typing import NDArray
 
 _WORDS: Final = (1, 2, 4, 8)

@@ -13,6 +13,7 @@ two elements in a byte: the last dimension is twice that of torch, as in safeten
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -25,8 +26,6 @@ from provenance.weights.torch.strided import View, check_view
 from provenance.weights.view import MAX_BYTES, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from provenance.weights.view import TensorInfo
 
 _PAIRS: Final = "float4_e2m1fn_x2"

@@ -36,9 +36,10 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -53,9 +54,6 @@ from provenance.weights.torch.tensors import (
     rebuild,
 )
 from provenance.weights.view import check_count, check_name
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 MAX_VALUES: Final = 1_000_000
 """Most collections and values, counted as often as they are reached."""
