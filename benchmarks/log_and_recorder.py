@@ -44,6 +44,7 @@ def main() -> None:
     )
     parser.add_argument("--entries", type=int, nargs="*", default=[70_000])
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--only", nargs="+", default=["log", "recorder"])
     parser.add_argument("--before", metavar="PROGRAM", help="'provenance' of another version")
     arguments, _ = parser.parse_known_args()
     programs = [OURS, *([program(arguments.before)] if arguments.before else [])]
@@ -52,9 +53,10 @@ def main() -> None:
         key = ["--algorithm", "ed25519"]
         subprocess.run([OURS, "keygen", "key", *key], check=True, stdout=subprocess.DEVNULL)
         print(f"{'case':<36}{'s':>8}{'cpu s':>8}{'MB':>6}{'/before':>9}")
-        for entries in arguments.entries:
+        for entries in arguments.entries if "log" in arguments.only else ():
             measure_log(entries, programs, arguments.repeat)
-        measure_recorder(programs, arguments.repeat)
+        if "recorder" in arguments.only:
+            measure_recorder(programs, arguments.repeat)
 
 
 def measure_log(entries: int, programs: list[str], repetitions: int) -> None:
