@@ -75,7 +75,7 @@ def test_no_records_are_no_curves() -> None:
         (b"[]\n", "not a metric"),
         (b'{"name":"a"}\n', "not a metric"),
         (b'{"name":"a","value":1,"other":2}\n', "not a metric"),
-        (b'{"name":"a","value":1,"value":2}\n', "twice"),
+        (b'{"name":"a","value":1,"value":2}\n', "is duplicated"),
         (b'{"name":"a","value":true}\n', "value is not a number"),
         (b'{"name":"a","value":"nan"}\n', "value is not a number"),
         (b'{"name":"a","value":null}\n', "value is not a number"),
