@@ -13,7 +13,6 @@ from provenance.errors import UsageError
 
 if TYPE_CHECKING:
     from provenance.keys import PublicKey
-    from provenance.transparency.note import VerifierKey
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -67,10 +66,3 @@ def read_trusted_keys(paths: tuple[Path, ...]) -> dict[PublicKey, str]:
     from provenance.keys import load_public
 
     return {load_public(path): path.name for path in paths}
-
-
-def read_log_key(text: str) -> VerifierKey:
-    """Return the log key that *text* is, or that the file *text* holds."""
-    from provenance.transparency.log import find_vkey
-
-    return find_vkey(text)

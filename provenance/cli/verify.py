@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from provenance.api import checking
+from provenance.api.arguments import log_key
 from provenance.cli import Answered
 from provenance.cli.help import Command
 from provenance.cli.options import (
     PATH,
     json_option,
-    read_log_key,
     read_trusted_keys,
     trusted_keys_option,
 )
@@ -70,7 +70,7 @@ def command(
     Every file is hashed; one that was changed, is missing, or is extra is refused.
     """
     keys = read_trusted_keys(key_paths)
-    log_key = read_log_key(log) if log is not None else None
+    vkey = log_key(log) if log is not None else None  # before the steps, as it is none of them
     names = {key.key_id: name for key, name in keys.items()}
     steps: list[Step] = []
 
@@ -84,7 +84,7 @@ def command(
             model,
             keys=tuple(keys),
             claims=claims_path,
-            log=log_key,
+            log=vkey,
             on_step=report,
             progress=progress,
         )
