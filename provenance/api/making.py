@@ -27,8 +27,8 @@ from provenance.api.arguments import (
     several,
     silent,
 )
-from provenance.capture import process, recorder, records
-from provenance.capture.draft import Recording
+from provenance.capture import made, process, recorder, records
+from provenance.capture.draft import Recording, with_model
 from provenance.capture.inputs import Inputs
 from provenance.errors import (
     CommandError,
@@ -45,7 +45,7 @@ from provenance.files.names import CLAIMS, MODEL_SIGNATURE
 from provenance.folder import attach as beside
 from provenance.folder.claims import model_name, require_folder
 from provenance.statement import intoto, training
-from provenance.statement.training import DeclaredEquality, TrainingStatement
+from provenance.statement.training import DeclaredEquality, TrainingStatement, changed_text
 from provenance.weights import check_numpy
 
 if TYPE_CHECKING:
@@ -248,10 +248,12 @@ class _Making:
     ) -> Recording:
         """Observe the model that the command left, and in *directory* what it said."""
         environ = self.environ
-        with self.progress("hashing the model") as advance:
-            return recorder.observe_after(
+        with self.progress("hashing inputs again") as advance:
+            recording = recorder.observe_after(
                 before, result, environ=environ, run_directory=directory, progress=advance
             )
+        with self.progress("hashing the model") as advance:
+            return with_model(recording, made.look_after(before.model, advance))
 
     def ready(self, recording: Recording) -> tuple[TrainingStatement, bytes]:
         """Return the statement with its signer, and its bytes, if nothing in them is secret."""
@@ -319,8 +321,9 @@ class _Making:
         elif problem is not None:
             yield f"the equality does not fit this model: {problem}"
             yield "'agree' will refuse it ('provenance equality check FILE MODEL' says why)"
-        if outcome.changed_inputs:
-            yield f"inputs changed while the training ran: {', '.join(outcome.changed_inputs)}"
+        for item in outcome.changed_inputs:
+            yield f"changed while the training ran: {changed_text(item)}"
+        if outcome.spoiled_inputs:
             yield "'verify' will refuse this claim: nobody can tell what the training read"
 
     def misfit(self, recording: Recording) -> ProvenanceError | None:

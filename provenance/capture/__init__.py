@@ -4,6 +4,7 @@
 - ``run``: what the training program reports by ``provenance.current_run()``; ``records`` reads it.
 - ``process``: running the command transparently.
 - ``inputs``: the digests of data, configuration and base model, twice.
+- ``made``: the model, looked at before the run and when it ends.
 - ``source``, ``git``: the code, as a git tree.
 - ``environment``: the machine.
 - ``packages``: the software, as ``probe`` finds it inside the training's own interpreter.

@@ -13,22 +13,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 from provenance import __version__
 from provenance.capture.records import Records, merge_seeds, parse_seed
 from provenance.capture.source import describe_repositories
 from provenance.encoding import strict_base64, strict_json
+from provenance.files.manifest import Manifest
 from provenance.statement import training
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.uris import BUILD_TYPE, LOCAL_BUILDER
 
 if TYPE_CHECKING:
     from provenance.capture.inputs import HashedInput, Inputs
+    from provenance.capture.made import Made
     from provenance.capture.packages import Software
     from provenance.capture.process import CommandResult
     from provenance.capture.redact import RecordedCommand
     from provenance.capture.source import ObservedSource
-    from provenance.files.manifest import Manifest
-    from provenance.statement.training import Collected, Drift, Environment
+    from provenance.statement.training import ChangedInput, Collected, Drift, Environment
 
 DISTRIBUTION = "training-provenance"
 
@@ -55,12 +58,11 @@ class Before:
 
 @dataclass(frozen=True, slots=True)
 class After:
-    """What was observed after the training; ``changed`` maps keys of inputs to new digests."""
+    """What was observed after the training, besides the model."""
 
-    manifest: Manifest
     records: Records = field(default_factory=Records)
     said: Collected | None = None
-    changed: Mapping[str, str] = field(default_factory=dict)
+    changed: tuple[ChangedInput, ...] = ()
     drift: tuple[Drift, ...] = ()
 
 
@@ -73,7 +75,7 @@ class Recording:
 
 
 def draft(before: Before, after: After, result: CommandResult | None) -> Recording:
-    """Return the unsigned statement about what was observed."""
+    """Return the unsigned statement about what was observed, without the model's files."""
     byproducts = [_describe_manifest(item) for item in before.hashed]
     if after.records.count:
         annotations = {"records": after.records.count, "last": after.records.last}
@@ -81,16 +83,16 @@ def draft(before: Before, after: After, result: CommandResult | None) -> Recordi
         byproducts.append(describe_bytes("metrics", data, "application/jsonl", annotations))
     outcome, metadata = training.Outcome(), training.Metadata(before.invocation_id)
     if result is not None:
-        outcome = training.Outcome(result.exit_status, result.signal, tuple(sorted(after.changed)))
+        outcome = training.Outcome(result.exit_status, result.signal, after.changed)
         metadata = training.Metadata(before.invocation_id, result.started_on, result.finished_on)
     statement = training.TrainingStatement(
         model_name=before.model.name or "model",
-        manifest=after.manifest,
+        manifest=Manifest(()),
         build=training.BuildDefinition(
             build_type=BUILD_TYPE,
             external_parameters=_recipe(before, after.records),
             internal_parameters=_environment(before, after, result),
-            resolved_dependencies=_dependencies(before, after.changed),
+            resolved_dependencies=_dependencies(before),
         ),
         run=training.RunDetails(
             builder=training.Builder(LOCAL_BUILDER, version={DISTRIBUTION: __version__}),
@@ -101,6 +103,24 @@ def draft(before: Before, after: After, result: CommandResult | None) -> Recordi
     )
     files = {item.sha256: item.data for item in byproducts if item.data is not None}
     return Recording(statement, files)
+
+
+def with_model(recording: Recording, made: Made) -> Recording:
+    """Return *recording* about the model that was *made*."""
+    statement = recording.statement
+    outcome = msgspec.structs.replace(
+        statement.run.provenance_outcome,
+        untouched=made.untouched,
+        rewritten=made.rewritten,
+        unseen=made.unseen,
+    )
+    statement = msgspec.structs.replace(
+        statement,
+        model_name=made.folder.name or "model",
+        manifest=made.manifest,
+        run=msgspec.structs.replace(statement.run, provenance_outcome=outcome),
+    )
+    return Recording(statement, recording.files)
 
 
 def _recipe(before: Before, records: Records) -> training.Recipe:
@@ -132,13 +152,11 @@ def _environment(before: Before, after: After, result: CommandResult | None) -> 
     return training.Environment(observed=observed, collectors=collectors, drift=after.drift)
 
 
-def _dependencies(before: Before, changed: Mapping[str, str]) -> tuple[ResourceDescriptor, ...]:
+def _dependencies(before: Before) -> tuple[ResourceDescriptor, ...]:
     """Return inputs, repositories and distributions."""
     found = []
     for item in before.hashed:
         annotations: dict[str, Any] = {"manifest": training.manifest_digest(item.manifest)}
-        if item.place.key in changed:
-            annotations["digestAfter"] = changed[item.place.key] or None
         digest = {"sha256": item.manifest.root_digest}
         found.append(
             ResourceDescriptor(name=item.place.key, digest=digest, annotations=annotations)

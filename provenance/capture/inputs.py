@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from provenance.errors import ProvenanceError, UnreadableError, UsageError
 from provenance.files.manifest import Manifest, hash_folder, hash_path
 from provenance.files.names import RESERVED
+from provenance.statement.training import ChangedInput
 
 if TYPE_CHECKING:
     from provenance.statement.training import DeclaredEquality
@@ -136,15 +137,26 @@ def hash_input(place: InputPath, progress: Callable[[int], None] | None = None) 
 
 def hash_again(
     inputs: tuple[HashedInput, ...], progress: Callable[[int], None] | None = None
-) -> dict[str, str]:
-    """Return the new digests of the *inputs* that changed, by key; "" for unreadable ones."""
-    changed: dict[str, str] = {}
+) -> tuple[ChangedInput, ...]:
+    """Return the *inputs* that changed since they were hashed, by file."""
+    found = []
     for before in inputs:
         try:
             after = hash_input(before.place, progress)
-        except ProvenanceError:
-            changed[before.place.key] = ""
+        except ProvenanceError as error:
+            found.append(ChangedInput(before.place.key, problem=error.what))
             continue
         if after.manifest != before.manifest:
-            changed[before.place.key] = after.manifest.root_digest
-    return changed
+            found.append(changed_input(before.place.key, before.manifest, after.manifest))
+    return tuple(found)
+
+
+def changed_input(name: str, before: Manifest, after: Manifest) -> ChangedInput:
+    """Return how the files *after* differ from those *before*."""
+    old, new = before.by_name(), after.by_name()
+    return ChangedInput(
+        name,
+        changed=tuple(key for key in old if key in new and old[key] != new[key]),
+        removed=tuple(key for key in old if key not in new),
+        added=tuple(entry for key, entry in new.items() if key not in old),
+    )

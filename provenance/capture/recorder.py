@@ -8,7 +8,7 @@
 
 What can fail (unreadable inputs, a read-only model folder, unpublishable names) fails in
 :func:`observe_before`, before a training of weeks starts. Later problems with collectors or inputs
-are recorded in the statement; only an unreadable model loses the recording.
+are recorded in the statement.
 
 Nothing is signed here. Call :func:`refuse_secrets_in` before the training (on :func:`plan`) and
 after it.
@@ -39,8 +39,6 @@ from provenance.capture.scan import live_secrets, refuse_secrets
 from provenance.capture.source import describe_repositories, observe_source, program_files
 from provenance.encoding import strict_base64
 from provenance.errors import UnreadableError, UsageError
-from provenance.files.manifest import Manifest, hash_folder
-from provenance.files.names import RESERVED
 from provenance.statement import intoto
 from provenance.statement.training import Collected, Drift, to_statement
 
@@ -117,7 +115,7 @@ def observe_before(
 
 def plan(before: Before) -> Recording:
     """Return the statement as known before the training: without a model."""
-    return draft(before, After(manifest=Manifest(())), None)
+    return draft(before, After(), None)
 
 
 def observe_after(
@@ -128,21 +126,19 @@ def observe_after(
     run_directory: Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Recording:
-    """Return the statement about the trained model.
+    """Return the statement about the training, without the model's files.
 
     Without a *result*, inputs are not hashed again and no drift is reported.
     """
-    manifest = hash_folder(before.model, ignore=RESERVED, progress=progress)
     records, said = _read_records(run_directory)
     if result is None:
-        return draft(before, After(manifest=manifest, records=records, said=said), None)
+        return draft(before, After(records=records, said=said), None)
     folder = before.inputs.located(Path())
     before = _with_interpreter_that_spoke(before, records, environ)
     environ = before.inputs.without_secrets(environ)
     software = observe_software(before.command, folder, environ, before.inputs.interpreter)
     now = collect_environment(environ, before.root) | software.collectors
     after = After(
-        manifest=manifest,
         records=records,
         said=said,
         changed=hash_again(before.hashed, progress),

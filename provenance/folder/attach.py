@@ -108,7 +108,7 @@ def attach(
     """
     outcome = statement.run.provenance_outcome
     signature = None
-    if not outcome.failed and not outcome.changed_inputs:
+    if not outcome.failed and not outcome.spoiled_inputs:
         signature = sign_model(statement.model_name, statement.manifest, key)
     claim = sign_payload(payload, key)
     with locked(model):

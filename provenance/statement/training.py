@@ -56,17 +56,19 @@ class Input(
 
 
 class ProgramFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file that the command line names: its SHA-256 in hexadecimal."""
+    """A file of the code: its SHA-256 in hexadecimal, "" if its name says that it holds secrets."""
 
     name: str
     sha256: str
 
 
 class Source(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The code. ``tree`` is the git tree of the work tree as it was, uncommitted changes included.
+    """The code. ``tree`` is the git tree of the tracked files as they were, changes included.
 
-    ``folder`` is where in the repository the command ran. ``files`` are the files that the command
-    line names: all that is known of the code outside a repository.
+    ``dirty`` says that ``tree`` is not the commit's. ``folder`` is where in the repository the
+    command ran. ``files`` are the files that the command line names: all that is known of the code
+    outside a repository. ``read`` are the untracked and ignored files of the repositories that the
+    run was seen to read, by their names below the outermost one.
     """
 
     commit: str = ""
@@ -75,6 +77,7 @@ class Source(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     folder: str = ""
     uri: str = ""
     files: tuple[ProgramFile, ...] = ()
+    read: tuple[ProgramFile, ...] = ()
 
 
 class DeclaredEquality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,20 +131,53 @@ class Environment(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     drift: tuple[Drift, ...] = ()
 
 
-class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """How the command ended: its exit status, or the signal that killed it. Neither: not run here.
+class ChangedInput(
+    msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, rename="camel"
+):
+    """An input that was another after the run than before, by its files.
 
-    ``changedInputs`` names the inputs whose content was another after the run than before.
+    ``name`` is the input's key (``data:train``, ``config:NAME``, ``baseModel``), or ``source`` or
+    ``editable/NAME`` for code. ``problem`` says why the files cannot be told: the input is gone, or
+    its link leads elsewhere. ``more`` counts differing files beyond those listed.
+    """
+
+    name: str
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    added: tuple[FileEntry, ...] = ()
+    problem: str = ""
+    more: Count = 0
+
+    @property
+    def only_added(self) -> bool:
+        """Whether every file that was there before the run is as it was."""
+        return not (self.changed or self.removed or self.problem or self.more)
+
+
+class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """How the command ended: its exit status, or the signal that killed it. Neither: not seen.
+
+    Of the model's files, ``untouched`` were there before the run, which did not write them;
+    ``rewritten`` were written with the bytes that they had; ``unseen`` are not as they were when
+    the command ended, so nobody saw that the run made them.
     """
 
     exit_status: int | None = None
     signal: str = ""
-    changed_inputs: tuple[str, ...] = ()
+    changed_inputs: tuple[ChangedInput, ...] = ()
+    untouched: tuple[str, ...] = ()
+    rewritten: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
         """Whether the command is known to have failed."""
         return bool(self.signal) or self.exit_status not in (None, 0)
+
+    @property
+    def spoiled_inputs(self) -> tuple[ChangedInput, ...]:
+        """The inputs of which nobody can tell what the run read; added files spoil none."""
+        return tuple(item for item in self.changed_inputs if not item.only_added)
 
 
 class Builder(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -172,6 +208,18 @@ class RunDetails(msgspec.Struct, frozen=True, omit_defaults=True):
     byproducts: tuple[ResourceDescriptor, ...] = ()
     provenance_outcome: Outcome = Outcome()
     provenance_signer: str = ""
+
+    @property
+    def level(self) -> Literal["attested", "recorded"]:
+        """The evidence level: ``recorded`` only if a recorder saw the run end and make all files.
+
+        A run that began and whose end was not seen has an unknown outcome: it is ``attested``.
+        """
+        outcome = self.provenance_outcome
+        seen = bool(self.metadata.started_on) and (
+            outcome.exit_status is not None or outcome.signal
+        )
+        return "recorded" if seen and not outcome.unseen else "attested"
 
 
 class BuildDefinition(msgspec.Struct, frozen=True, rename="camel"):
@@ -219,6 +267,25 @@ def describe_input(name: str, manifest: Manifest, *, role: str = "") -> Input:
     """Return *manifest* as an input called *name*."""
     digest, files = {"sha256": manifest.root_digest}, len(manifest.entries)
     return Input(name, digest, manifest_digest(manifest), files, manifest.size, role)
+
+
+SHOWN_FILES = 5
+"""Files of a changed input named on a terminal; the rest are counted."""
+
+
+def changed_text(item: ChangedInput) -> str:
+    """Describe how an input changed during the run, for a terminal."""
+    if item.problem:
+        return f"{item.name}: {item.problem}"
+    kinds = {
+        "changed": item.changed,
+        "removed": item.removed,
+        "added": [e.name for e in item.added],
+    }
+    named = [f"{name} was {what}" for what, names in kinds.items() for name in names]
+    rest = len(named) - SHOWN_FILES + item.more
+    shown = ", ".join(named[:SHOWN_FILES])
+    return f"{item.name}: {shown}" + (f", and {rest} more" if rest > 0 else "")
 
 
 def name_signer(statement: TrainingStatement, signer: PublicKey) -> TrainingStatement:
@@ -272,11 +339,14 @@ def _check_digests(predicate: TrainingPredicate, where: str | None) -> None:
     if recipe.equality is not None:
         sets.append({"sha256": recipe.equality.sha256})
     if recipe.source is not None:
-        sets += [{"sha256": file.sha256} for file in recipe.source.files]
+        code = (*recipe.source.files, *recipe.source.read)
+        sets += [{"sha256": file.sha256} for file in code if file.sha256]
         git = {"gitCommit": recipe.source.commit, "gitTree": recipe.source.tree}
         sets += [{algorithm: value} for algorithm, value in git.items() if value]
     described = predicate.build_definition.resolved_dependencies, predicate.run_details.byproducts
     sets += [resource.digest for group in described for resource in group if resource.digest]
-    sets += [{"sha256": entry.sha256} for entry in predicate.provenance_manifest]
+    changed = predicate.run_details.provenance_outcome.changed_inputs
+    added = (entry for item in changed for entry in item.added)
+    sets += [{"sha256": entry.sha256} for entry in (*predicate.provenance_manifest, *added)]
     for digests in sets:
         intoto.check_digests(digests, where=where)

@@ -301,8 +301,9 @@ def _failure(claim: Claim) -> str | None:
         return f"the training command was killed by {outcome.signal}"
     if outcome.failed:
         return f"the training command ended with status {outcome.exit_status}"
-    if outcome.changed_inputs:
-        return f"inputs changed while the training ran: {', '.join(outcome.changed_inputs)}"
+    if outcome.spoiled_inputs:
+        named = "; ".join(map(training.changed_text, outcome.spoiled_inputs))
+        return f"inputs changed while the training ran: {named}"
     return None
 
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from provenance.capture.draft import with_model
 from provenance.capture.inputs import Inputs
+from provenance.capture.made import look_after
 from provenance.capture.process import CommandResult, run
 from provenance.capture.recorder import observe_after, observe_before, plan, refuse_secrets_in
 from provenance.capture.records import prepare
@@ -87,7 +89,10 @@ class Project:
     def record(self) -> Recording:
         before = self.before()
         result = self.run()
-        return observe_after(before, result, environ=self.environ, run_directory=self.directory)
+        recording = observe_after(
+            before, result, environ=self.environ, run_directory=self.directory
+        )
+        return with_model(recording, look_after(before.model))
 
 
 @pytest.fixture
@@ -169,9 +174,10 @@ def test_two_runs_of_the_same_have_the_same_recipe(project: Project, tmp_path: P
         clock=lambda: datetime.now(UTC),
         run_directory=project.directory,
     )
-    second = observe_after(
+    recording = observe_after(
         before, result, environ=project.environ, run_directory=project.directory
-    ).statement
+    )
+    second = with_model(recording, look_after(before.model)).statement
     assert second.recipe.command == first.recipe.command
     assert second.manifest == first.manifest
     assert second.recipe.source is not None
@@ -197,17 +203,17 @@ def test_byproducts_are_what_the_digests_say(project: Project) -> None:
 def test_an_input_that_changes_during_the_run_is_named(project: Project) -> None:
     project.environ["MORE"] = "pathlib.Path('data/digits.csv').write_text('other')"
     statement = project.record().statement
-    assert statement.run.provenance_outcome.changed_inputs == ("data:train",)
+    [changed] = statement.run.provenance_outcome.changed_inputs
+    assert changed == training.ChangedInput("data:train", changed=("digits.csv",))
     found = dependencies(statement)["data:train"]
     assert found.digest == statement.recipe.data[0].digest
-    assert found.annotations["digestAfter"] == hash_folder(project.folder / "data").root_digest
 
 
 def test_an_input_that_vanishes_is_named(project: Project) -> None:
     project.environ["MORE"] = "os.unlink('data/digits.csv')"
     statement = project.record().statement
-    assert statement.run.provenance_outcome.changed_inputs == ("data:train",)
-    assert dependencies(statement)["data:train"].annotations["digestAfter"] is None
+    [changed] = statement.run.provenance_outcome.changed_inputs
+    assert changed == training.ChangedInput("data:train", problem="holds no files")
 
 
 def test_a_command_that_fails_is_stated(project: Project) -> None:
@@ -281,7 +287,7 @@ def test_a_model_can_be_attested_after_the_fact(project: Project) -> None:
     project.run()
     before = observe_before(project.inputs, None, environ=project.environ)
     recording = observe_after(before, None, environ=project.environ)
-    statement = recording.statement
+    statement = with_model(recording, look_after(before.model)).statement
     assert statement.recipe.command == ()
     assert statement.recipe.source is not None
     assert statement.run.provenance_outcome == training.Outcome()

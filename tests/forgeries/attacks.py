@@ -14,7 +14,7 @@ from provenance.encoding import strict_json
 from provenance.files.manifest import hash_folder
 from provenance.files.names import RESERVED
 from provenance.folder import attach
-from provenance.statement.training import DeclaredEquality, Outcome
+from provenance.statement.training import ChangedInput, DeclaredEquality, Outcome
 from tests.world import (
     attest,
     declared,
@@ -323,7 +323,7 @@ def a_killed_training(scene: Scene) -> None:
 
 
 def inputs_that_changed(scene: Scene) -> None:
-    outcome = Outcome(0, "", ("data:train",))
+    outcome = Outcome(0, "", (ChangedInput("data:train", changed=("a.csv",)),))
     scene.write(sign_document(statement_document(state(scene.root, outcome=outcome)), scene.alice))
 
 

@@ -167,7 +167,10 @@ def training_example() -> TrainingStatement:
                 annotations={"records": 1},
             ),
         ),
-        training.Outcome(0, changed_inputs=("config:config.toml",)),
+        training.Outcome(
+            0,
+            changed_inputs=(training.ChangedInput("config:config.toml", changed=("config.toml",)),),
+        ),
     )
     return training.TrainingStatement("digits", manifest_of(_manifest()), build, run)
 
