@@ -33,6 +33,29 @@ _MAX_INTERPRETERS = 16
 
 
 @dataclass(frozen=True, slots=True)
+class FileState:
+    """A file as a process of the run first found it."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """The files that the run's Pythons said to have opened below the watched folders.
+
+    ``files`` are those read, by real path, and ``written`` those written. ``lost`` counts, at
+    least, opens that were not told. ``processes`` said something; 0: nothing is known of reads.
+    """
+
+    files: Mapping[Path, FileState] = field(default_factory=dict)
+    written: frozenset[Path] = frozenset()
+    lost: int = 0
+    processes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Records:
     """What the program reported.
 
@@ -49,6 +72,7 @@ class Records:
     dropped: int = 0
     damaged: int = 0
     interpreters: tuple[str, ...] = ()
+    reads: Reads = field(default_factory=Reads)
 
 
 @dataclass(frozen=True, slots=True)
