@@ -75,29 +75,6 @@ class Records:
     reads: Reads = field(default_factory=Reads)
 
 
-@dataclass(frozen=True, slots=True)
-class FileState:
-    """A file's size and times at one moment; any write gives it another ``ctime_ns``."""
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reads:
-    """The files that the run was seen to open, by their real paths.
-
-    ``files`` were opened to be read, with their states at the first time; ``written`` were opened
-    for writing. ``lost`` counts what could not be kept, ``processes`` those that reported.
-    """
-
-    files: Mapping[Path, FileState] = field(default_factory=dict)
-    written: frozenset[Path] = frozenset()
-    lost: int = 0
-    processes: int = 0
-
-
 class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metric: str | None = None
     seed: str | None = None
