@@ -254,9 +254,13 @@ def run_program(
 
 
 def refused(ran: Ran, status: int, *words: str) -> None:
-    """Assert that *ran* ended with *status* and one line of ours that holds *words*."""
+    """Assert that *ran* ended with *status* and one line of ours that holds *words*.
+
+    What weakens a claim is said before the run, whatever becomes of that.
+    """
     assert ran.status == status, ran
-    lines = [line for line in ran.err.splitlines() if not line.startswith("Try '")]
+    beside = ("Try '", "provenance: note: ", "provenance: warning: ")
+    lines = [line for line in ran.err.splitlines() if not line.startswith(beside)]
     assert len(lines) == 1, ran.err
     assert lines[0].startswith("provenance: "), ran.err
     assert "Traceback" not in ran.err

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from provenance.api.arguments import (
     several,
     silent,
 )
-from provenance.capture import made, process, recorder, records
+from provenance.capture import made, process, recorder, records, remarks
 from provenance.capture.draft import Recording, with_model
 from provenance.capture.inputs import Inputs
 from provenance.errors import (
@@ -44,6 +44,7 @@ from provenance.errors import (
 from provenance.files.names import CLAIMS, MODEL_SIGNATURE
 from provenance.folder import attach as beside
 from provenance.folder.claims import model_name, require_folder
+from provenance.keys import PrivateKey
 from provenance.statement import intoto, training
 from provenance.statement.training import DeclaredEquality, TrainingStatement, changed_text
 from provenance.weights import check_numpy
@@ -53,10 +54,13 @@ if TYPE_CHECKING:
 
     from provenance.capture.draft import Before
     from provenance.capture.process import CommandResult
+    from provenance.capture.remarks import Remark
     from provenance.equality.declaration import Declaration
     from provenance.files.manifest import Manifest
     from provenance.folder.attach import Log, Published
-    from provenance.keys import PrivateKey
+
+
+DEFAULT_EQUALITY = "bytes"
 
 
 class Stated(TypedDict, total=False):
@@ -65,7 +69,9 @@ class Stated(TypedDict, total=False):
     ``data`` are files or folders, with roles (``{"train": "data.csv"}``) or without; ``seeds`` are
     integers by the names of their generators, or a single one. ``secret_variables`` are environment
     variables that are secret and kept from the training; ``allowed_secrets``, those whose values
-    may be published. The claim is published at once to the log in the folder ``log``.
+    may be published. The claim is published at once to the log in the folder ``log``. Without an
+    ``equality``, ``bytes`` is declared. ``on_warning`` is told what weakens the claim before the
+    command starts; ``strict`` refuses all of it but the default equality.
     """
 
     password: Password
@@ -79,6 +85,8 @@ class Stated(TypedDict, total=False):
     allowed_secrets: Sequence[str]
     secret_variables: Sequence[str]
     dry_run: bool
+    strict: bool
+    on_warning: Callable[[Remark], None]
     progress: Progress
 
 
@@ -87,7 +95,7 @@ class Recorded:
     """A claim: what it states, and what was written beside the model (by a dry run, nothing).
 
     ``files`` are the byproducts by SHA-256. ``status`` is the exit status of a recorded command.
-    ``warnings`` say what weakens the claim.
+    ``warnings`` say what weakens the claim; ``remarks`` are those from before the run.
     """
 
     statement: TrainingStatement
@@ -97,6 +105,7 @@ class Recorded:
     written: tuple[str, ...] = ()
     published: tuple[Published, ...] = ()
     warnings: tuple[str, ...] = ()
+    remarks: tuple[Remark, ...] = ()
 
     @property
     def manifest(self) -> Manifest:
@@ -106,6 +115,10 @@ class Recorded:
     def document(self) -> dict[str, Any]:
         """Return the in-toto Statement."""
         return intoto.to_document(training.to_statement(self.statement))
+
+    def after(self, said: tuple[Remark, ...]) -> Recorded:
+        """Return this with what was *said* before the run."""
+        return replace(self, remarks=said, warnings=(*map(str, said), *self.warnings))
 
 
 def record(
@@ -128,8 +141,9 @@ def record(
         check_word(word)
     making = _Making.of(model, key, stated)
     before = making.observe(tuple(command), str(uuid.uuid4()))
-    if making.dry_run:
-        return making.planned(recorder.plan(before))
+    said = making.remark(before)
+    if making.inputs.dry_run:
+        return making.planned(recorder.plan(before)).after(said)
     with _run_directory() as directory:
         result = process.run(
             command,
@@ -152,7 +166,7 @@ def record(
             how = f"the command failed ({result.signal or f'status {status}'})"
             what = f"{how} and left nothing to attest: {error}"
             raise CommandError(what, status=status) from error
-        return replace(making.attach(recording), status=status)
+        return replace(making.attach(recording), status=status).after(said)
 
 
 def _how_to_start(word: str) -> str | None:
@@ -172,12 +186,13 @@ def attest(model: PathLike, *, key: PathLike | PrivateKey, **stated: Unpack[Stat
     """
     making = _Making.of(model, key, stated)
     require_folder(making.inputs.model)
-    recording = making.observe_after(making.observe(None, ""), None)
-    if making.dry_run:
-        return making.planned(recording)
-    if (problem := making.misfit(recording)) is not None:
+    before = making.observe(None, "")
+    recording = making.observe_after(before, None)
+    if not making.inputs.dry_run and (problem := making.misfit(recording)) is not None:
         raise problem
-    return making.attach(recording)
+    said = making.remark(before)
+    make = making.planned if making.inputs.dry_run else making.attach
+    return make(recording).after(said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +202,11 @@ class _Making:
     inputs: Inputs
     key: PrivateKey
     log: Log | None
-    declared: Declaration | None
+    declared: Declaration
+    stated: Stated
+    key_file: Path | None
     allowed_secrets: frozenset[str]
     environ: Mapping[str, str]
-    dry_run: bool
     progress: Progress
 
     @classmethod
@@ -199,10 +215,7 @@ class _Making:
             raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
         model_name(a_path(model))  # refuses a path that is not UTF-8
         named, log = stated.get("equality"), stated.get("log")
-        declared = None if named is None else declaration(named)
-        equality = None
-        if declared is not None:
-            equality = DeclaredEquality(declared.name, declared.digest, declared.document)
+        declared = declaration(DEFAULT_EQUALITY if named is None else named)
         data, seeds = stated.get("data", ()), stated.get("seeds", {})
         roles = data.items() if isinstance(data, Mapping) else several(data, "data")
         seeds = {"seed": seeds} if isinstance(seeds, int) else seeds
@@ -212,9 +225,10 @@ class _Making:
             data=tuple(map(_role_and_path, roles)),
             config=tuple(map(a_path, several(stated.get("config", ()), "config"))),
             base_model=optional_path(stated.get("base_model")),
-            equality=equality,
-            axes=declared.axes if declared else (),
+            equality=DeclaredEquality(declared.name, declared.digest, declared.document),
+            axes=declared.axes,
             seeds={name: _decimal(seed) for name, seed in seeds.items()},
+            dry_run=stated.get("dry_run", False),
             secret_variables=frozenset(
                 several(stated.get("secret_variables", ()), "secret_variables")
             ),
@@ -224,11 +238,12 @@ class _Making:
             key=private_key(key, stated.get("password")),
             log=None if log is None else log_in(log, stated.get("log_password")),
             declared=declared,
+            stated=stated,
+            key_file=None if isinstance(key, PrivateKey) else Path(key),
             allowed_secrets=frozenset(
                 several(stated.get("allowed_secrets", ()), "allowed_secrets")
             ),
             environ=os.environ,
-            dry_run=stated.get("dry_run", False),
             progress=stated.get("progress", silent),
         )
 
@@ -242,6 +257,18 @@ class _Making:
             )
         self.ready(recorder.plan(before))
         return before
+
+    def remark(self, before: Before) -> tuple[Remark, ...]:
+        """Say what weakens the claim that is to be; refuse its causes if that is asked for."""
+        by_default = self.stated.get("equality") is None
+        found = remarks.remarks(before, by_default=by_default, key=self.key_file)
+        causes = [str(each) for each in found if each.is_cause]
+        if causes and self.stated.get("strict"):
+            raise PolicyError(f"refused as --strict: {'; '.join(causes)}")
+        if (say := self.stated.get("on_warning")) is not None:
+            for each in found:
+                say(each)
+        return found
 
     def observe_after(
         self, before: Before, result: CommandResult | None, directory: Path | None = None
@@ -328,7 +355,7 @@ class _Making:
 
     def misfit(self, recording: Recording) -> ProvenanceError | None:
         """Return why the declared equality does not fit the model, or cannot be judged here."""
-        if self.declared is None or self.declared.name == "bytes":  # fits everything
+        if self.declared.name == DEFAULT_EQUALITY:  # fits everything
             return None
         try:
             check_numpy()

@@ -1,6 +1,7 @@
 """Capture: what is observed before, during and after a training.
 
 - ``recorder``: the sequence of steps; ``draft`` makes the unsigned training statement.
+- ``remarks``: what weakens a claim and can be mended before the run.
 - ``run``: what the training program reports by ``provenance.current_run()``; ``records`` reads it.
 - ``process``: running the command transparently.
 - ``inputs``: the digests of data, configuration and base model, twice.

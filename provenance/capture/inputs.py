@@ -32,8 +32,8 @@ class Inputs:
     ``model`` is the training's output folder. ``data`` are pairs of a role, which may be empty, and
     a path. ``seeds`` are decimal strings by the names of the generators. ``axes`` are the
     differences that a rebuild may have. ``interpreter`` is the training's Python, if the command
-    does not identify it. ``secret_variables`` hold passwords that the training does not get. The
-    command runs in ``working_folder``, to which paths are relative.
+    does not identify it; a ``dry_run`` starts none. ``secret_variables`` hold passwords that the
+    training does not get. The command runs in ``working_folder``, to which paths are relative.
     """
 
     model: Path
@@ -45,6 +45,7 @@ class Inputs:
     axes: tuple[str, ...] = ()
     seeds: Mapping[str, str] = field(default_factory=dict)
     interpreter: Path | None = None
+    dry_run: bool = False
     secret_variables: frozenset[str] = frozenset()
 
     def located(self, path: Path) -> Path:

@@ -32,6 +32,9 @@ from provenance.statement.training import Collected
 TIMEOUT_SECONDS = 120
 """Time limit for an interpreter to answer; 76 distributions take under a second."""
 
+NOT_STARTED = "not started by a dry run"
+"""Why nothing is known of an interpreter that could be asked."""
+
 _MAX_ANSWER_BYTES = 64 * 2**20
 _PATH_FLAGS = re.compile(r"-[bBdEiIOPqsSuvx]+")
 _START = """import sys
@@ -73,13 +76,19 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 def observe_software(
-    command: Sequence[str], folder: Path, environ: Mapping[str, str], named: Path | None = None
+    command: Sequence[str],
+    folder: Path,
+    environ: Mapping[str, str],
+    named: Path | None = None,
+    *,
+    start: bool = True,
 ) -> Software:
     """Return the Python that *command* starts in *folder* (or *named*) and what is installed there.
 
-    Never raises: the status of ``interpreter`` and ``packages`` says what is unknown.
+    Never raises: the status of ``interpreter`` and ``packages`` says what is unknown, as all is
+    where nothing may *start*.
     """
-    if named is not None:
+    if named is not None and start:
         return _ask([str(named)], folder, environ)
     if not command:
         return _nothing("absent", "no command: the training's interpreter is not known")
@@ -89,6 +98,8 @@ def observe_software(
         return _nothing("error", f"the program cannot be read: {reason(error)}")
     if not interpreter:
         return _nothing("absent", "the command does not identify a Python")
+    if not start:
+        return _nothing("absent", NOT_STARTED)
     return _ask(interpreter, folder, environ)
 
 

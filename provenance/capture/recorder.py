@@ -75,7 +75,9 @@ def observe_before(
     hashed = tuple(hash_input(place, progress) for place in input_paths(inputs))
     places = _places(inputs, hashed, environ)
     environ = inputs.without_secrets(environ)
-    software = observe_software(words, folder, environ, inputs.interpreter)
+    software = observe_software(
+        words, folder, environ, inputs.interpreter, start=not inputs.dry_run
+    )
     recorded = record_command(words, places)
     program = words[0] if words else ""
     installed = find_program(Path(program).name, environ, folder) if "/" in program else None

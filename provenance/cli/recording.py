@@ -16,6 +16,7 @@ from provenance.report.terminal import print_json, print_lines
 
 if TYPE_CHECKING:
     from provenance.api.making import Recorded, Stated
+    from provenance.capture.remarks import Remark
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -53,6 +54,7 @@ _OPTIONS = (
     click.option(
         "--dry-run", is_flag=True, help="Print what would be signed; run and write nothing."
     ),
+    click.option("--strict", is_flag=True, help="Refuse where something weakens the claim."),
     click.option(
         "--unsafe-allow-secret", "allowed_secrets", multiple=True, metavar="VAR",
         help="Sign even if this variable's value appears in the statement.",
@@ -75,6 +77,8 @@ def read_stated(options: Mapping[str, Any]) -> Stated:
         "allowed_secrets": options["allowed_secrets"],
         "secret_variables": [name for name in variables if name],
         "dry_run": options["dry_run"],
+        "strict": options["strict"],
+        "on_warning": _remark,
         "progress": progress,
     }
 
@@ -108,8 +112,12 @@ def print_recorded(recorded: Recorded, options: Mapping[str, Any]) -> None:
         _say(f"written  {path}")
     for claim in recorded.published:
         _say(f"published claim {claim.line} as entry {claim.index}")
-    for warning in recorded.warnings:
+    for warning in recorded.warnings[len(recorded.remarks) :]:
         _say(f"warning: {warning}")
+
+
+def _remark(remark: Remark) -> None:
+    _say(f"{'warning' if remark.is_cause else 'note'}: {remark}")
 
 
 def _say(text: str) -> None:

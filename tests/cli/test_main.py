@@ -194,7 +194,7 @@ def test_debug_changes_no_status_and_no_message(
     plain, debug = provenance(*words), provenance("--debug", *words)
     assert plain.status != 0
     assert (debug.status, debug.out) == (plain.status, plain.out)
-    assert debug.err.endswith(plain.err)
+    assert debug.err.endswith(plain.err.splitlines(keepends=True)[-1])
     usage = "Try 'provenance" in plain.err
     assert ("Traceback (most recent call last):" in debug.err) == (not usage)
     assert all(line.isprintable() for line in debug.err.splitlines())

@@ -347,3 +347,36 @@ def test_a_folder_whose_name_is_not_utf_8(tmp_path: Path, alice: Person) -> None
         ran = run_program(command, root, "--key", alice.private)
         refused(ran, 3, "the path is not UTF-8", "rename the folder")
     assert os.listdir(root) == [b"w"]  # noqa: PTH208
+
+
+# --- What is said before the run ------------------------------------------------------------------
+
+
+def test_a_strict_recorder_names_every_cause_and_starts_nothing(
+    record: Callable[..., Ran], work: Path
+) -> None:
+    ran = record("touch ran", "--strict")
+    refused(ran, 125, "no data is named", "--data ROLE=PATH", "no git repository", "interpreter")
+    assert "equality" not in ran.err
+    assert tree(work) == {}
+    refused(record("touch ran", "--strict", "--dry-run"), 125, "no data is named")
+
+
+def test_what_is_said_before_the_run_comes_before_it(record: Callable[..., Ran]) -> None:
+    ran = record(f"echo started >&2; {TRAIN}")
+    before, _, after = ran.err.partition("started")
+    assert "provenance: note: equality: 'bytes', the default (--equality NAME|FILE)\n" in before
+    assert "provenance: warning: no data is named" in before
+    assert "warning" not in after
+    assert before.count("\n") <= 8
+
+
+def test_bytes_is_declared_by_default(
+    record: Callable[..., Ran], work: Path, provenance: Shell, alice: Person
+) -> None:
+    assert record().status == 0
+    assert provenance("attest", "model", "--key", alice.private).status == 0
+    for line in (work / "model" / "claims.jsonl").read_bytes().splitlines():
+        build = json.loads(payload_of(line))["predicate"]["buildDefinition"]
+        assert build["externalParameters"]["equality"]["name"] == "bytes"
+    assert "default" not in record(TRAIN, "--equality", "bytes").err

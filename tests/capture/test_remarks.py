@@ -1,0 +1,149 @@
+"""What is said before a run, and what of it a strict recorder refuses."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from provenance.capture.inputs import Inputs
+from provenance.capture.recorder import observe_before
+from provenance.capture.remarks import remarks
+from tests.world import declared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from provenance.capture.remarks import Remark
+    from tests.capture.conftest import Repository
+
+    Say = Callable[..., tuple[Remark, ...]]
+
+PYTHON = (sys.executable, "train.py")
+
+
+@pytest.fixture
+def say(repository: Repository, tmp_path: Path) -> Say:
+    """Return the remarks on a run in a committed repository that names its data."""
+    (tmp_path / "data.csv").write_text("1\n")
+    repository.commit({"train.py": "", "conf/a.toml": "x"})
+
+    def run(
+        command: tuple[str, ...] = PYTHON,
+        folder: Path = repository.path,
+        *,
+        by_default: bool = False,
+        key: Path | None = None,
+        **stated: Any,  # noqa: ANN401 - of many types
+    ) -> tuple[Remark, ...]:
+        given: dict[str, Any] = {
+            "data": (("train", tmp_path / "data.csv"),),
+            "equality": declared("bytes"),
+        }
+        inputs = Inputs(model=tmp_path / "model", working_folder=folder, **(given | stated))
+        before = observe_before(inputs, command or None, environ=repository.environ)
+        return remarks(before, by_default=by_default, key=key)
+
+    return run
+
+
+def test_nothing_is_said_of_a_run_of_which_all_is_seen(say: Say) -> None:
+    assert say() == ()
+
+
+def test_the_default_equality_is_no_cause(say: Say) -> None:
+    (found,) = say(by_default=True)
+    assert not found.is_cause
+    assert "'bytes'" in found.text
+    assert "--equality" in found.way_out
+
+
+def test_no_data(say: Say) -> None:
+    (found,) = say(data=())
+    assert (found.is_cause, found.way_out) == (True, "--data ROLE=PATH")
+
+
+@pytest.mark.parametrize("name", ["train.py", "conf/a.toml"])
+def test_changes_that_are_not_committed(say: Say, repository: Repository, name: str) -> None:
+    repository.write({name: "changed"})
+    (found,) = say()
+    assert found.is_cause
+    assert "not committed" in found.text
+
+
+def test_code_outside_a_repository(say: Say, tmp_path: Path) -> None:
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    (folder / "train.py").touch()
+    (found,) = say(folder=folder)
+    assert "in no git repository; only train.py is recorded" in found.text
+    (found,) = say((sys.executable, "-c", "1"), folder=folder)
+    assert "none is recorded" in found.text
+
+
+def test_a_repository_that_cannot_be_read(say: Say, repository: Repository) -> None:
+    (repository.path / ".git/HEAD").write_text("ref: refs/heads/main\n")
+    (repository.path / ".git/config").write_text("[broken\n")
+    (found,) = say()
+    assert found.is_cause
+    assert "not read" in found.text
+    assert "bad config line" in found.text
+
+
+def test_an_interpreter_that_cannot_be_seen(say: Say, tmp_path: Path) -> None:
+    (found,) = say(("sh", "-c", "python3 train.py"))
+    assert "interpreter and packages not seen: the command does not identify" in found.text
+    broken = tmp_path / "python3"
+    broken.write_text("#!/bin/sh\necho no such thing >&2; exit 1\n")
+    broken.chmod(0o755)
+    (found,) = say((str(broken), "train.py"))
+    assert "no such thing" in found.text
+
+
+def test_a_run_that_is_only_stated_has_no_interpreter(say: Say) -> None:
+    assert say(()) == ()
+
+
+def test_a_key_inside_the_repository(say: Say, repository: Repository, tmp_path: Path) -> None:
+    repository.write({".gitignore": "alice\n", "alice": "secret"})
+    repository.commit({".gitignore": "alice\n"})
+    for folder in (repository.path, repository.path / "conf"):
+        (found,) = say(PYTHON, folder, key=repository.path / "alice")
+        assert "inside the repository" in found.text
+        assert found.is_cause
+    assert say(key=tmp_path / "alice") == ()
+    link = tmp_path / "link"
+    link.symlink_to(repository.path / "alice")
+    assert len(say(key=link)) == 1
+
+
+def test_every_remark_is_one_line_with_a_way_out(say: Say, tmp_path: Path) -> None:
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    found = say(("sh", "-c", ":"), folder, by_default=True, data=())
+    assert len(found) == 4
+    for remark in found:
+        assert str(remark) == f"{remark.text} ({remark.way_out})"
+        assert remark.way_out
+        assert "\n" not in str(remark)
+
+
+def test_a_dry_run_starts_nothing(say: Say, repository: Repository, tmp_path: Path) -> None:
+    """Not even an interpreter that lies in the working folder, which git may have brought."""
+    for name in ("python3", "torchrun"):
+        text = f"#!/bin/sh\ntouch {tmp_path}/started\n"
+        text = text if name == "python3" else f"#!{repository.path}/python3\n"
+        (repository.path / name).write_text(text)
+        (repository.path / name).chmod(0o755)
+        repository.git("add", name)
+    repository.git("commit", "--quiet", "--message", "programs")
+    for command in (("./python3", "train.py"), ("./torchrun", "x"), ("env", "./python3")):
+        assert say(command, dry_run=True) == ()
+        assert not (tmp_path / "started").exists()
+    named = say(("sh", "x"), dry_run=True, interpreter=Path("./python3"))
+    assert "does not identify" in named[0].text
+    assert not (tmp_path / "started").exists()
+    assert say(("./python3", "train.py"))
+    assert (tmp_path / "started").exists()
