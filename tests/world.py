@@ -27,6 +27,7 @@ from provenance.statement.training import (
     DeclaredEquality,
     Environment,
     Input,
+    Metadata,
     Outcome,
     ProgramFile,
     Recipe,
@@ -64,6 +65,9 @@ RECIPE = Recipe(
     seeds={"numpy": "0"},
 )
 """A complete recipe that declares no equality."""
+
+RUN = Metadata("run-1", "2026-01-01T00:00:00Z", "2026-01-01T00:10:00Z")
+"""When a run was recorded."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,7 @@ def state(
     recipe: Recipe = RECIPE,
     equality: DeclaredEquality | None = None,
     outcome: Outcome | None = None,
+    run: Metadata = RUN,
     environment: Mapping[str, Any] | None = None,
 ) -> TrainingStatement:
     """Return the training statement about the files in *root* as they are."""
@@ -127,7 +132,7 @@ def state(
             Environment(observed=("start", "end"), collectors={"variables": variables}),
             (),
         ),
-        run=RunDetails(Builder(LOCAL_BUILDER), provenance_outcome=outcome or Outcome(0)),
+        run=RunDetails(Builder(LOCAL_BUILDER), run, provenance_outcome=outcome or Outcome(0)),
     )
 
 

@@ -27,6 +27,7 @@ from provenance.equality.declaration import Declaration
 from provenance.equality.lattice import AGREES
 from provenance.errors import PolicyError, ProvenanceError, UnreadableError, UsageError
 from provenance.trust import verification
+from provenance.trust.outcome import LEVELS, Level
 from provenance.trust.verification import Request, Step, Verified
 from provenance.weights import check_numpy
 
@@ -38,22 +39,28 @@ if TYPE_CHECKING:
     from provenance.transparency.note import VerifierKey
 
 
-def verify(
+def verify(  # noqa: PLR0913 - each option of the verb, by name
     model: PathLike,
     *,
     keys: Sequence[PathLike | PublicKey],
     claims: PathLike | None = None,
     log: PathLike | VerifierKey | None = None,
+    require: Level | None = None,
     on_step: Callable[[Step], None] = lambda _: None,
     progress: Progress = silent,
 ) -> Verified:
     """Return the model in the folder *model*, verified: one of *keys* attested exactly its files.
 
     *claims* are read in place of those beside the model. With a *log*'s key, the claim must be in
-    that log. *on_step* is told each step that held.
+    that log. A claim of a lower evidence level than *require* (``attested``, ``recorded``) is
+    refused. *on_step* is told each step that held.
     """
+    if require not in (None, *LEVELS):
+        raise UsageError(f"no evidence level: {require!r}", hint=f"one of {', '.join(LEVELS)}")
     logged = None if log is None else log_key(log)
-    request = Request(Path(model), public_keys(keys), optional_path(claims), logged)
+    request = Request(
+        Path(model), public_keys(keys), optional_path(claims), logged, require or LEVELS[0]
+    )
     with progress("hashing") as advance:
         return verification.verify_model(request, on_step=on_step, progress=advance)
 

@@ -1,8 +1,9 @@
 """The inputs: data, configuration and base model, hashed before and after the run.
 
-An input that was edited meanwhile is not what the run read: it is reported with both digests. Each
-has a key for the recorded command and the list of changes: ``data:ROLE``, ``config:NAME``,
-``baseModel``.
+An input that was edited meanwhile is not what the run read: its files are reported. What was only
+added to a folder was not there to be read when the run began, and is reported apart. A path may be
+a link, or lead through one: it is resolved before the run and again afterwards. Each input has a
+key for the recorded command and the list of changes: ``data:ROLE``, ``config:NAME``, ``baseModel``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from provenance.capture.redact import readable
 from provenance.errors import ProvenanceError, UnreadableError, UsageError
 from provenance.files.manifest import Manifest, hash_folder, hash_path
 from provenance.files.names import RESERVED
@@ -21,6 +23,9 @@ from provenance.statement.training import ChangedInput
 
 if TYPE_CHECKING:
     from provenance.statement.training import DeclaredEquality
+
+MAX_LISTED = 1000
+"""Most files of a changed input in each list: a changed data set of millions stays a short text."""
 
 _KEY = re.compile(r"[\w][\w .,/+@-]{0,199}")
 
@@ -59,11 +64,15 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class InputPath:
-    """One input; ``name`` is its name in the statement."""
+    """One input; ``name`` is its name in the statement.
+
+    ``given`` is the absolute path as the user named it, ``path`` where it led before the run.
+    """
 
     key: str
     name: str
     role: str
+    given: Path
     path: Path
 
 
@@ -78,17 +87,21 @@ class HashedInput:
 def input_paths(inputs: Inputs) -> tuple[InputPath, ...]:
     """Return data, configuration and base model; their keys are unique and valid in a command."""
     found = []
+
+    def add(key: str, name: str, path: Path, role: str = "") -> None:
+        given = inputs.working_folder.absolute() / path
+        found.append(InputPath(key, name, role, given, inputs.located(path)))
+
     for role, path in inputs.data:
         name = role or _name(inputs, path)
-        found.append(InputPath(f"data:{name}", name, role, inputs.located(path)))
+        add(f"data:{name}", name, path, role)
     names = [_name(inputs, path) for path in inputs.config]
     for name, path in zip(names, inputs.config, strict=True):
         if names.count(name) > 1:
             name = os.path.relpath(inputs.located(path), inputs.located(Path()))  # noqa: PLW2901
-        found.append(InputPath(f"config:{name}", name, "", inputs.located(path)))
+        add(f"config:{name}", name, path)
     if inputs.base_model is not None:
-        name = _name(inputs, inputs.base_model)
-        found.append(InputPath("baseModel", name, "", inputs.located(inputs.base_model)))
+        add("baseModel", _name(inputs, inputs.base_model), inputs.base_model)
     keys = [place.key for place in found]
     for place in found:
         kind, _, name = place.key.partition(":")
@@ -142,22 +155,50 @@ def hash_again(
     """Return the *inputs* that changed since they were hashed, by file."""
     found = []
     for before in inputs:
+        place = before.place
+        if problem := _moved(place):
+            found.append(ChangedInput(place.key, problem=problem))
+            continue
         try:
-            after = hash_input(before.place, progress)
+            after = hash_input(place, progress)
         except ProvenanceError as error:
-            found.append(ChangedInput(before.place.key, problem=error.what))
+            found.append(ChangedInput(place.key, problem=_problem(error, place)))
             continue
         if after.manifest != before.manifest:
-            found.append(changed_input(before.place.key, before.manifest, after.manifest))
+            found.append(changed_input(place.key, before.manifest, after.manifest))
     return tuple(found)
+
+
+def _moved(place: InputPath) -> str:
+    """Return how the input's path leads elsewhere than before the run; "" if it does not."""
+    now = Path(os.path.realpath(place.given))
+    if now == place.path:
+        return ""
+    if not os.path.lexists(place.given):
+        return "no such file or folder"
+    names = (now.name, place.path.name)
+    if names[0] == names[1]:
+        return f"its link leads elsewhere: to another {readable(names[0])}"
+    return "its link leads elsewhere: to {} instead of {}".format(*map(readable, names))
+
+
+def _problem(error: ProvenanceError, place: InputPath) -> str:
+    """Return *error* with the name of the file below the input, where it has one."""
+    inside = (error.where or "").removeprefix(f"{place.path}/")
+    return error.what if inside in (error.where, "") else f"{readable(inside)}: {error.what}"
 
 
 def changed_input(name: str, before: Manifest, after: Manifest) -> ChangedInput:
     """Return how the files *after* differ from those *before*."""
     old, new = before.by_name(), after.by_name()
+    changed = [key for key in old if key in new and old[key] != new[key]]
+    removed = [key for key in old if key not in new]
+    added = [entry for key, entry in new.items() if key not in old]
     return ChangedInput(
         name,
-        changed=tuple(key for key in old if key in new and old[key] != new[key]),
-        removed=tuple(key for key in old if key not in new),
-        added=tuple(entry for key, entry in new.items() if key not in old),
+        changed=tuple(changed[:MAX_LISTED]),
+        removed=tuple(removed[:MAX_LISTED]),
+        added=tuple(added[:MAX_LISTED]),
+        more=len(changed[MAX_LISTED:]) + len(removed[MAX_LISTED:]),
+        more_added=len(added[MAX_LISTED:]),
     )

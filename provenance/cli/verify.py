@@ -23,12 +23,14 @@ from provenance.report.terminal import print_json, print_lines
 from provenance.report.verification import (
     STEP_HANG,
     failed_line,
-    step_line,
+    step_lines,
     summary_lines,
     verified_document,
 )
+from provenance.trust.outcome import LEVELS
 
 if TYPE_CHECKING:
+    from provenance.trust.outcome import Level
     from provenance.trust.verification import Step
 
 
@@ -56,12 +58,18 @@ if TYPE_CHECKING:
     metavar="VKEY",
     help="The log's key, or its file: require a proof of that log.",
 )
+@click.option(
+    "--require",
+    type=click.Choice(LEVELS[1:]),
+    help="Refuse a claim that says less: that the run was attested, or recorded.",
+)
 @json_option
 def command(
     model: Path,
     key_paths: tuple[Path, ...],
     claims_path: Path | None,
     log: str | None,
+    require: Level | None,
     *,
     as_json: bool,
 ) -> None:
@@ -77,7 +85,7 @@ def command(
     def report(step: Step) -> None:
         steps.append(step)
         if not as_json:
-            print_lines([step_line(step, names)], hang=STEP_HANG)
+            print_lines(step_lines(step, names), hang=STEP_HANG)
 
     try:
         verified = checking.verify(
@@ -85,6 +93,7 @@ def command(
             keys=tuple(keys),
             claims=claims_path,
             log=vkey,
+            require=require,
             on_step=report,
             progress=progress,
         )

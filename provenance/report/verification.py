@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from provenance.errors import count, one_line
+from provenance.report.explain_text import shorten
 from provenance.report.terminal import bad, dim, good
 from provenance.trust.verification import STEPS
 
@@ -21,13 +22,17 @@ _SIGNATURE: Final = STEPS.index("signature") + 1
 _NO_NAMES: Final[Mapping[str, str]] = {}
 
 
-def step_line(step: Step, keys: Mapping[str, str] = _NO_NAMES) -> str:
-    """Return the line of *step*, which held; *keys* are the names of key files by key id."""
+def step_lines(step: Step, keys: Mapping[str, str] = _NO_NAMES) -> list[str]:
+    """Return the line of *step*, which held, and one for each of its notes.
+
+    *keys* are the names of key files by key id.
+    """
     mark = dim("–") if step.skipped else good("✓")
     detail = step.detail
     for key_id, name in keys.items() if step.number == _SIGNATURE else ():
         detail = detail.replace(key_id, name)
-    return f"{mark} {step.number} {step.name:<21}{one_line(detail)}"
+    notes = (f"{dim('–')} {'':<23}{one_line(shorten(note))}" for note in step.notes)
+    return [f"{mark} {step.number} {step.name:<21}{one_line(detail)}", *notes]
 
 
 def failed_line(steps_held: int, what: str) -> str:
@@ -36,7 +41,10 @@ def failed_line(steps_held: int, what: str) -> str:
 
 
 def summary_lines(verified: Verified, keys: Mapping[str, str] = _NO_NAMES) -> list[str]:
-    """Return what was proven, and how the model was made; *keys* are as for a step."""
+    """Return what was proven, and how the model was made; *keys* are as for a step.
+
+    The last lines name the evidence level, one for each signer.
+    """
     if verified.claim is None:
         signed = good("signed") + ": these are the files that the key signed."
         return ["", signed, "How they were made is not stated."]
@@ -46,6 +54,9 @@ def summary_lines(verified: Verified, keys: Mapping[str, str] = _NO_NAMES) -> li
     if (metadata := training.run.metadata).started_on:
         rows.append(("run", f"{metadata.started_on} to {metadata.finished_on}"))
     rows.append(("key id", key.key_id))
+    for number, (key_id, level) in enumerate(verified.levels.items()):
+        said = f"{level} (as {keys.get(key_id, key_id)} says)"
+        rows.append(("" if number else "level", said))
     model = one_line(training.model_name)
     return [
         "",
@@ -98,6 +109,7 @@ def verified_document(verified: Verified) -> dict[str, Any]:
         "recipe": claim.training.recipe if claim else None,
         "run": claim.training.run if claim else None,
         "equality": verified.declaration.name if verified.declaration else None,
+        "level": verified.level,
         "logIndex": verified.log_index,
         "steps": verified.steps,
     }

@@ -29,6 +29,8 @@ from provenance.statement.intoto import ResourceDescriptor, Statement, Subject
 from provenance.statement.uris import BUILD_TYPE, SLSA_PROVENANCE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from provenance.keys import PublicKey
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -138,7 +140,8 @@ class ChangedInput(
 
     ``name`` is the input's key (``data:train``, ``config:NAME``, ``baseModel``), or ``source`` or
     ``editable/NAME`` for code. ``problem`` says why the files cannot be told: the input is gone, or
-    its link leads elsewhere. ``more`` counts differing files beyond those listed.
+    its link leads elsewhere. ``more`` counts the changed and removed files beyond those listed,
+    ``more_added`` the added ones.
     """
 
     name: str
@@ -147,6 +150,7 @@ class ChangedInput(
     added: tuple[FileEntry, ...] = ()
     problem: str = ""
     more: Count = 0
+    more_added: Count = 0
 
     @property
     def only_added(self) -> bool:
@@ -270,22 +274,25 @@ def describe_input(name: str, manifest: Manifest, *, role: str = "") -> Input:
 
 
 SHOWN_FILES = 5
-"""Files of a changed input named on a terminal; the rest are counted."""
+"""Files named on a terminal for each thing that is said of files; the rest are counted."""
+
+
+def named_files(names: Sequence[str], more: int = 0) -> str:
+    """Return the first of *names*, and how many there are besides, *more* not counted in it."""
+    rest = len(names[SHOWN_FILES:]) + more
+    return ", ".join(names[:SHOWN_FILES]) + (f", and {rest:,} more" if rest else "")
 
 
 def changed_text(item: ChangedInput) -> str:
     """Describe how an input changed during the run, for a terminal."""
     if item.problem:
         return f"{item.name}: {item.problem}"
-    kinds = {
-        "changed": item.changed,
-        "removed": item.removed,
-        "added": [e.name for e in item.added],
-    }
+    kinds = {"changed": item.changed, "removed": item.removed}
     named = [f"{name} was {what}" for what, names in kinds.items() for name in names]
-    rest = len(named) - SHOWN_FILES + item.more
-    shown = ", ".join(named[:SHOWN_FILES])
-    return f"{item.name}: {shown}" + (f", and {rest} more" if rest > 0 else "")
+    added = [entry.name for entry in item.added]
+    parts = [named_files(named, item.more)] if named or item.more else []
+    parts += [f"added {named_files(added, item.more_added)}"] if added or item.more_added else []
+    return f"{item.name}: {'; '.join(parts)}"
 
 
 def name_signer(statement: TrainingStatement, signer: PublicKey) -> TrainingStatement:

@@ -1,4 +1,5 @@
 """Trust: from bytes and the keys that somebody trusts to a decision.
 
+- ``outcome``: what a claim says of its run, and its evidence level.
 - ``verification``: the numbered steps of verification.
 """

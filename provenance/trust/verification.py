@@ -8,8 +8,9 @@
 4. *subject*: its subject is the root digest of the manifest it carries.
 5. *manifest*: the files are those of the manifest: none changed, missing, or extra. Of several
    claims, those about these files count.
-6. *outcome*: the command that made them did not fail, and no input changed meanwhile; the first
-   claim for which this holds is *the* claim.
+6. *outcome*: the command that made them did not fail, and no input changed meanwhile (files that
+   were only added to one are shown); the first claim for which this holds is *the* claim. Its
+   evidence level (:mod:`~provenance.trust.outcome`) is at least the one that is required.
 7. *equality declaration*: it has the digest that the statement gives, and can be parsed; no
    other claim about these files declares another one.
 8. *log proof*: if a log's key is given, the claim is in that log.
@@ -20,7 +21,7 @@ A step either holds and is reported, or raises. Nothing here uses the clock or t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +47,14 @@ from provenance.folder.claims import check_beside, read_beside, read_claims, req
 from provenance.statement import intoto, model_signature, training, uris
 from provenance.transparency import entry as log_entries
 from provenance.transparency import rekor
+from provenance.trust.outcome import (
+    Level,
+    check_level,
+    failure_of,
+    level_of,
+    notes_of,
+    outcome_detail,
+)
 
 if TYPE_CHECKING:
     from provenance.envelope.bundle import Bundle
@@ -72,12 +81,16 @@ SHOWN_DIFFERENCES = 5
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One step of verification that held, or that there was nothing to do for."""
+    """One step of verification that held, or that there was nothing to do for.
+
+    ``notes`` say what does not refuse the claim, but was not shown to hold either.
+    """
 
     number: int
     name: str
     detail: str
     skipped: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +108,8 @@ class Verified:
     """A model whose every step held.
 
     ``claim`` is the first claim about these files whose training did not fail; None where only an
-    OpenSSF model signature says anything. ``manifest`` are the files as they are.
+    OpenSSF model signature says anything. ``manifest`` are the files as they are. ``levels`` has
+    for each trusted signer of a claim about them, by key id, the level of its first good claim.
     """
 
     root: Path
@@ -104,17 +118,27 @@ class Verified:
     declaration: Declaration | None
     signature: ModelSignature | None
     log_index: int | None
+    levels: Mapping[str, Level]
     steps: tuple[Step, ...]
+
+    @property
+    def level(self) -> Level:
+        """The evidence level of what was verified."""
+        return level_of(self.claim.training if self.claim else None)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to verify: the folder, the keys, and optionally claims that are not beside it."""
+    """What to verify: the folder, the keys, and optionally claims that are not beside it.
+
+    A claim of a lower level than *require* is refused.
+    """
 
     root: Path
     keys: tuple[PublicKey, ...]
     claims: Path | None = None
     log: VerifierKey | None = None
+    require: Level = "signed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +165,8 @@ def verify_model(
     require_folder(request.root)
     steps: list[Step] = []
 
-    def held(detail: str, *, skipped: bool = False) -> None:
-        steps.append(Step(len(steps) + 1, STEPS[len(steps)], detail, skipped))
+    def held(detail: str, *, skipped: bool = False, notes: Iterable[str] = ()) -> None:
+        steps.append(Step(len(steps) + 1, STEPS[len(steps)], detail, skipped, tuple(notes)))
         on_step(steps[-1])
 
     received = read_claims(request.claims) if request.claims else read_beside(request.root)
@@ -164,13 +188,24 @@ def verify_model(
     left_out = check_beside(request.root, [each.training for each in matching], others)
     held(f"{count(len(manifest.entries), 'file')}, {manifest.size:,} bytes{left_out}")
     claim = _first_good(matching)
-    held(_outcome_detail(claim))
+    stated = claim.training if claim else None
+    check_level(stated, request.require, claim.where if claim else MODEL_SIGNATURE)
+    held(outcome_detail(stated), notes=_notes(claim, matching) if claim else ())
     declaration = _declaration(matching, claim)
     declared = f"{declaration.name}, sha256 {declaration.digest[:16]}…" if declaration else ""
     held(declared or "none declared", skipped=declaration is None)
     index = _check_log(claim, request.log) if request.log else None
     held(_log_detail(claim, request.log, index), skipped=request.log is None)
-    return Verified(request.root, manifest, claim, declaration, signature, index, tuple(steps))
+    return Verified(
+        request.root,
+        manifest,
+        claim,
+        declaration,
+        signature,
+        index,
+        _levels(matching),
+        tuple(steps),
+    )
 
 
 def _open_all(
@@ -288,31 +323,28 @@ def _first_good(matching: Sequence[Claim]) -> Claim | None:
     The first, so that nobody who can add a claim can replace an equality that was declared earlier.
     """
     for claim in matching:
-        if _failure(claim) is None:
+        if failure_of(claim.training) is None:
             return claim
     if matching:
-        raise PolicyError(_failure(matching[0]) or "", where=matching[0].where)
+        raise PolicyError(failure_of(matching[0].training) or "", where=matching[0].where)
     return None
 
 
-def _failure(claim: Claim) -> str | None:
-    outcome = claim.training.run.provenance_outcome
-    if outcome.signal:
-        return f"the training command was killed by {outcome.signal}"
-    if outcome.failed:
-        return f"the training command ended with status {outcome.exit_status}"
-    if outcome.spoiled_inputs:
-        named = "; ".join(map(training.changed_text, outcome.spoiled_inputs))
-        return f"inputs changed while the training ran: {named}"
-    return None
+def _levels(matching: Sequence[Claim]) -> dict[str, Level]:
+    """Return the level of each signer's first good claim, by key id."""
+    found: dict[str, Level] = {}
+    for claim in matching:
+        if failure_of(claim.training) is None:
+            found.setdefault(claim.opened.key.key_id, level_of(claim.training))
+    return found
 
 
-def _outcome_detail(claim: Claim | None) -> str:
-    if claim is None:
-        return "not stated: the files are signed, but how they were made is not"
-    if claim.training.run.provenance_outcome.exit_status is None:
-        return "attested after the fact: the run itself was not observed"
-    return "the command ended with status 0, and no input changed meanwhile"
+def _notes(claim: Claim, matching: Sequence[Claim]) -> Iterator[str]:
+    yield from notes_of(claim.training)
+    for later in matching[matching.index(claim) + 1 :]:
+        if failure := failure_of(later.training):
+            yield f"a later claim about these files does not count, {later.where}: {failure}"
+            return
 
 
 def _declaration(matching: Sequence[Claim], claim: Claim | None) -> Declaration | None:

@@ -1,19 +1,29 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
 from provenance.capture.inputs import (
+    MAX_LISTED,
     Inputs,
+    changed_input,
     check_model_folder,
     hash_again,
     hash_input,
     input_paths,
 )
 from provenance.errors import UnreadableError, UsageError
-from provenance.files.manifest import hash_folder
+from provenance.files.manifest import FileEntry, Manifest, hash_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from provenance.capture.inputs import HashedInput
+    from provenance.statement.training import ChangedInput
 
 
 @pytest.fixture
@@ -140,3 +150,188 @@ def test_a_renamed_file_is_a_change(folder: Path) -> None:
     [changed] = hash_again(hashed)  # though the root digest is the same
     assert changed.removed == ("a.toml",)
     assert [entry.name for entry in changed.added] == ["b.toml"]
+
+
+# --- Links ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def linked(tmp_path: Path) -> Path:
+    """A folder in which ``current`` leads to ``v1``; ``v2`` holds the same."""
+    for name in ("v1/digits/a", "v2/digits/a"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True)
+        path.write_text("the same")
+    tmp_path.joinpath("current").symlink_to("v1")
+    return tmp_path
+
+
+def looked_at(inputs: Inputs) -> tuple[HashedInput, ...]:
+    return tuple(hash_input(place) for place in input_paths(inputs))
+
+
+def lead(folder: Path, target: str) -> None:
+    folder.joinpath("current").unlink()
+    folder.joinpath("current").symlink_to(target)
+
+
+FOLDERS = ("current", "current/digits", "v3/../current")
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        *((kind, path) for kind in ("data", "base_model") for path in FOLDERS),
+        *((kind, "current/digits/a") for kind in ("data", "config")),
+    ],
+)
+def test_a_link_that_moves_is_a_changed_input(linked: Path, kind: str, path: str) -> None:
+    linked.joinpath("v3").mkdir()
+    named = Path(path)
+    inputs = {
+        "data": Inputs(Path("m"), linked, data=(("x", named),)),
+        "config": Inputs(Path("m"), linked, config=(named,)),
+        "base_model": Inputs(Path("m"), linked, base_model=named),
+    }[kind]
+    hashed = looked_at(inputs)
+    assert hashed[0].place.given == linked / path  # as the user named it
+    assert hash_again(hashed) == ()
+    lead(linked, "v2")
+    [changed] = hash_again(hashed)
+    assert changed.name == hashed[0].place.key
+    assert "its link leads elsewhere" in changed.problem
+    assert not changed.only_added
+
+
+def test_a_moved_link_names_where_it_leads_and_led(linked: Path) -> None:
+    hashed = looked_at(Inputs(Path("m"), linked, data=(("x", Path("current")),)))
+    lead(linked, "v2")
+    assert hash_again(hashed)[0].problem == "its link leads elsewhere: to v2 instead of v1"
+    lead(linked, "nowhere")
+    assert hash_again(hashed)[0].problem == "its link leads elsewhere: to nowhere instead of v1"
+    lead(linked, "current")
+    assert "its link leads elsewhere" in hash_again(hashed)[0].problem
+    linked.joinpath("current").unlink()
+    assert hash_again(hashed)[0].problem == "no such file or folder"
+    linked.joinpath("v1").rename(linked / "current")  # a folder in the place of the link to it
+    assert "its link leads elsewhere" in hash_again(hashed)[0].problem
+
+
+def test_a_link_that_leads_to_the_same_place_by_another_way_is_no_change(linked: Path) -> None:
+    hashed = looked_at(Inputs(Path("m"), linked, data=(("x", Path("current")),)))
+    lead(linked, str(linked / "v2" / ".." / "v1"))
+    assert hash_again(hashed) == ()
+
+
+def test_a_folder_that_becomes_a_link_leads_elsewhere(linked: Path) -> None:
+    hashed = looked_at(Inputs(Path("m"), linked, data=(("x", Path("v2")),)))
+    linked.joinpath("v2").rename(linked / "moved")
+    linked.joinpath("v2").symlink_to("v1")
+    assert hash_again(hashed)[0].problem == "its link leads elsewhere: to v1 instead of v2"
+
+
+# --- What is in a folder --------------------------------------------------------------------------
+
+
+Data: TypeAlias = "tuple[Path, Callable[[], tuple[ChangedInput, ...]]]"
+
+
+@pytest.fixture
+def data(folder: Path) -> Data:
+    """A data folder that was hashed, and what looks at it again."""
+    hashed = looked_at(Inputs(Path("m"), folder, data=(("train", Path("data")),)))
+    return folder / "data", lambda: hash_again(hashed)
+
+
+def test_files_that_were_only_added_are_told_with_their_digests(data: Data) -> None:
+    root, again = data
+    for name in ("labels.cache", "eval/dataset_info.json", "eval/a.lock"):
+        root.joinpath(name).write_text(name)
+    [changed] = again()
+    assert changed.only_added
+    assert changed.added == tuple(
+        entry
+        for entry in hash_folder(root).entries
+        if entry.name in ("labels.cache", "eval/dataset_info.json", "eval/a.lock")
+    )
+
+
+def test_added_is_told_from_changed_and_removed(data: Data) -> None:
+    root, again = data
+    root.joinpath("labels.cache").write_text("x")
+    root.joinpath("a.csv").write_text("x")
+    root.joinpath("eval/b.csv").unlink()
+    [changed] = again()
+    assert not changed.only_added
+    assert (changed.changed, changed.removed) == (("a.csv",), ("eval/b.csv",))
+    assert [entry.name for entry in changed.added] == ["labels.cache"]
+
+
+def test_equal_bytes_are_no_change(data: Data) -> None:
+    root, again = data
+    path = root / "a.csv"
+    content = path.read_bytes()
+    path.unlink()
+    root.joinpath("eval").joinpath("tmp").touch()
+    root.joinpath("eval").joinpath("tmp").unlink()  # other times of the folder
+    root.joinpath("new").write_bytes(content)
+    root.joinpath("new").rename(path)  # another identity
+    os.utime(path, (0, 0))
+    path.chmod(0o400)
+    assert again() == ()
+
+
+@pytest.mark.parametrize("kind", ["link", "socket", "fifo", "name", "unreadable"])
+def test_what_cannot_be_hashed_afterwards_is_a_problem_and_no_error(
+    data: Data, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, again = data
+    path = root / "eval" / kind
+    if kind == "link":
+        path.symlink_to("/etc/passwd")
+    elif kind == "socket":
+        monkeypatch.chdir(root / "eval")  # the path that is bound may have 107 bytes
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(kind)
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "name":
+        Path(os.fsdecode(os.fsencode(root / "eval") + b"/name\xff")).touch()
+    elif os.getuid() == 0:
+        pytest.skip("root reads everything")
+    else:
+        path.touch()
+        path.chmod(0)
+    [changed] = again()
+    assert not changed.only_added
+    assert changed.problem.startswith((f"eval/{kind}: ", "the file name 'eval/name"))
+    assert str(root) not in changed.problem
+    changed.problem.encode()
+
+
+def test_a_file_that_grows_while_it_is_hashed_is_a_problem(folder: Path) -> None:
+    path = folder / "data/a.csv"
+    path.write_bytes(bytes(2**22))
+    hashed = looked_at(Inputs(Path("m"), folder, data=(("train", Path("data")),)))
+
+    def grow(_: int) -> None:
+        with path.open("ab") as file:
+            file.write(b"more")
+
+    [changed] = hash_again(hashed, grow)
+    assert changed.problem == "a.csv: changed while it was read"
+
+
+def test_a_large_data_set_that_changed_is_a_short_list() -> None:
+    def manifest(prefix: str, digest: str) -> Manifest:
+        return Manifest(tuple(FileEntry(f"{prefix}{n}", 1, digest) for n in range(MAX_LISTED + 7)))
+
+    one, other = manifest("a", "11" * 32), manifest("a", "22" * 32)
+    more = manifest("b", "11" * 32)
+    changed = changed_input("data:x", one, other)
+    assert (len(changed.changed), changed.more, changed.more_added) == (MAX_LISTED, 7, 0)
+    removed = changed_input("data:x", Manifest((*one.entries, *more.entries)), one)
+    assert (len(removed.removed), removed.more, removed.only_added) == (MAX_LISTED, 7, False)
+    added = changed_input("data:x", one, Manifest((*one.entries, *more.entries)))
+    assert (len(added.added), added.more, added.more_added) == (MAX_LISTED, 0, 7)
+    assert added.only_added

@@ -14,7 +14,7 @@ from provenance.encoding import strict_json
 from provenance.files.manifest import hash_folder
 from provenance.files.names import RESERVED
 from provenance.folder import attach
-from provenance.statement.training import ChangedInput, DeclaredEquality, Outcome
+from provenance.statement.training import ChangedInput, DeclaredEquality, Metadata, Outcome
 from tests.world import (
     attest,
     declared,
@@ -325,6 +325,69 @@ def a_killed_training(scene: Scene) -> None:
 def inputs_that_changed(scene: Scene) -> None:
     outcome = Outcome(0, "", (ChangedInput("data:train", changed=("a.csv",)),))
     scene.write(sign_document(statement_document(state(scene.root, outcome=outcome)), scene.alice))
+
+
+def _with_outcome(scene: Scene, **fields: Any) -> None:  # noqa: ANN401 - JSON values
+    document = statement_document(state(scene.root))
+    document["predicate"]["runDetails"]["provenance_outcome"] |= fields
+    scene.write(sign_document(document, scene.alice))
+
+
+def _changed(**fields: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - JSON values
+    added = [{"name": "labels.cache", "size": 1, "sha256": "44" * 32}]
+    return [{"name": "data:train", "added": added, **fields}]
+
+
+def a_changed_file_among_added_ones(scene: Scene) -> None:
+    _with_outcome(scene, changedInputs=_changed(changed=["a.csv"]))
+
+
+def changed_files_that_are_only_counted(scene: Scene) -> None:
+    _with_outcome(scene, changedInputs=_changed(more=1))
+
+
+def a_negative_number_of_changed_files(scene: Scene) -> None:
+    _with_outcome(scene, changedInputs=_changed(more=-1))
+
+
+def an_unknown_way_to_change(scene: Scene) -> None:
+    _with_outcome(scene, changedInputs=_changed(touched=["a.csv"]))
+
+
+def an_added_file_without_digest(scene: Scene) -> None:
+    _with_outcome(scene, changedInputs=[{"name": "data:train", "added": [{"name": "a"}]}])
+
+
+def an_added_file_with_a_digest_that_is_none(scene: Scene) -> None:
+    changed = _changed()
+    changed[0]["added"][0]["sha256"] = "44"
+    _with_outcome(scene, changedInputs=changed)
+
+
+def recorded_with_files_that_nobody_saw(scene: Scene) -> None:
+    _with_outcome(scene, unseen=["model.bin"])
+    scene.require = "recorded"
+
+
+def recorded_by_a_run_that_wrote_nothing(scene: Scene) -> None:
+    names = [entry.name for entry in scene.stated.manifest.entries]
+    _with_outcome(scene, untouched=names)
+    scene.require = "recorded"
+
+
+def recorded_by_a_finish_time_alone(scene: Scene) -> None:
+    document = statement_document(state(scene.root))
+    del document["predicate"]["runDetails"]["provenance_outcome"]["exitStatus"]
+    scene.write(sign_document(document, scene.alice))
+    scene.require = "recorded"
+
+
+def recorded_in_another_signers_claim(scene: Scene) -> None:
+    attested = state(scene.root, outcome=Outcome(), run=Metadata())
+    both = (attested, scene.alice), (state(scene.root), scene.bob)
+    scene.write(*(sign_document(statement_document(each), person) for each, person in both))
+    scene.trusted = [scene.alice, scene.bob]
+    scene.require = "recorded"
 
 
 # --- On the bytes of the claims -------------------------------------------------------------------

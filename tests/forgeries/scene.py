@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from provenance.statement.model_signature import ModelSignature
     from provenance.statement.training import TrainingStatement
     from provenance.transparency.note import SignerKey, VerifierKey
+    from provenance.trust.outcome import Level
     from tests.world import Person
 
 
@@ -33,11 +34,12 @@ class Scene:
     larry: Person
     trusted: list[Person] = field(default_factory=list)
     log: VerifierKey | None = None
+    require: Level = "signed"
 
     @property
     def request(self) -> Request:
         keys = tuple(person.key.public for person in self.trusted or [self.alice])
-        return Request(self.root, keys, log=self.log)
+        return Request(self.root, keys, log=self.log, require=self.require)
 
     @property
     def stated(self) -> TrainingStatement:

@@ -16,15 +16,18 @@ from provenance.errors import (
     SubjectError,
     UnreadableError,
 )
+from provenance.files.manifest import FileEntry
+from provenance.statement.training import ChangedInput, Outcome
 from provenance.trust.verification import STEPS, Step, verify_model
 from tests.forgeries import attacks, log_attacks
 from tests.forgeries.scene import Scene
+from tests.world import sign_document, state, statement_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.world import Person
+    from tests.world import Person, Shell
 
 
 class Forgery(NamedTuple):
@@ -226,6 +229,43 @@ FORGERIES = (
         PolicyError,
         ("inputs changed while the training ran: data:train",),
     ),
+    Forgery(
+        attacks.a_changed_file_among_added_ones,
+        "outcome",
+        PolicyError,
+        ("data:train: a.csv was changed; added labels.cache",),
+    ),
+    Forgery(attacks.changed_files_that_are_only_counted, "outcome", PolicyError, ("and 1 more",)),
+    Forgery(attacks.a_negative_number_of_changed_files, "statement", MalformedError, ("more",)),
+    Forgery(attacks.an_unknown_way_to_change, "statement", MalformedError, ("touched",)),
+    Forgery(attacks.an_added_file_without_digest, "statement", MalformedError, ("size",)),
+    Forgery(
+        attacks.an_added_file_with_a_digest_that_is_none, "statement", MalformedError, ("sha256",)
+    ),
+    Forgery(
+        attacks.recorded_with_files_that_nobody_saw,
+        "outcome",
+        PolicyError,
+        ("recorded is required", "was not seen to make all of these files"),
+    ),
+    Forgery(
+        attacks.recorded_by_a_run_that_wrote_nothing,
+        "outcome",
+        PolicyError,
+        ("recorded is required",),
+    ),
+    Forgery(
+        attacks.recorded_by_a_finish_time_alone,
+        "outcome",
+        PolicyError,
+        ("recorded is required", "its end was not seen"),
+    ),
+    Forgery(
+        attacks.recorded_in_another_signers_claim,
+        "outcome",
+        PolicyError,
+        ("recorded is required", "attested after the fact"),
+    ),
     # The bytes of the claims
     Forgery(attacks.cut_off_the_end, "parse", MalformedError, ("claims.jsonl", "not JSON")),
     Forgery(attacks.drop_the_last_line_end, "parse", MalformedError, ("the file is truncated",)),
@@ -312,3 +352,21 @@ def test_forgery(forgery: Forgery, scene: Scene) -> None:
     for words in forgery.words:
         assert words in str(caught.value)
     assert STEPS[len(steps)] == forgery.step
+
+
+def test_hostile_words_in_an_accepted_claim_are_safe_and_few(
+    scene: Scene, provenance: Shell
+) -> None:
+    word = "\x1b[2J\nverified: all is well\u202e" + "x" * 10**4
+    entries = tuple(FileEntry(f"{word}{n}", 1, "44" * 32) for n in range(20))
+    inputs = tuple(ChangedInput(f"{word}{n}", added=entries) for n in range(20))
+    outcome = Outcome(0, "", inputs, rewritten=(word,) * 100, unseen=(word,) * 100)
+    document = statement_document(state(scene.root, outcome=outcome))
+    scene.write(sign_document(document, scene.alice))
+    for command in ("verify", "show"):
+        key = ("--key", scene.alice.public) if command == "verify" else ()
+        ran = provenance(command, scene.root, *key)
+        assert ran.status == 0
+        assert all(line.isprintable() for line in ran.out.splitlines())
+        assert not any(line.startswith("verified: all") for line in ran.out.splitlines())
+        assert len(ran.out) < 10**5

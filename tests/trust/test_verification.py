@@ -19,7 +19,7 @@ from provenance.errors import (
 from provenance.folder import attach
 from provenance.folder.attach import Log, publish
 from provenance.keys import generate
-from provenance.statement.training import Outcome
+from provenance.statement.training import Metadata, Outcome
 from provenance.transparency import note
 from provenance.trust.verification import STEPS, Request, Step, Verified, verify_model
 from tests.world import (
@@ -278,7 +278,13 @@ def test_a_model_signature_over_reserved_names(model: Path, alice: Person) -> No
 
 def test_attested_after_the_fact(tmp_path: Path, alice: Person) -> None:
     root = write_files(tmp_path / "model")
-    attest(root, alice, outcome=Outcome(), recipe=msgspec.structs.replace(RECIPE, command=()))
+    attest(
+        root,
+        alice,
+        outcome=Outcome(),
+        run=Metadata(),
+        recipe=msgspec.structs.replace(RECIPE, command=()),
+    )
     assert "not observed" in details(verify(root, alice))["outcome"]
 
 

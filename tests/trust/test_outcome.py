@@ -1,0 +1,189 @@
+"""What a claim says of its run: levels, what is required, and what is shown unticked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from provenance.api import checking
+from provenance.errors import PolicyError, UsageError
+from provenance.files.manifest import FileEntry
+from provenance.statement.training import ChangedInput, Metadata, Outcome
+from provenance.trust.outcome import LEVELS, level_of, outcome_detail
+from tests.world import FILES, attach, attest, state, write_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from provenance.trust.outcome import Level
+    from provenance.trust.verification import Step, Verified
+    from tests.world import Person, Shell
+
+CACHE = FileEntry("labels.cache", 3, "44" * 32)
+ADDED = ChangedInput("data:train", added=(CACHE,))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_files(tmp_path / "model")
+
+
+def outcome_of(verified: Verified) -> Step:
+    return next(step for step in verified.steps if step.name == "outcome")
+
+
+def verify(root: Path, *people: Person, require: Level | None = None) -> Verified:
+    return checking.verify(root, keys=[person.key.public for person in people], require=require)
+
+
+NOT_RECORDED = {
+    "attested after the fact": (Outcome(), Metadata()),
+    "unknown: the run began and its end was not seen": (Outcome(), None),
+    "was not seen to make all of these files": (Outcome(0, unseen=("model.bin",)), None),
+    "attested: the command ended with status 0": (Outcome(0, untouched=tuple(FILES)), None),
+}
+
+
+@pytest.mark.parametrize("words", NOT_RECORDED)
+def test_what_is_not_recorded_is_attested_and_said(root: Path, alice: Person, words: str) -> None:
+    outcome, run = NOT_RECORDED[words]
+    attest(root, alice, outcome=outcome, **({"run": run} if run else {}))
+    verified = verify(root, alice, require="attested")
+    assert verified.level == "attested"
+    assert words in outcome_of(verified).detail
+    with pytest.raises(PolicyError, match=f"recorded is required, but .*{words}"):
+        verify(root, alice, require="recorded")
+
+
+def test_a_finish_time_without_an_end_is_no_end(root: Path, alice: Person) -> None:
+    times = Metadata("", "2026-01-01T00:00:00Z", "2026-01-01T00:10:00Z")
+    attest(root, alice, outcome=Outcome(), run=times)
+    assert "its end was not seen" in outcome_of(verify(root, alice)).detail
+    with pytest.raises(PolicyError):
+        verify(root, alice, require="recorded")
+
+
+def test_a_recorded_run(root: Path, alice: Person) -> None:
+    attest(root, alice)
+    verified = verify(root, alice, require="recorded")
+    assert verified.level == "recorded"
+    step = outcome_of(verified)
+    assert step.detail.startswith("recorded: the command ended with status 0, and no input")
+    assert step.notes == ()
+
+
+def test_a_model_signature_alone_is_only_signed(model: Path, alice: Person) -> None:
+    (model / "claims.jsonl").unlink()
+    assert verify(model, alice).level == "signed"
+    for level in LEVELS[1:]:
+        with pytest.raises(PolicyError, match=f"{level} is required, but the outcome is not"):
+            verify(model, alice, require=level)
+
+
+def test_a_level_that_is_none(model: Path, alice: Person) -> None:
+    with pytest.raises(UsageError, match="no evidence level"):
+        verify(model, alice, require="rebuilt")  # type: ignore[arg-type]
+
+
+def test_inputs_that_nobody_looked_at_again(root: Path, alice: Person) -> None:
+    stated = state(root)
+    environment = msgspec.structs.replace(stated.build.internal_parameters, observed=("start",))
+    build = msgspec.structs.replace(stated.build, internal_parameters=environment)
+    attach(root, msgspec.structs.replace(stated, build=build), alice)
+    step = outcome_of(verify(root, alice))
+    assert step.detail == "recorded: the command ended with status 0"
+    assert step.notes == ("the inputs were not looked at again after the run",)
+
+
+def test_added_files_are_accepted_and_shown(root: Path, alice: Person) -> None:
+    attest(root, alice, outcome=Outcome(0, changed_inputs=(ADDED,)))
+    verified = verify(root, alice, require="recorded")
+    step = outcome_of(verified)
+    assert step.detail.endswith("and no file of an input changed meanwhile")
+    assert step.notes == ("added during the run: data:train: labels.cache",)
+
+
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        ChangedInput("data:train", changed=("a.csv",), added=(CACHE,)),
+        ChangedInput("data:train", removed=("a.csv",), added=(CACHE,)),
+        ChangedInput("data:train", added=(CACHE,), more=1),
+        ChangedInput("data:train", added=(CACHE,), problem="a.csv: its link leads elsewhere"),
+    ],
+)
+def test_anything_but_added_files_is_refused_by_name(
+    root: Path, alice: Person, spoiled: ChangedInput
+) -> None:
+    attest(root, alice, outcome=Outcome(0, changed_inputs=(ADDED, spoiled)))
+    named = "1 more" if spoiled.more else r"a\.csv"
+    with pytest.raises(PolicyError, match=f"inputs changed .* data:train: .*{named}"):
+        verify(root, alice)
+
+
+def test_files_that_the_run_did_not_make_are_shown(root: Path, alice: Person) -> None:
+    names = tuple(FILES)
+    attest(root, alice, outcome=Outcome(0, untouched=names[:1], rewritten=names[1:2]))
+    assert outcome_of(verify(root, alice, require="recorded")).notes == (
+        "1 file there before and not written by the run: config.json",
+        "1 file there before and written by the run with equal bytes: model.bin",
+    )
+
+
+def test_a_later_claim_that_failed_is_said(root: Path, alice: Person) -> None:
+    attest(root, alice)
+    attest(root, alice, outcome=Outcome(3))
+    verified = verify(root, alice, require="recorded")
+    assert verified.claim is not None
+    assert verified.claim.where == "claims.jsonl:1"
+    [note] = outcome_of(verified).notes
+    assert "claims.jsonl:2: the training command ended with status 3" in note
+
+
+def test_each_signer_has_a_level_of_its_own(root: Path, alice: Person, bob: Person) -> None:
+    attest(root, alice, outcome=Outcome(), run=Metadata())
+    attest(root, bob)
+    attest(root, alice)
+    verified = verify(root, alice, bob)
+    assert verified.levels == {alice.key_id: "attested", bob.key_id: "recorded"}
+    assert verified.level == "attested"  # of the claim that counts, never the best of several
+    with pytest.raises(PolicyError):
+        verify(root, alice, bob, require="recorded")
+    (root / "model.sig").unlink()
+    assert verify(root, bob, require="recorded").level == "recorded"
+
+
+def test_what_a_downloader_sees(root: Path, alice: Person, provenance: Shell) -> None:
+    added = ChangedInput("data:train", added=tuple(entry(n) for n in range(9)))
+    attest(root, alice, outcome=Outcome(0, changed_inputs=(added,)))
+    ran = provenance("verify", root, "--key", alice.public, "--require", "recorded")
+    assert ran.status == 0
+    note = "added during the run: data:train: file0, file1, file2, file3, file4, and 4 more"
+    assert f"–{' ' * 24}{note}" in ran.out.splitlines()
+    assert ran.out.splitlines()[-1] == "  level      recorded (as alice.pub says)"
+    document = provenance("verify", root, "--key", alice.public, "--json").document
+    assert document["level"] == "recorded"
+    assert document["steps"][5]["notes"] == [note]
+
+
+def test_what_is_required_and_not_there(root: Path, alice: Person, provenance: Shell) -> None:
+    attest(root, alice, outcome=Outcome(), run=Metadata())
+    ran = provenance("verify", root, "--key", alice.public, "--require", "recorded")
+    assert ran.status == 1
+    assert "✗ 6 outcome" in ran.out
+    assert "recorded is required" in ran.err
+    assert "level" not in ran.out
+    ran = provenance("verify", root, "--key", alice.public)
+    assert ran.out.splitlines()[-1] == "  level      attested (as alice.pub says)"
+
+
+def entry(number: int) -> FileEntry:
+    return FileEntry(f"file{number}", 1, "44" * 32)
+
+
+def test_the_level_of_a_statement(root: Path) -> None:
+    assert level_of(None) == "signed"
+    assert level_of(state(root)) == "recorded"
+    assert "not stated" in outcome_detail(None)
