@@ -45,8 +45,8 @@ def remarks(before: Before, *, by_default: bool, key: Path | None) -> tuple[Rema
 
 def _about_equality(before: Before, *, by_default: bool) -> Iterator[Remark]:
     if by_default and before.inputs.equality is not None:
-        name = before.inputs.equality.name
-        yield Remark(f"equality: '{name}', the default", "--equality NAME|FILE", is_cause=False)
+        text = f"the equality is '{before.inputs.equality.name}', by default"
+        yield Remark(text, "--equality NAME|FILE", is_cause=False)
 
 
 def _about_data(before: Before) -> Iterator[Remark]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from provenance.cli.options import PATH, json_option, read_password, signing_options
-from provenance.errors import UsageError, count, one_line
+from provenance.errors import UsageError, one_line
 from provenance.report.progress import progress
+from provenance.report.recording import captured_document, captured_lines
 from provenance.report.terminal import print_json, print_lines
 
 if TYPE_CHECKING:
@@ -95,19 +96,17 @@ def print_recorded(recorded: Recorded, options: Mapping[str, Any]) -> None:
                 f"and beside the weights: provenance/{sha256} ({len(data):,} bytes)", err=True
             )
         return
-    manifest = recorded.manifest
     if options["as_json"]:
-        print_json(
-            {
-                "keyId": recorded.key_id,
-                "outcome": recorded.statement.run.provenance_outcome,
-                "published": recorded.published,
-                "rootDigest": {"sha256": manifest.root_digest},
-                "written": recorded.written,
-            }
-        )
+        beside = {
+            "keyId": recorded.key_id,
+            "published": recorded.published,
+            "warnings": recorded.warnings,
+            "written": recorded.written,
+        }
+        print_json(captured_document(recorded.statement) | beside)
         return
-    _say(f"attested {count(len(manifest.entries), 'file')}, root sha256 {manifest.root_digest}")
+    for line in captured_lines(recorded.statement):
+        _say(line)
     for path in recorded.written:
         _say(f"written  {path}")
     for claim in recorded.published:

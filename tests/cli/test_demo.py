@@ -25,7 +25,7 @@ needs = pytest.mark.skipif(
 @needs
 def test_the_demo_is_what_it_says(tmp_path: Path) -> None:
     ran = run_program("demo", "--folder", tmp_path / "demo")
-    assert (ran.status, ran.err.count("provenance: attested")) == (0, 4), ran.err[-2000:]
+    assert (ran.status, ran.err.count("provenance: recorded")) == (0, 4), ran.err[-2000:]
     for words in (
         "match by 'bytes': every rebuild is the published model",
         "consistent by 'close': every rebuild is within the declared tolerance",

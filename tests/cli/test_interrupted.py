@@ -95,7 +95,7 @@ def test_control_c_at_a_terminal(tmp_path: Path, alice: Person) -> None:
             written += part
     os.close(leader)
     assert process.wait(30) == 0, written
-    assert b"attested 1 file" in written
+    assert b"recorded 1 file" in written
     assert run_program("verify", tmp_path / "model", "--key", alice.public).status == 0
 
 

@@ -80,7 +80,7 @@ def test_a_training_that_succeeds(
 ) -> None:
     ran = record()
     assert (ran.status, ran.out) == (0, "")
-    assert "attested 1 file, root sha256 " in ran.err
+    assert "recorded 1 file, 1 bytes, root sha256 " in ran.err
     assert "written  model/claims.jsonl" in ran.err
     assert "written  model/model.sig" in ran.err
     assert provenance("verify", "model", "--key", alice.public).status == 0
@@ -287,7 +287,11 @@ def test_published_at_once(
 def test_one_document(record: Callable[..., Ran]) -> None:
     ran = record(f"{TRAIN}; exit 3", "--json")
     assert ran.status == 3
-    assert ran.document.keys() == {"keyId", "outcome", "published", "rootDigest", "written"}
+    assert ran.document["level"] == "recorded"
+    assert ran.document["rootDigest"].keys() == {"sha256"}
+    assert ran.document["files"] == 1
+    assert (ran.document["interpreter"], ran.document["data"]) == (None, [])
+    assert "failed" in ran.document["warnings"][-1]
     assert ran.document["outcome"] == {"exitStatus": 3}
     assert ran.document["written"] == ["model/claims.jsonl"]
 
@@ -362,13 +366,34 @@ def test_a_strict_recorder_names_every_cause_and_starts_nothing(
     refused(record("touch ran", "--strict", "--dry-run"), 125, "no data is named")
 
 
-def test_what_is_said_before_the_run_comes_before_it(record: Callable[..., Ran]) -> None:
-    ran = record(f"echo started >&2; {TRAIN}")
-    before, _, after = ran.err.partition("started")
-    assert "provenance: note: equality: 'bytes', the default (--equality NAME|FILE)\n" in before
-    assert "provenance: warning: no data is named" in before
+def test_what_is_said_before_the_run_comes_before_it(work: Path, alice: Person) -> None:
+    script = f"echo started >&2; {TRAIN}"
+    ran = run_program("record", "--model", "model", "--key", alice.private, "sh", "-c", script)
+    assert work == Path.cwd()
+    before, _, after = ran.err.partition("started\n")
+    lines = before.splitlines()
+    default = "the equality is 'bytes', by default (--equality NAME|FILE)"
+    assert lines[0] == f"provenance: note: {default}"
+    assert all(line.startswith("provenance: warning: ") for line in lines[1:])
+    assert 2 <= len(lines) <= 8
+    assert "provenance: recorded" in after
     assert "warning" not in after
-    assert before.count("\n") <= 8
+
+
+def test_what_was_captured_is_said_in_five_lines(record: Callable[..., Ran], work: Path) -> None:
+    (work / "data.csv").write_text("1,2\n")
+    stated = ("--data", "train=data.csv", "--seed", "7", "--equality", "bytes")
+    lines = record(TRAIN, *stated).err.partition("provenance: recorded ")[2].splitlines()
+    labels = [line.removeprefix("provenance: ").split(" ")[0] for line in lines[1:]]
+    assert labels == ["code", "data", "software", "run", "written", "written"]
+    assert lines[0].startswith("1 file, 1 bytes, root sha256 ")
+    assert "none" in lines[1]
+    assert "train (1 file, 4 bytes)" in lines[2]
+    assert "interpreter and packages unknown" in lines[3]
+    assert "status 0; seeds seed=7; equality bytes" in lines[4]
+    (work / "train.py").write_text("import pathlib; pathlib.Path('model/w').write_text('2')\n")
+    ran = record(f"{sys.executable} train.py; kill -9 $$", *stated)
+    assert "run      killed by SIGKILL; seeds seed=7" in ran.err
 
 
 def test_bytes_is_declared_by_default(
