@@ -53,7 +53,7 @@ test: $(VENV)/.set-up-dev $(PEER_VENV)/.set-up-peer ## Run the tests with covera
 	  --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
 .PHONY: test-integrations
-test-integrations: $(VENV)/.set-up-dev $(PEER_VENV)/.set-up-peer $(WHEEL_VENV)/.set-up-run $(TORCH_VENV)/.set-up-torch $(MODELS)/.set-up ## Test the built wheel alone, torch, and real models of other projects
+test-integrations: $(VENV)/.set-up-dev $(PEER_VENV)/.set-up-peer $(WHEEL_VENV)/.set-up-run $(TORCH_VENV)/.set-up-torch $(MODELS)/.set-up ## Test the built wheel alone, real trainings, and real models of other projects
 	rm -rf build/wheel
 	"$(PY)" -m pip wheel --quiet --no-deps --no-index --no-build-isolation --wheel-dir build/wheel .
 	"$(WHEEL_VENV)/bin/python" -m pip install --quiet --no-deps --no-index --force-reinstall build/wheel/*.whl
@@ -146,11 +146,11 @@ endef
 # $(call if-missing,FILE): a prerequisite that counts only by being there, never by its age.
 if-missing = $(if $(wildcard $(1)),,$(1))
 
-# $(call install,FOLDER,FILES): install exactly what the files pin. The interpreter's stamp is away
-# meanwhile, so that the next run replaces an environment that was left half-filled.
+# $(call install,FOLDER,FILES,OPTIONS): install exactly what the files pin. The interpreter's stamp
+# is away meanwhile, so that the next run replaces an environment that was left half-filled.
 install = rm -f "$(1)/.python-$(VERSION)" && \
 	echo "Installing into $(1) what requirements/ pins: $(2)" && \
-	"$(1)/bin/python" -m pip install --quiet --require-hashes $(addprefix --requirement requirements/,$(2)) && \
+	"$(1)/bin/python" -m pip install --quiet --require-hashes $(3) $(addprefix --requirement requirements/,$(2)) && \
 	touch "$(1)/.python-$(VERSION)"
 
 # The project itself, from this checkout, with the pinned build backend.
@@ -175,12 +175,13 @@ $(VENV)/.set-up-dev: requirements/dev.txt $(KERNEL) pyproject.toml $(call if-mis
 	@$(call install-project,$(VENV))
 	@touch "$@"
 
-# torch is pinned by its version alone: each platform and index has builds of its own.
+# torch is pinned by its version alone: each platform and index has builds of its own. The pins of
+# the frameworks that need it are complete but for torch, which comes after them.
 $(TORCH_VENV)/.python-$(VERSION):
 	$(call create,$(TORCH_VENV))
 
 $(TORCH_VENV)/.set-up-torch: requirements/torch.txt $(call if-missing,$(TORCH_VENV)/.python-$(VERSION))
-	@$(call install,$(TORCH_VENV),torch.txt)
+	@$(call install,$(TORCH_VENV),torch.txt,--no-deps)
 	@"$(TORCH_VENV)/bin/python" -m pip install --quiet "torch==$(TORCH)"
 	@touch "$@"
 
