@@ -66,8 +66,8 @@ RECIPE = Recipe(
 )
 """A complete recipe that declares no equality."""
 
-RUN = Metadata("run-1", "2026-01-01T00:00:00Z", "2026-01-01T00:10:00Z")
-"""When a run was recorded."""
+RUN = Metadata("", "2026-01-01T00:00:00Z", "2026-01-01T00:10:00Z")
+"""When a run was recorded; without an id, so that two are never the same run."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,7 @@ def state(
     outcome: Outcome | None = None,
     run: Metadata = RUN,
     environment: Mapping[str, Any] | None = None,
+    collectors: Mapping[str, Collected] | None = None,
 ) -> TrainingStatement:
     """Return the training statement about the files in *root* as they are."""
     if equality is not None:
@@ -129,7 +130,10 @@ def state(
         build=BuildDefinition(
             BUILD_TYPE,
             recipe,
-            Environment(observed=("start", "end"), collectors={"variables": variables}),
+            Environment(
+                observed=("start", "end"),
+                collectors={"variables": variables, **(collectors or {})},
+            ),
             (),
         ),
         run=RunDetails(Builder(LOCAL_BUILDER), run, provenance_outcome=outcome or Outcome(0)),

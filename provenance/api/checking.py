@@ -25,7 +25,13 @@ from provenance.api.arguments import (
 )
 from provenance.equality.declaration import Declaration
 from provenance.equality.lattice import AGREES
-from provenance.errors import PolicyError, ProvenanceError, UnreadableError, UsageError
+from provenance.errors import (
+    MalformedError,
+    PolicyError,
+    ProvenanceError,
+    UnreadableError,
+    UsageError,
+)
 from provenance.trust import verification
 from provenance.trust.outcome import LEVELS, Level
 from provenance.trust.verification import Request, Step, Verified
@@ -122,6 +128,7 @@ def agree(  # noqa: PLR0913 - each option of the verb, by name
     unsafe_other_equality: bool = False,
     probes: PathLike | None = None,
     quorum: int = 2,
+    independent: bool = False,
     sign_with: PathLike | PrivateKey | None = None,
     password: Password = None,
     out: PathLike | None = None,
@@ -132,13 +139,17 @@ def agree(  # noqa: PLR0913 - each option of the verb, by name
     Each is verified with *keys* and compared with the first under the equality that the first
     declared. If that is not *equality*, it is refused, unless *unsafe_other_equality* applies
     *equality* instead. *quorum* distinct builders must agree. Any verdict, even a negative one, is
-    signed by *sign_with* into the new file *out*.
+    signed by *sign_with* into the new file *out*; who signs may say that the builders are
+    *independent*, operated by different people.
     """
     check_numpy()
     from provenance.rebuilding import agreement  # noqa: PLC0415 - needs numpy
 
     if (sign_with is None) != (out is None):
         raise UsageError("--sign-with and --out go together")
+    if independent and sign_with is None:
+        hint = "sign the verdict with --sign-with"
+        raise UsageError("--independent is for whoever signs the verdict to say", hint=hint)
     if out is not None and os.path.lexists(a_path(out)):  # before hours of comparison
         raise UsageError("exists already", where=str(out), hint="choose another name")
     signer = None if sign_with is None else private_key(sign_with, password)
@@ -161,7 +172,12 @@ def agree(  # noqa: PLR0913 - each option of the verb, by name
     given = optional_path(probes)
     with progress("comparing") as advance:
         verdict = agreement.agree(
-            verified, quorum=quorum, unsafe_equality=override, probes=given, on_bytes=advance
+            verified,
+            quorum=quorum,
+            independent=independent,
+            unsafe_equality=override,
+            probes=given,
+            on_bytes=advance,
         )
     if signer is not None and out is not None:
         _write(verdict, Path(out), signer)
@@ -169,14 +185,22 @@ def agree(  # noqa: PLR0913 - each option of the verb, by name
 
 
 def _write(verdict: Verdict, path: Path, signer: PrivateKey) -> None:
-    """Sign *verdict* into the new file *path*."""
+    """Sign *verdict* into the new file *path*, if a reader would find that it follows."""
     from provenance.capture.process import timestamp  # noqa: PLC0415 - verify starts without these
     from provenance.files.atomic import create_file  # noqa: PLC0415
-    from provenance.folder.attach import sign_statement  # noqa: PLC0415
-    from provenance.rebuilding.verdict import Verifier, to_statement  # noqa: PLC0415
+    from provenance.folder.attach import sign_payload  # noqa: PLC0415
+    from provenance.rebuilding import verdict as verdicts  # noqa: PLC0415
+    from provenance.statement import intoto  # noqa: PLC0415
 
-    statement = to_statement(verdict, Verifier(__version__, timestamp(datetime.now(UTC))))
-    create_file(path, sign_statement(statement, signer) + b"\n")
+    verifier = verdicts.Verifier(signer.public.key_id, __version__, timestamp(datetime.now(UTC)))
+    payload = intoto.format(verdicts.to_statement(verdict, verifier))
+    try:
+        read = verdicts.from_statement(intoto.parse(payload))
+    except MalformedError as error:
+        raise RuntimeError(f"a verdict that no reader takes: {error}") from error
+    if read != verdict:
+        raise RuntimeError("a verdict that reads otherwise than it was written")
+    create_file(path, sign_payload(payload, signer) + b"\n")
 
 
 def _override(

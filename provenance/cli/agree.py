@@ -60,6 +60,11 @@ from provenance.report.terminal import print_json, print_lines
     help="How many distinct keys must agree, counting the publisher's.",
 )
 @click.option(
+    "--independent",
+    is_flag=True,
+    help="State in the signed verdict that different people operate the builders.",
+)
+@click.option(
     "--sign-with", type=PATH, metavar="KEY", help="Sign the verdict with this private key."
 )
 @click.option("--out", type=PATH, metavar="FILE", help="Where the signed verdict goes.")
@@ -73,6 +78,7 @@ def command(
     unsafe: bool,
     probes: Path | None,
     quorum: int,
+    independent: bool,
     sign_with: Path | None,
     out: Path | None,
     password_env: str | None,
@@ -93,6 +99,7 @@ def command(
         unsafe_other_equality=unsafe,
         probes=probes,
         quorum=quorum,
+        independent=independent,
         sign_with=sign_with,
         password=read_password(password_env),
         out=out,

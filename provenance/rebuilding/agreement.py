@@ -2,8 +2,9 @@
 
 The first model is the published one: its attestation's equality applies, and every other model is
 compared with *it* (a star), because closeness is not transitive; if the equality is not exact, the
-largest distance between any two is also reported. A builder is a signing key: two models by one key
-count once. One differing model makes the result a mismatch: dissent is not outvoted.
+largest distance between any two is also reported. A builder is a signing key that attested a run
+of its own: models by one key count once, and so do signatures of several keys on one attestation
+or one run. One differing model makes the result a mismatch: dissent is not outvoted.
 
 ==============  ===============================================================================
 conclusion      when
@@ -13,7 +14,8 @@ match           every rebuild equals the published model exactly (``bytes``, ``t
 consistent      every rebuild is within the declared tolerance; never called a match
 plausible       every rebuild's curves resemble the published ones; says nothing about weights
 mismatch        a rebuild differs by more, or followed another recipe
-inconclusive    something is missing (builders, a part of a recipe) or unreadable
+inconclusive    something is missing (builders, a part of a recipe) or unreadable; or the files
+                are not the same, and nobody can tell whether the recipe was
 ==============  ===============================================================================
 """
 
@@ -26,6 +28,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from provenance.encoding import strict_base64
 from provenance.equality.lattice import Conclusion
 from provenance.equality.rules import Curves
@@ -34,7 +38,15 @@ from provenance.files.names import BYPRODUCTS
 from provenance.files.reading import read_file
 from provenance.judge.comparators import compare_models
 from provenance.rebuilding import recipe, verdict
-from provenance.rebuilding.verdict import AppliedEquality, Diameter, Party, Rebuild, Verdict, worst
+from provenance.rebuilding.verdict import (
+    AppliedEquality,
+    Diameter,
+    Party,
+    Rebuild,
+    Verdict,
+    allowed_by,
+    worst,
+)
 from provenance.statement import metrics
 from provenance.weights.model import Model
 
@@ -49,13 +61,15 @@ def agree(
     models: Sequence[Verified],
     *,
     quorum: int = verdict.SMALLEST_AGREEMENT,
+    independent: bool = False,
     unsafe_equality: Declaration | None = None,
     probes: Path | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Verdict:
     """Return the judgement over *models*, the published one first.
 
-    *quorum* is how many builders must agree, including the publisher. *unsafe_equality* replaces
+    *quorum* is how many builders must agree, including the publisher; *independent* is for whoever
+    will sign the verdict to say of them. *unsafe_equality* replaces
     the declared equality; the verdict says so. *probes* is a file of probes drawn after the models
     were committed to. *on_bytes* is called with the bytes compared on each side. Raises PolicyError
     if a model has no training statement, or no equality was declared.
@@ -75,34 +89,29 @@ def agree(
         )
     compare = partial(compare_models, declaration=declaration, probes=probes, on_bytes=on_bytes)
     files = [_model(model, declaration) for model in models]
+    parties, reached = _builders(claims, quorum)
     rebuilds = tuple(
-        Rebuild(
-            _party(claim),
-            compare(files[0], model),
-            recipe.differences(claims[0].training.build, claim.training.build),
-            recipe.environment_differences(claims[0].training.build, claim.training.build),
-        )
-        for model, claim in zip(files[1:], claims[1:], strict=True)
+        _rebuild(party, compare(files[0], model), claims[0], claim)
+        for party, model, claim in zip(parties[1:], files[1:], claims[1:], strict=True)
     )
-    builders = tuple(sorted({claim.opened.key.key_id for claim in claims}))
-    few = f"{len(builders)} of {quorum} builders: models by one key count once"
-    reached: Part = ("match", []) if len(builders) >= quorum else ("inconclusive", [few])
     applied = AppliedEquality(
         declaration.name, declaration.version, declaration.digest, unsafe_equality is None
     )
     recipes = [claim.training.recipe for claim in claims]
     parts = [_judge_rebuild(n, r, recipes[n], applied) for n, r in enumerate(rebuilds, 1)]
-    parts += [_judge_completeness(recipes), reached]
+    if any(gap != recipe.NO_DATA for each in recipes for gap in recipe.gaps(each)):
+        parts.append(("inconclusive", []))  # nobody can repeat it; a training may do without data
+    parts.append(reached)
     conclusion = worst(part[0] for part in parts)
-    reasons = tuple(reason for part in parts for reason in part[1])
     return Verdict(
         conclusion,
         applied,
-        _party(claims[0]),
+        parties[0],
         rebuilds,
-        builders,
+        tuple(sorted(party.key_id for party in parties if party.counted)),
         quorum,
-        reasons,
+        independent,
+        tuple(reason for part in parts for reason in part[1]),
         _diameter(files, rebuilds, compare) if conclusion == "consistent" else None,
     )
 
@@ -113,13 +122,68 @@ def _claim(model: Verified) -> Claim:
     return model.claim
 
 
+def _rebuild(party: Party, outcome: Outcome, published: Claim, rebuilt: Claim) -> Rebuild:
+    builds = published.training.build, rebuilt.training.build
+    found = recipe.compare(*builds)
+    return Rebuild(
+        party,
+        outcome,
+        recipe.answer(found.differences, found.unknown),
+        found.differences,
+        found.unknown,
+        recipe.environment_differences(*builds),
+    )
+
+
+def _builders(claims: Sequence[Claim], quorum: int) -> tuple[list[Party], Part]:
+    """Return the parties, and whether enough builders are among them.
+
+    A party counts if its key, its attestation and its run are new, and it names that key as its
+    signer: a key that signs what another one attested has built nothing.
+    """
+    parties: list[Party] = []
+    reasons = []
+    counted: set[str] = set()
+    for number, claim in enumerate(claims):
+        party = _party(claim)
+        same_key = party.key_id in counted
+        facts = {party.attestation["sha256"], party.invocation_id or party.attestation["sha256"]}
+        why = "" if _names_its_key(claim) else "it names another signer than the key that signed it"
+        if not why and not same_key and facts & counted:
+            why = "another key attested the same run"
+        if why:
+            reasons.append(f"{_who(number)} does not count as a builder: {why}")
+        elif not same_key:
+            party = msgspec.structs.replace(party, counted=True)
+            counted |= {party.key_id, *facts}
+        parties.append(party)
+    number = sum(party.counted for party in parties)
+    if number >= quorum:
+        return parties, ("match", reasons)
+    once = ": models by one key count once" if len(parties) - number > len(reasons) else ""
+    return parties, ("inconclusive", [*reasons, f"{number} of {quorum} builders{once}"])
+
+
+def _names_its_key(claim: Claim) -> bool:
+    return claim.training.run.provenance_signer == strict_base64.format(claim.opened.key.spki)
+
+
 def _party(claim: Claim) -> Party:
+    run = claim.training.run
     return Party(
         claim.training.model_name,
         {"sha256": claim.training.manifest.root_digest},
         {"sha256": hashlib.sha256(claim.opened.payload).hexdigest()},
+        {"sha256": hashlib.sha256(claim.bundle.raw).hexdigest()},
         claim.opened.key.key_id,
+        run.metadata.invocation_id,
+        run.level,
+        counted=False,
     )
+
+
+def _who(number: int) -> str:
+    return f"rebuild {number}" if number else "the published model"
 
 
 def recorded_metrics(root: Path, training: TrainingStatement) -> bytes | None:
@@ -159,12 +223,13 @@ Part = tuple[Conclusion, list[str]]
 def _judge_rebuild(
     number: int, rebuild: Rebuild, followed: Recipe, applied: AppliedEquality
 ) -> Part:
-    conclusions: list[Conclusion] = [rebuild.outcome.conclusion]
+    conclusions = [allowed_by(rebuild)]
     reasons = [f"rebuild {number}: {text}" for text in rebuild.outcome.missing]
-    if rebuild.recipe_differences:
-        conclusions.append("mismatch")
-        start = f"rebuild {number} followed another recipe"
-        reasons += [f"{start}: {text}" for text in rebuild.recipe_differences]
+    start = f"rebuild {number} followed another recipe"
+    reasons += [f"{start}: {each.text}" for each in rebuild.recipe_differences]
+    if rebuild.recipe == "unknown":
+        start = f"rebuild {number}: the recipe is unknown"
+        reasons += [f"{start}: {text}" for text in rebuild.recipe_unknown]
     theirs = followed.equality
     other = theirs is None or theirs.sha256 != applied.sha256
     if applied.declared and other and rebuild.outcome.strongest != "bytes":
@@ -179,15 +244,6 @@ def _judge_rebuild(
         conclusions.append("inconclusive")
         reasons.append(f"rebuild {number} {under} is not known")
     return worst(conclusions), reasons
-
-
-def _judge_completeness(recipes: Sequence[Recipe]) -> Part:
-    reasons = []
-    for number, each in enumerate(recipes):
-        if missing := recipe.gaps(each):
-            who = f"rebuild {number}" if number else "the published model"
-            reasons.append(f"{who}: the recipe names {', '.join(missing)}")
-    return ("inconclusive" if reasons else "match"), reasons
 
 
 def _diameter(

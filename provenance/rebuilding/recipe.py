@@ -1,9 +1,10 @@
 """Whether two trainings followed the same recipe.
 
-Compared are the command, the code (the git tree of the work tree and the folder in it, the trees of
-its submodules, and the files that the command names), configuration, data and base model by content
-*and* names, and the seeds. Not compared is what may differ between people: where a repository was
-cloned from, which commit a tree belongs to, what an input is called.
+Compared are the command, the code (:mod:`provenance.rebuilding.code`), configuration, data and base
+model, and the seeds. Inputs are compared by content under the names by which the program reads
+them: an input that the command names by its place in the command, others by their role, and those
+without one by their name where both sides have it. Not compared is what may differ between people:
+where a repository was cloned from, which commit a tree belongs to, where an input lies.
 
 A recipe with gaps is *incomplete*: nobody can repeat it, and agreement over it proves less than it
 seems to. Something redacted is a gap. Two redaction marks are neither the same nor a difference.
@@ -11,13 +12,17 @@ seems to. Something redacted is a gap. Two redaction marks are neither the same 
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import msgspec
 
 from provenance.errors import count
+from provenance.rebuilding.code import changes, compare_code
 from provenance.statement.training import REDACTION
 
 if TYPE_CHECKING:
@@ -26,34 +31,69 @@ if TYPE_CHECKING:
 MAX_SHOWN = 120
 """Longest text shown of each side, in characters."""
 
+NO_DATA = "no data"
+"""The gap of a recipe that declares no data; a training may make its own."""
+
+Answer = Literal["same", "differs", "unknown"]
+"""Whether a rebuild followed the published recipe."""
+
 _NOT_COMPARED = frozenset({"variables.others"})
 """The number of other variables does not affect the training."""
 
+_OF_THE_CODE = frozenset({"untracked", "reads"})
+"""Collectors that tell of the code, which is compared as such."""
 
-def differences(left: BuildDefinition, right: BuildDefinition) -> tuple[str, ...]:
-    """Describe how the recipe *right* differs from the published *left*, by part."""
-    recipes = (left.external_parameters, right.external_parameters)
+_NAMED_INPUT = re.compile(r"(?<!\$)\$\{((data|config):[^{}]*|baseModel)\}")
+
+_KINDS: dict[str, Literal["configuration", "data", "base model"]] = {
+    "config": "configuration", "data": "data", "baseModel": "base model",
+}  # fmt: skip
+"""The parts of a recipe that are inputs, by the beginning of their keys."""
+
+
+class Difference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of the recipe that differs, and how, in words."""
+
+    part: Literal["command", "code", "configuration", "data", "base model", "seeds"]
+    text: str
+
+
+class Comparison(NamedTuple):
+    """How a recipe differs from the published one, by part, and what nobody can tell."""
+
+    differences: tuple[Difference, ...]
+    unknown: tuple[str, ...]
+
+
+def answer(differences: Sequence[Difference], unknown: Sequence[str]) -> Answer:
+    """Return whether the recipe is the same, in a word."""
+    return "differs" if differences else "unknown" if unknown else "same"
+
+
+def compare(left: BuildDefinition, right: BuildDefinition) -> Comparison:
+    """Compare the recipe *right* with the published *left*."""
+    recipes = left.external_parameters, right.external_parameters
+    command, places = _command(*(each.command for each in recipes))
+    code, unknown = compare_code(left, right)
     seeds = ({f"the seed {name}": n for name, n in each.seeds.items()} for each in recipes)
-    bases = ((each.base_model,) if each.base_model else () for each in recipes)
-    found = (
-        _command(*(each.command for each in recipes)),
-        _changes(_code(left), _code(right)),
-        _inputs("the configuration", *(each.config for each in recipes)),
-        _inputs("the data", *(each.data for each in recipes)),
-        _inputs("the base model", *bases),
-        _changes(*seeds),
-    )
-    return tuple(text for text in found if text)
+    found = [
+        Difference("command", command),
+        Difference("code", "; ".join(code)),
+        *(Difference(part, _inputs(kind, recipes, places)) for kind, part in _KINDS.items()),
+        Difference("seeds", "; ".join(changes(*seeds))),
+    ]
+    missing = dict.fromkeys(f"it names {gap}" for each in recipes for gap in gaps(each))
+    return Comparison(tuple(each for each in found if each.text), (*unknown, *missing))
 
 
 def gaps(recipe: Recipe) -> tuple[str, ...]:
     """Return what is missing in *recipe*."""
     source = recipe.source
     found = {
-        "no command": not recipe.command,
+        "no command: nothing is known of what was run and read": not recipe.command,
         "a redacted argument": any(REDACTION.search(word) for word in recipe.command),
         "no code": source is None or not (source.tree or source.files),
-        "no data": not recipe.data,
+        NO_DATA: not recipe.data,
     }
     return tuple(gap for gap, is_open in found.items() if is_open)
 
@@ -66,7 +106,7 @@ def environment_differences(left: BuildDefinition, right: BuildDefinition) -> tu
     """
     mine, other = (side.internal_parameters.collectors for side in (left, right))
     paths = []
-    for name in sorted(mine.keys() | other.keys()):
+    for name in sorted((mine.keys() | other.keys()) - _OF_THE_CODE):
         paths += _paths(
             name, *(side[name].values if name in side else {} for side in (mine, other))
         )
@@ -90,23 +130,36 @@ def _paths(path: str, left: Any, right: Any) -> list[str]:  # noqa: ANN401 - JSO
     return [] if left == right or path in _NOT_COMPARED else [path]
 
 
-def _command(published: Sequence[str], rebuilt: Sequence[str]) -> str:
-    """Describe how the commands differ; "" if they do not, or may not because of redaction."""
+def _command(published: Sequence[str], rebuilt: Sequence[str]) -> tuple[str, list[tuple[str, str]]]:
+    """Describe how the commands differ apart from what their inputs hold; "" if they do not.
+
+    They may not because of redaction. Returned beside it are the keys, on either side, of the
+    inputs that both commands name in the same place.
+    """
     pairs = list(zip(published, rebuilt, strict=False))
     start = len(list(takewhile(_may_be_the_same, pairs)))
-    if start == len(published) == len(rebuilt):
-        return ""
-    rest = zip(reversed(published[start:]), reversed(rebuilt[start:]), strict=False)
+    rest = list(zip(reversed(published[start:]), reversed(rebuilt[start:]), strict=False))
     end = len(list(takewhile(_may_be_the_same, rest)))
+    places = [
+        (theirs[1], ours[1])
+        for pair in (*pairs[:start], *rest[:end])
+        for theirs, ours in zip(*map(_NAMED_INPUT.finditer, pair), strict=False)
+    ]
+    if start == len(published) == len(rebuilt):
+        return "", places
     theirs, ours = (
         shlex.join(side[start : len(side) - end]) or "nothing" for side in (published, rebuilt)
     )
     shown = _shown(ours, theirs), _shown(theirs, ours)
-    return f"the command has {shown[0]} where the published one has {shown[1]}"
+    return f"the command has {shown[0]} where the published one has {shown[1]}", places
 
 
 def _may_be_the_same(pair: tuple[str, str]) -> bool:
-    """Tell whether two arguments may be the same, where a mark stands for any text."""
+    """Tell whether two arguments may be the same, where a mark stands for any text.
+
+    What an input is called does not count: its content is compared.
+    """
+    pair = _without_names(pair[0]), _without_names(pair[1])
     if pair[0] == pair[1] or not any(REDACTION.search(word) for word in pair):
         return pair[0] == pair[1]
     ends = [(parts[0], parts[-1]) for parts in (REDACTION.split(word) for word in pair)]
@@ -115,51 +168,73 @@ def _may_be_the_same(pair: tuple[str, str]) -> bool:
     return heads and (tail.endswith(other_tail) or other_tail.endswith(tail))
 
 
-def _code(build: BuildDefinition) -> dict[str, str]:
-    source = build.external_parameters.source
-    if source is None:
-        return {}
-    found = {f"the file {file.name}": f"sha256 {file.sha256}" for file in source.files}
-    if source.tree:
-        found |= {
-            "the code": f"git tree {source.tree}",
-            "the working folder": source.folder or "the root of the repository",
-        }
-    for item in build.resolved_dependencies:
-        if item.name.startswith("source/"):
-            name = item.name.removeprefix("source/")
-            found[f"the repository {name}"] = f"git tree {item.digest.get('gitTree', '')}"
+def _without_names(word: str) -> str:
+    return _NAMED_INPUT.sub(lambda match: f"${{{match[2] or match[1]}}}", word)
+
+
+def _inputs(kind: str, recipes: tuple[Recipe, Recipe], places: Sequence[tuple[str, str]]) -> str:
+    """Describe how the inputs of one kind differ; both commands name those at *places*."""
+    label = f"the {_KINDS[kind]}"
+    sides = tuple(_keyed(kind, recipe) for recipe in recipes)
+    published, rebuilt = ({key: _content(items) for key, items in s.items()} for s in sides)
+    found = []
+    for theirs, ours in places:
+        was, now = published.get(theirs, theirs), rebuilt.get(ours, ours)
+        if theirs.partition(":")[0] == kind and was != now:
+            name = theirs.partition(":")[2]
+            other = next((key for key, content in published.items() if content == now), "")
+            swapped = f"the command reads {other.partition(':')[2]} where the published one reads"
+            found.append(
+                f"{swapped} {name}" if other else f"{label} {name} is {now} instead of {was}"
+            )
+    unnamed = (
+        [item for key, items in side.items() if key not in done for item in items]
+        for side, done in zip(sides, zip(*places, strict=True) if places else ((), ()), strict=True)
+    )
+    return "; ".join(dict.fromkeys([*found, *_unnamed(label, *unnamed)]))
+
+
+def _keyed(kind: str, recipe: Recipe) -> dict[str, list[Input]]:
+    """Return the inputs of one kind by their keys, by which a recorded command names them."""
+    if kind == "baseModel":
+        return {} if recipe.base_model is None else {kind: [recipe.base_model]}
+    found: dict[str, list[Input]] = {}
+    for item in recipe.data if kind == "data" else recipe.config:
+        found.setdefault(f"{kind}:{item.name}", []).append(item)
     return found
 
 
-def _inputs(kind: str, published: tuple[Input, ...], rebuilt: tuple[Input, ...]) -> str:
-    """Describe how inputs of one kind differ, by role and content; names may differ."""
-    mine, other = (Counter((item.role, item.manifest) for item in s) for s in (published, rebuilt))
+def _content(items: Sequence[Input]) -> str:
+    texts = (f"{count(each.files, 'file')} with manifest sha256 {each.manifest}" for each in items)
+    return ", ".join(sorted(texts))
 
-    def described(inputs: tuple[Input, ...], only: Counter[tuple[str, str]]) -> dict[str, str]:
-        texts: dict[str, str] = {}
+
+def _unnamed(label: str, published: Sequence[Input], rebuilt: Sequence[Input]) -> list[str]:
+    """Describe how inputs differ that the command does not name.
+
+    The program may find them by their role or name. A name that only one side has is what somebody
+    chose to call it: there the content alone counts.
+    """
+    shared = {item.name for item in published} & {item.name for item in rebuilt}
+
+    def key(item: Input) -> tuple[str, str]:
+        return item.role or (item.name if item.name in shared else ""), item.manifest
+
+    mine, other = Counter(map(key, published)), Counter(map(key, rebuilt))
+
+    def described(inputs: Sequence[Input], only: Counter[tuple[str, str]]) -> dict[str, str]:
+        texts: dict[str, list[Input]] = {}
         for item in inputs:
-            if only[item.role, item.manifest]:
-                label = f"{kind} {item.role or item.name}"
-                text = f"{count(item.files, 'file')} with manifest sha256 {item.manifest}"
-                texts[label] = f"{texts[label]}, {text}" if label in texts else text
-        return texts
+            if only[key(item)]:
+                texts.setdefault(f"{label} {item.role or item.name}", []).append(item)
+        return {name: _content(items) for name, items in texts.items()}
 
-    return _changes(described(published, mine - other), described(rebuilt, other - mine))
-
-
-def _changes(published: Mapping[str, str], rebuilt: Mapping[str, str]) -> str:
-    """Describe how named things differ; "" if they do not."""
-    found = []
-    for name in sorted(published.keys() | rebuilt.keys()):
-        theirs, ours = published.get(name), rebuilt.get(name)
-        if theirs is None:
-            found.append(f"{name} is only in the rebuild ({ours})")
-        elif ours is None:
-            found.append(f"{name} is missing (published: {theirs})")
-        elif theirs != ours:
-            found.append(f"{name} is {ours} instead of {theirs}")
-    return "; ".join(found)
+    called = {_content([item]): item.role or item.name for item in published}
+    ours = described(rebuilt, other - mine)
+    for name, content in ours.items():
+        if called.get(content, item_name := name.removeprefix(f"{label} ")) != item_name:
+            ours[name] = f"what the published one has as {called[content]}"
+    return changes(described(published, mine - other), ours)
 
 
 def _shown(text: str, other: str = "") -> str:

@@ -5,28 +5,33 @@ All conclusions are signed; the conclusion decides which predicate carries the v
 ======================================  =======================================================
 conclusion                              predicate
 ======================================  =======================================================
-match by ``bytes``                      SLSA VSA v1, ``SLSA_BUILD_REPRODUCED``
-match by ``tensors`` or ``rounded``     in-toto SVR v0.2 with a property of ours
+match by ``bytes``, independent         SLSA VSA v1, ``SLSA_BUILD_REPRODUCED``
+another match                           in-toto SVR v0.2 with a property of ours
 consistent                              the same, with another property
 plausible, mismatch, inconclusive       our own ``verdict/v1``
 ======================================  =======================================================
 
 The verdict is the same object in all three: the field ``provenance_verdict`` of the first two, the
 whole predicate of the last. Agreement by tolerance, or by an equality that was not declared
-beforehand, is never called reproduced.
+beforehand, is never called reproduced; nor is a match whose builders nobody says to be independent.
+
+Beside the conclusion each rebuild has another answer: whether it followed the published recipe.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 import msgspec
 
 from provenance.encoding import strict_json
 from provenance.equality.lattice import AGREES, LATTICE, STRENGTHS, Conclusion, Strength
 from provenance.errors import MalformedError
+from provenance.files.names import CLAIMS
 from provenance.measure.findings import NEVER_HELD, Finding, Outcome
+from provenance.rebuilding.recipe import Answer, Difference, answer
 from provenance.statement import intoto, uris
 from provenance.statement.intoto import Statement, Subject
 
@@ -38,11 +43,12 @@ BEST_FIRST: tuple[Conclusion, ...] = (
 SMALLEST_AGREEMENT = 2
 """Fewest models that can agree, and smallest quorum of builders."""
 
+BYTES_PROPERTY = "TRAINING_PROVENANCE_SAME_BYTES"
 TENSORS_PROPERTY = "TRAINING_PROVENANCE_SAME_TENSORS"
 ROUNDED_PROPERTY = "TRAINING_PROVENANCE_SAME_ROUNDED_TENSORS"
 CONSISTENT_PROPERTY = "TRAINING_PROVENANCE_CONSISTENT"
 
-_PROPERTIES = {"bytes": TENSORS_PROPERTY, "tensors": TENSORS_PROPERTY, "rounded": ROUNDED_PROPERTY}
+_PROPERTIES = {"bytes": BYTES_PROPERTY, "tensors": TENSORS_PROPERTY, "rounded": ROUNDED_PROPERTY}
 """The property of a match, by the equality that held."""
 
 _STATED_AS_AGREEMENT: tuple[Conclusion, ...] = ("match", "consistent")
@@ -62,20 +68,34 @@ class AppliedEquality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Party(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """One attested model: its root digest, the SHA-256 of the signed payload, and the key."""
+    """One attested model.
+
+    ``attestation`` is the SHA-256 of the signed payload, and ``bundle`` that of the line of
+    ``claims.jsonl`` that carries it. ``invocation_id`` names the run. ``counted`` says whether it
+    counts as a builder.
+    """
 
     name: str
     root_digest: dict[str, str]
     attestation: dict[str, str]
+    bundle: dict[str, str]
     key_id: str
+    invocation_id: str
+    level: Literal["attested", "recorded"]
+    counted: bool
 
 
 class Rebuild(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """One rebuild against the published model."""
+    """One rebuild against the published model, and its recipe against the published one.
+
+    ``recipe_unknown`` says what nobody can tell of the recipe.
+    """
 
     party: Party
     outcome: Outcome
-    recipe_differences: tuple[str, ...]
+    recipe: Answer
+    recipe_differences: tuple[Difference, ...]
+    recipe_unknown: tuple[str, ...]
     environment_differences: tuple[str, ...]
 
 
@@ -89,8 +109,9 @@ class Diameter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
 class Verdict(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """The judgement over rebuilds of one published model.
 
-    ``builders`` are the distinct key ids; one person can have many keys. ``reasons`` say why the
-    conclusion is not better.
+    ``builders`` are the distinct key ids; one person can have many keys. ``independent``: whoever
+    signs the verdict says that the builders are independently operated. ``reasons`` say why the
+    conclusion is not better, and what to bear in mind.
     """
 
     conclusion: Conclusion
@@ -99,6 +120,7 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     rebuilds: Annotated[tuple[Rebuild, ...], msgspec.Meta(min_length=1)]
     builders: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     quorum: Annotated[int, msgspec.Meta(ge=2)]
+    independent: bool = False
     reasons: tuple[str, ...] = ()
     diameter: Diameter | None = None
 
@@ -108,34 +130,60 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
         return (self.published, *(rebuild.party for rebuild in self.rebuilds))
 
     @property
-    def strongest(self) -> str | None:
+    def strongest(self) -> Strength | None:
         """The strongest equality that every rebuild met; None if one met none."""
         held = [rebuild.outcome.strongest for rebuild in self.rebuilds]
         met = [strength for strength in held if strength is not None]
         return min(met, key=STRENGTHS.index) if len(met) == len(held) else None
 
+    @property
+    def recipe(self) -> Answer:
+        """Whether all rebuilds followed the published recipe."""
+        found = {rebuild.recipe for rebuild in self.rebuilds}
+        return next((each for each in _WORST_FIRST if each in found), "same")
+
+
+_WORST_FIRST: tuple[Answer, ...] = ("differs", "unknown")
+
 
 class Verifier(msgspec.Struct, frozen=True):
-    """Who judged, and when: the version of this program, and the time (RFC 3339, UTC)."""
+    """Who judged (the id of the signing key), the version of this program, and the time.
 
+    The time is RFC 3339, UTC.
+    """
+
+    key_id: str
     version: str
     time: str
+
+    @property
+    def uri(self) -> str:
+        """The signer as a verifier."""
+        return f"{uris.VERIFIER}/{quote(self.key_id, safe='')}"
 
 
 def to_statement(verdict: Verdict, verifier: Verifier) -> Statement:
     """Return the statement that carries *verdict*."""
     subject = (Subject(verdict.published.name, verdict.published.root_digest),)
     body: dict[str, Any] = msgspec.to_builtins(verdict)
-    policy = {"name": verdict.equality.name, "digest": {"sha256": verdict.equality.sha256}}
+    policy = {
+        "uri": f"{uris.EQUALITY}/sha256:{verdict.equality.sha256}",
+        "name": verdict.equality.name,
+        "digest": {"sha256": verdict.equality.sha256},
+    }
     version = {"training-provenance": verifier.version}
     agreed = verdict.conclusion in _STATED_AS_AGREEMENT and verdict.equality.declared
-    if agreed and verdict.conclusion == "match" and verdict.strongest == "bytes":
+    by_bytes = verdict.conclusion == "match" and verdict.strongest == "bytes"
+    if agreed and by_bytes and verdict.independent:
         vsa = {
-            "verifier": {"id": uris.VERIFIER, "version": version},
+            "verifier": {"id": verifier.uri, "version": version},
             "timeVerified": verifier.time,
-            "resourceUri": f"{uris.BASE}/model/sha256:{verdict.published.root_digest['sha256']}",
-            "policy": {"uri": uris.EQUALITY, **policy},
-            "inputAttestations": [{"digest": party.attestation} for party in verdict.parties],
+            "resourceUri": _model_uri(verdict.published),
+            "policy": policy,
+            "inputAttestations": [
+                {"uri": f"{_model_uri(party)}/{CLAIMS}", "digest": party.bundle}
+                for party in verdict.parties
+            ],
             "verificationResult": "PASSED",
             "verifiedLevels": ["SLSA_BUILD_REPRODUCED"],
             "slsaVersion": "1.2",
@@ -144,13 +192,17 @@ def to_statement(verdict: Verdict, verifier: Verifier) -> Statement:
         return Statement(subject, uris.SLSA_VSA, vsa)
     if agreed:
         svr = {
-            "verifier": {"id": uris.VERIFIER, "version": version, "policies": [policy]},
+            "verifier": {"id": verifier.uri, "version": version, "policies": [policy]},
             "timeCreated": verifier.time,
             "properties": [_PROPERTIES.get(verdict.strongest or "", CONSISTENT_PROPERTY)],
             "provenance_verdict": body,
         }
         return Statement(subject, uris.IN_TOTO_SVR, svr)
     return Statement(subject, uris.VERDICT, body)
+
+
+def _model_uri(party: Party) -> str:
+    return f"{uris.BASE}/model/sha256:{party.root_digest['sha256']}"
 
 
 def from_statement(statement: Statement, *, where: str | None = None) -> Verdict:
@@ -164,9 +216,23 @@ def from_statement(statement: Statement, *, where: str | None = None) -> Verdict
     for party in verdict.parties:
         intoto.require_sha256(party.root_digest, f"rootDigest of {party.name!r}", where=where)
         intoto.require_sha256(party.attestation, f"attestation of {party.name!r}", where=where)
+        intoto.require_sha256(party.bundle, f"bundle of {party.name!r}", where=where)
     if problem := next(_contradictions(verdict), None) or _other_predicate(statement, verdict):
         raise MalformedError(f"the verdict contradicts itself: {problem}", where=where)
     return verdict
+
+
+def allowed_by(rebuild: Rebuild) -> Conclusion:
+    """Return the best conclusion that *rebuild* allows, by its model and by its recipe.
+
+    The same files are the same model however they were made; of any other likeness nothing follows
+    unless it is known how the two were made.
+    """
+    if rebuild.recipe == "differs":
+        return "mismatch"
+    if rebuild.recipe == "unknown" and rebuild.outcome.strongest != "bytes":
+        return worst(["inconclusive", rebuild.outcome.conclusion])
+    return rebuild.outcome.conclusion
 
 
 def worst(conclusions: Iterable[Conclusion]) -> Conclusion:
@@ -176,23 +242,24 @@ def worst(conclusions: Iterable[Conclusion]) -> Conclusion:
 
 def _contradictions(verdict: Verdict) -> Iterator[str]:
     """Yield why *verdict* cannot follow from its own parts."""
-    if not {party.key_id for party in verdict.parties}.issuperset(verdict.builders):
-        yield "a builder counts whose attestation was not compared"
-    if len(set(verdict.builders)) != len(verdict.builders):
-        yield "a builder counts twice"
-    signers = {(party.attestation.get("sha256", ""), party.key_id) for party in verdict.parties}
-    if len({attestation for attestation, _ in signers}) != len(signers):
-        yield "one attestation stands for two builders"
+    counted = [party for party in verdict.parties if party.counted]
+    if {party.key_id for party in counted} != set(verdict.builders):
+        yield "the builders are not those of the attestations that count"
+    runs = [party.invocation_id for party in counted if party.invocation_id]
+    attestations = [party.attestation["sha256"] for party in counted]
+    keys = [party.key_id for party in counted]
+    if any(len(set(each)) != len(each) for each in (verdict.builders, keys, attestations, runs)):
+        yield "a key, an attestation or a run counts as two builders"
     for rebuild in verdict.rebuilds:
         if rebuild.outcome.declaration != verdict.equality.sha256:
             yield "a rebuild was compared by another equality"
         same = rebuild.party.root_digest == verdict.published.root_digest
         if rebuild.outcome.strongest == "bytes" and not same:
             yield "files are called the same whose root digests differ"
+        if rebuild.recipe != answer(rebuild.recipe_differences, rebuild.recipe_unknown):
+            yield f"a recipe is called {rebuild.recipe}, and what was found is against it"
         yield from _unfounded(rebuild.outcome)
-    parts: list[Conclusion] = [rebuild.outcome.conclusion for rebuild in verdict.rebuilds]
-    if any(rebuild.recipe_differences for rebuild in verdict.rebuilds):
-        parts.append("mismatch")
+    parts = [allowed_by(rebuild) for rebuild in verdict.rebuilds]
     if len(verdict.builders) < max(verdict.quorum, SMALLEST_AGREEMENT) or not verdict.rebuilds:
         parts.append("inconclusive")
     if BEST_FIRST.index(verdict.conclusion) < BEST_FIRST.index(worst(parts)):
@@ -238,7 +305,7 @@ def _may_hold(finding: Finding) -> bool:
 
 def _other_predicate(statement: Statement, verdict: Verdict) -> str | None:
     """Return what in the predicate around *verdict* does not follow from it, if anything."""
-    expected = to_statement(verdict, Verifier("", ""))
+    expected = to_statement(verdict, Verifier("", "", ""))
     if statement.predicate_type != expected.predicate_type:
         return f"a {verdict.conclusion} is not stated as {statement.predicate_type}"
     if statement.subject != expected.subject:

@@ -5,24 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from provenance.equality.lattice import LATTICE
 from provenance.errors import count, one_line
 from provenance.report.comparison import conclusion_text, distance_text, outcome_lines
 from provenance.report.terminal import bad, cut, dim
 
 if TYPE_CHECKING:
+    from provenance.equality.lattice import Conclusion
     from provenance.rebuilding.verdict import Diameter, Rebuild, Verdict
 
 SHOWN_DISTANCES, SHOWN_ENVIRONMENT = 8, 12
 """Tensors, those farthest apart first, and differing environment values listed of one rebuild."""
 
-MEANING = {
+MEANING: dict[Conclusion, str] = {
     "match": "every rebuild is the published model",
     "consistent": "every rebuild is within the declared tolerance; that is not proof of honesty:"
     " a change that small can hide a backdoor",
     "plausible": "the curves look alike, which says nothing about the weights",
-    "mismatch": "a rebuild is another model, or followed another recipe",
-    "inconclusive": "too little is known to judge",
 }
+
+LIKENESS: dict[Conclusion, str] = {
+    "match": "same model by {}",
+    "consistent": "within the declared tolerance by {}",
+    "plausible": "curves look alike",
+}
+"""What is said of the models by the conclusion that their strongest equality allows, where the
+verdict is another."""
 
 
 def verdict_lines(
@@ -39,7 +47,9 @@ def verdict_lines(
     by = "declared by the first attestation"
     declared = by if verdict.equality.declared else bad(f"NOT {by}")
     lines.append(f"equality  {verdict.equality.name} ({declared})")
-    lines.append(f"builders  {count(len(verdict.builders), 'key')}, {verdict.quorum} needed")
+    said = ", said to be independently operated" if verdict.independent else ""
+    needed = f"{verdict.quorum} needed{said}"
+    lines.append(f"builders  {count(len(verdict.builders), 'key')}, {needed}")
     files = {key: one_line(name) for key, name in (keys or {}).items() if key in verdict.builders}
     width = max(map(len, files.values()), default=0)
     lines += [f"          {name:<{width}}  {key_id}" for key_id, name in files.items()]
@@ -47,7 +57,35 @@ def verdict_lines(
         lines.append(f"diameter  {_diameter(verdict.diameter)}")
     lines += [f"because   {one_line(reason)}" for reason in verdict.reasons]
     conclusion = conclusion_text(verdict.conclusion, verdict.strongest)
-    return [*lines, f"verdict   {conclusion}: {MEANING[verdict.conclusion]}"]
+    both = f"{_model_text(verdict)}; {one_line(_recipe_text(verdict))}"
+    return [*lines, f"verdict   {conclusion}: {both}"]
+
+
+def _model_text(verdict: Verdict) -> str:
+    """Say whether it is the same model; the recipe aside."""
+    if verdict.conclusion in MEANING:
+        return MEANING[verdict.conclusion]
+    if verdict.strongest is not None:
+        return LIKENESS[LATTICE[verdict.strongest].concludes].format(verdict.strongest)
+    differs = any(rebuild.outcome.conclusion == "mismatch" for rebuild in verdict.rebuilds)
+    return "another model" if differs else "too little is known of the models"
+
+
+def _recipe_text(verdict: Verdict) -> str:
+    """Say whether the recipe is the same; the models aside."""
+    if verdict.recipe == "same":
+        return "the recipe is the same"
+    texts = [
+        text
+        for rebuild in verdict.rebuilds
+        for text in (
+            [each.part for each in rebuild.recipe_differences]
+            if verdict.recipe == "differs"
+            else rebuild.recipe_unknown
+        )
+    ]
+    verb = "differs" if verdict.recipe == "differs" else "is unknown"
+    return f"the recipe {verb}: {', '.join(dict.fromkeys(texts))}"
 
 
 def _diameter(diameter: Diameter) -> str:

@@ -176,6 +176,9 @@ def _verdict_rows(statement: Statement, where: str) -> list[str]:
     parties = [verdict.published, *(rebuild.party for rebuild in verdict.rebuilds)]
     models = [{"name": p.name, "rootDigest": p.root_digest, "keyId": p.key_id} for p in parties]
     said = {name: cell(statement.predicate[name]) for name in _SAID if name in statement.predicate}
+    verifier = statement.predicate.get("verifier")
+    if isinstance(verifier, dict):
+        said["verifier"] = cell(verifier.get("id"))
     # Colours say what this program found; this verdict is another's.
     shown = verdict_lines(verdict, [party.name for party in parties])
     return [

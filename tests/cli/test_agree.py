@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import msgspec
 import numpy as np
@@ -10,14 +11,16 @@ import pytest
 
 from provenance.capture.draft import describe_bytes
 from provenance.envelope import bundle
+from provenance.rebuilding import agreement
 from provenance.rebuilding.verdict import from_statement
 from provenance.statement import intoto, uris
-from provenance.statement.training import Outcome
+from provenance.statement.training import Collected, Outcome
 from tests.judge.models import RUN
 from tests.rebuilding.builds import CLOSE, LAX, files, padded
 from tests.weights.onnx_writing import WEIGHT, model, tensor, written
 from tests.weights.writing import simple
 from tests.world import (
+    RECIPE,
     Ran,
     Shell,
     attach,
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from provenance.rebuilding.verdict import Verdict
     from tests.world import Person
 
 
@@ -141,6 +145,73 @@ def test_refusals_are_status_1_and_can_be_signed(
     statement = intoto.from_opened(opened)
     assert statement.predicate_type == uris.VERDICT
     assert from_statement(statement).conclusion == conclusion
+
+
+def test_what_no_reader_would_take_is_not_signed(
+    build: Callable[..., Path],
+    agree: Callable[..., Ran],
+    tmp_path: Path,
+    alice: Person,
+    bob: Person,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def bent(*arguments: object, **options: object) -> Verdict:
+        verdict = judged(*arguments, **options)
+        return msgspec.structs.replace(verdict, builders=(alice.key_id,))
+
+    judged: Callable[..., Verdict] = agreement.agree
+    monkeypatch.setattr(agreement, "agree", bent)
+    out = tmp_path / "verdict.json"
+    models = build("a", alice, equality=declared(CLOSE)), build("b", bob)
+    ran = agree(*models, "--sign-with", bob.private, "--out", out)
+    assert ran.status == 70
+    assert "a verdict that no reader takes" in ran.err
+    assert not out.exists()
+
+
+def test_the_last_line_answers_two_questions(
+    build: Callable[..., Path], agree: Callable[..., Ran], alice: Person, bob: Person
+) -> None:
+    published = build("a", alice, equality=declared(CLOSE))
+    fast = msgspec.structs.replace(RECIPE, command=(*RECIPE.command, "--fast"))
+    ran = agree(published, build("b", bob, recipe=fast))
+    last = "verdict   mismatch: same model by bytes; the recipe differs: command"
+    assert (ran.status, ran.out.splitlines()[-1]) == (1, last)
+    stray = {"untracked": Collected("ok", {"count": 1, "files": {"err.txt": "55" * 32}})}
+    ran = agree(published, build("c", bob, collectors=stray))
+    last = (
+        "verdict   match by 'bytes': every rebuild is the published model;"
+        " the recipe is unknown: perhaps read: err.txt"
+    )
+    assert (ran.status, ran.out.splitlines()[-1]) == (0, last)
+    ran = agree(published, build("d", bob, 0.1, collectors=stray))
+    last = "verdict   mismatch: another model; the recipe is unknown: perhaps read: err.txt"
+    assert (ran.status, ran.out.splitlines()[-1]) == (1, last)
+    document = agree(published, build("e", bob, 1e-4, collectors=stray), "--json").document
+    assert document["verdict"]["conclusion"] == "inconclusive"
+    (rebuild,) = document["verdict"]["rebuilds"]
+    assert (rebuild["recipe"], rebuild["recipeUnknown"]) == ("unknown", ["perhaps read: err.txt"])
+
+
+def test_only_who_signs_can_say_that_builders_are_independent(
+    build: Callable[..., Path],
+    agree: Callable[..., Ran],
+    provenance: Shell,
+    tmp_path: Path,
+    alice: Person,
+    bob: Person,
+) -> None:
+    models = build("a", alice, equality=declared(CLOSE)), build("b", bob)
+    refused(agree(*models, "--independent"), 2, "--independent", "--sign-with")
+    for name, *options in (("plain",), ("vsa", "--independent")):
+        out = tmp_path / f"{name}.json"
+        ran = agree(*models, "--sign-with", bob.private, "--out", out, *options)
+        assert ran.status == 0
+        shown = provenance("show", out).out
+        assert ("SLSA_BUILD_REPRODUCED" in shown) is bool(options)
+        assert ("independently operated" in shown) is bool(options)
+        assert "the recipe is the same" in shown
+        assert quote(bob.key_id, safe="") in shown
 
 
 def test_one_document(

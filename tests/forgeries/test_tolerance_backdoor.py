@@ -70,7 +70,7 @@ def test_the_tolerance_admits_it_and_says_so(models: tuple[Verified, Verified]) 
     assert (verdict.conclusion, verdict.strongest) == ("consistent", "close")
     text = "\n".join(verdict_lines(verdict, ["published", "rebuilt"]))
     assert "not proof of honesty: a change that small can hide a backdoor" in text
-    signed = intoto.format(to_statement(verdict, Verifier("0", "2026-01-01T00:00:00Z")))
+    signed = intoto.format(to_statement(verdict, Verifier("key", "0", "2026-01-01T00:00:00Z")))
     assert b"REPRODUCED" not in signed
     assert b'"conclusion":"match"' not in signed
 

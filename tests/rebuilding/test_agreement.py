@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -9,12 +10,15 @@ import pytest
 
 from provenance.equality import declaration
 from provenance.errors import PolicyError, UsageError
+from provenance.files.names import CLAIMS
 from provenance.rebuilding.agreement import agree
-from provenance.statement.training import Outcome, Recipe
+from provenance.rebuilding.verdict import Verifier, from_statement, to_statement
+from provenance.statement.training import Collected, Metadata, Outcome, Recipe
 from tests.rebuilding.builds import CLOSE, LAX, files, padded, payload_digest
-from tests.world import RECIPE, declared
+from tests.world import RECIPE, declared, sign_payload, write_files
 
 if TYPE_CHECKING:
+    from provenance.trust.verification import Verified
     from tests.rebuilding.builds import Builds
     from tests.world import Person
 
@@ -95,6 +99,106 @@ def test_one_key_counts_once(builds: Builds, alice: Person) -> None:
 def test_the_same_model_twice_counts_once(builds: Builds, alice: Person) -> None:
     model = builds("a", alice, equality=declared("bytes"))
     assert agree([model, model]).conclusion == "inconclusive"
+
+
+# --- Builders -------------------------------------------------------------------------------------
+
+
+def countersigned(builds: Builds, model: Verified, name: str, person: Person) -> Verified:
+    """Return a copy of *model* in which *person* signs the bytes that somebody attested."""
+    assert model.claim is not None
+    root = write_files(builds.folder / name / "model", files())
+    (root / CLAIMS).write_bytes(sign_payload(model.claim.opened.payload, person) + b"\n")
+    return builds.check(root)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_an_attestation_is_one_builder_whoever_signs_it_again(
+    first: bool, builds: Builds, alice: Person, bob: Person
+) -> None:
+    published = builds("a", alice, equality=declared("bytes"))
+    again = countersigned(builds, published, "b", bob)
+    verdict = agree([again, published] if first else [published, again])
+    assert (verdict.conclusion, verdict.builders) == ("inconclusive", (alice.key_id,))
+    who = "the published model" if first else "rebuild 1"
+    assert verdict.reasons == (
+        f"{who} does not count as a builder: it names another signer than the key that signed it",
+        "1 of 2 builders",
+    )
+    assert [party.counted for party in verdict.parties] == [not first, first]
+    assert from_statement(to_statement(verdict, Verifier("key", "0", ""))) == verdict
+
+
+def test_a_key_that_signed_for_another_counts_with_a_run_of_its_own(
+    builds: Builds, alice: Person, bob: Person
+) -> None:
+    published = builds("a", alice, equality=declared("bytes"))
+    again = countersigned(builds, published, "b", bob)
+    verdict = agree([published, again, builds("c", bob)])
+    assert (verdict.conclusion, len(verdict.builders)) == ("match", 2)
+    assert [party.counted for party in verdict.parties] == [True, False, True]
+    assert from_statement(to_statement(verdict, Verifier("key", "0", ""))) == verdict
+
+
+def test_one_run_is_one_builder_whoever_attests_it(
+    builds: Builds, alice: Person, bob: Person
+) -> None:
+    models = [
+        builds("a", alice, equality=declared("bytes"), run=Metadata("one")),
+        builds("b", bob, run=Metadata("one")),
+    ]
+    verdict = agree(models)
+    assert verdict.conclusion == "inconclusive"
+    assert verdict.reasons == (
+        "rebuild 1 does not count as a builder: another key attested the same run",
+        "1 of 2 builders",
+    )
+    assert agree([models[0], builds("c", bob, run=Metadata("two"))]).conclusion == "match"
+
+
+def test_what_is_published_is_named_by_its_digest(
+    builds: Builds, alice: Person, bob: Person
+) -> None:
+    verdict = agree([builds("a", alice, equality=declared("bytes")), builds("b", bob)])
+    lines = [(builds.folder / name / "model" / CLAIMS).read_bytes().rstrip() for name in "ab"]
+    assert [party.bundle for party in verdict.parties] == [
+        {"sha256": hashlib.sha256(line).hexdigest()} for line in lines
+    ]
+
+
+# --- Files that were perhaps read -----------------------------------------------------------------
+
+STRAY = {"untracked": Collected("ok", {"count": 1, "files": {"err.txt": "55" * 32}})}
+
+
+@pytest.mark.parametrize(
+    ("text", "contents", "conclusion", "strongest"),
+    [
+        (CLOSE, files(), "match", "bytes"),
+        (CLOSE, files(1e-4), "inconclusive", "close"),
+        (CLOSE.replace(b'"bytes"', b'"tensors"'), padded(files()), "inconclusive", "tensors"),
+        (CLOSE, files(0.1), "mismatch", None),
+    ],
+)
+def test_a_file_that_was_perhaps_read_costs_an_exact_rebuild_nothing(
+    text: bytes,
+    contents: dict[str, bytes],
+    conclusion: str,
+    strongest: str | None,
+    builds: Builds,
+    alice: Person,
+    bob: Person,
+) -> None:
+    models = [
+        builds("a", alice, equality=declared(text)),
+        builds("b", bob, contents, collectors=STRAY),
+    ]
+    verdict = agree(models)
+    assert (verdict.conclusion, verdict.strongest) == (conclusion, strongest)
+    assert (verdict.recipe, verdict.rebuilds[0].recipe_differences) == ("unknown", ())
+    assert "rebuild 1: the recipe is unknown: perhaps read: err.txt" in verdict.reasons
+    assert verdict.rebuilds[0].environment_differences == ()
+    assert from_statement(to_statement(verdict, Verifier("key", "0", ""))) == verdict
 
 
 def test_a_quorum_of_three(builds: Builds, alice: Person, bob: Person, mallory: Person) -> None:
@@ -186,7 +290,7 @@ def test_another_recipe_is_a_mismatch_even_where_the_bits_agree(
     [
         ({"command": ()}, "no command"),
         ({"source": None}, "no code"),
-        ({"data": ()}, "no data"),
+        ({"command": ("train", "--token", "${redacted:token}")}, "a redacted argument"),
     ],
 )
 def test_a_recipe_that_nobody_can_repeat_is_inconclusive(
@@ -198,8 +302,22 @@ def test_a_recipe_that_nobody_can_repeat_is_inconclusive(
         builds("b", bob, recipe=open_recipe),
     ]
     verdict = agree(models)
-    assert verdict.conclusion == "inconclusive"
-    assert f"the published model: the recipe names {words}" in verdict.reasons
+    assert (verdict.conclusion, verdict.recipe) == ("inconclusive", "unknown")
+    assert any(f"the recipe is unknown: it names {words}" in each for each in verdict.reasons)
+
+
+@pytest.mark.parametrize(("noise", "conclusion"), [(0.0, "match"), (1e-4, "inconclusive")])
+def test_a_recipe_without_data_can_match_by_bytes_alone(
+    noise: float, conclusion: str, builds: Builds, alice: Person, bob: Person
+) -> None:
+    none = msgspec.structs.replace(RECIPE, data=())
+    models = [
+        builds("a", alice, equality=declared(CLOSE), recipe=none),
+        builds("b", bob, files(noise), recipe=none),
+    ]
+    verdict = agree(models)
+    assert verdict.conclusion == conclusion
+    assert verdict.reasons == ("rebuild 1: the recipe is unknown: it names no data",)
 
 
 def test_attested_after_the_fact_is_no_rebuild(builds: Builds, alice: Person, bob: Person) -> None:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from provenance.rebuilding.recipe import MAX_SHOWN, differences, environment_differences, gaps
+from provenance.rebuilding.recipe import MAX_SHOWN, compare, environment_differences, gaps
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.training import (
     BuildDefinition,
     Collected,
     Environment,
+    Input,
     ProgramFile,
     Recipe,
     Source,
 )
 from provenance.statement.uris import BUILD_TYPE
 from tests.world import RECIPE
+
+if TYPE_CHECKING:
+    from random import Random
 
 ENVIRONMENT = Environment(observed=("start", "end"))
 
@@ -30,7 +38,7 @@ def build(
 
 
 def differ(left: Recipe, right: Recipe) -> tuple[str, ...]:
-    return differences(build(left), build(right))
+    return tuple(each.text for each in compare(build(left), build(right)).differences)
 
 
 def replaced(**changes: object) -> tuple[str, ...]:
@@ -150,6 +158,124 @@ def test_a_long_side_against_none() -> None:
     assert text.endswith("…")
 
 
+# --- Inputs, under the names by which the program reads them --------------------------------------
+
+A, B, C = (f"{digit * 2}" * 32 for digit in "abc")
+
+
+def reading(
+    command: str, *, data: dict[str, str] | None = None, config: dict[str, str] | None = None
+) -> Recipe:
+    """Return the recipe of *command* with inputs, SHA-256 of their manifests by name."""
+
+    def described(inputs: dict[str, str] | None) -> tuple[Input, ...]:
+        return tuple(Input(n, {"sha256": m}, m, 1, 1) for n, m in (inputs or {}).items())
+
+    return msgspec.structs.replace(
+        RECIPE, command=tuple(command.split()), data=described(data), config=described(config)
+    )
+
+
+BOTH = "train.py ${data:train} ${data:eval}"
+
+
+def test_swapped_data_is_another_recipe() -> None:
+    published = reading(BOTH, data={"train": A, "eval": B})
+    text = (
+        "the command reads eval where the published one reads train; "
+        "the command reads train where the published one reads eval"
+    )
+    assert differ(published, reading(BOTH, data={"train": B, "eval": A})) == (text,)
+    other = "train.py ${data:eval} ${data:train}"
+    assert differ(published, reading(other, data={"train": A, "eval": B})) == (text,)
+
+
+@pytest.mark.parametrize(
+    "rebuilt",
+    [
+        reading("train.py ${data:x} ${data:y}", data={"x": A, "y": B}),
+        reading("train.py ${data:x} ${data:y}", data={"y": B, "x": A}),
+        reading("train.py ${data:eval} ${data:train}", data={"train": B, "eval": A}),
+    ],
+)
+def test_what_data_is_called_does_not_count_where_the_command_names_it(rebuilt: Recipe) -> None:
+    assert differ(reading(BOTH, data={"train": A, "eval": B}), rebuilt) == ()
+
+
+@pytest.mark.parametrize(
+    ("published", "rebuilt"),
+    [
+        ("--d=${data:a}/x ${data:b}", "--d=${data:b}/x ${data:a}"),
+        ("${config:a} ${data:a}", "${data:a} ${config:a}"),
+        ("${data:a} ${data:b}", "${data:a} ${data:a}"),
+        ("${data:a} ${data:b}", "${data:b}"),
+        ("${data:a}", "${data:a}/x"),
+    ],
+)
+def test_every_place_in_the_command_counts(published: str, rebuilt: str) -> None:
+    inputs = {"data": {"a": A, "b": B}, "config": {"a": C}}
+    one, two = reading(published, **inputs), reading(rebuilt, **inputs)
+    assert differ(one, two)
+    assert differ(two, one)
+
+
+def test_data_that_the_command_does_not_name_is_found_by_its_name() -> None:
+    published = reading("train.py", data={"train": A, "eval": B})
+    (text,) = differ(published, reading("train.py", data={"train": B, "eval": A}))
+    assert "the data train is what the published one has as eval instead of" in text
+    assert differ(published, reading("train.py", data={"mine": A, "yours": B})) == ()
+    assert differ(published, reading("train.py", data={"mine": A, "yours": C}))
+    assert differ(published, reading("train.py", data={"eval": B, "yours": A})) == ()
+
+
+def test_configurations_are_compared_like_data() -> None:
+    command = "train.py ${config:a.toml} ${config:b.toml}"
+    published = reading(command, config={"a.toml": A, "b.toml": B})
+    found = compare(
+        build(published), build(reading(command, config={"a.toml": B, "b.toml": A}))
+    ).differences
+    assert [each.part for each in found] == ["configuration"]
+    (text,) = differ(published, reading(command, config={"a.toml": A, "b.toml": C}))
+    assert f"the configuration b.toml is 1 file with manifest sha256 {C} instead of" in text
+
+
+NAMES = st.sampled_from(["a", "b", "c", "d"])
+INPUTS = st.dictionaries(NAMES, st.sampled_from([A, B, C]), max_size=4)
+COMMANDS = st.lists(
+    st.one_of(NAMES.map("${{data:{}}}".format), st.sampled_from(["-x", "${redacted}"])), max_size=5
+).map(" ".join)
+
+
+@given(COMMANDS, INPUTS, COMMANDS, INPUTS)
+def test_a_difference_is_one_from_either_side(
+    command: str, data: dict[str, str], other: str, inputs: dict[str, str]
+) -> None:
+    left, right = reading(command, data=data), reading(other, data=inputs)
+    found, back = compare(build(left), build(right)), compare(build(right), build(left))
+    assert [each.part for each in found.differences] == [each.part for each in back.differences]
+    assert set(found.unknown) == set(back.unknown)
+    assert compare(build(left), build(left)).differences == ()
+
+
+@given(COMMANDS, INPUTS, st.permutations(["a", "b", "c", "d"]), st.randoms())
+def test_other_names_and_another_order_are_the_same_recipe(
+    command: str, data: dict[str, str], names: list[str], random: Random
+) -> None:
+    # Only inputs that the command names: others are found by their name.
+    data = {name: content for name, content in data.items() if f"${{data:{name}}}" in command}
+    new = dict(zip("abcd", names, strict=True))
+    words = [
+        f"${{data:{new[word[7]]}}}" if word.startswith("${data:") and word[7] in data else word
+        for word in command.split()
+    ]
+    renamed = [(new[name], content) for name, content in data.items()]
+    random.shuffle(renamed)
+    rebuilt = reading(" ".join(words), data=dict(renamed))
+    taken = {f"${{data:{name}}}" for name in new.values()} & set(command.split())
+    if taken <= {f"${{data:{name}}}" for name in data}:  # no mark without an input changes hands
+        assert differ(reading(command, data=data), rebuilt) == ()
+
+
 def test_environments_by_path() -> None:
     left = Environment(
         observed=("start",),
@@ -195,7 +321,8 @@ def test_the_trees_of_submodules_count() -> None:
     left, right = (
         (ResourceDescriptor(name="source/sub", digest={"gitTree": digit * 40}),) for digit in "12"
     )
-    assert len(differences(build(dependencies=left), build(dependencies=right))) == 1
+    found = compare(build(dependencies=left), build(dependencies=right)).differences
+    assert [each.part for each in found] == ["code"]
 
 
 def test_an_argument_that_was_redacted_leaves_the_recipe_open() -> None:

@@ -161,7 +161,7 @@ def build(builds: Builds) -> Build:
 
 def sent(verdict: Verdict) -> intoto.Statement:
     """Return *verdict* as a reader gets it."""
-    statement = to_statement(verdict, Verifier("0.1", "2026-01-01T00:00:00Z"))
+    statement = to_statement(verdict, Verifier("key", "0.1", "2026-01-01T00:00:00Z"))
     return intoto.parse(intoto.format(statement))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pytest
 from safetensors.numpy import save
@@ -14,6 +15,7 @@ from provenance.errors import MalformedError, SignatureError
 from provenance.rebuilding.agreement import agree
 from provenance.rebuilding.verdict import (
     BEST_FIRST,
+    BYTES_PROPERTY,
     CONSISTENT_PROPERTY,
     ROUNDED_PROPERTY,
     TENSORS_PROPERTY,
@@ -46,12 +48,13 @@ to = "F32"
 reason = "made up"
 """
 
-VERIFIER = Verifier("0.1", "2026-01-01T00:00:00Z")
+VERIFIER = Verifier("key/=", "0.1", "2026-01-01T00:00:00Z")
 
 
 @pytest.fixture
 def match(builds: Builds, alice: Person, bob: Person) -> Verdict:
-    return agree([builds("a", alice, equality=declared(CLOSE)), builds("b", bob)])
+    models = [builds("a", alice, equality=declared(CLOSE)), builds("b", bob)]
+    return agree(models, independent=True)
 
 
 @pytest.fixture
@@ -67,8 +70,24 @@ def sent(verdict: Verdict) -> Statement:
 def test_bit_equality_is_called_reproduced(match: Verdict) -> None:
     statement = sent(match)
     assert statement.predicate_type == uris.SLSA_VSA
-    assert statement.predicate["verifiedLevels"] == ["SLSA_BUILD_REPRODUCED"]
+    predicate = statement.predicate
+    assert predicate["verifiedLevels"] == ["SLSA_BUILD_REPRODUCED"]
+    assert predicate["verifier"]["id"] == f"{uris.VERIFIER}/key%2F%3D"
+    assert predicate["policy"]["uri"] == f"{uris.EQUALITY}/sha256:{match.equality.sha256}"
+    assert predicate["inputAttestations"] == [
+        {"uri": f"{predicate['resourceUri']}/claims.jsonl", "digest": party.bundle}
+        for party in match.parties  # the models are the same, and so are their names by digest
+    ]
     assert from_statement(statement) == match
+
+
+def test_bit_equality_of_builders_whom_nobody_knows_is_not(match: Verdict) -> None:
+    verdict = msgspec.structs.replace(match, independent=False)
+    statement = sent(verdict)
+    assert statement.predicate_type == uris.IN_TOTO_SVR
+    assert statement.predicate["properties"] == [BYTES_PROPERTY]
+    assert b"REPRODUCED" not in intoto.format(statement)
+    assert from_statement(statement) == verdict
 
 
 def test_agreement_by_tolerance_never_is(consistent: Verdict) -> None:
@@ -188,8 +207,44 @@ def _another_equality(document: dict[str, Any]) -> None:
     _body(document)["equality"]["sha256"] = "00" * 32
 
 
+def _parties(document: dict[str, Any]) -> list[dict[str, Any]]:
+    body = _body(document)
+    return [body["published"], *(rebuild["party"] for rebuild in body["rebuilds"])]
+
+
 def _a_third_builder(document: dict[str, Any]) -> None:
     _body(document)["builders"].append("somebody")
+
+
+def _a_builder_that_does_not_count(document: dict[str, Any]) -> None:
+    _parties(document)[1]["counted"] = False
+
+
+def _one_run_for_two(document: dict[str, Any]) -> None:
+    for party in _parties(document):
+        party["invocationId"] = "one"
+
+
+def _one_key_for_two(document: dict[str, Any]) -> None:
+    published, rebuilt = _parties(document)
+    _body(document)["builders"] = [published["keyId"]]
+    rebuilt["keyId"] = published["keyId"]
+
+
+def _another_answer(document: dict[str, Any]) -> None:
+    _body(document)["rebuilds"][0]["recipe"] = "unknown"
+
+
+def _an_unknown_recipe(document: dict[str, Any]) -> None:
+    _body(document)["rebuilds"][0] |= {"recipe": "unknown", "recipeUnknown": ["perhaps"]}
+
+
+def _said_to_be_the_same(document: dict[str, Any]) -> None:
+    _body(document)["rebuilds"][0]["recipeUnknown"] = ["perhaps"]
+
+
+def _without_the_bundle(document: dict[str, Any]) -> None:
+    _parties(document)[1]["bundle"] = {}
 
 
 def _a_builder_twice(document: dict[str, Any]) -> None:
@@ -197,11 +252,13 @@ def _a_builder_twice(document: dict[str, Any]) -> None:
 
 
 def _too_few_builders(document: dict[str, Any]) -> None:
-    _body(document)["builders"].pop()
+    _body(document)["builders"] = [_parties(document)[0]["keyId"]]
+    _parties(document)[1]["counted"] = False
 
 
 def _another_recipe(document: dict[str, Any]) -> None:
-    _body(document)["rebuilds"][0]["recipeDifferences"] = ["the seed numpy is 1 instead of 0"]
+    difference = {"part": "seeds", "text": "the seed numpy is 1 instead of 0"}
+    _body(document)["rebuilds"][0] |= {"recipe": "differs", "recipeDifferences": [difference]}
 
 
 def _no_rebuild(document: dict[str, Any]) -> None:
@@ -271,8 +328,15 @@ FORGERIES: dict[Callable[[dict[str, Any]], None], str] = {
     _another_subject: "the subject is not the published model",
     _another_property: "its properties is not what follows",
     _another_equality: "compared by another equality",
-    _a_third_builder: "whose attestation was not compared",
-    _a_builder_twice: "a builder counts twice",
+    _a_third_builder: "not those of the attestations that count",
+    _a_builder_that_does_not_count: "not those of the attestations that count",
+    _a_builder_twice: "not those of the attestations that count",
+    _one_run_for_two: "a run counts as two builders",
+    _one_key_for_two: "a run counts as two builders",
+    _another_answer: "a recipe is called unknown",
+    _said_to_be_the_same: "a recipe is called same",
+    _an_unknown_recipe: "its parts allow inconclusive at best",
+    _without_the_bundle: "digest",
     _too_few_builders: "its parts allow inconclusive at best",
     _another_recipe: "its parts allow mismatch at best",
     _no_alternative: "its strongest equality is called close",
@@ -283,7 +347,7 @@ FORGERIES: dict[Callable[[dict[str, Any]], None], str] = {
     _something_missing: "what was found is against it",
     _by_an_equality_that_no_alternative_has: "its strongest equality is called metrics",
     _nothing_held: "no equality is said to",
-    _one_attestation_for_two: "one attestation stands for two builders",
+    _one_attestation_for_two: "a run counts as two builders",
     _no_rebuild: "rebuilds",
     _no_verdict: "null",
 }

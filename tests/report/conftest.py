@@ -105,7 +105,10 @@ def _make_model(folder: Path, key_path: Path) -> None:
         ResourceDescriptor(name="notes", digest={"sha256": sha256(NOTES)}, media_type="text/plain"),
     )
     run_details = msgspec.structs.replace(
-        example.run, byproducts=described, provenance_outcome=training.Outcome(0)
+        example.run,
+        byproducts=described,
+        provenance_outcome=training.Outcome(0),
+        metadata=msgspec.structs.replace(example.run.metadata, invocation_id=folder.name),
     )
     statement = msgspec.structs.replace(
         example,

@@ -45,7 +45,7 @@ BESIDE = {
     "model/model.safetensors": ("weights", "hidden.weight  F32    [4, 3]"),
     "model/scaler.npz": ("weights", "scale  F32    []"),
     "model/classes.npy": ("weights", "I64    [10]"),
-    "verdict.json": ("bundles", "SLSA_BUILD_REPRODUCED"),
+    "verdict.json": ("bundles", "TRAINING_PROVENANCE_SAME_BYTES"),
     "statement.json": ("statement", "not signed"),
     "equality.toml": (
         "equality-declaration",

@@ -6,6 +6,7 @@ so it does not read these types; ``tests/test_schemas.py`` holds both to the sam
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 import msgspec
@@ -13,13 +14,21 @@ import msgspec
 from provenance.judge.coverage import Selection
 from provenance.judge.side_by_side import FileComparison
 from provenance.measure.findings import Outcome
-from provenance.rebuilding.verdict import CONSISTENT_PROPERTY, TENSORS_PROPERTY, Verdict
+from provenance.rebuilding.verdict import (
+    BYTES_PROPERTY,
+    CONSISTENT_PROPERTY,
+    ROUNDED_PROPERTY,
+    TENSORS_PROPERTY,
+    Verdict,
+)
 from provenance.report.explain_equality import EqualityFile
 from provenance.statement import uris
 from provenance.statement.intoto import Subject
 from provenance.statement.model_signature import ModelSignaturePredicate
 from provenance.statement.training import Recipe, RunDetails, TrainingPredicate
 from provenance.trust.verification import Step
+
+_PROPERTIES = (BYTES_PROPERTY, CONSISTENT_PROPERTY, ROUNDED_PROPERTY, TENSORS_PROPERTY)
 
 
 def _constant(value: str) -> msgspec.Meta:
@@ -62,32 +71,37 @@ class ModelSignatureStatement(msgspec.Struct, frozen=True, rename=_FRAME):
     predicate: ModelSignaturePredicate
 
 
-class VerifierId(msgspec.Struct, frozen=True):
-    """Who judged: this program, and its version."""
+VerifierUri = Annotated[str, msgspec.Meta(pattern=rf"^{re.escape(uris.VERIFIER)}/.")]
+"""The id of the key that signed the verdict, in a URI."""
 
-    id: Annotated[str, _constant(uris.VERIFIER)]
+
+class VerifierId(msgspec.Struct, frozen=True):
+    """Who judged, and the version of this program."""
+
+    id: VerifierUri
     version: dict[str, str]
 
 
 class AppliedPolicy(msgspec.Struct, frozen=True):
-    """The equality that was applied, by the digest of its text."""
+    """The equality that was applied, by the digest of its canonical form."""
 
+    uri: str
     name: str
     digest: dict[str, str]
-    uri: str = uris.EQUALITY
 
 
 class JudgingVerifier(msgspec.Struct, frozen=True):
     """Who judged, and by which equality."""
 
-    id: Annotated[str, _constant(uris.VERIFIER)]
+    id: VerifierUri
     version: dict[str, str]
     policies: tuple[AppliedPolicy, ...]
 
 
 class Attestation(msgspec.Struct, frozen=True):
-    """A training statement that was judged, by the SHA-256 of its signed payload."""
+    """A training statement that was judged, by the SHA-256 of its bundle, as it was published."""
 
+    uri: str
     digest: dict[str, str]
 
 
@@ -106,20 +120,16 @@ class ReproducedPredicate(msgspec.Struct, frozen=True, rename=_camel):
 
 
 class AgreedPredicate(msgspec.Struct, frozen=True, rename=_camel):
-    """in-toto simple verification result v0.2: the same tensors, or close ones."""
+    """in-toto simple verification result v0.2: the same files or tensors, or close ones."""
 
     verifier: JudgingVerifier
     time_created: str
-    properties: tuple[
-        Annotated[
-            str, msgspec.Meta(extra_json_schema={"enum": [CONSISTENT_PROPERTY, TENSORS_PROPERTY]})
-        ]
-    ]
+    properties: tuple[Annotated[str, msgspec.Meta(extra_json_schema={"enum": sorted(_PROPERTIES)})]]
     provenance_verdict: Verdict
 
 
 class ReproducedStatement(msgspec.Struct, frozen=True, rename=_FRAME):
-    """A verdict of match by the equality ``bytes``, declared beforehand."""
+    """A match by ``bytes``, declared beforehand, of builders who are said to be independent."""
 
     type: StatementType
     subject: OneSubject
@@ -128,7 +138,7 @@ class ReproducedStatement(msgspec.Struct, frozen=True, rename=_FRAME):
 
 
 class AgreedStatement(msgspec.Struct, frozen=True, rename=_FRAME):
-    """A verdict of match by ``tensors``, or of consistent, declared beforehand."""
+    """Any other match, or consistent, declared beforehand."""
 
     type: StatementType
     subject: OneSubject

@@ -21,7 +21,9 @@ from provenance.folder import attach
 from provenance.keys import PrivateKey
 from provenance.keys.public import public_key_of
 from provenance.measure.findings import AlternativeOutcome, Finding, Outcome, TensorDistance
+from provenance.rebuilding import recipe
 from provenance.rebuilding import verdict as verdicts
+from provenance.rebuilding.recipe import Difference
 from provenance.rebuilding.verdict import AppliedEquality, Diameter, Party, Rebuild, Verdict
 from provenance.report.explain import shown
 from provenance.report.explain_equality import explain_equality
@@ -34,6 +36,7 @@ from provenance.transparency import entry as log_entries
 from provenance.transparency import merkle, note, rekor
 
 if TYPE_CHECKING:
+    from provenance.equality.lattice import Conclusion
     from provenance.report.explain_text import Explained
     from provenance.statement.training import TrainingStatement
 
@@ -103,7 +106,7 @@ def valid_examples() -> dict[str, bytes]:
             "equality.toml", explain_equality(CLOSE, "equality.toml")
         ),
     }
-    verifier = verdicts.Verifier("0.1.0", "2026-01-02T03:04:05Z")
+    verifier = verdicts.Verifier(_key_id(0), "0.1.0", "2026-01-02T03:04:05Z")
     for name, verdict in _verdicts().items():
         statement = verdicts.to_statement(verdict, verifier)
         found[f"verdict/{name}.json"] = format_example(intoto.format(statement))
@@ -206,10 +209,17 @@ def _verdicts() -> dict[str, Verdict]:
     )
     by_one_key = _verdict(outcome, rebuilder=0)
     return {
-        "reproduced": match,
+        "reproduced": msgspec.structs.replace(match, independent=True),
+        "same-bytes": match,
         "same-tensors": _verdict(tensors),
         "consistent": close,
         "mismatch": _verdict(mismatch),
+        "another-recipe": _verdict(
+            outcome,
+            conclusion="mismatch",
+            recipe_differences=(Difference("command", "the command has 7 for 0"),),
+        ),
+        "perhaps-read": _verdict(outcome, recipe_unknown=("perhaps read: err.txt",)),
         "inconclusive": msgspec.structs.replace(
             by_one_key, conclusion="inconclusive", reasons=("1 of 2 builders",)
         ),
@@ -247,18 +257,40 @@ def _close_outcome() -> Outcome:
     )
 
 
-def _verdict(outcome: Outcome, diameter: Diameter | None = None, *, rebuilder: int = 1) -> Verdict:
+def _verdict(
+    outcome: Outcome,
+    diameter: Diameter | None = None,
+    *,
+    conclusion: Conclusion | None = None,
+    rebuilder: int = 1,
+    recipe_differences: tuple[Difference, ...] = (),
+    recipe_unknown: tuple[str, ...] = (),
+) -> Verdict:
     equality = AppliedEquality("digits-close", 1, outcome.declaration, declared=True)
-    rebuild = Rebuild(_party(rebuilder), outcome, (), ("numerics.threads",))
-    builders = tuple(sorted({_key_id(0), _key_id(rebuilder)}))
+    rebuild = Rebuild(
+        _party(rebuilder, counted=rebuilder > 0),
+        outcome,
+        recipe.answer(recipe_differences, recipe_unknown),
+        recipe_differences,
+        recipe_unknown,
+        ("numerics.threads",),
+    )
     return Verdict(
-        outcome.conclusion, equality, _party(0), (rebuild,), builders, 2, diameter=diameter
+        conclusion or outcome.conclusion,
+        equality,
+        _party(0),
+        (rebuild,),
+        tuple(sorted({_key_id(0), _key_id(rebuilder)})),
+        2,
+        diameter=diameter,
     )
 
 
-def _party(number: int) -> Party:
+def _party(number: int, *, counted: bool = True) -> Party:
     root = {"sha256": manifest_of(_manifest()).root_digest}
-    return Party("digits", root, {"sha256": _digest(f"payload {number}")}, _key_id(number))
+    payload, bundle = ({"sha256": _digest(f"{what} {number}")} for what in ("payload", "bundle"))
+    run = f"00000000-0000-4000-8000-00000000000{number}"
+    return Party("digits", root, payload, bundle, _key_id(number), run, "recorded", counted)
 
 
 def _published(claim: bytes) -> bytes:
