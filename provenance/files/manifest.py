@@ -4,19 +4,20 @@ The *root digest* is the OpenSSF model signature's: SHA-256 over the files' raw 
 the order of their names (by path components, as the reference tool orders them). It does not cover
 the names, so the manifest must be checked too.
 
-Nothing is followed or skipped silently: symbolic links, FIFOs, sockets and devices are refused, and
-only the top-level names in *ignore* are left out. The folder itself may be a symbolic link.
+Nothing is skipped silently (:mod:`~provenance.files.walking` says what is refused): only the
+top-level names in *ignore* are left out. The folder itself may be a symbolic link. No file is
+opened through a link inside: that says for which file of the folder it stands, which is hashed
+once, under its own name.
 
 A manifest is of one moment: after the last file was hashed, the folder must hold the same files as
-when each was opened, by name, size, inode and times. For 100,000 files that check takes half a
-second, and hashing two or three.
+when each was opened, by name, size, inode and times, and every link must be the same and lead to
+the same file. For 100,000 files that check takes half a second, and hashing two or three.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
@@ -25,16 +26,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from provenance.errors import MalformedError, UnreadableError, reason
+from provenance.errors import MalformedError, ProvenanceError, UnreadableError, reason
 from provenance.files.digest import CHUNK_BYTES, hash_file, hash_open
 from provenance.files.names import check_name, component_order
-from provenance.files.reading import identity, kind, open_file
+from provenance.files.reading import Identity, identity, open_file
+from provenance.files.walking import Place, raise_it, walk
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
-
-MAX_DEPTH = 64
-"""Deepest folder read, in levels: deeper is a mistake or an attack on the walk."""
 
 
 class FileEntry(msgspec.Struct, frozen=True, gc=False):
@@ -88,6 +87,14 @@ def _in_order(entries: Iterable[FileEntry]) -> tuple[FileEntry, ...]:
     return tuple(sorted(entries, key=lambda entry: component_order(entry.name)))
 
 
+class Seen(msgspec.Struct, frozen=True, gc=False):
+    """What a look at one file found; ``identity`` is :func:`~provenance.files.reading.identity`."""
+
+    size: int
+    sha256: str
+    identity: Identity
+
+
 def hash_folder(
     root: Path,
     *,
@@ -96,18 +103,58 @@ def hash_folder(
 ) -> Manifest:
     """Return the manifest of the folder *root*, leaving out the top-level names *ignore*.
 
-    Files of a megabyte and more are hashed on all cores, smaller ones in the calling thread: for
-    them the interpreter's lock costs more than a second core gives. *progress* is called with the
-    number of bytes read since its last call, from all of these threads. An empty folder is refused.
+    *progress* is called with the number of bytes read since its last call, from several threads.
+    An empty folder is refused.
     """
-    names = walk(root, ignore=ignore)
-    opened: dict[str, tuple[int, ...]] = {}
-    if not names:
+    seen = look_at(root, ignore=ignore, progress=progress)
+    if not seen:
         raise UnreadableError("holds no files", where=str(root))
-    base = os.fspath(root)
-    entries: list[FileEntry] = []
-    large: list[tuple[str, Future[tuple[str, int]]]] = []
+    return as_manifest(seen)
+
+
+def as_manifest(seen: Mapping[str, Seen]) -> Manifest:
+    """Return the manifest of files that were *seen*, by name."""
+    return Manifest(_in_order(FileEntry(name, it.size, it.sha256) for name, it in seen.items()))
+
+
+def look_at(
+    root: Path,
+    *,
+    ignore: frozenset[str] = frozenset(),
+    progress: Callable[[int], None] | None = None,
+    refuse: Callable[[ProvenanceError], None] = raise_it,
+) -> dict[str, Seen]:
+    """Return the files in the folder *root* by name, as :func:`hash_folder` reads them.
+
+    Whatever is wrong goes to *refuse*; if that returns, what is concerned is left out.
+    """
+    places = walk(root, ignore=ignore, refuse=refuse)
+    files = [name for name, place in places.items() if place.file == name]
+    hashed = _hash_all(root, files, progress, refuse)
+    seen = {name: hashed[at.file] for name, at in places.items() if at.file in hashed}
+    now = walk(root, ignore=ignore, refuse=refuse)
+    for name in _changed_since(root, places, hashed, now):
+        what, hint = "changed while the folder was read", "try again when nothing writes to it"
+        refuse(UnreadableError(what, where=f"{root}/{name}", hint=hint))
+        seen.pop(name, None)
+    return seen
+
+
+def _hash_all(
+    root: Path,
+    names: Iterable[str],
+    progress: Callable[[int], None] | None,
+    refuse: Callable[[ProvenanceError], None],
+) -> dict[str, Seen]:
+    """Return the files *names* below *root*, each opened once.
+
+    Files of a megabyte and more are hashed on all cores, smaller ones in the calling thread: for
+    them the interpreter's lock costs more than a second core gives.
+    """
+    hashed: dict[str, Seen] = {}
+    large: list[tuple[str, Future[Seen]]] = []
     stopped = threading.Event()
+    base = os.fspath(root)
 
     def advance(count: int) -> None:
         if stopped.is_set():
@@ -119,24 +166,24 @@ def hash_folder(
     try:
         for name in names:
             path = f"{base}/{name}"
-            descriptor, status = open_file(path)
-            opened[name] = identity(status)
-            if status.st_size < CHUNK_BYTES:
-                digest, size = hash_open(descriptor, status, path, progress)
-                entries.append(FileEntry(name, size, digest))
-            else:  # opened again when its turn comes: a thousand shards are too many descriptors
-                os.close(descriptor)
-                pool = pool or _pool()
-                large.append((name, pool.submit(hash_file, path, advance)))
+            try:
+                if _size(path) < CHUNK_BYTES:
+                    hashed[name] = _hash(path, progress)
+                else:  # opened when its turn comes: a thousand shards are too many descriptors
+                    pool = pool or _pool()
+                    large.append((name, pool.submit(_hash, path, advance)))
+            except ProvenanceError as error:
+                refuse(error)
         for name, future in large:
-            digest, size = future.result()
-            entries.append(FileEntry(name, size, digest))
+            try:
+                hashed[name] = future.result()
+            except ProvenanceError as error:
+                refuse(error)
     finally:
         stopped.set()  # an error or an interrupt need not wait for a file of a terabyte
         if pool is not None:
             pool.shutdown(cancel_futures=True)
-    _check_unchanged(root, ignore, opened)
-    return Manifest(_in_order(entries))
+    return hashed
 
 
 class _StoppedError(Exception):
@@ -149,24 +196,35 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count() or 1)
 
 
-def _check_unchanged(
-    root: Path, ignore: frozenset[str], opened: dict[str, tuple[int, ...]]
-) -> None:
-    """Return if the files below *root* are still those that were *opened*; empty that."""
-    name = ""
+def _size(path: str) -> int:
     try:
-        for name, item in _files(root, ignore):
-            if opened.pop(name, None) != identity(item.stat(follow_symlinks=False)):
-                raise _changed(root, name)
-    except OSError as error:
-        raise _changed(root, name) from error
-    if opened:
-        raise _changed(root, min(opened))
+        return os.lstat(path).st_size
+    except OSError:
+        return 0  # opening it says what is wrong
 
 
-def _changed(root: Path, name: str) -> UnreadableError:
-    what, hint = "changed while the folder was read", "try again when nothing writes to it"
-    return UnreadableError(what, where=f"{root}/{name}", hint=hint)
+def _hash(path: str, progress: Callable[[int], None] | None) -> Seen:
+    descriptor, status = open_file(path)
+    sha256, size = hash_open(descriptor, status, path, progress)
+    return Seen(size, sha256, identity(status))
+
+
+def _changed_since(
+    root: Path, places: Mapping[str, Place], hashed: Mapping[str, Seen], now: Mapping[str, Place]
+) -> Iterator[str]:
+    """Yield the names whose files below *root* are not those that were *hashed* at *places*."""
+    base = os.fspath(root)
+    for name, place in now.items():
+        was = hashed.get(place.file)
+        try:
+            same = (places.get(name), place.file in places) == (place, True) and (
+                was is None or was.identity == identity(os.lstat(f"{base}/{place.file}"))
+            )
+        except OSError:
+            same = False
+        if not same:
+            yield name
+    yield from sorted(places.keys() - now.keys())
 
 
 class Differences(msgspec.Struct, frozen=True):
@@ -188,9 +246,9 @@ def compare_sizes(
     No file is read. A size of None is not compared. Each list is in the order of names.
     """
     sizes: dict[str, int] = {}
-    for name, item in _files(root, ignore):
+    for name, place in walk(root, ignore=ignore).items():
         try:
-            sizes[check_name(name, where=str(root))] = item.stat(follow_symlinks=False).st_size
+            sizes[name] = os.lstat(f"{os.fspath(root)}/{place.file}").st_size
         except OSError as error:
             raise UnreadableError(reason(error), where=f"{root}/{name}") from error
     both = sizes.keys() & stated.keys()
@@ -211,46 +269,3 @@ def hash_path(path: Path, *, progress: Callable[[int], None] | None = None) -> M
         return hash_folder(path, progress=progress)
     digest, size = hash_file(os.path.realpath(path) if path.is_symlink() else path, progress)
     return manifest_of([FileEntry(path.name, size, digest)], where=str(path))
-
-
-def walk(root: Path, *, ignore: frozenset[str] = frozenset()) -> list[str]:
-    """Return the name of every file below *root*, in no special order."""
-    return [check_name(name, where=str(root)) for name, _ in _files(root, ignore)]
-
-
-def _files(root: Path, ignore: frozenset[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield each file below *root* under its name, which is not checked."""
-    folders = [("", 0)]
-    while folders:
-        prefix, depth = folders.pop()
-        if depth > MAX_DEPTH:
-            raise UnreadableError(f"is deeper than {MAX_DEPTH} folders", where=f"{root}/{prefix}")
-        try:
-            with os.scandir(f"{os.fspath(root)}/{prefix}") as listing:
-                for item in listing:
-                    name = prefix + item.name
-                    if not prefix and name in ignore:
-                        continue
-                    if item.is_file(follow_symlinks=False):
-                        yield name, item
-                    elif item.is_dir(follow_symlinks=False):
-                        folders.append((name + "/", depth + 1))
-                    else:
-                        raise _wrong_kind(root, name, item.stat(follow_symlinks=False).st_mode)
-        except ValueError as error:  # the path holds NUL
-            raise UnreadableError(reason(error), where=str(root)) from error
-        except OSError as error:
-            place = f"{root}/{prefix}".rstrip("/")
-            what = "no such folder" if isinstance(error, FileNotFoundError) else reason(error)
-            raise UnreadableError(what, where=place) from error
-
-
-def _wrong_kind(root: Path, name: str, mode: int) -> UnreadableError:
-    path = root / name
-    if not stat.S_ISLNK(mode):
-        return UnreadableError(f"is {kind(mode)}, not a file", where=str(path))
-    # Path.resolve raises RuntimeError for a loop before Python 3.13.
-    inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
-    what = "is a symbolic link" if inside else "is a symbolic link that leaves the folder"
-    hint = "copy the folder with 'cp -rL' first, so that it holds the files themselves"
-    return UnreadableError(what, where=str(path), hint=hint)

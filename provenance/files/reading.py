@@ -51,7 +51,11 @@ def _check_regular(status: os.stat_result, where: str) -> None:
         raise UnreadableError(f"is {kind(status.st_mode)}, not a file", where=where, hint=hint)
 
 
-def identity(status: os.stat_result) -> tuple[int, int, int, int, int]:
+Identity = tuple[int, int, int, int, int]
+"""Device, inode, size, mtime and ctime in nanoseconds."""
+
+
+def identity(status: os.stat_result) -> Identity:
     """Return what stays the same while nobody replaces a file or writes to it.
 
     A write that keeps the size, within one tick of the file system's clock (1 to 4 ms), escapes it.

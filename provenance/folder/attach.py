@@ -27,6 +27,7 @@ from provenance.errors import (
 from provenance.files.atomic import locked, storage_error, write_file
 from provenance.files.manifest import hash_folder
 from provenance.files.names import BYPRODUCTS, CLAIMS, MODEL_SIGNATURE, RESERVED
+from provenance.files.walking import walk
 from provenance.folder.claims import MAX_CLAIMS_BYTES, model_name, read_bundles, require_folder
 from provenance.keys import parse_spki
 from provenance.statement import intoto, model_signature
@@ -81,13 +82,15 @@ def sign_payload(payload: bytes, key: PrivateKey) -> bytes:
     return bundles.format(envelope, hint=key.public.key_id)
 
 
-def sign_model(name: str, manifest: Manifest, key: PrivateKey) -> bytes:
+def sign_model(name: str, manifest: Manifest, key: PrivateKey, *, links: bool = False) -> bytes:
     """Return the OpenSSF model signature of *manifest*, as a bundle in JCS.
+
+    *links* says that some of its files are symbolic links.
 
     Its hint is the digest of the key's PEM text and its ``keyid`` is empty, as the reference tool
     writes and expects them.
     """
-    payload = intoto.format(model_signature.to_statement(name, manifest))
+    payload = intoto.format(model_signature.to_statement(name, manifest, links=links))
     envelope = dsse.sign(dsse.IN_TOTO_PAYLOAD, payload, key, keyid="")
     return bundles.format(envelope, hint=key.public.pem_digest)
 
@@ -109,7 +112,9 @@ def attach(
     outcome = statement.run.provenance_outcome
     signature = None
     if not outcome.failed and not outcome.spoiled_inputs:
-        signature = sign_model(statement.model_name, statement.manifest, key)
+        signature = sign_model(
+            statement.model_name, statement.manifest, key, links=_holds_links(model)
+        )
     claim = sign_payload(payload, key)
     with locked(model):
         lines = [item.raw for item in _read_claims(model)]
@@ -140,11 +145,15 @@ def sign(
     _refuse_to_replace(model, key.public)  # before the hashing, and again when it is written
     name = model_name(model)
     manifest = hash_folder(model, ignore=RESERVED, progress=progress)
-    signature = sign_model(name, manifest, key)
+    signature = sign_model(name, manifest, key, links=_holds_links(model))
     with locked(model):
         _refuse_to_replace(model, key.public)
         write_file(model / MODEL_SIGNATURE, signature)
     return manifest
+
+
+def _holds_links(model: Path) -> bool:
+    return any(place.links for place in walk(model, ignore=RESERVED).values())
 
 
 def publish(model: Path, log: Log, keys: Sequence[PublicKey] = ()) -> tuple[Published, ...]:

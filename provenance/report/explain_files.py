@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError, ProvenanceError, count
 from provenance.files.digest import hash_file
-from provenance.files.manifest import FileEntry, manifest_of, walk
+from provenance.files.manifest import FileEntry, manifest_of
 from provenance.files.names import BYPRODUCTS, CLAIMS, MODEL_SIGNATURE, RESERVED, component_order
 from provenance.files.reading import unreadable
+from provenance.files.walking import walk
 from provenance.folder import claims
 from provenance.keys import load_private, parse_public_pem
 from provenance.report.explain_signed import byproducts_by_digest, describe_bundles
@@ -94,9 +95,10 @@ def explain_byproduct_folder(folder: Path) -> Explained:
 
 
 def _listed(folder: Path, ignore: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
-    names = sorted(walk(folder, ignore=ignore), key=component_order)
+    places = walk(folder, ignore=ignore)
+    names = sorted(places, key=component_order)
     try:
-        return [{"name": name, "size": (folder / name).lstat().st_size} for name in names]
+        return [{"name": n, "size": (folder / places[n].file).lstat().st_size} for n in names]
     except OSError as error:
         raise unreadable(error, str(folder)) from error
 

@@ -64,13 +64,13 @@ class ModelSignature(msgspec.Struct, frozen=True):
     predicate_type: Literal["https://model_signing/signature/v1.0"] = MODEL_SIGNATURE
 
 
-def to_statement(model_name: str, manifest: Manifest) -> Statement:
-    """Return the statement that signs the files of *manifest*."""
+def to_statement(model_name: str, manifest: Manifest, *, links: bool = False) -> Statement:
+    """Return the statement that signs the files of *manifest*; *links*: some are links."""
     resources = [
         {"name": entry.name, "algorithm": "sha256", "digest": entry.sha256}
         for entry in manifest.entries
     ]
-    method = {"method": "files", "hash_type": "sha256", "allow_symlinks": False}
+    method = {"method": "files", "hash_type": "sha256", "allow_symlinks": links}
     serialization: dict[str, Any] = {**method, "ignore_paths": sorted(RESERVED)}
     return Statement(
         subject=(Subject(model_name, {"sha256": manifest.root_digest}),),

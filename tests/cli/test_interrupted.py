@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from provenance.files.manifest import walk
 from provenance.files.names import RESERVED
+from provenance.files.walking import walk
 from provenance.folder import claims
 from tests.world import (
     PROGRAM,

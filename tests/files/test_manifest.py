@@ -16,17 +16,19 @@ from hypothesis import strategies as st
 
 from provenance.errors import MalformedError, ProvenanceError, UnreadableError
 from provenance.files import manifest as manifests
+from provenance.files import walking
 from provenance.files.digest import CHUNK_BYTES
 from provenance.files.manifest import (
-    MAX_DEPTH,
     FileEntry,
     compare_sizes,
     hash_folder,
     hash_path,
+    look_at,
     manifest_of,
-    walk,
 )
 from provenance.files.names import RESERVED
+from provenance.files.reading import open_file
+from provenance.files.walking import MAX_DEPTH, Place, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,36 +117,126 @@ def test_one_file_has_its_own_name(model: Path) -> None:
     assert hash_path(model / "sub/tok.txt").entries == (FileEntry("tok.txt", 1, sha256(b"t")),)
 
 
-LINKS = {
-    "to a file inside": ("config.json", r"is a symbolic link \(copy"),
-    "to a folder inside": ("sub", r"is a symbolic link \(copy"),
-    "to the folder itself": (".", r"is a symbolic link \(copy"),
-    "to the parent": ("..", "is a symbolic link that leaves the folder"),
-    "to an absolute path": ("/etc/passwd", "is a symbolic link that leaves the folder"),
-    "to a sibling with the same beginning": ("../model2", "leaves the folder"),
-    "dangling": ("nowhere", r"is a symbolic link \(copy"),
-    "dangling outside": ("../nowhere", "leaves the folder"),
-    "to itself": ("link", r"is a symbolic link \(copy"),
+REFUSED_LINKS = {
+    "to the folder itself": (".", "to a folder that it is in"),
+    "to the parent": ("..", "that leaves the folder"),
+    "to an absolute path": ("/etc/passwd", "that leaves the folder"),
+    "to a sibling with the same beginning": ("../model2", "that leaves the folder"),
+    "dangling": ("nowhere", "to nothing"),
+    "dangling outside": ("../nowhere", "that leaves the folder"),
+    "to itself": ("link", "to itself"),
+    "to a FIFO": ("fifo", "FIFO"),
+    "to what is written later": ("claims.jsonl", "to claims.jsonl, which is not part of the model"),
+    "into what is left out": (".git/HEAD", "to .git/HEAD, which is not part of the model"),
+    "to a folder that is left out": ("provenance", "to provenance, which is not part of"),
 }
 
 
-@pytest.mark.parametrize(("target", "message"), LINKS.values(), ids=LINKS)
+@pytest.mark.parametrize(("target", "message"), REFUSED_LINKS.values(), ids=REFUSED_LINKS)
 @pytest.mark.parametrize("place", ["link", "sub/link"])
-def test_a_link_inside_is_refused(model: Path, place: str, target: str, message: str) -> None:
+def test_a_link_that_is_no_file_of_the_folder_is_refused(
+    model: Path, place: str, target: str, message: str
+) -> None:
+    fill(model, {"claims.jsonl": b"1", ".git/HEAD": b"2", "provenance/x": b"3"})
+    if target == "fifo":
+        os.mkfifo(model / "fifo")
     path = model / place
     up = "../" if place.startswith("sub/") and not target.startswith("/") else ""
     path.symlink_to("link" if target == "link" else up + target)
-    with pytest.raises(UnreadableError, match=message) as caught:
-        hash_folder(model)
-    assert caught.value.where == str(path)
-    assert "cp -rL" in str(caught.value)
+    for look in (
+        hash_folder,
+        walk,
+        lambda folder, ignore: compare_sizes(folder, {}, ignore=ignore),
+    ):
+        with pytest.raises(UnreadableError, match=message) as caught:
+            look(model, ignore=RESERVED)
+        if target != "fifo":  # which is refused itself, or by its link, whatever comes first
+            assert caught.value.where == str(path)
+            assert "cp -rL" in str(caught.value)
 
 
 def test_a_loop_of_two_links_is_refused(model: Path) -> None:
     (model / "a").symlink_to("b")
     (model / "b").symlink_to("a")
-    with pytest.raises(UnreadableError, match="symbolic link"):
+    with pytest.raises(UnreadableError, match="is a symbolic link to itself"):
         hash_folder(model)
+
+
+FOLLOWED = {
+    "a file": ("config.json", {"link": "config.json"}),
+    "a file further down": ("sub/tok.txt", {"link": "sub/tok.txt"}),
+    "a folder": ("sub", {"link/tok.txt": "sub/tok.txt"}),
+    "a link": ("first", {"first": "config.json", "link": "config.json"}),
+    "through a folder's link": (
+        "folder/tok.txt",
+        {"folder/tok.txt": "sub/tok.txt", "link": "sub/tok.txt"},
+    ),
+    "out and in again": ("../outside/back/config.json", {"link": "config.json"}),
+    "an absolute path": ("/config.json", {"link": "config.json"}),
+}
+
+
+@pytest.mark.parametrize(("target", "added"), FOLLOWED.values(), ids=FOLLOWED)
+def test_a_link_counts_as_the_file_of_the_folder_that_it_leads_to(
+    model: Path, tmp_path: Path, target: str, added: dict[str, str]
+) -> None:
+    before = hash_folder(model).by_name()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/back").symlink_to(model)
+    if "first" in added:
+        (model / "first").symlink_to("config.json")
+    if "folder/tok.txt" in added:
+        (model / "folder").symlink_to("sub")
+    (model / "link").symlink_to(f"{model}{target}" if target.startswith("/") else target)
+    found = hash_folder(model).by_name()
+    assert found.keys() - before.keys() == added.keys()
+    for name, file in added.items():
+        assert (found[name].size, found[name].sha256) == (before[file].size, before[file].sha256)
+    assert not compare_sizes(model, {name: entry.size for name, entry in found.items()})
+    assert {name: place.file for name, place in walk(model).items() if name in added} == added
+
+
+def test_a_file_behind_many_links_is_read_once(tmp_path: Path) -> None:
+    fill(tmp_path, {"large": bytes(3 * CHUNK_BYTES), "small": b"s"})
+    for number in range(50):
+        (tmp_path / f"large{number}").symlink_to("large")
+        (tmp_path / f"small{number}").symlink_to("small")
+    read: list[int] = []
+    assert len(hash_folder(tmp_path, progress=read.append).entries) == 102
+    assert sum(read) == 3 * CHUNK_BYTES + 1
+
+
+CYCLES = {
+    "a link to the folder above": {"a/up": ".."},
+    "two folders that hold links to one another": {"a/b": "../b", "b/a": "../a"},
+    "a link to a folder whose subfolder links back": {"x": "a/b", "a/b/c": ".."},
+}
+
+
+@pytest.mark.parametrize("links", CYCLES.values(), ids=CYCLES)
+def test_links_in_a_circle_are_refused(tmp_path: Path, links: dict[str, str]) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    if "a/b" in links:
+        (tmp_path / "a/b").rmdir()
+        (tmp_path / "b").mkdir()
+    for name, target in links.items():
+        (tmp_path / name).symlink_to(target)
+    with pytest.raises(UnreadableError, match="is a symbolic link to a folder that it is in"):
+        hash_folder(tmp_path)
+
+
+@pytest.mark.parametrize("files", [{}, {"d0/file": b"1"}])
+def test_nested_links_cannot_explode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes]
+) -> None:
+    monkeypatch.setattr(walking, "MAX_LINKED", 1000)
+    for level in range(40):
+        (tmp_path / f"d{level}").mkdir()
+        for name in ("a", "b") if level else ():
+            (tmp_path / f"d{level}" / name).symlink_to(f"../d{level - 1}")
+    fill(tmp_path, files)
+    with pytest.raises(UnreadableError, match="more than 1,000 files behind symbolic links"):
+        hash_folder(tmp_path)
 
 
 def test_special_files_are_refused_without_waiting(
@@ -236,8 +328,8 @@ def test_an_unreadable_folder(model: Path) -> None:
 def test_a_file_that_vanishes_after_the_walk(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = walk
 
-    def walk_then_lose(root: Path, *, ignore: frozenset[str]) -> list[str]:
-        names = real(root, ignore=ignore)
+    def walk_then_lose(root: Path, **how: Any) -> dict[str, Place]:  # noqa: ANN401
+        names = real(root, **how)
         (model / "config.json").unlink()
         return names
 
@@ -297,7 +389,8 @@ def test_an_interrupt_does_not_wait_for_the_large_files(
         started.set()
         time.sleep(0.01)
 
-    monkeypatch.setattr(manifests, "walk", lambda *_, **__: ["large", "small"])
+    both = {name: Place(name, ()) for name in ("large", "small")}
+    monkeypatch.setattr(manifests, "walk", lambda *_, **__: both)
     with pytest.raises(KeyboardInterrupt):
         hash_folder(tmp_path, progress=progress)
     assert 1 <= len(read) < 100
@@ -365,31 +458,136 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 def test_a_folder_that_changes_after_its_files_were_read(
     model: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]
 ) -> None:
-    check = manifests._check_unchanged  # noqa: SLF001 - the moment after the hashing
+    hash_all = manifests._hash_all  # noqa: SLF001 - the moment between the walks
 
-    def change_then_check(*arguments: Any) -> None:  # noqa: ANN401
+    def hash_then_change(*arguments: Any) -> Any:  # noqa: ANN401
+        hashed = hash_all(*arguments)
         change(model)
-        check(*arguments)
+        return hashed
 
     with monkeypatch.context() as patch:
-        patch.setattr(manifests, "_check_unchanged", change_then_check)
+        patch.setattr(manifests, "_hash_all", hash_then_change)
         with pytest.raises(UnreadableError, match="changed while the folder was read"):
             hash_folder(model)
     assert hash_folder(model).entries
 
 
-def test_a_link_that_comes_meanwhile_is_refused_too(
+def point(link: Path, target: str) -> None:
+    link.unlink()
+    link.symlink_to(target)
+
+
+def point_and_back(link: Path, target: str) -> None:
+    before = str(link.readlink())
+    point(link, target)
+    point(link, before)
+
+
+def replace_link(link: Path) -> None:
+    link.unlink()
+    link.write_bytes(b"{}")
+
+
+def swap(file: Path, link: Path) -> None:
+    file.rename(link)
+    file.symlink_to(link.name)
+
+
+LINK_CHANGES: dict[str, Callable[[Path], object]] = {
+    "a new link to a file": lambda folder: (folder / "new").symlink_to("config.json"),
+    "to an equal file": lambda folder: point(folder / "link", "equal.json"),
+    "to another file and back": lambda folder: point_and_back(folder / "link", "equal.json"),
+    "to the outside and back": lambda folder: point_and_back(folder / "link", "/etc/passwd"),
+    "a folder's link": lambda folder: point(folder / "linked", "empty"),
+    "a folder's link to the outside and back": lambda folder: point_and_back(
+        folder / "linked", "/etc"
+    ),
+    "a file in its place": lambda folder: replace_link(folder / "link"),
+    "a link in the place of its file": lambda folder: swap(folder / "config.json", folder / "link"),
+}
+
+
+@pytest.mark.parametrize("change", LINK_CHANGES.values(), ids=LINK_CHANGES)
+def test_a_link_that_changes_while_the_folder_is_read(
+    model: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]
+) -> None:
+    fill(model, {"equal.json": b"{}", "empty/x": b"x"})
+    (model / "link").symlink_to("config.json")
+    (model / "linked").symlink_to("sub")
+    hash_all = manifests._hash_all  # noqa: SLF001 - the moment between the walks
+
+    def change_then_hash(*arguments: Any) -> Any:  # noqa: ANN401
+        change(model)
+        return hash_all(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(manifests, "_hash_all", change_then_hash)
+        with pytest.raises(UnreadableError, match=r"changed while|is a symbolic link, not a file"):
+            hash_folder(model)
+    assert hash_folder(model).entries
+
+
+def test_a_link_that_leaves_the_folder_meanwhile_is_never_opened(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (model / "link").symlink_to("config.json")
+    fill(tmp_path, {"secret": b"secret of another user"})
+    read: list[str] = []
+    hash_all = manifests._hash_all  # noqa: SLF001 - the moment between the walks
+    monkeypatch.setattr(manifests, "_hash", lambda path, _: read.append(path))
+
+    def change_then_hash(*arguments: Any) -> Any:  # noqa: ANN401
+        point(model / "link", "../secret")
+        return hash_all(*arguments)
+
+    monkeypatch.setattr(manifests, "_hash_all", change_then_hash)
+    with pytest.raises(UnreadableError, match="is a symbolic link that leaves the folder"):
+        hash_folder(model)
+    assert sorted(read) == [str(model / n) for n in ("config.json", "sub-x.txt", "sub/tok.txt")]
+
+
+def test_a_large_file_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, {"large": bytes(CHUNK_BYTES), "small": b"s"})
+    opened: list[str] = []
+
+    def open_and_tell(path: str) -> tuple[int, os.stat_result]:
+        opened.append(path)
+        return open_file(path)
+
+    monkeypatch.setattr(manifests, "open_file", open_and_tell)
+    hash_folder(tmp_path)
+    assert sorted(opened) == [str(tmp_path / "large"), str(tmp_path / "small")]
+
+
+def test_a_look_goes_on_past_what_is_wrong(model: Path) -> None:
+    os.mkfifo(model / "fifo")
+    (model / "out").symlink_to("/etc/passwd")
+    (model / "link").symlink_to("config.json")
+    (model / "sub" / "a\nb").write_bytes(b"")
+    problems: list[ProvenanceError] = []
+    seen = look_at(model, refuse=problems.append)
+    assert seen.keys() == {"config.json", "link", "sub/tok.txt", "sub-x.txt"}
+    assert seen["link"].sha256 == sha256(b"{}")
+    assert {type(problem) for problem in problems} == {UnreadableError, MalformedError}
+
+
+def test_a_look_leaves_out_what_changes_meanwhile(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check = manifests._check_unchanged  # noqa: SLF001 - the moment after the hashing
+    (model / "link").symlink_to("config.json")
+    hash_all = manifests._hash_all  # noqa: SLF001 - the moment between the walks
 
-    def link_then_check(*arguments: Any) -> None:  # noqa: ANN401
-        (model / "link").symlink_to("config.json")
-        check(*arguments)
+    def hash_then_write(*arguments: Any) -> Any:  # noqa: ANN401
+        hashed = hash_all(*arguments)
+        (model / "config.json").write_bytes(b"still being written")
+        (model / "log").write_bytes(b"new")
+        return hashed
 
-    monkeypatch.setattr(manifests, "_check_unchanged", link_then_check)
-    with pytest.raises(UnreadableError, match="is a symbolic link"):
-        hash_folder(model)
+    monkeypatch.setattr(manifests, "_hash_all", hash_then_write)
+    problems: list[ProvenanceError] = []
+    seen = look_at(model, refuse=problems.append)
+    assert seen.keys() == {"sub/tok.txt", "sub-x.txt"}
+    assert {problem.what for problem in problems} == {"changed while the folder was read"}
 
 
 def test_comparing_sizes_reads_nothing(model: Path) -> None:
@@ -411,7 +609,7 @@ def test_comparing_sizes_reads_nothing(model: Path) -> None:
 
 
 def test_comparing_sizes_refuses_what_a_walk_refuses(model: Path) -> None:
-    (model / "link").symlink_to("config.json")
+    (model / "link").symlink_to("/etc/passwd")
     with pytest.raises(UnreadableError, match="is a symbolic link"):
         compare_sizes(model, {})
     with pytest.raises(UnreadableError, match="no such folder"):

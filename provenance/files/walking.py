@@ -1,0 +1,159 @@
+"""The files below a folder, those behind symbolic links too.
+
+A link counts as what it leads to, a file or folder in the same folder, under the link's name
+(trainers write ``last.ckpt -> epoch=3.ckpt``). A link out of the folder, to nothing, to a folder
+that it lies in, or to what *ignore* leaves out is refused, as are FIFOs, sockets and devices.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from provenance.errors import MalformedError, ProvenanceError, UnreadableError, reason
+from provenance.files.names import check_name
+from provenance.files.reading import Identity, identity, kind
+
+MAX_DEPTH = 64
+"""Deepest folder read, in levels: deeper is a mistake or an attack on the walk."""
+
+MAX_LINKED = 100_000
+"""Most files and folders reached through links to folders: nested ones double at each level."""
+
+
+class Place(NamedTuple):
+    """Where the bytes of a name are: in ``file`` below the folder, through these ``links``."""
+
+    file: str
+    links: tuple[Identity, ...]
+
+
+def raise_it(error: ProvenanceError) -> None:
+    """Refuse what is wrong."""
+    raise error
+
+
+def walk(
+    root: Path,
+    *,
+    ignore: frozenset[str] = frozenset(),
+    refuse: Callable[[ProvenanceError], None] = raise_it,
+) -> dict[str, Place]:
+    """Return every file below *root* by name, in no special order.
+
+    Whatever is wrong goes to *refuse*; if that returns, what is concerned is left out.
+    """
+    found = {}
+    for name, place in _files(root, ignore, refuse):
+        try:
+            found[check_name(name, where=str(root))] = place
+        except MalformedError as error:
+            refuse(error)
+    return found
+
+
+class _Folder(NamedTuple):
+    """A folder of the walk; ``above`` holds ``path``, and those of the folders on the way to it."""
+
+    name: str
+    path: str
+    links: tuple[Identity, ...] = ()
+    above: tuple[str, ...] = ("",)
+
+
+def _files(
+    root: Path, ignore: frozenset[str], refuse: Callable[[ProvenanceError], None]
+) -> Iterator[tuple[str, Place]]:
+    """Yield each file below *root* under its name, which is not checked."""
+    folders, linked = [_Folder("", "")], 0
+    while folders:
+        folder = folders.pop()
+        if len(folder.above) > MAX_DEPTH + 1:
+            what = f"is deeper than {MAX_DEPTH} folders"
+            refuse(UnreadableError(what, where=f"{root}/{folder.name}"))
+            continue
+        for item in _listed(root, folder, refuse):
+            if not folder.path and item.name in ignore:
+                continue
+            linked += bool(folder.links)
+            if linked > MAX_LINKED:
+                what = f"holds more than {MAX_LINKED:,} files behind symbolic links"
+                refuse(UnreadableError(what, where=str(root), hint=_COPY))
+                return
+            name = folder.name + item.name
+            try:
+                place, is_folder = _look(root, folder, item, ignore)
+            except UnreadableError as error:
+                refuse(error)
+            else:
+                if is_folder:
+                    path = f"{place.file}/"
+                    folders.append(_Folder(f"{name}/", path, place.links, (*folder.above, path)))
+                else:
+                    yield name, place
+
+
+def _look(
+    root: Path, folder: _Folder, item: os.DirEntry[str], ignore: frozenset[str]
+) -> tuple[Place, bool]:
+    """Return where the bytes of *item* are, and whether it is a folder."""
+    where = f"{root}/{folder.name}{item.name}"
+    try:
+        if item.is_file(follow_symlinks=False):
+            return Place(folder.path + item.name, folder.links), False
+        if item.is_dir(follow_symlinks=False):
+            return Place(folder.path + item.name, folder.links), True
+        status = item.stat(follow_symlinks=False)
+        if not stat.S_ISLNK(status.st_mode):
+            raise UnreadableError(f"is {kind(status.st_mode)}, not a file", where=where)
+        target, mode = _follow(root, folder, item.name, ignore)
+    except OSError as error:
+        raise UnreadableError(reason(error), where=where) from error
+    return Place(target, (*folder.links, identity(status))), stat.S_ISDIR(mode)
+
+
+def _listed(
+    root: Path, folder: _Folder, refuse: Callable[[ProvenanceError], None]
+) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(f"{os.fspath(root)}/{folder.path}") as listing:
+            yield from listing
+    except ValueError as error:  # the path holds NUL
+        refuse(UnreadableError(reason(error), where=str(root)))
+    except OSError as error:
+        place = f"{root}/{folder.name}".rstrip("/")
+        what = "no such folder" if isinstance(error, FileNotFoundError) else reason(error)
+        refuse(UnreadableError(what, where=place))
+
+
+_COPY = "copy the folder with 'cp -rL' first, so that it holds the files themselves"
+
+
+def _follow(root: Path, folder: _Folder, name: str, ignore: frozenset[str]) -> tuple[str, int]:
+    """Return where below *root* the link *name* in *folder* leads, and the mode of what is there.
+
+    This resolves names and opens nothing; a link that moves is noticed by who walks again.
+    """
+    top, target = os.path.realpath(root), os.path.realpath(root / folder.path / name)
+    found, mode = os.path.relpath(target, top), 0
+    with contextlib.suppress(FileNotFoundError):
+        mode = os.lstat(target).st_mode
+    if not Path(target).is_relative_to(top):
+        problem = "that leaves the folder"
+    elif stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        if found != "." and f"{found}/" not in folder.above:
+            if found.split("/", 1)[0] not in ignore:
+                return found, mode
+            problem = f"to {found}, which is not part of the model"
+        else:
+            problem = "to a folder that it is in"
+    else:
+        problem = (
+            "to nothing" if mode == 0 else "to itself" if stat.S_ISLNK(mode) else f"to {kind(mode)}"
+        )
+    where = f"{root}/{folder.name}{name}"
+    raise UnreadableError(f"is a symbolic link {problem}", where=where, hint=_COPY)
