@@ -103,6 +103,10 @@ class UnreadableError(ProvenanceError):
     """A file or folder is missing, of the wrong kind, not permitted, or changes meanwhile."""
 
 
+class NotMadeError(UnreadableError):
+    """There is no one folder that can be signed as what a recorded command made."""
+
+
 class UnavailableError(ProvenanceError):
     """Something outside the program failed: a full disk, a log, a package that an extra brings."""
 

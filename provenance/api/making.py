@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from provenance.capture.draft import Before
+    from provenance.capture.made import Candidates
     from provenance.capture.process import CommandResult
     from provenance.capture.remarks import Remark
     from provenance.equality.declaration import Declaration
@@ -144,6 +145,7 @@ def record(
     said = making.remark(before)
     if making.inputs.dry_run:
         return making.planned(recorder.plan(before)).after(said)
+    candidates = making.look_before()
     with _run_directory() as directory:
         result = process.run(
             command,
@@ -158,6 +160,8 @@ def record(
             raise CommandError(result.problem, where=name, hint=hint, status=status)
         try:
             recording = making.observe_after(before, result, directory)
+            with making.progress("hashing the model") as advance:
+                found = made.choose(made.look_after(candidates, advance))
         except (UnreadableError, MalformedError) as error:
             if status == 0:
                 what = f"the command ended well, but left nothing to attest: {error.what}"
@@ -166,6 +170,10 @@ def record(
             how = f"the command failed ({result.signal or f'status {status}'})"
             what = f"{how} and left nothing to attest: {error}"
             raise CommandError(what, status=status) from error
+        if not candidates.target:  # a pattern: now it is known which folder it means
+            folder = Path(os.path.relpath(found.folder))
+            making = replace(making, inputs=replace(making.inputs, model=folder))
+        recording = with_model(recording, found)
         return replace(making.attach(recording), status=status).after(said)
 
 
@@ -188,6 +196,8 @@ def attest(model: PathLike, *, key: PathLike | PrivateKey, **stated: Unpack[Stat
     require_folder(making.inputs.model)
     before = making.observe(None, "")
     recording = making.observe_after(before, None)
+    with making.progress("hashing the model") as advance:
+        recording = with_model(recording, made.look_now(before.model, advance))
     if not making.inputs.dry_run and (problem := making.misfit(recording)) is not None:
         raise problem
     said = making.remark(before)
@@ -247,6 +257,12 @@ class _Making:
             progress=stated.get("progress", silent),
         )
 
+    def look_before(self) -> Candidates:
+        """Return the folders that may become the model's, as they are now."""
+        inputs = self.inputs
+        with self.progress("hashing the model before the run") as advance:
+            return made.look_before(inputs.model, inputs.working_folder, advance)
+
     def observe(self, command: tuple[str, ...] | None, invocation_id: str) -> Before:
         """Observe what is there before *command*, and refuse what could never be attached."""
         beside.check_claims(self.inputs.model)
@@ -273,14 +289,11 @@ class _Making:
     def observe_after(
         self, before: Before, result: CommandResult | None, directory: Path | None = None
     ) -> Recording:
-        """Observe the model that the command left, and in *directory* what it said."""
-        environ = self.environ
+        """Observe all but the model that the command left, and in *directory* what it said."""
         with self.progress("hashing inputs again") as advance:
-            recording = recorder.observe_after(
-                before, result, environ=environ, run_directory=directory, progress=advance
+            return recorder.observe_after(
+                before, result, environ=self.environ, run_directory=directory, progress=advance
             )
-        with self.progress("hashing the model") as advance:
-            return with_model(recording, made.look_after(before.model, advance))
 
     def ready(self, recording: Recording) -> tuple[TrainingStatement, bytes]:
         """Return the statement with its signer, and its bytes, if nothing in them is secret."""
@@ -341,6 +354,12 @@ class _Making:
         if outcome.failed:
             how = f"was killed by {outcome.signal}" if outcome.signal else "failed"
             yield f"the command {how}, so 'verify' will refuse this claim"
+        for names, what in (
+            (outcome.untouched, "were there before the run, which did not write them"),
+            (outcome.rewritten, "were written with the bytes that they had"),
+        ):
+            if names:
+                yield f"of the model's files, {len(names):,} {what}: {made.some_of(names)}"
         observed = statement.run.metadata.started_on  # else a misfit was refused beforehand
         problem = self.misfit(recording) if observed else None
         if isinstance(problem, UnavailableError):

@@ -14,7 +14,7 @@ import pytest
 
 from provenance.capture.draft import with_model
 from provenance.capture.inputs import Inputs
-from provenance.capture.made import look_after
+from provenance.capture.made import look_now
 from provenance.capture.process import CommandResult, run
 from provenance.capture.recorder import observe_after, observe_before, plan, refuse_secrets_in
 from provenance.capture.records import prepare
@@ -92,7 +92,7 @@ class Project:
         recording = observe_after(
             before, result, environ=self.environ, run_directory=self.directory
         )
-        return with_model(recording, look_after(before.model))
+        return with_model(recording, look_now(before.model))
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_two_runs_of_the_same_have_the_same_recipe(project: Project, tmp_path: P
     recording = observe_after(
         before, result, environ=project.environ, run_directory=project.directory
     )
-    second = with_model(recording, look_after(before.model)).statement
+    second = with_model(recording, look_now(before.model)).statement
     assert second.recipe.command == first.recipe.command
     assert second.manifest == first.manifest
     assert second.recipe.source is not None
@@ -287,7 +287,7 @@ def test_a_model_can_be_attested_after_the_fact(project: Project) -> None:
     project.run()
     before = observe_before(project.inputs, None, environ=project.environ)
     recording = observe_after(before, None, environ=project.environ)
-    statement = with_model(recording, look_after(before.model)).statement
+    statement = with_model(recording, look_now(before.model)).statement
     assert statement.recipe.command == ()
     assert statement.recipe.source is not None
     assert statement.run.provenance_outcome == training.Outcome()
