@@ -150,7 +150,9 @@ def record(
         result = process.run(
             command,
             folder=making.inputs.working_folder,
-            environ=making.inputs.without_secrets(making.environ),
+            environ=recorder.listen(
+                before, directory, making.inputs.without_secrets(making.environ)
+            ),
             clock=lambda: datetime.now(UTC),
             run_directory=directory,
         )

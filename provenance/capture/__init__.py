@@ -8,7 +8,10 @@
 - ``made``: the model, looked at before the run and when it ends.
 - ``source``, ``git``: the code, as a git tree.
 - ``environment``: the machine.
-- ``packages``: the software, as ``probe`` finds it inside the training's own interpreter.
+- ``startup``: a folder by which every Python of the run starts with ``inside``, which tells what it
+  is and what it opens; ``trained``: which of them trained.
+- ``launchers``: the Python that a command starts; ``packages``: the software, as ``probe`` finds it
+  inside the training's own interpreter.
 - ``secrets``: the table of what must not be published; ``redact`` replaces it in what is recorded,
   and ``scan`` searches the finished document for it.
 

@@ -49,7 +49,6 @@ class Inputs:
     equality: DeclaredEquality | None = None
     axes: tuple[str, ...] = ()
     seeds: Mapping[str, str] = field(default_factory=dict)
-    interpreter: Path | None = None
     dry_run: bool = False
     secret_variables: frozenset[str] = frozenset()
 

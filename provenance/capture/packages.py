@@ -1,33 +1,36 @@
 """The Python that the training uses, and every distribution installed there.
 
-The trainer's virtual environment is not the recorder's, so the interpreter is found from the
-command (a Python; a script with one in its first line, such as ``torchrun``; ``env … python``) and
-queried with the training's environment. For other commands (``bash train.sh``) it is the one that
-the trainer names, or the one that first called ``provenance.current_run()``, queried after the run;
-otherwise nothing is recorded.
+The trainer's virtual environment is not the recorder's, so the interpreter that the command starts
+(:mod:`provenance.capture.launchers`) is queried with the training's environment. Where another
+Python trained, by the word of the run (:mod:`provenance.capture.trained`), nothing that a stranger
+named is run: its files are read here.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib import resources
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata, resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
-from provenance.capture.probe import MARK
-from provenance.capture.process import find_program
-from provenance.capture.redact import is_python, public_remote, readable, redact_text
-from provenance.errors import reason
+from provenance.capture.launchers import find_interpreter
+from provenance.capture.probe import MARK, distributions
+from provenance.capture.redact import public_remote, readable, redact_text
+from provenance.errors import ProvenanceError, UnreadableError, reason
+from provenance.files.digest import hash_open
+from provenance.files.reading import open_file, read_file
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.training import Collected
+
+if TYPE_CHECKING:
+    from provenance.capture.records import Introduction
 
 TIMEOUT_SECONDS = 120
 """Time limit for an interpreter to answer; 76 distributions take under a second."""
@@ -35,31 +38,49 @@ TIMEOUT_SECONDS = 120
 NOT_STARTED = "not started by a dry run"
 """Why nothing is known of an interpreter that could be asked."""
 
+NOT_NAMED = "the command does not identify a Python"
+"""The reason where only the run's own Pythons can tell."""
+
 _MAX_ANSWER_BYTES = 64 * 2**20
-_PATH_FLAGS = re.compile(r"-[bBdEiIOPqsSuvx]+")
+_MAX_DISTRIBUTIONS = 10_000
+_MAX_METADATA_BYTES = 2**20
+_MAX_RECORD_BYTES = 64 * 2**20
+_MAX_PROGRAM_BYTES = 2**30
+_MAX_TEXT = 200
+_MAGIC = frozenset((b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe"))  # ELF, Mach-O, fat
+_IMPLEMENTATIONS = {"cpython": "CPython", "pypy": "PyPy"}
+_VERSION = re.compile(r"\S+ \(([^,()]+), ([^()]+?)\)\s*\[(.*)\]")
 _START = """import sys
 if sys.path[:1] == [""]:
     del sys.path[0]
 exec(compile(sys.argv[1], "probe", "exec"))
 """
-_LONG_SHEBANG = re.compile(rb"'''exec' (?P<quote>[\"']?)(?P<path>/[^\"'\n]*?)(?P=quote) ")
-_RELATIVE_SHEBANG = re.compile(rb"'''exec' \"\$\(dirname .*?\"\)\"/'?(?P<name>[\w.]+)'? ")
 
 
 @dataclass(frozen=True, slots=True)
 class Software:
-    """What an interpreter reported: itself, its distributions, the folders of editable ones."""
+    """What an interpreter reported: itself, its distributions, the folders of editable ones.
+
+    ``options`` are those that it is started with and that change where it looks for modules.
+    """
 
     interpreter: Collected
     packages: Collected
     distributions: tuple[ResourceDescriptor, ...] = ()
     editable: tuple[tuple[str, Path], ...] = ()
     executable: str = ""
+    prefix: str = ""
+    options: str = ""
 
     @property
     def collectors(self) -> dict[str, Collected]:
         """What was found, by the names of the collectors."""
         return {"interpreter": self.interpreter, "packages": self.packages}
+
+    @property
+    def environment(self) -> tuple[str, str]:
+        """What tells this Python environment from another."""
+        return self.executable, self.prefix
 
 
 class _Distribution(msgspec.Struct, frozen=True, rename="camel"):
@@ -79,81 +100,26 @@ def observe_software(
     command: Sequence[str],
     folder: Path,
     environ: Mapping[str, str],
-    named: Path | None = None,
     *,
     start: bool = True,
 ) -> Software:
-    """Return the Python that *command* starts in *folder* (or *named*) and what is installed there.
+    """Return the Python that *command* starts in *folder* and what is installed there.
 
     Never raises: the status of ``interpreter`` and ``packages`` says what is unknown, as all is
     where nothing may *start*.
     """
-    if named is not None and start:
-        return _ask([str(named)], folder, environ)
     if not command:
-        return _nothing("absent", "no command: the training's interpreter is not known")
+        return no_software("absent", "no command: the training's interpreter is not known")
     try:
         interpreter = find_interpreter(command, folder, environ)
     except OSError as error:
-        return _nothing("error", f"the program cannot be read: {reason(error)}")
+        return no_software("error", f"the program cannot be read: {reason(error)}")
     if not interpreter:
-        return _nothing("absent", "the command does not identify a Python")
+        return no_software("absent", NOT_NAMED)
     if not start:
-        return _nothing("absent", NOT_STARTED)
-    return _ask(interpreter, folder, environ)
-
-
-def find_interpreter(command: Sequence[str], folder: Path, environ: Mapping[str, str]) -> list[str]:
-    """Return the Python that *command* starts in *folder*, with import options; [] if unknown."""
-    words = list(command)
-    if os.path.basename(words[0]) == "env":  # noqa: PTH119 - a word, not always a path
-        words = _after_env(words)
-    program = find_program(words[0], environ, folder) if words else None
-    if program is None:
-        return []
-    if is_python(words[0]):
-        return [program, *_path_flags(words[1:])]
-    return _from_shebang(Path(program), folder, environ)
-
-
-def _after_env(words: Sequence[str]) -> list[str]:
-    """Return what ``env`` runs; nothing if it has options."""
-    rest = list(words[1:])
-    while rest and "=" in rest[0]:
-        del rest[0]
-    return [] if rest and rest[0].startswith("-") else rest
-
-
-def _path_flags(arguments: Sequence[str]) -> list[str]:
-    """Return the interpreter's options that change where it looks for modules."""
-    found = ""
-    for argument in arguments:
-        if not _PATH_FLAGS.fullmatch(argument):
-            break
-        found += "".join(letter for letter in argument if letter in "EIPsS")
-    return [f"-{found}"] if found else []
-
-
-def _from_shebang(script: Path, folder: Path, environ: Mapping[str, str]) -> list[str]:
-    with script.open("rb") as file:
-        head = file.read(1024)
-    if not head.startswith(b"#!"):
-        return []
-    if match := _LONG_SHEBANG.search(head):  # a path too long or with a space in it
-        words = [os.fsdecode(match["path"])]
-    elif match := _RELATIVE_SHEBANG.search(head):
-        words = [str(Path(os.path.realpath(script)).parent / os.fsdecode(match["name"]))]
-    else:
-        try:
-            words = shlex.split(os.fsdecode(head[2:].partition(b"\n")[0]))
-        except ValueError:
-            return []
-        if words and os.path.basename(words[0]) == "env":  # noqa: PTH119 - a word
-            words = _after_env([word for word in words if word != "-S"])
-    program = find_program(words[0], environ, folder) if words else None
-    if program is None or not is_python(words[0]):
-        return []
-    return [program, *_path_flags(words[1:])]
+        return no_software("absent", NOT_STARTED)
+    found = _ask(interpreter, folder, environ)
+    return replace(found, options="".join(interpreter[1:]))
 
 
 def _ask(interpreter: list[str], folder: Path, environ: Mapping[str, str]) -> Software:
@@ -169,26 +135,28 @@ def _ask(interpreter: list[str], folder: Path, environ: Mapping[str, str]) -> So
             timeout=TIMEOUT_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        return _nothing("error", f"the interpreter took longer than {TIMEOUT_SECONDS} s")
+        return no_software("error", f"the interpreter took longer than {TIMEOUT_SECONDS} s")
     except OSError as error:
         status: Literal["denied", "error"]
         status = "denied" if isinstance(error, PermissionError) else "error"
-        return _nothing(status, f"the interpreter cannot be run: {reason(error)}")
+        return no_software(status, f"the interpreter cannot be run: {reason(error)}")
     mark = done.stdout.rfind(b"\n" + MARK.encode())
     line = done.stdout[mark + 1 + len(MARK) :].partition(b"\n")[0] if mark >= 0 else b""
     try:
         if len(line) > _MAX_ANSWER_BYTES:
-            return _nothing("error", "the interpreter's answer is too long")
+            return no_software("error", "the interpreter's answer is too long")
         answer = msgspec.json.decode(line, type=_Answer)
     except (msgspec.DecodeError, UnicodeDecodeError):
         said = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no answer"]
-        return _nothing("error", f"the interpreter did not answer: {redact_text(said[-1])[:200]}")
+        return no_software(
+            "error", f"the interpreter did not answer: {redact_text(said[-1])[:200]}"
+        )
     return _software(answer)
 
 
 def _software(answer: _Answer) -> Software:
     about = {name: value for name, value in answer.interpreter.items() if value != ""}
-    executable = str(about.pop("executable", ""))
+    executable, prefix = str(about.pop("executable", "")), str(about.pop("prefix", ""))
     described = tuple(_describe(distribution) for distribution in answer.distributions)
     folders = ((each.name, _editable_folder(each)) for each in answer.distributions)
     editable = tuple((name, path) for name, path in folders if path is not None)
@@ -196,7 +164,7 @@ def _software(answer: _Answer) -> Software:
     counts = {"distributions": len(described), "withoutRecord": without}
     problem = redact_text(readable(answer.problem))[:200]
     packages = Collected("error" if problem else "ok", counts, problem)
-    return Software(Collected("ok", about), packages, described, editable, executable)
+    return Software(Collected("ok", about), packages, described, editable, executable, prefix)
 
 
 def _describe(distribution: _Distribution) -> ResourceDescriptor:
@@ -244,6 +212,84 @@ def _editable_folder(distribution: _Distribution) -> Path | None:
     return Path(unquote(path) or "/")
 
 
-def _nothing(status: Literal["absent", "denied", "error"], reason: str) -> Software:
+def no_software(status: Literal["absent", "denied", "error"], reason: str) -> Software:
+    """Return that nothing is known, and why."""
     collected = Collected(status, reason=reason)
     return Software(collected, collected)
+
+
+def read_software(said: Introduction) -> Software:
+    """Return what can be read of the Python that *said* what it is; nothing is run.
+
+    Every path is a stranger's word: files are read if they are regular, up to a limit.
+    """
+    version = _VERSION.match(said.version)
+    name = said.implementation
+    about: dict[str, Any] = {
+        "implementation": _IMPLEMENTATIONS.get(name, readable(name)[:_MAX_TEXT]),
+        "version": readable(said.version.partition(" ")[0])[:_MAX_TEXT],
+        "build": [readable(version[part])[:_MAX_TEXT] for part in (1, 2)] if version else "",
+        "compiler": readable(version[3])[:_MAX_TEXT] if version else "",
+        "cacheTag": readable(said.cache_tag)[:_MAX_TEXT],
+        "pointerBits": said.pointer_bits,
+        "executableDigest": _digest_of_program(said.executable),
+        "virtualEnvironment": said.prefix != said.base_prefix,
+        "optimize": said.optimize,
+        "hashRandomization": said.hash_randomization,
+        "saidBy": "the program",
+    }
+    found: list[_Distribution] = []
+    problem = ""
+    try:
+        found = msgspec.convert(distributions(_installed(said.path)), list[_Distribution])
+    except Exception as error:  # noqa: BLE001 - a stranger's files may break any parser
+        problem = f"{type(error).__name__}: {error}"
+    return _software(_Answer(about, found, problem))
+
+
+class _Installed(metadata.Distribution):
+    """A distribution by its folder of metadata."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read_text(self, filename: str) -> str | None:
+        limit = _MAX_RECORD_BYTES if filename == "RECORD" else _MAX_METADATA_BYTES
+        try:
+            return read_file(self._folder / filename, limit).decode("utf-8", "replace")
+        except ProvenanceError:
+            return None
+
+    def locate_file(self, path: str | os.PathLike[str]) -> Path:
+        return self._folder.parent / path
+
+
+def _installed(path: Iterable[str]) -> Iterator[_Installed]:
+    """Yield the distributions below the folders *path*, in the order in which Python finds them."""
+    count = 0
+    for folder in filter(os.path.isabs, path):
+        try:
+            entries = sorted(os.listdir(folder))  # noqa: PTH208 - of names
+        except OSError:  # an archive, or a folder that is not there
+            continue
+        for name in entries:
+            if name.endswith((".dist-info", ".egg-info")):
+                count += 1
+                if count > _MAX_DISTRIBUTIONS:
+                    raise UnreadableError(f"more than {_MAX_DISTRIBUTIONS} distributions")
+                yield _Installed(Path(folder, name))
+
+
+def _digest_of_program(path: str) -> str:
+    """Return the SHA-256 of the program at *path*, or "" if it is none.
+
+    Of other files nothing is told: a program that may not read a secret could have it named here.
+    """
+    try:
+        descriptor, status = open_file(path, follow=True)
+        if status.st_size <= _MAX_PROGRAM_BYTES and os.pread(descriptor, 4, 0) in _MAGIC:
+            return hash_open(descriptor, status, path)[0]
+        os.close(descriptor)
+    except (ProvenanceError, OSError):
+        pass
+    return ""

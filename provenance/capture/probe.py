@@ -22,6 +22,11 @@ import re
 import sys
 import sysconfig
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from importlib import metadata
+
 MARK = "provenance-probe:"
 
 ADDED_BY_INSTALLERS = frozenset(
@@ -57,12 +62,10 @@ def _installed_path(path: str) -> str | None:
     return "/".join(parts)
 
 
-def distributions() -> list[dict[str, object]]:
-    """Return every installed distribution once: the one that an import finds."""
-    from importlib import metadata  # noqa: PLC0415 - absent before Python 3.8
-
+def distributions(installed: Iterable[metadata.Distribution]) -> list[dict[str, object]]:
+    """Describe each of the *installed* distributions once: the one that an import finds."""
     found: dict[str, dict[str, object]] = {}
-    for distribution in metadata.distributions():
+    for distribution in installed:
         name = distribution.metadata["Name"]
         if not name:
             continue
@@ -92,6 +95,7 @@ def interpreter() -> dict[str, object]:
         "cacheTag": sys.implementation.cache_tag or "",
         "pointerBits": 64 if sys.maxsize > 2**32 else 32,
         "executable": executable,
+        "prefix": os.path.realpath(sys.prefix),
         "executableDigest": _digest(executable),
         "libraryDigest": _digest(_shared_library()),
         "virtualEnvironment": sys.prefix != sys.base_prefix,
@@ -125,7 +129,9 @@ def main() -> None:
     """Write the description of this interpreter and its distributions."""
     answer: dict[str, object] = {"interpreter": interpreter(), "distributions": []}
     try:
-        answer["distributions"] = distributions()
+        from importlib import metadata  # noqa: PLC0415 - absent before Python 3.8
+
+        answer["distributions"] = distributions(metadata.distributions())
     except Exception as error:  # noqa: BLE001 - a broken distribution; the recorder tells of it
         answer["problem"] = f"{type(error).__name__}: {error}"
     sys.stdout.write("\n" + MARK + json.dumps(answer) + "\n")

@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,15 +26,22 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from provenance import __version__
+from provenance.capture import startup
 from provenance.capture.draft import After, Before, Recording, draft
 from provenance.capture.environment import collect_environment, find_drift
 from provenance.capture.inputs import check_model_folder, hash_again, hash_input, input_paths
-from provenance.capture.packages import Software, observe_software
+from provenance.capture.packages import (
+    Software,
+    no_software,
+    observe_software,
+    read_software,
+)
 from provenance.capture.process import find_program
-from provenance.capture.records import Records, parse_seed, read_records
+from provenance.capture.records import Reads, Records, parse_seed, read_records
 from provenance.capture.redact import Places, record_command, redact_text
 from provenance.capture.scan import live_secrets, refuse_secrets
 from provenance.capture.source import describe_repositories, observe_source, program_files
+from provenance.capture.trained import environment_of, who_trained
 from provenance.encoding import strict_base64
 from provenance.errors import UnreadableError, UsageError
 from provenance.statement import intoto
@@ -75,9 +80,7 @@ def observe_before(
     hashed = tuple(hash_input(place, progress) for place in input_paths(inputs))
     places = _places(inputs, hashed, environ)
     environ = inputs.without_secrets(environ)
-    software = observe_software(
-        words, folder, environ, inputs.interpreter, start=not inputs.dry_run
-    )
+    software = observe_software(words, folder, environ, start=not inputs.dry_run)
     recorded = record_command(words, places)
     program = words[0] if words else ""
     installed = find_program(Path(program).name, environ, folder) if "/" in program else None
@@ -120,6 +123,21 @@ def plan(before: Before) -> Recording:
     return draft(before, After(), None)
 
 
+def listen(before: Before, directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Prepare the run's folder for what the run's Pythons will say; return *environ* with it."""
+    folder = before.inputs.located(Path())
+    source = before.source.source
+    inside = Path(source.folder).parts if source is not None else ()
+    editable = (os.path.realpath(path) for _, path in before.software.editable)
+    return startup.install(
+        directory,
+        environ,
+        watched=[folder.parents[len(inside) - 1] if inside else folder, *map(Path, editable)],
+        left_out=[item.place.path for item in before.hashed],
+        model=before.model,
+    )
+
+
 def observe_after(
     before: Before,
     result: CommandResult | None,
@@ -136,9 +154,13 @@ def observe_after(
     if result is None:
         return draft(before, After(records=records, said=said), None)
     folder = before.inputs.located(Path())
-    before = _with_interpreter_that_spoke(before, records, environ)
+    own = before.software
+    if run_directory is not None:
+        before = _with_python_that_trained(before, records, environ)
     environ = before.inputs.without_secrets(environ)
-    software = observe_software(before.command, folder, environ, before.inputs.interpreter)
+    software = before.software
+    if software is own:
+        software = observe_software(before.command, folder, environ)
     now = collect_environment(environ, before.root) | software.collectors
     after = After(
         records=records,
@@ -149,32 +171,40 @@ def observe_after(
     return draft(before, after, result)
 
 
-def _with_interpreter_that_spoke(
+def _with_python_that_trained(
     before: Before, records: Records, environ: Mapping[str, str]
 ) -> Before:
-    """Return *before* with the Python that trained, if the command did not identify it.
+    """Return *before* with the Python that trained, if it is not the one that the command names.
 
-    What was installed during the run then counts as there before. The program names this Python,
-    and a confined program must not cause another to run outside: only an interpreter that the
-    recorder itself would start is run.
+    What was installed during the run then counts as there before.
     """
-    if before.software.interpreter.status != "absent" or not records.interpreters:
+    before = replace(
+        before, collectors=before.collectors | {"reads": _describe_reads(records.reads)}
+    )
+    said = who_trained(records, before.model, before.software)
+    if isinstance(said, str):
+        software = no_software("error" if records.processes else "absent", said)
+    elif environment_of(said.executable, said.prefix) == before.software.environment:
         return before
-    python = Path(records.interpreters[0])
-    own = (shutil.which(name, path=environ.get("PATH")) for name in ("python3", "python"))
-    if str(python) not in {sys.executable, *own}:
-        return before
+    else:
+        software = read_software(said)
     folder = before.inputs.located(Path())
     places = _places(before.inputs, before.hashed, environ)
     environ = before.inputs.without_secrets(environ)
-    software = observe_software(before.command, folder, environ, python)
     return replace(
         before,
-        inputs=replace(before.inputs, interpreter=python),
         software=software,
         editable=_describe_editable(software, folder, environ),
         collectors=before.collectors | _without_paths(software.collectors, places),
     )
+
+
+def _describe_reads(reads: Reads) -> Collected:
+    """Return how the files that the run read were seen."""
+    if not reads.processes:
+        return Collected("absent", reason="no Python of the run reported")
+    values = {"by": "start-up folder", "complete": False, "processes": reads.processes}
+    return Collected("ok", values | {"lost": reads.lost})
 
 
 def refuse_secrets_in(

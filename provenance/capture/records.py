@@ -1,4 +1,4 @@
-"""Reading what the training program reported, in the format of :mod:`provenance.capture.run`.
+"""Reading what the run's programs said: :mod:`provenance.capture.run` and ``inside`` have the form.
 
 The program may have been killed while writing, or its disk may be full, so a line that is not a
 record is counted (in the statement), not refused: a torn line must not cost a training of weeks its
@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
 
-from provenance.capture.run import MAX_NAME_BYTES, MAX_RECORD_BYTES, MAX_STEP, RECORDS
+from provenance.capture.inside import MAX_LINE_BYTES
+from provenance.capture.run import MAX_NAME_BYTES, MAX_STEP, RECORDS
 from provenance.errors import UnreadableError, reason
 from provenance.files.atomic import storage_error
 from provenance.statement.metrics import MAX_BYTES, NOT_FINITE, Metric, format_metric
@@ -29,7 +32,17 @@ MAX_LAST_VALUES = 64
 _MAX_SEED_DIGITS = 1300
 _MAX_SEED_NAMES = 256
 _MAX_SEEDS_OF_A_NAME = 256
-_MAX_INTERPRETERS = 16
+
+MAX_FILES = 65536
+"""Most files of each kind, read and written, that are kept of a run."""
+
+MAX_PROCESSES = 16384
+"""Most processes that are kept of a run."""
+
+_Id = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+_Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Text = Annotated[str, msgspec.Meta(max_length=4096, pattern=r"\A[^\0\ud800-\udfff]*\Z")]
+_Path = Annotated[str, msgspec.Meta(max_length=4096, pattern=r"\A/[^\0\ud800-\udfff]*\Z")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +68,47 @@ class Reads:
     processes: int = 0
 
 
+class Introduction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """What a Python of the run says that it is; ``path`` is its ``sys.path``."""
+
+    pid: _Id
+    parent: _Id
+    forked: bool
+    executable: _Text
+    prefix: _Text
+    base_prefix: _Text
+    version: _Text
+    implementation: _Text
+    cache_tag: _Text
+    path: Annotated[tuple[_Text, ...], msgspec.Meta(max_length=1024)]
+    pointer_bits: Literal[32, 64]
+    optimize: Annotated[int, msgspec.Meta(ge=0, le=9)]
+    hash_randomization: bool
+
+
+class Started(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A program that a Python of the run started, and its words that may name a Python."""
+
+    started: _Path
+    words: Annotated[tuple[_Text, ...], msgspec.Meta(max_length=16)]
+    pid: _Id
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A Python of the run with those that it forked.
+
+    ``parent`` is the number of the one above it, if that spoke. It ``reported`` if it called
+    ``current_run()`` and used it.
+    """
+
+    said: Introduction
+    parent: int | None
+    reported: bool = False
+    wrote: frozenset[str] = frozenset()
+    started: tuple[Started, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Records:
     """What the program reported.
@@ -62,7 +116,7 @@ class Records:
     ``metrics`` are JSON lines, ``count`` of them. ``last`` holds the last value of each metric.
     ``seeds`` are decimal strings; several values of one name are sorted and separated by commas.
     ``dropped`` records could not be written or were too many, ``damaged`` lines could not be read.
-    ``interpreters`` are the executables of the reporting processes.
+    ``processes`` are the Pythons that spoke, and ``strangers`` reports of others.
     """
 
     metrics: bytes = b""
@@ -71,7 +125,8 @@ class Records:
     seeds: dict[str, str] = field(default_factory=dict)
     dropped: int = 0
     damaged: int = 0
-    interpreters: tuple[str, ...] = ()
+    processes: tuple[Process, ...] = ()
+    strangers: int = 0
     reads: Reads = field(default_factory=Reads)
 
 
@@ -79,12 +134,51 @@ class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metric: str | None = None
     seed: str | None = None
     dropped: int | None = None
-    interpreter: str | None = None
     value: float | str | None = None
     step: int | None = None
 
 
+class _Introduced(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    process: Introduction
+
+
+class _Read(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    read: _Path
+    size: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    mtime_ns: _Number
+    ctime_ns: _Number
+    pid: _Id
+
+
+class _Wrote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    wrote: _Path
+    pid: _Id
+
+
+class _Lost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    lost: Annotated[int, msgspec.Meta(ge=1, le=MAX_STEP)]
+    pid: _Id
+
+
+class _Reports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    reports: _Id
+
+
+_Told = _Introduced | _Read | _Wrote | Started | _Lost | _Reports
+
 _decoder = msgspec.json.Decoder(_Line)
+_decoders: Mapping[bytes, msgspec.json.Decoder[_Told]] = {
+    name: msgspec.json.Decoder(kind)
+    for name, kind in {
+        b"process": _Introduced,
+        b"read": _Read,
+        b"wrote": _Wrote,
+        b"started": Started,
+        b"lost": _Lost,
+        b"reports": _Reports,
+    }.items()
+}
+"""By the first name in the record."""
 
 
 def prepare(directory: Path) -> None:
@@ -96,21 +190,20 @@ def prepare(directory: Path) -> None:
 
 
 def read_records(directory: Path) -> Records:
-    """Return what the program reported in the run directory *directory*."""
+    """Return what the run's programs said in the run directory *directory*."""
     metrics = bytearray()
     last: dict[str, float | str] = {}
     seeds: dict[str, str] = {}
-    interpreters: dict[str, None] = {}
+    told = _Processes()
     count = dropped = damaged = 0
     for data in _lines(directory / RECORDS):
         line = None if data is None else _parse(data)
         if line is None:
             damaged += 1
+        elif not isinstance(line, _Line):
+            told.take(line)
         elif line.dropped is not None:
             dropped += line.dropped
-        elif line.interpreter is not None:
-            if len(interpreters) < _MAX_INTERPRETERS:
-                interpreters[line.interpreter] = None
         elif line.metric is not None and line.value is not None:
             metrics += format_metric(Metric(line.metric, line.value, line.step))
             count += 1
@@ -120,8 +213,83 @@ def read_records(directory: Path) -> Records:
             seeds[line.seed] = merge_seeds(seeds.get(line.seed), str(line.value))
         else:
             dropped += 1
-    dropped = min(dropped, MAX_STEP)  # the program may report any number
-    return Records(bytes(metrics), count, last, seeds, dropped, damaged, tuple(interpreters))
+    return Records(
+        metrics=bytes(metrics),
+        count=count,
+        last=last,
+        seeds=seeds,
+        dropped=min(dropped, MAX_STEP),  # the program may report any number
+        damaged=damaged,
+        processes=told.processes(),
+        strangers=told.strangers,
+        reads=told.reads(),
+    )
+
+
+class _Processes:
+    """What the Pythons told, as it is read; a process id means the last that introduced itself."""
+
+    def __init__(self) -> None:
+        self.said: list[Introduction] = []
+        self.parents: list[int | None] = []
+        self.known: dict[int, int] = {}
+        self.reported: set[int] = set()
+        self.wrote: defaultdict[int, set[str]] = defaultdict(set)
+        self.started: defaultdict[int, list[Started]] = defaultdict(list)
+        self.files: dict[str, FileState] = {}
+        self.written: set[str] = set()
+        self.count = self.lost = self.strangers = 0
+
+    def take(self, line: _Told) -> None:
+        match line:
+            case _Introduced(process=said):
+                self.introduce(said)
+            case _Read(read=path) if path in self.files or len(self.files) < MAX_FILES:
+                state = FileState(line.size, line.mtime_ns, line.ctime_ns)
+                self.files.setdefault(path, state)
+            case _Wrote(wrote=path) if path in self.written or len(self.written) < MAX_FILES:
+                self.written.add(path)
+                if line.pid in self.known:
+                    self.wrote[self.known[line.pid]].add(path)
+            case Started() if line.pid in self.known:
+                self.started[self.known[line.pid]].append(line)
+            case _Lost(lost=lost):
+                self.lost += lost
+            case _Reports(reports=pid) if pid in self.known:
+                self.reported.add(self.known[pid])
+            case _Reports():
+                self.strangers += 1
+            case _:
+                self.lost += 1
+
+    def introduce(self, said: Introduction) -> None:
+        above = self.known.get(said.parent)
+        self.count += 1
+        if said.forked and above is not None:
+            self.known[said.pid] = above
+        elif len(self.said) < MAX_PROCESSES:
+            self.known[said.pid] = len(self.said)
+            self.said.append(said)
+            self.parents.append(above)
+        else:
+            self.lost += 1
+
+    def processes(self) -> tuple[Process, ...]:
+        return tuple(
+            Process(
+                said,
+                self.parents[number],
+                number in self.reported,
+                frozenset(self.wrote[number]),
+                tuple(self.started[number]),
+            )
+            for number, said in enumerate(self.said)
+        )
+
+    def reads(self) -> Reads:
+        files = {Path(path): state for path, state in self.files.items()}
+        written = frozenset(map(Path, self.written))
+        return Reads(files, written, min(self.lost, MAX_STEP), self.count)
 
 
 def merge_seeds(first: str | None, second: str) -> str:
@@ -153,7 +321,7 @@ def _lines(path: Path) -> Iterator[bytes | None]:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise UnreadableError("is no longer a file", where=str(path))
             left = MAX_RECORDS_BYTES
-            while left > 0 and (line := file.readline(MAX_RECORD_BYTES + 1)):
+            while left > 0 and (line := file.readline(MAX_LINE_BYTES + 1)):
                 left -= len(line)
                 if line.endswith(b"\n"):
                     if line != b"\n":
@@ -161,7 +329,7 @@ def _lines(path: Path) -> Iterator[bytes | None]:
                     continue
                 yield None  # torn at the end, or longer than any record
                 while line and not line.endswith(b"\n"):
-                    line = file.readline(MAX_RECORD_BYTES)
+                    line = file.readline(MAX_LINE_BYTES)
                     left -= len(line)
             while chunk := file.read(2**20):
                 yield from (b'{"dropped":1}' for line in chunk.split(b"\n")[:-1] if line)
@@ -169,9 +337,12 @@ def _lines(path: Path) -> Iterator[bytes | None]:
         raise UnreadableError(f"cannot be read: {reason(error)}", where=str(path)) from error
 
 
-def _parse(data: bytes) -> _Line | None:
+def _parse(data: bytes) -> _Line | _Told | None:
     """Return the record *data*, or None if it is malformed."""
+    decoder = _decoders.get(data[2 : data.find(b'"', 2)])
     try:
+        if decoder is not None:
+            return decoder.decode(data)
         line = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
@@ -179,9 +350,7 @@ def _parse(data: bytes) -> _Line | None:
 
 
 def _is_record(line: _Line) -> bool:
-    """Tell whether *line* is one of the four kinds of record, within the limits."""
-    if line.interpreter is not None:
-        return line == _Line(interpreter=line.interpreter) and line.interpreter.startswith("/")
+    """Tell whether *line* is a metric, a seed or a loss, within the limits."""
     match line:
         case _Line(metric=str(name), seed=None, dropped=None, value=value, step=step):
             in_range = step is None or -MAX_STEP <= step <= MAX_STEP

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from provenance.capture.packages import NOT_STARTED
+from provenance.capture.packages import NOT_NAMED, NOT_STARTED
 
 if TYPE_CHECKING:
     from provenance.capture.draft import Before
@@ -82,6 +82,9 @@ def _about_software(before: Before) -> Iterator[Remark]:
     interpreter, packages = before.software.interpreter, before.software.packages
     reasons = {item.reason: None for item in (interpreter, packages) if item.status != "ok"}
     for reason in reasons:
-        if reason != NOT_STARTED:
+        if reason not in (NOT_STARTED, NOT_NAMED):
             what = "interpreter and packages" if interpreter.status != "ok" else "packages"
             yield Remark(f"{what} not seen: {reason}", "start Python directly")
+    if set("EIS") & set(before.software.options):
+        how = f"Python is started with {before.software.options}"
+        yield Remark(f"neither packages nor reads will be seen: {how}", "leave that out")

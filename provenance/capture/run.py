@@ -6,12 +6,13 @@ The environment variable ``PROVENANCE_RUN`` names a folder, the *run directory*,
     {"metric":"loss","value":0.25,"step":10}
     {"seed":"numpy","value":"20260729"}
     {"dropped":3}
-    {"interpreter":"/opt/venv/bin/python"}
+    {"reports":4711}
 
 A value that JSON cannot hold is a string: ``"NaN"``, ``"Infinity"``, ``"-Infinity"``. A seed is a
 decimal string, because it may exceed 2^53. ``dropped`` counts records that this process could not
-write. ``interpreter`` is each process's first record: under ``bash train.sh`` nothing else tells
-which Python trains. Each record begins and ends with a line feed, so a torn one damages no other.
+write. ``reports`` is each process's first record, with its id: of several Pythons, the one that
+reports trains. Each record begins and ends with a line feed, so a torn one damages no other.
+What :mod:`provenance.capture.inside` tells stands between them.
 
 Three promises to the program:
 
@@ -21,13 +22,12 @@ Three promises to the program:
 - No file stays open between records: in a program that closes all descriptors, as daemons do, our
   records would end up in the file that it opens next.
 
-Only ``os`` and ``sys`` are imported up front, so that ``import provenance`` is cheap.
+Only ``os`` is imported up front, so that ``import provenance`` is cheap.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Run:
             self._process, self._dropped, self._told = process, 0, False
         if not self._told:
             self._told = True
-            _write(self._path, _interpreter())
+            _write(self._path, f'\n{{"reports":{process}}}\n'.encode())
         dropped = self._dropped
         if dropped:
             record = f'{{"dropped":{dropped}}}\n{record}'
@@ -155,17 +155,6 @@ class Run:
     def _tell_dropped(self) -> None:
         if self._dropped and self._process == os.getpid():
             _write(self._path, f'\n{{"dropped":{self._dropped}}}\n'.encode())
-
-
-def _interpreter() -> bytes:
-    """Return the record of this process's interpreter, or b"" if it cannot be written."""
-    try:
-        from json.encoder import encode_basestring_ascii  # noqa: PLC0415 - see the docstring
-
-        name = encode_basestring_ascii(sys.executable).encode()
-    except Exception:  # noqa: BLE001 - an embedded interpreter may set anything
-        return b""
-    return b'\n{"interpreter":%b}\n' % name if len(name) < MAX_RECORD_BYTES // 2 else b""
 
 
 _INFINITY = float("inf")

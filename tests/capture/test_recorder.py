@@ -16,7 +16,13 @@ from provenance.capture.draft import with_model
 from provenance.capture.inputs import Inputs
 from provenance.capture.made import look_now
 from provenance.capture.process import CommandResult, run
-from provenance.capture.recorder import observe_after, observe_before, plan, refuse_secrets_in
+from provenance.capture.recorder import (
+    listen,
+    observe_after,
+    observe_before,
+    plan,
+    refuse_secrets_in,
+)
 from provenance.capture.records import prepare
 from provenance.encoding import strict_base64
 from provenance.errors import MalformedError, SecretError, UnreadableError, UsageError
@@ -54,6 +60,7 @@ class Project:
         self.directory = tmp_path / "run"
         self.directory.mkdir()
         prepare(self.directory)
+        self.heard: dict[str, str] = {}
         repository.commit({"train.py": TRAINING, "conf/a.toml": "lr = 1\n", ".gitignore": "data\n"})
         repository.write({"data/digits.csv": "1,2,3\n"})
         self.environ = {
@@ -75,13 +82,16 @@ class Project:
 
     def before(self, **inputs: Any) -> Before:  # noqa: ANN401
         changed = {name: getattr(self.inputs, name) for name in Inputs.__slots__} | inputs
-        return observe_before(Inputs(**changed), self.command, environ=self.environ)
+        before = observe_before(Inputs(**changed), self.command, environ=self.environ)
+        if not self.heard:
+            self.heard = listen(before, self.directory, self.environ)
+        return before
 
     def run(self, command: tuple[str, ...] | None = None) -> CommandResult:
         return run(
             command or self.command,
             folder=self.folder,
-            environ=self.inputs.without_secrets(self.environ),
+            environ=self.inputs.without_secrets({**self.environ, **self.heard}),
             clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
             run_directory=self.directory,
         )
@@ -146,6 +156,7 @@ def test_a_training_is_recorded_from_end_to_end(project: Project) -> None:
         "source": "ok",
         "recorder": "ok",
         "metrics": "ok",
+        "reads": "ok",
     }
     assert statement.build.internal_parameters.drift == ()
 

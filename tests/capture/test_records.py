@@ -75,7 +75,20 @@ def test_a_torn_last_line_is_counted(tmp_path: Path) -> None:
         b'{"seed":"a","value":"1_0"}',
         b'{"seed":"a","value":"1","step":1}',
         b'{"interpreter":"python"}',
-        b'{"interpreter":"/python","step":1}',
+        b'{"reports":-1}',
+        b'{"reports":1,"step":1}',
+        b'{"lost":0,"pid":1}',
+        b'{"lost":1}',
+        b'{"read":"a.py","size":1,"mtimeNs":1,"ctimeNs":1,"pid":1}',
+        b'{"read":"/a.py","size":-1,"mtimeNs":1,"ctimeNs":1,"pid":1}',
+        b'{"read":"/a.py","size":1,"mtimeNs":9223372036854775808,"ctimeNs":1,"pid":1}',
+        b'{"read":"/a\\u0000.py","size":1,"mtimeNs":1,"ctimeNs":1,"pid":1}',
+        b'{"read":"/a\\ud800.py","size":1,"mtimeNs":1,"ctimeNs":1,"pid":1}',
+        b'{"read":"/%s","size":1,"mtimeNs":1,"ctimeNs":1,"pid":1}' % (b"x" * 4096),
+        b'{"wrote":"/a","pid":1,"more":1}',
+        b'{"started":"/a","words":["b"]}',
+        b'{"started":"/a","words":[1],"pid":1}',
+        b'{"process":{"pid":1}}',
         b'{"dropped":0}',
         b'{"dropped":1,"value":1}',
         b'{"dropped":9007199254740992}',
@@ -99,13 +112,6 @@ def test_more_than_the_limit_is_dropped(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(records, "MAX_RECORDS_BYTES", 10 * len(line))
     found = read(tmp_path, 25 * line)
     assert (found.count, found.dropped, found.damaged) == (10, 15, 0)
-
-
-def test_interpreters_are_named_once(tmp_path: Path) -> None:
-    found = read(tmp_path, b'{"interpreter":"/b"}\n{"interpreter":"/a"}\n{"interpreter":"/b"}\n')
-    assert found.interpreters == ("/b", "/a")
-    many = b"".join(b'{"interpreter":"/%d"}\n' % number for number in range(20))
-    assert len(read(tmp_path, many).interpreters) == 16
 
 
 def test_too_many_names_are_bounded(tmp_path: Path) -> None:

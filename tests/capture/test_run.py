@@ -31,7 +31,7 @@ def directory(tmp_path: Path) -> Path:
 def said(directory: Path) -> list[dict[str, object]]:
     lines = directory.joinpath(RECORDS).read_text().splitlines()
     found = [json.loads(line) for line in lines if line]
-    return [record for record in found if "interpreter" not in record]
+    return [record for record in found if "reports" not in record]
 
 
 def in_a_program(directory: Path, program: str) -> subprocess.CompletedProcess[bytes]:
@@ -64,25 +64,14 @@ def test_metrics_and_seeds_are_lines(directory: Path, monkeypatch: pytest.Monkey
     ]
 
 
-def test_each_process_says_which_interpreter_it_is(directory: Path) -> None:
+def test_each_process_says_first_that_it_reports(directory: Path) -> None:
     run = Run(str(directory))
     run.metric("loss", 1.0)
     run.metric("loss", 2.0)
     first, *rest = directory.joinpath(RECORDS).read_text().split()
-    assert json.loads(first) == {"interpreter": sys.executable}
+    assert json.loads(first) == {"reports": os.getpid()}
     assert len(rest) == 2
-    assert records.read_records(directory).interpreters == (sys.executable,)
-
-
-def test_an_interpreter_without_a_name_says_nothing(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in (None, "x" * 5000):
-        monkeypatch.setattr(sys, "executable", name)
-        Run(str(directory)).metric("loss", 1.0)
-    assert records.read_records(directory) == records.Records(
-        metrics=b'{"name":"loss","value":1}\n' * 2, count=2, last={"loss": 1.0}
-    )
+    assert records.read_records(directory).strangers == 1
 
 
 def test_scalars_of_numpy_are_numbers(directory: Path) -> None:
