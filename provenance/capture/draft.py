@@ -50,7 +50,6 @@ class Before:
     hashed: tuple[HashedInput, ...]
     source: ObservedSource
     software: Software
-    editable: tuple[ResourceDescriptor, ...]
     collectors: dict[str, Collected]
     root: Path
     invocation_id: str
@@ -162,7 +161,7 @@ def _dependencies(before: Before) -> tuple[ResourceDescriptor, ...]:
             ResourceDescriptor(name=item.place.key, digest=digest, annotations=annotations)
         )
     found += describe_repositories(before.source.repositories)
-    return (*found, *before.editable, *before.software.distributions)
+    return (*found, *before.software.distributions)
 
 
 @dataclass(frozen=True, slots=True)

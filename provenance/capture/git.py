@@ -1,89 +1,98 @@
-"""Running git in an untrusted repository.
+"""The tracked files of an untrusted repository, as they lie in the work tree.
 
-A repository's configuration can name programs for git to run: hooks, filters, a file-system
-monitor. Here git runs none of them, ignores variables that redirect it (``GIT_DIR`` …), uses no
-network, takes no lock, and has a time limit.
+git is asked only where a repository is, what is checked out, and which names are tracked or
+ignored; it never reads a file of the work tree. The bytes of tracked files are hashed here as they
+lie, and the tree is put together here, so nothing in a repository decides what counts: no filter,
+attribute, index mark, replacement, cache or setting (``ident``, ``core.ignoreCase``,
+``core.fileMode``, ``assume-unchanged``, ``core.worktree`` …). The repository is not modified.
 
-The git tree of a work tree includes uncommitted and untracked files, but not ignored ones. The
-repository is not modified: the tree is computed in a separate git folder, which knows the commit,
-uses the repository's objects as its alternate, and provides all configuration. Nothing outside the
-tree (``info/attributes``, ``info/exclude``, attributes and excludes of the user or the system,
-times in the index) affects it. Changed files are hashed but not stored: they may be data.
+The *tree* has every name in the index, with these exceptions:
 
-The tree is what ``git add --all && git write-tree`` would give, except:
-
-- Files marked ``assume-unchanged``, or ``skip-worktree`` but present, are read.
-- Attributes and excludes come only from ``.gitattributes`` and ``.gitignore`` in the work tree, and
-  line endings are converted only where such an attribute says so.
-- Content filters do not run: a file with a filter counts with its raw bytes. A Git LFS file that
-  the index says is unchanged counts as committed: its raw bytes are never in the tree.
-- A nested repository without a commit has no id: it counts as a folder of files.
-- Untracked Python caches (``__pycache__``) are left out: importing a module writes them.
+- A file whose bytes are exactly what git checks out counts as in the index: line endings, ``ident``
+  and encodings as a **tracked** ``.gitattributes`` says, and the content of a Git LFS pointer.
+- A name that is missing on disk is not in it, unless sparse checkout omits it.
 - The model's folder stays as committed: else the tree would depend on the training's output.
+
+A repository's configuration can name programs to run: hooks, filters, a file-system monitor. Here
+git runs none, ignores variables that redirect it, uses no network, takes no lock, and has a time
+limit, because anything that it opens may be a FIFO.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-import shutil
+import shlex
+import stat
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from provenance.errors import UnavailableError, reason
+from provenance.capture.records import FileState
+from provenance.errors import UnavailableError, UnreadableError, reason
+from provenance.files.digest import hash_file
+from provenance.files.reading import identity, open_file, unreadable
 
-TIMEOUT_SECONDS = 900
-"""Time limit for one git command: git hashes some 300 MB/s, so this allows 250 GB."""
+QUICK_SECONDS = 30
+"""Time limit for git to say what is checked out, which takes milliseconds."""
+
+TIMEOUT_SECONDS = 300
+"""Time limit for git to list a work tree: a million files take some 5 s."""
+
+MAX_CONVERTED_BYTES = 2**28
+"""Most bytes of files of which it is asked whether git would check them out like that."""
 
 _SETTINGS = (
     "core.fsmonitor=false", "core.hooksPath=/dev/null", "core.untrackedCache=false",
-    "core.splitIndex=false", "core.quotePath=false", "core.pager=cat", "core.sshCommand=false",
+    "core.quotePath=false", "core.pager=cat", "core.sshCommand=false",
     "credential.helper=", "protocol.allow=never", "submodule.recurse=false",
-    # These three are not in the tree; .gitattributes is.
+    # These are not in the tree; .gitattributes and .gitignore may be.
     "core.attributesFile=/dev/null", "core.excludesFile=/dev/null", "core.autocrlf=false",
-    # A repository may ask git to overlook changes.
-    "core.checkStat=default", "core.trustctime=true", "core.ignoreStat=false",
+    # With it, an untracked helper.py is hidden by a tracked Helper.py.
+    "core.ignoreCase=false",
+    # It is not checked against the objects that it stands for.
+    "core.commitGraph=false",
 )  # fmt: skip
-_GITLINK = b"160000 "
+_USERS_CONFIGURATION = ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM")
 
-_KEPT = ("core.fileMode", "core.symlinks", "core.ignoreCase", "core.precomposeUnicode")
-"""What the file system supports, as git detected when it made the clone."""
+_FSCK = "see 'git status' and 'git fsck' there"
 
-
-_NO_GIT = "git is not installed"
+FILE, PROGRAM, LINK, SUBMODULE = b"100644", b"100755", b"120000", b"160000"
+"""git's modes."""
 
 
 class GitError(UnavailableError):
-    """git refused, or is not installed."""
+    """A repository cannot be read. ``what`` is without paths of the machine."""
 
     @property
-    def status(self) -> Literal["absent", "denied", "error"]:
+    def status(self) -> Literal["denied", "error"]:
         """The status to report; ``denied`` if the repository belongs to somebody else."""
-        if "dubious ownership" in self.what:
-            return "denied"
-        absent = self.what == _NO_GIT or "not a git repository" in self.what or "bare" in self.what
-        return "absent" if absent else "error"
+        return "denied" if "dubious ownership" in self.what else "error"
 
 
 @dataclass(frozen=True, slots=True)
 class Git:
-    """git in *folder*, with environment *variables* and additional *settings*."""
+    """git in *folder*, with environment *variables*."""
 
     folder: Path
     variables: Mapping[str, str]
-    settings: tuple[str, ...] = ()
 
     def ask(
-        self, *arguments: str, stdin: Iterable[bytes] = (), expect: tuple[int, ...] = (0,)
+        self,
+        *arguments: str,
+        stdin: Iterable[bytes] = (),
+        expect: tuple[int, ...] = (0,),
+        seconds: float | None = None,
     ) -> bytes:
         """Return the output of ``git ARGUMENTS``, which reads the names *stdin*, or raise GitError.
 
         The exit status must be one of *expect*.
         """
-        options = [part for setting in (*_SETTINGS, *self.settings) for part in ("-c", setting)]
+        options = [part for setting in _SETTINGS for part in ("-c", setting)]
+        seconds = TIMEOUT_SECONDS if seconds is None else seconds
         try:
             # S603, S607: no shell; which git is found is the user's choice, by PATH.
             done = subprocess.run(
@@ -93,31 +102,83 @@ class Git:
                 input=b"".join(name + b"\0" for name in stdin),
                 capture_output=True,
                 check=False,
-                timeout=TIMEOUT_SECONDS,
+                timeout=seconds,
             )
         except FileNotFoundError as error:
-            raise GitError(_NO_GIT) from error
+            raise GitError("git is not installed", hint="install git") from error
         except subprocess.TimeoutExpired as error:
-            raise GitError(f"git took longer than {TIMEOUT_SECONDS} s") from error
+            hint = "look for a FIFO or a device among the files of its configuration"
+            raise GitError(f"git took longer than {seconds} s", hint=hint) from error
         except OSError as error:
             raise GitError(f"git cannot be run: {reason(error)}") from error
         if done.returncode not in expect:
             lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason"]
-            raise GitError(f"git {arguments[0]} failed: {lines[0].removeprefix('fatal: ')[:300]}")
+            said = lines[0].removeprefix("fatal: ")[:300]
+            if "not a git repository" in said:
+                raise GitError("there is a .git, which git cannot read", hint=_FSCK)
+            mine = f"git config --global --add safe.directory {shlex.quote(str(self.folder))}"
+            hint = mine if "dubious ownership" in said else _FSCK
+            raise GitError(f"git {arguments[0]} failed: {said}", hint=hint)
         return done.stdout
 
-    def line(self, *arguments: str, expect: tuple[int, ...] = (0,)) -> str:
-        """Return the output of ``git ARGUMENTS`` as text, without the final line feed."""
-        return os.fsdecode(self.ask(*arguments, expect=expect)).removesuffix("\n")
 
-    def names(self, *arguments: str, expect: tuple[int, ...] = (0,)) -> list[bytes]:
-        """Return the NUL-terminated names in the output of ``git ARGUMENTS``."""
-        return self.ask(*arguments, expect=expect).split(b"\0")[:-1]
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is checked out, all "" before the first commit, and the object format."""
+
+    commit: str
+    tree: str
+    objects: Path
+    algorithm: str
 
 
-def open_git(folder: Path, environ: Mapping[str, str]) -> Git:
-    """Return git in *folder*, with all configured filters disabled."""
-    variables = {name: value for name, value in environ.items() if not name.startswith("GIT_")}
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A tracked file: git's mode, the id of its bytes ("" in a conflict), and when it was so."""
+
+    mode: bytes
+    id: str
+    state: FileState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The names in a work tree: the index's entries, those that sparse checkout omits, the rest.
+
+    An untracked name that ends in ``/`` is another repository. Ignored files are not listed.
+    """
+
+    tracked: Mapping[bytes, Entry]
+    omitted: frozenset[bytes]
+    untracked: tuple[bytes, ...]
+
+
+def find_root(folder: Path) -> Path | None:
+    """Return the folder at or above *folder* that has a ``.git``, if any."""
+    folder = Path(os.path.realpath(folder))
+    return next((at for at in (folder, *folder.parents) if os.path.lexists(at / ".git")), None)
+
+
+def is_bare(folder: Path) -> bool:
+    """Tell whether *folder* is, or is in, a repository without a work tree."""
+    folder = Path(os.path.realpath(folder))
+    return any(
+        all(os.path.exists(at / name) for name in ("HEAD", "objects", "refs"))  # noqa: PTH110 - never raises
+        for at in (folder, *folder.parents)
+    )
+
+
+def open_git(root: Path, environ: Mapping[str, str]) -> tuple[Git, Head]:
+    """Return git for the work tree *root*, and what is checked out there.
+
+    Whoever owns the repository is checked by git; afterwards git is bound to this folder, whatever
+    ``core.worktree`` and ``core.bare`` say, and reads only the repository's own configuration.
+    """
+    variables = {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith("GIT_") or name in _USERS_CONFIGURATION
+    }
     variables |= {
         "LC_ALL": "C",
         "GIT_TERMINAL_PROMPT": "0",
@@ -126,138 +187,228 @@ def open_git(folder: Path, environ: Mapping[str, str]) -> Git:
         "GIT_NO_REPLACE_OBJECTS": "1",  # no local replacement of the commit
         "GIT_LITERAL_PATHSPECS": "1",
         "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_CEILING_DIRECTORIES": str(root.parent),  # a damaged one is not taken for the outer
     }
-    git = Git(folder, variables)
-    found = git.names("config", "-z", "--name-only", "--get-regexp", r"^filter\.", expect=(0, 1))
-    drivers = {os.fsdecode(name).removeprefix("filter.").rpartition(".")[0] for name in found}
-    if any("=" in driver for driver in drivers):  # "-c" cannot name it
-        raise GitError("a filter in the git configuration has '=' in its name")
-    switched_off = tuple(
-        f"filter.{driver}.{setting}"
-        for driver in sorted(drivers)
-        for setting in ("clean=", "smudge=", "process=", "required=false")
-    )
-    return Git(folder, variables, switched_off)
-
-
-def commit_of_head(git: Git) -> str:
-    """Return the id of the commit that is checked out, or "" if there is none yet."""
-    return git.line("rev-parse", "--quiet", "--verify", "HEAD^{commit}", expect=(0, 1))
-
-
-def tree_of_work_tree(top: Git, *, as_committed: str | None = None) -> tuple[str, list[str]]:
-    """Return the tree id of the work tree with the root *top*, and the submodules in it.
-
-    *as_committed* is a folder below the root that counts as in the commit.
-    """
-    with tempfile.TemporaryDirectory(prefix="provenance-git-") as folder:
-        try:
-            known = _with_copied_index(top, Path(folder))
-            plain = _outside(top, Path(folder) / "git")
-        except OSError as error:
-            raise GitError(f"the index cannot be copied: {reason(error)}") from error
-        names = _to_be_read(known, plain)
-        if as_committed is not None:
-            kept = os.fsencode(as_committed)
-            below = b"" if kept == b"." else kept + b"/"
-            names = {name for name in names if name != kept and not name.startswith(below)}
-        plain.ask(
-            "update-index", "--info-only", "--add", "--remove", "--replace", "-z", "--stdin",
-            stdin=sorted(names),
-        )  # fmt: skip
-        tree = plain.line("write-tree", "--missing-ok")
-        staged = plain.names("ls-files", "--stage", "-z")
-    links = [row.partition(b"\t")[2] for row in staged if row.startswith(_GITLINK)]
-    return tree, [os.fsdecode(name) for name in links]
-
-
-def _with_copied_index(git: Git, folder: Path) -> Git:
-    """Return *git* with a copy of its index in *folder*.
-
-    The copy keeps the modification time, by which git knows which entries to read again.
-    """
-    index = git.folder / git.line("rev-parse", "--git-path", "index")
-    if index.exists():
-        shutil.copy2(index, folder / "index")
-    return replace(git, variables={**git.variables, "GIT_INDEX_FILE": str(folder / "index")})
-
-
-def _outside(git: Git, folder: Path) -> Git:
-    """Return *git* with *folder* as its git folder and HEAD as its index."""
-    objects = os.path.realpath(git.folder / git.line("rev-parse", "--git-path", "objects"))
-    if "\n" in objects:
+    git = Git(root, variables)
+    about = ("rev-parse", "--absolute-git-dir", "--git-path", "objects", "--show-object-format")
+    answer = git.ask(*about, "HEAD^{commit}", "HEAD^{tree}", expect=(0, 128), seconds=QUICK_SECONDS)
+    rows = os.fsdecode(answer).splitlines()
+    found = len(rows) == len(about) and rows[-1].isalnum()
+    if not found:  # no commit, or nothing that git can read
+        answer = git.ask(*about, seconds=QUICK_SECONDS)
+        rows = [*os.fsdecode(answer).splitlines(), "", ""]
+    if len(rows) != len(about):
         raise GitError("the repository's path holds a line feed")
-    for name in ("objects/info", "refs"):
-        folder.joinpath(name).mkdir(parents=True)
-    folder.joinpath("objects/info/alternates").write_bytes(os.fsencode(objects) + b"\n")
-    commit = commit_of_head(git)
-    folder.joinpath("HEAD").write_text(f"{commit or 'ref: refs/heads/none'}\n")
-    form = git.line("rev-parse", "--show-object-format")
-    extension = "" if form == "sha1" else f"[extensions]\n\tobjectFormat = {form}\n"
-    version = 1 if extension else 0
-    folder.joinpath("config").write_text(
-        f"[core]\n\trepositoryFormatVersion = {version}\n\tbare = false\n{extension}"
-    )
-    kept = ((name, git.line("config", "--bool", "--get", name, expect=(0, 1))) for name in _KEPT)
-    settings = tuple(f"{name}={value}" for name, value in kept if value)
-    variables = {**git.variables, "GIT_DIR": str(folder), "GIT_WORK_TREE": str(git.folder)}
-    plain = replace(git, variables=variables, settings=(*git.settings, *settings))
-    plain.ask("read-tree", commit or "--empty")
-    return plain
+    folder, objects, algorithm, commit, tree = rows
+    bound = {
+        "GIT_DIR": folder,
+        "GIT_WORK_TREE": str(root),
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
+    }
+    git = replace(git, variables=variables | bound)
+    if not found:
+        _require_unborn(git)
+    return git, Head(commit, tree, root / objects, algorithm)
 
 
-def _to_be_read(known: Git, plain: Git) -> set[bytes]:
-    """Return the names to be read from the work tree; the others stay as committed."""
-    tracked = plain.names("ls-files", "-z")
-    if tracked:
-        staged = known.names("diff-index", "--cached", "--name-only", "-z", "HEAD")
-        known.ask("read-tree", "--reset", "HEAD")
-    else:
-        staged = known.names("ls-files", "-z")
-        known.ask("read-tree", "--empty")
-    as_committed = _not_checked_out(known)
-    if pointers := _under_lfs(plain, tracked):
-        changed = known.names("diff-files", "--name-only", "-z", "--ignore-submodules=dirty")
-        as_committed |= pointers.difference(changed)
-    return {*staged, *tracked, *_untracked(plain)} - as_committed
+def _require_unborn(git: Git) -> None:
+    """Raise GitError unless the branch that is checked out has no commit yet."""
+
+    def line(*arguments: str) -> str:
+        return os.fsdecode(git.ask(*arguments, expect=(0, 1), seconds=QUICK_SECONDS)).rstrip("\n")
+
+    branch = line("symbolic-ref", "--quiet", "HEAD")
+    named = line("rev-parse", "--quiet", "--verify", "HEAD")
+    if named or not branch or os.path.lexists(git.folder / line("rev-parse", "--git-path", branch)):
+        raise GitError("the commit that is checked out is damaged or missing", hint=_FSCK)
 
 
-def _not_checked_out(git: Git) -> set[bytes]:
-    """Clear the marks in the index that hide files; return the names omitted by sparse checkout."""
-    rows = [row.partition(b" ")[::2] for row in git.names("ls-files", "-v", "-z")]
-    assumed = [name for tag, name in rows if tag.islower()]
-    skipped = {name for tag, name in rows if tag.upper() == b"S"}
-    top = os.fsencode(git.folder)
-    missing = {name for name in skipped if not os.path.lexists(os.path.join(top, name))}  # noqa: PTH118 - bytes
-    present = sorted(skipped - missing)
-    for names, option in ((assumed, "--no-assume-unchanged"), (present, "--no-skip-worktree")):
-        if names:
-            git.ask("update-index", option, "-z", "--stdin", stdin=names)
-    return missing
-
-
-def _under_lfs(git: Git, names: list[bytes]) -> set[bytes]:
-    """Return the *names* that ``.gitattributes`` assigns to Git LFS."""
-    answer = git.ask("check-attr", "--stdin", "-z", "filter", stdin=names).split(b"\0")
-    return {name for name, value in zip(answer[::3], answer[2::3], strict=False) if value == b"lfs"}
-
-
-def _untracked(git: Git) -> Iterator[bytes]:
-    """Yield the untracked files in *git*'s work tree, without ignored files and caches."""
-    for name in git.names("ls-files", "--others", "--exclude-per-directory=.gitignore", "-z"):
-        if b"__pycache__" in name.split(b"/"):
+def list_work_tree(git: Git) -> Listing:
+    """Return the names in the work tree of *git*."""
+    listed = git.ask("ls-files", "-t", "-s", "-o", "-z", "--exclude-per-directory=.gitignore")
+    tracked: dict[bytes, Entry] = {}
+    omitted, untracked = set(), []
+    for row in listed.split(b"\0")[:-1]:
+        tag, _, rest = row.partition(b" ")
+        if tag == b"?":
+            untracked.append(rest)
             continue
-        if name.endswith(b"/") and not _has_commit(git, name):
-            folder = git.folder / os.fsdecode(name)
-            index = f"{git.variables['GIT_DIR']}/no-index"
-            own = {**git.variables, "GIT_WORK_TREE": str(folder), "GIT_INDEX_FILE": index}
-            inside = replace(git, folder=folder, variables=own)
-            yield from (name + inner for inner in _untracked(inside))
-        else:
-            yield name.rstrip(b"/")
+        about, _, name = rest.partition(b"\t")
+        mode, id_, stage = about.split(b" ")
+        tracked[name] = Entry(mode, id_.decode() if stage == b"0" else "")
+        if tag == b"S":
+            omitted.add(name)
+    return Listing(tracked, frozenset(omitted), tuple(untracked))
 
 
-def _has_commit(git: Git, name: bytes) -> bool:
-    redirections = ("GIT_INDEX_FILE", "GIT_DIR", "GIT_WORK_TREE")
-    own = {name: value for name, value in git.variables.items() if name not in redirections}
-    return bool(commit_of_head(replace(git, folder=git.folder / os.fsdecode(name), variables=own)))
+def committed_below(git: Git, name: str) -> dict[bytes, Entry]:
+    """Return what the commit holds in the folder *name*."""
+    below = () if name == "." else (name,)
+    rows = git.ask("ls-tree", "-r", "-z", "--full-tree", "HEAD", *below).split(b"\0")[:-1]
+    parted = (row.partition(b"\t") for row in rows)
+    heads = ((path, about.split(b" ")) for about, _, path in parted)
+    return {path: Entry(mode, id_.decode()) for path, (mode, _, id_) in heads}
+
+
+def settings_of(git: Git) -> dict[str, str]:
+    """Return where the repository comes from, and whether git found that files have modes."""
+    pattern = r"^(remote\.origin\.url|core\.filemode)$"
+    arguments = ("config", "-z", "--get-regexp", pattern)
+    rows = git.ask(*arguments, expect=(0, 1), seconds=QUICK_SECONDS).split(b"\0")[:-1]
+    parted = (os.fsdecode(row).partition("\n") for row in rows)
+    return {name: value for name, _, value in parted}
+
+
+def look(root: Path, name: bytes, algorithm: str, before: Entry | None = None) -> Entry | None:
+    """Return the file *name* below *root* as it lies; None if there is no file and no link.
+
+    A file whose times are those of *before* is not read again.
+    """
+    path = os.path.join(os.fsencode(root), name)  # noqa: PTH118 - bytes
+    try:
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode):
+            target = os.readlink(path)  # noqa: PTH115 - bytes
+            hasher = _hasher(algorithm, b"blob", len(target))
+            hasher.update(target)
+            return Entry(LINK, hasher.hexdigest(), state_of(status))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise unreadable(error, os.fsdecode(name)) from error
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    mode = PROGRAM if status.st_mode & stat.S_IXUSR else FILE
+    if before is not None and before.state == state_of(status):
+        return replace(before, mode=mode if before.mode in (FILE, PROGRAM) else before.mode)
+    return _hash(os.fsdecode(path), os.fsdecode(name), algorithm)
+
+
+def _hash(path: str, shown: str, algorithm: str) -> Entry:
+    descriptor, status = open_file(path, shown=shown)
+    hasher = _hasher(algorithm, b"blob", status.st_size)
+    left = status.st_size
+    try:
+        while left >= 0 and (chunk := os.read(descriptor, 2**20)):
+            hasher.update(chunk)
+            left -= len(chunk)
+        after = os.fstat(descriptor)
+    except OSError as error:
+        raise unreadable(error, shown) from error
+    finally:
+        os.close(descriptor)
+    if left or identity(after) != identity(status):
+        raise UnreadableError("changed while it was read", where=shown)
+    mode = PROGRAM if status.st_mode & stat.S_IXUSR else FILE
+    return Entry(mode, hasher.hexdigest(), state_of(status))
+
+
+def state_of(status: os.stat_result) -> FileState:
+    """Return the part of *status* that a write changes."""
+    return FileState(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _hasher(algorithm: str, kind: bytes, size: int) -> hashlib._Hash:
+    return hashlib.new(algorithm, b"%s %d\0" % (kind, size), usedforsecurity=False)
+
+
+def as_checked_out(
+    git: Git, head: Head, differing: Mapping[bytes, Entry], index: Mapping[bytes, Entry]
+) -> dict[bytes, Entry]:
+    """Return those of *differing* files that are what git checks out for their *index* entries.
+
+    git writes these anew into a temporary folder, once with each line ending that a text file
+    without a declared one may have, by the attributes that the index holds.
+    """
+    rules = {name: e for name, e in index.items() if name.split(b"/")[-1] == b".gitattributes"}
+    files = {
+        name: entry
+        for name, entry in differing.items()
+        if index[name].mode in (FILE, PROGRAM) and entry.mode in (FILE, PROGRAM) and entry.state
+    }
+    if not rules or not files:
+        return {}
+    lfs = any(b"filter=lfs" in _text(git.folder, name) for name in rules)
+    found = {n: index[n] for n in files if lfs and _pointer(git, head, n) == index[n].id}
+    left = MAX_CONVERTED_BYTES
+    asked = dict(rules)
+    for name, entry in files.items():
+        left -= entry.state.size if entry.state else 0
+        if left >= 0 and name not in found and index[name].id:
+            asked[name] = index[name]
+    rows = [b"%s %s\t%s" % (e.mode, e.id.encode(), name) for name, e in asked.items() if e.id]
+    for ending in ("lf", "crlf"):
+        with tempfile.TemporaryDirectory(prefix="provenance-git-") as folder:
+            plain = _plain(git, head, Path(folder))
+            plain.ask("update-index", "-z", "--index-info", stdin=rows)
+            # Status 1: some object is missing, as in a partial clone; its file counts as it lies.
+            eol = ("-c", f"core.eol={ending}")
+            plain.ask(*eol, "checkout-index", "--all", "--force", "--quiet", expect=(0, 1, 128))
+            for name in asked.keys() & files.keys():
+                written = look(plain.folder, name, head.algorithm)
+                if written is not None and written.id == files[name].id:
+                    found[name] = index[name]
+    return {name: replace(files[name], id=entry.id) for name, entry in found.items()}
+
+
+def _plain(git: Git, head: Head, folder: Path) -> Git:
+    """Return *git* with an empty work tree and no configuration or attributes but the index's."""
+    for name in ("git/refs", "tree"):
+        folder.joinpath(name).mkdir(parents=True)
+    folder.joinpath("git/HEAD").write_text("ref: refs/heads/none\n")
+    version, extension = 0, ""
+    if head.algorithm != "sha1":
+        version, extension = 1, f"[extensions]\n\tobjectFormat = {head.algorithm}\n"
+    config = f"[core]\n\trepositoryFormatVersion = {version}\n\tbare = false\n{extension}"
+    folder.joinpath("git/config").write_text(config)
+    own = {
+        "GIT_DIR": str(folder / "git"),
+        "GIT_WORK_TREE": str(folder / "tree"),
+        "GIT_OBJECT_DIRECTORY": str(head.objects),
+    }
+    return Git(folder / "tree", {**git.variables, **own})
+
+
+def _text(root: Path, name: bytes) -> bytes:
+    try:
+        descriptor, _ = open_file(str(root / os.fsdecode(name)))
+    except UnreadableError:
+        return b""
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(2**20)
+
+
+def _pointer(git: Git, head: Head, name: bytes) -> str:
+    """Return the id of the Git LFS pointer to the file *name*."""
+    try:
+        sha256, size = hash_file(git.folder / os.fsdecode(name))
+    except UnreadableError:
+        return ""
+    text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n"
+    hasher = _hasher(head.algorithm, b"blob", len(text))
+    hasher.update(text.encode())
+    return hasher.hexdigest()
+
+
+def tree_of(entries: Mapping[bytes, Entry], algorithm: str) -> str:
+    """Return the id of the git tree of *entries*."""
+    folders: dict[bytes, dict[bytes, bytes]] = {b"": {}}
+    for name, entry in entries.items():
+        parts = name.split(b"/")
+        for end in range(1, len(parts)):
+            folders.setdefault(b"/".join(parts[:end]), {})
+        where, _, last = name.rpartition(b"/")
+        row = b"%s %s\0%s" % (entry.mode, last, bytes.fromhex(entry.id))
+        folders[where][last] = row
+    ids: dict[bytes, bytes] = {}
+    for folder in sorted(folders, key=lambda name: name.count(b"/") + bool(name), reverse=True):
+        rows = folders[folder]
+        data = b"".join(rows[key] for key in sorted(rows))
+        hasher = _hasher(algorithm, b"tree", len(data))
+        hasher.update(data)
+        ids[folder] = hasher.digest()
+        if folder:
+            where, _, last = folder.rpartition(b"/")
+            folders[where][last + b"/"] = b"40000 %s\0%s" % (last, ids[folder])
+    return ids[b""].hex()

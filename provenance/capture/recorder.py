@@ -23,8 +23,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from provenance import __version__
 from provenance.capture import startup
 from provenance.capture.draft import After, Before, Recording, draft
@@ -39,9 +37,11 @@ from provenance.capture.packages import (
 from provenance.capture.process import find_program
 from provenance.capture.records import Reads, Records, parse_seed, read_records
 from provenance.capture.redact import Places, record_command, redact_text
+from provenance.capture.reread import look_again
 from provenance.capture.scan import live_secrets, refuse_secrets
-from provenance.capture.source import describe_repositories, observe_source, program_files
+from provenance.capture.source import observe_source, program_files, redacted_files
 from provenance.capture.trained import environment_of, who_trained
+from provenance.capture.worktrees import Surroundings
 from provenance.encoding import strict_base64
 from provenance.errors import UnreadableError, UsageError
 from provenance.statement import intoto
@@ -50,7 +50,6 @@ from provenance.statement.training import Collected, Drift, to_statement
 if TYPE_CHECKING:
     from provenance.capture.inputs import HashedInput, Inputs
     from provenance.capture.process import CommandResult
-    from provenance.statement.intoto import ResourceDescriptor
 
 
 def observe_before(
@@ -84,21 +83,27 @@ def observe_before(
     recorded = record_command(words, places)
     program = words[0] if words else ""
     installed = find_program(Path(program).name, environ, folder) if "/" in program else None
-    tools = {software.executable, os.path.realpath(installed) if installed else ""}
-
-    def is_known(path: Path) -> bool:
-        known = (*(item.place.path for item in hashed), model)
-        return str(path) in tools or any(path.is_relative_to(one) for one in known)
-
-    files = program_files(words, folder, leave_out=is_known, redacted=recorded.redacted)
-    source = observe_source(folder, environ, model=model, files=files)
+    tools = {Path(os.path.realpath(tool)) for tool in (software.executable, installed) if tool}
+    around = Surroundings.of(
+        environ,
+        model,
+        known=(item.place.path for item in hashed),
+        secret=redacted_files(words, folder, recorded.redacted),
+    )
+    files = program_files(
+        words,
+        folder,
+        leave_out=lambda path: path in tools or around.holds(path),
+        redacted=recorded.redacted,
+    )
+    source = observe_source(folder, around, files=files, editable=software.editable)
     about: dict[str, Any] = {"version": __version__}
     if recorded.redacted:
         about["redactedArguments"] = list(recorded.redacted)
     collectors = {
         **collect_environment(environ, root),
         **software.collectors,
-        "source": source.collected,
+        **source.collectors,
         "recorder": Collected("ok", about),
     }
     before = Before(
@@ -109,7 +114,6 @@ def observe_before(
         hashed=hashed,
         source=source,
         software=software,
-        editable=_describe_editable(software, folder, environ),
         collectors=_without_paths(collectors, places),
         root=root,
         invocation_id=invocation_id,
@@ -126,13 +130,11 @@ def plan(before: Before) -> Recording:
 def listen(before: Before, directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """Prepare the run's folder for what the run's Pythons will say; return *environ* with it."""
     folder = before.inputs.located(Path())
-    source = before.source.source
-    inside = Path(source.folder).parts if source is not None else ()
-    editable = (os.path.realpath(path) for _, path in before.software.editable)
+    roots = [repository.root for repository in before.source.repositories]
     return startup.install(
         directory,
         environ,
-        watched=[folder.parents[len(inside) - 1] if inside else folder, *map(Path, editable)],
+        watched=[folder, *roots],
         left_out=[item.place.path for item in before.hashed],
         model=before.model,
     )
@@ -162,13 +164,21 @@ def observe_after(
     if software is own:
         software = observe_software(before.command, folder, environ)
     now = collect_environment(environ, before.root) | software.collectors
+    code = look_again(
+        before.source,
+        folder,
+        records.reads,
+        editable=before.software.editable,
+        interpreter=own.executable if before.software is own else "",
+    )
+    drift = find_drift(before.collectors, now) + _package_drift(before.software, software)
     after = After(
         records=records,
         said=said,
-        changed=hash_again(before.hashed, progress),
-        drift=find_drift(before.collectors, now) + _package_drift(before.software, software),
+        changed=hash_again(before.hashed, progress) + code.changed,
+        drift=drift + code.drift,
     )
-    return draft(before, after, result)
+    return draft(replace(before, source=code.observed), after, result)
 
 
 def _with_python_that_trained(
@@ -188,13 +198,11 @@ def _with_python_that_trained(
         return before
     else:
         software = read_software(said)
-    folder = before.inputs.located(Path())
     places = _places(before.inputs, before.hashed, environ)
     environ = before.inputs.without_secrets(environ)
     return replace(
         before,
         software=software,
-        editable=_describe_editable(software, folder, environ),
         collectors=before.collectors | _without_paths(software.collectors, places),
     )
 
@@ -259,20 +267,6 @@ def _places(inputs: Inputs, hashed: tuple[HashedInput, ...], environ: Mapping[st
         user=environ.get("USER", "") or environ.get("LOGNAME", ""),
         secrets=tuple(secret.value for secret in live),
     )
-
-
-def _describe_editable(
-    software: Software, folder: Path, environ: Mapping[str, str]
-) -> tuple[ResourceDescriptor, ...]:
-    """Return the repositories of editable distributions outside the working folder."""
-    found: list[ResourceDescriptor] = []
-    for name, path in software.editable:
-        if not path.is_dir() or Path(os.path.realpath(path)).is_relative_to(folder):
-            continue
-        for item in describe_repositories(observe_source(path, environ).repositories):
-            inner = item.name.removeprefix("source")
-            found.append(msgspec.structs.replace(item, name=f"editable/{name}{inner}"))
-    return tuple(found)
 
 
 def _package_drift(start: Software, end: Software) -> tuple[Drift, ...]:

@@ -308,6 +308,17 @@ NAMES = (
                  "connection_str", "database_url", "databaseurl")),
 )  # fmt: skip
 
+FILES = re.compile(
+    r"""(?!.*\.(?:pyc?|pyd|so|sh|ipynb)\Z)(?:\.env.* | .+\.(?:pem|key|p12|pfx|jks|keystore|kdbx|ppk)
+    | id_(?:rsa|dsa|ecdsa|ed25519)(?:_sk)? | [._]?netrc | \.?credentials?(?:\..+)? | kaggle\.json
+    | \.(?:pgpass|my\.cnf|pypirc|npmrc|git-credentials|htpasswd|boto|s3cfg|dockercfg|vault-token)
+    | client_secrets?.*\.json | (?:service[-_]account|application_default_credentials).*\.json
+    | (?:secrets?|passwords?|passwd)(?:\.(?:txt|json|ya?ml|toml|ini))?)""",
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+)
+"""Last names of files that hold secrets, not code: ssh-keygen(1), netrc(5), PostgreSQL's pgpass,
+the command lines of Kaggle, Google Cloud, AWS and npm, gitleaks pkcs12-file."""
+
 _SCRIPTS = """ sh bash dash zsh ksh env python script torchrun accelerate deepspeed srun mpirun
     nohup time timeout uv poetry conda make"""
 """Programs that run another one, whose options are unknown; ``script`` is any ``x.sh`` and
@@ -366,6 +377,11 @@ def kind_of_name(name: str, value: str | None = None) -> str:
         if (row.certain or (value is not None and looks_random(value))) and row.fits(name, words):
             return row.kind
     return ""
+
+
+def is_secret_file(path: str) -> bool:
+    """Tell whether the file *path* holds secrets, by its last name."""
+    return FILES.fullmatch(path.rpartition("/")[2]) is not None
 
 
 def is_secret_name(name: str) -> bool:

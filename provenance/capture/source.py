@@ -1,144 +1,264 @@
-"""The code: a commit, the git tree of the work tree, and the files that the command names.
+"""The code: commits, the git trees of tracked files, what lies beside them, and named files.
 
-In a git repository the tree covers everything (:mod:`provenance.capture.git`); submodules and
-nested repositories have their own. Elsewhere only the files that the command names are known.
+Observed are the repositories of the working folder and of the files that the command names, with
+their submodules, and the folders of editable distributions. A repository inside one of them that is
+no submodule is a folder of untracked files; it is described if the run read files in it.
+
+Untracked files are listed with their digests. Which of them are code is known only after the run
+(:mod:`provenance.capture.reread`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+import stat
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from provenance.capture.git import Git, GitError, commit_of_head, open_git, tree_of_work_tree
-from provenance.capture.redact import public_remote
+from provenance.capture.git import GitError, find_root, is_bare, state_of
+from provenance.capture.secrets import is_secret_file
+from provenance.capture.worktrees import (
+    MAX_PRESENT,
+    Observer,
+    Repository,
+    Surroundings,
+    walk,
+)
+from provenance.encoding import strict_json
+from provenance.errors import UnreadableError
 from provenance.files.digest import hash_file
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.training import Collected, ProgramFile, Source
 
-MAX_SUBMODULES = 256
-"""Most repositories inside a work tree that are observed, on all levels."""
+if TYPE_CHECKING:
+    from provenance.capture.records import FileState
 
 MAX_PROGRAM_FILES = 256
 """Most files taken from one command line."""
 
+MAX_LISTED = 1000
+"""Most untracked files that a statement names; its digest covers all."""
 
-@dataclass(frozen=True, slots=True)
-class Repository:
-    """One repository; ``path`` is relative to the outermost one, ``.`` for that itself."""
+MAX_HASHED_FILES = 10_000
+MAX_HASHED_BYTES = 2**30
+"""Most untracked files, and bytes of them, that are hashed (1 to 2 s), the smallest first."""
 
-    path: str
-    commit: str
-    tree: str
-    dirty: bool
-    uri: str
-    folder: str = ""
+MAX_PROBLEMS = 8
+"""Most reasons that a statement gives; the rest is counted."""
+
+OUTSIDE = ".."
+"""``Source.folder`` of a command that ran outside of the repository."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedSource:
-    """The source, its repositories, and how well they could be observed."""
+    """The source, its repositories, and how well they could be observed.
+
+    ``hint`` is the way out of what is wrong, for a terminal: it may hold paths. ``named`` are
+    ``source.files`` by their real paths. ``untracked`` are digests by name, "" where the name says
+    that the file is secret and where there was no room to hash it: that is ``unhashed`` files.
+    ``present`` are the files that were there ``at`` this time (ns since 1970), by their paths.
+    """
 
     source: Source | None
     repositories: tuple[Repository, ...]
     collected: Collected
+    hint: str = ""
+    around: Surroundings = field(default_factory=lambda: Surroundings({}))
+    named: Mapping[Path, ProgramFile] = field(default_factory=dict)
+    untracked: Mapping[str, str] = field(default_factory=dict)
+    unhashed: int = 0
+    present: Mapping[str, FileState] = field(default_factory=dict)
+    at: int = 0
+
+    @property
+    def collectors(self) -> dict[str, Collected]:
+        """The collectors ``source`` and ``untracked``."""
+        if not self.repositories:
+            return {"source": self.collected}
+        rows = ([name, self.untracked[name]] for name in sorted(self.untracked))
+        digest = hashlib.sha256(b"[")
+        for number, row in enumerate(rows):
+            digest.update(b"," * bool(number) + strict_json.format(row))
+        digest.update(b"]")
+        listed = sorted(self.untracked.items())[:MAX_LISTED]
+        values = {
+            "count": len(self.untracked),
+            "files": dict(listed),
+            "digest": digest.hexdigest(),
+        }
+        if self.unhashed:
+            values["unhashed"] = self.unhashed
+        return {"source": self.collected, "untracked": Collected("ok", values)}
 
 
 def observe_source(
     folder: Path,
-    environ: Mapping[str, str],
+    around: Surroundings,
     *,
-    model: Path | None = None,
-    files: tuple[ProgramFile, ...] = (),
+    files: Mapping[Path, ProgramFile] | None = None,
+    editable: Sequence[tuple[str, Path]] = (),
+    before: ObservedSource | None = None,
 ) -> ObservedSource:
-    """Return the code in *folder*, except what is in *model*, and *files*. Never raises."""
-    try:
-        top, prefix = _open_work_tree(folder, environ)
-        repositories, problems = _observe_all(top, prefix, environ, model)
-    except GitError as error:
-        collected = Collected(error.status, reason=error.what)
-        return ObservedSource(Source(files=files) if files else None, (), collected)
+    """Return the code in *folder*, of *files*, and of *editable* distributions. Never raises.
+
+    Files with the times that they had *before* are not hashed again, and untracked ones not at all.
+    """
+    at, files = time.time_ns(), files or {}
+    known = {one.root: one for one in before.repositories} if before else {}
+    observer = Observer(around, known, before.at if before else 0)
+    failed = _observe_tops(observer, (folder, *(path.parent for path in files)))
+    source = _describe(folder, tuple(observer.found.values()), tuple(files.values()))
+    outside = not observer.found and failed is None
+    for name, path in editable:
+        _observe_editable(observer, name, path)
+    if outside:
+        bare = is_bare(folder)
+        what = "a bare repository has no work tree" if bare else "not in a git repository"
+        collected = Collected("error" if bare else "absent", reason=what)
+    else:
+        collected = _collected(len(observer.found), observer.problems, failed)
+    observed = ObservedSource(
+        source,
+        (*observer.found.values(), *observer.aliases),
+        collected,
+        hint=(failed.hint if failed else None) or "",
+        around=around,
+        named=files,
+        at=at,
+    )
+    if before is not None:
+        return observed
+    present = _present(observer)
+    untracked, unhashed = _hash_untracked(observer.untracked, present, around)
+    return replace(observed, present=present, untracked=untracked, unhashed=unhashed)
+
+
+def _observe_tops(observer: Observer, places: Iterable[Path]) -> GitError | None:
+    """Observe the repositories in which *places* are, and return the first error."""
+    failed: dict[Path, GitError] = {}
+    for place in places:
+        root = find_root(place)
+        if root is None or root in observer.found or root in failed:
+            continue
+        try:
+            observer.observe(root, *_name_of(root, observer.found))
+        except GitError as error:
+            failed[root] = error
+    return next(iter(failed.values()), None)
+
+
+def _name_of(root: Path, found: Mapping[Path, Repository]) -> tuple[str, str]:
+    """Return the name of the repository *root* beside those *found*, and the prefix of its files.
+
+    One that is not inside the first is ``../NAME``.
+    """
+    if not found:
+        return "source", ""
+    outermost = next(iter(found))
+    name = os.path.relpath(root, outermost)
+    if not root.is_relative_to(outermost):
+        taken = {repository.name for repository in found.values()}
+        names = (f"../{root.name}" + f" ({n})" * (n > 1) for n in itertools.count(1))
+        name = next(free for free in names if f"source/{free}" not in taken)
+    return f"source/{name}", f"{name}/"
+
+
+def _describe(
+    folder: Path, repositories: tuple[Repository, ...], files: tuple[ProgramFile, ...]
+) -> Source | None:
+    if not repositories:
+        return Source(files=files) if files else None
     outermost = repositories[0]
-    source = Source(
+    home = Path(os.path.realpath(folder))
+    inside = home.is_relative_to(outermost.root)
+    where = os.path.relpath(home, outermost.root) if inside else OUTSIDE
+    return Source(
         commit=outermost.commit,
         tree=outermost.tree,
-        dirty=any(repository.dirty for repository in repositories),
-        folder=outermost.folder,
+        dirty=any(repository.dirty for repository in repositories if repository.count),
+        folder="" if where == "." else where,
         uri=outermost.uri,
         files=files,
     )
-    values = {"repositories": len(repositories)}
-    collected = Collected("error" if problems else "ok", values, reason="; ".join(problems))
-    return ObservedSource(source, repositories, collected)
 
 
-def _open_work_tree(folder: Path, environ: Mapping[str, str]) -> tuple[Git, str]:
-    """Return git at the root of *folder*'s work tree, and the path of *folder* in it."""
-    git = open_git(folder, environ)
-    if git.line("rev-parse", "--is-inside-work-tree") != "true":
-        raise GitError("a bare repository has no work tree")
-    prefix = git.line("rev-parse", "--show-prefix").rstrip("/")
-    top = Path(git.line("rev-parse", "--show-toplevel"))
-    return replace(git, folder=top), prefix
+def _collected(repositories: int, problems: Sequence[str], failed: GitError | None) -> Collected:
+    reasons = [*([failed.what] if failed else []), *problems]
+    shown = "; ".join(reasons[:MAX_PROBLEMS])
+    if len(reasons) > MAX_PROBLEMS:
+        shown += f"; and {len(reasons) - MAX_PROBLEMS} more"
+    status = failed.status if failed else "error" if reasons else "ok"
+    return Collected(status, {"repositories": repositories} if repositories else {}, shown)
 
 
-def _observe_all(
-    top: Git, prefix: str, environ: Mapping[str, str], model: Path | None
-) -> tuple[tuple[Repository, ...], list[str]]:
-    """Return the repository *top* and those inside it, outermost first, and any problems."""
-    found: list[Repository] = []
-    problems: list[str] = []
-    waiting: list[tuple[Git, str]] = [(top, ".")]
-    while waiting:
-        git, path = waiting.pop(0)
-        if len(found) == MAX_SUBMODULES:
-            problems.append(f"more than {MAX_SUBMODULES} repositories")
-            break
+def _observe_editable(observer: Observer, name: str, path: Path) -> None:
+    """Observe the folder *path* of the distribution *name*, unless a repository found covers it."""
+    path, name = Path(os.path.realpath(path)), f"editable/{name}"
+    if not path.is_dir() or path == Path("/"):
+        return
+    root = find_root(path)
+    if root is not None and root not in observer.found:
         try:
-            if path != ".":
-                git, _ = _open_work_tree(git.folder, environ)
-            repository, inner, note = _observe_one(git, path, model)
+            observer.observe(root, name, f"{name}/")
         except GitError as error:
-            if path == ".":
-                raise
-            problems.append(f"{path}: {error.what}")
+            observer.problems.append(f"{name}: {error.what}")
+    if root in observer.found:
+        below = b"" if path == root else os.fsencode(os.path.relpath(path, root)) + b"/"
+        repository = observer.found[root]
+        if any(file.startswith(below) for file in repository.entries):
+            if not repository.count:
+                observer.found[root] = replace(repository, name=name, count=True)
+            elif repository.name.startswith("editable/") and repository.name != name:
+                observer.aliases.append(replace(repository, name=name))
+            return
+    observer.observe_folder(path, name)
+
+
+def _present(observer: Observer) -> dict[str, FileState]:
+    """Return the state of every file in the outermost repositories."""
+    tops = [root for root in observer.found if not observer.found.keys() & set(root.parents)]
+    files = itertools.chain.from_iterable(walk(root, observer.around) for root in tops)
+    return {path: state_of(status) for path, status in itertools.islice(files, MAX_PRESENT)}
+
+
+def _hash_untracked(
+    files: Mapping[str, str], present: Mapping[str, FileState], around: Surroundings
+) -> tuple[dict[str, str], int]:
+    """Return the digests of *files*, paths by name, and how many there was no room for."""
+    sizes = {name: present[path].size if path in present else 0 for name, path in files.items()}
+    digests = dict.fromkeys(files, "")
+    room = MAX_HASHED_BYTES
+    hashed = 0
+    for name in sorted(files, key=lambda name: (sizes[name], name)):
+        if around.hides(files[name]):
             continue
-        found.append(repository)
-        problems.extend(note)
-        for name in inner:
-            below = git.folder / name
-            if below.joinpath(".git").exists() and not _is_below(below, model):
-                outer = name if path == "." else f"{path}/{name}"
-                waiting.append((replace(git, folder=below), outer))
-    return (replace(found[0], folder=prefix), *found[1:]), problems
+        room -= sizes[name]
+        if room < 0 or hashed == MAX_HASHED_FILES:
+            continue
+        digests[name] = digest_of(files[name])
+        hashed += 1
+    secret = sum(map(around.hides, files.values()))
+    return digests, len(files) - secret - hashed
 
 
-def _observe_one(
-    git: Git, path: str, model: Path | None
-) -> tuple[Repository, list[str], list[str]]:
-    commit = commit_of_head(git)
-    as_committed = None
-    notes: list[str] = []
-    if _is_below(model, git.folder):
-        as_committed = os.path.relpath(os.path.realpath(model or "."), os.path.realpath(git.folder))
-        if as_committed == ".":
-            notes.append("the model folder is the whole work tree: only the commit is recorded")
-    tree, inner = tree_of_work_tree(git, as_committed=as_committed)
-    committed = git.line("rev-parse", f"{commit}^{{tree}}") if commit else ""
-    remote = public_remote(git.line("config", "--get", "remote.origin.url", expect=(0, 1)))
-    return Repository(path, commit, tree, tree != committed, remote), inner, notes
+def digest_of(path: str) -> str:
+    """Return the SHA-256 of the file *path*, or of a link's target; "" if there is neither."""
+    try:
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode):
+            return hashlib.sha256(os.fsencode(os.readlink(path))).hexdigest()  # noqa: PTH115 - str
+        return hash_file(path)[0]
+    except (OSError, UnreadableError):
+        return ""
 
 
-def _is_below(path: Path | None, folder: Path | None) -> bool:
-    """Tell whether *path* is *folder* or in it, with links resolved."""
-    if path is None or folder is None:
-        return False
-    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
-
-
-def describe_repositories(repositories: tuple[Repository, ...]) -> list[ResourceDescriptor]:
+def describe_repositories(repositories: Iterable[Repository]) -> list[ResourceDescriptor]:
     """Return *repositories* as dependencies.
 
     A digest set matches if any digest in it does, so a commit is a digest only if there are no
@@ -146,16 +266,21 @@ def describe_repositories(repositories: tuple[Repository, ...]) -> list[Resource
     """
     described = []
     for repository in repositories:
+        if not repository.count:
+            continue
         digest = {"gitTree": repository.tree}
-        annotations = {}
-        if repository.dirty:
+        annotations: dict[str, object] = {}
+        if not repository.is_git:
+            annotations["pythonFiles"] = len(repository.entries)
+        elif repository.dirty:
             annotations["baseCommit"] = repository.commit or None
         else:
             digest["gitCommit"] = repository.commit
-        name = "source" if repository.path == "." else f"source/{repository.path}"
         uri = f"git+{repository.uri}" if repository.uri else ""
         described.append(
-            ResourceDescriptor(name=name, uri=uri, digest=digest, annotations=annotations)
+            ResourceDescriptor(
+                name=repository.name, uri=uri, digest=digest, annotations=annotations
+            )
         )
     return described
 
@@ -166,8 +291,8 @@ def program_files(
     *,
     leave_out: Callable[[Path], bool],
     redacted: Collection[int] = (),
-) -> tuple[ProgramFile, ...]:
-    """Return the files that *command* names, except those for which *leave_out* is true.
+) -> dict[Path, ProgramFile]:
+    """Return the files that *command* names by real path, except where *leave_out* is true.
 
     Considered are the first word if it is a path, every argument, the value of each
     ``--option=VALUE``, and the module of ``-m MODULE`` if *folder* has it. A file outside *folder*
@@ -189,8 +314,17 @@ def program_files(
             numbered = (f"{name} ({number})" for number in itertools.count(2))
             name = next(free for free in numbered if free not in taken)
         taken.add(name)
-        found[real] = ProgramFile(name, hash_file(real)[0])
-    return tuple(sorted(found.values(), key=lambda file: file.name))
+        found[real] = ProgramFile(name, "" if is_secret_file(name) else hash_file(real)[0])
+    return dict(sorted(found.items(), key=lambda item: item[1].name))
+
+
+def redacted_files(
+    command: Sequence[str], folder: Path, redacted: Collection[int]
+) -> frozenset[str]:
+    """Return the real paths that the arguments *redacted* may name."""
+    others = set(range(len(command))).difference(redacted)
+    words = _words(("", *command[1:]), others)
+    return frozenset(os.path.realpath(folder / word) for word in words)
 
 
 def _words(command: Sequence[str], redacted: Collection[int]) -> list[str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -49,13 +50,13 @@ class Repository:
         return self.git("rev-parse", "HEAD")
 
     def tree_by_git(self) -> str:
-        """Return the tree that ``git add --all`` would give, made in a copy of the index."""
+        """Return the tree that ``git add --update`` would give, made in a copy of the index."""
         index = self.path / ".git" / "index-of-the-test"
+        shutil.copy(self.path / ".git" / "index", index)
         environ = {**self.environ, "GIT_INDEX_FILE": str(index)}
-        for command in (["read-tree", "HEAD"], ["add", "--all"]):
-            subprocess.run(
-                ["git", *command], cwd=self.path, env=environ, check=True, capture_output=True
-            )
+        subprocess.run(
+            ["git", "add", "--update"], cwd=self.path, env=environ, check=True, capture_output=True
+        )
         done = subprocess.run(
             ["git", "write-tree"], cwd=self.path, env=environ, check=True, capture_output=True
         )

@@ -154,6 +154,7 @@ def test_a_training_is_recorded_from_end_to_end(project: Project) -> None:
         "interpreter": "ok",
         "packages": "ok",
         "source": "ok",
+        "untracked": "ok",
         "recorder": "ok",
         "metrics": "ok",
         "reads": "ok",

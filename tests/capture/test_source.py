@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from provenance.capture import git as git_module
-from provenance.capture import source as source_module
+from provenance.capture import worktrees as worktrees_module
 from provenance.capture.git import GitError, open_git
 from provenance.capture.source import describe_repositories, observe_source, program_files
+from provenance.capture.worktrees import Surroundings
 from provenance.errors import UnavailableError, UnreadableError
 from provenance.statement.training import ProgramFile
 
@@ -29,14 +31,14 @@ def everything_in(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def tree(repository: Repository, model: Path | None = None) -> str:
-    observed = observe_source(repository.path, repository.environ, model=model)
+    observed = observe_source(repository.path, Surroundings.of(repository.environ, model))
     assert observed.collected.status == "ok", observed.collected.reason
     assert observed.source is not None
     return observed.source.tree
 
 
 def test_a_clean_work_tree_is_the_tree_of_its_commit(repository: Repository) -> None:
-    observed = observe_source(repository.path, repository.environ)
+    observed = observe_source(repository.path, Surroundings.of(repository.environ))
     assert observed.source is not None
     assert observed.source.commit == repository.git("rev-parse", "HEAD")
     assert observed.source.tree == repository.git("rev-parse", "HEAD^{tree}")
@@ -49,7 +51,7 @@ def test_a_clean_work_tree_is_the_tree_of_its_commit(repository: Repository) -> 
     }
 
 
-def test_uncommitted_changes_are_in_the_tree_as_git_would_add_them(repository: Repository) -> None:
+def test_uncommitted_changes_of_tracked_files_are_in_the_tree(repository: Repository) -> None:
     repository.commit({"gone.py": "", "kept.py": "1\n", "tool": "x", "folder/a": "1"})
     repository.path.joinpath("gone.py").unlink()
     repository.path.joinpath("tool").chmod(0o755)
@@ -59,7 +61,7 @@ def test_uncommitted_changes_are_in_the_tree_as_git_would_add_them(repository: R
     repository.path.joinpath("link").symlink_to("kept.py")
     repository.write({"staged.py": "s\n"})
     repository.git("add", "staged.py")
-    observed = observe_source(repository.path, repository.environ)
+    observed = observe_source(repository.path, Surroundings.of(repository.environ))
     assert observed.source is not None
     assert observed.source.tree == repository.tree_by_git()
     assert observed.source.dirty
@@ -113,12 +115,6 @@ def test_a_change_that_keeps_size_and_time_is_seen(repository: Repository) -> No
     assert tree(repository) != clean
 
 
-def test_python_caches_do_not_count(repository: Repository) -> None:
-    clean = tree(repository)
-    repository.write({"__pycache__/train.cpython-311.pyc": "x", "a/__pycache__/b.pyc": "x"})
-    assert tree(repository) == clean
-
-
 @pytest.mark.parametrize("committed", [False, True])
 def test_the_tree_does_not_depend_on_the_model(repository: Repository, *, committed: bool) -> None:
     if committed:
@@ -129,12 +125,13 @@ def test_the_tree_does_not_depend_on_the_model(repository: Repository, *, commit
     repository.git("add", "--all")
     assert tree(repository, model) == before
     repository.write({"out/models.py": "not in the model"})
+    repository.git("add", "out/models.py")
     assert tree(repository, model) != before
 
 
 def test_a_model_that_is_the_whole_work_tree_leaves_the_commit(repository: Repository) -> None:
     repository.write({"new.py": "n"})
-    observed = observe_source(repository.path, repository.environ, model=repository.path)
+    observed = observe_source(repository.path, Surroundings.of(repository.environ, repository.path))
     assert observed.source is not None
     assert observed.source.tree == repository.git("rev-parse", "HEAD^{tree}")
     assert "only the commit" in observed.collected.reason
@@ -144,16 +141,16 @@ def test_names_may_be_anything(repository: Repository) -> None:
     for name in ("a b", 'quo"te', "new\nline", "-option", ":(top)x", "é", "*"):
         repository.write({name: name})
     repository.path.joinpath(os.fsdecode(b"\xff")).write_text("not UTF-8")
+    repository.git("add", "--all")
     assert tree(repository) == repository.tree_by_git()
 
 
 def test_a_repository_without_commits_has_a_tree(empty_repository: Repository) -> None:
     empty_repository.write({"a.py": "1", "b.py": "2"})
     empty_repository.git("add", "a.py")
-    observed = observe_source(empty_repository.path, empty_repository.environ)
+    observed = observe_source(empty_repository.path, Surroundings.of(empty_repository.environ))
     assert observed.source is not None
     assert (observed.source.commit, observed.source.dirty) == ("", True)
-    empty_repository.git("add", "--all")
     assert observed.source.tree == empty_repository.git("write-tree")
     [described] = describe_repositories(observed.repositories)
     assert described.annotations == {"baseCommit": None}
@@ -172,8 +169,8 @@ def test_a_merge_with_conflicts_can_be_recorded(repository: Repository) -> None:
 def test_a_linked_work_tree_is_its_own(repository: Repository, tmp_path: Path) -> None:
     linked = tmp_path / "linked"
     repository.git("worktree", "add", "--quiet", "--detach", str(linked))
-    linked.joinpath("only-here.py").write_text("x")
-    observed = observe_source(linked, repository.environ)
+    linked.joinpath("train.py").write_text("x")
+    observed = observe_source(linked, Surroundings.of(repository.environ))
     assert observed.source is not None
     assert observed.source.dirty
     assert observed.source.commit == repository.git("rev-parse", "HEAD")
@@ -182,7 +179,9 @@ def test_a_linked_work_tree_is_its_own(repository: Repository, tmp_path: Path) -
 
 def test_a_folder_inside_is_named(repository: Repository) -> None:
     repository.commit({"src/train/main.py": "1"})
-    observed = observe_source(repository.path / "src" / "train", repository.environ)
+    observed = observe_source(
+        repository.path / "src" / "train", Surroundings.of(repository.environ)
+    )
     assert observed.source is not None
     assert observed.source.folder == "src/train"
     assert observed.source.tree == repository.git("rev-parse", "HEAD^{tree}")
@@ -196,12 +195,12 @@ def test_a_changed_submodule_is_recorded_with_its_own_tree(
         str(other_repository.path), "library",
     )  # fmt: skip
     repository.git("commit", "--quiet", "--message", "a submodule")
-    clean = observe_source(repository.path, repository.environ)
+    clean = observe_source(repository.path, Surroundings.of(repository.environ))
     assert clean.source is not None
     assert not clean.source.dirty
-    assert [found.path for found in clean.repositories] == [".", "library"]
+    assert [found.name for found in clean.repositories] == ["source", "source/library"]
     repository.write({"library/library.py": "x = 2\n"})
-    dirty = observe_source(repository.path, repository.environ)
+    dirty = observe_source(repository.path, Surroundings.of(repository.environ))
     assert dirty.source is not None
     assert dirty.source.tree == clean.source.tree  # a git tree names a submodule's commit only
     assert dirty.source.dirty
@@ -218,16 +217,18 @@ def test_a_repository_inside_the_work_tree_is_recorded(
     shutil.move(other_repository.path, repository.path / "vendored")
     subprocess.run(["git", "init", "--quiet", repository.path / "no-commits"], check=True)
     repository.path.joinpath("no-commits", "x").write_text("x")
-    observed = observe_source(repository.path, repository.environ)
-    assert [found.path for found in observed.repositories] == [".", "vendored"]
+    observed = observe_source(repository.path, Surroundings.of(repository.environ))
     assert observed.collected.status == "ok"
+    [described] = describe_repositories(observed.repositories)  # it is no submodule
+    assert described.name == "source"
+    assert observed.untracked.keys() == {"vendored/library.py", "no-commits/x"}
 
 
 def test_a_broken_repository_inside_is_told(repository: Repository) -> None:
     commit = repository.git("rev-parse", "HEAD")
     repository.git("update-index", "--add", "--cacheinfo", f"160000,{commit},broken")
     repository.write({"broken/.git": "gitdir: nowhere"})
-    observed = observe_source(repository.path, repository.environ)
+    observed = observe_source(repository.path, Surroundings.of(repository.environ))
     assert observed.collected.status == "error"
 
 
@@ -242,7 +243,7 @@ def test_a_submodule_of_somebody_else_is_told_and_the_rest_recorded(
     inner = repository.path / "vendored"
     for path in (inner, *inner.rglob("*")):
         os.chown(path, 12345, 12345)
-    observed = observe_source(repository.path, repository.environ)
+    observed = observe_source(repository.path, Surroundings.of(repository.environ))
     assert observed.source is not None
     assert observed.source.tree == repository.git("rev-parse", "HEAD^{tree}")
     assert observed.collected.status == "error"
@@ -269,16 +270,9 @@ def test_no_program_of_the_repository_is_run(repository: Repository, tmp_path: P
         path.chmod(0o755)
     proof.unlink(missing_ok=True)
     repository.write({"train.py": "print(2)\n", "new.py": "x"})
-    observed = observe_source(repository.path, repository.environ)
+    observed = observe_source(repository.path, Surroundings.of(repository.environ))
     assert observed.collected.status == "ok"
     assert not proof.exists()
-
-
-def test_a_filter_whose_name_cannot_be_switched_off_is_refused(repository: Repository) -> None:
-    repository.git("config", "filter.a=b.clean", "touch proof")
-    observed = observe_source(repository.path, repository.environ)
-    assert observed.collected.status == "error"
-    assert "filter" in observed.collected.reason
 
 
 def test_variables_cannot_redirect_git(
@@ -293,7 +287,7 @@ def test_variables_cannot_redirect_git(
         "GIT_CONFIG_KEY_0": "core.worktree",
         "GIT_CONFIG_VALUE_0": str(other_repository.path),
     }
-    observed = observe_source(repository.path, environ)
+    observed = observe_source(repository.path, Surroundings.of(environ))
     assert observed.source is not None
     assert observed.source.commit == repository.git("rev-parse", "HEAD")
 
@@ -312,33 +306,35 @@ def test_a_repository_of_somebody_else_is_denied(repository: Repository) -> None
         pytest.skip("only root can give files away")
     for path in (repository.path, *repository.path.rglob("*")):
         os.chown(path, 12345, 12345)
-    observed = observe_source(repository.path, repository.environ)
+    observed = observe_source(repository.path, Surroundings.of(repository.environ))
     assert observed.collected.status == "denied"
     assert "dubious ownership" in observed.collected.reason
     assert observed.source is None
 
 
 def test_outside_a_repository_only_the_named_files_are_known(tmp_path: Path) -> None:
-    files = (ProgramFile("train.py", "0" * 64),)
-    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-    observed = observe_source(tmp_path, environ, files=files)
+    file = ProgramFile("train.py", "0" * 64)
+    around = Surroundings.of({"PATH": os.environ["PATH"], "HOME": str(tmp_path)})
+    observed = observe_source(tmp_path, around, files={tmp_path / "train.py": file})
     assert observed.collected.status == "absent"
     assert observed.source is not None
-    assert (observed.source.files, observed.source.tree) == (files, "")
-    assert observe_source(tmp_path, environ).source is None
+    assert (observed.source.files, observed.source.tree) == ((file,), "")
+    assert observe_source(tmp_path, around).source is None
 
 
 def test_a_bare_repository_has_no_source(repository: Repository, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     repository.git("clone", "--quiet", "--bare", str(repository.path), str(bare))
-    observed = observe_source(bare, repository.environ)
-    assert observed.collected.status == "absent"
+    observed = observe_source(bare, Surroundings.of(repository.environ))
+    assert observed.collected.status == "error"
     assert "bare" in observed.collected.reason
 
 
-def test_without_git_the_source_is_absent(repository: Repository, tmp_path: Path) -> None:
-    observed = observe_source(repository.path, {"PATH": str(tmp_path)})
-    assert observed.collected.status == "absent"
+def test_without_git_a_repository_is_said_to_be_there(
+    repository: Repository, tmp_path: Path
+) -> None:
+    observed = observe_source(repository.path, Surroundings.of({"PATH": str(tmp_path)}))
+    assert observed.collected.status == "error"
     assert "not installed" in observed.collected.reason
 
 
@@ -366,15 +362,18 @@ def test_an_unreadable_index_is_an_error(repository: Repository) -> None:
     index = repository.path / ".git" / "index"
     index.unlink()
     index.mkdir()
-    assert observe_source(repository.path, repository.environ).collected.status == "error"
+    assert (
+        observe_source(repository.path, Surroundings.of(repository.environ)).collected.status
+        == "error"
+    )
 
 
 def test_too_many_repositories_are_told(
     repository: Repository, other_repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.move(other_repository.path, repository.path / "vendored")
-    monkeypatch.setattr(source_module, "MAX_SUBMODULES", 1)
-    observed = observe_source(repository.path, repository.environ)
+    monkeypatch.setattr(worktrees_module, "MAX_REPOSITORIES", 1)
+    observed = observe_source(repository.path, Surroundings.of(repository.environ))
     assert observed.collected.status == "error"
     assert "more than 1" in observed.collected.reason
 
@@ -392,7 +391,7 @@ def test_the_remote_is_published_without_its_user(
     repository: Repository, url: str, public: str
 ) -> None:
     repository.git("remote", "add", "origin", url)
-    observed = observe_source(repository.path, repository.environ)
+    observed = observe_source(repository.path, Surroundings.of(repository.environ))
     assert observed.source is not None
     assert observed.source.uri == public
 
@@ -408,7 +407,7 @@ def test_files_of_the_command_line_are_named_below_the_folder(tmp_path: Path) ->
 
     def names(*command: str) -> list[str]:
         found = program_files(command, folder, leave_out=lambda path: path == data)
-        return [file.name for file in found]
+        return [file.name for file in found.values()]
 
     assert names("python", "train.py", "../outside.yaml", "--c=conf/a.toml", "../data.csv") == [
         "conf/a.toml",
@@ -436,7 +435,7 @@ def test_files_of_the_same_last_name_are_told_apart(tmp_path: Path) -> None:
         tmp_path.joinpath(name).write_text(name)
     command = [str(tmp_path / name) for name in names]
     found = program_files(command, tmp_path / "project", leave_out=lambda _: False)
-    assert [file.name for file in found] == ["a.sh", "a.sh (2)", "a.sh (3)"]
+    assert [file.name for file in found.values()] == ["a.sh", "a.sh (2)", "a.sh (3)"]
 
 
 def test_a_redacted_argument_is_not_looked_at(tmp_path: Path) -> None:
@@ -444,23 +443,7 @@ def test_a_redacted_argument_is_not_looked_at(tmp_path: Path) -> None:
         tmp_path.joinpath(name).write_text(name)
     command = ["./a", "b", "--password=c"]
     found = program_files(command, tmp_path, leave_out=lambda _: False, redacted=(2,))
-    assert [file.name for file in found] == ["a", "b"]
-
-
-def test_a_repository_without_commits_inside_counts_as_files(repository: Repository) -> None:
-    repository.write({"plain/lib.py": "x = 1\n", "plain/deep/more.py": "y = 1\n"})
-    as_folder = tree(repository)
-    for folder in ("plain", "plain/deep"):
-        subprocess.run(["git", "init", "--quiet", repository.path / folder], check=True)
-    repository.write({"plain/.gitignore": "*.tmp\n", "plain/x.tmp": "ignored"})
-    with_ignore = tree(repository)
-    repository.path.joinpath("plain/.gitignore").unlink()
-    repository.path.joinpath("plain/x.tmp").unlink()
-    assert tree(repository) == as_folder != with_ignore
-    repository.write({"plain/lib.py": "x = 2\n"})
-    one = tree(repository)
-    repository.write({"plain/deep/more.py": "y = 2\n"})
-    assert len({as_folder, one, tree(repository)}) == 3
+    assert [file.name for file in found.values()] == ["a", "b"]
 
 
 @pytest.mark.parametrize("where", ["info", "user", "gone"])
@@ -496,24 +479,10 @@ def test_line_ends_are_not_converted_by_a_setting(repository: Repository) -> Non
     assert tree(repository) != clean
 
 
-@pytest.mark.parametrize("where", ["info", "user"])
-def test_excludes_outside_the_tree_do_not_count(repository: Repository, where: str) -> None:
-    excludes = repository.path / ".git" / "info" / "exclude"
-    if where == "user":
-        excludes = repository.home / "excludes"
-        repository.git("config", "core.excludesFile", str(excludes))
-    excludes.parent.mkdir(exist_ok=True)
-    excludes.write_text("hidden.py\n")
-    clean = tree(repository)
-    repository.write({"hidden.py": "x = 1\n"})
-    one = tree(repository)
-    repository.write({"hidden.py": "x = 2\n", "seen.log": "ignored by .gitignore"})
-    assert len({clean, one, tree(repository)}) == 3
-
-
 def test_a_file_under_git_lfs_is_as_committed_until_it_changes(repository: Repository) -> None:
-    pointer = "version https://git-lfs.github.com/spec/v1\n"
-    repository.git("config", "filter.lfs.clean", f"printf '{pointer[:-1]}\\n'")
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize 7\n"
+    repository.git("config", "filter.lfs.clean", f"printf '{pointer}'".replace("\n", "\\n"))
     repository.write({".gitattributes": "*.bin filter=lfs\n", "w.bin": "weights"})
     os.utime(repository.path / "w.bin", (10**9, 10**9))  # surely before the index is written
     repository.git("add", "--all")
@@ -530,7 +499,7 @@ def test_a_repository_of_sha256_has_a_tree(tmp_path: Path, repository: Repositor
         ["git", "init", "--quiet", "--object-format=sha256", folder], check=True, timeout=60
     )
     folder.joinpath("a.py").write_text("1")
-    observed = observe_source(folder, repository.environ)
+    observed = observe_source(folder, Surroundings.of(repository.environ))
     assert observed.source is not None, observed.collected.reason
     assert len(observed.source.tree) == 64
 
