@@ -4,7 +4,8 @@ The folder ``startup`` in the run's folder holds ``sitecustomize.py`` alone and 
 child's ``PYTHONPATH``. Python imports that module when it starts, unless it is called with ``-I``,
 ``-E`` or ``-S``. The module takes its folder off ``sys.path``, runs
 :mod:`provenance.capture.inside`, and then the ``sitecustomize`` that would have been found without
-it. Any Python parses it; those before 3.8 only step aside.
+it. Any Python parses it; those before 3.8 only step aside. To compile ``inside`` takes most of the
+time, so it lies beside the folder, where Python keeps what it compiled.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ sys.path_importer_cache.pop(_here, None)
 if sys.version_info >= (3, 8):
     try:
         _names = {{"__name__": "provenance_inside"}}
-        exec(compile({program}, "<provenance>", "exec"), _names)
+        _loader = type(__spec__.loader)("provenance_inside", {program})  # it keeps what it compiles
+        exec(_loader.get_code("provenance_inside"), _names)
         _names["start"]({records}, {watched}, {left_out}, {model}, {run})
     except Exception:
         pass
@@ -62,9 +64,10 @@ def install(
         hint = "name another in TMPDIR"
         raise UnavailableError(f"its path holds {os.pathsep!r}", where=str(directory), hint=hint)
     package = resources.files(__package__)
+    program = directory.absolute() / "inside.py"
     values: dict[str, object] = {
         "here": str(folder),
-        "program": package.joinpath("inside.py").read_text("utf-8"),
+        "program": str(program),
         "records": str(directory.absolute() / RECORDS),
         "watched": [str(path) for path in watched],
         "left_out": [str(path) for path in left_out],
@@ -73,6 +76,7 @@ def install(
     }
     text = _SITECUSTOMIZE.format(**{name: ascii(value) for name, value in values.items()})
     try:
+        program.write_text(package.joinpath("inside.py").read_text("utf-8"), "utf-8")
         folder.mkdir(mode=0o700)
         folder.joinpath("sitecustomize.py").write_text(text, "ascii")
     except OSError as error:
