@@ -23,11 +23,10 @@ if TYPE_CHECKING:
 SHOWN_FILES = 8
 """Files named of those that were read, or perhaps; the rest are counted."""
 
+MAX_REASON = 200
+"""Longest reason shown why code could not be looked at, in characters."""
+
 _INSIDE = {"source": "the repository", "editable": "the editable distribution"}
-
-
-_TREE = "git tree "
-"""How a tree is shown; other folders have a SHA-256, which tells nothing of a tree."""
 
 
 class _Untracked(msgspec.Struct, frozen=True):
@@ -36,37 +35,54 @@ class _Untracked(msgspec.Struct, frozen=True):
     count: int = 0
     files: dict[str, str] = {}
     digest: str = ""
+    unhashed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Files:
     """What is known of the files of one run that git does not track.
 
-    Files are SHA-256 by name, "" where the content was not recorded. ``all`` says that every file
-    that was read is in ``read``, and ``cut`` that not all that lay there are listed.
+    Files are SHA-256 by name, "" where the content was not recorded. ``complete`` says that every
+    file that was read is in ``read``, ``spoke`` that reads were seen at all, and ``cut`` that not
+    all that lay there are listed.
     """
 
     read: Mapping[str, str]
     untracked: _Untracked
-    all: bool
+    complete: bool
+    spoke: bool
     cut: bool
 
     def known(self, name: str) -> str | None:
         """Return the digest of *name*; None if it was not there, as far as is known."""
         return self.read.get(name, self.untracked.files.get(name))
 
+    def may_have(self, name: str, other: _Files) -> bool:
+        """Tell whether *name*, which *other* read, may have been there unseen."""
+        if self.known(name) is not None:
+            return False
+        return self.cut if name in other.untracked.files else not self.spoke  # git may ignore it
+
 
 def compare_code(left: BuildDefinition, right: BuildDefinition) -> tuple[list[str], list[str]]:
     """Return how the code of *right* differs from the published *left*, and what is not known."""
     published, rebuilt = _trees(left), _trees(right)
-    unknown = []
+    unknown = list(dict.fromkeys(_problem(side) for side in (left, right)))
     for name in sorted(published.keys() & rebuilt.keys()):
         texts = published[name], rebuilt[name]
-        if "" in texts or len({text.startswith(_TREE) for text in texts}) > 1:
+        if "" in texts or len({text.startswith("git tree ") for text in texts}) > 1:
             unknown.append(f"{name} has digests that tell nothing of each other")
             del published[name], rebuilt[name]
     differing, doubts = _compare_files(_files(left), _files(right))
-    return [*changes(published, rebuilt), *differing], [*unknown, *doubts]
+    return [*changes(published, rebuilt), *differing], [*filter(None, unknown), *doubts]
+
+
+def _problem(build: BuildDefinition) -> str:
+    """Return which code of *build* could not be looked at, if any."""
+    collected = build.internal_parameters.collectors.get("source")
+    if collected is None or collected.status in ("ok", "absent"):
+        return ""
+    return f"code that could not be looked at: {collected.reason[:MAX_REASON] or collected.status}"
 
 
 def changes(published: Mapping[str, str], rebuilt: Mapping[str, str]) -> list[str]:
@@ -90,13 +106,15 @@ def _trees(build: BuildDefinition) -> dict[str, str]:
     if source is not None:
         found = {f"the file {file.name}": _sha256(file.sha256) for file in source.files}
         if source.tree:
-            found["the code"] = f"{_TREE}{source.tree}"
+            found["the code"] = f"git tree {source.tree}"
             found["the working folder"] = f"/{source.folder}"
     for item in build.resolved_dependencies:
         origin, _, name = item.name.partition("/")
         if origin in _INSIDE and name:
+            # Without a repository the tree is that of the Python files alone.
+            kind = "tree of Python files" if "pythonFiles" in item.annotations else "git tree"
             tree, other = item.digest.get("gitTree"), item.digest.get("sha256", "")
-            found[f"{_INSIDE[origin]} {name}"] = f"{_TREE}{tree}" if tree else _sha256(other)
+            found[f"{_INSIDE[origin]} {name}"] = f"{kind} {tree}" if tree else _sha256(other)
     return found
 
 
@@ -112,49 +130,44 @@ def _files(build: BuildDefinition) -> _Files:
     return _Files(
         {} if source is None else {file.name: file.sha256 for file in source.read},
         untracked,
-        reads.status == "ok" and reads.values.get("complete") is True,
-        untracked.count > len(untracked.files) or listed.status in ("denied", "error"),
+        complete=reads.status == "ok" and reads.values.get("complete") is True,
+        spoke=reads.status == "ok" and not reads.values.get("lost"),
+        cut=untracked.count > len(untracked.files) or listed.status in ("denied", "error"),
     )
 
 
 def _compare_files(left: _Files, right: _Files) -> tuple[list[str], list[str]]:
     """Compare what git does not track; where reads may have been missed, nothing else is sure."""
-    complete = left.all and right.all
+    complete = left.complete and right.complete
     names = left.read.keys() | right.read.keys()
-    same_list = left.untracked.digest and left.untracked.digest == right.untracked.digest
-    if not (complete or same_list):
+    if not complete:
         names |= left.untracked.files.keys() | right.untracked.files.keys()
     published: dict[str, str] = {}
     rebuilt: dict[str, str] = {}
     perhaps, hidden = [], []
     for name in sorted(names):
         theirs, ours = (s.read.get(name) if complete else s.known(name) for s in (left, right))
-        uncertain = not complete and any(s.cut and s.known(name) is None for s in (left, right))
         if theirs == ours and theirs:
             continue
-        if (name not in left.read and name not in right.read) or uncertain:
+        if (name not in left.read and name not in right.read) or (
+            not complete and (left.may_have(name, right) or right.may_have(name, left))
+        ):
             perhaps.append(name)
-        elif "" in (theirs, ours) or _is_cache(name):
+        elif "" in (theirs, ours):
             hidden.append(name)
         else:
-            label = f"the file {name}, which was read,"
-            sides = ((published, theirs), (rebuilt, ours))
-            for side, digest in sides:
+            for side, digest in ((published, theirs), (rebuilt, ours)):
                 if digest is not None:
-                    side[label] = f"sha256 {digest}"
-    if not (complete or same_list or perhaps) and (left.cut or right.cut):
+                    side[f"the file {name}, which was read,"] = f"sha256 {digest}"
+    lists = left.untracked, right.untracked
+    same_list = lists[0].digest == lists[1].digest and not any(each.unhashed for each in lists)
+    if (left.cut or right.cut) and not (complete or perhaps or same_list):
         perhaps.append("untracked files beyond those listed")
     kinds = {"perhaps read": perhaps, "read, and perhaps another": hidden}
     differing = changes(published, rebuilt)
     if len(differing) > SHOWN_FILES:
         differing[SHOWN_FILES:] = [f"and {len(differing) - SHOWN_FILES} more files that were read"]
     return differing, [f"{kind}: {_listed(found)}" for kind, found in kinds.items() if found]
-
-
-def _is_cache(name: str) -> bool:
-    """Tell whether *name* is byte-compiled beside its source: it holds a time and a path."""
-    folder, _, last = name.rpartition("/")
-    return folder.rpartition("/")[2] == "__pycache__" and last.endswith(".pyc")
 
 
 def _listed(names: Sequence[str]) -> str:

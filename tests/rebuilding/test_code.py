@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from provenance.errors import MalformedError
 from provenance.rebuilding.code import SHOWN_FILES
@@ -114,10 +116,20 @@ def test_the_same_code(left: BuildDefinition, right: BuildDefinition) -> None:
             build({".env": HIDDEN}),
             "read, and perhaps another: .env",
         ),
+        (  # git may ignore it, and nobody saw what the other read
+            build({"h.py": ONE}),
+            build({}, {}, collectors={"reads": Collected("absent", reason="none spoke")}),
+            "perhaps read: h.py",
+        ),
         (
-            build({"__pycache__/h.cpython-312.pyc": ONE}),
-            build({"__pycache__/h.cpython-312.pyc": TWO}),
-            "read, and perhaps another: __pycache__/h.cpython-312.pyc",
+            build({"h.py": ONE}),
+            build({}, {}, collectors={"reads": Collected("ok", {"lost": 3})}),
+            "perhaps read: h.py",
+        ),
+        (
+            build(collectors={"source": Collected("error", reason="sub: damaged")}),
+            build(),
+            "code that could not be looked at: sub: damaged",
         ),
     ],
 )
@@ -133,7 +145,12 @@ def test_what_was_perhaps_read_is_never_another_recipe(
         (build({"h.py": ONE}, {"h.py": ONE}), build({"h.py": TWO}, {"h.py": TWO})),
         (build({"h.py": ONE}, {"h.py": ONE}), build({}, {"h.py": TWO})),
         (build({"h.py": ONE}, {"h.py": ONE}), build({}, {})),
-        (build({"legacy.pyc": ONE}), build({"legacy.pyc": TWO})),
+        (build({"h.py": ONE}), build({}, {})),  # git ignores it, and the other was heard
+        (  # it would be listed
+            build({"h.py": ONE}, {"h.py": ONE}),
+            build({}, {}, collectors={"reads": Collected("absent", reason="none spoke")}),
+        ),
+        (build({"__pycache__/h.pyc": ONE}), build({"__pycache__/h.pyc": TWO})),
         (
             build({"h.py": ONE}, {"h.py": ONE}, complete=True),
             build({}, {"h.py": ONE}, complete=True),
@@ -167,8 +184,10 @@ def test_a_list_that_cannot_be_read_is_refused() -> None:
 # --- Repositories ---------------------------------------------------------------------------------
 
 
-def holding(name: str, **digest: str) -> BuildDefinition:
-    return build(dependencies=(ResourceDescriptor(name=name, digest=digest, uri="git+x"),))
+def holding(name: str, *, git: bool = True, **digest: str) -> BuildDefinition:
+    annotations = {} if git else {"pythonFiles": 3}
+    item = ResourceDescriptor(name=name, digest=digest, uri="git+x", annotations=annotations)
+    return build(dependencies=(item,))
 
 
 @pytest.mark.parametrize("name", ["source/sub", "editable/trainer", "editable/trainer/sub"])
@@ -187,9 +206,46 @@ def test_the_same_tree_from_elsewhere_is_the_same_code() -> None:
     assert judged(one, two)[0] == "same"
 
 
-def test_editable_code_without_a_repository_is_compared_by_its_digest() -> None:
-    one, two = (holding("editable/trainer", sha256=digest) for digest in (ONE, TWO))
+@pytest.mark.parametrize("kind", ["gitTree", "sha256"])
+def test_editable_code_without_a_repository_is_compared_by_its_digest(kind: str) -> None:
+    name = "editable/trainer"
+    one, two = (holding(name, git=False, **{kind: digest}) for digest in (ONE, TWO))
     assert judged(one, two)[0] == "differs"
     assert judged(one, one)[0] == "same"
-    for other in (holding("editable/trainer", gitTree=TREE), holding("editable/trainer")):
+    for other in (holding(name, gitTree=TREE), holding(name)):
         assert judged(one, other)[0] == "unknown"
+
+
+# --- Any two runs ---------------------------------------------------------------------------------
+
+NAMES = st.sampled_from(["a", "b", "c"])
+FILES = st.dictionaries(NAMES, st.sampled_from([ONE, TWO, HIDDEN]), max_size=3)
+RUNS = st.builds(build, FILES, st.none() | FILES, complete=st.booleans(), digest=st.just(""))
+
+
+@given(RUNS, RUNS)
+def test_the_answer_is_the_same_from_either_side(
+    left: BuildDefinition, right: BuildDefinition
+) -> None:
+    judged(left, right)
+    assert judged(left, left)[0] != "differs"
+
+
+@given(st.none() | FILES, st.none() | FILES)
+def test_what_no_run_was_seen_to_read_is_never_another_recipe(
+    left: dict[str, str] | None, right: dict[str, str] | None
+) -> None:
+    word, _ = judged(build({}, left), build({}, right))
+    assert word == (
+        "same"
+        if (left or {}) == (right or {}) and HIDDEN not in (left or {}).values()
+        else "unknown"
+    )
+
+
+@given(FILES, FILES, FILES)
+def test_traced_runs_are_judged_by_their_reads_alone(
+    read: dict[str, str], left: dict[str, str], right: dict[str, str]
+) -> None:
+    word, _ = judged(build(read, left, complete=True), build(read, right, complete=True))
+    assert word == ("unknown" if HIDDEN in read.values() else "same")
