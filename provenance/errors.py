@@ -143,4 +143,4 @@ class PolicyError(RefusedError):
 
 
 class SecretError(RefusedError):
-    """A document to be signed contains a live secret; publication cannot be undone."""
+    """A document or model to be signed holds a secret; publication cannot be undone."""

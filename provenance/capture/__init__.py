@@ -13,6 +13,7 @@
   is and what it opens; ``trained``: which of them trained.
 - ``launchers``: the Python that a command starts; ``packages``: the software, as ``probe`` finds it
   inside the training's own interpreter.
+- ``command``: the command line, comparable between rebuilders.
 - ``secrets``: the table of what must not be published; ``redact`` replaces it in what is recorded,
   and ``scan`` searches the finished document for it.
 

@@ -25,11 +25,11 @@ from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.uris import BUILD_TYPE, LOCAL_BUILDER
 
 if TYPE_CHECKING:
+    from provenance.capture.command import RecordedCommand
     from provenance.capture.inputs import HashedInput, Inputs
     from provenance.capture.made import Made
     from provenance.capture.packages import Software
     from provenance.capture.process import CommandResult
-    from provenance.capture.redact import RecordedCommand
     from provenance.capture.source import ObservedSource
     from provenance.statement.training import ChangedInput, Collected, Drift, Environment
 

@@ -19,6 +19,7 @@ from provenance.capture.redact import readable
 from provenance.errors import ProvenanceError, UnreadableError, UsageError
 from provenance.files.manifest import Manifest, hash_folder, hash_path
 from provenance.files.names import RESERVED
+from provenance.keys import refuse_private_keys
 from provenance.statement.training import ChangedInput
 
 if TYPE_CHECKING:
@@ -120,7 +121,10 @@ def _name(inputs: Inputs, path: Path) -> str:
 
 
 def check_model_folder(inputs: Inputs) -> Path:
-    """Return the model's folder, which may not exist yet; it is writable and not in an input."""
+    """Return the model's folder, which may not exist yet.
+
+    It is writable, not in an input, and holds no private key, which the run would leave there.
+    """
     model = inputs.located(inputs.model)
     for place in input_paths(inputs):
         if model == place.path or (place.path.is_dir() and model.is_relative_to(place.path)):
@@ -132,6 +136,8 @@ def check_model_folder(inputs: Inputs) -> Path:
             where=str(inputs.model),
             hint="--model names the folder that the training fills",
         )
+    for path, _, names in os.walk(model):
+        refuse_private_keys(Path(path), names)
     existing = model
     while not existing.exists():
         existing = existing.parent

@@ -25,6 +25,7 @@ from provenance.files.manifest import Manifest, Seen, as_manifest, hash_folder, 
 from provenance.files.names import RESERVED
 from provenance.files.reading import identity
 from provenance.files.walking import walk
+from provenance.keys import refuse_private_keys
 
 MAX_CANDIDATES = 1000
 """Most folders that a pattern may match."""
@@ -158,18 +159,21 @@ def _look_at_target(before: Candidates, progress: Callable[[int], None] | None) 
 
 
 def choose(looks: Looks) -> Made:
-    """Return the model that the run made, or raise NotMadeError."""
+    """Return the model that the run made; raise NotMadeError, or SecretError for a private key."""
     if looks.problem is not None:
         problem = looks.problem
         raise NotMadeError(problem.what, where=problem.where or None, hint=problem.hint or None)
     [look] = looks.folders
+    refuse_private_keys(Path(look.folder), look.files)
     manifest = as_manifest(look.files)
     return Made(Path(look.folder), manifest, look.untouched, look.rewritten)
 
 
 def look_now(folder: Path, progress: Callable[[int], None] | None = None) -> Made:
     """Return the model that is in *folder* now, of which nobody saw how it was made."""
-    return Made(folder, hash_folder(folder, ignore=RESERVED, progress=progress))
+    manifest = hash_folder(folder, ignore=RESERVED, progress=progress)
+    refuse_private_keys(folder, manifest.by_name())
+    return Made(folder, manifest)
 
 
 def look_again(looks: Looks, folder: Path, progress: Callable[[int], None] | None = None) -> Made:
@@ -181,6 +185,7 @@ def look_again(looks: Looks, folder: Path, progress: Callable[[int], None] | Non
     files = look_at(Path(target), ignore=RESERVED, progress=progress)
     if not files:
         raise UnreadableError("holds no files", where=str(folder))
+    refuse_private_keys(Path(target), files)
     look = next((each for each in looks.folders if each.folder == target), Look(target, {}))
     unseen = tuple(name for name, seen in files.items() if not _same(look.files.get(name), seen))
     old = set(look.untouched) - set(unseen)

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from provenance import __version__
 from provenance.capture import startup
+from provenance.capture.command import Places, record_command
 from provenance.capture.draft import After, Before, Recording, draft
 from provenance.capture.environment import collect_environment, find_drift
 from provenance.capture.inputs import check_model_folder, hash_again, hash_input, input_paths
@@ -36,7 +37,7 @@ from provenance.capture.packages import (
 )
 from provenance.capture.process import find_program
 from provenance.capture.records import Reads, Records, parse_seed, read_records
-from provenance.capture.redact import Places, record_command, redact_text
+from provenance.capture.redact import redact_text
 from provenance.capture.reread import look_again
 from provenance.capture.scan import live_secrets, refuse_secrets
 from provenance.capture.source import observe_source, program_files, redacted_files

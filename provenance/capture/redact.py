@@ -1,29 +1,14 @@
-"""Redaction of text, variables and the command line, by the table in ``secrets``.
+"""Redaction of text and variables, by the table in ``secrets``.
 
 What is removed leaves a mark with its kind, ``${redacted:email}``, which stands for any text: two
-marks are never equal. The command line is also made comparable between rebuilders:
-
-==================  ===========================================================================
-``${model}``        the model's folder; likewise ``${data:ROLE}``, ``${config:NAME}``,
-                    ``${baseModel}``
-``${home}``         the home folder
-``${user}``         the user's name, as a part of a path
-``$${``             the characters ``${``
-==================  ===========================================================================
-
-An argument, or the value in ``NAME=VALUE`` (``--out=VALUE``), is replaced if it is a path of an
-input or the model in any spelling; a path inside one keeps the rest (``${model}/weights.npz``). An
-absolute path in the working folder becomes relative. A program with an absolute path, and every
-Python, is recorded by its last name. :func:`fill` replaces the placeholders with other paths.
+marks are never equal.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
@@ -37,7 +22,6 @@ from provenance.capture.secrets import (
     split_user,
     words_of,
 )
-from provenance.errors import UsageError
 from provenance.statement.training import REDACTION
 
 if TYPE_CHECKING:
@@ -67,12 +51,6 @@ _QUOTED = re.compile(r"""(?s)(?:"(?:[^"\\]|\\.){0,256}+"?|'[^']{0,256}+'?){1,4}+
 _BLANK = re.compile(r"(?:[ \t]|\\\n)++")
 _SAME_COMMAND = re.compile(r"(?:[^;|&\n\\]|\\\n)*+")
 _PYTHON = re.compile(r"(?:python|pypy)(?:\d+(?:\.\d+)*t?)?")
-_DOLLARS = re.compile(r"(?<!\$)(\$+)\{")
-_PLACEHOLDER = re.compile(r"(?<!\$)(?:(?P<escape>\$\$+\{)|\$\{(?P<name>[^{}]*+)(?P<end>\})?)")
-_NAME_AND_VALUE = re.compile(r"(?P<name>[-+\w.:/@]++)=(?P<value>.+)", re.DOTALL)
-_OPTION = re.compile(r"--?[A-Za-z][\w.-]*")
-_MIN_SECRET = 8
-_ACCESS_KEY = re.compile(r"(?:AKIA|ASIA)[0-9A-Z]{16}")
 
 
 def mark(kind: str) -> str:
@@ -95,7 +73,7 @@ def redact_text(text: str, *, beside: str = "", in_variable: bool = False) -> st
     rows = [row for row in SHAPES if in_variable or row.scope != "variables"]
     found = [(*span, row.kind) for row in rows for span in row.find(text, beside)]
     found += _named_values(text)
-    found += _secrets_of_forms([text])[0]
+    found += secrets_of_forms([text])[0]
     return _replaced(text, [span for span in found if not _is_mark(text[span[0] : span[1]])])
 
 
@@ -161,7 +139,7 @@ def _bare(value: str) -> str:
     return value.strip("\"'\\") if value[0] in "\"'\\" else value.rstrip("}])")
 
 
-def _secrets_of_forms(words: Sequence[str]) -> list[list[Span]]:
+def secrets_of_forms(words: Sequence[str]) -> list[list[Span]]:
     """Return for each of *words* what is secret because of an option in it or before it."""
     found: list[list[Span]] = []
     programs: set[str] = set()
@@ -262,131 +240,6 @@ def readable(text: str) -> str:
         return text.encode("utf-8", "backslashreplace").decode()
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Paths that have a placeholder, and the private home, user and secrets."""
-
-    paths: Mapping[str, Path]
-    folder: Path
-    home: str = ""
-    user: str = ""
-    secrets: tuple[str, ...] = field(default=(), repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedCommand:
-    """The arguments as they may be published; ``redacted`` are the indices of redacted ones."""
-
-    arguments: tuple[str, ...] = ()
-    redacted: tuple[int, ...] = ()
-
-
-def record_command(command: Sequence[str], places: Places) -> RecordedCommand:
-    """Return *command* as it may be published."""
-    beside = "AKIA" if any(_ACCESS_KEY.search(word) for word in command) else ""
-    arguments: list[str] = []
-    option = ""
-    for number, (word, forms) in enumerate(zip(command, _secrets_of_forms(command), strict=True)):
-        kind = ""
-        if option and (takes_value(option) or not word.startswith("-")):
-            kind = kind_of_name(option, word)
-        if kind:
-            recorded = mark(kind)
-        elif number and forms and not _placed(word, places):
-            start = 0
-            recorded = ""
-            for begin, end, kind in forms:
-                recorded += _record_argument(word[start:begin], places, beside).rstrip("$")
-                recorded += mark(kind)
-                start = end
-            recorded += _record_argument(word[start:], places, beside)
-        else:
-            if number == 0 and (word.startswith("/") or is_python(word)):
-                word = os.path.basename(word)  # noqa: PLW2901, PTH119 - a word, not always a path
-            recorded = _record_argument(word, places, beside)
-        option = word if number and _OPTION.fullmatch(word) else ""
-        arguments.append(recorded)
-    redacted = (number for number, word in enumerate(arguments) if REDACTION.search(word))
-    return RecordedCommand(tuple(arguments), tuple(redacted))
-
-
-def fill(arguments: Sequence[str], values: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the recorded *arguments* with *values* for their placeholders, by name.
-
-    Raises UsageError if a placeholder has no value, or something was redacted.
-    """
-
-    def value_of(match: re.Match[str]) -> str:
-        if match["escape"]:  # it has an extra dollar
-            return match[0][1:]
-        name = match["name"]
-        if not match["end"] or name not in values:
-            hint = "give it in a variable" if name.startswith("redacted") else "say where it is"
-            raise UsageError(f"the command line needs ${{{name}}}", hint=hint)
-        return values[name]
-
-    return tuple(_PLACEHOLDER.sub(value_of, argument) for argument in arguments)
-
-
 def is_python(program: str) -> bool:
     """Tell whether *program* is called like a Python interpreter."""
     return _PYTHON.fullmatch(os.path.basename(program)) is not None  # noqa: PTH119 - a word
-
-
-def _record_argument(word: str, places: Places, beside: str) -> str:
-    name = ""
-    if match := _NAME_AND_VALUE.fullmatch(word):
-        name, word = f"{_cleaned(match['name'], places, beside)}=", match["value"]
-        if kind := kind_of_name(match["name"], word):
-            return f"{name}{mark(kind)}"
-    if word and word in places.secrets:
-        return f"{name}{mark('variable')}"
-    before, rest = _placed(word, places) or ("", word)
-    return name + before + _cleaned(rest, places, beside)
-
-
-def _placed(value: str, places: Places) -> tuple[str, str] | None:
-    """Return the placeholder for the path at the start of *value*, and the rest of *value*."""
-    if not value or "\0" in value or "://" in value:
-        return None
-    path = os.path.normpath(os.path.join(places.folder, value))  # noqa: PTH118 - pathlib keeps ".."
-    found: list[tuple[str, str]] = []
-    for name, place in places.paths.items():
-        lexical = os.path.normpath(os.path.join(places.folder, place))  # noqa: PTH118
-        for known, given in ((lexical, path), (_real(lexical), _real(path))):
-            if given == known or given.startswith(known.rstrip("/") + "/"):
-                found.append((f"${{{name}}}", given[len(known) :]))
-    if found:
-        return min(found, key=lambda each: len(each[1]))
-    folder = os.path.normpath(places.folder)
-    if value.startswith("/") and path.startswith(folder.rstrip("/") + "/"):
-        return "", path[len(folder.rstrip("/")) + 1 :]
-    return None
-
-
-def _real(path: str) -> str:
-    try:
-        return os.path.realpath(path)
-    except (OSError, ValueError):
-        return path
-
-
-def _cleaned(text: str, places: Places, beside: str) -> str:
-    """Return *text* escaped, without secrets, home and user."""
-    secrets = [re.escape(secret) for secret in places.secrets if len(secret) >= _MIN_SECRET]
-    pieces = [text]
-    if secrets:
-        pieces = re.split("|".join(sorted(secrets, key=len, reverse=True)), text)
-        pieces[:-1] = [piece.rstrip("$") for piece in pieces[:-1]]
-    return mark("variable").join(_cleaned_piece(piece, places, beside) for piece in pieces)
-
-
-def _cleaned_piece(text: str, places: Places, beside: str) -> str:
-    text = _DOLLARS.sub(r"$\1{", readable(text))
-    if len(places.home) > 1:
-        boundary = r"(?=/|$|[\s:,;'\"])"
-        text = re.sub(rf"(?<![\w/.$]){re.escape(places.home)}{boundary}", lambda _: "${home}", text)
-    if len(places.user) > 1 and places.user != "root" and text.startswith("/"):
-        user = rf"(?<=/){re.escape(places.user)}(?=/|$)"
-        text = re.sub(user, lambda _: "${user}", text)
-    return redact_text(text, beside=beside)

@@ -29,7 +29,7 @@ from provenance.files.manifest import hash_folder
 from provenance.files.names import BYPRODUCTS, CLAIMS, MODEL_SIGNATURE, RESERVED
 from provenance.files.walking import walk
 from provenance.folder.claims import MAX_CLAIMS_BYTES, model_name, read_bundles, require_folder
-from provenance.keys import parse_spki
+from provenance.keys import parse_spki, refuse_private_keys
 from provenance.statement import intoto, model_signature
 from provenance.transparency import entry as log_entries
 from provenance.transparency import log as logs
@@ -139,12 +139,13 @@ def sign(
 ) -> Manifest:
     """Sign the files in the folder *model* in ``model.sig``, and return them.
 
-    A UsageError if another key signed ``model.sig``.
+    A UsageError if another key signed ``model.sig``, a SecretError if a file is a private key.
     """
     require_folder(model)
     _refuse_to_replace(model, key.public)  # before the hashing, and again when it is written
     name = model_name(model)
     manifest = hash_folder(model, ignore=RESERVED, progress=progress)
+    refuse_private_keys(model, manifest.by_name())
     signature = sign_model(name, manifest, key, links=_holds_links(model))
     with locked(model):
         _refuse_to_replace(model, key.public)

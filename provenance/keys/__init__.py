@@ -4,7 +4,14 @@
 - ``private``: private keys, their files, and ``keygen``.
 """
 
-from provenance.keys.private import ALGORITHMS, PrivateKey, generate, load_private, write_pair
+from provenance.keys.private import (
+    ALGORITHMS,
+    PrivateKey,
+    generate,
+    load_private,
+    refuse_private_keys,
+    write_pair,
+)
 from provenance.keys.public import (
     PublicKey,
     load_public,
@@ -23,5 +30,6 @@ __all__ = [
     "parse_public_pem",
     "parse_raw_ed25519",
     "parse_spki",
+    "refuse_private_keys",
     "write_pair",
 ]

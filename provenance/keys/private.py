@@ -8,6 +8,8 @@ PKCS#8, traditional EC keys, and OpenSSH keys.
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +17,12 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 
-from provenance.errors import MalformedError, UsageError
+from provenance.errors import MalformedError, SecretError, UnreadableError, UsageError
 from provenance.files.atomic import create_file
+from provenance.files.reading import read_file
 from provenance.keys.public import (
     CURVES,
+    MAX_KEY_BYTES,
     PublicKey,
     public_key_of,
     read_key_file,
@@ -30,6 +34,13 @@ ALGORITHMS = ("ecdsa-p256", "ed25519", "ml-dsa-65")
 
 MAX_PASSWORD_BYTES = 1023
 """OpenSSL's limit, which it has when it reads an encrypted key too."""
+
+_HEAD = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:-----BEGIN |Bag Attributes|# created: )")
+_PRIVATE = re.compile(
+    rb"(?m)^(?:\xef\xbb\xbf)?"
+    rb"(?:-----BEGIN (?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)?-----|AGE-SECRET-KEY-)"
+)
+"""A private key in PEM (OpenSSL, OpenSSH, PGP) or of age, perhaps behind its certificate."""
 
 PrivateHandle = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | mldsa.MLDSA65PrivateKey
 
@@ -125,6 +136,20 @@ def load_private(path: Path, password: bytes | None = None) -> PrivateKey:
         what = "not a readable private key" if password is None else damaged
         raise MalformedError(what, where=where) from error
     return _private_key_of(handle, where=where)
+
+
+def refuse_private_keys(folder: Path, names: Iterable[str]) -> None:
+    """Raise a SecretError if one of the files *names* below *folder* is a private key."""
+    for name in names:
+        try:
+            if name.endswith(".pub") or os.lstat(folder / name).st_size > MAX_KEY_BYTES:
+                continue
+            data = read_file(folder / name, MAX_KEY_BYTES, follow=False)
+        except (OSError, UnreadableError):
+            continue  # a reader that needs it will say why
+        if _HEAD.match(data) and _PRIVATE.search(data):
+            hint = "move it out of the folder, which others are to have"
+            raise SecretError("is a private key", where=f"{folder}/{name}", hint=hint)
 
 
 def _private_key_of(handle: object, *, where: str | None = None) -> PrivateKey:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provenance.capture.redact import Places, fill, is_python, record_command
+from provenance.capture.command import Places, fill, record_command
+from provenance.capture.redact import is_python
 from provenance.errors import UsageError
 from provenance.statement.training import REDACTION
 
@@ -76,12 +77,84 @@ def record(*arguments: str) -> tuple[str, ...]:
         ("$${model}", "$$${model}"),
         ("$HOME {x}", "$HOME {x}"),
         ("--a=${model}", "--a=$${model}"),
-        ("caf\udce9", "caf\\xe9"),
+        ("caf\udce9", "caf${byte:e9}"),
+        (r"caf\xe9", r"caf\xe9"),
+        ("$$\udcff{\udcfe", "${byte:24}${byte:24}${byte:ff}{${byte:fe}"),
+        ("${byte:ff}", "$${byte:ff}"),
+        ("['/data/digits', '/data/digits/eval/b']", "['${data:train}', '${data:eval}/b']"),
+        ('{"a": "/data/digits/", "b":1}', '{"a": "${data:train}", "b":1}'),
+        (r"{\"a\": \"/data/digits\"}", r"{\"a\": \"${data:train}\"}"),
+        ("x=[/data/digits,/data/digits/a]", "x=[${data:train},${data:train}/a]"),
+        ("-v/data/digits:/in:ro", "-v${data:train}:/in:ro"),
+        ("train:/data//digits/./a", "train:${data:train}/a"),
+        ("/data/digits/*.csv /data/digits/b-?", "${data:train}/*.csv ${data:train}/b-?"),
+        ("a b/data/digits", "a b/data/digits"),
+        ("a /data/digits2 /data/digits.bak", "a /data/digits2 /data/digits.bak"),
+        ("a /data/digits* /data/digits[1] /data/digits=2", None),
+        ('a "$X"/data/digits $X/data/digits ${X}/data/digits', None),
+        ("a $(b)/data/digits `b`/data/digits '/data/digits'x/data/digits", None),
+        ("a file:///data/digits s3://data/digits", None),
+        ("a data out/model", "a data out/model"),
         ("x" * 100_000, "x" * 100_000),
     ],
 )
-def test_paths_become_placeholders(argument: str, recorded: str) -> None:
+def test_paths_become_placeholders(argument: str, recorded: str | None) -> None:
+    if recorded is None:  # as it is, but for what is escaped
+        recorded = argument.replace("${", "$${").replace("'/data/digits'", "'${data:train}'")
     assert record(argument) == (recorded,)
+
+
+@pytest.mark.parametrize(
+    ("script", "recorded"),
+    [
+        ("python t.py /data/digits", "python t.py ${data:train}"),
+        (
+            "python t.py out/model/ --x=out/../conf/a.toml",
+            "python t.py ${model} --x=${config:a.toml}",
+        ),
+        ("A=../base python t.py 'out/model'>log;ls out/model", None),
+        ("python t.py \"out/model\" 'my out/model'", "python t.py \"${model}\" 'my out/model'"),
+        ("python -c 'import out/model'", "python -c 'import out/model'"),
+        ("cat {out/model,x} out/model* x:out/model", "cat {out/model,x} out/model* x:out/model"),
+        ("cd sub && python t.py out/model /data/digits", None),
+    ],
+)
+def test_the_words_of_a_shell_become_placeholders(script: str, recorded: str | None) -> None:
+    others = {
+        "A=": "A=${baseModel} python t.py '${model}'>log;ls ${model}",
+        "cd": "cd sub && python t.py out/model ${data:train}",
+    }
+    recorded = recorded or others[script[:2]]
+    for shell in (("bash", "-c"), ("nice", "/bin/sh", "-ec"), ("bash", "-o", "pipefail", "-c")):
+        assert record_command((*shell, script), PLACES).arguments[-1] == recorded
+    values = {"model": "out/model", "data:train": "/data/digits", "config:a.toml": "conf/a.toml"}
+    if recorded == script:
+        assert fill((recorded,), values) == (script,)
+
+
+def test_only_a_shells_words_are_relative_paths() -> None:
+    for words in (("python", "-c"), ("bash", "x.sh"), ("bash",)):
+        argument = "print out/model"
+        assert record_command((*words, argument), PLACES).arguments[-1] == argument
+
+
+def test_another_place_is_the_same_command() -> None:
+    def recorded(place: str, *command: str) -> tuple[str, ...]:
+        return record_command(command, Places({"data:x": Path(place)}, FOLDER)).arguments
+
+    for form in ("{}", "--x={}", "-x{}", "{}/", "a {}", "x '{}'", '["{}"]', "{}:{}"):
+        mine, theirs = (form.replace("{}", place) for place in ("/a/data", "/other/place"))
+        assert recorded("/a/data", "t", mine) == recorded("/other/place", "t", theirs), form
+    assert recorded("/a/data", "sh", "-c", "t /a/data") == recorded("d", "sh", "-c", "t d")
+
+
+def test_a_parent_folder_of_a_link_is_not_that_of_its_name(tmp_path: Path) -> None:
+    for name in ("here", "there/below", "there/data", "here/data"):
+        tmp_path.joinpath(name).mkdir(parents=True)
+    tmp_path.joinpath("here/link").symlink_to(tmp_path / "there/below")
+    places = Places(paths={"data:x": Path("data")}, folder=tmp_path / "here")
+    recorded = record_command(("t", "link/../data", "data/../data"), places)
+    assert recorded.arguments[1:] == ("link/../data", "${data:x}")
 
 
 @pytest.mark.parametrize(
@@ -154,12 +227,22 @@ def test_secrets_are_not_in_the_representation() -> None:
 
 
 def test_a_recorded_command_is_filled_with_other_paths() -> None:
-    arguments = record("out/model/w", "--d=/data/digits", "${x}", "$${y}", "/home/alice/z")
+    given = ("out/model/w", "--d=/data/digits", "${x}", "$${y}", "/home/alice/z", "a /data/digits")
     values = {"model": "M", "data:train": "D", "home": "H"}
-    assert fill(arguments, values) == ("M/w", "--d=D", "${x}", "$${y}", "H/z")
+    assert fill(record(*given), values) == ("M/w", "--d=D", "${x}", "$${y}", "H/z", "a D")
 
 
-@pytest.mark.parametrize("argument", ["${data:other}", "${redacted:x}", "${model", "${}"])
+@given(st.lists(st.text(st.sampled_from("${}byte:24f\\x\udcff\udc80 "), max_size=12), max_size=3))
+def test_bytes_and_the_text_of_their_escapes_come_back(arguments: list[str]) -> None:
+    recorded = record_command(("program", *arguments), Places({}, Path("/nowhere"))).arguments
+    for argument in recorded:
+        argument.encode()
+    assert fill(recorded[1:], {}) == tuple(arguments)
+
+
+@pytest.mark.parametrize(
+    "argument", ["${data:other}", "${redacted:x}", "${model", "${}", "${byte:fff}", "${byte:ff"]
+)
 def test_what_has_no_value_is_refused(argument: str) -> None:
     with pytest.raises(UsageError, match="needs"):
         fill((argument,), {"model": "M"})

@@ -9,13 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from provenance.capture.command import Places, fill, record_command
 from provenance.capture.redact import (
-    Places,
     credential_in,
-    fill,
     public_remote,
     readable,
-    record_command,
     redact_text,
 )
 from provenance.capture.secrets import is_secret_name, is_suspect_name, kind_of_name, looks_random

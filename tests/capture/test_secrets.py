@@ -10,8 +10,9 @@ from urllib.parse import quote
 
 import pytest
 
+from provenance.capture.command import Places, record_command
 from provenance.capture.environment import collect_variables
-from provenance.capture.redact import Places, mark, record_command, redact_text
+from provenance.capture.redact import mark, redact_text
 from provenance.capture.scan import live_secrets, refuse_secrets
 from provenance.capture.secrets import FORMS, NAMES, SHAPES, Form, Name, Shape
 from provenance.errors import SecretError

@@ -97,3 +97,10 @@ def test_models_that_cannot_be_attested(tmp_path: Path, provenance: Shell, alice
     attempt(tmp_path / "claims", "claims.jsonl", "not JSON")
     write_files(tmp_path / "deep", {"/".join("d" * 70) + "/w": b"1"})
     attempt(tmp_path / "deep", "deeper than 64 folders")
+
+
+def test_a_private_key_among_the_files_is_refused(
+    model: Path, provenance: Shell, alice: Person
+) -> None:
+    (model / "id").write_bytes(alice.private.read_bytes())
+    refused(provenance("attest", model, "--key", alice.private), 1, "id: is a private key")

@@ -54,6 +54,27 @@ def outcome(root: Path) -> dict[str, Any]:
     return found
 
 
+def test_a_private_key_in_the_models_folder_is_refused_before_the_run(
+    work: Path, provenance: Shell
+) -> None:
+    (work / "model").mkdir()
+    assert provenance("keygen", work / "model" / "alice").status == 0
+    options = ("--model", "model", "--key", work / "model" / "alice")
+    ran = provenance("record", *options, "--", "sh", "-c", "touch started")
+    refused(ran, 125, "model/alice: is a private key", "move it out")
+    assert not (work / "started").exists()
+
+
+def test_a_private_key_that_the_run_leaves_is_never_signed(
+    work: Path, record: Callable[..., Ran], alice: Person
+) -> None:
+    ran = record(f"{TRAIN}; mkdir model/keys; cp {alice.private} model/keys/id")
+    refused(ran, ran.status or 1, "model/keys/id: is a private key")
+    assert ran.status
+    assert not (work / "model" / "claims.jsonl").exists()
+    assert not (work / "model" / "model.sig").exists()
+
+
 # --- What is said of the claim --------------------------------------------------------------------
 
 

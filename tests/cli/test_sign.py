@@ -154,3 +154,10 @@ def test_another_keys_signature_is_not_replaced(
     refused(ran, 2, "model.sig: is signed by another key", "remove it")
     assert tree(model) == before
     assert provenance("sign", model, "--key", alice.private).status == 0
+
+
+def test_a_private_key_among_the_files_is_refused(
+    root: Path, provenance: Shell, alice: Person
+) -> None:
+    (root / "id").write_bytes(alice.private.read_bytes())
+    refused(provenance("sign", root, "--key", alice.private), 1, "id: is a private key")

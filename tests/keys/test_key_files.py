@@ -14,8 +14,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provenance.errors import MalformedError, ProvenanceError
-from provenance.keys import generate, load_private, load_public, parse_public_pem
+from provenance.errors import MalformedError, ProvenanceError, SecretError
+from provenance.keys import (
+    generate,
+    load_private,
+    load_public,
+    parse_public_pem,
+    refuse_private_keys,
+)
 from provenance.keys.public import public_key_of
 
 if TYPE_CHECKING:
@@ -247,3 +253,52 @@ def test_an_unreadable_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         patch.setattr(os, "open", refuse)
         with pytest.raises(ProvenanceError, match="cannot be read: permission denied"):
             load_private(path)
+
+
+# --- Private keys where there must be none --------------------------------------------------------
+
+KEYS = {
+    "EC": P256.private_bytes(PEM, serialization.PrivateFormat.TraditionalOpenSSL, NO_PASSWORD),
+    "PKCS#8": ED25519.private_bytes(PEM, serialization.PrivateFormat.PKCS8, NO_PASSWORD),
+    "OpenSSH": ED25519.private_bytes(PEM, serialization.PrivateFormat.OpenSSH, NO_PASSWORD),
+    "ours": generate("ml-dsa-65").pem(),
+    "ours, encrypted": generate().pem(b"password"),
+    "RSA": b"-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\n",
+    "behind a certificate": b"-----BEGIN CERTIFICATE-----\nMIIE\n-----END CERTIFICATE-----\n"
+    + generate().pem(),
+    "PGP": b"\n-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nlQ==\n",
+    "Windows": b"\xef\xbb\xbf-----BEGIN PRIVATE KEY-----\r\nMIIE\r\n",
+    "age": b"# created: 2026-01-01T00:00:00Z\n# public key: age1\nAGE-SECRET-KEY-1QQ\n",
+}
+NO_KEYS = {
+    "a public key": generate().public.pem,
+    "a certificate": b"-----BEGIN CERTIFICATE-----\nMIIE\n-----END CERTIFICATE-----\n",
+    "a text about keys": b"A key begins with\n-----BEGIN PRIVATE KEY-----\nMIIE\n",
+    "a vocabulary": b'{"-----BEGIN PRIVATE KEY-----": 1}',
+    "weights": bytes(range(256)),
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_private_key_among_files_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "id").write_bytes(KEYS[name])
+    with pytest.raises(SecretError, match=r"below/id: is a private key \(move it out") as caught:
+        refuse_private_keys(tmp_path, ["a", "below/id"])
+    assert "MIIE" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", NO_KEYS)
+def test_what_is_no_private_key_is_not_taken_for_one(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_bytes(NO_KEYS[name])
+    refuse_private_keys(tmp_path, ["file"])
+
+
+def test_what_cannot_hold_a_key_is_passed_over(tmp_path: Path) -> None:
+    key = generate().pem()
+    (tmp_path / "large").write_bytes(key + bytes(2**16))
+    (tmp_path / "id.pub").write_bytes(key)
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("id.pub")
+    refuse_private_keys(tmp_path, ["large", "id.pub", "fifo", "link", "gone"])
