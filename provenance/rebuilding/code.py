@@ -20,8 +20,8 @@ from provenance.statement.training import Collected
 if TYPE_CHECKING:
     from provenance.statement.training import BuildDefinition
 
-SHOWN_FILES = 8
-"""Files named of those that were read, or perhaps; the rest are counted."""
+MAX_NAMED = 8
+"""Files, trees or inputs named of one part of a recipe; the rest are counted."""
 
 MAX_REASON = 200
 """Longest reason shown why code could not be looked at, in characters."""
@@ -74,7 +74,8 @@ def compare_code(left: BuildDefinition, right: BuildDefinition) -> tuple[list[st
             unknown.append(f"{name} has digests that tell nothing of each other")
             del published[name], rebuilt[name]
     differing, doubts = _compare_files(_files(left), _files(right))
-    return [*changes(published, rebuilt), *differing], [*filter(None, unknown), *doubts]
+    unknown = [*filter(None, unknown), *doubts]
+    return [*changes(published, rebuilt), *differing], capped(unknown)
 
 
 def _problem(build: BuildDefinition) -> str:
@@ -97,6 +98,12 @@ def changes(published: Mapping[str, str], rebuilt: Mapping[str, str]) -> list[st
         elif theirs != ours:
             found.append(f"{name} is {ours} instead of {theirs}")
     return found
+
+
+def capped(texts: Sequence[str]) -> list[str]:
+    """Return the first of *texts*, and how many more there are: a stranger can name a million."""
+    more = len(texts) - MAX_NAMED
+    return [*texts[:MAX_NAMED], f"and {more} more"] if more > 0 else list(texts)
 
 
 def _trees(build: BuildDefinition) -> dict[str, str]:
@@ -164,12 +171,5 @@ def _compare_files(left: _Files, right: _Files) -> tuple[list[str], list[str]]:
     if (left.cut or right.cut) and not (complete or perhaps or same_list):
         perhaps.append("untracked files beyond those listed")
     kinds = {"perhaps read": perhaps, "read, and perhaps another": hidden}
-    differing = changes(published, rebuilt)
-    if len(differing) > SHOWN_FILES:
-        differing[SHOWN_FILES:] = [f"and {len(differing) - SHOWN_FILES} more files that were read"]
-    return differing, [f"{kind}: {_listed(found)}" for kind, found in kinds.items() if found]
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - SHOWN_FILES
-    return ", ".join(names[:SHOWN_FILES]) + (f" and {more} more" if more > 0 else "")
+    doubts = [f"{kind}: {', '.join(capped(found))}" for kind, found in kinds.items() if found]
+    return changes(published, rebuilt), doubts

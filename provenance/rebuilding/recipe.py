@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 
 from provenance.errors import count
-from provenance.rebuilding.code import changes, compare_code
+from provenance.rebuilding.code import capped, changes, compare_code
 from provenance.statement.training import REDACTION
 
 if TYPE_CHECKING:
@@ -78,9 +78,9 @@ def compare(left: BuildDefinition, right: BuildDefinition) -> Comparison:
     seeds = ({f"the seed {name}": n for name, n in each.seeds.items()} for each in recipes)
     found = [
         Difference("command", command),
-        Difference("code", "; ".join(code)),
+        Difference("code", "; ".join(capped(code))),
         *(Difference(part, _inputs(kind, recipes, places)) for kind, part in _KINDS.items()),
-        Difference("seeds", "; ".join(changes(*seeds))),
+        Difference("seeds", "; ".join(capped(changes(*seeds)))),
     ]
     missing = dict.fromkeys(f"it names {gap}" for each in recipes for gap in gaps(each))
     return Comparison(tuple(each for each in found if each.text), (*unknown, *missing))
@@ -177,21 +177,22 @@ def _inputs(kind: str, recipes: tuple[Recipe, Recipe], places: Sequence[tuple[st
     label = f"the {_KINDS[kind]}"
     sides = tuple(_keyed(kind, recipe) for recipe in recipes)
     published, rebuilt = ({key: _content(items) for key, items in s.items()} for s in sides)
+    keys = {content: key for key, content in reversed(published.items())}
     found = []
     for theirs, ours in places:
         was, now = published.get(theirs, theirs), rebuilt.get(ours, ours)
         if theirs.partition(":")[0] == kind and was != now:
-            name = theirs.partition(":")[2]
-            other = next((key for key, content in published.items() if content == now), "")
-            swapped = f"the command reads {other.partition(':')[2]} where the published one reads"
-            found.append(
-                f"{swapped} {name}" if other else f"{label} {name} is {now} instead of {was}"
-            )
+            name, other = theirs.partition(":")[2], keys.get(now, "").partition(":")[2]
+            text = f"{label} {name}".rstrip() + f" is {now} instead of {was}"
+            if other:
+                text = f"the command reads {other} where the published one reads {name}"
+            found.append(text)
+    named = {key for key, _ in places}, {key for _, key in places}
     unnamed = (
         [item for key, items in side.items() if key not in done for item in items]
-        for side, done in zip(sides, zip(*places, strict=True) if places else ((), ()), strict=True)
+        for side, done in zip(sides, named, strict=True)
     )
-    return "; ".join(dict.fromkeys([*found, *_unnamed(label, *unnamed)]))
+    return "; ".join(capped(list(dict.fromkeys([*found, *_unnamed(label, *unnamed)]))))
 
 
 def _keyed(kind: str, recipe: Recipe) -> dict[str, list[Input]]:

@@ -52,7 +52,9 @@ def verdict_lines(
     lines.append(f"builders  {count(len(verdict.builders), 'key')}, {needed}")
     files = {key: one_line(name) for key, name in (keys or {}).items() if key in verdict.builders}
     width = max(map(len, files.values()), default=0)
-    lines += [f"          {name:<{width}}  {key_id}" for key_id, name in files.items()]
+    levels = {party.key_id: party.level for party in verdict.parties if party.counted}
+    for key_id, name in files.items():
+        lines.append(f"          {name:<{width}}  {key_id}  {levels[key_id]}")
     if verdict.diameter is not None and len(verdict.rebuilds) > 1:
         lines.append(f"diameter  {_diameter(verdict.diameter)}")
     lines += [f"because   {one_line(reason)}" for reason in verdict.reasons]

@@ -174,7 +174,10 @@ def _signature_rows(statement: Statement, where: str) -> list[str]:
 def _verdict_rows(statement: Statement, where: str) -> list[str]:
     verdict = verdicts.from_statement(statement, where=where)
     parties = [verdict.published, *(rebuild.party for rebuild in verdict.rebuilds)]
-    models = [{"name": p.name, "rootDigest": p.root_digest, "keyId": p.key_id} for p in parties]
+    models = [
+        {"name": p.name, "rootDigest": p.root_digest, "keyId": p.key_id, "level": p.level}
+        for p in parties
+    ]
     said = {name: cell(statement.predicate[name]) for name in _SAID if name in statement.predicate}
     verifier = statement.predicate.get("verifier")
     if isinstance(verifier, dict):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provenance.errors import MalformedError
-from provenance.rebuilding.code import SHOWN_FILES
+from provenance.rebuilding.code import MAX_NAMED
 from provenance.rebuilding.recipe import answer, compare
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.training import (
@@ -166,13 +166,13 @@ def test_what_one_run_read_and_the_other_did_not_have_is_another_recipe(
 
 
 def test_many_files_are_counted() -> None:
-    names = {f"f{number:03}": ONE for number in range(SHOWN_FILES + 12)}
+    names = {f"f{number:03}": ONE for number in range(MAX_NAMED + 12)}
     word, (text,) = judged(build(untracked=names), build(untracked={}))
     assert word == "unknown"
     assert text.startswith("perhaps read: f000, f001")
-    assert text.endswith(" and 12 more")
+    assert text.endswith(", and 12 more")
     (difference,) = compare(build(names), build({})).differences
-    assert difference.text.endswith("and 12 more files that were read")
+    assert difference.text.endswith("; and 12 more")
 
 
 def test_a_list_that_cannot_be_read_is_refused() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from provenance.rebuilding.code import MAX_NAMED
 from provenance.rebuilding.recipe import MAX_SHOWN, compare, environment_differences, gaps
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.training import (
@@ -217,6 +218,25 @@ def test_every_place_in_the_command_counts(published: str, rebuilt: str) -> None
     one, two = reading(published, **inputs), reading(rebuilt, **inputs)
     assert differ(one, two)
     assert differ(two, one)
+
+
+def test_another_base_model_in_the_same_place() -> None:
+    one, two = (
+        msgspec.structs.replace(
+            reading("train.py ${baseModel}"), base_model=Input(name, {"sha256": m}, m, 1, 1)
+        )
+        for name, m in (("ours", A), ("theirs", B))
+    )
+    (text,) = differ(one, two)
+    assert text.startswith("the base model is 1 file with manifest sha256 bb")
+    renamed = msgspec.structs.replace(one, base_model=Input("x", {"sha256": A}, A, 1, 1))
+    assert differ(one, renamed) == ()
+
+
+def test_many_inputs_are_counted() -> None:
+    published = reading("train.py", data={f"d{n}": A for n in range(MAX_NAMED + 3)})
+    (text,) = differ(published, reading("train.py", data={"x": B}))
+    assert text.endswith("; and 4 more")
 
 
 def test_data_that_the_command_does_not_name_is_found_by_its_name() -> None:
