@@ -53,7 +53,7 @@ _SETTINGS = (
     "core.attributesFile=/dev/null", "core.excludesFile=/dev/null", "core.autocrlf=false",
     # With it, an untracked helper.py is hidden by a tracked Helper.py.
     "core.ignoreCase=false",
-    # It is not checked against the objects that it stands for.
+    # Nobody checks it against the commits for which it stands in.
     "core.commitGraph=false",
 )  # fmt: skip
 _USERS_CONFIGURATION = ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM")
@@ -65,7 +65,7 @@ FILE, PROGRAM, LINK, SUBMODULE = b"100644", b"100755", b"120000", b"160000"
 
 
 class GitError(UnavailableError):
-    """A repository cannot be read. ``what`` is without paths of the machine."""
+    """A repository cannot be read."""
 
     @property
     def status(self) -> Literal["denied", "error"]:
