@@ -1,8 +1,9 @@
 """The program with which every Python of a run starts: it tells what it is and what it opens.
 
 :mod:`provenance.capture.startup` copies this text into the run's folder. It needs Python 3.8 and
-imports only what each start has loaded already; ``__future__`` is not, hence the quotes. Records are
-lines, as of :mod:`provenance.capture.run`, and all are the word of a program that nobody trusts::
+imports only what each start has loaded already; ``__future__`` is not, hence the quotes. Its
+records are lines, as of :mod:`provenance.capture.run`, and all are the word of a program that
+nobody trusts::
 
     {"process":{"pid":7,"parent":5,"forked":false,"executable":"/v/bin/python", …}}
     {"read":"/r/a.py","size":9,"mtimeNs":1,"ctimeNs":2,"pid":7}

@@ -25,7 +25,7 @@ _SITECUSTOMIZE = """\
 # Put here by `provenance record`, which watches this run.
 import sys
 
-_here = {here}
+_here = __file__.rpartition("/")[0]
 sys.path[:] = [_entry for _entry in sys.path if _entry != _here]
 sys.path_importer_cache.pop(_here, None)
 if sys.version_info >= (3, 8):
@@ -66,7 +66,6 @@ def install(
     package = resources.files(__package__)
     program = directory.absolute() / "inside.py"
     values: dict[str, object] = {
-        "here": str(folder),
         "program": str(program),
         "records": str(directory.absolute() / RECORDS),
         "watched": [str(path) for path in watched],
