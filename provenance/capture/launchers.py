@@ -83,10 +83,11 @@ def _after_env(words: list[str]) -> list[str]:
 
 def _after_shell(words: list[str]) -> list[str]:
     """Return the one simple command of ``-c``, or nothing."""
-    if not words or not re.fullmatch(r"-[eux]*c", words[0]) or not _SIMPLE.fullmatch(words[1]):
+    option, text = (*words, "", "$")[:2]
+    if not re.fullmatch(r"-[eux]*c", option) or not _SIMPLE.fullmatch(text):
         return []
     try:
-        rest = shlex.split(words[1])
+        rest = shlex.split(text)
     except ValueError:
         return []
     rest = rest[1:] if rest[:1] == ["exec"] else rest
