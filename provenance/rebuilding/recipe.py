@@ -206,8 +206,13 @@ def _keyed(kind: str, recipe: Recipe) -> dict[str, list[Input]]:
 
 
 def _content(items: Sequence[Input]) -> str:
-    texts = (f"{count(each.files, 'file')} with manifest sha256 {each.manifest}" for each in items)
-    return ", ".join(sorted(texts))
+    return ", ".join(sorted(f"{count(each.files, 'file')} with {_digest(each)}" for each in items))
+
+
+def _digest(item: Input) -> str:
+    """Return the digest that binds what is in *item*; what one file is called is not in it."""
+    one = item.files == 1
+    return f"root sha256 {item.digest['sha256']}" if one else f"manifest sha256 {item.manifest}"
 
 
 def _unnamed(label: str, published: Sequence[Input], rebuilt: Sequence[Input]) -> list[str]:
@@ -219,7 +224,7 @@ def _unnamed(label: str, published: Sequence[Input], rebuilt: Sequence[Input]) -
     shared = {item.name for item in published} & {item.name for item in rebuilt}
 
     def key(item: Input) -> tuple[str, str]:
-        return item.role or (item.name if item.name in shared else ""), item.manifest
+        return item.role or (item.name if item.name in shared else ""), _digest(item)
 
     mine, other = Counter(map(key, published)), Counter(map(key, rebuilt))
 

@@ -265,7 +265,9 @@ OTHER_RECIPES: dict[str, dict[str, Any]] = {
     "the command has --fast": {"command": (*RECIPE.command, "--fast")},
     "the file train.py": {"source": None},
     "the configuration train": {"config": RECIPE.data},
-    "the data train": {"data": (msgspec.structs.replace(RECIPE.data[0], manifest="44" * 32),)},
+    "the data train": {
+        "data": (msgspec.structs.replace(RECIPE.data[0], digest={"sha256": "44" * 32}),)
+    },
     "the base model train": {"base_model": RECIPE.data[0]},
     "the seed numpy": {"seeds": {"numpy": "1"}},
 }

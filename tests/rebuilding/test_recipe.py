@@ -78,7 +78,7 @@ def test_a_tree_is_not_the_files_of_a_command_line() -> None:
 
 
 def test_the_order_of_files_and_data_does_not_count() -> None:
-    other = msgspec.structs.replace(RECIPE.data[0], manifest="55" * 32)
+    other = msgspec.structs.replace(RECIPE.data[0], digest={"sha256": "55" * 32})
     left = msgspec.structs.replace(RECIPE, data=(RECIPE.data[0], other))
     right = msgspec.structs.replace(RECIPE, data=(other, RECIPE.data[0]))
     assert differ(left, right) == ()
@@ -89,9 +89,9 @@ def test_a_difference_shows_both_sides() -> None:
     assert replaced(seeds={"numpy": "1", "torch": "2"}) == (
         "the seed numpy is 1 instead of 0; the seed torch is only in the rebuild (2)",
     )
-    other = msgspec.structs.replace(RECIPE.data[0], manifest="55" * 32)
+    other = msgspec.structs.replace(RECIPE.data[0], digest={"sha256": "55" * 32})
     (text,) = replaced(data=(other,))
-    digests = [f"1 file with manifest sha256 {digest * 32}" for digest in ("55", "33")]
+    digests = [f"1 file with root sha256 {digest * 32}" for digest in ("55", "22")]
     assert text == f"the data train is {digests[0]} instead of {digests[1]}"
     words = [*RECIPE.command[:3], "7", *RECIPE.command[4:]]
     assert replaced(command=tuple(words)) == ("the command has 7 where the published one has 0",)
@@ -101,7 +101,7 @@ def test_a_difference_shows_both_sides() -> None:
     assert added == f"the file a b is only in the rebuild (sha256 {'88' * 32})"
     assert changed == f"the file train.py is sha256 {'99' * 32} instead of sha256 {'11' * 32}"
     assert replaced(base_model=RECIPE.data[0]) == (
-        f"the base model train is only in the rebuild (1 file with manifest sha256 {'33' * 32})",
+        f"the base model train is only in the rebuild (1 file with root sha256 {'22' * 32})",
     )
 
 
@@ -167,7 +167,7 @@ A, B, C = (f"{digit * 2}" * 32 for digit in "abc")
 def reading(
     command: str, *, data: dict[str, str] | None = None, config: dict[str, str] | None = None
 ) -> Recipe:
-    """Return the recipe of *command* with inputs, SHA-256 of their manifests by name."""
+    """Return the recipe of *command* with inputs of one file, their digests by name."""
 
     def described(inputs: dict[str, str] | None) -> tuple[Input, ...]:
         return tuple(Input(n, {"sha256": m}, m, 1, 1) for n, m in (inputs or {}).items())
@@ -228,9 +228,18 @@ def test_another_base_model_in_the_same_place() -> None:
         for name, m in (("ours", A), ("theirs", B))
     )
     (text,) = differ(one, two)
-    assert text.startswith("the base model is 1 file with manifest sha256 bb")
+    assert text.startswith("the base model is 1 file with root sha256 bb")
     renamed = msgspec.structs.replace(one, base_model=Input("x", {"sha256": A}, A, 1, 1))
     assert differ(one, renamed) == ()
+
+
+def test_names_in_a_folder_count_and_what_one_file_is_called_does_not() -> None:
+    for files, same in ((1, True), (2, False)):
+        one, two = (
+            msgspec.structs.replace(RECIPE, data=(Input("train", {"sha256": A}, m, files, 9),))
+            for m in (B, C)
+        )
+        assert (differ(one, two) == ()) is same
 
 
 def test_many_inputs_are_counted() -> None:
@@ -256,7 +265,7 @@ def test_configurations_are_compared_like_data() -> None:
     ).differences
     assert [each.part for each in found] == ["configuration"]
     (text,) = differ(published, reading(command, config={"a.toml": A, "b.toml": C}))
-    assert f"the configuration b.toml is 1 file with manifest sha256 {C} instead of" in text
+    assert f"the configuration b.toml is 1 file with root sha256 {C} instead of" in text
 
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
