@@ -12,7 +12,7 @@
 - ``startup``: a folder by which every Python of the run starts with ``inside``, which tells what it
   is and what it opens; ``trained``: which of them trained.
 - ``launchers``: the Python that a command starts; ``packages``: the software, as ``probe`` finds it
-  inside the training's own interpreter.
+  inside the training's own interpreter; ``editables``: the folders outside of its library.
 - ``command``: the command line, comparable between rebuilders.
 - ``secrets``: the table of what must not be published; ``redact`` replaces it in what is recorded,
   and ``scan`` searches the finished document for it.

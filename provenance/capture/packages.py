@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
+from provenance.capture.editables import editable_folders
 from provenance.capture.launchers import find_interpreter
 from provenance.capture.probe import MARK, distributions
 from provenance.capture.redact import public_remote, readable, redact_text
@@ -159,7 +160,8 @@ def _software(answer: _Answer) -> Software:
     executable, prefix = str(about.pop("executable", "")), str(about.pop("prefix", ""))
     described = tuple(_describe(distribution) for distribution in answer.distributions)
     folders = ((each.name, _editable_folder(each)) for each in answer.distributions)
-    editable = tuple((name, path) for name, path in folders if path is not None)
+    named = ((name, path) for name, path in folders if path is not None)
+    editable = editable_folders(named, [str(place) for place in about.pop("path", ())])
     without = sum("recordDigest" not in item.annotations for item in described)
     counts = {"distributions": len(described), "withoutRecord": without}
     problem = redact_text(readable(answer.problem))[:200]
@@ -236,6 +238,7 @@ def read_software(said: Introduction) -> Software:
         "virtualEnvironment": said.prefix != said.base_prefix,
         "optimize": said.optimize,
         "hashRandomization": said.hash_randomization,
+        "path": list(said.path),
         "saidBy": "the program",
     }
     found: list[_Distribution] = []

@@ -96,6 +96,7 @@ def interpreter() -> dict[str, object]:
         "pointerBits": 64 if sys.maxsize > 2**32 else 32,
         "executable": executable,
         "prefix": os.path.realpath(sys.prefix),
+        "path": [path for path in sys.path if os.path.isabs(path)],  # noqa: PTH117 - light
         "executableDigest": _digest(executable),
         "libraryDigest": _digest(_shared_library()),
         "virtualEnvironment": sys.prefix != sys.base_prefix,

@@ -120,7 +120,8 @@ def observe_source(
     if outside:
         bare = is_bare(folder)
         what = "a bare repository has no work tree" if bare else "not in a git repository"
-        collected = Collected("error" if bare else "absent", reason=what)
+        reasons = "; ".join([what, *observer.problems[:MAX_PROBLEMS]])
+        collected = Collected("error" if bare else "absent", reason=reasons)
     else:
         collected = _collected(len(observer.found), observer.problems, failed)
     observed = ObservedSource(
