@@ -28,13 +28,14 @@ from provenance.report.verification import recipe_rows
 from provenance.statement import intoto, model_signature, training, uris
 from provenance.transparency import checkpoint, note
 from provenance.transparency import entry as log_entries
+from provenance.trust.outcome import failure_of, file_notes, level_of, outcome_detail
 
 if TYPE_CHECKING:
     from provenance.envelope.bundle import Bundle
     from provenance.errors import ProvenanceError
     from provenance.report.explain_text import Explained
     from provenance.statement.intoto import ResourceDescriptor, Statement
-    from provenance.statement.training import Collected, DeclaredEquality, Outcome
+    from provenance.statement.training import Collected, DeclaredEquality
 
 _SAID = ("verificationResult", "verifiedLevels", "timeVerified", "slsaVersion", "properties",
          "timeCreated")  # fmt: skip
@@ -202,10 +203,9 @@ def _training_rows(statement: Statement, where: str) -> list[str]:
     stated = {"command": recipe.command, "code": recipe.source, "data": recipe.data}
     subject = {"model": claim.model_name, "subject": claim.manifest.root_digest}
     unstated = ", ".join(name for name, value in stated.items() if not value)
+    outcome = failure_of(claim) or outcome_detail(claim)
+    changed = map(training.changed_text, run.provenance_outcome.changed_inputs)
     rest = {
-        "run": run.metadata,
-        "outcome": _outcome_text(run.provenance_outcome),
-        "inputsChangedMeanwhile": run.provenance_outcome.changed_inputs,
         "builder": run.builder,
         "keyItNames": _key_id(run.provenance_signer),
         "environment": {name: _collected(collectors[name]) for name in sorted(collectors)},
@@ -216,9 +216,13 @@ def _training_rows(statement: Statement, where: str) -> list[str]:
     }
     return [
         *fields({**subject, "size": claim.manifest.size, "files": claim.manifest.entries}),
-        *(row(label, text) for label, text in recipe_rows(recipe)),
+        *(row(label, text) for label, text in recipe_rows(claim)),
         *fields({"notStated": unstated, "axes": ", ".join(recipe.axes)}),
         *_equality_rows(recipe.equality),
+        *fields({"level": level_of(claim), "run": run.metadata}),
+        row("outcome", outcome),
+        *rows("inputs", [text for text in changed if text not in outcome]),
+        *rows("files", list(file_notes(claim))),
         *fields(rest),
     ]
 
@@ -241,14 +245,6 @@ def _key_id(spki: str) -> str:
         return parse_spki(strict_base64.parse(spki)).key_id if spki else ""
     except MalformedError as error:
         return f"not understood: {error}"
-
-
-def _outcome_text(outcome: Outcome) -> str:
-    if outcome.signal:
-        return f"killed by {outcome.signal}"
-    if outcome.exit_status is None:
-        return "attested after the fact: the run was not observed"
-    return f"exit status {outcome.exit_status}"
 
 
 def _collected(collected: Collected) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from provenance.errors import count
+from provenance.report.verification import unread_code
 from provenance.statement import metrics
 
 if TYPE_CHECKING:
@@ -63,13 +64,15 @@ def _ok(collected: Collected | None) -> dict[str, Any] | None:
 def _code(statement: TrainingStatement) -> Iterator[str]:
     source = statement.recipe.source
     if source is None:
-        yield "none"
+        yield unread_code(statement) or "none"
         return
     if source.tree:
         changed = " and what is not committed" if source.dirty else ""
         yield f"git tree {source.tree[:12]}, commit {source.commit[:12] or 'none'}{changed}"
+    if unread := unread_code(statement):
+        yield unread
     if source.files:
-        yield f"{'' if source.tree else 'no repository; '}{count(len(source.files), 'file')} named"
+        yield f"{count(len(source.files), 'file')} named"
     if source.read:
         yield f"{count(len(source.read), 'untracked file')} read"
 

@@ -6,13 +6,14 @@ import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from provenance.errors import count, one_line
+from provenance.errors import MAX_PART, count, one_line
 from provenance.report.explain_text import shorten
 from provenance.report.terminal import bad, dim, good
+from provenance.statement.training import SHOWN_FILES, Source, named_files
 from provenance.trust.verification import STEPS
 
 if TYPE_CHECKING:
-    from provenance.statement.training import Input, Recipe, Source
+    from provenance.statement.training import Input, TrainingStatement
     from provenance.trust.verification import Step, Verified
 
 STEP_HANG: Final = 25
@@ -50,9 +51,9 @@ def summary_lines(verified: Verified, keys: Mapping[str, str] = _NO_NAMES) -> li
         return ["", signed, "How they were made is not stated."]
     training, key = verified.claim.training, verified.claim.opened.key
     signer = keys.get(key.key_id, "the key below")
-    rows = recipe_rows(training.recipe)
+    rows = recipe_rows(training)
     if (metadata := training.run.metadata).started_on:
-        rows.append(("run", f"{metadata.started_on} to {metadata.finished_on}"))
+        rows.append(("run", f"{metadata.started_on} to {metadata.finished_on or 'unknown'}"))
     rows.append(("key id", key.key_id))
     for number, (key_id, level) in enumerate(verified.levels.items()):
         said = f"{level} (as {keys.get(key_id, key_id)} says)"
@@ -61,35 +62,74 @@ def summary_lines(verified: Verified, keys: Mapping[str, str] = _NO_NAMES) -> li
     return [
         "",
         good("verified") + f": {model} is what {one_line(signer)} attested.",
-        *(f"  {label:<11}{one_line(text)}" for label, text in rows),
+        *(f"  {label:<11}{one_line(shorten(text, MAX_PART))}" for label, text in rows),
     ]
 
 
-def recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
-    """Return labels and texts of what *recipe* states, not yet safe to print."""
+def recipe_rows(statement: TrainingStatement) -> list[tuple[str, str]]:
+    """Return labels and texts of the recipe, not yet safe to print, and what is unknown of it."""
+    recipe = statement.recipe
     rows = [("command", shlex.join(recipe.command))] if recipe.command else []
-    if recipe.source is not None:
-        code = _source_texts(recipe.source)
-        rows += [("" if number else "code", text) for number, text in enumerate(code)]
+    code = _code_texts(statement)
+    rows += [("" if number else "code", text) for number, text in enumerate(code)]
     rows += [("config", _input_text(item)) for item in recipe.config]
     rows += [("data", _input_text(item)) for item in recipe.data]
     if recipe.base_model is not None:
         rows.append(("base model", _input_text(recipe.base_model)))
     if recipe.seeds:
         rows.append(("seeds", ", ".join(f"{k}={v}" for k, v in sorted(recipe.seeds.items()))))
-    return rows
+    software = _software_texts(statement)
+    return rows + [("" if number else "software", text) for number, text in enumerate(software)]
 
 
-def _source_texts(source: Source) -> list[str]:
-    dirty = ", with uncommitted changes" if source.dirty else ""
-    texts = [f"git tree {source.tree}{dirty}" if source.tree else "no repository"]
+def unread_code(statement: TrainingStatement) -> str:
+    """Say why the code is not known as a whole; "" if it is, or if nothing is said about that."""
+    said = statement.build.internal_parameters.collectors.get("source")
+    if said is None or said.status == "ok":
+        return ""
+    if said.status == "absent":
+        return "no repository"
+    part = "a part of it" if statement.recipe.source and statement.recipe.source.tree else "it"
+    return f"{part} could not be read: {said.reason or said.status}"
+
+
+def _code_texts(statement: TrainingStatement) -> list[str]:
+    source = statement.recipe.source or Source()
+    texts = []
+    if source.tree:
+        texts.append(f"git tree {source.tree}{', with uncommitted changes' * source.dirty}")
     if source.commit:
         texts.append(f"{'on ' if source.dirty else ''}commit {source.commit}")
     if source.uri:
         texts.append(f"from {source.uri}")
     if source.folder:
         texts.append(f"in the folder {source.folder}")
-    return texts + [f"{file.name} sha256 {file.sha256[:16]}…" for file in source.files]
+    if unread := unread_code(statement):
+        texts.append(unread)
+    texts += [f"{file.name} sha256 {file.sha256[:16]}…" for file in source.files[:SHOWN_FILES]]
+    if rest := len(source.files[SHOWN_FILES:]):
+        texts.append(f"and {count(rest, 'more file')} that the command names")
+    if source.read:
+        names = named_files([file.name for file in source.read])
+        texts.append(f"{count(len(source.read), 'untracked file')} read: {names}")
+    untracked = statement.build.internal_parameters.collectors.get("untracked")
+    number = untracked.values.get("count") if untracked else None
+    if isinstance(number, int) and number:
+        texts.append(f"{count(number, 'untracked file')} beside it, read or not")
+    return texts
+
+
+def _software_texts(statement: TrainingStatement) -> list[str]:
+    """Say what is not known of the interpreter and its packages, or only by the program's word."""
+    collectors = statement.build.internal_parameters.collectors
+    found: dict[str, list[str]] = {}
+    for name in ("interpreter", "packages"):
+        said = collectors.get(name)
+        if said is not None and said.status != "ok":
+            found.setdefault(f"not known: {said.reason or said.status}", []).append(name)
+        elif said is not None and "saidBy" in said.values:
+            found.setdefault(f"as {said.values['saidBy']} said", []).append(name)
+    return [f"{' and '.join(names)} {text}" for text, names in found.items()]
 
 
 def _input_text(item: Input) -> str:

@@ -86,14 +86,20 @@ def notes_of(statement: TrainingStatement) -> Iterator[str]:
         yield f"added during the run: {item.name}: {names}"
     if rest := len(outcome.changed_inputs[SHOWN_FILES:]):
         yield f"files were added to {count(rest, 'more input')} during the run"
+    yield from file_notes(statement)
+
+
+def file_notes(statement: TrainingStatement) -> Iterator[str]:
+    """Say which of the model's files the run was not seen to make; lists are cut."""
+    outcome = statement.run.provenance_outcome
     files = {
         "there before and not written by the run": outcome.untouched,
         "there before and written by the run with equal bytes": outcome.rewritten,
         "changed after the command ended": outcome.unseen,
     }
-    for what, listed in files.items():
-        if listed:
-            yield f"{count(len(listed), 'file')} {what}: {named_files(listed)}"
+    for what, names in files.items():
+        if names:
+            yield f"{count(len(names), 'file')} {what}: {named_files(names)}"
 
 
 def _looked_again(statement: TrainingStatement) -> bool:

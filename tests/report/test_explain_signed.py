@@ -10,9 +10,17 @@ import pytest
 
 from provenance.envelope import bundle, dsse
 from provenance.errors import MalformedError
+from provenance.files.manifest import FileEntry
 from provenance.folder import attach
 from provenance.report.explain import explain
 from provenance.statement import intoto, training
+from provenance.statement.training import (
+    ChangedInput,
+    Collected,
+    Outcome,
+    ProgramFile,
+    Source,
+)
 from tools.schemas.examples import TRAINER, example_key, training_example, valid_examples
 
 if TYPE_CHECKING:
@@ -38,7 +46,7 @@ def test_a_claim_tells_how_the_model_was_made(world: World) -> None:
         "digits-close",
         "started on   2026-01-01T00:00:00Z",
         "finished on  2026-01-01T00:10:00Z",
-        "exit status 0",
+        "outcome      recorded: the command ended with status 0",
         "gpus         absent (no NVML library)",
         "software   numpy  pkg:pypi/numpy@2.4.0  null",
         "manifest/data:train",
@@ -172,7 +180,7 @@ def test_a_claim_that_says_little(tmp_path: Path) -> None:
     for expected in (
         "not stated   command, code, data",
         "none declared",
-        "the run was not observed",
+        "the run itself was not observed",
     ):
         assert expected in text
 
@@ -183,3 +191,105 @@ def test_long_texts_and_lists_are_cut(tmp_path: Path) -> None:
     text = text_of(write_claims(tmp_path / "claims.jsonl", other))
     assert "and 10 more" in text
     assert "… (2,000 more characters)" in text
+
+
+# --- What a claim says of its run -----------------------------------------------------------------
+
+CACHE = FileEntry("labels.cache", 3, "44" * 32)
+READ = tuple(ProgramFile(f"util{n}.py", "55" * 32) for n in range(7))
+
+
+def stated(
+    outcome: Outcome, code: Source | None = None, **collectors: Collected
+) -> training.TrainingStatement:
+    """Return a statement of a run with *outcome*, the source *code* and these *collectors*."""
+    made = training_example()
+    recipe = msgspec.structs.replace(made.recipe, source=code)
+    environment = msgspec.structs.replace(
+        made.build.internal_parameters, collectors=dict(collectors)
+    )
+    build = msgspec.structs.replace(
+        made.build, external_parameters=recipe, internal_parameters=environment
+    )
+    run = msgspec.structs.replace(made.run, provenance_outcome=outcome)
+    return msgspec.structs.replace(made, build=build, run=run)
+
+
+def shown(path: Path, statement: training.TrainingStatement) -> str:
+    return text_of(write_claims(path / "claims.jsonl", training.to_statement(statement)))
+
+
+def test_what_a_run_did_not_make_or_leave_is_in_words(tmp_path: Path) -> None:
+    added = ChangedInput("data:train", added=(CACHE,))
+    text = shown(tmp_path, stated(Outcome(0, "", (added,), ("a",), ("b",), ("c",) * 9)))
+    for expected in (
+        "level        attested",
+        "attested: the command ended with status 0, but was not seen to make all of these files",
+        "inputs       data:train: added labels.cache",
+        "files        1 file there before and not written by the run: a",
+        "1 file there before and written by the run with equal bytes: b",
+        "9 files changed after the command ended: c, c, c, c, c, and 4 more",
+    ):
+        assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        (Outcome(3), "outcome      the training command ended with status 3"),
+        (Outcome(None, "SIGKILL"), "outcome      the training command was killed by SIGKILL"),
+        (Outcome(), "outcome      unknown: the run began and its end was not seen"),
+    ],
+)
+def test_how_a_run_ended(tmp_path: Path, outcome: Outcome, words: str) -> None:
+    assert words in shown(tmp_path, stated(outcome))
+
+
+@pytest.mark.parametrize(
+    ("source", "collected", "words", "not_words"),
+    [
+        (
+            None,
+            Collected("absent", reason="not in a git repository"),
+            "no repository",
+            "could not be",
+        ),
+        (
+            None,
+            Collected("denied", reason="of another owner"),
+            "code         it could not be read: of another owner",
+            "no repository",
+        ),
+        (Source(tree="2" * 40), Collected("ok"), "git tree 2222", "could not be"),
+        (
+            Source(tree="2" * 40),
+            Collected("error", reason="lib: damaged"),
+            "a part of it could not be read: lib: damaged",
+            "no repository",
+        ),
+        (Source(files=READ[:1]), None, "util0.py sha256 5555", "repository"),
+    ],
+)
+def test_code_that_could_not_be_read_is_not_no_repository(
+    tmp_path: Path, source: Source | None, collected: Collected | None, words: str, not_words: str
+) -> None:
+    collectors = {"source": collected} if collected else {}
+    text = shown(tmp_path, stated(Outcome(0), source, **collectors)).partition("environment")[0]
+    assert words in text
+    assert not_words not in text
+
+
+def test_untracked_files_and_what_nobody_saw_are_counted(tmp_path: Path) -> None:
+    collectors = {
+        "untracked": Collected("ok", {"count": 12, "files": {}, "digest": "66" * 32}),
+        "interpreter": Collected("ok", {"saidBy": "the program"}),
+        "packages": Collected("error", reason="no answer"),
+    }
+    text = shown(tmp_path, stated(Outcome(0), Source(tree="2" * 40, read=READ), **collectors))
+    for expected in (
+        "7 untracked files read: util0.py, util1.py, util2.py, util3.py, util4.py, and 2 more",
+        "12 untracked files beside it, read or not",
+        "software     interpreter as the program said",
+        "packages not known: no answer",
+    ):
+        assert expected in text
