@@ -1,0 +1,295 @@
+"""Real trainings, each recorded by two people in two folders under a launcher of its own.
+
+What is recorded must be of the process that trained, and the two must have followed one recipe.
+`make test-integrations` sets the environment up: PROVENANCE_TORCH is its Python, and nothing of
+ours is installed there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import pytest
+
+from tests.world import Person, payload_of, run_program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(
+        not os.environ.get("PROVENANCE_TORCH"), reason="PROVENANCE_TORCH names no Python with torch"
+    ),
+]
+
+SCRIPTS = Path(__file__).parent / "trainings"
+PROJECT = "[project]\nname = 'training'\nversion = '0'\nrequires-python = '>=3.11'\n"
+
+
+@dataclass(frozen=True)
+class Training:
+    """How somebody trains, which packages do it, and whether two runs give the same bytes.
+
+    ``stray`` is a file that only the second folder has: it must not make the recipe another one.
+    """
+
+    command: str
+    packages: str
+    metric: str = "loss"
+    same_bytes: bool = True
+    stray: str = ""
+
+    @property
+    def words(self) -> list[str]:
+        """The command, a word each; what stands in quotes is one."""
+        first, quote, quoted = self.command.partition("'")
+        return [*first.split(), *([quoted.rstrip("'")] if quote else [])]
+
+
+TORCH = "torch_cpu.py data/rows.csv model"
+SKLEARN = "sklearn_fit.py data/rows.csv model"
+TRAININGS = {
+    "torch under python": Training(f"python {TORCH}", "torch numpy", stray="err.txt"),
+    "torch under bash -c": Training(f"bash -c 'python {TORCH}'", "torch"),
+    "two processes under torchrun": Training(
+        "torchrun --nproc-per-node 2 ddp.py data/rows.csv model", "torch", "loss of 1"
+    ),
+    "scikit-learn under uv run": Training(
+        f"uv run --no-sync --offline {SKLEARN}", "scikit-learn", "accuracy"
+    ),
+    "scikit-learn under nice and timeout": Training(
+        f"nice -n 5 timeout 600 python {SKLEARN}", "scikit-learn", "accuracy"
+    ),
+    "scikit-learn under nohup and taskset": Training(
+        f"nohup taskset -c 0 python {SKLEARN}", "scikit-learn", "accuracy"
+    ),
+    "HF Trainer under make": Training(
+        "make train", "transformers accelerate torch", same_bytes=False, stray="err.txt"
+    ),
+    "Lightning under bash": Training(
+        "bash run.sh lightning_fit.py data/rows.csv model",
+        "pytorch-lightning torchmetrics torch",
+        same_bytes=False,
+    ),
+    "a notebook": Training("jupyter execute notebook.ipynb", "torch ipykernel", "residual"),
+}
+
+
+# --- People, folders, and what they say -----------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of both: the trainer's Python first on the path, one thread, no network."""
+    own = {
+        "PATH": f"{Path(os.environ['PROVENANCE_TORCH']).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(tmp_path_factory.mktemp("home")),
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+    }
+    for number, role in enumerate(("AUTHOR", "COMMITTER")):
+        own |= {f"GIT_{role}_NAME": "a", f"GIT_{role}_EMAIL": f"a{number}@example.org"}
+    return own
+
+
+@pytest.fixture(scope="session")
+def versions() -> dict[str, str]:
+    """What is installed in the trainer's environment, as it says itself."""
+    done = subprocess.run(
+        [os.environ["PROVENANCE_TORCH"], "-c", VERSIONS], capture_output=True, check=True
+    )
+    return {name.lower(): version for name, version in json.loads(done.stdout).items()}
+
+
+VERSIONS = """
+import importlib.metadata, json
+print(json.dumps({each.name: each.version for each in importlib.metadata.distributions()}))
+"""
+
+
+@pytest.fixture(scope="session")
+def upstream(tmp_path_factory: pytest.TempPathFactory, environ: dict[str, str]) -> Path:
+    """A repository with all trainings."""
+    root = shutil.copytree(SCRIPTS, tmp_path_factory.mktemp("upstream") / "trainings")
+    (root / "pyproject.toml").write_text(PROJECT)
+    (root / ".gitignore").write_text("__pycache__/\n.venv\ndata/\nmodel/\n")
+    for words in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "Train")):
+        subprocess.run(["git", *words], cwd=root, env={**os.environ, **environ}, check=True)
+    return root
+
+
+@pytest.fixture
+def clone(upstream: Path, tmp_path: Path, environ: dict[str, str]) -> Callable[[str], Path]:
+    """Clone the trainings to a place below the test's folder, with data and environment."""
+
+    def make(place: str) -> Path:
+        root = tmp_path / place
+        subprocess.run(
+            ["git", "clone", "-q", upstream, root], env={**os.environ, **environ}, check=True
+        )
+        (root / ".venv").symlink_to(Path(os.environ["PROVENANCE_TORCH"]).parent.parent)
+        (root / "data").mkdir()
+        draw = random.Random(0).gauss
+        rows = [",".join(f"{draw(0, 1):.4f}" for _ in range(5)) for _ in range(64)]
+        (root / "data" / "rows.csv").write_text("\n".join(rows) + "\n")
+        return root
+
+    return make
+
+
+def record(
+    folder: Path, person: Person, environ: Mapping[str, str], *words: str, model: str = "model"
+) -> dict[str, Any]:
+    """Record the command *words* in *folder* and return the predicate of the claim."""
+    options = ("--model", model, "--key", person.private, "--data", "rows=data/rows.csv")
+    ran = run_program("record", *options, "--", *words, cwd=folder, environ=environ)
+    assert ran.status == 0, ran.err
+    [made] = folder.glob(f"{model}/claims.jsonl")
+    [line] = made.read_bytes().splitlines()
+    predicate: dict[str, Any] = json.loads(payload_of(line))["predicate"]
+    return predicate
+
+
+def installed(predicate: Mapping[str, Any]) -> dict[str, str]:
+    """Return the versions of the distributions that the training saw, which must be known."""
+    build = predicate["buildDefinition"]
+    for name in ("interpreter", "packages"):
+        collected = build["internalParameters"]["collectors"][name]
+        assert collected["status"] == "ok", collected
+    uris = (item.get("uri", "") for item in build["resolvedDependencies"])
+    named = (uri.removeprefix("pkg:pypi/").split("@") for uri in uris if uri.startswith("pkg:"))
+    return {name.lower(): unquote(version) for name, version in named}
+
+
+def reported(predicate: Mapping[str, Any]) -> dict[str, float]:
+    """Return the last value of each metric that the training reported."""
+    [metrics] = (
+        item for item in predicate["runDetails"]["byproducts"] if item["name"] == "metrics"
+    )
+    last: dict[str, float] = metrics["annotations"]["last"]
+    return last
+
+
+# --- Two runs -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("training", TRAININGS.values(), ids=TRAININGS)
+def test_two_people_follow_one_recipe(
+    training: Training,
+    clone: Callable[[str], Path],
+    alice: Person,
+    bob: Person,
+    environ: dict[str, str],
+    versions: dict[str, str],
+) -> None:
+    if shutil.which(training.words[0], path=environ["PATH"]) is None:
+        pytest.skip(f"there is no {training.words[0]} here")
+    folders = clone("alice"), clone("elsewhere/deeper/bob")
+    if training.stray:
+        (folders[1] / training.stray).write_text("nothing reads this\n")
+    for folder, person in zip(folders, (alice, bob), strict=True):
+        predicate = record(folder, person, environ, *training.words)
+        verified = run_program(
+            "verify", "model", "--key", person.public, "--require", "recorded", cwd=folder
+        )
+        assert verified.status == 0, verified.err
+        assert predicate["runDetails"]["provenance_outcome"] == {"exitStatus": 0}
+        assert training.metric in reported(predicate)
+        found = installed(predicate)
+        assert {name: found.get(name) for name in training.packages.split()} == {
+            name: versions[name] for name in training.packages.split()
+        }
+        assert "pytest" not in found  # that is in the recorder's environment
+    keys = (f"--key={person.public}" for person in (alice, bob))
+    models = [folder / "model" for folder in folders]
+    ran = run_program("agree", *models, *keys, "--json")
+    assert "verdict" in ran.document, ran
+    judged = ran.document["verdict"]
+    [rebuild] = judged["rebuilds"]
+    assert rebuild["recipeDifferences"] == []
+    unknown = [f"perhaps read: {training.stray}"] if training.stray else []
+    assert rebuild["recipeUnknown"] == unknown
+    assert rebuild["recipe"] == ("unknown" if unknown else "same")
+    if training.same_bytes:
+        assert judged["conclusion"] == "match"
+        assert rebuild["outcome"]["strongest"] == "bytes"
+
+
+# --- What else real runs do -----------------------------------------------------------------------
+
+
+def test_torch_computes_the_same_bits_with_and_without_the_recorder(
+    clone: Callable[[str], Path], alice: Person, environ: dict[str, str]
+) -> None:
+    folder = clone("work")
+    record(folder, alice, environ, "python", *TORCH.split())
+    recorded = (folder / "model" / "net.pt").read_bytes()
+    shutil.rmtree(folder / "model")
+    without = [os.environ["PROVENANCE_TORCH"], "-c", ALONE, *TORCH.split()]
+    subprocess.run(without, cwd=folder, env={**os.environ, **environ}, check=True)
+    assert (folder / "model" / "net.pt").read_bytes() == recorded
+
+
+ALONE = """
+import runpy, sys, types
+silent = types.SimpleNamespace(metric=lambda *a, **k: None, seed=lambda *a: None)
+sys.modules["provenance"] = types.SimpleNamespace(current_run=lambda: silent)
+del sys.argv[0]
+sys.path[0] = "."
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a training that nobody records, in an environment without `provenance`."""
+
+
+def test_a_checkpoint_that_is_a_link(
+    clone: Callable[[str], Path], alice: Person, environ: dict[str, str]
+) -> None:
+    words = ("python", "lightning_fit.py", "data/rows.csv", "logs", "model", "link")
+    folder = clone("work")
+    predicate = record(folder, alice, environ, *words)
+    assert (folder / "model" / "last.ckpt").is_symlink()
+    names = {entry["name"] for entry in predicate["provenance_manifest"]}
+    assert {"last.ckpt", "epoch=1-step=8.ckpt"} & names
+
+
+def test_a_folder_that_the_run_names(
+    clone: Callable[[str], Path], alice: Person, environ: dict[str, str]
+) -> None:
+    """`lightning_logs/version_1`, beside the one of an earlier run."""
+    folder = clone("work")
+    words = ("python", "lightning_fit.py", "data/rows.csv", "runs")
+    subprocess.run(
+        [os.environ["PROVENANCE_TORCH"], "-c", ALONE, *words[1:]],
+        cwd=folder,
+        env={**os.environ, **environ},
+        check=True,
+    )
+    record(folder, alice, environ, *words, model="runs/lightning_logs/*/")
+    assert not (folder / "runs/lightning_logs/version_0/claims.jsonl").exists()
+    verified = run_program(
+        "verify", "runs/lightning_logs/version_1", "--key", alice.public, cwd=folder
+    )
+    assert verified.status == 0, verified.err
+
+
+def test_a_module_that_is_edited_while_the_run_sleeps(
+    clone: Callable[[str], Path], alice: Person, environ: dict[str, str]
+) -> None:
+    folder = clone("work")
+    edit = "sleep 1; echo 'SCALE = 2' >> rows.py"
+    predicate = record(folder, alice, environ, "bash", "-c", f"{edit}; python {TORCH}")
+    [changed] = predicate["runDetails"]["provenance_outcome"]["changedInputs"]
+    assert changed["name"] == "source"
+    assert changed["changed"] == ["rows.py"]
+    assert run_program("verify", "model", "--key", alice.public, cwd=folder).status == 1
