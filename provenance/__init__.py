@@ -20,19 +20,22 @@ from __future__ import annotations
 TYPE_CHECKING = False  # `typing` itself would be most of the time that the import takes
 if TYPE_CHECKING:
     from provenance.api.checking import agree, compare, verify
+    from provenance.api.finishing import finish
     from provenance.api.making import attest, record
     from provenance.api.signing import keygen, publish, sign
     from provenance.capture.run import current_run
-    from provenance.errors import CommandError, ProvenanceError
+    from provenance.errors import CommandError, ProvenanceError, UnfinishedError
 
 __all__ = [
     "CommandError",
     "ProvenanceError",
+    "UnfinishedError",
     "__version__",
     "agree",
     "attest",
     "compare",
     "current_run",
+    "finish",
     "keygen",
     "publish",
     "record",
@@ -45,10 +48,11 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "api.checking": ("agree", "compare", "verify"),
+    "api.finishing": ("finish",),
     "api.making": ("attest", "record"),
     "api.signing": ("keygen", "publish", "sign"),
     "capture.run": ("current_run",),
-    "errors": ("CommandError", "ProvenanceError"),
+    "errors": ("CommandError", "ProvenanceError", "UnfinishedError"),
 }
 
 

@@ -19,6 +19,7 @@ UnavailableError      4       something outside failed: disk, log, a package of 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Self
 
@@ -122,6 +123,26 @@ class CommandError(UnavailableError):
         self.status = status
 
 
+class UnfinishedError(CommandError):
+    """A recorded command has ended, and its claim could not be made.
+
+    What was seen is kept in the folder ``run``. ``status`` is the command's: 0 if it ended well.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        hint: str | None = None,
+        status: int = 0,
+        run: str = "",
+    ) -> None:
+        """Keep the *run* and the *status* too."""
+        super().__init__(what, where=where, hint=hint, status=status)
+        self.run = run
+
+
 class RefusedError(ProvenanceError):
     """The input was understood and the answer is no."""
 
@@ -143,4 +164,19 @@ class PolicyError(RefusedError):
 
 
 class SecretError(RefusedError):
-    """A document or model to be signed holds a secret; publication cannot be undone."""
+    """A document or model to be signed holds a secret; publication cannot be undone.
+
+    ``fields`` are those of a statement that hold one, each with its environment variable or "".
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        hint: str | None = None,
+        fields: Mapping[str, str] | None = None,
+    ) -> None:
+        """Keep the *fields* too."""
+        super().__init__(what, where=where, hint=hint)
+        self.fields = dict(fields or {})

@@ -23,6 +23,7 @@ from provenance.errors import (
     SignatureError,
     SubjectError,
     UnavailableError,
+    UnfinishedError,
     UnreadableError,
     UsageError,
     one_line,
@@ -37,6 +38,7 @@ TREE = {
     NotMadeError: UnreadableError,
     UnavailableError: ProvenanceError,
     CommandError: UnavailableError,
+    UnfinishedError: CommandError,
     RefusedError: ProvenanceError,
     SignatureError: RefusedError,
     ContentError: RefusedError,
@@ -156,3 +158,7 @@ def test_an_error_is_put_inside_a_place_once(where: str | None, expected: str) -
 def test_the_status_of_a_command_survives_a_copy() -> None:
     error = pickle.loads(pickle.dumps(CommandError("not found", where="x", status=127)))  # noqa: S301 - our own
     assert (str(error), error.status) == ("x: not found", 127)
+    unfinished = copy.copy(UnfinishedError("no", status=3, run="/runs/1"))
+    assert (unfinished.status, unfinished.run) == (3, "/runs/1")
+    secret = pickle.loads(pickle.dumps(SecretError("no", fields={"a": "X"})))  # noqa: S301
+    assert secret.fields == {"a": "X"}

@@ -155,7 +155,9 @@ def attach(
     """Put *statement*, signed by *person*, and *files* beside the model in *root*."""
     named = training.name_signer(statement, person.key.public)
     payload = intoto.format(training.to_statement(named))
-    folder_attach.attach(root, named, payload, files or {}, person.key)
+    folder_attach.attach(
+        root, folder_attach.sign_claim(root, named, payload, files or {}, person.key)
+    )
 
 
 def make_log(folder: Path, keeper: Person, origin: str = "example.org/log") -> SignerKey:

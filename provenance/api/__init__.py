@@ -1,7 +1,7 @@
 """The verbs: each one function with one frozen result (``docs/api.md``).
 
 - ``signing``: keygen, sign, publish.
-- ``making``: record, attest.
+- ``making``: record, attest. ``finishing``: finish, and the end of both.
 - ``checking``: verify, compare, agree.
 - ``arguments``: paths may be texts; keys are files or loaded; equalities are built-in names, files
   or declarations; a log's key is its text, a file, or a ``VerifierKey``.

@@ -15,7 +15,8 @@
   inside the training's own interpreter; ``editables``: the folders outside of its library.
 - ``command``: the command line, comparable between rebuilders.
 - ``secrets``: the table of what must not be published; ``redact`` replaces it in what is recorded,
-  and ``scan`` searches the finished document for it.
+  ``scan`` searches the finished document for it, and ``leaks`` names and redacts what that finds.
+- ``run_folder``: what was seen, durable at each step, from which a claim can be finished.
 
 This module imports nothing: a training program loads it by ``provenance.current_run()``.
 """

@@ -75,33 +75,65 @@ class Recording:
 
 def draft(before: Before, after: After, result: CommandResult | None) -> Recording:
     """Return the unsigned statement about what was observed, without the model's files."""
-    byproducts = [_describe_manifest(item) for item in before.hashed]
-    if after.records.count:
-        annotations = {"records": after.records.count, "last": after.records.last}
-        data = after.records.metrics
-        byproducts.append(describe_bytes("metrics", data, "application/jsonl", annotations))
-    outcome, metadata = training.Outcome(), training.Metadata(before.invocation_id)
-    if result is not None:
-        outcome = training.Outcome(result.exit_status, result.signal, after.changed)
-        metadata = training.Metadata(before.invocation_id, result.started_on, result.finished_on)
+    manifests = [_describe_manifest(item) for item in before.hashed]
     statement = training.TrainingStatement(
         model_name=before.model.name or "model",
         manifest=Manifest(()),
         build=training.BuildDefinition(
             build_type=BUILD_TYPE,
-            external_parameters=_recipe(before, after.records),
+            external_parameters=_recipe(before),
             internal_parameters=_environment(before, after, result),
             resolved_dependencies=_dependencies(before),
         ),
         run=training.RunDetails(
             builder=training.Builder(LOCAL_BUILDER, version={DISTRIBUTION: __version__}),
-            metadata=metadata,
-            byproducts=tuple(item.description for item in byproducts),
-            provenance_outcome=outcome,
+            metadata=training.Metadata(before.invocation_id),
+            byproducts=tuple(item.description for item in manifests),
         ),
     )
-    files = {item.sha256: item.data for item in byproducts if item.data is not None}
-    return Recording(statement, files)
+    files = {item.sha256: item.data for item in manifests if item.data is not None}
+    recording = with_records(Recording(statement, files), after.records, after.said)
+    if result is None:
+        return recording
+    outcome = training.Outcome(result.exit_status, result.signal, after.changed)
+    return with_end(recording, outcome, result.started_on, result.finished_on)
+
+
+def with_records(recording: Recording, records: Records, said: Collected | None) -> Recording:
+    """Return *recording* with what the program reported, and how well that was kept."""
+    build, run = recording.statement.build, recording.statement.run
+    seeds = dict(build.external_parameters.seeds)
+    for name, value in records.seeds.items():
+        seeds[name] = merge_seeds(seeds.get(name), value)
+    collectors = dict(build.internal_parameters.collectors)
+    if said is not None:
+        collectors["metrics"] = said
+    files, byproducts = dict(recording.files), run.byproducts
+    if records.count:
+        annotations = {"records": records.count, "last": records.last}
+        item = describe_bytes("metrics", records.metrics, "application/jsonl", annotations)
+        byproducts = (*byproducts, item.description)
+        if item.data is not None:
+            files[item.sha256] = item.data
+    build = msgspec.structs.replace(
+        build,
+        external_parameters=msgspec.structs.replace(build.external_parameters, seeds=seeds),
+        internal_parameters=msgspec.structs.replace(
+            build.internal_parameters, collectors=collectors
+        ),
+    )
+    run = msgspec.structs.replace(run, byproducts=byproducts)
+    return Recording(msgspec.structs.replace(recording.statement, build=build, run=run), files)
+
+
+def with_end(
+    recording: Recording, outcome: training.Outcome, started_on: str, finished_on: str
+) -> Recording:
+    """Return *recording* of a run that began at *started_on* and had the *outcome*."""
+    run = recording.statement.run
+    metadata = training.Metadata(run.metadata.invocation_id, started_on, finished_on)
+    run = msgspec.structs.replace(run, metadata=metadata, provenance_outcome=outcome)
+    return Recording(msgspec.structs.replace(recording.statement, run=run), recording.files)
 
 
 def with_model(recording: Recording, made: Made) -> Recording:
@@ -122,13 +154,11 @@ def with_model(recording: Recording, made: Made) -> Recording:
     return Recording(statement, recording.files)
 
 
-def _recipe(before: Before, records: Records) -> training.Recipe:
+def _recipe(before: Before) -> training.Recipe:
     inputs = before.inputs
     hashed = ((item.place, item.manifest) for item in before.hashed)
     described = {at.key: training.describe_input(at.name, m, role=at.role) for at, m in hashed}
     seeds = {name: parse_seed(value) or value for name, value in inputs.seeds.items()}
-    for name, value in records.seeds.items():
-        seeds[name] = merge_seeds(seeds.get(name), value)
     return training.Recipe(
         command=before.recorded.arguments,
         source=before.source.source,
@@ -142,13 +172,10 @@ def _recipe(before: Before, records: Records) -> training.Recipe:
 
 
 def _environment(before: Before, after: After, result: CommandResult | None) -> Environment:
-    collectors = dict(before.collectors)
-    if after.said is not None:
-        collectors["metrics"] = after.said
     observed: tuple[Literal["start", "end"], ...] = ("start", "end")
     if result is None:
         observed = ("start",) if before.command else ("end",)
-    return training.Environment(observed=observed, collectors=collectors, drift=after.drift)
+    return training.Environment(observed=observed, collectors=before.collectors, drift=after.drift)
 
 
 def _dependencies(before: Before) -> tuple[ResourceDescriptor, ...]:

@@ -75,10 +75,12 @@ def run(
     environ: Mapping[str, str],
     clock: Callable[[], datetime],
     run_directory: Path | None = None,
+    on_start: Callable[[int], None] | None = None,
 ) -> CommandResult:
     """Run *command* in *folder* and return how it ended.
 
-    *run_directory* is passed to the program in its environment. Signals are handled only if this is
+    *run_directory* is passed to the program in its environment. *on_start* is told the command's
+    process number. Signals are handled only if this is
     called in the main thread, as Python requires.
     """
     variables = dict(environ)
@@ -95,9 +97,12 @@ def run(
 
     def spawn() -> subprocess.Popen[bytes]:
         # Python's own descriptors are not inherited; those of a job server are.
-        return subprocess.Popen(
+        child = subprocess.Popen(
             list(command), executable=program, cwd=folder, env=variables, close_fds=False
         )
+        if on_start is not None:
+            on_start(child.pid)
+        return child
 
     try:
         code = _wait_for(spawn)

@@ -10,8 +10,8 @@ What can fail (unreadable inputs, a read-only model folder, unpublishable names)
 :func:`observe_before`, before a training of weeks starts. Later problems with collectors or inputs
 are recorded in the statement.
 
-Nothing is signed here. Call :func:`refuse_secrets_in` before the training (on :func:`plan`) and
-after it.
+Nothing is signed here. :func:`provenance.capture.leaks.refuse_secrets_in` comes first, before the
+training (on :func:`plan`) and after it.
 """
 
 from __future__ import annotations
@@ -39,11 +39,10 @@ from provenance.capture.process import find_program
 from provenance.capture.records import Reads, Records, parse_seed, read_records
 from provenance.capture.redact import redact_text
 from provenance.capture.reread import look_again
-from provenance.capture.scan import live_secrets, refuse_secrets
+from provenance.capture.scan import live_secrets
 from provenance.capture.source import observe_source, program_files, redacted_files
 from provenance.capture.trained import environment_of, who_trained
 from provenance.capture.worktrees import Surroundings
-from provenance.encoding import strict_base64
 from provenance.errors import UnreadableError, UsageError
 from provenance.statement import intoto
 from provenance.statement.training import Collected, Drift, to_statement
@@ -153,7 +152,7 @@ def observe_after(
 
     Without a *result*, inputs are not hashed again and no drift is reported.
     """
-    records, said = _read_records(run_directory)
+    records, said = read_said(run_directory)
     if result is None:
         return draft(before, After(records=records, said=said), None)
     folder = before.inputs.located(Path())
@@ -216,29 +215,6 @@ def _describe_reads(reads: Reads) -> Collected:
     return Collected("ok", values | {"lost": reads.lost})
 
 
-def refuse_secrets_in(
-    recording: Recording,
-    environ: Mapping[str, str],
-    *,
-    allowed: frozenset[str] = frozenset(),
-    secret_variables: frozenset[str] = frozenset(),
-) -> bytes:
-    """Return the statement's bytes, or raise SecretError if they or a byproduct hold a live secret.
-
-    *secret_variables* hold passwords, whatever their names; *allowed* variables are not searched.
-    """
-    live = live_secrets(environ, allowed=allowed, named=secret_variables)
-    payload = intoto.format(to_statement(recording.statement))
-    refuse_secrets(payload, live)
-    for item in recording.statement.run.byproducts:
-        if item.content:
-            content = strict_base64.parse(item.content)
-            refuse_secrets(content, live, where=f"the byproduct {item.name}")
-    for sha256, data in recording.files.items():
-        refuse_secrets(data, live, where=f"the byproduct {sha256}")
-    return payload
-
-
 _QUOTED_PATH = re.compile(r"(['\"])/[^'\"]*\1")
 _PATH = re.compile(r"(?<![\w.$}/~])/(?!(?:proc|sys|etc|dev)/)[^\s'\":;,]+")
 
@@ -281,7 +257,7 @@ def _package_drift(start: Software, end: Software) -> tuple[Drift, ...]:
     )
 
 
-def _read_records(run_directory: Path | None) -> tuple[Records, Collected | None]:
+def read_said(run_directory: Path | None) -> tuple[Records, Collected | None]:
     """Return what the program reported, and how well it was kept."""
     if run_directory is None:
         return Records(), None

@@ -27,12 +27,15 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus, unquote
 
 from provenance.capture.redact import credential_in
 from provenance.capture.secrets import is_secret_name, is_suspect_name, split_user, urls_in
 from provenance.errors import SecretError
+
+KEEP_OUT = "keep it out of arguments, names and settings; nothing was signed"
+"""What to do about a secret that was found."""
 
 MIN_LENGTH = 8
 """Shortest value searched, in characters: shorter ones occur everywhere."""
@@ -86,25 +89,37 @@ def live_secrets(
     return tuple(LiveSecret(variable, value) for variable, value in found)
 
 
-def refuse_secrets(
-    payload: bytes, secrets: tuple[LiveSecret, ...], *, where: str = "the statement"
-) -> None:
-    """Raise SecretError if *payload* contains one of *secrets*, or what looks like one."""
-    hint = "keep it out of arguments, names and settings; nothing was signed"
+class Found(NamedTuple):
+    """A secret in a document: what it is, the JSON pointer of its string, its variable or ""."""
+
+    what: str
+    pointer: str
+    variable: str
+
+
+def find_secret(payload: bytes, secrets: tuple[LiveSecret, ...]) -> Found | None:
+    """Return the first of *secrets* in *payload*, or what looks like one."""
     for secret in secrets:
         for spelling in _spellings(secret.value):
             position = payload.find(spelling)
             if position >= 0:
-                place = _place(payload, spelling, position)
-                what = f"holds the value of the environment variable {secret.variable} at {place}"
-                raise SecretError(what, where=where, hint=hint)
+                what = f"the value of the environment variable {secret.variable}"
+                return Found(what, _place(payload, spelling, position), secret.variable)
     text = payload.decode("utf-8", "replace")
     text = _ESCAPE.sub(" ", text) if "\\" in text else text
     if (found := credential_in(text)) is not None:
         start, end, kind = found
         place = _place(payload, text[start:end].encode("utf-8", "replace"), start)
-        what = f"holds what looks like a credential ({kind}) at {place}"
-        raise SecretError(what, where=where, hint=hint)
+        return Found(f"what looks like a credential ({kind})", place, "")
+    return None
+
+
+def refuse_secrets(
+    payload: bytes, secrets: tuple[LiveSecret, ...], *, where: str = "the statement"
+) -> None:
+    """Raise SecretError if *payload* contains one of *secrets*, or what looks like one."""
+    if (found := find_secret(payload, secrets)) is not None:
+        raise SecretError(f"holds {found.what} at {found.pointer}", where=where, hint=KEEP_OUT)
 
 
 def _url_passwords(value: str) -> Iterator[str]:

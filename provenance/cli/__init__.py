@@ -168,8 +168,9 @@ def run(arguments: list[str]) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return STATUS[UsageError]
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("provenance: interrupted", err=True)
+    except (KeyboardInterrupt, click.Abort) as error:
+        notes = getattr(error.__cause__ or error, "__notes__", [])
+        _report("; ".join(["interrupted", *notes]), as_json=False)
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - each kind has its exit status
         if own.debug and not isinstance(error, click.ClickException):
@@ -179,7 +180,7 @@ def run(arguments: list[str]) -> int:
                 click.echo(one_line(line), err=True)
         status = _explain(error, own)
         if isinstance(error, CommandError):
-            return error.status
+            return error.status or RECORD_FAILED
         return RECORD_FAILED if own.verb == "record" else status
     return result if isinstance(result, int) else 0
 

@@ -25,13 +25,13 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(command)
 
 
-def signing_options(command: F) -> F:
+def signing_options(command: F, *, required: bool = True) -> F:
     """Add ``--key`` for a private key and ``--password-env``."""
     command = click.option(
         "--password-env", metavar="VAR", help="Environment variable that holds the key's password."
     )(command)
     return click.option(
-        "--key", "key_path", type=PATH, required=True, metavar="KEY", help="Private key (PEM)."
+        "--key", "key_path", type=PATH, required=required, metavar="KEY", help="Private key (PEM)."
     )(command)
 
 

@@ -16,7 +16,8 @@ from provenance.report.recording import captured_document, captured_lines
 from provenance.report.terminal import print_json, print_lines
 
 if TYPE_CHECKING:
-    from provenance.api.making import Recorded, Stated
+    from provenance.api.finishing import Given, Recorded
+    from provenance.api.making import Stated
     from provenance.capture.remarks import Remark
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -24,11 +25,11 @@ F = TypeVar("F", bound="Callable[..., Any]")
 _NAMED = re.compile(r"([A-Za-z][A-Za-z0-9_.-]*)=(.*)", re.DOTALL)
 
 
-def recording_options(command: F) -> F:
+def recording_options(command: F, *, key_required: bool = True) -> F:
     """Add the options that both commands have."""
     for option in reversed(_OPTIONS):
         command = option(command)
-    return signing_options(json_option(command))
+    return signing_options(json_option(command), required=key_required)
 
 
 _OPTIONS = (
@@ -63,24 +64,31 @@ _OPTIONS = (
 )  # fmt: skip
 
 
-def read_stated(options: Mapping[str, Any]) -> Stated:
-    """Return what *options*, as click passes them, state, in the library's terms."""
+def read_given(options: Mapping[str, Any]) -> Given:
+    """Return what *options*, as click passes them, give beside the key, in the library's terms."""
     variables = (options["password_env"], options["log_password_env"])
     return {
         "password": read_password(options["password_env"]),
+        "log": options["log"],
+        "log_password": read_password(options["log_password_env"]),
+        "allowed_secrets": options["allowed_secrets"],
+        "secret_variables": [name for name in variables if name],
+        "progress": progress,
+    }
+
+
+def read_stated(options: Mapping[str, Any]) -> Stated:
+    """Return what *options*, as click passes them, state, in the library's terms."""
+    return {
+        **read_given(options),
         "data": [_data(text) for text in options["data"]],
         "config": options["config"],
         "base_model": options["base_model"],
         "equality": options["equality"],
         "seeds": _seeds(options["seeds"]),
-        "log": options["log"],
-        "log_password": read_password(options["log_password_env"]),
-        "allowed_secrets": options["allowed_secrets"],
-        "secret_variables": [name for name in variables if name],
         "dry_run": options["dry_run"],
         "strict": options["strict"],
         "on_warning": _remark,
-        "progress": progress,
     }
 
 

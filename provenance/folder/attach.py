@@ -95,42 +95,63 @@ def sign_model(name: str, manifest: Manifest, key: PrivateKey, *, links: bool = 
     return bundles.format(envelope, hint=key.public.pem_digest)
 
 
-def attach(
+class Signed(msgspec.Struct, frozen=True):
+    """A signed claim, the model signature that goes with it if any, and byproducts by SHA-256."""
+
+    claim: bytes
+    signature: bytes | None
+    files: dict[str, bytes]
+
+
+def sign_claim(
     model: Path,
     statement: TrainingStatement,
     payload: bytes,
     files: Mapping[str, bytes],
     key: PrivateKey,
-    log: Log | None = None,
-) -> Attached:
-    """Sign *statement* and put it beside *model*, with *files* and a model signature.
+) -> Signed:
+    """Sign *statement*, which goes beside *model* with *files*.
 
-    *payload* is the statement in bytes, as it was searched for secrets. A training that failed, or
-    whose inputs changed, gets no model signature, which could not say so. The claim is durable
-    before it goes into *log*; then the proof is added to it.
+    *payload* is the statement in bytes, as it was searched for secrets. A training that failed,
+    whose inputs changed, or whose end was not seen gets no model signature, which could not say so.
     """
     outcome = statement.run.provenance_outcome
     signature = None
-    if not outcome.failed and not outcome.spoiled_inputs:
+    if not (outcome.failed or outcome.spoiled_inputs or statement.run.end_not_seen):
         signature = sign_model(
             statement.model_name, statement.manifest, key, links=_holds_links(model)
         )
-    claim = sign_payload(payload, key)
+    return Signed(sign_payload(payload, key), signature, dict(files))
+
+
+def attach(model: Path, signed: Signed, log: Log | None = None) -> Attached:
+    """Put *signed* beside *model*; a claim that is there already is not added again.
+
+    The claim is durable before it goes into *log*; then the proof is added to it.
+    """
+    item = bundles.parse(signed.claim)
     with locked(model):
-        lines = [item.raw for item in _read_claims(model)]
-        _write_byproducts(model, files)
-        _write_claims(model, [*lines, claim])
+        items = _read_claims(model)
+        place = next((n for n, it in enumerate(items) if it.envelope == item.envelope), len(items))
+        item = items[place] if place < len(items) else item
+        lines = [it.raw for it in (*items[:place], item, *items[place + 1 :])]
+        _write_byproducts(model, signed.files)
+        _write_claims(model, lines)
         written = [str(model / CLAIMS)]
-        kept = signature is not None and not _may_replace(model, key.public)
-        if signature is not None and not kept:
-            write_file(model / MODEL_SIGNATURE, signature)
+        signer = _named_signer(item, "")
+        kept = signed.signature is not None and not _may_replace(model, signer)
+        if signed.signature is not None and not kept:
+            write_file(model / MODEL_SIGNATURE, signed.signature)
             written.append(str(model / MODEL_SIGNATURE))
         published: tuple[Published, ...] = ()
         if log is not None:
-            item = bundles.parse(claim)
-            [entry] = logs.publish(log.folder, [_body(item, [key.public], "")], log.signer)
-            _write_claims(model, [*lines, _with_entry(item, entry)])
-            published = (Published(len(lines) + 1, entry.index, new=True),)
+            body = _body(item, signer, "")
+            index = known = _proven(item, body, log.signer.verifier)
+            if index is None:
+                [entry] = logs.publish(log.folder, [body], log.signer)
+                lines[place], index = _with_entry(item, entry), entry.index
+                _write_claims(model, lines)
+            published = (Published(place + 1, index, known is None),)
     return Attached(tuple(written), published, kept)
 
 
@@ -194,20 +215,20 @@ def publish(model: Path, log: Log, keys: Sequence[PublicKey] = ()) -> tuple[Publ
 def _refuse_to_replace(model: Path, signer: PublicKey) -> None:
     path = model / MODEL_SIGNATURE
     is_folder = path.is_dir() and not path.is_symlink()  # writing fails, and says so
-    if not is_folder and not _may_replace(model, signer):
+    if not is_folder and not _may_replace(model, [signer]):
         what = "is signed by another key, or damaged, and is not replaced"
         hint = "remove it, or move it away, if that signature is no longer wanted"
         raise UsageError(what, where=str(path), hint=hint)
 
 
-def _may_replace(model: Path, signer: PublicKey) -> bool:
-    """Tell whether there is no model signature beside *model*, or one that *signer* made."""
+def _may_replace(model: Path, signers: Sequence[PublicKey]) -> bool:
+    """Tell whether there is no model signature beside *model*, or one that *signers* made."""
     path = model / MODEL_SIGNATURE
     if not os.path.lexists(path):
         return True
     try:
         for item in read_bundles(path):
-            bundles.open_bundle(item, [signer])
+            bundles.open_bundle(item, signers)
     except (SignatureError, UnreadableError, MalformedError):
         return False
     return True
@@ -221,14 +242,6 @@ def _read_claims(model: Path) -> tuple[Bundle, ...]:
 def check_claims(model: Path) -> None:
     """Return if a claim can be added to those beside *model*: found out before a training."""
     _joined(model, [item.raw for item in _read_claims(model)])
-
-
-def has_claim(model: Path, payload: bytes) -> bool:
-    """Tell whether a claim beside *model* states *payload*."""
-    try:
-        return any(item.envelope.payload == payload for item in _read_claims(model))
-    except (UnreadableError, MalformedError):
-        return False
 
 
 def _write_claims(model: Path, lines: Sequence[bytes]) -> None:

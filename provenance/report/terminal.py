@@ -32,7 +32,8 @@ _UNUSUAL: Final = re.compile(r"[^\n -~]")
 """Anything but printable ASCII and the line breaks of the layout."""
 
 _LABEL: Final = re.compile(r" *\S.*? {2,}(?=\S)")
-_WORD: Final = re.compile(r" *[^ ]+")
+_WORD: Final = re.compile(r" *(?:provenance record --finish .+|[^ ]+)")
+"""A word, or the command that ends a message and is to be pasted whole."""
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:

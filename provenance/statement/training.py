@@ -219,11 +219,15 @@ class RunDetails(msgspec.Struct, frozen=True, omit_defaults=True):
 
         A run that began and whose end was not seen has an unknown outcome: it is ``attested``.
         """
+        seen = bool(self.metadata.started_on) and not self.end_not_seen
+        return "recorded" if seen and not self.provenance_outcome.unseen else "attested"
+
+    @property
+    def end_not_seen(self) -> bool:
+        """Whether a run began, and how it ended is unknown."""
         outcome = self.provenance_outcome
-        seen = bool(self.metadata.started_on) and (
-            outcome.exit_status is not None or outcome.signal
-        )
-        return "recorded" if seen and not outcome.unseen else "attested"
+        ended = outcome.exit_status is not None or outcome.signal
+        return bool(self.metadata.started_on) and not ended
 
 
 class BuildDefinition(msgspec.Struct, frozen=True, rename="camel"):

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import provenance
-from provenance.errors import ProvenanceError, UnavailableError, UsageError
-from provenance.files.atomic import write_file
+from provenance.errors import ProvenanceError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,20 +65,6 @@ def test_claims_to_which_none_can_be_added_are_refused_before_the_training(
     with pytest.raises(ProvenanceError):
         provenance.record(TRAIN, model=folder, key=alice.key)
     assert not (tmp_path / "trained").exists()
-
-
-def test_nobody_is_told_to_add_a_claim_that_is_there(
-    folder: Path, alice: Person, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(path: Path, data: bytes) -> None:
-        if path.name == "model.sig":
-            raise UnavailableError("cannot be written", where=str(path))
-        write_file(path, data)
-
-    monkeypatch.setattr("provenance.folder.attach.write_file", full)
-    with pytest.raises(UnavailableError, match=r"the claim of this run is in claims\.jsonl"):
-        provenance.record(["touch", str(folder / "weights")], model=folder, key=alice.key)
-    assert len((folder / "claims.jsonl").read_bytes().splitlines()) == 2
 
 
 @pytest.mark.parametrize(

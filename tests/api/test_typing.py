@@ -14,7 +14,7 @@ from typing import assert_type
 
 import provenance
 from provenance.api.checking import Comparison
-from provenance.api.making import Recorded
+from provenance.api.finishing import Recorded
 from provenance.api.signing import KeyPair, PublishedClaims, Signed
 from provenance.capture.run import Run
 from provenance.equality.declaration import builtin

@@ -14,15 +14,10 @@ import pytest
 
 from provenance.capture.draft import with_model
 from provenance.capture.inputs import Inputs
+from provenance.capture.leaks import refuse_secrets_in
 from provenance.capture.made import look_now
 from provenance.capture.process import CommandResult, run
-from provenance.capture.recorder import (
-    listen,
-    observe_after,
-    observe_before,
-    plan,
-    refuse_secrets_in,
-)
+from provenance.capture.recorder import listen, observe_after, observe_before, plan
 from provenance.capture.records import prepare
 from provenance.encoding import strict_base64
 from provenance.errors import MalformedError, SecretError, UnreadableError, UsageError

@@ -52,11 +52,6 @@ def attempt(disk: Path, *arguments: str | Path) -> None:
     assert tree(disk) == before
 
 
-def touch(root: Path) -> tuple[str, ...]:
-    """Return a training that writes to the model in *root* and needs no space."""
-    return "sh", "-c", f"touch {root}/*"
-
-
 def test_keygen(disk: Path) -> None:
     fill(disk)
     attempt(disk, "keygen", "key")
@@ -68,26 +63,45 @@ def test_sign_attest_and_record(disk: Path, alice: Person) -> None:
     fill(disk)
     for command in ("sign", "attest"):
         attempt(disk, command, root, "--key", alice.private)
-    attempt(disk, "record", "--model", root, "--key", alice.private, "--", *touch(root))
     assert run_program("verify", root, "--key", alice.public).status == 0
     (disk / "filler").unlink()
     assert run_program("attest", root, "--key", alice.private).status == 0
 
 
-def test_the_claim_of_a_run_is_not_lost(
+@pytest.mark.parametrize("full", ["the model's", "the run's"])
+def test_what_was_seen_of_a_run_is_not_lost(
+    disk: Path, tmp_path: Path, alice: Person, full: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = disk if full == "the run's" else tmp_path
+    root = (tmp_path if full == "the run's" else disk) / "model"
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
+    fill_it = 'mkdir "$0"; echo 1 > "$0/w"; cat /dev/zero > "$1" 2> /dev/null; true'
+    options = ("--model", root, "--key", alice.private)
+    ran = run_program("record", *options, "--", "sh", "-c", fill_it, root, disk / "filler")
+    verify = ("verify", root, "--key", alice.public)
+    if full == "the run's":  # then the model's disk has room, and nothing is missing
+        assert ran.status == 0, ran
+    else:
+        assert ran.status == 125, ran
+        assert "no space left on device (free some space" in ran.err
+        (disk / "filler").unlink()
+        run = ran.err.strip().removesuffix(")").rpartition(" ")[2]
+        assert run_program("record", "--finish", run).status == 0
+    assert "the command ended with status 0" in run_program(*verify).out
+    assert not list((home / "state/provenance/runs").iterdir())
+
+
+def test_a_run_whose_folder_cannot_be_written_is_not_started(
     disk: Path, tmp_path: Path, alice: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = write_files(disk / "model")
+    monkeypatch.setenv("XDG_STATE_HOME", str(disk / "state"))
+    monkeypatch.setenv("TMPDIR", str(disk))
     fill(disk)
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    attempt(disk, "record", "--model", root, "--key", alice.private, "--", *touch(root))
-    (kept,) = tmp_path.glob("provenance-claim-*.jsonl")
-    verify = ("verify", root, "--key", alice.public)
-    assert run_program(*verify, "--claims", kept).status == 0
-    (disk / "filler").unlink()
-    with (root / "claims.jsonl").open("ab") as claims:
-        claims.write(kept.read_bytes())
-    assert "the command ended with status 0" in run_program(*verify).out
+    words = ("--", "touch", tmp_path / "ran")
+    ran = run_program("record", "--model", tmp_path / "m", "--key", alice.private, *words)
+    assert ran.status == 125
+    assert "no space left on device" in ran.err
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_verdict(disk: Path, tmp_path: Path, model: Path, alice: Person, bob: Person) -> None:

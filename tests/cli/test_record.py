@@ -160,12 +160,12 @@ def test_a_command_that_cannot_be_run(
 
 def test_a_failed_training_without_a_model(record: Callable[..., Ran], work: Path) -> None:
     ran = record("exit 7")
-    refused(ran, 7, "nothing to attest", "model: no such folder")
+    refused(ran, 7, "model: the command failed (status 7) and left nothing", "no such folder")
     assert tree(work) == {}
 
 
 def test_a_training_that_leaves_no_model(record: Callable[..., Ran], work: Path) -> None:
-    refused(record("true"), 125, "the command ended well", "no such folder", "--model names")
+    refused(record("true"), 125, "model: the command has ended", "no such folder", "--model names")
     refused(record("mkdir model"), 125, "left nothing to attest", "holds no files")
     assert tree(work) == {"model": "folder"}
 

@@ -16,7 +16,7 @@ from provenance.encoding import strict_json
 from provenance.files.manifest import hash_folder
 from provenance.files.names import RESERVED
 from provenance.folder import claims
-from provenance.folder.attach import attach
+from provenance.folder.attach import attach, sign_claim
 from provenance.keys import load_private
 from provenance.statement import intoto, training
 from provenance.statement.intoto import ResourceDescriptor
@@ -118,7 +118,7 @@ def _make_model(folder: Path, key_path: Path) -> None:
     key = load_private(key_path)
     statement = training.name_signer(statement, key.public)
     payload = intoto.format(training.to_statement(statement))
-    attach(folder, statement, payload, byproducts, key)
+    attach(folder, sign_claim(folder, statement, payload, byproducts, key))
     (folder / "model.sig").unlink()
 
 

@@ -1,0 +1,418 @@
+"""From what was seen to a claim beside the model: at once, or by ``finish`` when something failed.
+
+The steps after the command has ended are those of :mod:`provenance.capture.run_folder`, each
+written down before the next. Whatever fails leaves the run's folder, and the error says how to go
+on from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import msgspec
+
+from provenance.api.arguments import (
+    Password,
+    PathLike,
+    Progress,
+    a_path,
+    log_in,
+    private_key,
+    several,
+    silent,
+)
+from provenance.capture import leaks, made, recorder, run_folder
+from provenance.capture.draft import Recording, with_end, with_model, with_records
+from provenance.capture.made import Looks
+from provenance.capture.process import CommandResult
+from provenance.capture.run_folder import ENDED, MADE, SEEN, SIGNED, Seen
+from provenance.encoding import strict_base64
+from provenance.envelope import bundle
+from provenance.errors import (
+    CommandError,
+    NotMadeError,
+    PolicyError,
+    ProvenanceError,
+    SecretError,
+    UnavailableError,
+    UnfinishedError,
+    UsageError,
+    count,
+)
+from provenance.files.names import MODEL_SIGNATURE
+from provenance.folder import attach as beside
+from provenance.folder.attach import Signed
+from provenance.folder.claims import model_name
+from provenance.keys import parse_spki
+from provenance.statement import intoto, training
+from provenance.statement.training import Outcome, RunDetails, TrainingStatement, changed_text
+from provenance.weights import check_numpy
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from provenance.capture.draft import Before
+    from provenance.capture.made import Candidates, Made
+    from provenance.capture.remarks import Remark
+    from provenance.capture.run_folder import RunFolder
+    from provenance.files.manifest import Manifest
+    from provenance.folder.attach import Log, Published
+    from provenance.keys import PrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A claim: what it states, and what was written beside the model (by a dry run, nothing).
+
+    ``files`` are the byproducts by SHA-256. ``status`` is the exit status of a recorded command.
+    ``warnings`` say what weakens the claim; ``remarks`` are those from before the run.
+    """
+
+    statement: TrainingStatement
+    files: Mapping[str, bytes]
+    key_id: str
+    status: int = 0
+    written: tuple[str, ...] = ()
+    published: tuple[Published, ...] = ()
+    warnings: tuple[str, ...] = ()
+    remarks: tuple[Remark, ...] = ()
+
+    @property
+    def manifest(self) -> Manifest:
+        """The files of the model."""
+        return self.statement.manifest
+
+    def document(self) -> dict[str, Any]:
+        """Return the in-toto Statement."""
+        return intoto.to_document(training.to_statement(self.statement))
+
+    def after(self, said: tuple[Remark, ...]) -> Recorded:
+        """Return this with what was *said* before the run."""
+        return replace(self, remarks=said, warnings=(*map(str, said), *self.warnings))
+
+
+class Given(TypedDict, total=False):
+    """What a signer gives beside the key. The log is the folder of one to publish to at once."""
+
+    password: Password
+    log: PathLike | None
+    log_password: Password
+    allowed_secrets: Sequence[str]
+    secret_variables: Sequence[str]
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """Who signs a claim, where it is published, and what must not be in it."""
+
+    key: PrivateKey
+    log: Log | None
+    environ: Mapping[str, str]
+    allowed_secrets: frozenset[str]
+    secret_variables: frozenset[str]
+    progress: Progress
+
+    @classmethod
+    def of(cls, key: PathLike | PrivateKey, given: Given) -> Claimant:
+        """Return the signer with *key*."""
+        allowed, secret = given.get("allowed_secrets", ()), given.get("secret_variables", ())
+        return cls(
+            key=private_key(key, given.get("password")),
+            log=_log(given),
+            environ=os.environ,
+            allowed_secrets=frozenset(several(allowed, "allowed_secrets")),
+            secret_variables=frozenset(several(secret, "secret_variables")),
+            progress=given.get("progress", silent),
+        )
+
+    def ready(self, recording: Recording) -> tuple[TrainingStatement, bytes]:
+        """Return the statement with its signer, and its bytes, if nothing in them is secret."""
+        statement = training.name_signer(recording.statement, self.key.public)
+        named = Recording(statement, recording.files)
+        return statement, leaks.refuse_secrets_in(
+            named,
+            self.environ,
+            allowed=self.allowed_secrets,
+            secret_variables=self.secret_variables,
+        )
+
+    def claim(self, model: Path, recording: Recording, kept: RunFolder | None = None) -> Recorded:
+        """Sign *recording*, put it beside *model*, and publish it where asked.
+
+        The signed claim is in the folder *kept* first: no other one is made of that run.
+        """
+        statement, payload = self.ready(recording)
+        signed = beside.sign_claim(model, statement, payload, recording.files, self.key)
+        if kept is not None:
+            kept.keep(SIGNED, signed)
+        return attach(model, signed, self.log)
+
+
+def _log(given: Given) -> Log | None:
+    log = given.get("log")
+    return None if log is None else log_in(log, given.get("log_password"))
+
+
+def attach(model: Path, signed: Signed, log: Log | None) -> Recorded:
+    """Put the claim *signed* beside *model*, and into *log*."""
+    payload = bundle.parse(signed.claim).envelope.payload
+    statement = training.from_statement(intoto.parse(payload))
+    key = parse_spki(strict_base64.parse(statement.run.provenance_signer))
+    attached = beside.attach(model, signed, log)
+    return Recorded(
+        statement,
+        signed.files,
+        key.key_id,
+        written=attached.written,
+        published=attached.published,
+        warnings=tuple(_warnings(model, statement, kept_signature=attached.kept_signature)),
+    )
+
+
+def complete(
+    claimant: Claimant, kept: RunFolder, before: Before, result: CommandResult, at: Candidates
+) -> Recorded:
+    """Return the claim about the command that has just ended with *result*."""
+    kept.keep(ENDED, result)
+    with _unfinished(kept, result.status) as options:
+        with claimant.progress("hashing the model") as advance:
+            looks = made.look_after(at, advance)
+        kept.keep(MADE, looks)
+        written = any(look.written for look in looks.folders)
+        if result.status and not written and looks.problem is not None:
+            kept.remove()
+            how = f"the command failed ({result.signal or f'status {result.status}'})"
+            what = f"{how} and left nothing to attest: {looks.problem.what}"
+            where = _shown_text(looks.problem.where)
+            raise CommandError(what, where=where, status=result.status)
+        with claimant.progress("hashing inputs again") as advance:
+            environ, said = claimant.environ, kept.program
+            recording = recorder.observe_after(
+                before, result, environ=environ, run_directory=said, progress=advance
+            )
+        secrets: dict[str, str] = {}
+        try:
+            claimant.ready(recording)
+        except SecretError as error:
+            secrets = error.fields
+        kept.keep(SEEN, Seen(recording, secrets))
+        model = _chosen(looks, options)
+        model_name(model.folder)  # refuses a path that is not UTF-8
+        folder = before.inputs.model if at.target else _shown(model.folder)
+        recorded = claimant.claim(folder, with_model(recording, model), kept)
+    kept.remove()
+    return replace(recorded, status=result.status)
+
+
+def finish(
+    run: PathLike,
+    *,
+    model: PathLike | None = None,
+    key: PathLike | PrivateKey | None = None,
+    redact: Sequence[str] = (),
+    **given: Unpack[Given],
+) -> Recorded:
+    """Complete the claim about a *run*, which could not be made when its command ended.
+
+    *run* is the run's folder or its name. Key, log and model are those that were named for the run,
+    unless they are given. *redact* are fields of the statement whose values are left out.
+
+    Raises:
+        UnfinishedError: that failed again; the run is kept.
+    """
+    if unknown := given.keys() - Given.__annotations__.keys():
+        raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
+    fields = tuple(several(redact, "redact"))
+    with run_folder.reopen(os.fspath(run), os.environ) as kept:
+        plan = kept.plan()
+        result = kept.read(ENDED, CommandResult)
+        if result is None and (process := kept.running()) is not None:
+            what, hint = f"the command still runs (process {process.pid})", "wait for its end"
+            raise UnavailableError(what, where=str(kept.path), hint=hint)
+        with _unfinished(kept, result.status if result else 0) as options:
+            options += [word for field in fields for word in ("--redact", field)]
+            if model is not None:
+                options += ["--model", os.fspath(model)]
+            place = plan.model if model is None else Path.cwd() / a_path(model)
+            if model is None and not place.is_dir():
+                options += ["--model", "DIR"]
+            log = plan.log if given.get("log") is None else given["log"]
+            named: Given = {**given, "log": log}
+            signed = kept.read(SIGNED, Signed)
+            if signed is None:
+                if (key := plan.key if key is None else key) is None:
+                    raise UsageError("the key of this run was no file", hint="name it with --key")
+                recorded = _claim_later(Claimant.of(key, named), kept, place, fields)
+            elif fields:
+                raise UsageError("this run's claim is signed: nothing can be redacted")
+            else:
+                recorded = attach(_shown(place), signed, _log(named))
+        kept.remove()
+        return replace(recorded, status=result.status if result else 0)
+
+
+def _claim_later(
+    claimant: Claimant, kept: RunFolder, place: Path, redact: Sequence[str]
+) -> Recorded:
+    """Return the claim about the run *kept* and the model in *place*."""
+    seen = kept.read(SEEN, Seen)
+    recording = _resumed(claimant, kept) if seen is None else seen.recording
+    recording = leaks.redact(recording, redact)
+    if seen is not None:
+        secrets = {
+            field: variable
+            for field, variable in seen.secrets.items()
+            if field not in redact and variable not in claimant.allowed_secrets
+        }
+        if secrets:
+            what = f"held a secret when the run ended: {', '.join(secrets)}"
+            raise SecretError(what, where="the statement", fields=secrets)
+    looks = _moved_to(os.path.realpath(place), kept.read(MADE, Looks) or Looks(()))
+    with claimant.progress("hashing the model") as advance:
+        model = made.look_again(looks, place, advance)
+    model_name(model.folder)
+    recorded = claimant.claim(_shown(place), with_model(recording, model), kept)
+    names = model.manifest.by_name()
+    for look in looks.folders:
+        missing = [name for name in look.files if name not in names]
+        if missing and look.folder == str(model.folder):
+            text = f"not there any more since the command ended: {made.some_of(missing)}"
+            recorded = replace(recorded, warnings=(*recorded.warnings, text))
+    return recorded
+
+
+def _moved_to(folder: str, looks: Looks) -> Looks:
+    """Return *looks* as they would be if the only folder that was looked at had been *folder*."""
+    if len(looks.folders) != 1:
+        return looks
+    return Looks((msgspec.structs.replace(looks.folders[0], folder=folder),), looks.problem)
+
+
+def _resumed(claimant: Claimant, kept: RunFolder) -> Recording:
+    """Return what is known of the run *kept* whose recorder did not look again after it."""
+    plan = kept.plan()
+    unknown = {*plan.secrets} - {*claimant.environ} - claimant.allowed_secrets
+    if unknown:
+        names = sorted(unknown)
+        what = f"secrets of the run that are to be searched for are not set: {', '.join(names)}"
+        hint = f"export them, or leave them out: --unsafe-allow-secret {names[0]}"
+        raise UsageError(what, hint=hint)
+    recording = with_records(plan.recording, *recorder.read_said(kept.program))
+    result = kept.read(ENDED, CommandResult)
+    if result is None:
+        return with_end(recording, Outcome(), plan.started_on, "")
+    outcome = Outcome(result.exit_status, result.signal)
+    return with_end(recording, outcome, result.started_on, result.finished_on)
+
+
+@contextlib.contextmanager
+def _unfinished(kept: RunFolder, status: int) -> Iterator[list[str]]:
+    """Say of every error how the claim is completed; *options* for that are added to the list."""
+    options: list[str] = []
+    try:
+        yield options
+    except CommandError:
+        raise
+    except KeyboardInterrupt as error:
+        error.add_note(f"the run is kept; to go on: {kept.command_to_finish(*options)}")
+        raise
+    except Exception as error:
+        what, where, first = f"a defect: {type(error).__name__}: {error}", None, ""
+        if isinstance(error, ProvenanceError):
+            what, where = error.what, _shown_text(error.where)
+            first = f"{error.hint}; " if error.hint else ""
+        if isinstance(error, SecretError):
+            options += [word for field in error.fields for word in ("--redact", field)]
+        command = kept.command_to_finish(*options)
+        hint = f"{first}the run is kept in {kept.path}; to go on: {command}"
+        raise UnfinishedError(
+            what, where=where, hint=hint, status=status, run=str(kept.path)
+        ) from error
+
+
+def _chosen(looks: Looks, options: list[str]) -> Made:
+    """Return the model of *looks*; add to *options* that its folder is to be named, if it is."""
+    if sum(look.written for look in looks.folders) == 1:
+        return made.choose(looks)
+    options += ["--model", "DIR"]
+    try:
+        model = made.choose(looks)
+    except NotMadeError as error:
+        what = f"the command has ended and left nothing to attest: {error.what}"
+        hint = "--model names the folder that it fills"
+        raise NotMadeError(what, where=error.where, hint=hint) from error
+    del options[-2:]
+    return model
+
+
+def _shown(path: Path) -> Path:
+    """Return *path* as it is written in the current folder, if it is below that."""
+    here = Path.cwd()
+    return path.relative_to(here) if path != here and path.is_relative_to(here) else path
+
+
+def _shown_text(where: str | None) -> str | None:
+    return where.removeprefix(f"{Path.cwd()}/") if where else None
+
+
+def misfit(model: Path, statement: TrainingStatement) -> ProvenanceError | None:
+    """Return why the declared equality does not fit *model*, or cannot be judged here."""
+    stated = statement.recipe.equality
+    if stated is None or stated.name == "bytes":  # fits everything
+        return None
+    try:
+        check_numpy()
+        from provenance.equality.declaration import from_document  # noqa: PLC0415 - rarely needed
+        from provenance.judge.coverage import check_coverage  # noqa: PLC0415 - needs numpy
+        from provenance.weights.model import Model, SideBySide  # noqa: PLC0415
+
+        opened = Model(model, statement.manifest.by_name())
+        check_coverage(from_document(stated.declaration), SideBySide(opened, opened))
+    except (PolicyError, UnavailableError) as error:
+        return error
+    return None
+
+
+def _warnings(model: Path, statement: TrainingStatement, *, kept_signature: bool) -> Iterator[str]:
+    if kept_signature:
+        yield f"{MODEL_SIGNATURE} is not of this key and was left; the claim stands beside it"
+    said = statement.build.internal_parameters.collectors.get("metrics")
+    lost = sum(said.values.get(name, 0) for name in ("dropped", "damaged")) if said else 0
+    if lost:
+        yield f"{count(lost, 'metric or seed', 'metrics or seeds')} could not be kept"
+    yield from _about(statement.run)
+    observed = statement.run.metadata.started_on  # else a misfit was refused beforehand
+    problem = misfit(model, statement) if observed else None
+    if isinstance(problem, UnavailableError):
+        yield f"whether the equality fits this model was not checked: {problem}"
+    elif problem is not None:
+        yield f"the equality does not fit this model: {problem}"
+        yield "'agree' will refuse it ('provenance equality check FILE MODEL' says why)"
+    outcome = statement.run.provenance_outcome
+    for item in outcome.changed_inputs:
+        yield f"changed while the training ran: {changed_text(item)}"
+    if outcome.spoiled_inputs:
+        yield "'verify' will refuse this claim: nobody can tell what the training read"
+
+
+def _about(run: RunDetails) -> Iterator[str]:
+    """Say what is known, and what not, of what *run* made."""
+    outcome = run.provenance_outcome
+    if outcome.failed:
+        how = f"was killed by {outcome.signal}" if outcome.signal else "failed"
+        yield f"the command {how}, so 'verify' will refuse this claim"
+    if run.end_not_seen:
+        yield "nobody saw how the command ended: its outcome is unknown, and this claim 'attested'"
+    for names, what in (
+        (outcome.untouched, "were there before the run, which did not write them"),
+        (outcome.rewritten, "were written with the bytes that they had"),
+        (outcome.unseen, "are not as they were when the command ended: this claim is 'attested'"),
+    ):
+        if names:
+            yield f"of the model's files, {len(names):,} {what}: {made.some_of(names)}"

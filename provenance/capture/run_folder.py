@@ -1,0 +1,266 @@
+"""The run's folder: what a recorder has seen, durable before its next step.
+
+A training of weeks must not be lost to what is wrong after it. So each step is written down when it
+is done, and ``provenance record --finish`` completes a claim from the last that was reached:
+
+=================  ==============================================================
+``plan.json``      before the command starts: :class:`Plan`
+``started.json``   the command's process
+``ended.json``     how it ended, at once
+``made.json``      the model's files as they were then
+``seen.json``      everything else that is observed afterwards: :class:`Seen`
+``signed.json``    the signed claim, before it is put beside the model
+``program/``       what the program is told of (``PROVENANCE_RUN``) and may write
+=================  ==============================================================
+
+The folder is private (0700), in ``$XDG_STATE_HOME/provenance/runs`` or
+``~/.local/state/provenance/runs``; below the temporary folder if that is in the model, in the
+repository, or not writable. Its recorder holds a lock on it. The training runs as the same user, so
+it can write here as it can write its own model: who finishes a run trusts it as who records it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from provenance.capture import records
+from provenance.capture.draft import Recording
+from provenance.errors import MalformedError, UnavailableError, UnreadableError, UsageError, reason
+from provenance.files.atomic import flush_folder, lock, write_file
+from provenance.files.reading import kind, read_file
+
+PLAN, STARTED, ENDED = "plan.json", "started.json", "ended.json"
+MADE, SEEN, SIGNED = "made.json", "seen.json", "signed.json"
+
+MAX_BYTES = 2**30
+"""Longest file that is read, in bytes: a manifest of some million files."""
+
+_PROGRAM = "program"
+_FINISHED = ".finished"
+_ID_LETTERS = 8
+
+T = TypeVar("T")
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What is known before the command starts.
+
+    ``model``, ``key`` and ``log`` are whole paths; ``key`` is None if it is no file. ``secrets``
+    are the variables whose values must not be published.
+    """
+
+    recording: Recording
+    model: Path
+    key: Path | None
+    log: Path | None
+    secrets: tuple[str, ...]
+    started_on: str
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """The statement without the model, and its fields that held secrets, with their variables."""
+
+    recording: Recording
+    secrets: dict[str, str]
+
+
+class Process(msgspec.Struct, frozen=True):
+    """A process; ``born`` tells it from a later one of the same number."""
+
+    pid: int
+    born: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """An open run folder, locked; ``name`` is what ``--finish`` calls it."""
+
+    path: Path
+    name: str
+
+    @property
+    def program(self) -> Path:
+        """The folder that the program may write."""
+        return self.path / _PROGRAM
+
+    def write(self, name: str, value: object) -> None:
+        """Put *value* into the file *name*."""
+        document = msgspec.to_builtins(value, enc_hook=_spell_path)
+        write_file(self.path / name, json.dumps(document).encode(), mode=0o600)
+
+    def keep(self, name: str, value: object) -> None:
+        """Put *value* into the file *name*, unless the disk is full: that must stop nothing."""
+        with contextlib.suppress(UnavailableError):
+            self.write(name, value)
+
+    def read(self, name: str, kind_of_value: type[T]) -> T | None:
+        """Return the value in the file *name*, or None if it is not there."""
+        path = self.path / name
+        if not os.path.lexists(path):
+            return None
+        data = read_file(path, MAX_BYTES, follow=False)
+        try:
+            return msgspec.convert(json.loads(data), kind_of_value, dec_hook=_parse_path)
+        except (ValueError, RecursionError, msgspec.ValidationError) as error:
+            raise MalformedError("is damaged", where=str(path)) from error
+
+    def remove(self) -> None:
+        """Remove the folder; killed meanwhile, what is left is no run any more."""
+        gone = self.path.with_name(self.path.name + _FINISHED)
+        with contextlib.suppress(OSError):
+            self.path.rename(gone)
+            flush_folder(gone.parent)
+            shutil.rmtree(gone, ignore_errors=True)
+
+    def plan(self) -> Plan:
+        """Return what was known before the command started."""
+        found = self.read(PLAN, Plan)
+        if found is None:
+            raise UnreadableError("is not the folder of a run", where=str(self.path))
+        return found
+
+    def started(self, pid: int) -> None:
+        """Write down that the command is the process *pid*."""
+        if (found := process(pid)) is not None:
+            self.keep(STARTED, found)
+
+    def running(self) -> Process | None:
+        """Return the command's process, if it runs."""
+        started = self.read(STARTED, Process)
+        return started if started and process(started.pid) == started else None
+
+    def command_to_finish(self, *options: str) -> str:
+        """Return the command line that completes the claim."""
+        return shlex.join(["provenance", "record", "--finish", self.name, *options])
+
+
+@contextlib.contextmanager
+def create(
+    invocation_id: str, environ: Mapping[str, str], outside: Sequence[Path]
+) -> Iterator[RunFolder]:
+    """Make the folder of a run, in none of the folders *outside*."""
+    folder = _make(invocation_id, environ, outside)
+    with _locked(folder.path):
+        records.prepare(folder.program)
+        yield folder
+
+
+@contextlib.contextmanager
+def reopen(run: str, environ: Mapping[str, str]) -> Iterator[RunFolder]:
+    """Open the folder of the run that is called *run*: a name in the usual place, or a path."""
+    usual = _usual_place(environ)
+    path = Path(run) if "/" in run or usual is None else usual / run
+    if path.name.endswith(_FINISHED):
+        raise UsageError("this run is finished", where=run)
+    with _locked(path):
+        yield RunFolder(path, run)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Lock the folder *path*, which must be the user's own and private."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise UsageError("no such run, or it is finished", where=str(path)) from error
+    except (OSError, ValueError) as error:
+        with contextlib.suppress(OSError, ValueError):
+            what = f"is {kind(path.lstat().st_mode)}, not the folder of a run"
+            raise UnreadableError(what, where=str(path)) from error
+        raise UnreadableError(reason(error), where=str(path)) from error
+    try:
+        status = os.fstat(descriptor)
+        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+            what, hint = "is no folder of yours with mode 0700", "others may have written to it"
+            raise UnreadableError(what, where=str(path), hint=hint)
+        try:
+            lock(descriptor, path, seconds=0)
+        except UnavailableError as error:
+            what = "this run is being recorded or finished by another process"
+            raise UnavailableError(what, where=str(path), hint="wait for its end") from error
+        if not path.exists() or not os.path.samestat(status, path.lstat()):
+            raise UsageError("this run is finished", where=str(path))
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _usual_place(environ: Mapping[str, str]) -> Path | None:
+    state, home = environ.get("XDG_STATE_HOME", ""), environ.get("HOME", "")
+    if not state.startswith("/"):  # the specification: a relative one is ignored
+        state = f"{home}/.local/state"
+    return Path(state, "provenance/runs") if state.startswith("/") else None
+
+
+def _make(invocation_id: str, environ: Mapping[str, str], outside: Sequence[Path]) -> RunFolder:
+    homes = [Path(os.path.realpath(path)) for path in outside]
+
+    def is_apart(path: Path) -> bool:
+        real = Path(os.path.realpath(path))
+        return not any(real.is_relative_to(home) for home in homes)
+
+    place, name = _usual_place(environ), invocation_id[:_ID_LETTERS]
+    if place is not None and is_apart(place):
+        with contextlib.suppress(OSError):
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if (place / name).exists():  # of four billion
+                name = invocation_id
+            (place / name).mkdir(mode=0o700)
+            (place / name / _PROGRAM).mkdir(mode=0o700)
+            return RunFolder(place / name, name)
+    try:
+        if not is_apart(Path(tempfile.gettempdir())):
+            raise NotADirectoryError
+        path = Path(tempfile.mkdtemp(prefix="provenance-run-"))
+        (path / _PROGRAM).mkdir(mode=0o700)
+    except OSError as error:
+        what = f"no private folder for what is seen of the run: {reason(error)}"
+        hint = "name one outside of the model and the repository in XDG_STATE_HOME"
+        raise UnavailableError(what, hint=hint) from error
+    return RunFolder(path, str(path))
+
+
+def process(pid: int) -> Process | None:
+    """Return the process *pid*, or None if it has ended."""
+    if Path("/proc/self/stat").exists():
+        try:
+            stated = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        except OSError:
+            return None
+        boot = ""
+        with contextlib.suppress(OSError):
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        state, born = stated[0].decode(), f"{boot} {stated[19].decode()}"
+    else:  # macOS
+        command = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        state, _, born = done.stdout.strip().partition(" ")
+    return Process(pid, born.strip()) if state and state[0] not in "ZX" else None
+
+
+def _spell_path(value: Any) -> str:  # noqa: ANN401 - msgspec's hook
+    if isinstance(value, Path):
+        return str(value)  # bytes that are not UTF-8 as surrogates, which JSON can escape
+    raise NotImplementedError
+
+
+def _parse_path(_kind: type, value: Any) -> Path:  # noqa: ANN401 - msgspec's hook
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError("not a path")
+    return Path(value)
