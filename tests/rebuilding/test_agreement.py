@@ -10,10 +10,11 @@ import pytest
 
 from provenance.equality import declaration
 from provenance.errors import PolicyError, UsageError
+from provenance.files.manifest import FileEntry
 from provenance.files.names import CLAIMS
 from provenance.rebuilding.agreement import agree
 from provenance.rebuilding.verdict import Verifier, from_statement, to_statement
-from provenance.statement.training import Collected, Metadata, Outcome, Recipe
+from provenance.statement.training import ChangedInput, Collected, Metadata, Outcome, Recipe
 from tests.rebuilding.builds import CLOSE, LAX, files, padded, payload_digest
 from tests.world import RECIPE, declared, sign_payload, write_files
 
@@ -32,6 +33,20 @@ def test_the_same_bytes_match(builds: Builds, alice: Person, bob: Person) -> Non
     assert verdict.reasons == ()
     assert verdict.diameter is None
     assert verdict.published.attestation == {"sha256": payload_digest(models[0])}
+
+
+def test_a_cache_that_one_run_added_to_its_data_changes_nothing(
+    builds: Builds, alice: Person, bob: Person
+) -> None:
+    cache = ChangedInput("data:train", added=(FileEntry("labels.cache", 3, "44" * 32),))
+    models = [
+        builds("a", alice, equality=declared(CLOSE), outcome=Outcome(0, changed_inputs=(cache,))),
+        builds("b", bob),
+    ]
+    verdict = agree(models)
+    assert (verdict.conclusion, verdict.strongest, verdict.reasons) == ("match", "bytes", ())
+    assert verdict.builders == tuple(sorted([alice.key_id, bob.key_id]))
+    assert [rebuild.recipe_differences for rebuild in verdict.rebuilds] == [()]
 
 
 def test_a_container_that_differs_matches_by_tensors(
