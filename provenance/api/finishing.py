@@ -51,6 +51,8 @@ from provenance.folder.claims import model_name
 from provenance.keys import parse_spki
 from provenance.statement import intoto, training
 from provenance.statement.training import Outcome, RunDetails, TrainingStatement, changed_text
+from provenance.trust.outcome import failure_of
+from provenance.trust.verification import claim_that_counts
 from provenance.weights import check_numpy
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ if TYPE_CHECKING:
     from provenance.capture.run_folder import RunFolder
     from provenance.files.manifest import Manifest
     from provenance.folder.attach import Log, Published
-    from provenance.keys import PrivateKey
+    from provenance.keys import PrivateKey, PublicKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,10 @@ def attach(model: Path, signed: Signed, log: Log | None) -> Recorded:
         key.key_id,
         written=attached.written,
         published=attached.published,
-        warnings=tuple(_warnings(model, statement, kept_signature=attached.kept_signature)),
+        warnings=(
+            *_warnings(model, statement, kept_signature=attached.kept_signature),
+            *_counting(model, statement, key),
+        ),
     )
 
 
@@ -399,6 +404,14 @@ def _warnings(model: Path, statement: TrainingStatement, *, kept_signature: bool
         yield f"changed while the training ran: {changed_text(item)}"
     if outcome.spoiled_inputs:
         yield "'verify' will refuse this claim: nobody can tell what the training read"
+
+
+def _counting(model: Path, statement: TrainingStatement, key: PublicKey) -> Iterator[str]:
+    """Say which claim counts where the one that was just made does not."""
+    if failure_of(statement) is not None:
+        counts = claim_that_counts(model, statement.manifest, [key])
+        if counts is not None:
+            yield f"'verify' goes by an earlier claim about the same files, {counts.where}"
 
 
 def _about(run: RunDetails) -> Iterator[str]:

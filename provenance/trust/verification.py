@@ -35,6 +35,7 @@ from provenance.errors import (
     LogProofError,
     MalformedError,
     PolicyError,
+    ProvenanceError,
     SignatureError,
     SubjectError,
     UsageError,
@@ -315,6 +316,15 @@ def _other_files(root: Path, where: str, found: Differences) -> ContentError:
     rest = len(problems) - SHOWN_DIFFERENCES
     more = f", and {rest} more" if rest > 0 else ""
     return ContentError(f"not the files that {where} states: {shown}{more}", where=str(root))
+
+
+def claim_that_counts(root: Path, manifest: Manifest, keys: Sequence[PublicKey]) -> Claim | None:
+    """Return the claim beside *root* by which :func:`verify_model` would go; None: it refuses."""
+    try:
+        opened = _understand(_open_all(read_beside(root), keys))
+        return _first_good([c for c in opened.trainings if c.training.manifest == manifest])
+    except ProvenanceError:
+        return None
 
 
 def _first_good(matching: Sequence[Claim]) -> Claim | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 import sys
@@ -66,13 +67,34 @@ def test_a_private_key_in_the_models_folder_is_refused_before_the_run(
 
 
 def test_a_private_key_that_the_run_leaves_is_never_signed(
-    work: Path, record: Callable[..., Ran], alice: Person
+    work: Path, record: Callable[..., Ran], provenance: Shell, alice: Person
 ) -> None:
     ran = record(f"{TRAIN}; mkdir model/keys; cp {alice.private} model/keys/id")
-    refused(ran, ran.status or 1, "model/keys/id: is a private key")
-    assert ran.status
+    refused(ran, 125, "model/keys/id: is a private key", "record --finish")
     assert not (work / "model" / "claims.jsonl").exists()
     assert not (work / "model" / "model.sig").exists()
+    run = re.findall(r"--finish (\w+)", ran.err)[0]
+    refused(provenance("record", "--finish", run), 125, "model/keys/id: is a private key")
+    (work / "model" / "keys" / "id").unlink()
+    assert provenance("record", "--finish", run).status == 0
+    key = ("--key", alice.public, "--require", "recorded")
+    assert provenance("verify", work / "model", *key).status == 0
+
+
+def test_a_failed_run_after_a_good_one(
+    work: Path, record: Callable[..., Ran], provenance: Shell, alice: Person
+) -> None:
+    assert record().status == 0
+    ran = record(f"{TRAIN}; exit 3")
+    assert ran.status == 3
+    assert "'verify' goes by an earlier claim about the same files, claims.jsonl:1" in ran.err
+    verified = provenance("verify", work / "model", "--key", alice.public)
+    assert verified.status == 0
+    assert "a later claim about these files does not count, claims.jsonl:2: the" in verified.out
+    ran = record("printf 2 > model/w; exit 3")  # other files, about which there is no good claim
+    assert "will refuse this claim" in ran.err
+    assert "goes by" not in ran.err
+    refused(provenance("verify", work / "model", "--key", alice.public), 1)
 
 
 # --- What is said of the claim --------------------------------------------------------------------

@@ -76,12 +76,7 @@ FORGERIES = (
         UnreadableError,
         ("model.bin", "symbolic link that leaves the folder", "cp -rL"),
     ),
-    Forgery(
-        attacks.link_the_weights_to_a_twin,
-        "manifest",
-        UnreadableError,
-        ("model.bin", "is a symbolic link"),
-    ),
+    Forgery(attacks.link_the_weights_to_a_twin, "manifest", ContentError, ("twin.bin is extra",)),
     Forgery(attacks.weights_as_a_fifo, "manifest", UnreadableError, ("model.bin: is a FIFO",)),
     Forgery(attacks.replay_an_old_claim, "manifest", ContentError, ("model.bin was changed",)),
     # Beside the files
