@@ -12,39 +12,72 @@ status    meaning
 128 + N   signal N killed it
 ========  =======================================================
 
-Signals. Ctrl-C at a terminal reaches the command itself, which is in the same process group; the
-recorder ignores it and waits. Without a terminal, the recorder forwards an interrupt. It always
-forwards SIGTERM, SIGHUP and user signals (by which batch systems announce the end of a job).
-Signals that it was started to ignore (``nohup``) stay ignored, also by the command. The recorder
-always outlives the command, to write the statement, but does not wait for the command's background
-processes.
+Signals. The command stays in the recorder's process group, so that Ctrl-C, Ctrl-Z and ``fg``, a
+background job that reads the terminal, ``kill -- -GROUP`` and batch systems that signal every
+process of a job do with it what they did without a recorder. The recorder itself survives what can
+be caught, to write the statement, and passes on to the command what was sent to the recorder alone.
+Which of the two it was is told by the *sentinel*, a process in the same group that blocks these
+signals: one that is pending there too was sent to all of them.
+
+Signals that it was started to ignore (``nohup``) stay ignored, also by the command. If the recorder
+is killed, the command goes on, as a program does whose parent is gone. The recorder does not wait
+for the command's background processes.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+from typing import Self
 
 from provenance.capture.run import VARIABLE
-from provenance.errors import reason
+from provenance.errors import UnavailableError, reason
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 KILLED = 128
 
-PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-"""Signals that only the recorder receives and that are meant for the command."""
+CAUGHT = frozenset(
+    {
+        signal.SIGINT,
+        signal.SIGQUIT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+    }
+)
+"""Signals that are meant for the command: from the keyboard, and by which jobs are ended."""
 
-FROM_THE_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
-"""Signals that a terminal sends to the whole foreground process group."""
+SECONDS_TO_ALL = 0.1
+"""How long after the recorder others may get a signal that is sent to each process of a job."""
+
+MAX_ROUNDS = 10
+"""How often that is waited for while more signals come."""
+
+SECONDS_TO_ANSWER = 5.0
+"""How long the sentinel may take to answer on a busy machine."""
+
+_SENTINEL = """
+import os, signal, sys
+numbers = {int(word) for word in sys.argv[1:]}
+while os.read(0, 1):
+    pending = numbers & signal.sigpending()
+    for number in pending:
+        signal.sigwait([number])
+    os.write(1, bytes([0, *pending]))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,42 +173,92 @@ def _signal_name(number: int) -> str:
 
 
 def _wait_for(spawn: Callable[[], subprocess.Popen[bytes]]) -> int:
-    """Return the exit code of the child that *spawn* starts; forward signals to it meanwhile."""
+    """Return the exit code of the child that *spawn* starts; pass signals on to it meanwhile."""
+    if threading.current_thread() is not threading.main_thread():
+        return spawn().wait()
+    caught = {number for number in CAUGHT if signal.getsignal(number) is not signal.SIG_IGN}
     children: list[subprocess.Popen[bytes]] = []
     early: list[int] = []
+    reached: set[int] = set()
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
-        if number in FROM_THE_KEYBOARD and _is_in_foreground():
-            return
-        if children:
-            children[0].send_signal(number)
-        else:
+        if not children:
             early.append(number)
+            return
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, caught)
+        came = {number, *_until_quiet(caught)}
+        reached.update(sentinel.reached())
+        for each in came:
+            if each in reached:
+                reached.discard(each)
+            else:
+                children[0].send_signal(each)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    previous = {}
-    if threading.current_thread() is threading.main_thread():
-        for caught in (*PASSED_ON, *FROM_THE_KEYBOARD):
-            if signal.getsignal(caught) is not signal.SIG_IGN:
-                previous[caught] = signal.signal(caught, pass_on)
+    previous = {number: signal.signal(number, pass_on) for number in caught}
     try:
-        children.append(spawn())
-        for number in early:
-            children[0].send_signal(number)
-        return children[0].wait()
+        with _Sentinel(caught) as sentinel:
+            if early:  # the child is not there yet, whoever else is
+                sentinel.reached()
+            certain = len(early)
+            children.append(spawn())
+            for number in early[:certain]:
+                children[0].send_signal(number)
+            for number in early[certain:]:
+                pass_on(number, None)
+            return children[0].wait()
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def _is_in_foreground() -> bool:
-    """Tell whether this process is in the foreground process group of its terminal."""
-    try:
-        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    except OSError:
-        return False
-    finally:
-        os.close(terminal)
+def _until_quiet(caught: set[signal.Signals]) -> set[int]:
+    """Wait until all have got what was sent to all; return the blocked signals that came meanwhile.
+
+    Two of one signal are one, as when they are pending.
+    """
+    came: set[int] = set()
+    for _ in range(MAX_ROUNDS):
+        time.sleep(SECONDS_TO_ALL)
+        if not (pending := caught & signal.sigpending()):
+            break
+        came |= {signal.sigwait([number]) for number in pending}
+    return came
+
+
+class _Sentinel:
+    """A process of this group in which the *caught* signals are blocked; it ends with this one."""
+
+    def __init__(self, caught: set[signal.Signals]) -> None:
+        words = [sys.executable, "-ISc", _SENTINEL, *(str(number.value) for number in caught)]
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, caught)  # the process inherits this
+        try:
+            self._process = subprocess.Popen(
+                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+        except OSError as error:
+            raise UnavailableError(reason(error), where=sys.executable) from error
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def reached(self) -> set[int]:
+        """Return the signals that reached it since it was last asked."""
+        asked, answer = self._process.stdin, self._process.stdout
+        assert asked is not None  # noqa: S101 - they are pipes
+        assert answer is not None  # noqa: S101
+        try:
+            os.write(asked.fileno(), b"?")
+            listening = select.poll()
+            listening.register(answer, select.POLLIN)
+            if listening.poll(SECONDS_TO_ANSWER * 1000):
+                return set(os.read(answer.fileno(), 1 + signal.NSIG)[1:])
+        except OSError:
+            pass  # it was killed: what came is passed on
+        return set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -9,11 +11,18 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
-from provenance.capture.process import CommandResult, find_program, run, timestamp
+from provenance.capture.process import (
+    CAUGHT,
+    SECONDS_TO_ALL,
+    CommandResult,
+    find_program,
+    run,
+    timestamp,
+)
 from provenance.capture.run import VARIABLE
 
 if TYPE_CHECKING:
@@ -42,8 +51,8 @@ def tell(number, frame):
     print("training:", signal.Signals(number).name, flush=True)
     if signal.Signals(number).name in sys.argv[1:]:
         sys.exit(7)
-for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-    signal.signal(number, tell)
+for name in ("SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
+    signal.signal(signal.Signals[name], tell)
 print("training: ready", flush=True)
 while True:
     time.sleep(0.05)
@@ -172,7 +181,10 @@ def test_handlers_are_put_back() -> None:
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGINT"])
+SIGNALS = [number.name for number in sorted(CAUGHT)]
+
+
+@pytest.mark.parametrize("name", SIGNALS)
 def test_a_signal_to_the_recorder_alone_reaches_the_command(name: str) -> None:
     with subprocess.Popen(
         recorder(*training(name)),
@@ -186,6 +198,129 @@ def test_a_signal_to_the_recorder_alone_reaches_the_command(name: str) -> None:
         process.send_signal(signal.Signals[name])
         assert process.stdout.read() == f"training: {name}\nrecorder: 7 \n"
     assert process.returncode == 7
+
+
+@contextlib.contextmanager
+def started(*command: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+    """Start a recorder of *command* without a terminal, in a group of its own; wait for a line."""
+    with subprocess.Popen(
+        recorder(*command),
+        env=environ(),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        guard = threading.Timer(60, os.killpg, (process.pid, signal.SIGKILL))
+        guard.start()
+        assert process.stdout.readline() == "training: ready\n"
+        yield process, process.stdout
+        guard.cancel()
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_a_signal_to_the_group_reaches_the_command_once(name: str) -> None:
+    last = signal.SIGTERM if name == "SIGUSR2" else signal.SIGUSR2
+    with started(*training(last.name)) as (process, output):
+        os.killpg(process.pid, signal.Signals[name])
+        assert output.readline() == f"training: {name}\n"
+        time.sleep(10 * SECONDS_TO_ALL)  # a second one would come now
+        process.send_signal(signal.Signals[name])
+        assert output.readline() == f"training: {name}\n"
+        os.killpg(process.pid, last)
+        assert output.read() == f"training: {last.name}\nrecorder: 7 \n"
+
+
+def test_signals_that_come_together_reach_the_command_once_each() -> None:
+    with started(*training("SIGUSR2")) as (process, output):
+        for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            os.killpg(process.pid, number)
+        lines = sorted(output.readline() for _ in range(4))
+        assert lines == [f"training: SIG{n}\n" for n in ("HUP", "INT", "TERM", "USR1")]
+        time.sleep(10 * SECONDS_TO_ALL)
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        lines = sorted(output.readline() for _ in range(2))
+        assert lines == ["training: SIGINT\n", "training: SIGTERM\n"]
+        process.send_signal(signal.SIGUSR2)
+        assert output.read() == "training: SIGUSR2\nrecorder: 7 \n"
+
+
+def test_a_command_that_signals_its_own_group_gets_that_once() -> None:
+    program = f"""
+import os, signal, time
+got = []
+signal.signal(signal.SIGTERM, lambda number, _: got.append(number))
+os.kill(0, signal.SIGTERM)
+time.sleep({5 * SECONDS_TO_ALL})
+print(len(got))
+"""
+    done = subprocess.run(
+        recorder(sys.executable, "-c", program),
+        env=environ(),
+        capture_output=True,
+        text=True,
+        check=True,
+        start_new_session=True,
+    )
+    assert done.stdout == "1\nrecorder: 0 \n"
+
+
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
+@pytest.mark.parametrize("name", SIGNALS)
+def test_a_handler_that_saves_and_exits_with_0_ends_with_0(
+    send: Callable[[int, int], None], name: str
+) -> None:
+    program = f"""
+import signal, sys, time
+signal.signal(signal.{name}, lambda *_: sys.exit(0))
+print("training: ready", flush=True)
+time.sleep(60)
+"""
+    with started(sys.executable, "-c", program) as (process, output):
+        send(process.pid, signal.Signals[name])
+        assert output.read() == "recorder: 0 \n"
+    assert process.returncode == 0
+
+
+def test_the_script_around_a_training_gets_the_signal_as_the_training_does() -> None:
+    inner = f"{sys.executable} -c '{TRAINING}' SIGUSR1"
+    script = f"trap 'echo script: TERM' TERM; {inner} & wait; wait; exit 5"
+    with started("bash", "-c", script) as (process, output):
+        os.killpg(process.pid, signal.SIGTERM)
+        lines = sorted(output.readline() for _ in range(2))
+        assert lines == ["script: TERM\n", "training: SIGTERM\n"]
+        os.killpg(process.pid, signal.SIGUSR1)
+        process.wait()
+
+
+def test_a_recorder_that_is_killed_leaves_the_command_alone() -> None:
+    with started(*training("SIGUSR2")) as (process, output):
+        process.kill()
+        process.wait()
+        time.sleep(0.3)
+        group = subprocess.run(
+            ["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True, check=True
+        )
+        alive = [line.split() for line in group.stdout.splitlines()]
+        assert len([1 for pgid, stat in alive if int(pgid) == process.pid and stat[0] != "Z"]) == 1
+        os.killpg(process.pid, signal.SIGUSR2)
+        assert output.read() == "training: SIGUSR2\n"
+
+
+def test_a_sentinel_that_is_killed_costs_no_signal() -> None:
+    with started(*training("SIGUSR2")) as (process, output):
+        children = subprocess.run(
+            ["pgrep", "-P", str(process.pid), "-f", "sigpending"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        os.kill(int(children.stdout), signal.SIGKILL)
+        process.send_signal(signal.SIGTERM)
+        assert output.readline() == "training: SIGTERM\n"
+        process.send_signal(signal.SIGUSR2)
+        assert output.read() == "training: SIGUSR2\nrecorder: 7 \n"
 
 
 def test_signals_that_the_command_ignores_do_not_end_the_recorder() -> None:
@@ -260,6 +395,65 @@ def test_ctrl_c_at_a_terminal_reaches_the_command_once(
     assert "SIGINT" not in rest
     assert "recorder: 7" in rest
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_to_the_recorder_alone_reaches_the_command_at_a_terminal_too(
+    terminal: Callable[..., tuple[int, int]], name: str
+) -> None:
+    child, descriptor = terminal(*recorder(*training(name)))
+    assert "ready" in read_until(descriptor, "ready")
+    os.kill(child, signal.Signals[name])
+    assert f"training: {name}" in read_until(descriptor, "recorder: 7")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+@pytest.fixture
+def shell(terminal: Callable[..., tuple[int, int]]) -> Iterator[int]:
+    """Start a shell with job control on a terminal; give the terminal's other end."""
+    child, descriptor = terminal("bash", "--norc", "--noediting", "-i")
+    os.write(descriptor, b"stty -echo; PS1=; echo be''gin\n")
+    read_until(descriptor, "begin")
+    yield descriptor
+    os.kill(child, signal.SIGHUP)
+    os.waitpid(child, 0)
+
+
+def type_in(descriptor: int, line: str) -> None:
+    os.write(descriptor, line.encode() + b"\n")
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_ctrl_z_stops_recorder_and_command_and_fg_continues_them(shell: int) -> None:
+    ticking = (
+        "import itertools, time\n"
+        "for n in itertools.count(): print('ti' + 'ck', n, flush=True); time.sleep(.05)"
+    )
+    type_in(shell, shlex.join(recorder(sys.executable, "-c", ticking)))
+    assert "tick 3" in read_until(shell, "tick 3")
+    os.write(shell, b"\x1a")
+    assert "Stopped" in read_until(shell, "Stopped")
+    type_in(shell, "sleep 0.5; echo qui''et; ps -Ao pgid=,stat= | grep $(jobs -p); echo sho''wn")
+    stopped = read_until(shell, "shown").split("quiet")[1].split("shown")[0].split()[1::2]
+    assert {state[0] for state in stopped} == {"T"}
+    assert len(stopped) >= 2
+    type_in(shell, "fg")
+    assert "tick" in read_until(shell, "tick")
+    os.write(shell, b"\x03")
+    assert "recorder: 130 SIGINT" in read_until(shell, "SIGINT")
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_background_job_that_reads_the_terminal_waits_for_fg(shell: int) -> None:
+    type_in(shell, shlex.join(recorder("sh", "-c", "read line; echo $line:$line")) + " &")
+    type_in(shell, "sleep 1; jobs")
+    assert "Stopped" in read_until(shell, "Stopped")
+    type_in(shell, "fg")
+    time.sleep(0.3)
+    type_in(shell, "word")
+    assert "word:word" in (found := read_until(shell, "recorder: 0"))
+    assert "recorder: 0" in found
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
