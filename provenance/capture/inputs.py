@@ -12,10 +12,11 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from provenance.capture.redact import readable
+from provenance.capture.redact import readable, redact_text
 from provenance.errors import ProvenanceError, UnreadableError, UsageError
 from provenance.files.manifest import Manifest, hash_folder, hash_path
 from provenance.files.names import RESERVED
@@ -181,10 +182,11 @@ def _moved(place: InputPath) -> str:
         return ""
     if not os.path.lexists(place.given):
         return "no such file or folder"
-    names = (now.name, place.path.name)
-    if names[0] == names[1]:
-        return f"its link leads elsewhere: to another {readable(names[0])}"
-    return "its link leads elsewhere: to {} instead of {}".format(*map(readable, names))
+    new, old = (redact_text(readable(str(path))).split("/") for path in (now, place.path))
+    pairs = zip(reversed(new), reversed(old), strict=False)
+    shown = 1 + len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
+    tails = ("/".join(parts[-shown:]) for parts in (new, old))
+    return "its link leads elsewhere: to {} instead of {}".format(*tails)
 
 
 def _problem(error: ProvenanceError, place: InputPath) -> str:

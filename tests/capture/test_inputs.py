@@ -9,6 +9,8 @@ import pytest
 
 from provenance.capture.inputs import (
     MAX_LISTED,
+    HashedInput,
+    InputPath,
     Inputs,
     changed_input,
     check_model_folder,
@@ -22,7 +24,6 @@ from provenance.files.manifest import FileEntry, Manifest, hash_folder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from provenance.capture.inputs import HashedInput
     from provenance.statement.training import ChangedInput
 
 
@@ -215,6 +216,20 @@ def test_a_moved_link_names_where_it_leads_and_led(linked: Path) -> None:
     assert hash_again(hashed)[0].problem == "no such file or folder"
     linked.joinpath("v1").rename(linked / "current")  # a folder in the place of the link to it
     assert "its link leads elsewhere" in hash_again(hashed)[0].problem
+
+
+def test_links_to_folders_of_one_name_are_told_apart(linked: Path) -> None:
+    hashed = looked_at(Inputs(Path("m"), linked, data=(("x", Path("current/digits")),)))
+    lead(linked, "v2")
+    words = "its link leads elsewhere: to v2/digits instead of v1/digits"
+    assert hash_again(hashed)[0].problem == words
+
+
+def test_a_moved_link_names_no_user(linked: Path) -> None:
+    place = InputPath("data:x", "x", "", linked / "v1/digits", Path("/home/alice/digits"))
+    [changed] = hash_again((HashedInput(place, Manifest(())),))
+    assert "its link leads elsewhere" in changed.problem
+    assert "alice" not in changed.problem
 
 
 def test_a_link_that_leads_to_the_same_place_by_another_way_is_no_change(linked: Path) -> None:
