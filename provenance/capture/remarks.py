@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provenance.capture.packages import NOT_NAMED, NOT_STARTED
+from provenance.errors import SecretError
+from provenance.keys import refuse_private_keys
 
 if TYPE_CHECKING:
     from provenance.capture.draft import Before
@@ -70,12 +72,17 @@ def _about_code(before: Before) -> Iterator[Remark]:
 
 def _about_key(before: Before, key: Path | None) -> Iterator[Remark]:
     source, top = before.source.source, before.inputs.located(Path())
-    if key is None or source is None or not source.tree:
+    if source is None or not source.tree:
         return
     for _ in Path(source.folder).parts:
         top = top.parent
-    if before.inputs.located(key).is_relative_to(top):
+    if key is not None and before.inputs.located(key).is_relative_to(top):
         yield Remark(f"the private key {key} is inside the repository", "move it out")
+        return
+    try:
+        refuse_private_keys(before.source.repositories[0].root, before.source.untracked)
+    except SecretError as error:
+        yield Remark(f"inside the repository, {error.where} {error.what}", "move it out")
 
 
 def _about_software(before: Before) -> Iterator[Remark]:

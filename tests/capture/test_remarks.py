@@ -123,6 +123,13 @@ def test_a_key_inside_the_repository(say: Say, repository: Repository, tmp_path:
     assert len(say(key=link)) == 1
 
 
+def test_another_private_key_inside_the_repository(say: Say, repository: Repository) -> None:
+    repository.write({"keys/id": "-----BEGIN OPENSSH PRIVATE KEY-----\n", "notes": "no key"})
+    (found,) = say()
+    assert str(repository.path / "keys/id") in found.text
+    assert "is a private key" in found.text
+
+
 def test_every_remark_is_one_line_with_a_way_out(say: Say, tmp_path: Path) -> None:
     folder = tmp_path / "plain"
     folder.mkdir()
