@@ -6,8 +6,9 @@
 - ``process``: running the command transparently.
 - ``inputs``: the digests of data, configuration and base model, twice.
 - ``made``: the model, looked at before the run and when it ends.
-- ``source``: the code; ``worktrees`` and ``git`` find its trees; ``reread`` finds what of it the
-  run read and what changed, and ``bytecode`` tells honest byte-compiled files.
+- ``source``: the code; ``worktrees``, ``checkout`` and ``git`` find its trees, ``named`` what the
+  command names; ``reread`` finds what of it the run read and what changed, and ``bytecode`` tells
+  honest byte-compiled files.
 - ``environment``: the machine.
 - ``startup``: a folder by which every Python of the run starts with ``inside``, which tells what it
   is and what it opens; ``trained``: which of them trained.

@@ -29,6 +29,7 @@ from provenance.capture.command import Places, record_command
 from provenance.capture.draft import After, Before, Recording, draft
 from provenance.capture.environment import collect_environment, find_drift
 from provenance.capture.inputs import check_model_folder, hash_again, hash_input, input_paths
+from provenance.capture.named import program_files, program_folders, redacted_files
 from provenance.capture.packages import (
     Software,
     no_software,
@@ -40,7 +41,7 @@ from provenance.capture.records import Reads, Records, parse_seed, read_records
 from provenance.capture.redact import redact_text
 from provenance.capture.reread import look_again
 from provenance.capture.scan import live_secrets
-from provenance.capture.source import observe_source, program_files, redacted_files
+from provenance.capture.source import observe_source
 from provenance.capture.trained import environment_of, who_trained
 from provenance.capture.worktrees import Surroundings
 from provenance.errors import UnreadableError, UsageError
@@ -96,7 +97,13 @@ def observe_before(
         leave_out=lambda path: path in tools or around.holds(path),
         redacted=recorded.redacted,
     )
-    source = observe_source(folder, around, files=files, editable=software.editable)
+    source = observe_source(
+        folder,
+        around,
+        files=files,
+        folders=[folder / place for place in program_folders(words, recorded.redacted)],
+        editable=software.editable,
+    )
     about: dict[str, Any] = {"version": __version__}
     if recorded.redacted:
         about["redactedArguments"] = list(recorded.redacted)

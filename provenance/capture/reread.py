@@ -68,7 +68,14 @@ def look_again(
     *interpreter* is the training's, if the recorder may run it; "" if not.
     """
     after = observe_source(
-        folder, before.around, files=before.named, editable=editable, before=before
+        folder,
+        before.around,
+        folders=[
+            one.root for one in before.repositories if one.is_git and one.name.startswith("source")
+        ],
+        files=before.named,
+        editable=editable,
+        before=before,
     )
     now = {one.root: one for one in after.repositories}
     once = {one.root: one for one in reversed(before.repositories)}  # not the aliases

@@ -15,18 +15,20 @@ import itertools
 import os
 import stat
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from provenance.capture.git import GitError, find_root, is_bare, state_of
-from provenance.capture.secrets import is_secret_file
+from provenance.capture.git import LINK, GitError, find_root, is_bare, state_of
 from provenance.capture.worktrees import (
     MAX_PRESENT,
+    PYTHON,
     Observer,
     Repository,
     Surroundings,
+    is_installed,
+    text_of,
     walk,
 )
 from provenance.encoding import strict_json
@@ -38,15 +40,15 @@ from provenance.statement.training import Collected, ProgramFile, Source
 if TYPE_CHECKING:
     from provenance.capture.records import FileState
 
-MAX_PROGRAM_FILES = 256
-"""Most files taken from one command line."""
-
 MAX_LISTED = 1000
 """Most untracked files that a statement names; its digest covers all."""
 
 MAX_HASHED_FILES = 10_000
 MAX_HASHED_BYTES = 2**30
 """Most untracked files, and bytes of them, that are hashed (1 to 2 s), the smallest first."""
+
+MAX_LINKS = 64
+"""Most tracked links that are followed out of the repositories."""
 
 MAX_PROBLEMS = 8
 """Most reasons that a statement gives; the rest is counted."""
@@ -102,17 +104,23 @@ def observe_source(
     around: Surroundings,
     *,
     files: Mapping[Path, ProgramFile] | None = None,
+    folders: Sequence[Path] = (),
     editable: Sequence[tuple[str, Path]] = (),
     before: ObservedSource | None = None,
 ) -> ObservedSource:
     """Return the code in *folder*, of *files*, and of *editable* distributions. Never raises.
 
+    The program may change to one of *folders*. What a tracked link outside of all repositories
+    leads to counts as if the command named it, or as if it were an editable distribution.
     Files with the times that they had *before* are not hashed again, and untracked ones not at all.
     """
     at, files = time.time_ns(), files or {}
     known = {one.root: one for one in before.repositories} if before else {}
     observer = Observer(around, known, before.at if before else 0)
-    failed = _observe_tops(observer, (folder, *(path.parent for path in files)))
+    places = (folder, *(path.parent for path in files), *folders)
+    failed = _observe_tops(observer, places)
+    linked, behind = _behind_links(observer)
+    files, editable = {**linked, **files}, [*editable, *behind]
     source = _describe(folder, tuple(observer.found.values()), tuple(files.values()))
     outside = not observer.found and failed is None
     for name, path in editable:
@@ -168,6 +176,35 @@ def _name_of(root: Path, found: Mapping[Path, Repository]) -> tuple[str, str]:
         names = (f"../{root.name}" + f" ({n})" * (n > 1) for n in itertools.count(1))
         name = next(free for free in names if f"source/{free}" not in taken)
     return f"source/{name}", f"{name}/"
+
+
+def _behind_links(
+    observer: Observer,
+) -> tuple[dict[Path, ProgramFile], list[tuple[str, Path]]]:
+    """Return the Python files and the folders outside of all repositories that tracked links name.
+
+    git keeps only where a link leads.
+    """
+    files: dict[Path, ProgramFile] = {}
+    folders: list[tuple[str, Path]] = []
+    for repository in list(observer.found.values()):
+        for name, entry in repository.entries.items():
+            if entry.mode != LINK or len(files) + len(folders) >= MAX_LINKS:
+                continue
+            real = Path(os.path.realpath(repository.root / os.fsdecode(name)))
+            inside = observer.found.keys() & {real, *real.parents}
+            if inside or observer.around.holds(real) or is_installed(real):
+                continue
+            shown = repository.prefix + text_of(name)
+            if real.is_dir() and any(path.endswith(PYTHON) for path, _ in _first(real, observer)):
+                folders.append((shown, real))
+            elif real.is_file() and real.name.endswith(PYTHON):
+                files[real] = ProgramFile(shown, digest_of(str(real)))
+    return files, folders
+
+
+def _first(folder: Path, observer: Observer) -> Iterator[tuple[str, os.stat_result]]:
+    return itertools.islice(walk(folder, observer.around), MAX_HASHED_FILES)
 
 
 def _describe(
@@ -284,60 +321,3 @@ def describe_repositories(repositories: Iterable[Repository]) -> list[ResourceDe
             )
         )
     return described
-
-
-def program_files(
-    command: Sequence[str],
-    folder: Path,
-    *,
-    leave_out: Callable[[Path], bool],
-    redacted: Collection[int] = (),
-) -> dict[Path, ProgramFile]:
-    """Return the files that *command* names by real path, except where *leave_out* is true.
-
-    Considered are the first word if it is a path, every argument, the value of each
-    ``--option=VALUE``, and the module of ``-m MODULE`` if *folder* has it. A file outside *folder*
-    is named by its last name, with a number if that is taken. Arguments with the indices
-    *redacted* are skipped: a digest of a file that holds a password helps to guess it.
-    """
-    found: dict[Path, ProgramFile] = {}
-    taken: set[str] = set()
-    for word in _words(command, redacted):
-        path = folder / word
-        if not os.path.isfile(path) or len(found) == MAX_PROGRAM_FILES:  # noqa: PTH113 - never raises
-            continue
-        real = Path(os.path.realpath(path))
-        if real in found or leave_out(real):
-            continue
-        home = os.path.realpath(folder)
-        name = os.path.relpath(real, home) if real.is_relative_to(home) else real.name
-        if name in taken:
-            numbered = (f"{name} ({number})" for number in itertools.count(2))
-            name = next(free for free in numbered if free not in taken)
-        taken.add(name)
-        found[real] = ProgramFile(name, "" if is_secret_file(name) else hash_file(real)[0])
-    return dict(sorted(found.items(), key=lambda item: item[1].name))
-
-
-def redacted_files(
-    command: Sequence[str], folder: Path, redacted: Collection[int]
-) -> frozenset[str]:
-    """Return the real paths that the arguments *redacted* may name."""
-    others = set(range(len(command))).difference(redacted)
-    words = _words(("", *command[1:]), others)
-    return frozenset(os.path.realpath(folder / word) for word in words)
-
-
-def _words(command: Sequence[str], redacted: Collection[int]) -> list[str]:
-    words = [word for word in command[:1] if "/" in word]
-    for number, argument in enumerate(command[1:], 1):
-        if number in redacted:
-            continue
-        words.append(argument)
-        _, equals, value = argument.partition("=")
-        if equals:
-            words.append(value)
-        if command[number - 1] == "-m":
-            module = argument.replace(".", "/")
-            words += [f"{module}.py", f"{module}/__main__.py"]
-    return [word for word in words if word and "\0" not in word]

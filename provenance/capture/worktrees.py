@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from provenance.capture.checkout import as_checked_out
 from provenance.capture.git import (
     FILE,
     PROGRAM,
@@ -17,7 +18,6 @@ from provenance.capture.git import (
     GitError,
     Head,
     Listing,
-    as_checked_out,
     committed_below,
     list_work_tree,
     look,
@@ -42,7 +42,7 @@ MAX_PYTHON_BYTES = 2**30
 _FRESH_NS = 2 * 10**9
 """A file that was written this short before it was hashed is not known again by its times."""
 
-_PYTHON = (".py", ".pyi", ".pyx", ".pxd", ".so", ".pyd")
+PYTHON = (".py", ".pyi", ".pyx", ".pxd", ".so", ".pyd")
 _OF_ENVIRONMENTS = frozenset({"lib", "lib64", "bin", "include", "share", "etc", "pkgs"})
 
 
@@ -226,7 +226,7 @@ class Observer:
         blank = Repository(name, f"{name}/", root, is_git=False)
         left = MAX_PYTHON_BYTES
         for path, status in itertools.islice(walk(root, self.around), MAX_PRESENT):
-            if not path.endswith(_PYTHON) or "__pycache__" in path:
+            if not path.endswith(PYTHON) or "__pycache__" in path:
                 continue
             left -= status.st_size
             if len(entries) == MAX_PYTHON_FILES or left < 0:

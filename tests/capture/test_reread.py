@@ -15,9 +15,10 @@ import pytest
 
 from provenance.capture import bytecode, reread
 from provenance.capture.git import state_of
+from provenance.capture.named import program_files
 from provenance.capture.records import FileState, Reads
 from provenance.capture.reread import Code, look_again
-from provenance.capture.source import describe_repositories, observe_source, program_files
+from provenance.capture.source import describe_repositories, observe_source
 from provenance.capture.worktrees import Surroundings
 from provenance.statement.training import ChangedInput
 
@@ -227,6 +228,31 @@ def test_a_changed_submodule_and_one_that_vanished_are_inputs_of_their_own(
     assert code.changed == (ChangedInput("source/library", changed=("library.py",)),)
     gone = run(repository, lambda: shutil.rmtree(repository.path / "library"))
     assert [(item.name, bool(item.problem)) for item in gone.changed] == [("source/library", True)]
+
+
+@pytest.mark.parametrize("in_git", [True, False])
+def test_an_editable_distribution_that_is_edited_is_a_changed_input(
+    repository: Repository, other_repository: Repository, *, in_git: bool
+) -> None:
+    if not in_git:
+        shutil.rmtree(other_repository.path / ".git")
+    around = Surroundings.of(repository.environ)
+    editable = [("lib", other_repository.path)]
+    before = observe_source(repository.path, around, editable=editable)
+    other_repository.write({"library.py": "x = 2\n"})
+    code = look_again(before, repository.path, Reads(), editable=editable)
+    assert code.changed == (ChangedInput("editable/lib", changed=("library.py",)),)
+    assert [(item.collector, item.name) for item in code.drift] == [("editable/lib", "tree")]
+
+
+def test_code_behind_a_link_that_is_edited_is_a_changed_input(
+    repository: Repository, tmp_path: Path
+) -> None:
+    tmp_path.joinpath("helper.py").write_text("V = 1\n")
+    repository.path.joinpath("helper.py").symlink_to("../helper.py")
+    repository.git("add", "--all")
+    code = run(repository, lambda: tmp_path.joinpath("helper.py").write_text("V = 2\n"))
+    assert code.changed == (ChangedInput("source", changed=("helper.py",)),)
 
 
 def test_a_repository_that_cannot_be_read_afterwards_is_a_changed_input(

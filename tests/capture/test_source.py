@@ -12,7 +12,8 @@ import pytest
 from provenance.capture import git as git_module
 from provenance.capture import worktrees as worktrees_module
 from provenance.capture.git import GitError, open_git
-from provenance.capture.source import describe_repositories, observe_source, program_files
+from provenance.capture.named import program_files
+from provenance.capture.source import describe_repositories, observe_source
 from provenance.capture.worktrees import Surroundings
 from provenance.errors import UnavailableError, UnreadableError
 from provenance.statement.training import ProgramFile

@@ -13,11 +13,11 @@ import pytest
 
 from provenance.capture import git as git_module
 from provenance.capture.git import GitError, find_root, open_git
+from provenance.capture.named import program_files, program_folders
 from provenance.capture.source import (
     ObservedSource,
     describe_repositories,
     observe_source,
-    program_files,
 )
 from provenance.capture.worktrees import Surroundings
 
@@ -37,8 +37,9 @@ def observe(
 ) -> ObservedSource:
     folder = folder or repository.path
     files = program_files(command, folder, leave_out=lambda _: False)
+    folders = [folder / place for place in program_folders(command)]
     around = Surroundings.of(repository.environ)
-    return observe_source(folder, around, files=files, editable=editable)
+    return observe_source(folder, around, files=files, folders=folders, editable=editable)
 
 
 def dependencies(observed: ObservedSource) -> dict[str, ResourceDescriptor]:
@@ -183,6 +184,49 @@ def test_a_program_in_a_repository_is_found_from_elsewhere(
     assert observed.source is not None
     assert (observed.source.commit, observed.source.folder) == (commit, "..")
     assert observed.collected.status == "ok"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("make", "-C", "../repository", "train"),
+        ("uv", "run", "--directory=../repository", "train.py"),
+        ("env", "--chdir", "../repository", "python", "train.py"),
+        ("bash", "-ec", "set -x; cd '../repository' && python train.py"),
+        ("sh", "-c", "cd ../repository;python train.py"),
+    ],
+)
+def test_a_command_that_changes_to_a_repository_is_followed(
+    repository: Repository, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    observed = observe(repository, scratch, command=command)
+    assert observed.source is not None
+    assert observed.source.commit == repository.git("rev-parse", "HEAD")
+    assert list(program_folders(command, range(len(command)))) == []
+
+
+def test_code_behind_a_tracked_link_is_recorded(
+    repository: Repository, other_repository: Repository, tmp_path: Path
+) -> None:
+    tmp_path.joinpath("helper.py").write_text("V = 1\n")
+    tmp_path.joinpath("data").mkdir()
+    tmp_path.joinpath("data", "a.csv").write_text("1")
+    links = {
+        "helper.py": "../helper.py",
+        "lib": str(other_repository.path),
+        "data": "../data",
+        "again.py": "train.py",
+        "broken": "nowhere",
+    }
+    for name, target in links.items():
+        repository.path.joinpath(name).symlink_to(target)
+    repository.git("add", "--all")
+    observed = observe(repository)
+    assert observed.source is not None
+    assert [file.name for file in observed.source.files] == ["helper.py"]
+    assert dependencies(observed).keys() == {"source", "editable/lib"}
 
 
 def test_the_programs_repository_stands_beside_that_of_the_working_folder(
