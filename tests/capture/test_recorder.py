@@ -482,3 +482,29 @@ def test_a_reason_names_no_path_and_no_user(project: Project) -> None:
     assert "dubious ownership" in found.reason
     assert str(project.folder.parent) not in found.reason
     assert "…" in found.reason
+
+
+def test_untracked_code_that_a_run_imports_is_in_the_recipe_and_the_rest_beside_it(
+    project: Project,
+) -> None:
+    project.repository.write({"helper.py": "V = 1\n", "err.txt": "x"})
+    project.environ["MORE"] = "import helper; open('made.txt', 'w').write('x')"
+    statement = project.record().statement
+    source = statement.recipe.source
+    assert source is not None
+    assert [file.name for file in source.read] == ["helper.py"]
+    listed = statement.build.internal_parameters.collectors["untracked"].values["files"]
+    assert listed.keys() == {"err.txt", "helper.py"}
+    assert statement.run.provenance_outcome.changed_inputs == ()
+
+
+def test_a_module_that_is_edited_while_the_run_sleeps_is_drift_and_a_changed_input(
+    project: Project,
+) -> None:
+    project.repository.commit({"late.py": "V = 'old'\n"})
+    project.environ["MORE"] = "pathlib.Path('late.py').write_text('V = 1'); import late"
+    statement = project.record().statement
+    [changed] = statement.run.provenance_outcome.changed_inputs
+    assert (changed.name, changed.changed) == ("source", ("late.py",))
+    drift = statement.build.internal_parameters.drift
+    assert [(item.collector, item.name) for item in drift] == [("source", "tree")]
