@@ -430,7 +430,7 @@ def test_what_was_captured_is_said_in_five_lines(record: Callable[..., Ran], wor
     labels = [line.removeprefix("provenance: ").split(" ")[0] for line in lines[1:]]
     assert labels == ["code", "data", "software", "run", "written", "written"]
     assert lines[0].startswith("1 file, 1 bytes, root sha256 ")
-    assert "none" in lines[1]
+    assert "no repository" in lines[1]
     assert "train (1 file, 4 bytes)" in lines[2]
     assert "interpreter and packages unknown" in lines[3]
     assert "status 0; seeds seed=7; equality bytes" in lines[4]
