@@ -387,10 +387,13 @@ def misfit(model: Path, statement: TrainingStatement) -> ProvenanceError | None:
 def _warnings(model: Path, statement: TrainingStatement, *, kept_signature: bool) -> Iterator[str]:
     if kept_signature:
         yield f"{MODEL_SIGNATURE} is not of this key and was left; the claim stands beside it"
-    said = statement.build.internal_parameters.collectors.get("metrics")
+    collectors = statement.build.internal_parameters.collectors
+    said, interpreter = collectors.get("metrics"), collectors["interpreter"]
     lost = sum(said.values.get(name, 0) for name in ("dropped", "damaged")) if said else 0
     if lost:
         yield f"{count(lost, 'metric or seed', 'metrics or seeds')} could not be kept"
+    if statement.recipe.command and interpreter.status == "error":
+        yield f"interpreter and packages are not recorded: {interpreter.reason}"
     yield from _about(statement.run)
     observed = statement.run.metadata.started_on  # else a misfit was refused beforehand
     problem = misfit(model, statement) if observed else None

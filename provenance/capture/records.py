@@ -36,8 +36,11 @@ _MAX_SEEDS_OF_A_NAME = 256
 MAX_FILES = 65536
 """Most files of each kind, read and written, that are kept of a run."""
 
-MAX_PROCESSES = 16384
-"""Most processes that are kept of a run."""
+MAX_PROCESSES = 4096
+"""Most processes that are kept of a run; those that a process forks are one with it."""
+
+MAX_STARTED = 16384
+"""Most started programs that are kept of a run."""
 
 _Id = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 _Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -238,7 +241,7 @@ class _Processes:
         self.started: defaultdict[int, list[Started]] = defaultdict(list)
         self.files: dict[str, FileState] = {}
         self.written: set[str] = set()
-        self.count = self.lost = self.strangers = 0
+        self.count = self.lost = self.starts = self.strangers = 0
 
     def take(self, line: _Told) -> None:
         match line:
@@ -251,8 +254,9 @@ class _Processes:
                 self.written.add(path)
                 if line.pid in self.known:
                     self.wrote[self.known[line.pid]].add(path)
-            case Started() if line.pid in self.known:
+            case Started() if line.pid in self.known and self.starts < MAX_STARTED:
                 self.started[self.known[line.pid]].append(line)
+                self.starts += 1
             case _Lost(lost=lost):
                 self.lost += lost
             case _Reports(reports=pid) if pid in self.known:

@@ -64,21 +64,22 @@ def _silent(records: Records, places: Sequence[tuple[str, str]], own: Software) 
     below: defaultdict[int | None, list[Introduction]] = defaultdict(list)
     for each in processes:
         below[each.parent].append(each.said)
-    silent: dict[str, str] = {}
+    hidden = ""
     for number, each in enumerate(processes):
         left = below[number]
         kinds = [(_kind(start), start) for start in each.started]
         for kind, start in sorted(kinds, key=lambda pair: pair[0] != "python"):
             spoke = next((child for child in left if _may_be(start, child, each.said)), None)
-            if kind and spoke is None:
-                silent.setdefault(kind, readable(Path(start.started).name)[:80])
-            elif kind and spoke is not None:
+            name = readable(Path(start.started).name)[:80]
+            if kind and spoke is not None:
                 left.remove(spoke)
-    if "python" in silent:
-        return f"{silent['python']} was started and did not report: -I, -E, -S or other variables"
-    if "launcher" in silent and not any(each.reported for each in processes):
+            elif kind == "python":
+                return f"{name} was started and did not report: -I, -E, -S or other variables"
+            elif kind:
+                hidden = hidden or name
+    if hidden and not any(each.reported for each in processes):
         hint = "call provenance.current_run().seed or .metric in the program that trains"
-        return f"{silent['launcher']} was started and may have trained; {hint}"
+        return f"{hidden} was started and may have trained; {hint}"
     return ""
 
 
@@ -90,14 +91,15 @@ def _may_be(start: Started, child: Introduction, parent: Introduction) -> bool:
     """
     if not is_python(start.started) or child.executable != parent.executable:
         return True
-    return Path(start.started).parent == Path(child.executable).parent
+    return os.path.dirname(start.started) == os.path.dirname(child.executable)  # noqa: PTH120 - words
 
 
 def _kind(start: Started) -> str:
     """Return whether *start* is ``python``, a ``launcher`` or neither."""
-    names = (start.started, *start.words)
+    if any(map(is_python, (start.started, *start.words))):
+        return "python"
     first = _first_line(start.started)
-    if any(map(is_python, names)) or b"python" in first:
+    if b"python" in first:
         return "python"
     if start.words or first or os.path.basename(start.started) in _OPAQUE:  # noqa: PTH119 - a word
         return "launcher"

@@ -448,3 +448,14 @@ def test_bytes_is_declared_by_default(
         build = json.loads(payload_of(line))["predicate"]["buildDefinition"]
         assert build["externalParameters"]["equality"]["name"] == "bytes"
     assert "default" not in record(TRAIN, "--equality", "bytes").err
+
+
+def test_it_is_said_that_nobody_can_tell_which_python_trained(
+    record: Callable[..., Ran], work: Path
+) -> None:
+    silent = f"import os; os.system('{sys.executable} -I -c 1')"
+    work.joinpath("launch.py").write_text(f"{silent}\nos.mkdir('model'); open('model/w', 'w')\n")
+    ran = record(f"{sys.executable} launch.py")
+    assert ran.status == 0
+    (line,) = [line for line in ran.err.splitlines() if "not recorded" in line]
+    assert "started and did not report" in line
