@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from provenance.api.checking import agree, compare, verify
     from provenance.api.finishing import finish
     from provenance.api.making import attest, record
+    from provenance.api.repeating import rebuild
     from provenance.api.signing import keygen, publish, sign
     from provenance.capture.run import current_run
     from provenance.errors import CommandError, ProvenanceError, UnfinishedError
@@ -38,6 +39,7 @@ __all__ = [
     "finish",
     "keygen",
     "publish",
+    "rebuild",
     "record",
     "sign",
     "verify",
@@ -50,6 +52,7 @@ _HOMES = {
     "api.checking": ("agree", "compare", "verify"),
     "api.finishing": ("finish",),
     "api.making": ("attest", "record"),
+    "api.repeating": ("rebuild",),
     "api.signing": ("keygen", "publish", "sign"),
     "capture.run": ("current_run",),
     "errors": ("CommandError", "ProvenanceError", "UnfinishedError"),

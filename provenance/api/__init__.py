@@ -2,6 +2,7 @@
 
 - ``signing``: keygen, sign, publish.
 - ``making``: record, attest. ``finishing``: finish, and the end of both.
+- ``repeating``: rebuild.
 - ``checking``: verify, compare, agree.
 - ``arguments``: paths may be texts; keys are files or loaded; equalities are built-in names, files
   or declarations; a log's key is its text, a file, or a ``VerifierKey``.

@@ -72,9 +72,12 @@ def record(
     *,
     model: PathLike,
     key: PathLike | PrivateKey,
+    check: Callable[[Before], None] | None = None,
     **stated: Unpack[Stated],
 ) -> Recorded:
     """Run *command*, which trains a model into the folder *model*, and sign how it was made.
+
+    *check* is told what was observed before the command starts, and may raise.
 
     Raises:
         CommandError: it did not start, or failed and left no model; ``status`` is its exit status.
@@ -89,6 +92,8 @@ def record(
     making = _Making.of(model, key, stated)
     before = making.observe(tuple(command), str(uuid.uuid4()))
     said = making.remark(before)
+    if check is not None:
+        check(before)
     if making.inputs.dry_run:
         return making.planned(recorder.plan(before)).after(said)
     at = making.look_before()
@@ -161,27 +166,7 @@ class _Making:
     def of(cls, model: PathLike, key: PathLike | PrivateKey, stated: Stated) -> _Making:
         if unknown := stated.keys() - Stated.__annotations__.keys():
             raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
-        model_name(a_path(model))  # refuses a path that is not UTF-8
-        named = stated.get("equality")
-        declared = declaration(DEFAULT_EQUALITY if named is None else named)
-        data, seeds = stated.get("data", ()), stated.get("seeds", {})
-        roles = data.items() if isinstance(data, Mapping) else several(data, "data")
-        seeds = {"seed": seeds} if isinstance(seeds, int) else seeds
-        inputs = Inputs(
-            model=Path(model),
-            working_folder=Path.cwd(),
-            data=tuple(map(_role_and_path, roles)),
-            config=tuple(map(a_path, several(stated.get("config", ()), "config"))),
-            base_model=optional_path(stated.get("base_model")),
-            equality=DeclaredEquality(declared.name, declared.digest, declared.document),
-            axes=declared.axes,
-            seeds={name: _decimal(seed) for name, seed in seeds.items()},
-            dry_run=stated.get("dry_run", False),
-            secret_variables=frozenset(
-                several(stated.get("secret_variables", ()), "secret_variables")
-            ),
-        )
-        claimant = Claimant.of(key, stated)
+        inputs, claimant = inputs_of(model, stated), Claimant.of(key, stated)
         return cls(inputs, claimant, stated, None if isinstance(key, PrivateKey) else Path(key))
 
     def observe(self, command: tuple[str, ...] | None, invocation_id: str) -> Before:
@@ -245,6 +230,28 @@ class _Making:
         """Return what would be signed."""
         statement, _ = self.claimant.ready(recording)
         return Recorded(statement, recording.files, self.claimant.key.public.key_id)
+
+
+def inputs_of(model: PathLike, stated: Stated) -> Inputs:
+    """Return what a trainer states of the training of *model*, read."""
+    model_name(a_path(model))  # refuses a path that is not UTF-8
+    named = stated.get("equality")
+    declared = declaration(DEFAULT_EQUALITY if named is None else named)
+    data, seeds = stated.get("data", ()), stated.get("seeds", {})
+    roles = data.items() if isinstance(data, Mapping) else several(data, "data")
+    seeds = {"seed": seeds} if isinstance(seeds, int) else seeds
+    return Inputs(
+        model=Path(model),
+        working_folder=Path.cwd(),
+        data=tuple(map(_role_and_path, roles)),
+        config=tuple(map(a_path, several(stated.get("config", ()), "config"))),
+        base_model=optional_path(stated.get("base_model")),
+        equality=DeclaredEquality(declared.name, declared.digest, declared.document),
+        axes=declared.axes,
+        seeds={name: _decimal(seed) for name, seed in seeds.items()},
+        dry_run=stated.get("dry_run", False),
+        secret_variables=frozenset(several(stated.get("secret_variables", ()), "secret_variables")),
+    )
 
 
 def _role_and_path(item: PathLike | tuple[str, PathLike]) -> tuple[str, Path]:

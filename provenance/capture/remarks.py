@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from provenance.capture.packages import NOT_NAMED, NOT_STARTED
 from provenance.errors import SecretError
 from provenance.keys import refuse_private_keys
+from provenance.statement.training import named_files
 
 if TYPE_CHECKING:
     from provenance.capture.draft import Before
@@ -57,30 +58,29 @@ def _about_data(before: Before) -> Iterator[Remark]:
 
 
 def _about_code(before: Before) -> Iterator[Remark]:
-    source, collected = before.source.source, before.source.collected
-    if collected.status == "ok":
-        if source is not None and source.dirty:
-            yield Remark("the code has changes that are not committed", "commit them")
-        return
-    named = ", ".join(file.name for file in source.files) if source else ""
-    known = f"only {named} is recorded" if named else "none is recorded"
-    if collected.status == "absent":
-        yield Remark(f"the code is in no git repository; {known}", "'git init' and commit it")
-    else:
-        yield Remark(f"the repository was not read: {collected.reason}", known)
+    observed = before.source
+    counted = (repository for repository in observed.repositories if repository.count)
+    if changed := [repo.prefix + name for repo in counted for name in repo.changed]:
+        yield Remark(f"not committed: {named_files(changed)}", "commit it, so that others get it")
+    reason = observed.collected.reason
+    if observed.collected.status == "absent":
+        files = observed.source.files if observed.source else ()
+        known = f"only {named_files([file.name for file in files])}" if files else "none"
+        yield Remark(f"the code is {reason}: {known} is recorded", "'git init' and commit it")
+    elif observed.collected.status != "ok":
+        way_out = observed.hint or "see 'git status' there"
+        yield Remark(f"the code is not seen as a whole: {reason}", way_out)
 
 
 def _about_key(before: Before, key: Path | None) -> Iterator[Remark]:
-    source, top = before.source.source, before.inputs.located(Path())
-    if source is None or not source.tree:
+    roots = [repository.root for repository in before.source.repositories]
+    if not roots:
         return
-    for _ in Path(source.folder).parts:
-        top = top.parent
-    if key is not None and before.inputs.located(key).is_relative_to(top):
+    if key is not None and any(before.inputs.located(key).is_relative_to(root) for root in roots):
         yield Remark(f"the private key {key} is inside the repository", "move it out")
         return
     try:
-        refuse_private_keys(before.source.repositories[0].root, before.source.untracked)
+        refuse_private_keys(roots[0], before.source.untracked)
     except SecretError as error:
         yield Remark(f"inside the repository, {error.where} {error.what}", "move it out")
 

@@ -51,7 +51,8 @@ class Repository:
     """One repository, or a folder of Python files without one (``commit`` is "").
 
     ``name`` is its name among the dependencies; the names of its files follow ``prefix``. One that
-    does not ``count`` is no submodule: it is described only if the run read files in it.
+    does not ``count`` is no submodule: it is described only if the run read files in it. If it
+    is ``dirty``, ``changed`` names the files that are not as committed.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Repository:
     commit: str = ""
     tree: str = ""
     dirty: bool = False
+    changed: tuple[str, ...] = ()
     uri: str = ""
     entries: Mapping[bytes, Entry] = field(default_factory=dict)
     algorithm: str = "sha1"
@@ -137,7 +139,8 @@ class Observer:
             del self.found[root]
             raise error if isinstance(error, GitError) else GitError(str(error)) from error
         tree = tree_of(entries, head.algorithm)
-        found = replace(blank, entries=entries, tree=tree, dirty=tree != head.tree)
+        changed = _changed(git, head, entries) if tree != head.tree else ()
+        found = replace(blank, entries=entries, tree=tree, dirty=tree != head.tree, changed=changed)
         self.found[root] = found
         self._note_untracked(listing, found)
         return found
@@ -236,6 +239,14 @@ class Observer:
             if (entry := self._look(blank, relative)) is not None:
                 entries[relative] = entry
         self.found[root] = replace(blank, entries=entries, tree=tree_of(entries, blank.algorithm))
+
+
+def _changed(git: Git, head: Head, entries: Mapping[bytes, Entry]) -> tuple[str, ...]:
+    """Return the tracked files that are not as the commit has them, or not in one of the two."""
+    committed = committed_below(git, ".") if head.commit else {}
+    then, now = ({n: (e.mode, e.id) for n, e in side.items()} for side in (committed, entries))
+    names = sorted(then.keys() | now.keys())
+    return tuple(text_of(name) for name in names if then.get(name) != now.get(name))
 
 
 def walk(root: Path, around: Surroundings) -> Iterator[tuple[str, os.stat_result]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -19,12 +20,16 @@ from provenance.cli.recording import (
     read_stated,
     recording_options,
 )
-from provenance.errors import UnfinishedError
+from provenance.errors import UnfinishedError, UsageError
+from provenance.report.terminal import as_typed
 
 _FINISHING = frozenset(
     "allowed_secrets as_json finish key_path log log_password_env model password_env redact".split()
 )
 """The parameters that ``--finish`` takes; the others state what the run already has."""
+
+_GO_WITH = {"redact": "finish", "publisher_keys": "rebuild_of", "yes": "rebuild_of"}
+"""Parameters that are for another one."""
 
 
 @click.command(
@@ -46,6 +51,21 @@ _FINISHING = frozenset(
 @click.option(
     "--redact", multiple=True, metavar="FIELD", help="With --finish: leave this value out."
 )
+@click.option(
+    "--rebuild-of",
+    type=PATH,
+    metavar="FOLDER|CLAIM",
+    help="Repeat the training of this published model, or of this file of its claim.",
+)
+@click.option(
+    "--publisher-key",
+    "publisher_keys",
+    type=PATH,
+    multiple=True,
+    metavar="PUB",
+    help="With --rebuild-of: public key of who published it. Repeatable.",
+)
+@click.option("--yes", is_flag=True, help="With --rebuild-of: run the command without asking.")
 @click.argument("words", nargs=-1, metavar="-- COMMAND...")
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> int:  # noqa: ANN401 - click's options, read in one place
@@ -58,6 +78,9 @@ def command(ctx: click.Context, /, **options: Any) -> int:  # noqa: ANN401 - cli
 
     What was seen of a run is kept until its claim is made: 'record --finish RUN', which an error
     names, completes it with the model, key and log of the run unless others are given.
+
+    With --rebuild-of, command, seeds and equality are those of a published claim, which is verified
+    first. The command is shown, and run only if you say so.
     """
     _check(ctx)
     model, key = options["model"], options["key_path"]
@@ -69,6 +92,17 @@ def command(ctx: click.Context, /, **options: Any) -> int:  # noqa: ANN401 - cli
                 key=key,
                 redact=options["redact"],
                 **read_given(options),
+            )
+        elif options["rebuild_of"] is not None:
+            from provenance.api.repeating import rebuild
+
+            recorded = rebuild(
+                options["rebuild_of"],
+                publisher_keys=options["publisher_keys"],
+                model=model,
+                key=key,
+                confirm=partial(_confirm, unasked=options["yes"] or options["dry_run"]),
+                **read_stated(options),
             )
         else:
             stated = read_stated(options)
@@ -82,23 +116,39 @@ def command(ctx: click.Context, /, **options: Any) -> int:  # noqa: ANN401 - cli
 
 
 def _check(ctx: click.Context) -> None:
-    """Refuse what is missing, or contradicts ``--finish``."""
+    """Refuse what is missing, or contradicts ``--finish`` or ``--rebuild-of``."""
     given = {
-        parameter.name: parameter
+        parameter.name: "COMMAND" if parameter.name == "words" else parameter.opts[0]
         for parameter in ctx.command.params
         if ctx.get_parameter_source(parameter.name or "") == click.core.ParameterSource.COMMANDLINE
     }
-    if "finish" not in given:
-        for parameter in ctx.command.params:
-            if parameter.name in ("model", "key_path", "words") and not ctx.params[parameter.name]:
-                raise click.MissingParameter(ctx=ctx, param=parameter)
-        if "redact" in given:
-            raise click.UsageError("--redact goes with --finish.", ctx)
+    if "finish" in given:
+        for name, shown in given.items():
+            if name not in _FINISHING:
+                raise click.UsageError(f"{shown} was stated for the run: not with --finish.", ctx)
         return
-    for name, parameter in given.items():
-        if name not in _FINISHING:
-            shown = "COMMAND" if name == "words" else parameter.opts[0]
-            raise click.UsageError(f"{shown} was stated for the run: not with --finish.", ctx)
+    needed = ("model", "key_path") if "rebuild_of" in given else ("model", "key_path", "words")
+    for parameter in ctx.command.params:
+        if parameter.name in needed and not ctx.params[parameter.name]:
+            raise click.MissingParameter(ctx=ctx, param=parameter)
+    for name, with_it in _GO_WITH.items():
+        if name in given and with_it not in given:
+            raise click.UsageError(f"{given[name]} goes with --{with_it.replace('_', '-')}.", ctx)
+    if "rebuild_of" in given and "words" in given:
+        raise click.UsageError(
+            "COMMAND comes from the published claim: not with --rebuild-of.", ctx
+        )
+
+
+def _confirm(command: tuple[str, ...], *, unasked: bool) -> bool:
+    """Show a published *command*, exactly as it will be run, and ask whether to run it."""
+    click.echo(f"provenance: the published command, here:\n  {as_typed(command)}", err=True)
+    if unasked:
+        return True
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        what = "a published command is not run unasked, and this is no terminal"
+        raise UsageError(what, hint="--yes runs it")
+    return click.confirm("Run this?", err=True)
 
 
 @contextmanager

@@ -7,12 +7,14 @@ checked; it is reported and not refused, since the model is still the one that w
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from provenance.encoding import strict_base64
 from provenance.envelope import bundle
 from provenance.errors import ContentError, MalformedError, UnreadableError, count, reason
 from provenance.files.atomic import TEMPORARY_SUFFIX
@@ -28,6 +30,7 @@ from provenance.files.reading import read_file
 
 if TYPE_CHECKING:
     from provenance.envelope.bundle import Bundle
+    from provenance.statement.intoto import ResourceDescriptor
     from provenance.statement.training import TrainingStatement
 
 MAX_CLAIMS_BYTES = 2**30
@@ -108,6 +111,22 @@ def check_beside(
     if unchecked:
         notes.append(f"not checked: {', '.join(unchecked)}")
     return f" ({'; '.join(notes)})" if notes else ""
+
+
+def read_byproduct(root: Path, item: ResourceDescriptor) -> bytes | None:
+    """Return the byproduct *item* of a claim beside the model in *root*.
+
+    None if it has other content, or is missing: it is not part of the model, and copies may lack
+    it.
+    """
+    sha256 = item.digest.get("sha256", "")
+    try:
+        data = strict_base64.parse(item.content) if item.content else None
+        if data is None and _SHA256_NAME.fullmatch(sha256):
+            data = read_file(root / BYPRODUCTS / sha256, MAX_BYPRODUCT_BYTES, follow=False)
+    except (MalformedError, UnreadableError):
+        return None
+    return data if data is not None and hashlib.sha256(data).hexdigest() == sha256 else None
 
 
 def _stated(trainings: Iterable[TrainingStatement]) -> set[str]:

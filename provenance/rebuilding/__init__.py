@@ -2,6 +2,7 @@
 
 - ``code``: whether two trainings ran the same code.
 - ``recipe``: whether two trainings followed the same recipe.
+- ``repetition``: what a rebuilder runs, and what could never agree.
 - ``agreement``: the judgement over several verified models.
 - ``verdict``: the signed document that says so.
 """

@@ -209,6 +209,24 @@ def verify_model(
     )
 
 
+def verify_claims(path: Path, keys: Sequence[PublicKey]) -> tuple[Claim, Declaration | None]:
+    """Return the claim in the file *path*, and the equality that it declares, without any files.
+
+    Every step but *manifest* and *log proof* held. Claims about several models are refused: which
+    of them is meant, only the files tell.
+    """
+    if not keys:
+        raise UsageError("nothing is trusted by default", hint="name a public key")
+    trainings = _understand(_open_all(read_claims(path), keys)).trainings
+    if any(claim.training.manifest != trainings[0].training.manifest for claim in trainings):
+        hint = "name the folder of the one that you mean"
+        raise PolicyError("claims about several models", where=str(path), hint=hint)
+    claim = _first_good(trainings)
+    if claim is None:
+        raise PolicyError("says nothing of how the model was made", where=str(path))
+    return claim, _declaration(trainings, claim)
+
+
 def _open_all(
     received: Sequence[tuple[str, Bundle]], keys: Sequence[PublicKey]
 ) -> list[tuple[str, Bundle, Opened]]:

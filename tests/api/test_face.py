@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 REPOSITORY = Path(__file__).parents[2]
-VERBS = {"agree", "attest", "compare", "keygen", "publish", "record", "sign", "verify"}
+VERBS = {"agree", "attest", "compare", "keygen", "publish", "rebuild", "record", "sign", "verify"}
 
 
 def test_the_sessions_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,6 +49,9 @@ CALLS: dict[str, Callable[[Path], object]] = {
     "compare": lambda path: provenance.compare(path, path),
     "keygen": lambda path: provenance.keygen(path / "a"),
     "publish": lambda path: provenance.publish(path, log=path),
+    "rebuild": lambda path: provenance.rebuild(
+        path, publisher_keys=[path], model="m", key=path, confirm=lambda _: False
+    ),
     "record": lambda path: provenance.record(["true"], model=path, key=path),
     "sign": lambda path: provenance.sign(path, key=path),
     "verify": lambda path: provenance.verify(path, keys=[path]),

@@ -403,7 +403,7 @@ def test_a_strict_recorder_names_every_cause_and_starts_nothing(
     record: Callable[..., Ran], work: Path
 ) -> None:
     ran = record("touch ran", "--strict")
-    refused(ran, 125, "no data is named", "--data ROLE=PATH", "no git repository")
+    refused(ran, 125, "no data is named", "--data ROLE=PATH", "not in a git repository")
     assert "equality" not in ran.err
     assert tree(work) == {}
     refused(record("touch ran", "--strict", "--dry-run"), 125, "no data is named")

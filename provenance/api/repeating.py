@@ -1,0 +1,61 @@
+"""Repeating a published training: ``rebuild``, which is ``record --rebuild-of``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from provenance.api.arguments import PathLike, a_path, public_keys, silent
+from provenance.api.making import Stated, inputs_of, record
+from provenance.errors import PolicyError, UsageError
+from provenance.rebuilding import repetition
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from provenance.api.finishing import Recorded
+    from provenance.keys import PrivateKey, PublicKey
+
+
+def rebuild(
+    published: PathLike,
+    *,
+    publisher_keys: Sequence[PathLike | PublicKey],
+    model: PathLike,
+    key: PathLike | PrivateKey,
+    confirm: Callable[[tuple[str, ...]], bool],
+    **stated: Unpack[Stated],
+) -> Recorded:
+    """Repeat the training of *published*, and sign how the folder *model* was made.
+
+    *published* is a model's folder or a file of claims, verified with *publisher_keys*. Command,
+    roles, seeds and equality are the published ones; inputs that are not stated are looked for
+    under their names in the working folder. *confirm* is asked about the command before anything
+    of it is run. What could never agree is refused before the run with a PolicyError.
+    """
+    for name in ("seeds", "equality"):
+        if stated.get(name) not in (None, {}):
+            raise UsageError(f"{name}: stated by the published claim, and not to be given here")
+    if os.path.realpath(a_path(model)) == os.path.realpath(a_path(published)):
+        raise UsageError(
+            "is the published model, which the rebuild would replace", where=str(model)
+        )
+    with stated.get("progress", silent)("hashing") as advance:
+        found = repetition.read_published(Path(published), public_keys(publisher_keys), advance)
+    inputs = repetition.place_inputs(found, inputs_of(model, stated))
+    command = repetition.command_here(found, inputs, inputs.without_secrets(os.environ))
+    if not confirm(command):
+        raise PolicyError("not confirmed, so nothing was run")
+    repeated: Stated = {
+        **stated,
+        "data": inputs.data,
+        "config": inputs.config,
+        "base_model": inputs.base_model,
+        "seeds": found.seeds,
+        "equality": found.declaration,
+    }
+    check = partial(repetition.refuse_difference, found)
+    return record(command, model=model, key=key, check=check, **repeated)
