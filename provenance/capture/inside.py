@@ -30,8 +30,11 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-PARENT = "PROVENANCE_PARENT"
-"""The environment variable by which a Python tells those that it starts who it is."""
+PARENT = "PROVENANCE_PARENT_"
+"""The environment variable by which a Python tells those that it starts who it is.
+
+The run's folder follows in the name: a run may be recorded inside a recorded one.
+"""
 
 MAX_LINE_BYTES = 32768
 """Longest record: a path of 4,096 bytes, each of which takes six in JSON, fits."""
@@ -65,7 +68,11 @@ class Watch:
     ) -> None:
         """Tell in *records* of what is below *watched*, but not below *left_out*."""
         self.records, self.model = records, model
-        self.pid, self.parent, self.forked = os.getpid(), os.environ.get(PARENT, ""), False
+        self.pid, self.parent, self.forked = (
+            os.getpid(),
+            os.environ.get(_parent_in(records), ""),
+            False,
+        )
         self.lost = self.told_lost = self.starts = 0
         self.read_files: set[str] = set()
         self.written_files: set[str] = set()
@@ -332,6 +339,10 @@ def _kinds(watched: "Iterable[str]", left_out: "Iterable[str]", model: str) -> "
     return kinds
 
 
+def _parent_in(records: str) -> str:
+    return PARENT + "".join(filter(str.isalnum, records))
+
+
 def _is_foreign(error: BaseException) -> bool:
     """Tell whether *error* comes from a signal's handler that ran meanwhile."""
     trace = error.__traceback__
@@ -414,5 +425,5 @@ def start(
     sys.meta_path.append(finder)
     watch = Watch(records, watched, left_out, model)
     if watch.introduce():
-        os.environ[PARENT] = str(watch.pid)
+        os.environ[_parent_in(records)] = str(watch.pid)
         sys.addaudithook(watch.hook())

@@ -153,7 +153,7 @@ def test_nothing_else_is_loaded(scene: Scene) -> None:
 
 
 def test_a_process_says_what_it_is(scene: Scene) -> None:
-    scene.run("import os, sys; print(os.environ['PROVENANCE_PARENT'], os.getpid())")
+    scene.run("pass")
     (process,) = scene.said().processes
     said = process.said
     assert os.path.realpath(said.executable) == PYTHON
@@ -390,8 +390,8 @@ def test_what_a_signal_raises_inside_it_arrives(scene: Scene) -> None:
         def ring(*_): raise Alarm
         signal.signal(signal.SIGALRM, ring)
         for n in range(200):
-            signal.setitimer(signal.ITIMER_REAL, 0.0005)
             try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0005)
                 while True:
                     open("a.py").close()
                     open(f"no{n}", "a").close()
@@ -499,7 +499,10 @@ def test_the_same_weights_with_and_without(scene: Scene) -> None:
 
 
 def test_the_parent_is_told_by_the_variable(scene: Scene) -> None:
-    scene.run("pass", **{PARENT: "no number"})
-    scene.run("pass", **{PARENT: "99999999999999999999"})
-    assert [each.parent for each in scene.said().processes] == [None, None]
+    name = PARENT + "".join(filter(str.isalnum, str(scene.root / "run" / RECORDS)))
+    for value in ("no number", "99999999999999999999", "1"):
+        scene.run("pass", **{name: value})
+    assert [each.parent for each in scene.said().processes] == [None, None, None]
+    scene.run("pass", **{name: str(scene.said().processes[0].said.pid)})
+    assert scene.said().processes[3].parent == 0
     assert scene.said().damaged == 0

@@ -125,6 +125,14 @@ def test_nobody_can_tell(processes: list[Process], reason: str) -> None:
     assert reason in trained(*processes)
 
 
+def test_a_model_whose_folder_the_run_names_is_written_below_the_pattern() -> None:
+    records = Records(processes=(process("a", wrote="/w/runs/7/x"), process("b", 0)))
+    for pattern, expected in (("/w/runs/*", "a"), ("/w/other/*", "b")):
+        found = who_trained(records, Path(pattern), UNKNOWN)
+        assert not isinstance(found, str)
+        assert found.prefix == f"/no/{expected}"
+
+
 def test_who_reports_without_having_spoken_is_a_stranger() -> None:
     assert "current_run()" in trained(process("a"), strangers=1)
 
@@ -355,6 +363,28 @@ def test_a_python_that_cannot_be_heard_is_not_taken_for_the_trainer(folder: Fold
     assert statement.build.internal_parameters.collectors["reads"].status == "absent"
     launcher = folder.launcher("subprocess.run(['{b}', 't.py'], check=True)")
     assert seen(folder.record(str(folder.a), "-E", launcher)) == ("error", "error", [])
+
+
+def test_a_recorder_in_a_recorded_run_hears_its_own(folder: Folder) -> None:
+    """Both start-up folders are on the path; each process speaks to both."""
+    inner = folder.path.parent / "inner"
+    (inner / "m").mkdir(parents=True)
+    prepare(inner)
+    folder.path.joinpath("nest.py").write_text(
+        "import os, subprocess, sys\n"
+        "from pathlib import Path\n"
+        "from provenance.capture import startup\n"
+        f"inner, b = Path({str(inner)!r}), {str(folder.b)!r}\n"
+        "environ = startup.install(inner, os.environ, watched=[Path.cwd()], left_out=[],"
+        " model=inner / 'm')\n"
+        "subprocess.run([b, 't.py'], env=environ, check=True)\n"
+    )
+    root = str(Path(__file__).parents[2])
+    site = next(path for path in sys.path if path.endswith("site-packages"))
+    statement = folder.record(sys.executable, "nest.py", PYTHONPATH=f"{root}:{site}")
+    assert seen(statement) == ("ok", "ok", ["only-b"])
+    (said,) = read_records(inner).processes
+    assert (Path(said.said.prefix).name, said.parent) == ("b", None)
 
 
 def test_workers_of_one_environment_are_one_environment(folder: Folder) -> None:
