@@ -6,10 +6,15 @@
 - publish: ``provenance publish`` of one claim into a log of so many entries;
 - audit: ``provenance log audit`` of that log;
 - append: the library's function, 10,000 entries in one batch, for a log that others fill;
-- record: ``provenance record`` of a program that does nothing but write a small model, and in
-  brackets the program alone: the difference is what the recorder costs;
+- record: ``provenance record`` of a shell and of a Python that do nothing but write a small model,
+  and in brackets each alone: the difference is what the recorder costs;
 - metric: one call of ``current_run().metric()``, by a program that calls it 100,000 times, when it
-  is recorded and when it is not, in microseconds.
+  is recorded and when it is not, in microseconds; open: opening and closing one of 1,000 files,
+  20,000 times, likewise.
+
+- training (``--only training --torch PYTHON``): a training by torch of about ``--seconds``, in a
+  repository of git, recorded and alone in turn; the rows of the training itself are without the
+  start of Python and what the recorder does before and after.
 
 With ``--before``, the last column is the time of the first program to that of the other.
 """
@@ -33,7 +38,12 @@ from provenance.transparency import log as logs
 BATCH = 10_000
 ENTRY_BYTES = 512
 
-PROGRAMS = count()
+TRIAL_STEPS = 100
+"""Steps of the training that tells how many to measure."""
+
+SMALL = "import pathlib as p, sys; m = p.Path(sys.argv[1]); m.mkdir(); (m / 'w').touch()"
+
+PROGRAMS = count(1)
 """Numbers the models, so that each has a claim of its own."""
 
 
@@ -45,6 +55,8 @@ def main() -> None:
     parser.add_argument("--entries", type=int, nargs="*", default=[70_000])
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--only", nargs="+", default=["log", "recorder"])
+    parser.add_argument("--torch", metavar="PYTHON", help="a Python that can import torch")
+    parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--before", metavar="PROGRAM", help="'provenance' of another version")
     arguments, _ = parser.parse_known_args()
     programs = [OURS, *([program(arguments.before)] if arguments.before else [])]
@@ -57,6 +69,8 @@ def main() -> None:
             measure_log(entries, programs, arguments.repeat)
         if "recorder" in arguments.only:
             measure_recorder(programs, arguments.repeat)
+        if "training" in arguments.only:
+            measure_training(program(arguments.torch), arguments.seconds, min(arguments.repeat, 3))
 
 
 def measure_log(entries: int, programs: list[str], repetitions: int) -> None:
@@ -94,32 +108,70 @@ def measure_log(entries: int, programs: list[str], repetitions: int) -> None:
 
 def measure_recorder(programs: list[str], repetitions: int) -> None:
     """Print what it takes to record a program, and to report a metric."""
-    small = "import pathlib as p, sys; m = p.Path(sys.argv[1]); m.mkdir(); (m / 'w').touch()"
-    recorded, alone = [list[Run]() for _ in programs], []
-    for _ in range(repetitions):
-        for each, runs in zip(programs, recorded, strict=True):
-            model = f"model-{next(PROGRAMS)}"
-            words = [sys.executable, "-c", small, model]
-            options = ["record", "--model", model, "--key", "key", "--"]
-            runs.append(run(Command([each, *options, *words])))
-        alone.append(run(Command([sys.executable, "-c", small, f"model-{next(PROGRAMS)}"])))
-    show("record", recorded)
-    show("(the program alone)", [alone])
+    small = {
+        "a shell": ["sh", "-c", 'mkdir "$0" && : > "$0/w"'],
+        "a Python": [sys.executable, "-c", SMALL],
+    }
+    for name, words in small.items():
+        recorded, alone = [list[Run]() for _ in programs], []
+        for _ in range(repetitions):
+            for each, runs in zip(programs, recorded, strict=True):
+                model = f"model-{next(PROGRAMS)}"
+                options = ["record", "--model", model, "--key", "key", "--"]
+                runs.append(run(Command([each, *options, *words, model])))
+            alone.append(run(Command([*words, f"model-{next(PROGRAMS)}"])))
+        show(f"record {name}", recorded)
+        show(f"({name} alone)", [alone])
     for name, options in (("recorded", ["record", "--key", "key"]), ("not recorded", [])):
         for each in programs:
-            calls = [metric(each, options) for _ in range(3)]
-            print(f"metric(), {name}, µs {statistics.median(calls):>14.2f}  {each}", flush=True)
+            calls = zip(*(reported(each, options) for _ in range(3)), strict=True)
+            metric, opened = (statistics.median(one) for one in calls)
+            print(f"metric(), {name}, µs {metric:>14.2f}  {each}")
+            print(f"open, {name}, µs {opened:>18.2f}  {each}", flush=True)
 
 
-def metric(each: str, options: list[str]) -> float:
-    """Return the microseconds of a call in a program that *each* records, or none does."""
+def measure_training(torch: str, seconds: float, repetitions: int) -> None:
+    """Print what a training of about so many *seconds* takes, recorded and alone."""
+    home = Path("training")
+    home.mkdir()
+    os.chdir(home)
+    shutil.copy(HERE / "train.py", "train.py")
+    Path(".gitignore").write_text("data/\nmodel-*\n")
+    author = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for words in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "Train"]):
+        subprocess.run([program("git"), *words], check=True)
+    run(Command([torch, "train.py", str(TRIAL_STEPS), "data", "model-0"]))
+    steps = round(TRIAL_STEPS * seconds / itself("model-0").seconds)
+    kinds = {"alone": [], "recorded": [OURS, "record", "--key", "../key", "--data", "data"]}
+    whole: dict[str, list[Run]] = {kind: [] for kind in kinds}
+    inner: dict[str, list[Run]] = {kind: [] for kind in kinds}
+    for _ in range(repetitions):
+        for kind, words in kinds.items():
+            model = f"model-{next(PROGRAMS)}"
+            options = [*words, "--model", model, "--"] if words else []
+            training = [torch, "train.py", str(steps), "data", model]
+            whole[kind].append(run(Command([*options, *training])))
+            inner[kind].append(itself(model))
+    for kind in kinds:
+        show(f"training of {steps:,} steps, {kind}", [whole[kind]])
+        show(f"(the training itself, {kind})", [inner[kind]])
+
+
+def itself(model: str) -> Run:
+    """Return what the training of *model* took by its own account."""
+    clock, processor = Path(f"{model}.time").read_text().split()
+    return Run(float(clock), float(processor), 0)
+
+
+def reported(each: str, options: list[str]) -> list[float]:
+    """Return the microseconds of a metric and of an open in a program that *each* records."""
     model = f"model-{next(PROGRAMS)}"
     python = str(Path(each).with_name("python"))
     words = [python, str(HERE / "metrics.py"), model]
     if options:
         words = [each, *options, "--model", model, "--", *words]
     done = subprocess.run(words, check=True, capture_output=True, text=True)
-    return float(done.stdout.split()[0])
+    return [float(each) for each in done.stdout.split()]
 
 
 def claimed(each: str) -> Path:

@@ -1,4 +1,4 @@
-"""Report metrics as a training program does, and print what a call takes, in microseconds.
+"""Report metrics and open files as a training program does; print what each takes, in µs.
 
 python metrics.py MODEL
 """
@@ -12,6 +12,8 @@ from pathlib import Path
 import provenance
 
 COUNT = 100_000
+OPENED = 20_000
+FILES = 1000
 
 if __name__ == "__main__":
     model = Path(sys.argv[1])
@@ -21,4 +23,11 @@ if __name__ == "__main__":
     began = time.perf_counter()
     for step in range(COUNT):
         run.metric("loss", 1 / (step + 1), step=step)
-    print(f"{(time.perf_counter() - began) / COUNT * 1e6:.2f}")
+    metric = (time.perf_counter() - began) / COUNT
+    data = [model.with_name(f"{model.name}-{number}.bin") for number in range(FILES)]
+    for path in data:
+        path.touch()
+    began = time.perf_counter()
+    for number in range(OPENED):
+        data[number % FILES].open("rb").close()
+    print(f"{metric * 1e6:.2f} {(time.perf_counter() - began) / OPENED * 1e6:.2f}")

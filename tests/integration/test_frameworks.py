@@ -95,6 +95,7 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "HOME": str(tmp_path_factory.mktemp("home")),
         "GIT_CONFIG_GLOBAL": os.devnull,
         "OMP_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "",
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
     }
@@ -281,6 +282,29 @@ def test_a_folder_that_the_run_names(
         "verify", "runs/lightning_logs/version_1", "--key", alice.public, cwd=folder
     )
     assert verified.status == 0, verified.err
+
+
+def test_a_folder_that_is_named_by_the_date(
+    clone: Callable[[str], Path], alice: Person, environ: dict[str, str]
+) -> None:
+    folder = clone("work")
+    train = "python sklearn_fit.py data/rows.csv model/$(date +%F/%H-%M-%S)"
+    predicate = record(folder, alice, environ, "bash", "-c", train, model="model/*/*/")
+    assert [entry["name"] for entry in predicate["provenance_manifest"]] == ["fitted.pickle"]
+
+
+def test_workers_that_are_spawned_are_heard(
+    clone: Callable[[str], Path], alice: Person, environ: dict[str, str]
+) -> None:
+    """What only a worker of the DataLoader reads is known, git-ignored as it is."""
+    folder = clone("work")
+    (folder / "data" / "more.csv").write_text("1,2,3,4,5\n" * 8)
+    predicate = record(folder, alice, environ, "python", "loaded.py", "data/more.csv", "model")
+    build = predicate["buildDefinition"]
+    assert build["internalParameters"]["collectors"]["reads"]["values"]["processes"] >= 3
+    assert [file["name"] for file in build["externalParameters"]["source"]["read"]] == [
+        "data/more.csv"
+    ]
 
 
 def test_a_module_that_is_edited_while_the_run_sleeps(
