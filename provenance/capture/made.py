@@ -152,8 +152,7 @@ def _look_at_target(before: Candidates, progress: Callable[[int], None] | None) 
     if problems:
         return Looks((look,), problems[0])
     if not look.written:
-        count = len(look.files)
-        what = f"the run wrote none of its {count} files" if count else "holds no files"
+        what = "the run wrote none of its files" if look.files else "holds no files"
         return Looks((look,), Problem(what, str(before.named)))
     return Looks((look,))
 

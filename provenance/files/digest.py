@@ -18,12 +18,15 @@ CHUNK_BYTES = 2**20
 """Bytes read at a time: large enough that the hash, not the call, takes the time."""
 
 
-def hash_file(path: str | Path, progress: Callable[[int], None] | None = None) -> tuple[str, int]:
+def hash_file(
+    path: str | Path, progress: Callable[[int], None] | None = None, *, follow: bool = False
+) -> tuple[str, int]:
     """Return the SHA-256 of the file at *path*, in hexadecimal, and its size in bytes.
 
-    *progress* is called with the number of bytes read since its last call.
+    *progress* is called with the number of bytes read since its last call. With *follow*, *path*
+    may be a symbolic link.
     """
-    return hash_open(*open_file(path), path, progress)
+    return hash_open(*open_file(path, follow=follow), path, progress)
 
 
 def hash_open(

@@ -19,10 +19,11 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 import msgspec
 
@@ -30,10 +31,14 @@ from provenance.errors import MalformedError, ProvenanceError, UnreadableError, 
 from provenance.files.digest import CHUNK_BYTES, hash_file, hash_open
 from provenance.files.names import check_name, component_order
 from provenance.files.reading import Identity, identity, open_file
-from provenance.files.walking import Place, raise_it, walk
+from provenance.files.walking import Place, raise_it, walk, walk_again
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
+
+
+MAX_OPEN = 64
+"""Most large files that are open while they wait for a core."""
 
 
 class FileEntry(msgspec.Struct, frozen=True, gc=False):
@@ -132,8 +137,7 @@ def look_at(
     files = [name for name, place in places.items() if place.file == name]
     hashed = _hash_all(root, files, progress, refuse)
     seen = {name: hashed[at.file] for name, at in places.items() if at.file in hashed}
-    now = walk(root, ignore=ignore, refuse=refuse)
-    for name in _changed_since(root, places, hashed, now):
+    for name in _changed_since(root, places, hashed, walk_again(root, ignore, refuse)):
         what, hint = "changed while the folder was read", "try again when nothing writes to it"
         refuse(UnreadableError(what, where=f"{root}/{name}", hint=hint))
         seen.pop(name, None)
@@ -152,79 +156,105 @@ def _hash_all(
     them the interpreter's lock costs more than a second core gives.
     """
     hashed: dict[str, Seen] = {}
-    large: list[tuple[str, Future[Seen]]] = []
-    stopped = threading.Event()
     base = os.fspath(root)
-
-    def advance(count: int) -> None:
-        if stopped.is_set():
-            raise _StoppedError
-        if progress:
-            progress(count)
-
-    pool: ThreadPoolExecutor | None = None
-    try:
+    with _LargeFiles(hashed, progress, refuse) as large:
         for name in names:
             path = f"{base}/{name}"
             try:
-                if _size(path) < CHUNK_BYTES:
-                    hashed[name] = _hash(path, progress)
-                else:  # opened when its turn comes: a thousand shards are too many descriptors
-                    pool = pool or _pool()
-                    large.append((name, pool.submit(_hash, path, advance)))
+                opened = open_file(path)
+                if opened[1].st_size < CHUNK_BYTES:
+                    hashed[name] = _hash(path, opened, progress)
+                else:
+                    large.add(name, path, opened)
             except ProvenanceError as error:
                 refuse(error)
-        for name, future in large:
-            try:
-                hashed[name] = future.result()
-            except ProvenanceError as error:
-                refuse(error)
-    finally:
-        stopped.set()  # an error or an interrupt need not wait for a file of a terabyte
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
+        large.collect()
     return hashed
+
+
+def _hash(
+    path: str, opened: tuple[int, os.stat_result], progress: Callable[[int], None] | None
+) -> Seen:
+    sha256, size = hash_open(*opened, path, progress)
+    return Seen(size, sha256, identity(opened[1]))
 
 
 class _StoppedError(Exception):
     """What is hashed in a thread is not needed any more."""
 
 
-def _pool() -> ThreadPoolExecutor:
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - 4 ms of every start
+class _LargeFiles:
+    """Open files that are hashed on all cores and put into *hashed*; left early, they are closed.
 
-    return ThreadPoolExecutor(os.cpu_count() or 1)
+    At most :data:`MAX_OPEN` wait for their turn: a thousand shards are too many descriptors.
+    """
 
+    def __init__(
+        self,
+        hashed: dict[str, Seen],
+        progress: Callable[[int], None] | None,
+        refuse: Callable[[ProvenanceError], None],
+    ) -> None:
+        self._hashed, self._progress, self._refuse = hashed, progress, refuse
+        self._waiting: deque[tuple[str, int, Future[Seen]]] = deque()
+        self._pool: ThreadPoolExecutor | None = None
+        self._stopped = threading.Event()
 
-def _size(path: str) -> int:
-    try:
-        return os.lstat(path).st_size
-    except OSError:
-        return 0  # opening it says what is wrong
+    def _advance(self, count: int) -> None:
+        if self._stopped.is_set():
+            raise _StoppedError
+        if self._progress:
+            self._progress(count)
 
+    def add(self, name: str, path: str, opened: tuple[int, os.stat_result]) -> None:
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - 4 ms of every start
 
-def _hash(path: str, progress: Callable[[int], None] | None) -> Seen:
-    descriptor, status = open_file(path)
-    sha256, size = hash_open(descriptor, status, path, progress)
-    return Seen(size, sha256, identity(status))
+        self._pool = self._pool or ThreadPoolExecutor(os.cpu_count() or 1)
+        future = self._pool.submit(_hash, path, opened, self._advance)
+        self._waiting.append((name, opened[0], future))
+        self.collect(MAX_OPEN)
+
+    def collect(self, left: int = 0) -> None:
+        while len(self._waiting) > left:
+            name, _, future = self._waiting.popleft()
+            try:
+                self._hashed[name] = future.result()
+            except ProvenanceError as error:
+                self._refuse(error)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()  # an error or an interrupt need not wait for a file of a terabyte
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        for _name, descriptor, future in self._waiting:
+            if future.cancelled():
+                os.close(descriptor)
 
 
 def _changed_since(
-    root: Path, places: Mapping[str, Place], hashed: Mapping[str, Seen], now: Mapping[str, Place]
+    root: Path,
+    places: dict[str, Place],
+    hashed: Mapping[str, Seen],
+    now: Iterable[tuple[str, Place]],
 ) -> Iterator[str]:
     """Yield the names whose files below *root* are not those that were *hashed* at *places*."""
-    base = os.fspath(root)
-    for name, place in now.items():
+    base, left = os.fspath(root), places.copy()
+    for name, place in now:
         was = hashed.get(place.file)
         try:
-            same = (places.get(name), place.file in places) == (place, True) and (
-                was is None or was.identity == identity(os.lstat(f"{base}/{place.file}"))
-            )
+            same = left.pop(name, None) == place
+            if was is not None:
+                same = same and was.identity == identity(os.lstat(f"{base}/{place.file}"))
+            else:
+                same = same and place.file in places  # else what is wrong with it was said
         except OSError:
             same = False
         if not same:
             yield name
-    yield from sorted(places.keys() - now.keys())
+    yield from sorted(left)
 
 
 class Differences(msgspec.Struct, frozen=True):
@@ -267,5 +297,5 @@ def hash_path(path: Path, *, progress: Callable[[int], None] | None = None) -> M
     """Return the manifest of *path*, a folder or one file (whose name is then its own)."""
     if path.is_dir():
         return hash_folder(path, progress=progress)
-    digest, size = hash_file(os.path.realpath(path) if path.is_symlink() else path, progress)
+    digest, size = hash_file(path, progress, follow=True)
     return manifest_of([FileEntry(path.name, size, digest)], where=str(path))

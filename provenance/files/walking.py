@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from provenance.errors import MalformedError, ProvenanceError, UnreadableError, reason
 from provenance.files.names import check_name
 from provenance.files.reading import Identity, identity, kind
@@ -25,7 +27,7 @@ MAX_LINKED = 100_000
 """Most files and folders reached through links to folders: nested ones double at each level."""
 
 
-class Place(NamedTuple):
+class Place(msgspec.Struct, frozen=True, gc=False):
     """Where the bytes of a name are: in ``file`` below the folder, through these ``links``."""
 
     file: str
@@ -48,7 +50,7 @@ def walk(
     Whatever is wrong goes to *refuse*; if that returns, what is concerned is left out.
     """
     found = {}
-    for name, place in _files(root, ignore, refuse):
+    for name, place in walk_again(root, ignore, refuse):
         try:
             found[check_name(name, where=str(root))] = place
         except MalformedError as error:
@@ -65,10 +67,10 @@ class _Folder(NamedTuple):
     above: tuple[str, ...] = ("",)
 
 
-def _files(
+def walk_again(
     root: Path, ignore: frozenset[str], refuse: Callable[[ProvenanceError], None]
 ) -> Iterator[tuple[str, Place]]:
-    """Yield each file below *root* under its name, which is not checked."""
+    """Yield each file below *root*; names are not checked again."""
     folders, linked = [_Folder("", "")], 0
     while folders:
         folder = folders.pop()
@@ -76,35 +78,34 @@ def _files(
             what = f"is deeper than {MAX_DEPTH} folders"
             refuse(UnreadableError(what, where=f"{root}/{folder.name}"))
             continue
-        for item in _listed(root, folder, refuse):
-            if not folder.path and item.name in ignore:
-                continue
+        for item in _listed(root, folder, ignore, refuse):
             linked += bool(folder.links)
             if linked > MAX_LINKED:
                 what = f"holds more than {MAX_LINKED:,} files behind symbolic links"
                 refuse(UnreadableError(what, where=str(root), hint=_COPY))
                 return
-            name = folder.name + item.name
+            name, is_folder = folder.name + item.name, False
             try:
-                place, is_folder = _look(root, folder, item, ignore)
+                if item.is_file(follow_symlinks=False):
+                    place = Place(folder.path + item.name, folder.links)
+                else:
+                    place, is_folder = _look(root, folder, item, ignore)
             except UnreadableError as error:
                 refuse(error)
+                continue
+            if is_folder:
+                path = f"{place.file}/"
+                folders.append(_Folder(f"{name}/", path, place.links, (*folder.above, path)))
             else:
-                if is_folder:
-                    path = f"{place.file}/"
-                    folders.append(_Folder(f"{name}/", path, place.links, (*folder.above, path)))
-                else:
-                    yield name, place
+                yield name, place
 
 
 def _look(
     root: Path, folder: _Folder, item: os.DirEntry[str], ignore: frozenset[str]
 ) -> tuple[Place, bool]:
-    """Return where the bytes of *item* are, and whether it is a folder."""
+    """Return where the bytes of *item*, no plain file, are, and whether it is a folder."""
     where = f"{root}/{folder.name}{item.name}"
     try:
-        if item.is_file(follow_symlinks=False):
-            return Place(folder.path + item.name, folder.links), False
         if item.is_dir(follow_symlinks=False):
             return Place(folder.path + item.name, folder.links), True
         status = item.stat(follow_symlinks=False)
@@ -117,11 +118,16 @@ def _look(
 
 
 def _listed(
-    root: Path, folder: _Folder, refuse: Callable[[ProvenanceError], None]
+    root: Path,
+    folder: _Folder,
+    ignore: frozenset[str],
+    refuse: Callable[[ProvenanceError], None],
 ) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(f"{os.fspath(root)}/{folder.path}") as listing:
-            yield from listing
+            for item in listing:
+                if folder.path or item.name not in ignore:
+                    yield item
     except ValueError as error:  # the path holds NUL
         refuse(UnreadableError(reason(error), where=str(root)))
     except OSError as error:

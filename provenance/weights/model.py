@@ -135,7 +135,7 @@ def model_of_file(path: Path, on_bytes: Callable[[int], None] | None = None) -> 
     """Return the file at *path*, and those beside it that belong to it, as a model, hashed."""
     files = {}
     for name in (path.name, *companions(path)):
-        sha256, size = hash_file(path.parent / name, on_bytes)
+        sha256, size = hash_file(path.parent / name, on_bytes, follow=True)
         files[name] = FileEntry(name, size, sha256)
     return Model(path.parent, files)
 

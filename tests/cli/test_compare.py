@@ -29,6 +29,20 @@ def compare(tmp_path: Path, provenance: Shell) -> Callable[..., Ran]:
     return run
 
 
+def test_weights_behind_links_are_compared(
+    tmp_path: Path, provenance: Shell, compare: Callable[..., Ran]
+) -> None:
+    assert compare(files(1e-4)).status == 1
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        (folder / "kept").mkdir()
+        (folder / "model.safetensors").rename(folder / "kept/weights")
+        (folder / "model.safetensors").symlink_to("kept/weights")
+    ran = provenance("compare", tmp_path / "a", tmp_path / "b")
+    assert (ran.status, "w       F32   [100]  100 of 100" in ran.out) == (1, True)
+    ran = provenance("compare", *(tmp_path / name / "model.safetensors" for name in "ab"))
+    assert (ran.status, "w       F32   [100]  100 of 100" in ran.out) == (1, True)
+
+
 def test_equal_models(compare: Callable[..., Ran]) -> None:
     ran = compare(files())
     assert ran.status == 0

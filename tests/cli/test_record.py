@@ -459,3 +459,90 @@ def test_it_is_said_that_nobody_can_tell_which_python_trained(
     assert ran.status == 0
     (line,) = [line for line in ran.err.splitlines() if "not recorded" in line]
     assert "started and did not report" in line
+
+
+@pytest.mark.parametrize("script", ["true", "cat model/*", "touch model/.gitignore", "mkdir -p x"])
+def test_a_run_that_wrote_no_file_of_the_model_signs_nothing(
+    work: Path, record: Callable[..., Ran], script: str
+) -> None:
+    (work / "model").mkdir()
+    (work / "model/w").write_text("1")
+    refused(record(script), 125, "model: ", "the run wrote none of its files")
+    assert not (work / "model/model.sig").exists()
+    assert record(f"{script}; exit 7").status == 7
+    assert not (work / "model/model.sig").exists()
+    assert not (work / "model/claims.jsonl").exists()
+
+
+def test_a_name_with_a_typing_error_signs_nothing(work: Path, record: Callable[..., Ran]) -> None:
+    refused(record("mkdir modle; echo 1 > modle/w"), 125, "model: ", "no such folder")
+    assert not list(work.rglob("claims.jsonl"))
+
+
+def test_files_that_the_run_did_not_make_are_named(
+    work: Path, record: Callable[..., Ran], provenance: Shell, alice: Person
+) -> None:
+    (work / "model").mkdir()
+    for name in ("old", "same"):
+        (work / "model" / name).write_text("1")
+    ran = record("printf 1 > model/same; printf 2 > model/w")
+    assert ran.status == 0
+    assert "1 were there before the run, which did not write them: old" in ran.err
+    assert "1 were written with the bytes that they had: same" in ran.err
+    found = outcome(work / "model")
+    assert (found["untouched"], found["rewritten"]) == (["old"], ["same"])
+    assert provenance("verify", "model", "--key", alice.public).status == 0
+
+
+def test_a_pattern_means_the_folder_that_the_run_wrote(
+    work: Path, provenance: Shell, alice: Person
+) -> None:
+    (work / "runs/v1").mkdir(parents=True)
+    (work / "runs/v1/w").write_text("1")
+    options = ("--model", "runs/*/", "--key", alice.private)
+    ran = provenance("record", *options, "--", "sh", "-c", "mkdir runs/v2; echo 2 > runs/v2/w")
+    assert ran.status == 0, ran.err
+    assert (work / "runs/v2/claims.jsonl").exists()
+    assert last_claim(work / "runs/v2")["subject"][0]["name"] == "v2"
+    assert provenance("verify", "runs/v2", "--key", alice.public).status == 0
+    ran = provenance(
+        "record", *options, "--", "sh", "-c", "for n in 1 2; do echo > runs/v$n/w; done"
+    )
+    refused(ran, 125, "runs/*: ", "2 folders that match: runs/v1, runs/v2", "--finish")
+    refused(provenance("record", *options, "--", "true"), 125, "runs/*: ", "runs/v1, runs/v2")
+
+
+LINKED = """mkdir -p model/checkpoint-40; printf 1 > model/checkpoint-40/w
+ln -s checkpoint-40 model/checkpoint-best; ln -s checkpoint-40/w model/last.ckpt"""
+
+
+def test_a_model_with_links_inside_is_recorded_and_verified(
+    work: Path, record: Callable[..., Ran], provenance: Shell, alice: Person
+) -> None:
+    assert record(LINKED).status == 0
+    manifest = last_claim(work / "model")["predicate"]["provenance_manifest"]
+    names = ["checkpoint-40/w", "checkpoint-best/w", "last.ckpt"]
+    assert [entry["name"] for entry in manifest] == names
+    assert len({entry["sha256"] for entry in manifest}) == 1
+    verify = ("verify", "model", "--key", alice.public)
+    assert provenance(*verify).status == 0
+    assert provenance("show", "model").status == 0
+    (work / "model/other").write_text("2")
+    for target, word in (("other", "is extra"), ("/etc/hostname", "leaves the folder")):
+        (work / "model/last.ckpt").unlink()
+        (work / "model/last.ckpt").symlink_to(target)
+        assert word in (ran := provenance(*verify)).err
+        assert ran.status in (1, 3)
+
+
+def test_a_model_whose_link_leads_elsewhere_after_the_run(
+    work: Path, provenance: Shell, alice: Person
+) -> None:
+    for version in ("v1", "v2"):
+        (work / version).mkdir()
+        (work / version / "w").write_text("old")
+    (work / "latest").symlink_to("v1")
+    options = ("--model", "latest", "--key", alice.private)
+    ran = provenance("record", *options, "--", "sh", "-c", "echo > v2/w; ln -sfn v2 latest")
+    refused(ran, 125, "latest: ", "led to v1 before the run, and leads to v2 after it")
+    assert not list(work.rglob("claims.jsonl"))

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.world import FILES, Shell, make_person, refused, tree, write_files
+from tests.world import FILES, Shell, make_person, payload_of, refused, tree, write_files
 
 if TYPE_CHECKING:
     from tests.world import Person
@@ -70,14 +71,14 @@ def call(peer: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([peer, *arguments], capture_output=True, text=True, check=False)
 
 
-def peer_verifies(peer: str, root: Path, public: Path) -> bool:
-    done = call(peer, "verify", "key", root, "--signature", root / "model.sig",
+def peer_verifies(peer: str, root: Path, public: Path, *options: str) -> bool:
+    done = call(peer, "verify", "key", root, "--signature", root / "model.sig", *options,
                 "--public_key", public, "--ignore-paths", root / "claims.jsonl")  # fmt: skip
     return done.returncode == 0
 
 
-def peer_signs(peer: str, root: Path, private: Path) -> None:
-    done = call(peer, "sign", "key", root, "--signature", root / "model.sig",
+def peer_signs(peer: str, root: Path, private: Path, *options: str) -> None:
+    done = call(peer, "sign", "key", root, "--signature", root / "model.sig", *options,
                 "--private_key", private)  # fmt: skip
     assert done.returncode == 0, done.stderr
 
@@ -115,6 +116,32 @@ def test_files_in_folders_and_names_out_of_order(
     names = ("a/b", "a-b", "a.b", "a/c/d", "B", "é", "z z", "a/-")
     root = write_files(tmp_path / "names", {name: name.encode() for name in names})
     both_ways(peer, root, provenance, alice)
+
+
+def test_links_both_ways(root: Path, provenance: Shell, peer: str, alice: Person) -> None:
+    (root / "last.bin").symlink_to("model.bin")
+    assert provenance("sign", root, "--key", alice.private).status == 0
+    assert statement_of(root)["predicate"]["serialization"]["allow_symlinks"] is True
+    assert peer_verifies(peer, root, alice.public, "--allow_symlinks")
+    assert not peer_verifies(peer, root, alice.public)
+    (root / "model.sig").unlink()
+    peer_signs(peer, root, alice.private, "--allow_symlinks")
+    assert provenance("verify", root, "--key", alice.public).status == 0
+    (root / "last.bin").unlink()
+    (root / "last.bin").symlink_to("config.json")
+    refused(provenance("verify", root, "--key", alice.public), 1, "last.bin was changed")
+
+
+def test_a_signature_of_a_folder_without_links_says_so(
+    root: Path, provenance: Shell, alice: Person
+) -> None:
+    assert provenance("sign", root, "--key", alice.private).status == 0
+    assert statement_of(root)["predicate"]["serialization"]["allow_symlinks"] is False
+
+
+def statement_of(root: Path) -> dict[str, Any]:
+    statement: dict[str, Any] = json.loads(payload_of((root / "model.sig").read_bytes()))
+    return statement
 
 
 @pytest.mark.integration

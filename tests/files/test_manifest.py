@@ -534,7 +534,7 @@ def test_a_link_that_leaves_the_folder_meanwhile_is_never_opened(
     fill(tmp_path, {"secret": b"secret of another user"})
     read: list[str] = []
     hash_all = manifests._hash_all  # noqa: SLF001 - the moment between the walks
-    monkeypatch.setattr(manifests, "_hash", lambda path, _: read.append(path))
+    monkeypatch.setattr(manifests, "_hash", lambda path, *_: read.append(path))
 
     def change_then_hash(*arguments: Any) -> Any:  # noqa: ANN401
         point(model / "link", "../secret")
@@ -557,6 +557,33 @@ def test_a_large_file_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(manifests, "open_file", open_and_tell)
     hash_folder(tmp_path)
     assert sorted(opened) == [str(tmp_path / "large"), str(tmp_path / "small")]
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="it has no /proc")
+@pytest.mark.parametrize("fails", [False, True])
+def test_many_large_files_take_few_descriptors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    for number in range(40):
+        with (tmp_path / f"{number}").open("wb") as file:
+            file.truncate(CHUNK_BYTES)
+    monkeypatch.setattr(manifests, "MAX_OPEN", 4)
+    folder = Path("/proc/self/fd")
+    before, most = len(list(folder.iterdir())), 0
+
+    def progress(_: int) -> None:
+        nonlocal most
+        most = max(most, len(list(folder.iterdir())))
+        if fails:
+            raise UnreadableError("gone")
+
+    if fails:
+        with pytest.raises(UnreadableError, match="gone"):
+            hash_folder(tmp_path, progress=progress)
+    else:
+        assert len(hash_folder(tmp_path, progress=progress).entries) == 40
+    assert most - before <= 4 + 2 + 2 * (os.cpu_count() or 1)
+    assert len(list(folder.iterdir())) <= before + 1
 
 
 def test_a_look_goes_on_past_what_is_wrong(model: Path) -> None:
