@@ -142,7 +142,8 @@ class Observer:
         changed = _changed(git, head, entries) if tree != head.tree else ()
         found = replace(blank, entries=entries, tree=tree, dirty=tree != head.tree, changed=changed)
         self.found[root] = found
-        self._note_untracked(listing, found)
+        if not self.before:  # after the run they are of no interest
+            self._note_untracked(listing, found)
         return found
 
     def _entries(
