@@ -35,6 +35,11 @@ STATUS = re.compile(r"\(exit status (\d+)\)")
 SET_UP = ("make demo", "make test")
 """Commands that are not run: they set up what runs this."""
 
+OF_THE_CHECKOUT = re.compile(
+    r"^provenance: warning: not committed: editable/training-provenance/.*\n", re.MULTILINE
+)
+"""What is said while this package, editable in the tests' environment, is worked on."""
+
 TIMEOUT_SECONDS = 600  # against a hang, not a measure of speed
 
 
@@ -124,7 +129,7 @@ def run(commands: Iterator[Command], folder: Path) -> int:
             timeout=TIMEOUT_SECONDS,
             check=False,
         )
-        output = done.stdout.decode()
+        output = OF_THE_CHECKOUT.sub("", done.stdout.decode())
         shown = f"$ {command.line}\n{output}(exit status {done.returncode})"
         assert done.returncode == command.status, shown
         assert as_pattern(command.expected).fullmatch(output), f"{shown}\nexpected:\n" + "\n".join(
