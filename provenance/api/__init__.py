@@ -1,7 +1,8 @@
 """The verbs: each one function with one frozen result (``docs/api.md``).
 
 - ``signing``: keygen, sign, publish.
-- ``making``: record, attest. ``finishing``: finish, and the end of both.
+- ``making``: record, attest. ``finishing``: finish, and the end of both;
+  ``weaknesses``: what the signer is told then.
 - ``repeating``: rebuild.
 - ``checking``: verify, compare, agree.
 - ``arguments``: paths may be texts; keys are files or loaded; equalities are built-in names, files

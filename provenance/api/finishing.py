@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -26,6 +26,7 @@ from provenance.api.arguments import (
     several,
     silent,
 )
+from provenance.api.weaknesses import weaknesses
 from provenance.capture import leaks, made, recorder, run_folder
 from provenance.capture.draft import Recording, with_end, with_model, with_records
 from provenance.capture.made import Looks
@@ -36,24 +37,19 @@ from provenance.envelope import bundle
 from provenance.errors import (
     CommandError,
     NotMadeError,
-    PolicyError,
     ProvenanceError,
     SecretError,
     UnavailableError,
     UnfinishedError,
     UsageError,
-    count,
 )
-from provenance.files.names import MODEL_SIGNATURE
+from provenance.files.names import CLAIMS
 from provenance.folder import attach as beside
 from provenance.folder.attach import Signed
 from provenance.folder.claims import model_name
 from provenance.keys import parse_spki
 from provenance.statement import intoto, training
-from provenance.statement.training import Outcome, RunDetails, TrainingStatement, changed_text
-from provenance.trust.outcome import failure_of
-from provenance.trust.verification import claim_that_counts
-from provenance.weights import check_numpy
+from provenance.statement.training import Outcome, TrainingStatement
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -64,7 +60,7 @@ if TYPE_CHECKING:
     from provenance.capture.run_folder import RunFolder
     from provenance.files.manifest import Manifest
     from provenance.folder.attach import Log, Published
-    from provenance.keys import PrivateKey, PublicKey
+    from provenance.keys import PrivateKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +149,7 @@ class Claimant:
         signed = beside.sign_claim(model, statement, payload, recording.files, self.key)
         if kept is not None:
             kept.keep(SIGNED, signed)
-        return attach(model, signed, self.log)
+        return attach(model, signed, self.log, kept)
 
 
 def _log(given: Given) -> Log | None:
@@ -161,22 +157,21 @@ def _log(given: Given) -> Log | None:
     return None if log is None else log_in(log, given.get("log_password"))
 
 
-def attach(model: Path, signed: Signed, log: Log | None) -> Recorded:
-    """Put the claim *signed* beside *model*, and into *log*."""
+def attach(model: Path, signed: Signed, log: Log | None, kept: RunFolder | None) -> Recorded:
+    """Put the claim *signed* beside *model*, and into *log*; then the run's folder is removed."""
     payload = bundle.parse(signed.claim).envelope.payload
     statement = training.from_statement(intoto.parse(payload))
     key = parse_spki(strict_base64.parse(statement.run.provenance_signer))
     attached = beside.attach(model, signed, log)
+    if kept is not None:
+        kept.remove()
     return Recorded(
         statement,
         signed.files,
         key.key_id,
         written=attached.written,
         published=attached.published,
-        warnings=(
-            *_warnings(model, statement, kept_signature=attached.kept_signature),
-            *_counting(model, statement, key),
-        ),
+        warnings=tuple(weaknesses(model, statement, key, kept_signature=attached.kept_signature)),
     )
 
 
@@ -210,8 +205,11 @@ def complete(
         model = _chosen(looks, options)
         model_name(model.folder)  # refuses a path that is not UTF-8
         folder = before.inputs.model if at.target else _shown(model.folder)
-        recorded = claimant.claim(folder, with_model(recording, model), kept)
-    kept.remove()
+        try:
+            recorded = claimant.claim(folder, with_model(recording, model), kept)
+        except SecretError as error:
+            kept.keep(SEEN, Seen(recording, secrets | error.fields))
+            raise
     return replace(recorded, status=result.status)
 
 
@@ -257,8 +255,7 @@ def finish(
             elif fields:
                 raise UsageError("this run's claim is signed: nothing can be redacted")
             else:
-                recorded = attach(_shown(place), signed, _log(named))
-        kept.remove()
+                recorded = attach(_shown(place), signed, _log(named), kept)
         return replace(recorded, status=result.status if result else 0)
 
 
@@ -275,13 +272,18 @@ def _claim_later(
             for field, variable in seen.secrets.items()
             if field not in redact and variable not in claimant.allowed_secrets
         }
+        in_names = secrets.pop(leaks.MODEL, "")
         if secrets:
             what = f"held a secret when the run ended: {', '.join(secrets)}"
             raise SecretError(what, where="the statement", fields=secrets)
+        _require_set({in_names} - {""}, claimant)
     looks = _moved_to(os.path.realpath(place), kept.read(MADE, Looks) or Looks(()))
     with claimant.progress("hashing the model") as advance:
-        model = made.look_again(looks, place, advance)
+        model = made.look_again(looks, place, advance, began=kept.plan().began)
     model_name(model.folder)
+    if (line := beside.line_of_run(place, recording.statement.run.metadata.invocation_id)) > 0:
+        what = f"line {line} claims this run already, which is finished once"
+        raise UsageError(what, where=str(_shown(place / CLAIMS)))
     recorded = claimant.claim(_shown(place), with_model(recording, model), kept)
     names = model.manifest.by_name()
     for look in looks.folders:
@@ -299,15 +301,19 @@ def _moved_to(folder: str, looks: Looks) -> Looks:
     return Looks((msgspec.structs.replace(looks.folders[0], folder=folder),), looks.problem)
 
 
+def _require_set(variables: Iterable[str], claimant: Claimant) -> None:
+    """Return if the *variables* are there, whose values are to be searched for."""
+    missing = sorted({*variables} - {*claimant.environ} - claimant.allowed_secrets)
+    if missing:
+        what = f"secrets of the run are not set, and must not be signed: {', '.join(missing)}"
+        options = " ".join(f"--unsafe-allow-secret {name}" for name in missing)
+        raise UsageError(what, hint=f"export them, or publish them: {options}")
+
+
 def _resumed(claimant: Claimant, kept: RunFolder) -> Recording:
     """Return what is known of the run *kept* whose recorder did not look again after it."""
     plan = kept.plan()
-    unknown = {*plan.secrets} - {*claimant.environ} - claimant.allowed_secrets
-    if unknown:
-        names = sorted(unknown)
-        what = f"secrets of the run that are to be searched for are not set: {', '.join(names)}"
-        hint = f"export them, or leave them out: --unsafe-allow-secret {names[0]}"
-        raise UsageError(what, hint=hint)
+    _require_set(plan.secrets, claimant)
     recording = with_records(plan.recording, *recorder.read_said(kept.program))
     result = kept.read(ENDED, CommandResult)
     if result is None:
@@ -328,12 +334,15 @@ def _unfinished(kept: RunFolder, status: int) -> Iterator[list[str]]:
         error.add_note(f"the run is kept; to go on: {kept.command_to_finish(*options)}")
         raise
     except Exception as error:
+        if not kept.path.exists():  # it is finished, or the training removed it
+            raise
         what, where, first = f"a defect: {type(error).__name__}: {error}", None, ""
         if isinstance(error, ProvenanceError):
             what, where = error.what, _shown_text(error.where)
             first = f"{error.hint}; " if error.hint else ""
         if isinstance(error, SecretError):
-            options += [word for field in error.fields for word in ("--redact", field)]
+            fields = [field for field in error.fields if field != leaks.MODEL]
+            options += [word for field in fields for word in ("--redact", field)]
         command = kept.command_to_finish(*options)
         hint = f"{first}the run is kept in {kept.path}; to go on: {command}"
         raise UnfinishedError(
@@ -364,71 +373,3 @@ def _shown(path: Path) -> Path:
 
 def _shown_text(where: str | None) -> str | None:
     return where.removeprefix(f"{Path.cwd()}/") if where else None
-
-
-def misfit(model: Path, statement: TrainingStatement) -> ProvenanceError | None:
-    """Return why the declared equality does not fit *model*, or cannot be judged here."""
-    stated = statement.recipe.equality
-    if stated is None or stated.name == "bytes":  # fits everything
-        return None
-    try:
-        check_numpy()
-        from provenance.equality.declaration import from_document  # noqa: PLC0415 - rarely needed
-        from provenance.judge.coverage import check_coverage  # noqa: PLC0415 - needs numpy
-        from provenance.weights.model import Model, SideBySide  # noqa: PLC0415
-
-        opened = Model(model, statement.manifest.by_name())
-        check_coverage(from_document(stated.declaration), SideBySide(opened, opened))
-    except (PolicyError, UnavailableError) as error:
-        return error
-    return None
-
-
-def _warnings(model: Path, statement: TrainingStatement, *, kept_signature: bool) -> Iterator[str]:
-    if kept_signature:
-        yield f"{MODEL_SIGNATURE} is not of this key and was left; the claim stands beside it"
-    collectors = statement.build.internal_parameters.collectors
-    said, interpreter = collectors.get("metrics"), collectors["interpreter"]
-    lost = sum(said.values.get(name, 0) for name in ("dropped", "damaged")) if said else 0
-    if lost:
-        yield f"{count(lost, 'metric or seed', 'metrics or seeds')} could not be kept"
-    if statement.recipe.command and interpreter.status == "error":
-        yield f"interpreter and packages are not recorded: {interpreter.reason}"
-    yield from _about(statement.run)
-    observed = statement.run.metadata.started_on  # else a misfit was refused beforehand
-    problem = misfit(model, statement) if observed else None
-    if isinstance(problem, UnavailableError):
-        yield f"whether the equality fits this model was not checked: {problem}"
-    elif problem is not None:
-        yield f"the equality does not fit this model: {problem}"
-        yield "'agree' will refuse it ('provenance equality check FILE MODEL' says why)"
-    outcome = statement.run.provenance_outcome
-    for item in outcome.changed_inputs:
-        yield f"changed while the training ran: {changed_text(item)}"
-    if outcome.spoiled_inputs:
-        yield "'verify' will refuse this claim: nobody can tell what the training read"
-
-
-def _counting(model: Path, statement: TrainingStatement, key: PublicKey) -> Iterator[str]:
-    """Say which claim counts where the one that was just made does not."""
-    if failure_of(statement) is not None:
-        counts = claim_that_counts(model, statement.manifest, [key])
-        if counts is not None:
-            yield f"'verify' goes by an earlier claim about the same files, {counts.where}"
-
-
-def _about(run: RunDetails) -> Iterator[str]:
-    """Say what is known, and what not, of what *run* made."""
-    outcome = run.provenance_outcome
-    if outcome.failed:
-        how = f"was killed by {outcome.signal}" if outcome.signal else "failed"
-        yield f"the command {how}, so 'verify' will refuse this claim"
-    if run.end_not_seen:
-        yield "nobody saw how the command ended: its outcome is unknown, and this claim 'attested'"
-    for names, what in (
-        (outcome.untouched, "were there before the run, which did not write them"),
-        (outcome.rewritten, "were written with the bytes that they had"),
-        (outcome.unseen, "are not as they were when the command ended: this claim is 'attested'"),
-    ):
-        if names:
-            yield f"of the model's files, {len(names):,} {what}: {made.some_of(names)}"

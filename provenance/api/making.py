@@ -21,7 +21,8 @@ from provenance.api.arguments import (
     optional_path,
     several,
 )
-from provenance.api.finishing import Claimant, Given, Recorded, complete, misfit
+from provenance.api.finishing import Claimant, Given, Recorded, complete
+from provenance.api.weaknesses import misfit
 from provenance.capture import made, process, recorder, remarks, run_folder
 from provenance.capture.draft import Recording, with_model
 from provenance.capture.inputs import Inputs
@@ -97,7 +98,7 @@ def record(
     if making.inputs.dry_run:
         return making.planned(recorder.plan(before)).after(said)
     at = making.look_before()
-    with making.run_folder(before) as (kept, environ):
+    with making.run_folder(before, at) as (kept, environ):
         result = process.run(
             command,
             folder=making.inputs.working_folder,
@@ -199,7 +200,9 @@ class _Making:
             return made.look_before(inputs.model, inputs.working_folder, advance)
 
     @contextmanager
-    def run_folder(self, before: Before) -> Iterator[tuple[RunFolder, Mapping[str, str]]]:
+    def run_folder(
+        self, before: Before, at: Candidates
+    ) -> Iterator[tuple[RunFolder, Mapping[str, str]]]:
         """Write down what is known *before* the run; give its folder and its environment."""
         here, claimant = self.inputs.located(Path()), self.claimant
         apart = [before.model, *(item.place.path for item in before.hashed)]
@@ -215,6 +218,7 @@ class _Making:
             log=None if log is None else here / log,
             secrets=tuple(sorted({secret.variable for secret in live})),
             started_on=process.timestamp(datetime.now(UTC)),
+            began=at.began,
         )
         with run_folder.create(before.invocation_id, self.environ, apart) as kept:
             try:

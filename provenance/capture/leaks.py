@@ -31,6 +31,9 @@ MARK = "${redacted:late}"
 REDACTED = {"redacted": True}
 """Annotations of a byproduct that was."""
 
+MODEL = ""
+"""The field that stands for the names of the model and its files."""
+
 _BYPRODUCTS = "/predicate/runDetails/byproducts/"
 _MAX_FIELDS = 64
 _SECTIONS = (("buildDefinition",), ("runDetails", "provenance_outcome"), ("runDetails",))
@@ -58,7 +61,7 @@ def refuse_secrets_in(
     while found is not None and len(fields) < _MAX_FIELDS:
         field = _field(found.pointer, left.statement, live)
         if not field or field in fields:
-            raise _error(found, left.statement)
+            raise _error(found, left.statement, {MODEL: found.variable})
         fields[field] = found.variable
         left = redact(left, [field])
         found = _find(left, intoto.format(to_statement(left.statement)), live)

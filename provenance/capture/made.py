@@ -175,10 +175,17 @@ def look_now(folder: Path, progress: Callable[[int], None] | None = None) -> Mad
     return Made(folder, manifest)
 
 
-def look_again(looks: Looks, folder: Path, progress: Callable[[int], None] | None = None) -> Made:
+def look_again(
+    looks: Looks,
+    folder: Path,
+    progress: Callable[[int], None] | None = None,
+    *,
+    began: int = 0,
+) -> Made:
     """Return the model in *folder* now, some time after the run; raise what is wrong with it.
 
-    What is not as it was when the command ended is ``unseen``.
+    What is not as it was when the command ended is ``unseen``, unless it was last touched before
+    the run *began*, in nanoseconds.
     """
     target = os.path.realpath(folder)
     files = look_at(Path(target), ignore=RESERVED, progress=progress)
@@ -186,14 +193,15 @@ def look_again(looks: Looks, folder: Path, progress: Callable[[int], None] | Non
         raise UnreadableError("holds no files", where=str(folder))
     refuse_private_keys(Path(target), files)
     look = next((each for each in looks.folders if each.folder == target), Look(target, {}))
-    unseen = tuple(name for name, seen in files.items() if not _same(look.files.get(name), seen))
-    old = set(look.untouched) - set(unseen)
+    new = {name for name, seen in files.items() if not _same(look.files.get(name), seen)}
+    old = {name for name in new if files[name].identity[-1] < began}
+    unseen, old = new - old, old | (files.keys() & set(look.untouched) - new)
     if old >= files.keys():
         raise NotMadeError("the run wrote none of its files", where=str(folder))
     return Made(
         Path(target),
         as_manifest(files),
-        untouched=tuple(name for name in look.untouched if name in old & files.keys()),
+        untouched=tuple(sorted(old)),
         rewritten=tuple(name for name in look.rewritten if name in files and name not in unseen),
         unseen=tuple(sorted(unseen)),
     )

@@ -59,7 +59,8 @@ class Plan(msgspec.Struct, frozen=True):
     """What is known before the command starts.
 
     ``model``, ``key`` and ``log`` are whole paths; ``key`` is None if it is no file. ``secrets``
-    are the variables whose values must not be published.
+    are the variables whose values must not be published. ``began`` is when the model was first
+    looked at, in nanoseconds.
     """
 
     recording: Recording
@@ -68,6 +69,7 @@ class Plan(msgspec.Struct, frozen=True):
     log: Path | None
     secrets: tuple[str, ...]
     started_on: str
+    began: int
 
 
 class Seen(msgspec.Struct, frozen=True):

@@ -138,7 +138,7 @@ def attach(model: Path, signed: Signed, log: Log | None = None) -> Attached:
         _write_byproducts(model, signed.files)
         _write_claims(model, lines)
         written = [str(model / CLAIMS)]
-        signer = _named_signer(item, "")
+        signer = _named_signer(item)
         kept = signed.signature is not None and not _may_replace(model, signer)
         if signed.signature is not None and not kept:
             write_file(model / MODEL_SIGNATURE, signed.signature)
@@ -279,7 +279,7 @@ def _write_byproducts(model: Path, contents: Mapping[str, bytes]) -> None:
 
 def _body(item: Bundle, keys: Sequence[PublicKey], where: str) -> bytes:
     try:
-        opened = bundles.open_bundle(item, [*keys, *_named_signer(item, where)])
+        opened = bundles.open_bundle(item, [*keys, *_named_signer(item)])
     except SignatureError as error:
         what = "its signer's public key is not known, or did not make the signature"
         hint = "name the public key with --key"
@@ -287,12 +287,30 @@ def _body(item: Bundle, keys: Sequence[PublicKey], where: str) -> bytes:
     return rekor.format_body(item.envelope.pae, opened.signature, opened.key)
 
 
-def _named_signer(item: Bundle, where: str) -> list[PublicKey]:
-    """Return the key that the claim names as its signer's, if any."""
+def line_of_run(model: Path, invocation_id: str) -> int:
+    """Return the line of the claim beside *model* about the run *invocation_id*; 0: there is none.
+
+    Raises UnreadableError or MalformedError if the claims cannot be read.
+    """
+    for line, item in enumerate(_read_claims(model), 1):
+        metadata = _run_details(item).get("metadata")
+        if isinstance(metadata, dict) and metadata.get("invocationId") == invocation_id:
+            return line
+    return 0
+
+
+def _run_details(item: Bundle) -> dict[str, Any]:
     try:
-        statement = intoto.parse(item.envelope.payload, where=where)
-        run = statement.predicate.get("runDetails")
-        named = run.get("provenance_signer") if isinstance(run, dict) else None
+        run = intoto.parse(item.envelope.payload).predicate.get("runDetails")
+    except MalformedError:
+        return {}
+    return run if isinstance(run, dict) else {}
+
+
+def _named_signer(item: Bundle) -> list[PublicKey]:
+    """Return the key that the claim names as its signer's, if any."""
+    named = _run_details(item).get("provenance_signer")
+    try:
         return [parse_spki(strict_base64.parse(named))] if isinstance(named, str) else []
     except MalformedError:
         return []

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from provenance.capture import run_folder
+from provenance.capture import made, run_folder
 from provenance.files.atomic import locked
 from provenance.folder import claims
 from tests.world import PROGRAM, Ran, Shell, make_log, payload_of, refused, run_program, tree
@@ -143,6 +143,19 @@ def test_a_model_that_is_elsewhere_is_attested(
     assert "this claim is 'attested': v, w" in ran.err
     assert outcome(work / "model") == {"exitStatus": 0, "unseen": ["v", "w"]}
     assert not list(runs.iterdir())
+
+
+def test_a_model_that_the_run_did_not_make_is_not_claimed_later(
+    work: Path, provenance: Shell, alice: Person
+) -> None:
+    subprocess.run(["sh", "-c", TRAIN], check=True)
+    options = ("--model", "none", "--key", alice.private)
+    command = command_in(provenance("record", *options, "--", "true"))
+    refused(provenance(*command[:-1], "model"), 125, "the run wrote none of its files")
+    assert not (work / "model/claims.jsonl").exists()
+    (work / "model/w").write_text("touched since")
+    assert provenance(*command[:-1], "model").status == 0
+    assert outcome(work / "model") == {"exitStatus": 0, "untouched": ["v"], "unseen": ["w"]}
 
 
 def test_a_command_that_failed_and_wrote_nothing_leaves_nothing_to_finish(
@@ -325,6 +338,49 @@ def test_a_claim_that_was_signed_is_the_only_one_of_its_run(
     assert provenance(*command).status == 0
     assert tree(work) == before
     assert len(claims.read_bundles(work / "model/claims.jsonl")) == 1
+
+
+def test_a_copy_of_a_runs_folder_makes_no_second_claim(
+    work: Path, record: Callable[..., Ran], provenance: Shell, runs: Path, tmp_path: Path
+) -> None:
+    command = command_in(record(f"{TRAIN}; mkfifo model/x"))
+    (work / "model/x").unlink()
+    shutil.copytree(only(runs), tmp_path / "copy")
+    assert provenance(*command).status == 0
+    before = tree(work)
+    refused(provenance(*command[:2], f"{tmp_path}/copy"), 125, "line 1 claims this run already")
+    assert tree(work) == before
+
+
+def test_a_training_that_removes_its_runs_folder_is_recorded(
+    work: Path, record: Callable[..., Ran], alice: Person
+) -> None:
+    wait = "until [ -e $run/started.json ]; do sleep 0.1; done"  # which is written meanwhile
+    ran = record(f"{TRAIN}; run=$(dirname $PROVENANCE_RUN); {wait}; rm -r $run")
+    assert ran.status == 0, ran
+    assert outcome(work / "model") == {"exitStatus": 0}
+    assert accepted(work / "model", alice)
+
+
+def test_a_file_that_is_still_written_is_not_what_was_seen(
+    work: Path, record: Callable[..., Ran], provenance: Shell,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A background process of the training goes on with its log while the model is hashed."""
+    look = made.look_after
+
+    def while_it_is_written(*arguments: Any) -> Any:  # noqa: ANN401 - as the function has them
+        looks = look(*arguments)
+        with (work / "model/log").open("a") as file:
+            file.write("and more")
+        return looks
+
+    with monkeypatch.context() as patch:
+        patch.setattr(made, "look_after", while_it_is_written)
+        command = command_in(record(f"{TRAIN}; echo 1 > model/log; mkfifo model/x"))
+    (work / "model/x").unlink()
+    assert provenance(*command).status == 0
+    assert outcome(work / "model") == {"exitStatus": 0, "unseen": ["log"]}
 
 
 def test_what_is_left_of_a_finished_run_is_no_run(
@@ -539,6 +595,9 @@ def test_the_name_of_a_file_of_the_model_is_not_redacted(
     assert "SERVICE_TOKEN" in ran.err
     assert "rename it" in ran.err
     assert len(command) == 3
+    monkeypatch.delenv("SERVICE_TOKEN")  # this shell could not find it
+    refused(provenance(*command), 125, "SERVICE_TOKEN", "--unsafe-allow-secret SERVICE_TOKEN")
+    monkeypatch.setenv("SERVICE_TOKEN", SECRET)
     (work / "model" / SECRET).rename(work / "model/n")
     ran = provenance(*command)
     assert ran.status == 0, ran

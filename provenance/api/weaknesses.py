@@ -1,0 +1,84 @@
+"""What weakens a claim that was made: said to its signer, and to nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from provenance.capture import made
+from provenance.errors import PolicyError, ProvenanceError, UnavailableError, count
+from provenance.files.names import MODEL_SIGNATURE
+from provenance.statement.training import RunDetails, TrainingStatement, changed_text
+from provenance.trust.outcome import failure_of
+from provenance.trust.verification import claim_that_counts
+from provenance.weights import check_numpy
+
+if TYPE_CHECKING:
+    from provenance.keys import PublicKey
+
+
+def misfit(model: Path, statement: TrainingStatement) -> ProvenanceError | None:
+    """Return why the declared equality does not fit *model*, or cannot be judged here."""
+    stated = statement.recipe.equality
+    if stated is None or stated.name == "bytes":  # fits everything
+        return None
+    try:
+        check_numpy()
+        from provenance.equality.declaration import from_document  # noqa: PLC0415 - rarely needed
+        from provenance.judge.coverage import check_coverage  # noqa: PLC0415 - needs numpy
+        from provenance.weights.model import Model, SideBySide  # noqa: PLC0415
+
+        opened = Model(model, statement.manifest.by_name())
+        check_coverage(from_document(stated.declaration), SideBySide(opened, opened))
+    except (PolicyError, UnavailableError) as error:
+        return error
+    return None
+
+
+def weaknesses(
+    model: Path, statement: TrainingStatement, key: PublicKey, *, kept_signature: bool
+) -> Iterator[str]:
+    """Yield what weakens the claim *statement* beside *model*, which *key* signed."""
+    if kept_signature:
+        yield f"{MODEL_SIGNATURE} is not of this key and was left; the claim stands beside it"
+    collectors = statement.build.internal_parameters.collectors
+    said, interpreter = collectors.get("metrics"), collectors.get("interpreter")
+    lost = sum(said.values.get(name, 0) for name in ("dropped", "damaged")) if said else 0
+    if lost:
+        yield f"{count(lost, 'metric or seed', 'metrics or seeds')} could not be kept"
+    if statement.recipe.command and interpreter and interpreter.status == "error":
+        yield f"interpreter and packages are not recorded: {interpreter.reason}"
+    yield from _about(statement.run)
+    observed = statement.run.metadata.started_on  # else a misfit was refused beforehand
+    problem = misfit(model, statement) if observed else None
+    if isinstance(problem, UnavailableError):
+        yield f"whether the equality fits this model was not checked: {problem}"
+    elif problem is not None:
+        yield f"the equality does not fit this model: {problem}"
+        yield "'agree' will refuse it ('provenance equality check FILE MODEL' says why)"
+    outcome = statement.run.provenance_outcome
+    for item in outcome.changed_inputs:
+        yield f"changed while the training ran: {changed_text(item)}"
+    if outcome.spoiled_inputs:
+        yield "'verify' will refuse this claim: nobody can tell what the training read"
+    failed = failure_of(statement) is not None
+    if failed and (counts := claim_that_counts(model, statement.manifest, [key])) is not None:
+        yield f"'verify' goes by an earlier claim about the same files, {counts.where}"
+
+
+def _about(run: RunDetails) -> Iterator[str]:
+    """Say what is known, and what not, of what *run* made."""
+    outcome = run.provenance_outcome
+    if outcome.failed:
+        how = f"was killed by {outcome.signal}" if outcome.signal else "failed"
+        yield f"the command {how}, so 'verify' will refuse this claim"
+    if run.end_not_seen:
+        yield "nobody saw how the command ended: its outcome is unknown, and this claim 'attested'"
+    for names, what in (
+        (outcome.untouched, "were there before the run, which did not write them"),
+        (outcome.rewritten, "were written with the bytes that they had"),
+        (outcome.unseen, "are not as they were when the command ended: this claim is 'attested'"),
+    ):
+        if names:
+            yield f"of the model's files, {len(names):,} {what}: {made.some_of(names)}"
