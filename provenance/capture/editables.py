@@ -40,7 +40,7 @@ def editable_folders(
     for name, place in (*_on_the_path(path), *_of_finders(path)):
         real = Path(os.path.realpath(place))
         known = any(real.is_relative_to(other) for other in found)
-        if known or len(found) >= MAX_FOLDERS or not real.is_dir():
+        if known or len(found) >= MAX_FOLDERS or not os.path.isdir(real):  # noqa: PTH112 - never raises
             continue
         unique = name
         while unique in taken:

@@ -196,9 +196,10 @@ def _behind_links(
             if inside or observer.around.holds(real) or is_installed(real):
                 continue
             shown = repository.prefix + text_of(name)
-            if real.is_dir() and any(path.endswith(PYTHON) for path, _ in _first(real, observer)):
+            python = (path for path, _ in _first(real, observer) if path.endswith(PYTHON))
+            if os.path.isdir(real) and any(python):  # noqa: PTH112 - never raises
                 folders.append((shown, real))
-            elif real.is_file() and real.name.endswith(PYTHON):
+            elif os.path.isfile(real) and real.name.endswith(PYTHON):  # noqa: PTH113 - as above
                 files[real] = ProgramFile(shown, digest_of(str(real)))
     return files, folders
 
@@ -238,7 +239,7 @@ def _collected(repositories: int, problems: Sequence[str], failed: GitError | No
 def _observe_editable(observer: Observer, name: str, path: Path) -> None:
     """Observe the folder *path* of the distribution *name*, unless a repository found covers it."""
     path, name = Path(os.path.realpath(path)), f"editable/{name}"
-    if not path.is_dir() or path == Path("/"):
+    if not os.path.isdir(path) or path == Path("/"):  # noqa: PTH112 - never raises
         return
     root = find_root(path)
     if root is not None and root not in observer.found:

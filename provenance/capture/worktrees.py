@@ -197,7 +197,7 @@ class Observer:
                 self.problems.append(f"{shown}: {error.what}")
                 return staged
             return replace(staged, id=inner.commit or staged.id)
-        if not below.is_dir() or below.is_symlink():
+        if os.path.islink(below) or not os.path.isdir(below):  # noqa: PTH112, PTH114 - never raise
             return self._look(outer, name)
         with os.scandir(below) as rows:
             if not any(rows):
@@ -281,7 +281,7 @@ def is_installed(path: Path) -> bool:
     inside = zip(path.parents, (path, *path.parents), strict=False)
     return any(
         below.name in _OF_ENVIRONMENTS
-        and (parent.joinpath("pyvenv.cfg").exists() or parent.joinpath("conda-meta").exists())
+        and any(os.path.exists(parent / mark) for mark in ("pyvenv.cfg", "conda-meta"))  # noqa: PTH110 - never raises
         for parent, below in inside
     )
 

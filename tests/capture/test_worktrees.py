@@ -395,3 +395,11 @@ def test_two_editable_distributions_of_one_repository_are_both_named(
     editable = [(name, other_repository.path / name) for name in ("a", "b")]
     found = dependencies(observe(repository, editable=editable))
     assert found["editable/a"].digest == found["editable/b"].digest
+
+
+def test_a_folder_that_cannot_be_looked_at_is_no_editable_distribution(
+    repository: Repository,
+) -> None:
+    places = [Path("/" + "x" * 5000), Path("/"), Path("/nowhere"), Path("/dev/null")]
+    observed = observe(repository, editable=[("lib", place) for place in places])
+    assert dependencies(observed).keys() == {"source"}
