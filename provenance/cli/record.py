@@ -43,7 +43,12 @@ _GO_WITH = {"redact": "finish", "publisher_keys": "rebuild_of", "yes": "rebuild_
     next_step="'provenance verify model --key alice.pub' checks the claim as others will.",
     context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
 )
-@click.option("--model", type=PATH, metavar="DIR", help="Folder that the training fills.")
+@click.option(
+    "--model",
+    type=PATH,
+    metavar="DIR",
+    help="Folder that the training fills; a pattern means the one that it fills.",
+)
 @partial(recording_options, key_required=False)
 @click.option(
     "--finish", metavar="RUN", help="Complete the claim of a run that failed after its command."
