@@ -318,7 +318,13 @@ def test_a_recorder_that_is_killed_leaves_an_unknown_outcome(
     assert made["buildDefinition"]["externalParameters"]["seeds"] == {"numpy": "7"}
     assert "metrics" in [item["name"] for item in made["runDetails"]["byproducts"]]
     assert not (work / "model/model.sig").exists()
-    assert "no input changed" not in run_program("verify", "model", "--key", alice.public).out
+    verify = ("verify", "model", "--key", alice.public)
+    shown = run_program(*verify).out
+    assert "unknown: the run began and its end was not seen" in shown
+    assert "no input changed" not in shown
+    ran = run_program(*verify, "--require", "recorded")
+    assert ran.status == 1
+    assert "recorded is required, but the outcome is unknown" in ran.err
 
 
 # --- Once -----------------------------------------------------------------------------------------
