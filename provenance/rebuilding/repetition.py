@@ -31,6 +31,7 @@ from provenance.folder.claims import read_byproduct
 from provenance.rebuilding import recipe
 from provenance.statement.training import (
     REDACTION,
+    Collected,
     Input,
     ProgramFile,
     changed_text,
@@ -214,7 +215,10 @@ def refuse_difference(published: Published, before: Before) -> None:
     if (source := ours.external_parameters.source) is not None:
         source = msgspec.structs.replace(source, read=_read_here(published, before))
         mine = msgspec.structs.replace(ours.external_parameters, source=source)
-        ours = msgspec.structs.replace(ours, external_parameters=mine)
+        # All that the published run read was looked for here: what is missing is not just unseen.
+        seen = {**ours.internal_parameters.collectors, "reads": Collected("ok")}
+        observed = msgspec.structs.replace(ours.internal_parameters, collectors=seen)
+        ours = msgspec.structs.replace(ours, external_parameters=mine, internal_parameters=observed)
     named: dict[str, list[str]] = {}
     for key, text in _other_files(published, before):
         named.setdefault(_PARTS[key.partition(":")[0]], []).append(text)

@@ -277,6 +277,26 @@ def test_code_that_was_not_committed_can_only_be_asked_for(scene: Scene) -> None
     assert scene.rebuild("--yes").status == 0
 
 
+def test_ignored_code_that_the_published_run_read_must_be_here(scene: Scene) -> None:
+    """Git ignores it, so that a clone lacks it; with other content it is another recipe."""
+    for folder in (scene.alices, scene.bobs):
+        (folder / ".git/info/exclude").write_text("local.py\n")
+        (folder / ".gitignore").write_text("data*\nmodel\nmine\nbase\nlocal.py\n__pycache__\n")
+        (folder / "train.py").write_text(f"import local\n{TRAIN}")
+        git(folder, "commit", "--quiet", "--all", "--message", "two")
+    (scene.alices / "local.py").write_text("x = 1\n")
+    scene.publish("--data", "data", command=("python3", "train.py", "data", "model"))
+    for text in ("", "x = 2\n"):
+        if text:
+            (scene.bobs / "local.py").write_text(text)
+        ran = scene.rebuild("--yes")
+        assert ran.status == 125
+        assert "the file local.py, which was read," in ran.err.splitlines()[-1]
+    (scene.bobs / "local.py").write_text("x = 1\n")
+    assert scene.rebuild("--yes").status == 0
+    assert "match by 'bytes'" in scene.agree().out
+
+
 def test_another_folder_of_the_repository_is_refused(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
