@@ -506,3 +506,25 @@ def test_the_parent_is_told_by_the_variable(scene: Scene) -> None:
     scene.run("pass", **{name: str(scene.said().processes[0].said.pid)})
     assert scene.said().processes[3].parent == 0
     assert scene.said().damaged == 0
+
+
+@pytest.mark.skipif(not os.environ.get("PROVENANCE_TORCH"), reason="names no Python with torch")
+def test_the_same_weights_of_torch_with_and_without(scene: Scene) -> None:
+    program = """
+        import hashlib, torch
+        torch.manual_seed(0)
+        layers = torch.nn.Linear(16, 32), torch.nn.Dropout(), torch.nn.Linear(32, 1)
+        model = torch.nn.Sequential(*layers)
+        optimizer = torch.optim.Adam(model.parameters())
+        for _ in range(50):
+            optimizer.zero_grad(); model(torch.randn(64, 16)).pow(2).sum().backward()
+            optimizer.step(); open("a.py").close()
+        data = b"".join(p.detach().numpy().tobytes() for p in model.parameters())
+        print(hashlib.sha256(data).hexdigest())
+    """
+    python = os.environ["PROVENANCE_TORCH"]
+    paths = (scene.environ["PYTHONPATH"], "")
+    first, second = (scene.run(program, python=python, PYTHONPATH=path).stdout for path in paths)
+    assert len(first) == 65
+    assert first == second
+    assert scene.watched / "a.py" in scene.said().reads.files
