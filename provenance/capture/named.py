@@ -1,4 +1,4 @@
-"""The files that a command names, and the folders in which it says that it works."""
+"""What a command names: files, the folders in which it works, or a program that is no file."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
+from provenance.capture.launchers import PREFIXES
+from provenance.capture.redact import is_python
 from provenance.capture.secrets import is_secret_file
 from provenance.files.digest import hash_file
 from provenance.statement.training import ProgramFile
 
 MAX_PROGRAM_FILES = 256
 """Most files taken from one command line."""
+
+_SHELLS = frozenset("sh bash dash zsh ksh".split())
+_NO_FILE = re.compile(r"-|/dev/stdin|/dev/fd/\d+|/proc/self/fd/\d+")
+_CODE_FOLLOWS = re.compile(r"-[A-Za-z]*[cm]")
 
 _FOLDER_OPTION = re.compile(r"(?:-C|--(?:directory|chdir|project))(?:=(.+))?", re.DOTALL)
 """Of make, uv and env(1), which then run a program there."""
@@ -95,3 +101,21 @@ def program_folders(command: Sequence[str], redacted: Collection[int] = ()) -> I
         elif re.fullmatch(r"-[a-z]*c", before):
             for match in _CHANGE.finditer(argument):
                 yield next(filter(None, match.groups()))
+
+
+def is_piped(command: Sequence[str]) -> bool:
+    """Tell whether the first Python or shell in *command* gets its program from a pipe or terminal.
+
+    As in ``python - < train.py``, ``nice bash`` and ``python <(make-program)``.
+    """
+    names = [os.path.basename(word) for word in command]  # noqa: PTH119 - words, not always paths
+    found = (n for n, name in enumerate(names) if name in _SHELLS or is_python(name))
+    start = next(found, None)
+    if start is None or (start and names[0] not in (*PREFIXES, "env", "uv")):
+        return False
+    for word in command[start + 1 :]:
+        if _NO_FILE.fullmatch(word) or (word == "-s" and names[start] in _SHELLS):
+            return True
+        if not word.startswith("-") or _CODE_FOLLOWS.fullmatch(word):
+            return False
+    return True

@@ -29,7 +29,7 @@ from provenance.capture.command import Places, record_command
 from provenance.capture.draft import After, Before, Recording, draft
 from provenance.capture.environment import collect_environment, find_drift
 from provenance.capture.inputs import check_model_folder, hash_again, hash_input, input_paths
-from provenance.capture.named import program_files, program_folders, redacted_files
+from provenance.capture.named import is_piped, program_files, program_folders, redacted_files
 from provenance.capture.packages import (
     Software,
     no_software,
@@ -104,6 +104,10 @@ def observe_before(
         folders=[folder / place for place in program_folders(words, recorded.redacted)],
         editable=software.editable,
     )
+    if is_piped(words):
+        source = replace(
+            source.lacking("the program comes from standard input"), hint="name a file of it"
+        )
     about: dict[str, Any] = {"version": __version__}
     if recorded.redacted:
         about["redactedArguments"] = list(recorded.redacted)

@@ -21,7 +21,7 @@ from provenance.capture.git import SUBMODULE, state_of
 from provenance.capture.source import ObservedSource, digest_of, observe_source
 from provenance.capture.worktrees import Repository, is_installed, text_of
 from provenance.files.manifest import FileEntry
-from provenance.statement.training import ChangedInput, Collected, Drift, ProgramFile, Source
+from provenance.statement.training import ChangedInput, Drift, ProgramFile, Source
 
 if TYPE_CHECKING:
     from provenance.capture.records import FileState, Reads
@@ -250,16 +250,12 @@ def _with_reads(
         return before
     roots = {place[0].root for path in read if (place := _place(path, repositories))}
     files = tuple(read.values())
-    collected = before.collected
     if len(files) > MAX_READ:
-        what = f"the run read {len(files)} untracked files: {MAX_READ} are named"
-        reason = "; ".join(filter(None, (collected.reason, what)))
-        collected = Collected("error", collected.values, reason)
+        before = before.lacking(f"the run read {len(files)} untracked files: {MAX_READ} are named")
     return replace(
         before,
         source=msgspec.structs.replace(before.source or Source(), read=files[:MAX_READ]),
         repositories=tuple(
             replace(one, count=one.count or one.root in roots) for one in before.repositories
         ),
-        collected=collected,
     )

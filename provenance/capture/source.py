@@ -78,6 +78,11 @@ class ObservedSource:
     present: Mapping[str, FileState] = field(default_factory=dict)
     at: int = 0
 
+    def lacking(self, what: str) -> ObservedSource:
+        """Return this source with the reason *what* why it is not whole."""
+        reason = "; ".join(filter(None, (self.collected.reason, what)))
+        return replace(self, collected=Collected("error", self.collected.values, reason))
+
     @property
     def collectors(self) -> dict[str, Collected]:
         """The collectors ``source`` and ``untracked``."""

@@ -161,8 +161,33 @@ def test_a_dry_run_starts_nothing(say: Say, repository: Repository, tmp_path: Pa
         (repository.path / name).chmod(0o755)
         repository.git("add", name)
     repository.git("commit", "--quiet", "--message", "programs")
-    for command in (("./python3", "train.py"), ("./torchrun", "x"), ("env", "./python3")):
+    for command in (("./python3", "train.py"), ("./torchrun", "x"), ("env", "./python3", "x")):
         assert say(command, dry_run=True) == ()
         assert not (tmp_path / "started").exists()
     assert say(("./python3", "train.py"))
     assert (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "is_said"),
+    [
+        ("python -", True),
+        ("python3", True),
+        ("python -u /dev/stdin", True),
+        ("bash -s a", True),
+        ("nice -n 5 bash", True),
+        ("env A=1 python /dev/fd/63", True),
+        ("uv run python -", True),
+        ("python train.py -", False),
+        ("python -m train -", False),
+        ("python -c pass -", False),
+        ("bash -ec true", False),
+        ("bash train.py bash", False),
+        ("make python", False),
+    ],
+)
+def test_a_program_on_standard_input_is_told(say: Say, command: str, *, is_said: bool) -> None:
+    found = any(
+        "comes from standard input" in str(remark) for remark in say(tuple(command.split()))
+    )
+    assert found == is_said
