@@ -27,11 +27,12 @@ from provenance.api.arguments import (
     silent,
 )
 from provenance.api.weaknesses import weaknesses
-from provenance.capture import leaks, made, recorder, run_folder
+from provenance.capture import made, recorder, run_folder
 from provenance.capture.draft import Recording, with_end, with_model, with_records
 from provenance.capture.made import Looks
 from provenance.capture.process import CommandResult
 from provenance.capture.run_folder import ENDED, MADE, SEEN, SIGNED, Seen
+from provenance.capture.secrecy import leaks
 from provenance.encoding import strict_base64
 from provenance.envelope import bundle
 from provenance.errors import (

@@ -27,7 +27,7 @@ from provenance.capture import made, process, recorder, remarks, run_folder
 from provenance.capture.draft import Recording, with_model
 from provenance.capture.inputs import Inputs
 from provenance.capture.run_folder import PLAN, Plan
-from provenance.capture.scan import live_secrets
+from provenance.capture.secrecy.scan import live_secrets
 from provenance.errors import CommandError, PolicyError, ProvenanceError, UsageError
 from provenance.folder import attach as beside
 from provenance.folder.claims import model_name, require_folder

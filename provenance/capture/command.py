@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from provenance.capture.redact import (
+from provenance.capture.secrecy.redact import (
     is_python,
     mark,
     readable,
@@ -33,7 +33,7 @@ from provenance.capture.redact import (
     secrets_of_forms,
     takes_value,
 )
-from provenance.capture.secrets import kind_of_name
+from provenance.capture.secrecy.secrets import kind_of_name
 from provenance.errors import UsageError
 from provenance.statement.training import REDACTION
 

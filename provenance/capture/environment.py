@@ -24,8 +24,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from provenance.capture.redact import readable, redact_variable
-from provenance.capture.secrets import is_suspect_name, kind_of_name
+from provenance.capture.secrecy.redact import readable, redact_variable
+from provenance.capture.secrecy.secrets import is_suspect_name, kind_of_name
 from provenance.errors import reason
 from provenance.statement.training import Collected, Drift
 

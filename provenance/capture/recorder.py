@@ -10,8 +10,8 @@ What can fail (unreadable inputs, a read-only model folder, unpublishable names)
 :func:`observe_before`, before a training of weeks starts. Later problems with collectors or inputs
 are recorded in the statement.
 
-Nothing is signed here. :func:`provenance.capture.leaks.refuse_secrets_in` comes first, before the
-training (on :func:`plan`) and after it.
+Nothing is signed here. :func:`~provenance.capture.secrecy.leaks.refuse_secrets_in` comes first,
+before the training (on :func:`plan`) and after it.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from provenance import __version__
-from provenance.capture import startup
+from provenance.capture.code.named import is_piped, program_files, program_folders, redacted_files
+from provenance.capture.code.reread import look_again
+from provenance.capture.code.source import observe_source
+from provenance.capture.code.worktrees import Surroundings
 from provenance.capture.command import Places, record_command
 from provenance.capture.draft import After, Before, Recording, draft
 from provenance.capture.environment import collect_environment, find_drift
 from provenance.capture.inputs import check_model_folder, hash_again, hash_input, input_paths
-from provenance.capture.named import is_piped, program_files, program_folders, redacted_files
-from provenance.capture.packages import (
+from provenance.capture.process import find_program
+from provenance.capture.python import startup
+from provenance.capture.python.packages import (
     Software,
     no_software,
     observe_software,
     read_software,
 )
-from provenance.capture.process import find_program
-from provenance.capture.records import Reads, Records, parse_seed, read_records
-from provenance.capture.redact import redact_text
-from provenance.capture.reread import look_again
-from provenance.capture.scan import live_secrets
-from provenance.capture.source import observe_source
-from provenance.capture.trained import environment_of, who_trained
-from provenance.capture.worktrees import Surroundings
+from provenance.capture.python.records import Reads, Records, parse_seed, read_records
+from provenance.capture.python.trained import environment_of, who_trained
+from provenance.capture.secrecy.redact import redact_text
+from provenance.capture.secrecy.scan import live_secrets
 from provenance.errors import UnreadableError, UsageError
 from provenance.statement import intoto
 from provenance.statement.training import Collected, Drift, to_statement

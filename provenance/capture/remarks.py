@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from provenance.capture.packages import NOT_NAMED, NOT_STARTED
+from provenance.capture.python.packages import NOT_NAMED, NOT_STARTED
 from provenance.errors import SecretError
 from provenance.keys import refuse_private_keys
 from provenance.statement.training import named_files

@@ -12,7 +12,7 @@ A value that JSON cannot hold is a string: ``"NaN"``, ``"Infinity"``, ``"-Infini
 decimal string, because it may exceed 2^53. ``dropped`` counts records that this process could not
 write. ``reports`` is each process's first record, with its id: of several Pythons, the one that
 reports trains. Each record begins and ends with a line feed, so a torn one damages no other.
-What :mod:`provenance.capture.inside` tells stands between them.
+What :mod:`provenance.capture.python.inside` tells stands between them.
 
 Three promises to the program:
 

@@ -36,8 +36,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from provenance.capture import records
 from provenance.capture.draft import Recording
+from provenance.capture.python import records
 from provenance.errors import MalformedError, UnavailableError, UnreadableError, UsageError, reason
 from provenance.files.atomic import flush_folder, lock, write_file
 from provenance.files.reading import kind, read_file

@@ -20,8 +20,8 @@ import msgspec
 from provenance.capture.command import fill
 from provenance.capture.inputs import Inputs, changed_input, input_paths
 from provenance.capture.process import find_program
+from provenance.capture.python.records import parse_seed
 from provenance.capture.recorder import plan
-from provenance.capture.records import parse_seed
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError, PolicyError, UnreadableError, UsageError, count
 from provenance.files.digest import hash_file

@@ -14,11 +14,11 @@ import pytest
 
 from provenance.capture.draft import with_model
 from provenance.capture.inputs import Inputs
-from provenance.capture.leaks import refuse_secrets_in
 from provenance.capture.made import look_now
 from provenance.capture.process import CommandResult, run
+from provenance.capture.python.records import prepare
 from provenance.capture.recorder import listen, observe_after, observe_before, plan
-from provenance.capture.records import prepare
+from provenance.capture.secrecy.leaks import refuse_secrets_in
 from provenance.encoding import strict_base64
 from provenance.errors import MalformedError, SecretError, UnreadableError, UsageError
 from provenance.files.manifest import hash_folder

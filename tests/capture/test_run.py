@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import provenance
-from provenance.capture import records, run
+from provenance.capture import run
+from provenance.capture.python import records
 from provenance.capture.run import MAX_NAME_BYTES, MAX_SEED_BITS, RECORDS, VARIABLE, Run
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provenance.capture.records import MAX_LAST_VALUES, read_records
+from provenance.capture.python.records import MAX_LAST_VALUES, read_records
 from provenance.capture.run import MAX_NAME_BYTES, RECORDS
 from provenance.errors import MalformedError, UnreadableError
 from provenance.measure import curve_files

@@ -1,0 +1,261 @@
+"""The code after the run: what it read beside the tracked files, and what changed meanwhile.
+
+Code is an input, so a change of it is a changed input, besides the drift of ``tree`` and
+``commit``: of a tracked file, of one that the command names, or of one that the run was seen to
+read. What the run itself made is no change: untracked files that were not there before, and files
+that it was seen to write and never to read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from provenance.capture.code import bytecode
+from provenance.capture.code.git import SUBMODULE, state_of
+from provenance.capture.code.source import ObservedSource, digest_of, observe_source
+from provenance.capture.code.worktrees import Repository, is_installed, text_of
+from provenance.files.manifest import FileEntry
+from provenance.statement.training import ChangedInput, Drift, ProgramFile, Source
+
+if TYPE_CHECKING:
+    from provenance.capture.python.records import FileState, Reads
+
+MAX_NAMED = 1000
+"""Most files of a changed input that a statement names; the rest is counted."""
+
+MAX_READ = 10_000
+"""Most files that the run read which a statement names."""
+
+_CODE = (".py", ".pyc", ".so", ".pyd", ".sh")
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """The code, with what the run read of it, and how it changed."""
+
+    observed: ObservedSource
+    changed: tuple[ChangedInput, ...]
+    drift: tuple[Drift, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A file of the input ``name``, called ``file``, that is not as it was."""
+
+    name: str
+    file: str
+    path: str
+    added: str = ""
+    gone: bool = False
+
+
+def look_again(
+    before: ObservedSource,
+    folder: Path,
+    reads: Reads,
+    *,
+    editable: Sequence[tuple[str, Path]] = (),
+    interpreter: str = "",
+) -> Code:
+    """Return the code *before* with what the run *reads* of it, and what is another now.
+
+    *interpreter* is the training's, if the recorder may run it; "" if not.
+    """
+    after = observe_source(
+        folder,
+        before.around,
+        folders=[
+            one.root for one in before.repositories if one.is_git and one.name.startswith("source")
+        ],
+        files=before.named,
+        editable=editable,
+        before=before,
+    )
+    now = {one.root: one for one in after.repositories}
+    once = {one.root: one for one in reversed(before.repositories)}  # not the aliases
+    changes = list(_changes_of_named(before, once, reads))
+    drift: list[Drift] = []
+    lost: list[ChangedInput] = []
+    for repository in once.values():
+        if not repository.count:
+            continue
+        if (later := now.get(repository.root)) is None:
+            lost.append(ChangedInput(repository.name, problem="can no longer be looked at"))
+            continue
+        drift += _drift(repository, later)
+        changes += _changes(repository, later, before, reads)
+    # The training's interpreter may be known only after the run, and with it what is editable.
+    late = [
+        one for root, one in now.items() if one.name.startswith("editable/") and root not in once
+    ]
+    before = replace(before, repositories=(*before.repositories, *late))
+    once |= {one.root: one for one in late}
+    read, more = _read(before, once, reads, interpreter)
+    changed = (*lost, *_changed_inputs([*changes, *more]))
+    changed = tuple(sorted(changed, key=lambda item: item.name))
+    return Code(
+        _with_reads(before, once, read), changed, tuple(sorted(drift, key=lambda d: d.collector))
+    )
+
+
+def _drift(before: Repository, after: Repository) -> Iterator[Drift]:
+    for name in ("commit", "tree"):
+        start, end = getattr(before, name), getattr(after, name)
+        if start != end:
+            yield Drift(before.name, name, start or None, end or None)
+
+
+def _only_written(path: str, reads: Reads) -> bool:
+    return Path(path) in reads.written and Path(path) not in reads.files
+
+
+def _changes(
+    before: Repository, after: Repository, observed: ObservedSource, reads: Reads
+) -> Iterator[_Change]:
+    """Yield the tracked files that changed."""
+    for name, old in before.entries.items():
+        new = after.entries.get(name)
+        path = f"{before.root}/{os.fsdecode(name)}"
+        same = new is not None and (new.mode, new.id) == (old.mode, old.id)
+        if same:
+            first = reads.files.get(Path(path)) if reads.files else None
+            same = first is None or first == old.state or (new is not None and first == new.state)
+        if not same and old.mode != SUBMODULE and not _only_written(path, reads):
+            yield _Change(before.name, text_of(name), path, gone=new is None)
+    for name in after.entries.keys() - before.entries.keys():
+        path = f"{before.root}/{os.fsdecode(name)}"
+        ours = path in observed.present or _only_written(path, reads)
+        if not ours and (sha256 := digest_of(path)):
+            yield _Change(before.name, text_of(name), path, sha256)
+
+
+def _changes_of_named(
+    before: ObservedSource, repositories: Mapping[Path, Repository], reads: Reads
+) -> Iterator[_Change]:
+    """Yield the files named by the command that changed, unless git tracks them."""
+    for path, file in before.named.items():
+        inside = _place(path, repositories)
+        if inside is not None and inside[1] in inside[0].entries:
+            continue
+        now = digest_of(str(path))
+        if file.sha256 and now != file.sha256 and not _only_written(str(path), reads):
+            yield _Change("source", file.name, str(path), gone=not now)
+
+
+def _place(path: Path, repositories: Mapping[Path, Repository]) -> tuple[Repository, bytes] | None:
+    """Return the innermost of *repositories* that holds *path*, and the name of *path* in it."""
+    root = next((parent for parent in path.parents if parent in repositories), None)
+    if root is None:
+        return None
+    return repositories[root], os.fsencode(os.path.relpath(path, root))
+
+
+def _read(
+    before: ObservedSource,
+    repositories: Mapping[Path, Repository],
+    reads: Reads,
+    interpreter: str,
+) -> tuple[dict[Path, ProgramFile], list[_Change]]:
+    """Return the files that were there and that the run read, if no tree and no digest has them."""
+    places: dict[Path, tuple[Repository, bytes]] = {}
+    for path, first in reads.files.items():
+        place = _place(path, repositories)
+        if place is not None and _is_code(path, first, place, before):
+            places[path] = place
+    pairs = [(path, source) for path in places if (source := bytecode.source_of(path))]
+    honest = bytecode.honest(pairs, interpreter, before.around.environ)
+    for path, source in pairs:
+        if path in honest:
+            del places[path]
+            place = _place(source, repositories)
+            if place is not None and not (place[0].count and place[1] in place[0].entries):
+                places[source] = place
+    found: dict[Path, ProgramFile] = {}
+    changes = []
+    for path, (repository, name) in sorted(places.items()):
+        shown = repository.prefix + text_of(name)
+        sha256, same = _digest(path, shown, before, reads)
+        found[path] = ProgramFile(shown, sha256)
+        if not same:
+            gone = not os.path.lexists(path)
+            changes.append(_Change(repository.name, text_of(name), str(path), gone=gone))
+    return found, changes
+
+
+def _is_code(
+    path: Path,
+    first: FileState,
+    place: tuple[Repository, bytes],
+    before: ObservedSource,
+) -> bool:
+    """Tell whether *path*, opened in the state *first*, was there and nothing else states it."""
+    repository, name = place
+    if repository.count and name in repository.entries:
+        return False
+    if before.around.holds(path) or is_installed(path):
+        return False
+    if b".git" in name.split(b"/") and path.suffix not in _CODE:
+        return False
+    return str(path) in before.present or first.ctime_ns < before.at
+
+
+def _digest(path: Path, shown: str, before: ObservedSource, reads: Reads) -> tuple[str, bool]:
+    """Return the digest of *path* as the run read it, and whether it stayed so, as far as known."""
+    known = before.untracked.get(shown, "")
+    start, first = before.present.get(str(path)), reads.files.get(path)
+    try:
+        now = state_of(path.lstat())
+    except OSError:
+        now = None
+    if known and first is not None and first == start and (now == start or path in reads.written):
+        return known, True  # read as it was; then the run may have written it
+    sha256 = "" if before.around.hides(path) else digest_of(str(path))
+    if known and sha256 == known and first in (None, start, now):
+        return known, True
+    return sha256, (first or start) == now and start in (None, now)
+
+
+def _changed_inputs(changes: list[_Change]) -> Iterator[ChangedInput]:
+    by_name: dict[str, dict[str, _Change]] = {}
+    for change in changes:
+        by_name.setdefault(change.name, {})[change.file] = change
+    for name, files in by_name.items():
+        listed = [files[file] for file in sorted(files)][:MAX_NAMED]
+        yield ChangedInput(
+            name,
+            changed=tuple(one.file for one in listed if not one.gone and not one.added),
+            removed=tuple(one.file for one in listed if one.gone),
+            added=tuple(
+                FileEntry(one.file, os.lstat(one.path).st_size, one.added)
+                for one in listed
+                if one.added and os.path.lexists(one.path)
+            ),
+            more=len(files) - len(listed),
+        )
+
+
+def _with_reads(
+    before: ObservedSource,
+    repositories: Mapping[Path, Repository],
+    read: Mapping[Path, ProgramFile],
+) -> ObservedSource:
+    """Return *before* with the files *read*, and with the repositories among them."""
+    if not read:
+        return before
+    roots = {place[0].root for path in read if (place := _place(path, repositories))}
+    files = tuple(read.values())
+    if len(files) > MAX_READ:
+        before = before.lacking(f"the run read {len(files)} untracked files: {MAX_READ} are named")
+    return replace(
+        before,
+        source=msgspec.structs.replace(before.source or Source(), read=files[:MAX_READ]),
+        repositories=tuple(
+            replace(one, count=one.count or one.root in roots) for one in before.repositories
+        ),
+    )

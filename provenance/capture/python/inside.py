@@ -1,0 +1,429 @@
+"""The program with which every Python of a run starts: it tells what it is and what it opens.
+
+:mod:`provenance.capture.python.startup` copies this text into the run's folder. It needs Python
+3.8 and imports only what each start has loaded already; ``__future__`` is not, hence the quotes.
+Its records are lines, as of :mod:`provenance.capture.run`, and all are the word of a program that
+nobody trusts::
+
+    {"process":{"pid":7,"parent":5,"forked":false,"executable":"/v/bin/python", …}}
+    {"read":"/r/a.py","size":9,"mtimeNs":1,"ctimeNs":2,"pid":7}
+    {"wrote":"/r/out.txt","pid":7}
+    {"started":"/usr/bin/bash","words":["python3"],"pid":7}
+    {"lost":1,"pid":7}
+
+``parent`` is the nearest Python above that spoke, by the variable :data:`PARENT`. A ``read`` is the
+file's state just before it is first opened. Every write below the model's folder is one record that
+names that folder. Of a started program only those ``words`` are kept that name a Python, a launcher
+or a script of a shell. ``lost`` is told at 1, 2, 4, … losses: a process may end without a word.
+
+One audit hook sees all. It never raises, holds no lock (a child may be forked while another thread
+is in here), opens nothing but the records, and passes on what a signal's handler raises in it.
+"""
+
+import os
+import stat
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from types import ModuleType
+    from typing import Any
+
+PARENT = "PROVENANCE_PARENT_"
+"""The environment variable by which a Python tells those that it starts who it is.
+
+The run's folder follows in the name: a run may be recorded inside a recorded one.
+"""
+
+MAX_LINE_BYTES = 32768
+"""Longest record: a path of 4,096 bytes, each of which takes six in JSON, fits."""
+
+MAX_FILES = 4096
+"""Most files of each kind, read and written, that one process tells."""
+
+MAX_STARTED = 1024
+"""Most started programs that one process tells."""
+
+SHELLS = frozenset("sh bash dash zsh ksh fish busybox".split())
+LAUNCHERS = SHELLS.union(
+    "make gmake env nice timeout taskset nohup stdbuf setsid ionice chrt sudo su doas time xargs "
+    "parallel chroot unshare nsenter numactl docker podman nerdctl apptainer singularity ssh srun "
+    "sbatch mpirun mpiexec conda mamba micromamba uv uvx pipx poetry pdm hatch pixi nix".split()
+)
+"""Programs that start others: among their words may be a Python."""
+
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_MAX_FOLDERS = 4096
+_SEPARATORS = str.maketrans(dict.fromkeys("\"'`;&|()<>=${}", " "))
+_OURS = frozenset(("os", "posixpath", "genericpath"))
+_OUTSIDE, _SKIPPED, _WATCHED, _MODEL = range(4)
+
+
+class Watch:
+    """What this process has told. One object for each process, which a fork inherits."""
+
+    def __init__(
+        self, records: str, watched: "Iterable[str]", left_out: "Iterable[str]", model: str
+    ) -> None:
+        """Tell in *records* of what is below *watched*, but not below *left_out*."""
+        self.records, self.model = records, model
+        self.pid, self.parent, self.forked = (
+            os.getpid(),
+            os.environ.get(_parent_in(records), ""),
+            False,
+        )
+        self.lost = self.told_lost = self.starts = 0
+        self.read_files: set[str] = set()
+        self.written_files: set[str] = set()
+        self.programs: set[str] = set()
+        self.folders: dict[str, int] = {}
+        self.kinds = _kinds(watched, left_out, model)
+        self.handlers: Mapping[str, Callable[[Sequence[Any]], None]] = {
+            "open": self.opened,
+            "import": self.imported,
+            "ctypes.dlopen": self.read_named,
+            "sqlite3.connect": self.read_named,
+            "os.rename": self.placed,
+            "os.link": self.placed,
+            "os.symlink": self.placed,
+            "subprocess.Popen": self.popen,
+            "os.posix_spawn": self.spawned,
+            "os.exec": self.executed,
+            "os.system": self.by_shell,
+        }
+
+    def hook(self) -> "Callable[[str, Sequence[Any]], None]":
+        """Return what takes audit events (PEP 578). A function costs half of what a method does."""
+        handler_of, lose = self.handlers.get, self.lose
+
+        def take(event: str, arguments: "Sequence[Any]") -> None:
+            handler = handler_of(event)
+            if handler is not None:
+                try:
+                    handler(arguments)
+                except Exception as error:
+                    if _is_foreign(error):
+                        raise
+                    lose()
+
+        return take
+
+    # Records.
+
+    def introduce(self) -> bool:
+        """Tell what this process is, and whether that could be told."""
+        paths = ",".join(_quoted(path) for path in sys.path)
+        said = {
+            "executable": sys.executable or "",
+            "prefix": sys.prefix,
+            "basePrefix": sys.base_prefix,
+            "version": sys.version,
+            "implementation": sys.implementation.name,
+            "cacheTag": sys.implementation.cache_tag or "",
+        }
+        texts = ",".join(f'"{name}":{_quoted(text)}' for name, text in said.items())
+        parent = self.parent if self.parent.isdigit() and len(self.parent) < 10 else "0"  # noqa: PLR2004
+        return self.append(
+            f'{{"process":{{"pid":{self.pid},"parent":{int(parent)},'
+            f'"forked":{_truth(self.forked)},{texts},"path":[{paths}],'
+            f'"pointerBits":{64 if sys.maxsize > 2**32 else 32},'
+            f'"optimize":{int(sys.flags.optimize)},'
+            f'"hashRandomization":{_truth(sys.flags.hash_randomization)}}}}}'
+        )
+
+    def tell(self, fields: str) -> None:
+        """Append a record with *fields* and this process."""
+        pid = os.getpid()
+        if pid != self.pid:
+            self.parent, self.pid, self.forked = str(self.pid), pid, True
+            self.lost = self.told_lost = 0
+            self.introduce()
+        if not self.append(f'{{{fields},"pid":{self.pid}}}'):
+            self.lose()
+
+    def lose(self) -> None:
+        """Count what was not told, and tell it now and then."""
+        self.lost += 1
+        if self.lost & (self.lost - 1) == 0 and self.append(
+            f'{{"lost":{self.lost - self.told_lost},"pid":{self.pid}}}'
+        ):
+            self.told_lost = self.lost
+
+    def append(self, record: str) -> bool:
+        """Write *record* and tell whether all of it was written."""
+        try:
+            data = f"\n{record}\n".encode()
+            if len(data) > MAX_LINE_BYTES:
+                return False
+            descriptor = os.open(self.records, _FLAGS)
+            try:
+                return os.write(descriptor, data) == len(data)
+            finally:
+                os.close(descriptor)
+        except (OSError, ValueError):  # ValueError: a name that is not UTF-8
+            return False
+
+    # Files.
+
+    def opened(self, arguments: "Sequence[Any]") -> None:
+        """Take ``open``: of ``open()``, of ``os.open`` (no mode), of C's ``fopen`` (no flags)."""
+        path, mode, flags = arguments[:3]
+        if path.__class__ is int or path == self.records:
+            return
+        if flags == 0 and mode.__class__ is str:
+            reads, writes = "r" in mode or "+" in mode, "r" not in mode or "+" in mode
+        else:
+            access = flags & (os.O_WRONLY | os.O_RDWR)
+            reads = access != os.O_WRONLY and not flags & os.O_TRUNC
+            writes = access != os.O_RDONLY or bool(flags & os.O_TRUNC)
+        known = not reads or self.read(path)
+        if writes:
+            self.wrote(path)
+        if not known and mode is None and not os.fsdecode(path).startswith("/"):
+            # Perhaps below a dir_fd, of which no event tells. shutil opens folders in that way.
+            caller = sys._getframe(2).f_globals  # noqa: SLF001 - 0 is here, 1 the hook
+            if caller.get("__name__") != "shutil":
+                self.lose()
+
+    def imported(self, arguments: "Sequence[Any]") -> None:
+        """Take ``import``, which names the file of an extension module."""
+        if arguments[1] is not None:
+            self.read(arguments[1])
+
+    def read_named(self, arguments: "Sequence[Any]") -> None:
+        """Take the event of a file that another library opens."""
+        if arguments[0].__class__ is str and "/" in arguments[0]:
+            self.read(arguments[0])
+
+    def placed(self, arguments: "Sequence[Any]") -> None:
+        """Take the event of a file that gets a new name."""
+        self.wrote(arguments[1])
+
+    def located(self, path: "Any") -> "tuple[str, int]":  # noqa: ANN401 - a path of any kind
+        """Return *path* with the links of its folder resolved, and of which kind it is."""
+        if path.__class__ is not str:
+            path = os.fsdecode(path)
+        if not path.startswith("/"):
+            path = f"{os.getcwd()}/{path}"  # noqa: PTH109 - pathlib costs 10 ms
+        folder, _, name = path.rpartition("/")
+        kind = self.folders.get(folder)
+        if kind is None:
+            real = os.path.realpath(folder or "/").rstrip("/")
+            kind = self.kind(real)
+            if real != folder:  # through a link, which may lead elsewhere next time
+                return f"{real}/{name}", kind
+            if len(self.folders) >= _MAX_FOLDERS:
+                self.folders.clear()
+            self.folders[folder] = kind
+        return path, kind
+
+    def kind(self, folder: str) -> int:
+        """Return the kind of the innermost known folder that holds the real path *folder*."""
+        while folder:
+            kind = self.kinds.get(folder)
+            if kind is not None:
+                return kind
+            folder, _, name = folder.rpartition("/")
+            if name == ".git":
+                return _SKIPPED
+        return _OUTSIDE
+
+    def read(self, path: "Any") -> bool:  # noqa: ANN401 - a path of any kind
+        """Tell that *path* is read, and return whether there is something."""
+        path, kind = self.located(path)
+        if kind in (_SKIPPED, _MODEL) or path in self.read_files:
+            return True
+        try:
+            status = os.lstat(path)
+            if stat.S_ISLNK(status.st_mode):
+                status = os.stat(path)  # noqa: PTH116 - pathlib costs 10 ms
+                target = os.path.realpath(path)
+                if self.kind(target.rpartition("/")[0]) == _WATCHED:
+                    self.tell_read(target, status)
+        except OSError:
+            return False
+        if kind == _WATCHED:
+            self.tell_read(path, status)
+            folder, _, name = path.rpartition("/")
+            if name.endswith(".pyc") and folder.endswith("/__pycache__"):
+                # Python compared it with its source, by the source's size and time.
+                self.read(f"{folder[:-12]}/{name.partition('.')[0]}.py")
+        return True
+
+    def tell_read(self, path: str, status: os.stat_result) -> None:
+        """Tell of *path* once, if it is a file."""
+        if path in self.read_files or self.kinds.get(path) == _SKIPPED:
+            return
+        if not stat.S_ISREG(status.st_mode):
+            return
+        if len(self.read_files) >= MAX_FILES:
+            self.lose()
+            return
+        self.read_files.add(path)
+        self.tell(
+            f'"read":{_quoted(path)},"size":{status.st_size},'
+            f'"mtimeNs":{status.st_mtime_ns},"ctimeNs":{status.st_ctime_ns}'
+        )
+
+    def wrote(self, path: "Any") -> None:  # noqa: ANN401 - a path of any kind
+        """Tell once that *path* is written."""
+        path, kind = self.located(path)
+        if kind in (_WATCHED, _OUTSIDE) and os.path.islink(path):  # noqa: PTH114 - as above
+            path = os.path.realpath(path)
+            kind = self.kind(path.rpartition("/")[0])
+        if kind == _MODEL:
+            path = self.model
+        elif kind != _WATCHED:
+            return
+        if path in self.written_files:
+            return
+        if len(self.written_files) >= MAX_FILES:
+            self.lose()
+            return
+        self.written_files.add(path)
+        self.tell(f'"wrote":{_quoted(path)}')
+
+    # Programs.
+
+    def popen(self, arguments: "Sequence[Any]") -> None:
+        """Take ``subprocess.Popen``."""
+        program, words, folder, environ = arguments[:4]
+        self.started(program, words, folder, environ)
+
+    def spawned(self, arguments: "Sequence[Any]") -> None:
+        """Take ``os.posix_spawn``, except that of ``subprocess``, whose own event came before."""
+        if sys._getframe(2).f_globals.get("__name__") != "subprocess":  # noqa: SLF001
+            self.started(arguments[0], arguments[1], None, arguments[2])
+
+    def executed(self, arguments: "Sequence[Any]") -> None:
+        """Take ``os.exec``."""
+        self.started(arguments[0], arguments[1], None, arguments[2])
+
+    def by_shell(self, arguments: "Sequence[Any]") -> None:
+        """Take ``os.system``."""
+        self.started("/bin/sh", ["sh", "-c", arguments[0]], None, None)
+
+    def started(self, program: "Any", words: "Any", folder: "Any", environ: "Any") -> None:  # noqa: ANN401 - what subprocess takes
+        """Tell of *program*, if it exists, and of those *words* that may name a Python."""
+        path = _found(os.fsdecode(program), folder, environ)
+        given = [os.fsdecode(word) for word in words] if isinstance(words, (list, tuple)) else []
+        if path is None or given[1:] in (["--version"], ["-V"]):
+            return
+        telling = _telling(path.rpartition("/")[2], given[1:65])
+        if not telling and not _is_pythonic(path):
+            if path in self.programs:
+                return
+            self.programs.add(path)
+        self.starts += 1
+        if self.starts > MAX_STARTED:
+            self.lose()
+            return
+        texts = ",".join(_quoted(word[:256]) for word in telling[:16])
+        self.tell(f'"started":{_quoted(path)},"words":[{texts}]')
+
+
+def _kinds(watched: "Iterable[str]", left_out: "Iterable[str]", model: str) -> "dict[str, int]":
+    """Return the kinds of folders; a later rule counts before an earlier one of the same folder."""
+    prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix}
+    library = os.path.dirname(os.__file__)  # noqa: PTH120 - pathlib costs 10 ms
+    sites = {path for path in sys.path if path.endswith(("/site-packages", "/dist-packages"))}
+    kinds = {os.path.realpath(path).rstrip("/"): _SKIPPED for path in prefixes | sites}
+    for path in sys.path:  # a folder on PYTHONPATH, or one of an editable distribution
+        real = os.path.realpath(path)
+        if not any(f"{real}/".startswith(f"{known}/") for known in kinds) and os.path.isdir(real):  # noqa: PTH112 - as above
+            kinds[real] = _WATCHED
+    kinds.update(dict.fromkeys(watched, _WATCHED))
+    kinds.update(dict.fromkeys((*left_out, *map(os.path.realpath, sites | {library})), _SKIPPED))
+    kinds[model] = _MODEL
+    return kinds
+
+
+def _parent_in(records: str) -> str:
+    return PARENT + "".join(filter(str.isalnum, records))
+
+
+def _is_foreign(error: BaseException) -> bool:
+    """Tell whether *error* comes from a signal's handler that ran meanwhile."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    names = {} if trace is None else trace.tb_frame.f_globals
+    return names is not globals() and names.get("__name__") not in _OURS
+
+
+def _found(program: str, folder: "Any", environ: "Any") -> "str | None":  # noqa: ANN401 - as of Popen
+    """Return the path of the program that is started as *program*, or None."""
+    if "/" in program:
+        candidates = [program]
+    else:
+        variables = os.environ if environ is None else environ
+        candidates = [f"{at or '.'}/{program}" for at in variables.get("PATH", "").split(":")]
+    at = os.getcwd() if folder is None else os.path.abspath(os.fsdecode(folder))  # noqa: PTH100, PTH109
+    for candidate in candidates:
+        path = candidate if candidate.startswith("/") else f"{at}/{candidate}"
+        if os.path.isfile(path) and os.access(path, os.X_OK):  # noqa: PTH113 - as above
+            return path
+    return None
+
+
+def _telling(name: str, words: "list[str]") -> "list[str]":
+    """Return what among the *words* of the program *name* may be a Python or start one."""
+    if name not in LAUNCHERS:
+        return []
+    script = words[:1] if name in SHELLS and words and not words[0].startswith("-") else []
+    tokens = [token for word in words for token in word[:4096].translate(_SEPARATORS).split()]
+    return script + [token for token in tokens if _is_pythonic(token) or _is_launcher(token)]
+
+
+def _is_pythonic(word: str) -> bool:
+    return word.rpartition("/")[2].startswith(("python", "pypy"))
+
+
+def _is_launcher(word: str) -> bool:
+    return word.rpartition("/")[2] in LAUNCHERS or word.endswith(".sh")
+
+
+def _quoted(text: str) -> str:
+    """Return *text* as a JSON string."""
+    if not text.isprintable() or '"' in text or "\\" in text:
+        text = "".join(
+            f"\\u{ord(char):04x}" if char < " " or char in '"\\\x7f' else char for char in text
+        )
+    return f'"{text}"'
+
+
+def _truth(value: object) -> str:
+    return "true" if value else "false"
+
+
+class Finder:
+    """Offers a module ``provenance`` with ``current_run`` where none is installed."""
+
+    def __init__(self, text: str) -> None:
+        """Offer the module whose source is *text*."""
+        self.text = text
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> object:
+        """Return how to load ``provenance`` (PEP 451)."""
+        make: Any = type(sys.__spec__)  # ModuleSpec, without an import
+        return make(name, self, origin="provenance record") if name == "provenance" else None
+
+    def create_module(self, _spec: object) -> None:
+        """Leave the module to Python."""
+
+    def exec_module(self, module: "ModuleType") -> None:
+        """Fill *module*."""
+        exec(compile(self.text, "<provenance>", "exec"), module.__dict__)  # noqa: S102 - our own
+
+
+def start(
+    records: str, watched: "Sequence[str]", left_out: "Sequence[str]", model: str, text: str
+) -> None:
+    """Begin to tell, and offer ``current_run``."""
+    finder: Any = Finder(text)
+    sys.meta_path.append(finder)
+    watch = Watch(records, watched, left_out, model)
+    if watch.introduce():
+        os.environ[_parent_in(records)] = str(watch.pid)
+        sys.addaudithook(watch.hook())

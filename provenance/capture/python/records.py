@@ -1,0 +1,374 @@
+"""Reading what the run's programs said: :mod:`provenance.capture.run` and ``inside`` have the form.
+
+The program may have been killed while writing, or its disk may be full, so a line that is not a
+record is counted (in the statement), not refused: a torn line must not cost a training of weeks its
+statement. :mod:`provenance.statement.metrics` has the format of the metrics returned.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from provenance.capture.python.inside import MAX_LINE_BYTES
+from provenance.capture.run import MAX_NAME_BYTES, MAX_STEP, RECORDS
+from provenance.errors import UnreadableError, reason
+from provenance.files.atomic import storage_error
+from provenance.statement.metrics import MAX_BYTES, NOT_FINITE, Metric, format_metric
+
+MAX_RECORDS_BYTES = MAX_BYTES
+"""Most bytes of records read: about four million metrics. The rest is dropped."""
+
+MAX_LAST_VALUES = 64
+"""Most metrics whose last value is in the statement itself."""
+
+_MAX_SEED_DIGITS = 1300
+_MAX_SEED_NAMES = 256
+_MAX_SEEDS_OF_A_NAME = 256
+
+MAX_FILES = 65536
+"""Most files of each kind, read and written, that are kept of a run."""
+
+MAX_PROCESSES = 4096
+"""Most processes that are kept of a run; those that a process forks are one with it."""
+
+MAX_STARTED = 16384
+"""Most started programs that are kept of a run."""
+
+_Id = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+_Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Text = Annotated[str, msgspec.Meta(max_length=4096, pattern=r"\A[^\0\ud800-\udfff]*\Z")]
+_Path = Annotated[str, msgspec.Meta(max_length=4096, pattern=r"\A/[^\0\ud800-\udfff]*\Z")]
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """A file as a process of the run first found it."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """The files that the run's Pythons said to have opened below the watched folders.
+
+    ``files`` are those read, by real path, and ``written`` those written. ``lost`` counts, at
+    least, opens that were not told. ``processes`` said something; 0: nothing is known of reads.
+    """
+
+    files: Mapping[Path, FileState] = field(default_factory=dict)
+    written: frozenset[Path] = frozenset()
+    lost: int = 0
+    processes: int = 0
+
+
+class Introduction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """What a Python of the run says that it is; ``path`` is its ``sys.path``."""
+
+    pid: _Id
+    parent: _Id
+    forked: bool
+    executable: _Text
+    prefix: _Text
+    base_prefix: _Text
+    version: _Text
+    implementation: _Text
+    cache_tag: _Text
+    path: Annotated[tuple[_Text, ...], msgspec.Meta(max_length=1024)]
+    pointer_bits: Literal[32, 64]
+    optimize: Annotated[int, msgspec.Meta(ge=0, le=9)]
+    hash_randomization: bool
+
+
+class Started(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A program that a Python of the run started, and its words that may name a Python."""
+
+    started: _Path
+    words: Annotated[tuple[_Text, ...], msgspec.Meta(max_length=16)]
+    pid: _Id
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A Python of the run with those that it forked.
+
+    ``parent`` is the number of the one above it, if that spoke. It ``reported`` if it called
+    ``current_run()`` and used it.
+    """
+
+    said: Introduction
+    parent: int | None
+    reported: bool = False
+    wrote: frozenset[str] = frozenset()
+    started: tuple[Started, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What the program reported.
+
+    ``metrics`` are JSON lines, ``count`` of them. ``last`` holds the last value of each metric.
+    ``seeds`` are decimal strings; several values of one name are sorted and separated by commas.
+    ``dropped`` records could not be written or were too many, ``damaged`` lines could not be read.
+    ``processes`` are the Pythons that spoke, and ``strangers`` reports of others.
+    """
+
+    metrics: bytes = b""
+    count: int = 0
+    last: dict[str, float | str] = field(default_factory=dict)
+    seeds: dict[str, str] = field(default_factory=dict)
+    dropped: int = 0
+    damaged: int = 0
+    processes: tuple[Process, ...] = ()
+    strangers: int = 0
+    reads: Reads = field(default_factory=Reads)
+
+
+class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    metric: str | None = None
+    seed: str | None = None
+    dropped: int | None = None
+    value: float | str | None = None
+    step: int | None = None
+
+
+class _Introduced(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    process: Introduction
+
+
+class _Read(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    read: _Path
+    size: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    mtime_ns: _Number
+    ctime_ns: _Number
+    pid: _Id
+
+
+class _Wrote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    wrote: _Path
+    pid: _Id
+
+
+class _Lost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    lost: Annotated[int, msgspec.Meta(ge=1, le=MAX_STEP)]
+    pid: _Id
+
+
+class _Reports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    reports: _Id
+
+
+_Told = _Introduced | _Read | _Wrote | Started | _Lost | _Reports
+
+_decoder = msgspec.json.Decoder(_Line)
+_decoders: Mapping[bytes, msgspec.json.Decoder[_Told]] = {
+    name: msgspec.json.Decoder(kind)
+    for name, kind in {
+        b"process": _Introduced,
+        b"read": _Read,
+        b"wrote": _Wrote,
+        b"started": Started,
+        b"lost": _Lost,
+        b"reports": _Reports,
+    }.items()
+}
+"""By the first name in the record."""
+
+
+def prepare(directory: Path) -> None:
+    """Create the empty file of records in *directory*."""
+    try:
+        directory.joinpath(RECORDS).touch(mode=0o600, exist_ok=False)
+    except OSError as error:
+        raise storage_error(error, directory / RECORDS) from error
+
+
+def read_records(directory: Path) -> Records:
+    """Return what the run's programs said in the run directory *directory*."""
+    metrics = bytearray()
+    last: dict[str, float | str] = {}
+    seeds: dict[str, str] = {}
+    told = _Processes()
+    count = dropped = damaged = 0
+    for data in _lines(directory / RECORDS):
+        line = None if data is None else _parse(data)
+        if line is None:
+            damaged += 1
+        elif not isinstance(line, _Line):
+            told.take(line)
+        elif line.dropped is not None:
+            dropped += line.dropped
+        elif line.metric is not None and line.value is not None:
+            metrics += format_metric(Metric(line.metric, line.value, line.step))
+            count += 1
+            if line.metric in last or len(last) < MAX_LAST_VALUES:
+                last[line.metric] = line.value
+        elif line.seed is not None and _has_room(seeds, line.seed):
+            seeds[line.seed] = merge_seeds(seeds.get(line.seed), str(line.value))
+        else:
+            dropped += 1
+    return Records(
+        metrics=bytes(metrics),
+        count=count,
+        last=last,
+        seeds=seeds,
+        dropped=min(dropped, MAX_STEP),  # the program may report any number
+        damaged=damaged,
+        processes=told.processes(),
+        strangers=told.strangers,
+        reads=told.reads(),
+    )
+
+
+class _Processes:
+    """What the Pythons told, as it is read; a process id means the last that introduced itself."""
+
+    def __init__(self) -> None:
+        self.said: list[Introduction] = []
+        self.parents: list[int | None] = []
+        self.known: dict[int, int] = {}
+        self.reported: set[int] = set()
+        self.wrote: defaultdict[int, set[str]] = defaultdict(set)
+        self.started: defaultdict[int, list[Started]] = defaultdict(list)
+        self.files: dict[str, FileState] = {}
+        self.written: set[str] = set()
+        self.count = self.lost = self.starts = self.strangers = 0
+
+    def take(self, line: _Told) -> None:
+        match line:
+            case _Introduced(process=said):
+                self.introduce(said)
+            case _Read(read=path) if path in self.files or len(self.files) < MAX_FILES:
+                state = FileState(line.size, line.mtime_ns, line.ctime_ns)
+                self.files.setdefault(path, state)
+            case _Wrote(wrote=path) if path in self.written or len(self.written) < MAX_FILES:
+                self.written.add(path)
+                if line.pid in self.known:
+                    self.wrote[self.known[line.pid]].add(path)
+            case Started() if line.pid in self.known and self.starts < MAX_STARTED:
+                self.started[self.known[line.pid]].append(line)
+                self.starts += 1
+            case _Lost(lost=lost):
+                self.lost += lost
+            case _Reports(reports=pid) if pid in self.known:
+                self.reported.add(self.known[pid])
+            case _Reports():
+                self.strangers += 1
+            case _:
+                self.lost += 1
+
+    def introduce(self, said: Introduction) -> None:
+        above = self.known.get(said.parent)
+        self.count += 1
+        if said.forked and above is not None:
+            self.known[said.pid] = above
+        elif len(self.said) < MAX_PROCESSES:
+            self.known[said.pid] = len(self.said)
+            self.said.append(said)
+            self.parents.append(above)
+        else:
+            self.lost += 1
+
+    def processes(self) -> tuple[Process, ...]:
+        return tuple(
+            Process(
+                said,
+                self.parents[number],
+                number in self.reported,
+                frozenset(self.wrote[number]),
+                tuple(self.started[number]),
+            )
+            for number, said in enumerate(self.said)
+        )
+
+    def reads(self) -> Reads:
+        files = {Path(path): state for path, state in self.files.items()}
+        written = frozenset(map(Path, self.written))
+        return Reads(files, written, min(self.lost, MAX_STEP), self.count)
+
+
+def merge_seeds(first: str | None, second: str) -> str:
+    """Return the seeds *first* and *second*, each one or more integers, as one text."""
+    values = {int(value) for text in (first, second) if text for value in text.split(",")}
+    return ",".join(str(value) for value in sorted(values))
+
+
+def _has_room(seeds: Mapping[str, str], name: str) -> bool:
+    if name not in seeds:
+        return len(seeds) < _MAX_SEED_NAMES
+    return seeds[name].count(",") < _MAX_SEEDS_OF_A_NAME - 1
+
+
+def parse_seed(text: str) -> str | None:
+    """Return the integer *text* as the shortest decimal string, or None."""
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= _MAX_SEED_DIGITS):
+        return None
+    return str(int(text))
+
+
+def _lines(path: Path) -> Iterator[bytes | None]:
+    """Yield the lines of *path* that are not empty, and None for each torn or too long one."""
+    try:
+        # The program may have replaced it with a FIFO or a link to an endless device.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise UnreadableError("is no longer a file", where=str(path))
+            left = MAX_RECORDS_BYTES
+            while left > 0 and (line := file.readline(MAX_LINE_BYTES + 1)):
+                left -= len(line)
+                if line.endswith(b"\n"):
+                    if line != b"\n":
+                        yield line
+                    continue
+                yield None  # torn at the end, or longer than any record
+                while line and not line.endswith(b"\n"):
+                    line = file.readline(MAX_LINE_BYTES)
+                    left -= len(line)
+            while chunk := file.read(2**20):
+                yield from (b'{"dropped":1}' for line in chunk.split(b"\n")[:-1] if line)
+    except OSError as error:
+        raise UnreadableError(f"cannot be read: {reason(error)}", where=str(path)) from error
+
+
+def _parse(data: bytes) -> _Line | _Told | None:
+    """Return the record *data*, or None if it is malformed."""
+    decoder = _decoders.get(data[2 : data.find(b'"', 2)])
+    try:
+        if decoder is not None:
+            return decoder.decode(data)
+        line = _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return line if _is_record(line) else None
+
+
+def _is_record(line: _Line) -> bool:
+    """Tell whether *line* is a metric, a seed or a loss, within the limits."""
+    match line:
+        case _Line(metric=str(name), seed=None, dropped=None, value=value, step=step):
+            in_range = step is None or -MAX_STEP <= step <= MAX_STEP
+            return _is_name(name) and in_range and (type(value) is float or value in NOT_FINITE)
+        case _Line(metric=None, seed=str(name), dropped=None, value=str(text), step=None):
+            return _is_name(name) and parse_seed(text) == text
+        case _Line(metric=None, seed=None, dropped=int(count), value=None, step=None):
+            return 0 < count <= MAX_STEP
+        case _:
+            return False
+
+
+def _is_name(name: str) -> bool:
+    try:
+        return 0 < len(name.encode()) <= MAX_NAME_BYTES
+    except UnicodeEncodeError:  # a lone surrogate
+        return False

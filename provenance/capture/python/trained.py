@@ -1,0 +1,127 @@
+"""Which Python trained, by what the run's Pythons said of themselves.
+
+Behind a launcher (``uv run``, ``make``, ``bash run.sh``, ``torchrun``, a Python that starts that of
+another environment) the command does not tell. Of the environments that spoke it is
+
+1. that of the processes that used ``current_run()`` or wrote into the model's folder;
+2. else that of the leaves: processes that started no other Python which spoke.
+
+It must be one environment, and no Python may have stayed silent: one that was started with ``-I``,
+``-E``, ``-S`` or with other variables may be the one that trained. A started shell script or
+launcher under which no Python spoke may have hidden one, so then only ``current_run()`` decides.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from provenance.capture.python.inside import LAUNCHERS
+from provenance.capture.secrecy.redact import is_python, readable
+from provenance.errors import ProvenanceError
+from provenance.files.reading import open_file
+
+if TYPE_CHECKING:
+    from provenance.capture.python.packages import Software
+    from provenance.capture.python.records import Introduction, Records, Started
+
+
+def who_trained(records: Records, model: Path, own: Software) -> Introduction | str:
+    """Return the Python that trained *model*, or why nobody can tell.
+
+    *own* is the interpreter that the command itself identifies, if it does.
+    """
+    processes = records.processes
+    if not processes:
+        return "no Python of the run reported: it has none, or one with -I, -E, -S or before 3.8"
+    places = [environment_of(each.said.executable, each.said.prefix) for each in processes]
+    if reason := _silent(records, places, own):
+        return reason
+    reported = {number for number, each in enumerate(processes) if each.reported}
+    wrote = {number for number, each in enumerate(processes) if _is_written(model, each.wrote)}
+    leaves = set(range(len(processes))) - {each.parent for each in processes}
+    chosen = reported | wrote or leaves
+    if len({places[number] for number in chosen}) != 1:
+        return "Pythons of several environments may have trained"
+    return processes[min(chosen)].said
+
+
+def _is_written(model: Path, wrote: Collection[str]) -> bool:
+    """Tell whether something was written below *model*, which may be a pattern of folders."""
+    return str(model) in wrote or any(fnmatchcase(path, f"{model}/*") for path in wrote)
+
+
+def environment_of(executable: str, prefix: str) -> tuple[str, str]:
+    """Return what tells one Python environment from another."""
+    return os.path.realpath(executable), os.path.realpath(prefix)
+
+
+def _silent(records: Records, places: Sequence[tuple[str, str]], own: Software) -> str:
+    """Return what may have trained and did not speak, or ""."""
+    if records.strangers:
+        return "a Python that calls current_run() was started with -I, -E, -S or other variables"
+    if own.interpreter.status == "ok" and own.environment not in places:
+        return "the command's Python did not report: -I, -E, -S or other variables"
+    processes = records.processes
+    below: defaultdict[int | None, list[Introduction]] = defaultdict(list)
+    for each in processes:
+        below[each.parent].append(each.said)
+    hidden = ""
+    for number, each in enumerate(processes):
+        left = below[number]
+        kinds = [(_kind(start), start) for start in each.started]
+        for kind, start in sorted(kinds, key=lambda pair: pair[0] != "python"):
+            spoke = next((child for child in left if _may_be(start, child, each.said)), None)
+            name = readable(Path(start.started).name)[:80]
+            if kind and spoke is not None:
+                left.remove(spoke)
+            elif kind == "python":
+                return f"{name} was started and did not report: -I, -E, -S or other variables"
+            elif kind:
+                hidden = hidden or name
+    if hidden and not any(each.reported for each in processes):
+        hint = "call provenance.current_run().seed or .metric in the program that trains"
+        return f"{hidden} was started and may have trained; {hint}"
+    return ""
+
+
+def _may_be(start: Started, child: Introduction, parent: Introduction) -> bool:
+    """Tell whether *start* may have led to *child*.
+
+    ``multiprocessing`` starts the parent's own Python without an event: such a child must not stand
+    for another Python that stayed silent.
+    """
+    if not is_python(start.started) or child.executable != parent.executable:
+        return True
+    return os.path.dirname(start.started) == os.path.dirname(child.executable)  # noqa: PTH120 - words
+
+
+def _kind(start: Started) -> str:
+    """Return whether *start* is ``python``, a ``launcher`` or neither."""
+    if any(map(is_python, (start.started, *start.words))):
+        return "python"
+    first = _first_line(start.started)
+    if b"python" in first:
+        return "python"
+    if start.words or first or os.path.basename(start.started) in _OPAQUE:  # noqa: PTH119 - a word
+        return "launcher"
+    return ""
+
+
+_OPAQUE = LAUNCHERS - set("sh bash dash zsh ksh fish busybox env nice timeout nohup time".split())
+"""Launchers that may start a Python which no word of theirs names."""
+
+
+def _first_line(path: str) -> bytes:
+    """Return the line by which the script *path* names its interpreter, or b""."""
+    try:
+        descriptor, _ = open_file(path, follow=True)
+        with os.fdopen(descriptor, "rb") as file:
+            head = file.read(256)
+    except (ProvenanceError, OSError):
+        return b""
+    return head.partition(b"\n")[0] if head.startswith(b"#!") else b""

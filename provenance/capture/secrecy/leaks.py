@@ -1,0 +1,173 @@
+"""Secrets that a finished statement holds, and what can be done about those found after the run.
+
+A *field* names a part of the statement's predicate by a JSON pointer without what is the same for
+all: ``externalParameters/command/3``, ``internalParameters/drift/0/end``,
+``changedInputs/0/added/1/name``; ``byproducts/NAME`` is a byproduct. A redacted text becomes
+``${redacted:late}``, and so do all texts and names in a list or an object; of a byproduct its name
+is left. The names of the model's own files cannot be redacted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from provenance.capture.draft import Recording
+from provenance.capture.secrecy.scan import KEEP_OUT, Found, find_secret, live_secrets
+from provenance.encoding import strict_base64, strict_json
+from provenance.errors import MalformedError, SecretError, UsageError
+from provenance.statement import intoto
+from provenance.statement.training import TrainingPredicate, TrainingStatement, to_statement
+
+if TYPE_CHECKING:
+    from provenance.capture.secrecy.scan import LiveSecret
+    from provenance.statement.intoto import ResourceDescriptor
+
+MARK = "${redacted:late}"
+"""In place of a text that was redacted after the run."""
+
+REDACTED = {"redacted": True}
+"""Annotations of a byproduct that was."""
+
+MODEL = ""
+"""The field that stands for the names of the model and its files."""
+
+_BYPRODUCTS = "/predicate/runDetails/byproducts/"
+_MAX_FIELDS = 64
+_SECTIONS = (("buildDefinition",), ("runDetails", "provenance_outcome"), ("runDetails",))
+
+
+def refuse_secrets_in(
+    recording: Recording,
+    environ: Mapping[str, str],
+    *,
+    allowed: frozenset[str] = frozenset(),
+    secret_variables: frozenset[str] = frozenset(),
+) -> bytes:
+    """Return the statement's bytes, or raise SecretError if they or a byproduct hold a live secret.
+
+    *secret_variables* hold passwords, whatever their names; *allowed* variables are not searched.
+    The error names every field that must be redacted.
+    """
+    live = live_secrets(environ, allowed=allowed, named=secret_variables)
+    payload = intoto.format(to_statement(recording.statement))
+    first = found = _find(recording, payload, live)
+    if found is None or first is None:
+        return payload
+    fields: dict[str, str] = {}
+    left = recording
+    while found is not None and len(fields) < _MAX_FIELDS:
+        field = _field(found.pointer, left.statement, live)
+        if not field or field in fields:
+            raise _error(found, left.statement, {MODEL: found.variable})
+        fields[field] = found.variable
+        left = redact(left, [field])
+        found = _find(left, intoto.format(to_statement(left.statement)), live)
+    raise _error(first, recording.statement, fields)
+
+
+def _error(
+    found: Found, statement: TrainingStatement, fields: Mapping[str, str] | None = None
+) -> SecretError:
+    where, what, hint = "the statement", f"holds {found.what} at {found.pointer}", KEEP_OUT
+    if found.pointer.startswith(("/subject", "/predicate/provenance_manifest")):
+        where, what = "the model", f"its name, or a file's in it, holds {found.what}"
+        hint = "rename it; nothing was signed"
+    elif found.pointer.startswith(_BYPRODUCTS):
+        number = int(found.pointer.removeprefix(_BYPRODUCTS).partition("/")[0])
+        where = f"the byproduct {statement.run.byproducts[number].name}"
+        what = f"holds {found.what}"
+    return SecretError(what, where=where, hint=hint, fields=fields)
+
+
+def _find(recording: Recording, payload: bytes, live: tuple[LiveSecret, ...]) -> Found | None:
+    if (found := find_secret(payload, live)) is not None:
+        return found
+    for number, item in enumerate(recording.statement.run.byproducts):
+        data = strict_base64.parse(item.content) if item.content else b""
+        data = recording.files.get(item.digest.get("sha256", ""), data)
+        if (found := find_secret(data, live)) is not None:
+            return found._replace(pointer=f"{_BYPRODUCTS}{number}")
+    return None
+
+
+def _field(pointer: str, statement: TrainingStatement, live: tuple[LiveSecret, ...]) -> str:
+    """Return the field at *pointer*, or "" if that cannot be redacted."""
+    prefixes = ("/".join(("/predicate", *section, "")) for section in _SECTIONS)
+    prefix = next((each for each in prefixes if pointer.startswith(each)), None)
+    if prefix is None:
+        return ""
+    parts = pointer.removeprefix(prefix).split("/")
+    if parts[0] == "byproducts":
+        return f"byproducts/{statement.run.byproducts[int(parts[1])].name}"
+    if parts[-1] == "(a key)":
+        parts.pop()
+    while parts and find_secret("/".join(parts).encode(), live):  # not to be shown either
+        parts.pop()
+    return "/".join(parts)
+
+
+def redact(recording: Recording, fields: Iterable[str]) -> Recording:
+    """Return *recording* with *fields* redacted; a UsageError if one is not there."""
+    statement = recording.statement
+    files = dict(recording.files)
+    for field in fields:
+        kind, _, name = field.strip("/").partition("/")
+        if kind == "byproducts":
+            statement = _without_byproduct(statement, name, field)
+            continue
+        predicate = msgspec.json.decode(
+            msgspec.json.encode(TrainingPredicate(statement.build, statement.run, ()))
+        )
+        _redact_at(predicate, field)
+        try:
+            changed = strict_json.convert(predicate, TrainingPredicate)
+        except MalformedError as error:
+            what = "cannot be redacted as a whole"
+            raise UsageError(what, where=field, hint="name a field in it") from error
+        statement = msgspec.structs.replace(
+            statement, build=changed.build_definition, run=changed.run_details
+        )
+    kept = {item.digest.get("sha256") for item in statement.run.byproducts}
+    return Recording(statement, {name: data for name, data in files.items() if name in kept})
+
+
+def _without_byproduct(statement: TrainingStatement, name: str, field: str) -> TrainingStatement:
+    def left(item: ResourceDescriptor) -> ResourceDescriptor:
+        return intoto.ResourceDescriptor(name, annotations=REDACTED) if item.name == name else item
+
+    if all(item.name != name for item in statement.run.byproducts):
+        raise UsageError("there is no such field", where=field)
+    byproducts = tuple(map(left, statement.run.byproducts))
+    run = msgspec.structs.replace(statement.run, byproducts=byproducts)
+    return msgspec.structs.replace(statement, run=run)
+
+
+def _redact_at(predicate: dict[str, Any], field: str) -> None:
+    parts = [part.replace("~1", "/").replace("~0", "~") for part in field.strip("/").split("/")]
+    for section in _SECTIONS:
+        place: Any = predicate
+        try:
+            for key in section:
+                place = place[key]
+            for part in parts[:-1]:
+                place = place[int(part) if isinstance(place, list) else part]
+            last = int(parts[-1]) if isinstance(place, list) else parts[-1]
+            place[last] = _redacted(place[last])
+        except (KeyError, IndexError, ValueError, TypeError):
+            continue
+        return
+    raise UsageError("there is no such field", where=field)
+
+
+def _redacted(value: Any) -> Any:  # noqa: ANN401 - a JSON value
+    if isinstance(value, str):
+        return MARK
+    if isinstance(value, list):
+        return [_redacted(item) for item in value]
+    if isinstance(value, dict):
+        items = enumerate(value.values())
+        return {f"{MARK[:-1]}-{number}}}": _redacted(item) for number, item in items}
+    return value
