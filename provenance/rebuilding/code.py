@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from provenance.encoding import strict_json
-from provenance.statement.training import Collected
+from provenance.statement.training import ELSEWHERE, MODEL, Collected
 
 if TYPE_CHECKING:
     from provenance.statement.training import BuildDefinition
@@ -61,6 +61,8 @@ class _Files:
         """Tell whether *name*, which *other* read, may have been there unseen."""
         if self.known(name) is not None:
             return False
+        if name.startswith((ELSEWHERE, MODEL)):
+            return True  # it may lie there under another name, or be what an earlier run left
         return self.cut if name in other.untracked.files else not self.spoke  # git may ignore it
 
 

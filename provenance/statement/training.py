@@ -39,6 +39,13 @@ REDACTION = re.compile(r"(?<!\$)\$\{redacted(?::[a-z0-9-]{1,40})?\}")
 """The mark in place of a redacted value, with its type."""
 
 
+ELSEWHERE = "…/"
+"""Begins the name of code that was read outside of the repositories: its name in its package."""
+
+MODEL = "${model}/"
+"""Begins the name of a file that the run read in the model's folder, where it lay before."""
+
+
 class Input(
     msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, rename="camel"
 ):
@@ -70,7 +77,8 @@ class Source(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     ``dirty`` says that ``tree`` is not the commit's. ``folder`` is where in the repository the
     command ran. ``files`` are the files that the command line names: all that is known of the code
     outside a repository. ``read`` are the untracked and ignored files of the repositories that the
-    run was seen to read, by their names below the outermost one.
+    run was seen to read, by their names below the outermost one; and code from elsewhere
+    (:data:`ELSEWHERE`) and what lay in the model's folder (:data:`MODEL`), if it was read.
     """
 
     commit: str = ""

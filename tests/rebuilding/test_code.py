@@ -249,3 +249,13 @@ def test_traced_runs_are_judged_by_their_reads_alone(
 ) -> None:
     word, _ = judged(build(read, left, complete=True), build(read, right, complete=True))
     assert word == ("unknown" if HIDDEN in read.values() else "same")
+
+
+@pytest.mark.parametrize("name", ["…/helper.py", "${model}/checkpoint"])
+def test_what_lay_elsewhere_differs_by_content_and_is_perhaps_there_under_another_name(
+    name: str,
+) -> None:
+    one, two = build({name: ONE}), build({name: TWO})
+    assert judged(one, build({name: ONE}))[0] == "same"
+    assert judged(one, two)[0] == "differs"
+    assert judged(one, build()) == ("unknown", (f"perhaps read: {name}",))

@@ -8,11 +8,15 @@ Equality of code objects ignores the path. The comparison runs in a child proces
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
+
+from provenance.errors import UnreadableError
+from provenance.files.reading import open_file
 
 MAX_BYTES = 2**24
 """Largest byte-compiled file that is compared."""
@@ -40,10 +44,18 @@ for line in sys.stdin:
 
 
 def source_of(path: Path) -> Path | None:
-    """Return the source of which *path* is the byte-compiled form in a ``__pycache__``."""
-    if path.suffix != ".pyc" or path.parent.name != "__pycache__":
+    """Return the source of which *path* is the byte-compiled form.
+
+    It lies above ``__pycache__``, or below ``PYTHONPYCACHEPREFIX`` where the source is below ``/``.
+    """
+    name, tag, _ = path.name.partition(".cpython-")
+    if path.suffix != ".pyc":
         return None
-    return path.parent.parent / f"{path.name.partition('.')[0]}.py"
+    if path.parent.name == "__pycache__":
+        return path.parent.parent / f"{path.name.partition('.')[0]}.py"
+    folders = (Path("/", *path.parts[skip:-1]) for skip in range(2, len(path.parts)))
+    sources = (folder / f"{name}.py" for folder in folders if tag)
+    return next((source for source in sources if source.is_file()), None)
 
 
 def honest(
@@ -55,12 +67,16 @@ def honest(
     """
     own: list[tuple[Path, Path]] = []
     foreign: list[tuple[Path, Path]] = []
+    head = b""
     for pair in pairs:
         try:
-            with pair[0].open("rb") as file:
-                (own if file.read(4) == MAGIC_NUMBER else foreign).append(pair)
-        except OSError:
+            for path in pair:  # neither may be a FIFO, here or when they are compared
+                descriptor, _ = open_file(path, follow=True)
+                with os.fdopen(descriptor, "rb") as file:
+                    head = file.read(4) if path is pair[0] else head
+        except (UnreadableError, OSError):
             continue
+        (own if head == MAGIC_NUMBER else foreign).append(pair)
     found: set[Path] = set()
     for python, some in ((sys.executable, own), (interpreter, foreign)):
         if python and some:

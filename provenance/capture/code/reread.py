@@ -9,6 +9,7 @@ that it was seen to write and never to read.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,14 @@ from provenance.capture.code.git import SUBMODULE, state_of
 from provenance.capture.code.source import ObservedSource, digest_of, observe_source
 from provenance.capture.code.worktrees import Repository, is_installed, text_of
 from provenance.files.manifest import FileEntry
-from provenance.statement.training import ChangedInput, Drift, ProgramFile, Source
+from provenance.statement.training import (
+    ELSEWHERE,
+    MODEL,
+    ChangedInput,
+    Drift,
+    ProgramFile,
+    Source,
+)
 
 if TYPE_CHECKING:
     from provenance.capture.python.records import FileState, Reads
@@ -33,6 +41,9 @@ MAX_READ = 10_000
 """Most files that the run read which a statement names."""
 
 _CODE = (".py", ".pyc", ".so", ".pyd", ".sh")
+_ARCHIVES = (".zip", ".egg", ".whl", ".pyz")
+
+_MAX_PACKAGE_DEPTH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,46 +174,89 @@ def _read(
     interpreter: str,
 ) -> tuple[dict[Path, ProgramFile], list[_Change]]:
     """Return the files that were there and that the run read, if no tree and no digest has them."""
-    places: dict[Path, tuple[Repository, bytes]] = {}
-    for path, first in reads.files.items():
-        place = _place(path, repositories)
-        if place is not None and _is_code(path, first, place, before):
-            places[path] = place
-    pairs = [(path, source) for path in places if (source := bytecode.source_of(path))]
+    paths = {
+        path
+        for path, first in reads.files.items()
+        if _was_there(path, first, before) and _is_code(path, repositories, before)
+    }
+    pairs = [(path, source) for path in paths if (source := bytecode.source_of(path))]
     honest = bytecode.honest(pairs, interpreter, before.around.environ)
     for path, source in pairs:
         if path in honest:
-            del places[path]
-            place = _place(source, repositories)
-            if place is not None and not (place[0].count and place[1] in place[0].entries):
-                places[source] = place
+            paths.discard(path)
+            if _is_code(source, repositories, before):
+                paths.add(source)
     found: dict[Path, ProgramFile] = {}
     changes = []
-    for path, (repository, name) in sorted(places.items()):
-        shown = repository.prefix + text_of(name)
+    elsewhere: list[tuple[str, str, Path]] = []
+    for path in sorted(paths):
+        if _is_in_model(path, before):
+            name = MODEL + _text(path, before.around.model or path)
+            found[path] = ProgramFile(name, _digest_if_untouched(path, before, reads))
+            continue
+        place = _place(path, repositories)
+        source_name, name = (place[0].name, text_of(place[1])) if place else ("source", "")
+        shown = place[0].prefix + name if place else ELSEWHERE + _module(path)
         sha256, same = _digest(path, shown, before, reads)
-        found[path] = ProgramFile(shown, sha256)
         if not same:
             gone = not os.path.lexists(path)
-            changes.append(_Change(repository.name, text_of(name), str(path), gone=gone))
+            changes.append(_Change(source_name, name or shown, str(path), gone=gone))
+        if place:
+            found[path] = ProgramFile(shown, sha256)
+        else:
+            elsewhere.append((shown, sha256, path))
+    taken: Counter[str] = Counter()
+    for shown, sha256, path in sorted(elsewhere):
+        taken[shown] += 1
+        number = f" ({taken[shown]})" if taken[shown] > 1 else ""
+        found[path] = ProgramFile(shown + number, sha256)
     return found, changes
 
 
-def _is_code(
-    path: Path,
-    first: FileState,
-    place: tuple[Repository, bytes],
-    before: ObservedSource,
-) -> bool:
-    """Tell whether *path*, opened in the state *first*, was there and nothing else states it."""
+def _was_there(path: Path, first: FileState, before: ObservedSource) -> bool:
+    return str(path) in before.present or first.ctime_ns < before.at
+
+
+def _is_in_model(path: Path, before: ObservedSource) -> bool:
+    return before.around.model is not None and path.is_relative_to(before.around.model)
+
+
+def _is_code(path: Path, repositories: Mapping[Path, Repository], before: ObservedSource) -> bool:
+    """Tell whether nothing else states *path*; outside of the repositories only code counts."""
+    if _is_in_model(path, before):
+        return True  # what lay there before: a checkpoint from which the run goes on
+    if before.around.holds(path) or is_installed(path):
+        return False
+    place = _place(path, repositories)
+    if place is None:
+        return path not in before.named and path.suffix in (*_CODE, *_ARCHIVES)
     repository, name = place
     if repository.count and name in repository.entries:
         return False
-    if before.around.holds(path) or is_installed(path):
-        return False
-    if b".git" in name.split(b"/") and path.suffix not in _CODE:
-        return False
-    return str(path) in before.present or first.ctime_ns < before.at
+    return b".git" not in name.split(b"/") or path.suffix in _CODE
+
+
+def _module(path: Path) -> str:
+    """Return the name of *path* in its package: where that lies is nobody's business."""
+    top = path.parent
+    for _ in range(_MAX_PACKAGE_DEPTH):
+        if not top.joinpath("__init__.py").exists():
+            break
+        top = top.parent
+    return _text(path, top)
+
+
+def _text(path: Path, top: Path) -> str:
+    return text_of(os.fsencode(os.path.relpath(path, top)))
+
+
+def _digest_if_untouched(path: Path, before: ObservedSource, reads: Reads) -> str:
+    """Return the digest of *path* if it is as it was read; "" if it is not, or is secret."""
+    try:
+        same = state_of(path.lstat()) == reads.files.get(path)
+    except OSError:
+        same = False
+    return digest_of(str(path)) if same and not before.around.hides(path) else ""
 
 
 def _digest(path: Path, shown: str, before: ObservedSource, reads: Reads) -> tuple[str, bool]:

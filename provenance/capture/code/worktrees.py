@@ -43,6 +43,7 @@ _FRESH_NS = 2 * 10**9
 """A file that was written this short before it was hashed is not known again by its times."""
 
 PYTHON = (".py", ".pyi", ".pyx", ".pxd", ".so", ".pyd")
+_SITES = frozenset({"site-packages", "dist-packages"})
 _OF_ENVIRONMENTS = frozenset({"lib", "lib64", "bin", "include", "share", "etc", "pkgs"})
 
 
@@ -277,7 +278,12 @@ def walk(root: Path, around: Surroundings) -> Iterator[tuple[str, os.stat_result
 
 
 def is_installed(path: Path) -> bool:
-    """Tell whether *path* is in an environment's folders of installed software."""
+    """Tell whether *path* is in an environment's folders of installed software.
+
+    Python code is installed in ``site-packages`` alone: a stray ``pyvenv.cfg`` hides no ``lib/``.
+    """
+    if path.suffix in (*PYTHON, ".pyc") and not _SITES & set(path.parts):
+        return False
     inside = zip(path.parents, (path, *path.parents), strict=False)
     return any(
         below.name in _OF_ENVIRONMENTS

@@ -11,6 +11,9 @@ nobody trusts::
     {"started":"/usr/bin/bash","words":["python3"],"pid":7}
     {"lost":1,"pid":7}
 
+Told are reads below the watched folders, what was imported from anywhere but the environment, and
+what is opened in the model's folder: a run may go on from what lay there.
+
 ``parent`` is the nearest Python above that spoke, by the variable :data:`PARENT`. A ``read`` is the
 file's state just before it is first opened. Every write below the model's folder is one record that
 names that folder. Of a started program only those ``words`` are kept that name a Python, a launcher
@@ -56,6 +59,7 @@ LAUNCHERS = SHELLS.union(
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _MAX_FOLDERS = 4096
 _SEPARATORS = str.maketrans(dict.fromkeys("\"'`;&|()<>=${}", " "))
+_CODE = (".py", ".pyc")
 _OURS = frozenset(("os", "posixpath", "genericpath"))
 _OUTSIDE, _SKIPPED, _WATCHED, _MODEL = range(4)
 
@@ -189,7 +193,7 @@ class Watch:
     def imported(self, arguments: "Sequence[Any]") -> None:
         """Take ``import``, which names the file of an extension module."""
         if arguments[1] is not None:
-            self.read(arguments[1])
+            self.read(arguments[1], imported=True)
 
     def read_named(self, arguments: "Sequence[Any]") -> None:
         """Take the event of a file that another library opens."""
@@ -226,24 +230,30 @@ class Watch:
                 return kind
             folder, _, name = folder.rpartition("/")
             if name == ".git":
-                return _SKIPPED
+                return _OUTSIDE
         return _OUTSIDE
 
-    def read(self, path: "Any") -> bool:  # noqa: ANN401 - a path of any kind
+    def tells(self, path: str, kind: int, *, imported: bool) -> bool:
+        """Tell whether a read of *path*, of this *kind*, is told: elsewhere only of code."""
+        if kind == _OUTSIDE:
+            return imported or path.endswith(_CODE) or path in sys.path  # an archive
+        return kind != _SKIPPED
+
+    def read(self, path: "Any", *, imported: bool = False) -> bool:  # noqa: ANN401 - a path of any kind
         """Tell that *path* is read, and return whether there is something."""
         path, kind = self.located(path)
-        if kind in (_SKIPPED, _MODEL) or path in self.read_files:
+        if kind == _SKIPPED or path in self.read_files:
             return True
         try:
-            status = os.lstat(path)
+            status = file = os.lstat(path)
             if stat.S_ISLNK(status.st_mode):
-                status = os.stat(path)  # noqa: PTH116 - pathlib costs 10 ms
+                file = os.stat(path)  # noqa: PTH116 - pathlib costs 10 ms
                 target = os.path.realpath(path)
-                if self.kind(target.rpartition("/")[0]) == _WATCHED:
-                    self.tell_read(target, status)
+                if self.tells(target, self.kind(target.rpartition("/")[0]), imported=imported):
+                    self.tell_read(target, file)
         except OSError:
             return False
-        if kind == _WATCHED:
+        if stat.S_ISREG(file.st_mode) and self.tells(path, kind, imported=imported):
             self.tell_read(path, status)
             folder, _, name = path.rpartition("/")
             if name.endswith(".pyc") and folder.endswith("/__pycache__"):
@@ -252,10 +262,10 @@ class Watch:
         return True
 
     def tell_read(self, path: str, status: os.stat_result) -> None:
-        """Tell of *path* once, if it is a file."""
+        """Tell of the file or link *path* once."""
         if path in self.read_files or self.kinds.get(path) == _SKIPPED:
             return
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
             return
         if len(self.read_files) >= MAX_FILES:
             self.lose()

@@ -97,10 +97,48 @@ def test_a_secret_file_that_was_read_is_named_without_a_digest(repository: Repos
 def test_models_inputs_and_installed_files_are_no_code(repository: Repository) -> None:
     inside = ".venv/lib/python3.11/site-packages/x.py"
     repository.write({"data/a.csv": "1", "out/w": "1", ".venv/pyvenv.cfg": "", inside: "x"})
-    code = run(repository, read=("data/a.csv", "out/w", inside), known=(repository.path / "data",))
+    code = run(repository, read=("data/a.csv", inside), known=(repository.path / "data",))
     assert read_in(code) == {}
-    repository.write({"site-packages/y.py": "not of an environment"})
-    assert read_in(run(repository, read=("site-packages/y.py",))) != {}
+    elsewhere = ("site-packages/y.py", ".venv/lib/y.py")
+    repository.write(dict.fromkeys(elsewhere, "not of an environment"))
+    assert read_in(run(repository, read=elsewhere)).keys() == set(elsewhere)
+
+
+def test_code_outside_the_repositories_goes_by_its_name_in_its_package(
+    repository: Repository,
+) -> None:
+    files = {"a/pack/__init__.py": "", "a/pack/m.py": "1", "b/m.py": "2", "c/m.py": "3"}
+    repository.write({f"../{name}": text for name, text in files.items()} | {"../data.csv": "4"})
+    names = tuple(f"../{name}" for name in (*files, "data.csv"))
+    code = run(repository, read=tuple(os.path.normpath(repository.path / name) for name in names))
+    inits = {"…/pack/__init__.py": digest(""), "…/pack/m.py": digest("1")}
+    twice = dict(zip(["…/m.py", "…/m.py (2)"], sorted([digest("2"), digest("3")]), strict=True))
+    assert read_in(code) == inits | twice
+    assert code.changed == ()
+
+
+def test_code_outside_that_is_edited_is_a_changed_input(repository: Repository) -> None:
+    repository.write({"../m.py": "1"})
+    path = os.path.normpath(repository.path / "../m.py")
+    code = run(repository, then=lambda: repository.write({"../m.py": "22"}), read=(path,))
+    assert code.changed == (ChangedInput("source", changed=("…/m.py",)),)
+
+
+def test_what_lay_in_the_models_folder_and_was_read_is_named(repository: Repository) -> None:
+    repository.write({"out/kept": "1", "out/gone.py": "2"})
+
+    def train() -> None:
+        repository.path.joinpath("out/gone.py").unlink()
+        repository.write({"out/new": "3"})
+
+    code = run(
+        repository,
+        lambda: repository.write({"out/own": "3"}),
+        train,
+        read=("out/kept", "out/gone.py", "out/own"),
+    )
+    assert read_in(code) == {"${model}/kept": digest("1"), "${model}/gone.py": ""}
+    assert code.changed == ()
 
 
 def test_code_in_the_git_folder_counts_and_what_git_keeps_there_does_not(
@@ -328,6 +366,34 @@ def test_a_cache_that_cannot_be_read_counts_with_its_bytes(
     path.write_bytes(head.read_bytes()[:16] + data)
     name = str(path.relative_to(repository.path))
     assert read_in(run(repository, read=(name,))).keys() == {name}
+
+
+def test_a_cache_in_a_tree_of_its_own_counts_as_its_source(
+    repository: Repository, tmp_path: Path
+) -> None:
+    """As with ``PYTHONPYCACHEPREFIX``."""
+    name = compiled(repository, "train.py", "print(1)\n", "print(1)\n")
+    other = compiled(repository, "evil.py", "print(1)\n", "print('evil')\n")
+    paths = [tmp_path / f"pre{repository.path}" / Path(each).name for each in (name, other)]
+    for each, path in zip((name, other), paths, strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(repository.path / each, path)
+    code = run(repository, read=tuple(map(str, paths)))
+    assert read_in(code).keys() == {f"…/{paths[1].name}"}
+
+
+@pytest.mark.parametrize("fifo", ["__pycache__/x.cpython-311.pyc", "x.py"])
+def test_a_fifo_in_place_of_a_cache_or_its_source_is_no_trap(
+    repository: Repository, fifo: str
+) -> None:
+    cache = compiled(repository, "x.py", "V = 1\n", "V = 1\n")
+    code = run(repository, then=lambda: replace_by_fifo(repository.path / fifo), read=(cache,))
+    assert read_in(code).keys() == {cache}
+
+
+def replace_by_fifo(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
 
 
 def test_a_cache_without_a_source_counts_with_its_bytes(repository: Repository) -> None:

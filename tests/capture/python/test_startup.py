@@ -54,10 +54,12 @@ class Scene:
         return read_records(self.root / "run")
 
     def read(self, program: str, **environ: str) -> set[str]:
-        """Run *program* and return which files it is said to have read, below the scene."""
+        """Run *program*; return which files below the scene it, not its script, is said to read."""
         done = self.run(program, **environ)
         assert (done.returncode, done.stderr) == (0, "")
-        return {str(path.relative_to(self.root)) for path in self.said().reads.files}
+        return {str(path.relative_to(self.root)) for path in self.said().reads.files} - {
+            "script.py"
+        }
 
 
 @pytest.fixture
@@ -185,7 +187,7 @@ READS = {
     "a link into it": (("import os; os.symlink('{root}/watched/a.py', '../outside/l'); "
                        "open('../outside/l')"), {"watched/a.py"}),
     "a link out of it": ("import os; os.symlink('{root}/outside/b.py', 'l'); open('l')",
-                         {"watched/l"}),
+                         {"watched/l", "outside/b.py"}),
     "a folder that is a link": (("import os; os.symlink('{root}/watched', '{root}/outside/w')\n"
                                 "open('{root}/outside/w/a.py')"), {"watched/a.py"}),
     "to change it": ("open('a.py', 'r+')", {"watched/a.py"}),
@@ -197,7 +199,16 @@ READS = {
         "l = m.ExtensionFileLoader('a', '{root}/watched/a.py')\n"
         "try: u.module_from_spec(u.spec_from_loader('a', l))\n"
         "except ImportError: pass"), {"watched/a.py"}),
-    "outside": ("open('{root}/outside/b.py')", set()),
+    "code outside": ("import sys; sys.path.append('{root}/outside'); import b", {"outside/b.py"}),
+    "code in git's folder": (("import os; os.rename('a.py', '.git/c.py')\n"
+                              "open('.git/c.py')"), {"watched/.git/c.py"}),
+    "an archive of code": (("import sys, zipfile\n"
+                            "with zipfile.ZipFile('{root}/outside/z', 'w') as z:\n"
+                            "    z.writestr('c.py', '')\n"
+                            "sys.path.append('{root}/outside/z'); import c"), {"outside/z"}),
+    "a checkpoint": (("open('{root}/model/w', 'w').close(); open('{root}/model/w')"),
+                     {"model/w"}),
+    "outside": ("open('{root}/outside/t', 'w').close(); open('{root}/outside/t')", set()),
     "declared data": ("open('data/x')", set()),
     "git's own": ("open('.git/config')", set()),
     "what is not there": ("try: open('no')\nexcept OSError: pass", set()),
@@ -245,7 +256,7 @@ def test_a_virtual_environment_below_the_repository_is_not_code(scene: Scene) ->
     library.joinpath("installed.py").touch()
     done = scene.run("import installed; open('a.py')", python=str(environment / "bin/python"))
     assert done.stderr == ""
-    assert set(scene.said().reads.files) == {scene.watched / "a.py"}
+    assert set(scene.said().reads.files) == {scene.watched / "a.py", scene.root / "script.py"}
 
 
 def test_what_is_written_is_told_and_the_model_once(scene: Scene) -> None:
@@ -369,7 +380,11 @@ def test_a_start_without_a_run_folder_is_a_plain_start(scene: Scene) -> None:
 def test_a_name_that_is_not_utf_8_is_lost_and_counted(scene: Scene) -> None:
     scene.run("open(b'\\xff.py', 'wb').close(); open(b'\\xff.py').close()")
     found = scene.said()
-    assert (set(found.reads.files), found.reads.lost, found.damaged) == (set(), 2, 0)
+    assert (set(found.reads.files), found.reads.lost, found.damaged) == (
+        {scene.root / "script.py"},
+        2,
+        0,
+    )
 
 
 def test_a_path_below_a_descriptor_is_never_told_as_another(scene: Scene) -> None:
@@ -379,7 +394,7 @@ def test_a_path_below_a_descriptor_is_never_told_as_another(scene: Scene) -> Non
         os.open("b.py", os.O_RDONLY, dir_fd=at)
     """)
     found = scene.said().reads
-    assert (dict(found.files), found.lost) == ({}, 1)
+    assert (set(found.files), found.lost) == ({scene.root / "script.py"}, 1)
 
 
 def test_what_a_signal_raises_inside_it_arrives(scene: Scene) -> None:
