@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from provenance.capture.python.launchers import is_shell_text
 from provenance.capture.secrecy.redact import (
     is_python,
     mark,
@@ -41,8 +42,6 @@ _DOLLARS = re.compile(r"(?<!\$)(\$+)\{")
 _PLACEHOLDER = re.compile(r"(?<!\$)(?:(?P<escape>\$\$+\{)|\$\{(?P<name>[^{}]*+)(?P<end>\})?)")
 _BYTE = re.compile(r"(?<!\$)\$*+[\udc80-\udcff]")
 _BYTE_NAME = re.compile(r"byte:([0-9a-f]{2})")
-_SHELLS = frozenset({"ash", "bash", "dash", "fish", "ksh", "mksh", "sh", "zsh"})
-_SHELL_COMMAND = re.compile(r"-[A-Za-z]*c")
 _CHANGES_FOLDER = re.compile(r"(?<![\w.-])(?:cd|pushd|popd|chdir)(?![\w.-])")
 _PATH_WITHIN = re.compile(
     r"""(?x) (?P<quoted> '[^']+' | "[^"]+" )
@@ -88,7 +87,8 @@ def record_command(command: Sequence[str], places: Places) -> RecordedCommand:
     arguments: list[str] = []
     option = ""
     for number, (word, forms) in enumerate(zip(command, secrets_of_forms(command), strict=True)):
-        within = replace(places, relative=_is_shell_command(command, number))
+        stays = is_shell_text(command, number) and not _CHANGES_FOLDER.search(word)
+        within = replace(places, relative=stays)
         kind = ""
         if option and (takes_value(option) or not word.startswith("-")):
             kind = kind_of_name(option, word)
@@ -142,17 +142,6 @@ def _record_argument(word: str, places: Places, beside: str) -> str:
         return f"{name}{mark('variable')}"
     before, rest = _placed(word, places) or ("", word)
     return name + before + _cleaned(rest, places, beside)
-
-
-def _is_shell_command(command: Sequence[str], number: int) -> bool:
-    """Tell whether a shell runs the argument *number* in the folder in which it was started."""
-    before = command[:number]
-    return (
-        len(before) > 1
-        and _SHELL_COMMAND.fullmatch(before[-1]) is not None
-        and not _SHELLS.isdisjoint(word.rpartition("/")[2] for word in before)
-        and not _CHANGES_FOLDER.search(command[number])
-    )
 
 
 def _with_places(text: str, places: Places, *, relative: bool) -> str:

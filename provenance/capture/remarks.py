@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provenance.capture.python.packages import NOT_NAMED, NOT_STARTED
+from provenance.capture.secrecy.secrets import is_secret_file
 from provenance.errors import SecretError
 from provenance.keys import refuse_private_keys
 from provenance.statement.training import named_files
 
 if TYPE_CHECKING:
     from provenance.capture.draft import Before
+
+MAX_SEARCHED = 10_000
+"""Most untracked files that are searched for a private key (half a second)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,10 @@ def _about_key(before: Before, key: Path | None) -> Iterator[Remark]:
         yield Remark(f"the private key {key} is inside the repository", "move it out")
         return
     try:
-        refuse_private_keys(roots[0], before.source.untracked)
+        # Those whose name says so come first, then the small ones: they were hashed.
+        untracked = before.source.untracked
+        names = sorted(untracked, key=lambda name: (not is_secret_file(name), not untracked[name]))
+        refuse_private_keys(roots[0], names[:MAX_SEARCHED])
     except SecretError as error:
         yield Remark(f"inside the repository, {error.where} {error.what}", "move it out")
 

@@ -132,10 +132,10 @@ def read_byproduct(root: Path, item: ResourceDescriptor) -> bytes | None:
 def _stated(trainings: Iterable[TrainingStatement]) -> set[str]:
     """Return the SHA-256 of every byproduct of *trainings* that is kept beside the weights."""
     return {
-        item.digest.get("sha256", "")
+        item.digest["sha256"]
         for training in trainings
         for item in training.run.byproducts
-        if not item.content
+        if not item.content and "sha256" in item.digest  # of a redacted one only the name is left
     }
 
 

@@ -50,6 +50,15 @@ def test_a_byproduct_that_is_not_there_is_told(tmp_path: Path, alice: Person) ->
     assert "1 byproduct not here" in manifest_detail(root, alice)
 
 
+def test_a_redacted_byproduct_is_not_missed(tmp_path: Path, alice: Person) -> None:
+    root = write_files(tmp_path / "model")
+    stated = state(root)
+    redacted = ResourceDescriptor(name="metrics", annotations={"redacted": True})
+    run = msgspec.structs.replace(stated.run, byproducts=(redacted,))
+    attach(root, msgspec.structs.replace(stated, run=run), alice)
+    assert manifest_detail(root, alice) == "4 files, 87 bytes"
+
+
 def test_byproducts_of_older_claims_stay(tmp_path: Path, alice: Person) -> None:
     root = with_byproduct(write_files(tmp_path / "model"), alice)
     write_files(root, {"model.bin": b"trained again"})

@@ -6,9 +6,10 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
-from provenance.capture.python.launchers import PREFIXES
+from provenance.capture.python.launchers import PREFIXES, SHELLS, is_shell_text, words_of_shell
 from provenance.capture.secrecy.redact import is_python
 from provenance.capture.secrecy.secrets import is_secret_file
 from provenance.files.digest import hash_file
@@ -17,15 +18,11 @@ from provenance.statement.training import ProgramFile
 MAX_PROGRAM_FILES = 256
 """Most files taken from one command line."""
 
-_SHELLS = frozenset("sh bash dash zsh ksh".split())
 _NO_FILE = re.compile(r"-|/dev/stdin|/dev/fd/\d+|/proc/self/fd/\d+")
 _CODE_FOLLOWS = re.compile(r"-[A-Za-z]*[cm]")
 
 _FOLDER_OPTION = re.compile(r"(?:-C|--(?:directory|chdir|project))(?:=(.+))?", re.DOTALL)
 """Of make, uv and env(1), which then run a program there."""
-
-_CHANGE = re.compile(r"\bcd\s+(?:--\s+)?(?:'([^']+)'|\"([^\"$]+)\"|([^\s;&|'\"$()]+))")
-"""``cd FOLDER`` in a script for a shell."""
 
 
 def program_files(
@@ -38,21 +35,22 @@ def program_files(
     """Return the files that *command* names by real path, except where *leave_out* is true.
 
     Considered are the first word if it is a path, every argument, the value of each
-    ``--option=VALUE``, and the module of ``-m MODULE`` if *folder* has it. A file outside *folder*
+    ``--option=VALUE``, the module of ``-m MODULE`` if *folder* has it, and the same of the words
+    of a text for a shell, also in the folder to which that changes. A file outside *folder*
     is named by its last name, with a number if that is taken. Arguments with the indices
     *redacted* are skipped: a digest of a file that holds a password helps to guess it.
     """
     found: dict[Path, ProgramFile] = {}
     taken: set[str] = set()
-    for word in _words(command, redacted):
-        path = folder / word
+    homes = [folder, *(folder / place for place in program_folders(command, redacted))]
+    for path in (home / word for word in _words(command, redacted) for home in homes):
         if not os.path.isfile(path) or len(found) == MAX_PROGRAM_FILES:  # noqa: PTH113 - never raises
             continue
         real = Path(os.path.realpath(path))
         if real in found or leave_out(real):
             continue
-        home = os.path.realpath(folder)
-        name = os.path.relpath(real, home) if real.is_relative_to(home) else real.name
+        top = os.path.realpath(folder)
+        name = os.path.relpath(real, top) if real.is_relative_to(top) else real.name
         if name in taken:
             numbered = (f"{name} ({number})" for number in itertools.count(2))
             name = next(free for free in numbered if free not in taken)
@@ -82,6 +80,8 @@ def _words(command: Sequence[str], redacted: Collection[int]) -> list[str]:
         if command[number - 1] == "-m":
             module = argument.replace(".", "/")
             words += [f"{module}.py", f"{module}/__main__.py"]
+        if is_shell_text(command, number):
+            words += _words(("", *words_of_shell(argument)), ())
     return [word for word in words if word and "\0" not in word]
 
 
@@ -98,9 +98,9 @@ def program_folders(command: Sequence[str], redacted: Collection[int] = ()) -> I
             yield argument
         elif (option := _FOLDER_OPTION.fullmatch(argument)) and option[1]:
             yield option[1]
-        elif re.fullmatch(r"-[a-z]*c", before):
-            for match in _CHANGE.finditer(argument):
-                yield next(filter(None, match.groups()))
+        elif is_shell_text(command, number):
+            words = [word for word in words_of_shell(argument) if word != "--"]
+            yield from (to for cd, to in pairwise(words) if cd == "cd" and "$" not in to)
 
 
 def is_piped(command: Sequence[str]) -> bool:
@@ -109,12 +109,12 @@ def is_piped(command: Sequence[str]) -> bool:
     As in ``python - < train.py``, ``nice bash`` and ``python <(make-program)``.
     """
     names = [os.path.basename(word) for word in command]  # noqa: PTH119 - words, not always paths
-    found = (n for n, name in enumerate(names) if name in _SHELLS or is_python(name))
+    found = (n for n, name in enumerate(names) if name in SHELLS or is_python(name))
     start = next(found, None)
     if start is None or (start and names[0] not in (*PREFIXES, "env", "uv")):
         return False
     for word in command[start + 1 :]:
-        if _NO_FILE.fullmatch(word) or (word == "-s" and names[start] in _SHELLS):
+        if _NO_FILE.fullmatch(word) or (word == "-s" and names[start] in SHELLS):
             return True
         if not word.startswith("-") or _CODE_FOLLOWS.fullmatch(word):
             return False

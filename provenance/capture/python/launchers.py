@@ -8,6 +8,7 @@ command, and ``uv run`` with the project's ``.venv``. After the run the Pythons 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -28,9 +29,9 @@ PREFIXES: Mapping[str, tuple[str, int]] = {
 }
 """Programs that run the rest of their words: options that take a value, and words before it."""
 
-_SHELLS = frozenset("sh bash dash zsh".split())
+SHELLS = frozenset("ash bash dash fish ksh mksh sh zsh".split())
+_SHELL_COMMAND = re.compile(r"-[A-Za-z]*c")
 _UV_FLAGS = frozenset("--no-sync --offline --frozen --locked --quiet -q --no-progress".split())
-_UV_ELSEWHERE = frozenset("UV_PROJECT_ENVIRONMENT UV_PROJECT UV_PYTHON UV_NO_PROJECT".split())
 _SIMPLE = re.compile(r"[^;&|<>()$`\n*?\[\]{}~#!]*")
 _PATH_FLAGS = re.compile(r"-[bBdEiIOPqsSuvx]+")
 _LONG_SHEBANG = re.compile(rb"'''exec' (?P<quote>[\"']?)(?P<path>/[^\"'\n]*?)(?P=quote) ")
@@ -96,8 +97,35 @@ def _after_shell(words: list[str]) -> list[str]:
 
 _UNWRAPPED: Mapping[str, Callable[[list[str]], list[str]]] = {
     "env": _after_env,
-    **dict.fromkeys(_SHELLS, _after_shell),
+    **dict.fromkeys(SHELLS, _after_shell),
 }
+
+
+def is_shell_text(command: Sequence[str], number: int) -> bool:
+    """Tell whether the argument *number* is a text that a shell runs, as after ``bash -c``."""
+    return (
+        number > 1
+        and _SHELL_COMMAND.fullmatch(command[number - 1]) is not None
+        and not SHELLS.isdisjoint(word.rpartition("/")[2] for word in command[:number])
+    )
+
+
+def words_of_shell(text: str) -> list[str]:
+    """Return the words of *text* for a shell, without the files that ``>`` and ``tee`` write.
+
+    An unclosed quote ends them.
+    """
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    words: list[str] = []
+    before, in_tee = "", False
+    with contextlib.suppress(ValueError):
+        for word in lexer:
+            in_tee = word == "tee" or (in_tee and word[0] not in ";|&")
+            if ">" not in before and not in_tee:
+                words.append(word)
+            before = word
+    return words
 
 
 def _after_uv(

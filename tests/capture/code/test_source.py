@@ -421,6 +421,26 @@ def test_files_of_the_command_line_are_named_below_the_folder(tmp_path: Path) ->
     assert names() == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "python3 train.py",
+        "set -e; cd . && exec python3 'train.py' > out.log 2>&1",
+        "python3 train.py | tee out.log",
+        "cd sub; python3 ../train.py",
+        "bash -c 'python3 -m train'",
+    ],
+)
+def test_files_in_a_text_for_a_shell_are_named_and_not_what_it_writes(
+    tmp_path: Path, text: str
+) -> None:
+    for name in ("train.py", "out.log", "other.py"):
+        tmp_path.joinpath(name).write_text(name)
+    tmp_path.joinpath("sub").mkdir()
+    found = program_files(["nice", "bash", "-ec", text], tmp_path, leave_out=lambda _: False)
+    assert [file.name for file in found.values()] == ["train.py"]
+
+
 def test_a_file_of_the_command_line_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     if os.getuid() == 0:
         pytest.skip("root reads everything")
