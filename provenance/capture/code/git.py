@@ -174,7 +174,9 @@ def open_git(root: Path, environ: Mapping[str, str]) -> tuple[Git, Head]:
         for name, value in environ.items()
         if not name.startswith("GIT_") or name in _USERS_CONFIGURATION
     }
+    places = environ.get("PATH", os.defpath).split(os.pathsep)  # none that the repository may fill
     variables |= {
+        "PATH": os.pathsep.join(p for p in places if p.startswith("/")) or os.defpath,
         "LC_ALL": "C",
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_OPTIONAL_LOCKS": "0",

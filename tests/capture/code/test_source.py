@@ -276,6 +276,17 @@ def test_no_program_of_the_repository_is_run(repository: Repository, tmp_path: P
     assert not proof.exists()
 
 
+@pytest.mark.parametrize("first", [".", "", "bin"])
+def test_a_git_in_the_repository_is_not_run(repository: Repository, first: str) -> None:
+    program = repository.path / first / "git"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text("#!/bin/sh\ntouch ran\n")
+    program.chmod(0o755)
+    environ = {**repository.environ, "PATH": f"{first}:{repository.environ['PATH']}"}
+    assert observe_source(repository.path, Surroundings.of(environ)).collected.status == "ok"
+    assert not (repository.path / "ran").exists()
+
+
 def test_variables_cannot_redirect_git(
     repository: Repository, other_repository: Repository
 ) -> None:
