@@ -7,6 +7,7 @@ claims or the new ones. A model signature by another key is never replaced: :fun
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -273,6 +274,8 @@ def _write_byproducts(model: Path, contents: Mapping[str, bytes]) -> None:
     except OSError as error:
         raise storage_error(error, folder) from error
     for digest, content in contents.items():
+        if hashlib.sha256(content).hexdigest() != digest:  # the name is a path
+            raise MalformedError("does not have that digest", where=f"the byproduct {digest}")
         if not (folder / digest).exists():
             write_file(folder / digest, content)
 

@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from provenance.envelope.bundle import MAX_LOG_ENTRIES
-from provenance.errors import SignatureError, UnavailableError, UnreadableError, UsageError
+from provenance.errors import (
+    MalformedError,
+    SignatureError,
+    UnavailableError,
+    UnreadableError,
+    UsageError,
+)
 from provenance.files import atomic
 from provenance.folder import attach as attach_module
-from provenance.folder.attach import Log, publish
+from provenance.folder.attach import Log, Signed, attach, publish
 from provenance.keys import load_public
 from provenance.transparency import log as logs
 from provenance.transparency.audit import audit
@@ -43,6 +49,20 @@ def log(tmp_path: Path) -> Path:
 @pytest.fixture
 def signer(log: Path, larry: Person) -> SignerKey:
     return make_log(log, larry)
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "/absolute", "0" * 64])
+def test_a_byproduct_is_called_by_its_digest(
+    model: Path, alice: Person, tmp_path: Path, name: str
+) -> None:
+    attest(model, alice)
+    claim = (model / "claims.jsonl").read_bytes().splitlines()[-1]
+    name = f"{tmp_path}{name}" if name.startswith("/") else name
+    with pytest.raises(MalformedError, match="does not have that digest"):
+        attach(model, Signed(claim, None, {name: b"x"}))
+    assert not [
+        path for path in tmp_path.rglob("*") if path.is_file() and path.read_bytes() == b"x"
+    ]
 
 
 def test_each_claim_gets_its_own_entry(
