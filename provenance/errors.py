@@ -19,9 +19,10 @@ UnavailableError      4       something outside failed: disk, log, a package of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Self
+from typing import ClassVar, Self
 
 MAX_PART = 4096
 """Longest part of a message, in characters: a path (PATH_MAX). What is wrong may quote a document,
@@ -35,6 +36,29 @@ def one_line(text: str) -> str:
     could forge a line of output or move the cursor.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def as_typed(words: Iterable[str]) -> str:
+    """Return *words* as bash would have them typed: one line that means these words and no others.
+
+    What is not printable, or would change how a line is shown, is spelled in ``$'…'``.
+    """
+    return " ".join(shlex.quote(w) if w.isprintable() else f"$'{_escaped(w)}'" for w in words)
+
+
+def _escaped(word: str) -> str:
+    spelled = []
+    for character in word:
+        number = ord(character)
+        if character in "\\'":
+            spelled.append(f"\\{character}")
+        elif character.isprintable():
+            spelled.append(character)
+        elif 0xDC80 <= number <= 0xDCFF:  # noqa: PLR2004 - a byte that is not UTF-8
+            spelled.append(f"\\x{number - 0xDC00:02x}")
+        else:
+            spelled.append(f"\\U{number:08x}" if number > 0xFFFF else f"\\u{number:04x}")  # noqa: PLR2004
+    return "".join(spelled)
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:
@@ -55,6 +79,8 @@ def reason(error: OSError | ValueError) -> str:
 class ProvenanceError(Exception):
     """Anything that this package refuses or cannot do."""
 
+    longest_hint: ClassVar[int] = MAX_PART
+
     def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
         """Keep *what* is wrong, *where*, and the *hint*, each without a full stop at its end."""
         super().__init__(what, where, hint)
@@ -74,7 +100,7 @@ class ProvenanceError(Exception):
 
     def __str__(self) -> str:
         place = f"{_short(self.where)}: " if self.where else ""
-        hint = f" ({_short(self.hint)})" if self.hint else ""
+        hint = f" ({_short(self.hint, self.longest_hint)})" if self.hint else ""
         return one_line(f"{place}{_short(self.what)}{hint}")
 
     def __reduce__(self) -> tuple[partial[ProvenanceError], tuple[str], dict[str, object]]:
@@ -83,9 +109,9 @@ class ProvenanceError(Exception):
         return partial(type(self), where=self.where, hint=self.hint), (self.what,), vars(self)
 
 
-def _short(text: str) -> str:
-    half = MAX_PART // 2
-    return text if len(text) <= MAX_PART else f"{text[:half]}…{text[-half:]}"
+def _short(text: str, longest: int = MAX_PART) -> str:
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]}…{text[-half:]}"
 
 
 class UsageError(ProvenanceError):
@@ -128,6 +154,8 @@ class UnfinishedError(CommandError):
 
     What was seen is kept in the folder ``run``. ``status`` is the command's: 0 if it ended well.
     """
+
+    longest_hint: ClassVar[int] = 2**20  # it ends in a command with an option for each secret field
 
     def __init__(
         self,

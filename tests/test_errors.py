@@ -162,3 +162,8 @@ def test_the_status_of_a_command_survives_a_copy() -> None:
     assert (unfinished.status, unfinished.run) == (3, "/runs/1")
     secret = pickle.loads(pickle.dumps(SecretError("no", fields={"a": "X"})))  # noqa: S301
     assert secret.fields == {"a": "X"}
+
+
+def test_the_command_that_completes_a_run_is_never_shortened() -> None:
+    command = "provenance record --finish x" + " --redact internalParameters/a" * 1000
+    assert command in str(UnfinishedError("no", hint=command))

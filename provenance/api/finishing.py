@@ -44,7 +44,8 @@ from provenance.errors import (
     UnfinishedError,
     UsageError,
 )
-from provenance.files.names import CLAIMS
+from provenance.files.manifest import hash_folder
+from provenance.files.names import CLAIMS, RESERVED
 from provenance.folder import attach as beside
 from provenance.folder.attach import Signed
 from provenance.folder.claims import model_name
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     from provenance.capture.draft import Before
     from provenance.capture.made import Candidates, Made
     from provenance.capture.remarks import Remark
-    from provenance.capture.run_folder import RunFolder
+    from provenance.capture.run_folder import Plan, RunFolder
     from provenance.files.manifest import Manifest
     from provenance.folder.attach import Log, Published
     from provenance.keys import PrivateKey
@@ -180,7 +181,7 @@ def complete(
     claimant: Claimant, kept: RunFolder, before: Before, result: CommandResult, at: Candidates
 ) -> Recorded:
     """Return the claim about the command that has just ended with *result*."""
-    kept.keep(ENDED, result)
+    kept.ended(result)
     with _unfinished(kept, result.status) as options:
         with claimant.progress("hashing the model") as advance:
             looks = made.look_after(at, advance)
@@ -243,13 +244,15 @@ def finish(
             options += [word for field in fields for word in ("--redact", field)]
             if model is not None:
                 options += ["--model", os.fspath(model)]
-            place = plan.model if model is None else Path.cwd() / a_path(model)
+            place = plan.model if model is None else Path(_here()) / a_path(model)
             if model is None and not place.is_dir():
                 options += ["--model", "DIR"]
             log = plan.log if given.get("log") is None else given["log"]
             named: Given = {**given, "log": log}
+            if key is None and plan.key is not None and not os.path.isfile(plan.key):  # noqa: PTH113 - never raises
+                options += ["--key", "KEY"]
             signed = kept.read(SIGNED, Signed)
-            if signed is None:
+            if signed is None or not _fits(signed, plan, place, given.get("progress", silent)):
                 if (key := plan.key if key is None else key) is None:
                     raise UsageError("the key of this run was no file", hint="name it with --key")
                 recorded = _claim_later(Claimant.of(key, named), kept, place, fields)
@@ -258,6 +261,18 @@ def finish(
             else:
                 recorded = attach(_shown(place), signed, _log(named), kept)
         return replace(recorded, status=result.status if result else 0)
+
+
+def _fits(signed: Signed, plan: Plan, place: Path, progress: Progress) -> bool:
+    """Tell whether the claim *signed* is about the files in *place*, or lies beside them already.
+
+    If not, they are not what was signed, and nobody has that claim yet: it is made anew.
+    """
+    if beside.line_of_run(place, plan.recording.statement.run.metadata.invocation_id):
+        return True
+    statement = training.from_statement(intoto.parse(bundle.parse(signed.claim).envelope.payload))
+    with progress("hashing the model") as advance:
+        return hash_folder(place, ignore=RESERVED, progress=advance) == statement.manifest
 
 
 def _claim_later(
@@ -368,9 +383,17 @@ def _chosen(looks: Looks, options: list[str]) -> Made:
 
 def _shown(path: Path) -> Path:
     """Return *path* as it is written in the current folder, if it is below that."""
-    here = Path.cwd()
+    here = Path(_here())
     return path.relative_to(here) if path != here and path.is_relative_to(here) else path
 
 
 def _shown_text(where: str | None) -> str | None:
-    return where.removeprefix(f"{Path.cwd()}/") if where else None
+    return where.removeprefix(f"{_here()}/") if where else None
+
+
+def _here() -> str:
+    """Return the current folder; "/" if it is gone: the run may remove it."""
+    try:
+        return os.getcwd()  # noqa: PTH109 - as it is put before a "/"
+    except FileNotFoundError:
+        return "/"

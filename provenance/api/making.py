@@ -214,7 +214,7 @@ class _Making:
         plan = Plan(
             recording=recorder.plan(before),
             model=here / self.inputs.model,
-            key=self.key_file and here / self.key_file,
+            key=self.key_file and Path(os.path.realpath(here / self.key_file)),
             log=None if log is None else here / log,
             secrets=tuple(sorted({secret.variable for secret in live})),
             started_on=process.timestamp(datetime.now(UTC)),
@@ -225,6 +225,7 @@ class _Making:
                 environ = self.inputs.without_secrets(self.environ)
                 environ = recorder.listen(before, kept.program, environ)
                 kept.write(PLAN, plan)
+                kept.make_room()
             except ProvenanceError:
                 kept.remove()
                 raise

@@ -10,6 +10,7 @@ is done, and ``provenance record --finish`` completes a claim from the last that
 ``made.json``      the model's files as they were then
 ``seen.json``      everything else that is observed afterwards: :class:`Seen`
 ``signed.json``    the signed claim, before it is put beside the model
+``room``           space, for the files after it when the training has filled the disk
 ``program/``       what the program is told of (``PROVENANCE_RUN``) and may write
 =================  ==============================================================
 
@@ -24,7 +25,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import shutil
 import stat
 import subprocess
@@ -32,15 +32,25 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from provenance.capture.draft import Recording
 from provenance.capture.python import records
-from provenance.errors import MalformedError, UnavailableError, UnreadableError, UsageError, reason
+from provenance.errors import (
+    MalformedError,
+    UnavailableError,
+    UnreadableError,
+    UsageError,
+    as_typed,
+    reason,
+)
 from provenance.files.atomic import flush_folder, lock, write_file
 from provenance.files.reading import kind, read_file
+
+if TYPE_CHECKING:
+    from provenance.capture.process import CommandResult
 
 PLAN, STARTED, ENDED = "plan.json", "started.json", "ended.json"
 MADE, SEEN, SIGNED = "made.json", "seen.json", "signed.json"
@@ -48,7 +58,11 @@ MADE, SEEN, SIGNED = "made.json", "seen.json", "signed.json"
 MAX_BYTES = 2**30
 """Longest file that is read, in bytes: a manifest of some million files."""
 
+ROOM_BYTES = 2**20
+"""How much of the disk is kept: what is seen of a model of some thousand files."""
+
 _PROGRAM = "program"
+_ROOM = "room"
 _FINISHED = ".finished"
 _ID_LETTERS = 8
 
@@ -134,6 +148,16 @@ class RunFolder:
             raise UnreadableError("is not the folder of a run", where=str(self.path))
         return found
 
+    def make_room(self) -> None:
+        """Take some of the disk, so that a training that fills it cannot take all."""
+        write_file(self.path / _ROOM, os.urandom(ROOM_BYTES), mode=0o600)
+
+    def ended(self, result: CommandResult) -> None:
+        """Write down how the command ended, and what is seen afterwards, in the room for that."""
+        with contextlib.suppress(OSError):
+            (self.path / _ROOM).unlink()
+        self.keep(ENDED, result)
+
     def started(self, pid: int) -> None:
         """Write down that the command is the process *pid*."""
         if (found := process(pid)) is not None:
@@ -146,7 +170,7 @@ class RunFolder:
 
     def command_to_finish(self, *options: str) -> str:
         """Return the command line that completes the claim."""
-        return shlex.join(["provenance", "record", "--finish", self.name, *options])
+        return as_typed(["provenance", "record", "--finish", self.name, *options])
 
 
 @contextlib.contextmanager
@@ -203,7 +227,7 @@ def _locked(path: Path) -> Iterator[None]:
 def _usual_place(environ: Mapping[str, str]) -> Path | None:
     state, home = environ.get("XDG_STATE_HOME", ""), environ.get("HOME", "")
     if not state.startswith("/"):  # the specification: a relative one is ignored
-        state = f"{home}/.local/state"
+        state = f"{home}/.local/state" if home else ""
     return Path(state, "provenance/runs") if state.startswith("/") else None
 
 

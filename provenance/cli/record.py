@@ -20,8 +20,7 @@ from provenance.cli.recording import (
     read_stated,
     recording_options,
 )
-from provenance.errors import UnfinishedError, UsageError
-from provenance.report.terminal import as_typed
+from provenance.errors import UnfinishedError, UsageError, as_typed
 
 _FINISHING = frozenset(
     "allowed_secrets as_json finish key_path log log_password_env model password_env redact".split()
@@ -162,7 +161,17 @@ def _options_that_finish(options: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     except UnfinishedError as error:
-        names = ("password_env", "log_password_env")
-        given = [f" --{name.replace('_', '-')} {options[name]}" for name in names if options[name]]
-        error.hint = f"{error.hint}{''.join(given)}"
+        names = {"password_env": "--password-env", "log_password_env": "--log-password-env"}
+        if options["finish"] is not None:  # the run knows those that were given for it
+            names |= {"key_path": "--key", "log": "--log"}
+        given = [
+            word
+            for name, option in names.items()
+            if options[name]
+            for word in (option, str(options[name]))
+        ]
+        given += [
+            word for name in options["allowed_secrets"] for word in ("--unsafe-allow-secret", name)
+        ]
+        error.hint = f"{error.hint} {as_typed(given)}" if given else error.hint
         raise

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import codecs
 import re
-import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -60,29 +59,6 @@ def wants_colour(environ: Mapping[str, str]) -> bool | None:
 good, bad = partial(click.style, fg="green"), partial(click.style, fg="red")
 dim = partial(click.style, dim=True)
 """Each returns a text in its style, which is shown where the output has colour."""
-
-
-def as_typed(words: Iterable[str]) -> str:
-    """Return *words* as bash would have them typed: one line that means these words and no others.
-
-    What is not printable, or would change how a line is shown, is spelled in ``$'…'``.
-    """
-    return " ".join(shlex.quote(w) if w.isprintable() else f"$'{_escaped(w)}'" for w in words)
-
-
-def _escaped(word: str) -> str:
-    spelled = []
-    for character in word:
-        number = ord(character)
-        if character in "\\'":
-            spelled.append(f"\\{character}")
-        elif character.isprintable():
-            spelled.append(character)
-        elif 0xDC80 <= number <= 0xDCFF:  # noqa: PLR2004 - a byte that is not UTF-8
-            spelled.append(f"\\x{number - 0xDC00:02x}")
-        else:
-            spelled.append(f"\\U{number:08x}" if number > 0xFFFF else f"\\u{number:04x}")  # noqa: PLR2004
-    return "".join(spelled)
 
 
 def cut(lines: Sequence[str], limit: int, what: str = "more") -> list[str]:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,7 @@ def command_in(ran: Ran) -> list[str]:
     _, _, command = line.removesuffix(")").partition("to go on: ")
     words = shlex.split(command)
     assert words[:3] == ["provenance", "record", "--finish"]
-    assert len(command) <= 80 or "/" in words[3], command
+    assert len(command) <= 80 or "/" in command, command
     return words[1:]
 
 
@@ -346,6 +347,19 @@ def test_a_claim_that_was_signed_is_the_only_one_of_its_run(
     assert len(claims.read_bundles(work / "model/claims.jsonl")) == 1
 
 
+@pytest.mark.parametrize("place", ["model", "other"])
+def test_a_signed_claim_is_put_beside_the_files_that_it_is_about_alone(
+    work: Path, record: Callable[..., Ran], provenance: Shell, alice: Person, place: str
+) -> None:
+    command = command_in(record(f"{TRAIN}; mkdir model/claims.jsonl"))
+    (work / "model/claims.jsonl").rmdir()
+    (work / place).mkdir(exist_ok=True)
+    (work / place / "w").write_text("another")
+    assert provenance(*command, "--model", place).status == 0
+    assert "w" in outcome(work / place)["unseen"]
+    assert "attested" in accepted(work / place, alice)
+
+
 def test_a_copy_of_a_runs_folder_makes_no_second_claim(
     work: Path, record: Callable[..., Ran], provenance: Shell, runs: Path, tmp_path: Path
 ) -> None:
@@ -539,6 +553,57 @@ def test_without_any_place_nothing_is_started(
     monkeypatch.setenv("XDG_STATE_HOME", str(work / "model"))
     refused(record("touch ran"), 125, "no private folder", "XDG_STATE_HOME")
     assert tree(work) == {}
+
+
+def test_without_a_home_it_is_a_temporary_folder() -> None:
+    with run_folder.create("0" * 36, {}, ()) as kept:
+        assert kept.path.parent == Path(tempfile.gettempdir())
+        kept.remove()
+
+
+@pytest.mark.parametrize("name", ["a\nb", "it's $x", b"l\xe9", "\x1b[31m"])
+def test_the_command_names_any_folder(
+    work: Path, alice: Person, tmp_path: Path, name: str | bytes
+) -> None:
+    temporary = tmp_path / os.fsdecode(name)
+    temporary.mkdir()
+    environ = {"XDG_STATE_HOME": "", "HOME": "", "TMPDIR": str(temporary), "PYTHONUTF8": "1"}
+    options = ("--model", "model", "--key", alice.private)
+    ran = run_program(
+        "record", *options, "--", "sh", "-c", f"{TRAIN}; mkfifo model/x", environ=environ
+    )
+    (work / "model/x").unlink()
+    _, _, command = ran.err.rstrip().removesuffix(")").partition("to go on: ")
+    command = command.removeprefix("provenance")
+    finished = subprocess.run(
+        ["bash", "-c", shlex.join(map(str, PROGRAM)) + command], check=False, cwd=work
+    )
+    assert finished.returncode == 0
+    accepted(work / "model", alice)
+
+
+def test_the_working_folder_may_be_gone(work: Path, alice: Person, provenance: Shell) -> None:
+    (work / "gone").mkdir()
+    script = f"mkdir -p {work}/model/claims.jsonl; echo 1 > {work}/model/w; rmdir {work}/gone"
+    options = ("--model", work / "model", "--key", alice.private)
+    ran = run_program("record", *options, "--", "sh", "-c", script, cwd=work / "gone")
+    (work / "model/claims.jsonl").rmdir()
+    assert provenance(*command_in(ran)).status == 0
+
+
+def test_what_was_given_to_finish_is_in_the_next_command(
+    work: Path, record: Callable[..., Ran], provenance: Shell, alice: Person, tmp_path: Path
+) -> None:
+    key = tmp_path / "a key"
+    shutil.copy(alice.private, key)
+    allowed = ("--unsafe-allow-secret", "TOKEN")
+    command = command_in(record(f"{TRAIN}; mkfifo model/x; rm '{key}'", "--key", key, *allowed))
+    assert command[-2:] == list(allowed)
+    assert command_in(provenance(*command))[3:] == ["--key", "KEY", *allowed]
+    again = command_in(provenance(*command, "--key", alice.private))
+    assert again[3:] == ["--key", str(alice.private), *allowed]
+    (work / "model/x").unlink()
+    assert provenance(*again).status == 0
 
 
 # --- A secret that is found late ------------------------------------------------------------------

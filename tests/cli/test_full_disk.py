@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from tests.world import Person
 
-SIZE = 64 * 2**10
+SIZE = 4 * 2**20
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
+    """A file system of 4 MiB."""
     place = tmp_path / "disk"
     place.mkdir()
     command: list[str | Path] = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", place]
@@ -68,14 +68,16 @@ def test_sign_attest_and_record(disk: Path, alice: Person) -> None:
     assert run_program("attest", root, "--key", alice.private).status == 0
 
 
-@pytest.mark.parametrize("full", ["the model's", "the run's"])
+@pytest.mark.parametrize("full", ["the model's", "the run's", "both"])
 def test_what_was_seen_of_a_run_is_not_lost(
     disk: Path, tmp_path: Path, alice: Person, full: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = disk if full == "the run's" else tmp_path
+    home = tmp_path if full == "the model's" else disk
     root = (tmp_path if full == "the run's" else disk) / "model"
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
     fill_it = 'mkdir "$0"; echo 1 > "$0/w"; cat /dev/zero > "$1" 2> /dev/null; true'
+    if full == "both":  # and something else is wrong
+        fill_it = f'{fill_it}; mkfifo "$0/x"'
     options = ("--model", root, "--key", alice.private)
     ran = run_program("record", *options, "--", "sh", "-c", fill_it, root, disk / "filler")
     verify = ("verify", root, "--key", alice.public)
@@ -83,7 +85,10 @@ def test_what_was_seen_of_a_run_is_not_lost(
         assert ran.status == 0, ran
     else:
         assert ran.status == 125, ran
-        assert "no space left on device (free some space" in ran.err
+        if full == "both":
+            (root / "x").unlink()
+        else:
+            assert "no space left on device (free some space" in ran.err
         (disk / "filler").unlink()
         run = ran.err.strip().removesuffix(")").rpartition(" ")[2]
         assert run_program("record", "--finish", run).status == 0
