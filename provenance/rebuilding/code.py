@@ -75,6 +75,11 @@ def compare_code(left: BuildDefinition, right: BuildDefinition) -> tuple[list[st
         if "" in texts or len({text.startswith("git tree ") for text in texts}) > 1:
             unknown.append(f"{name} has digests that tell nothing of each other")
             del published[name], rebuilt[name]
+    for name in _renamed(published, rebuilt):
+        published.pop(name, None)
+        rebuilt.pop(name, None)
+    if any(map(_ran_unseen, (left, right))):
+        unknown.append("a Python ran, and nobody saw what it read")
     differing, doubts = _compare_files(_files(left), _files(right))
     unknown = [*filter(None, unknown), *doubts]
     return [*changes(published, rebuilt), *differing], capped(unknown)
@@ -86,6 +91,25 @@ def _problem(build: BuildDefinition) -> str:
     if collected is None or collected.status in ("ok", "absent"):
         return ""
     return f"code that could not be looked at: {collected.reason[:MAX_REASON] or collected.status}"
+
+
+def _renamed(published: Mapping[str, str], rebuilt: Mapping[str, str]) -> set[str]:
+    """Return the folders of code that only their names tell apart: those on PYTHONPATH have any."""
+    kind = _INSIDE["editable"]
+    only = (
+        {side[name]: name for name in side.keys() - other if name.startswith(kind) and side[name]}
+        for side, other in ((published, rebuilt), (rebuilt, published))
+    )
+    theirs, ours = only
+    return {side[tree] for tree in theirs.keys() & ours.keys() for side in (theirs, ours)}
+
+
+def _ran_unseen(build: BuildDefinition) -> bool:
+    """Tell whether a Python of the command was silent, as with -I, -E or -S."""
+    reads = build.internal_parameters.collectors.get("reads")
+    command = build.external_parameters.command
+    python = any(word.rpartition("/")[2].startswith(("python", "pypy")) for word in command)
+    return python and reads is not None and reads.status != "ok"
 
 
 def changes(published: Mapping[str, str], rebuilt: Mapping[str, str]) -> list[str]:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
+from provenance.capture.python.inside import SHELLS
 from provenance.errors import count
 from provenance.rebuilding.code import capped, changes, compare_code
 from provenance.statement.training import REDACTION
@@ -42,6 +43,10 @@ _NOT_COMPARED = frozenset({"variables.others"})
 
 _OF_THE_CODE = frozenset({"untracked", "reads"})
 """Collectors that tell of the code, which is compared as such."""
+
+_PYTHON = re.compile(r"python(3(\.\d+)*)?")
+_OPEN_FILE = re.compile(r"/dev/(stdin|fd/\d+)|/proc/self/fd/\d+")
+_PROGRAM_FOLLOWS = re.compile(r"-[A-Za-z]*[cm].*|--(version|help)|-[hV]+")
 
 _NAMED_INPUT = re.compile(r"(?<!\$)\$\{((data|config):[^{}]*|baseModel)\}")
 
@@ -91,11 +96,31 @@ def gaps(recipe: Recipe) -> tuple[str, ...]:
     source = recipe.source
     found = {
         "no command: nothing is known of what was run and read": not recipe.command,
+        "no program: it came by standard input": _came_by_stdin(recipe.command),
         "a redacted argument": any(REDACTION.search(word) for word in recipe.command),
         "no code": source is None or not (source.tree or source.files),
         NO_DATA: not recipe.data,
     }
     return tuple(gap for gap, is_open in found.items() if is_open)
+
+
+def _came_by_stdin(command: Sequence[str]) -> bool:
+    """Tell whether a Python or a shell of *command* reads its program from an open file."""
+    for number, word in enumerate(command):
+        name = word.rpartition("/")[2]
+        if not _PYTHON.fullmatch(name) and name not in SHELLS:
+            continue
+        rest = iter(command[number + 1 :])
+        for argument in rest:
+            if argument in (("-o", "-O") if name in SHELLS else ("-W", "-X")):
+                next(rest, None)
+                continue
+            if argument in ("-", "-s") or _OPEN_FILE.fullmatch(argument):
+                return True
+            if not argument.startswith("-") or _PROGRAM_FOLLOWS.fullmatch(argument):
+                return False
+        return True
+    return False
 
 
 def environment_differences(left: BuildDefinition, right: BuildDefinition) -> tuple[str, ...]:
@@ -160,6 +185,8 @@ def _may_be_the_same(pair: tuple[str, str]) -> bool:
     What an input is called does not count: its content is compared.
     """
     pair = _without_names(pair[0]), _without_names(pair[1])
+    if all(map(_PYTHON.fullmatch, pair)):
+        return True  # which Python it was stands in the environment
     if pair[0] == pair[1] or not any(REDACTION.search(word) for word in pair):
         return pair[0] == pair[1]
     ends = [(parts[0], parts[-1]) for parts in (REDACTION.split(word) for word in pair)]

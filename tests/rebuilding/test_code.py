@@ -136,7 +136,8 @@ def test_the_same_code(left: BuildDefinition, right: BuildDefinition) -> None:
 def test_what_was_perhaps_read_is_never_another_recipe(
     left: BuildDefinition, right: BuildDefinition, text: str
 ) -> None:
-    assert judged(left, right) == ("unknown", (text,))
+    word, texts = judged(left, right)
+    assert (word, texts[-1]) == ("unknown", text)
 
 
 @pytest.mark.parametrize(
@@ -259,3 +260,18 @@ def test_what_lay_elsewhere_differs_by_content_and_is_perhaps_there_under_anothe
     assert judged(one, build({name: ONE}))[0] == "same"
     assert judged(one, two)[0] == "differs"
     assert judged(one, build()) == ("unknown", (f"perhaps read: {name}",))
+
+
+def test_the_reads_of_a_silent_python_are_unknown() -> None:
+    silent = build(collectors={"reads": Collected("absent", reason="no Python reported")})
+    assert judged(silent, silent) == ("unknown", ("a Python ran, and nobody saw what it read",))
+
+
+def test_folders_of_code_may_have_any_name() -> None:
+    def on_the_path(name: str, tree: str) -> BuildDefinition:
+        folder = ResourceDescriptor(name=f"editable/{name}", digest={"gitTree": tree})
+        return build(dependencies=(folder,))
+
+    assert judged(on_the_path("lib", TREE), on_the_path("lib2", TREE))[0] == "same"
+    assert judged(on_the_path("lib", TREE), on_the_path("lib2", "b" * 40))[0] == "differs"
+    assert judged(on_the_path("lib", TREE), build())[0] == "differs"

@@ -368,3 +368,43 @@ def test_other_distributions_are_told() -> None:
     )
     found = environment_differences(build(dependencies=left), build(dependencies=right))
     assert found == ("packages.torch",)
+
+
+@pytest.mark.parametrize("name", ["python", "python3", "python3.12"])
+def test_what_a_python_is_called_does_not_count(name: str) -> None:
+    other = msgspec.structs.replace(RECIPE, command=(name, *RECIPE.command[1:]))
+    assert compare(build(), build(other)).differences == ()
+
+
+@pytest.mark.parametrize("name", ["python2", "pypy3", "python3 -O", "bin/python3"])
+def test_another_program_is_another_command(name: str) -> None:
+    other = msgspec.structs.replace(RECIPE, command=(*name.split(), *RECIPE.command[1:]))
+    assert [each.part for each in compare(build(), build(other)).differences] == ["command"]
+
+
+STDIN = "no program: it came by standard input"
+
+
+@pytest.mark.parametrize(
+    ("command", "is_open"),
+    [
+        ("python3 -", True),
+        ("python3", True),
+        ("python3 -u -X dev - --lr 1", True),
+        ("timeout 9 python3 /dev/stdin", True),
+        ("bash -s", True),
+        ("bash /dev/fd/63", True),
+        ("python3 train.py -", False),
+        ("python3 -O train.py", False),
+        ("bash -O extglob run.sh", False),
+        ("python3 -m train", False),
+        ("python3 -um train", False),
+        ("python3 -c x", False),
+        ("bash -c x", False),
+        ("bash -e run.sh", False),
+        ("make model", False),
+    ],
+)
+def test_a_program_that_comes_by_standard_input_is_a_gap(command: str, is_open: bool) -> None:
+    recipe = msgspec.structs.replace(RECIPE, command=tuple(command.split()))
+    assert (STDIN in gaps(recipe)) == is_open

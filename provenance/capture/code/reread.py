@@ -270,6 +270,9 @@ def _digest(path: Path, shown: str, before: ObservedSource, reads: Reads) -> tup
     if known and first is not None and first == start and (now == start or path in reads.written):
         return known, True  # read as it was; then the run may have written it
     sha256 = "" if before.around.hides(path) else digest_of(str(path))
+    own = path.suffix not in _CODE and path in reads.written
+    if own and not known and first == start:
+        return "", True  # a cache or a database: nobody knows what it held
     if known and sha256 == known and first in (None, start, now):
         return known, True
     return sha256, (first or start) == now and start in (None, now)

@@ -87,7 +87,7 @@ class Watch:
             "open": self.opened,
             "import": self.imported,
             "ctypes.dlopen": self.read_named,
-            "sqlite3.connect": self.read_named,
+            "sqlite3.connect": self.connected,
             "os.rename": self.placed,
             "os.link": self.placed,
             "os.symlink": self.placed,
@@ -199,6 +199,13 @@ class Watch:
         """Take the event of a file that another library opens."""
         if arguments[0].__class__ is str and "/" in arguments[0]:
             self.read(arguments[0])
+
+    def connected(self, arguments: "Sequence[Any]") -> None:
+        """Take the event of a database, which its library reads and writes."""
+        name = arguments[0]
+        if name.__class__ is str and name and name[0] != ":" and not name.startswith("file:"):
+            self.read(name)
+            self.wrote(name)
 
     def placed(self, arguments: "Sequence[Any]") -> None:
         """Take the event of a file that gets a new name."""

@@ -239,6 +239,19 @@ def test_an_untracked_file_that_the_run_reads_and_then_writes_counts_as_it_was(
     assert code.changed == ()
 
 
+@pytest.mark.parametrize(("name", "is_changed"), [("runs.log", False), ("a.pyc", True)])
+def test_an_ignored_file_that_the_run_reads_and_then_writes_has_no_digest(
+    repository: Repository, name: str, is_changed: bool
+) -> None:
+    """A cache or a database changes no input; code does."""
+    repository.write({name: "1", ".git/info/exclude": "*.pyc", ".gitignore": "*.log\n*.pyc\n"})
+    code = run(
+        repository, then=lambda: repository.write({name: "22"}), read=(name,), written=(name,)
+    )
+    assert bool(code.changed) == is_changed
+    assert (read_in(code)[name] == "") == (not is_changed)
+
+
 def test_a_script_that_the_command_names_is_looked_at_again(
     repository: Repository, tmp_path: Path
 ) -> None:
