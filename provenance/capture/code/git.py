@@ -20,6 +20,7 @@ limit, because anything that it opens may be a FIFO.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shlex
@@ -32,7 +33,7 @@ from typing import Literal
 
 from provenance.capture.python.records import FileState
 from provenance.errors import UnavailableError, UnreadableError, reason
-from provenance.files.reading import identity, open_file, unreadable
+from provenance.files.reading import identity, kind, open_file, unreadable
 
 QUICK_SECONDS = 30
 """Time limit for git to say what is checked out, which takes milliseconds."""
@@ -223,7 +224,12 @@ def _require_unborn(git: Git) -> None:
 
 def list_work_tree(git: Git) -> Listing:
     """Return the names in the work tree of *git*."""
-    listed = git.ask("ls-files", "-t", "-s", "-o", "-z", "--exclude-per-directory=.gitignore")
+    arguments = ("ls-files", "-t", "-s", "-o", "-z", "--exclude-per-directory=.gitignore")
+    try:
+        listed = git.ask(*arguments, seconds=QUICK_SECONDS)
+    except GitError:
+        _refuse_traps(git.folder)
+        listed = git.ask(*arguments)
     tracked: dict[bytes, Entry] = {}
     omitted, untracked = set(), []
     for row in listed.split(b"\0")[:-1]:
@@ -237,6 +243,17 @@ def list_work_tree(git: Git) -> Listing:
         if tag == b"S":
             omitted.add(name)
     return Listing(tracked, frozenset(omitted), tuple(untracked))
+
+
+def _refuse_traps(root: Path) -> None:
+    """Raise GitError if a ``.gitignore`` is something that git would wait for."""
+    for folder, _, names in os.walk(root):
+        if ".gitignore" in names:
+            path = f"{folder}/.gitignore"
+            with contextlib.suppress(OSError):
+                mode = os.lstat(path).st_mode
+                if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+                    raise GitError(f"{os.path.relpath(path, root)} is {kind(mode)}, not a file")
 
 
 def committed_below(git: Git, name: str) -> dict[bytes, Entry]:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from provenance.capture.process import find_program
 from provenance.capture.secrecy.redact import is_python
+from provenance.errors import UnreadableError
+from provenance.files.reading import open_file
 
 PREFIXES: Mapping[str, tuple[str, int]] = {
     "nice": ("n", 0),
@@ -162,7 +164,11 @@ def _path_flags(arguments: Sequence[str]) -> list[str]:
 
 
 def _from_shebang(script: Path, folder: Path, environ: Mapping[str, str]) -> list[str]:
-    with script.open("rb") as file:
+    try:
+        descriptor, _ = open_file(str(script), follow=True)
+    except UnreadableError:  # a FIFO would be waited for
+        return []
+    with os.fdopen(descriptor, "rb") as file:
         head = file.read(1024)
     if not head.startswith(b"#!"):
         return []

@@ -399,3 +399,15 @@ def test_a_folder_that_cannot_be_looked_at_is_no_editable_distribution(
     places = [Path("/" + "x" * 5000), Path("/"), Path("/nowhere"), Path("/dev/null")]
     observed = observe(repository, editable=[("lib", place) for place in places])
     assert dependencies(observed).keys() == {"source"}
+
+
+def test_an_untracked_fifo_for_ignored_names_is_named(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(git_module, "QUICK_SECONDS", 3)
+    repository.path.joinpath("sub").mkdir()
+    repository.write({"sub/a.txt": ""})
+    os.mkfifo(repository.path / "sub/.gitignore")
+    observed = observe(repository)
+    assert observed.collected.status == "error"
+    assert observed.collected.reason == "sub/.gitignore is a FIFO, not a file"

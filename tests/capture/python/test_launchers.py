@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -93,3 +94,8 @@ def test_uv_runs_in_the_environment_of_the_project(folder: Path) -> None:
     assert find_interpreter(["uv", "run", "t.py"], folder, elsewhere) == []
     Path(python).unlink()
     assert find_interpreter(["uv", "run", "t.py"], folder, ENVIRON) == []
+
+
+def test_a_fifo_is_no_script(folder: Path) -> None:
+    os.mkfifo(folder / "fifo", 0o755)
+    assert find_interpreter(["./fifo"], folder, ENVIRON) == []
