@@ -14,7 +14,7 @@ input or the model in any spelling; a path inside one keeps the rest (``${model}
 is an absolute path that stands for itself within an argument (``['/data/digits']``), and each word
 of a shell's command (``sh -c "python t.py data"``), except relative ones where it changes folders.
 An absolute path in the working folder becomes relative. A program with an absolute path, and every
-Python, is recorded by its last name. :func:`fill` replaces the placeholders with other paths.
+Python (behind ``nice``, or in a shell's command, too), is recorded by its last name. :func:`fill` replaces the placeholders with other paths.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def record_command(command: Sequence[str], places: Places) -> RecordedCommand:
                 start = end
             recorded += _record_argument(word[start:], within, beside)
         else:
-            if number == 0 and (word.startswith("/") or is_python(word)):
+            if is_python(word) or (number == 0 and word.startswith("/")):
                 word = os.path.basename(word)  # noqa: PLW2901, PTH119 - a word, not always a path
             recorded = _record_argument(word, within, beside)
         option = word if number and _OPTION.fullmatch(word) else ""
@@ -158,6 +158,8 @@ def _with_places(text: str, places: Places, *, relative: bool) -> str:
         path, more = match["path"], match["more"] or ""
         word = word and not more and (text[end : end + 1] in _AFTER_WORD or end == len(text))
         found = _place_of(path, places, relative=relative and word)
+        if found is None and relative and word and is_python(path):
+            found = os.path.basename(path)  # noqa: PTH119 - a word
         if found is None or (more and found.endswith("}") and not path.endswith("/")):
             return match[0]
         slash = "/" if more and path.endswith("/") else ""

@@ -173,6 +173,15 @@ def test_a_program_goes_by_its_name(program: str, recorded: str) -> None:
     assert record_command((program,), PLACES).arguments == (recorded,)
 
 
+def test_a_python_behind_a_launcher_goes_by_its_name() -> None:
+    """Two people have it in two places."""
+    words = ("nice", "-n", "5", "/venvs/a/bin/python3", "t.py")
+    assert record_command(words, PLACES).arguments == ("nice", "-n", "5", "python3", "t.py")
+    for python in ("/venvs/a/bin/python3", ".venv/bin/python3"):
+        shell = record_command(("bash", "-c", f"{python} t.py && '{python}' u.py"), PLACES)
+        assert shell.arguments[-1] == f"python3 t.py && '{python}' u.py"
+
+
 def test_a_link_to_an_input_is_that_input(tmp_path: Path) -> None:
     tmp_path.joinpath("real").mkdir()
     tmp_path.joinpath("link").symlink_to("real")
