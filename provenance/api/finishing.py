@@ -27,7 +27,7 @@ from provenance.api.arguments import (
     silent,
 )
 from provenance.api.weaknesses import weaknesses
-from provenance.capture import made, recorder, run_folder
+from provenance.capture import made, process, recorder, run_folder
 from provenance.capture.draft import Recording, with_end, with_model, with_records
 from provenance.capture.made import Looks
 from provenance.capture.process import CommandResult
@@ -237,8 +237,8 @@ def finish(
     with run_folder.reopen(os.fspath(run), os.environ) as kept:
         plan = kept.plan()
         result = kept.read(ENDED, CommandResult)
-        if result is None and (process := kept.running()) is not None:
-            what, hint = f"the command still runs (process {process.pid})", "wait for its end"
+        if result is None and (running := kept.running()) is not None:
+            what, hint = f"the command still runs (process {running.pid})", "wait for its end"
             raise UnavailableError(what, where=str(kept.path), hint=hint)
         with _unfinished(kept, result.status if result else 0) as options:
             options += [word for field in fields for word in ("--redact", field)]
@@ -343,7 +343,8 @@ def _unfinished(kept: RunFolder, status: int) -> Iterator[list[str]]:
     """Say of every error how the claim is completed; *options* for that are added to the list."""
     options: list[str] = []
     try:
-        yield options
+        with process.ended_as_interrupted():
+            yield options
     except CommandError:
         raise
     except KeyboardInterrupt as error:

@@ -26,6 +26,7 @@ for the command's background processes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
@@ -34,7 +35,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -163,6 +164,23 @@ def find_program(name: str, environ: Mapping[str, str], folder: Path) -> str | N
 def timestamp(moment: datetime) -> str:
     """Return *moment* in RFC 3339, in UTC, to the second."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@contextlib.contextmanager
+def ended_as_interrupted() -> Iterator[None]:
+    """Raise a KeyboardInterrupt for what ends a job or closes its terminal, which else kills."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    here = threading.current_thread() is threading.main_thread()
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+    before = {number: signal.signal(number, interrupt) for number in numbers if here}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _signal_name(number: int) -> str:

@@ -158,20 +158,17 @@ def _confirm(command: tuple[str, ...], *, unasked: bool) -> bool:
 @contextmanager
 def _options_that_finish(options: Mapping[str, Any]) -> Iterator[None]:
     """Add to what an error says of ``--finish`` the options that the library does not know."""
+    names = {"password_env": "--password-env", "log_password_env": "--log-password-env"}
+    if options["finish"] is not None:  # the run knows those that were given for it
+        names |= {"key_path": "--key", "log": "--log"}
+    words = [w for name, option in names.items() if options[name] for w in (option, options[name])]
+    words += [w for name in options["allowed_secrets"] for w in ("--unsafe-allow-secret", name)]
+    given = f" {as_typed(map(str, words))}" if words else ""
     try:
         yield
     except UnfinishedError as error:
-        names = {"password_env": "--password-env", "log_password_env": "--log-password-env"}
-        if options["finish"] is not None:  # the run knows those that were given for it
-            names |= {"key_path": "--key", "log": "--log"}
-        given = [
-            word
-            for name, option in names.items()
-            if options[name]
-            for word in (option, str(options[name]))
-        ]
-        given += [
-            word for name in options["allowed_secrets"] for word in ("--unsafe-allow-secret", name)
-        ]
-        error.hint = f"{error.hint} {as_typed(given)}" if given else error.hint
+        error.hint = f"{error.hint}{given}"
+        raise
+    except KeyboardInterrupt as error:
+        error.__notes__ = [f"{note}{given}" for note in getattr(error, "__notes__", ())]
         raise

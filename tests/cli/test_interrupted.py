@@ -125,6 +125,29 @@ def _take_the_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_the_recorder_after_the_run_says_how_to_go_on(
+    tmp_path: Path, alice: Person, number: signal.Signals, runs: Path
+) -> None:
+    script = "mkdir model; truncate -s 20G model/large.bin"  # sparse: it takes seconds to hash
+    options = ["--model", "model", "--key", str(alice.private)]
+    process = subprocess.Popen(
+        [*PROGRAM, "record", *options, "--", "sh", "-c", script],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        preexec_fn=_listen,  # noqa: PLW1509 - no threads here
+    )
+    wait_for_hashing(process.pid, tmp_path / "model/large.bin")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=600)
+    (run,) = runs.iterdir()
+    assert process.returncode == 130
+    assert err.rstrip().endswith(f"to go on: provenance record --finish {run.name}")
+    (tmp_path / "model/large.bin").write_text("small")
+    assert run_program("record", "--finish", run.name, cwd=tmp_path).status == 0
+
+
 def test_control_c_while_hashing(model: Path, alice: Person) -> None:
     with (model / "large.bin").open("wb") as file:
         file.truncate(20 * 2**30)  # sparse: it takes seconds to hash, and no disk
