@@ -14,7 +14,8 @@ input or the model in any spelling; a path inside one keeps the rest (``${model}
 is an absolute path that stands for itself within an argument (``['/data/digits']``), and each word
 of a shell's command (``sh -c "python t.py data"``), except relative ones where it changes folders.
 An absolute path in the working folder becomes relative. A program with an absolute path, and every
-Python (behind ``nice``, or in a shell's command, too), is recorded by its last name. :func:`fill` replaces the placeholders with other paths.
+Python (behind ``nice``, or in a shell's command, too), is recorded by its last name. :func:`fill`
+replaces the placeholders with other paths.
 """
 
 from __future__ import annotations
