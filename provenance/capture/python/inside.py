@@ -173,7 +173,7 @@ class Watch:
     def opened(self, arguments: "Sequence[Any]") -> None:
         """Take ``open``: of ``open()``, of ``os.open`` (no mode), of C's ``fopen`` (no flags)."""
         path, mode, flags = arguments[:3]
-        if path.__class__ is int or path == self.records:
+        if path.__class__ is int or (path.__class__ is str and path == self.records):
             return
         if flags == 0 and mode.__class__ is str:
             reads, writes = "r" in mode or "+" in mode, "r" not in mode or "+" in mode

@@ -543,3 +543,10 @@ def test_the_same_weights_of_torch_with_and_without(scene: Scene) -> None:
     assert len(first) == 65
     assert first == second
     assert scene.watched / "a.py" in scene.said().reads.files
+
+
+def test_names_of_bytes_are_compared_with_no_text(scene: Scene) -> None:
+    """Python is asked to warn of that with -b, and to raise with -bb."""
+    done = scene.run("open(b'a.py').close()", "-bb", "-W", "error")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert scene.watched / "a.py" in scene.said().reads.files
