@@ -61,23 +61,28 @@ def refuse_secrets_in(
     while found is not None and len(fields) < _MAX_FIELDS:
         field = _field(found.pointer, left.statement, live)
         if not field or field in fields:
-            raise _error(found, left.statement, {MODEL: found.variable})
+            raise _error(found, left.statement, live, {MODEL: found.variable})
         fields[field] = found.variable
         left = redact(left, [field])
         found = _find(left, intoto.format(to_statement(left.statement)), live)
-    raise _error(first, recording.statement, fields)
+    raise _error(first, recording.statement, live, fields)
 
 
 def _error(
-    found: Found, statement: TrainingStatement, fields: Mapping[str, str] | None = None
+    found: Found,
+    statement: TrainingStatement,
+    live: tuple[LiveSecret, ...],
+    fields: Mapping[str, str],
 ) -> SecretError:
-    where, what, hint = "the statement", f"holds {found.what} at {found.pointer}", KEEP_OUT
+    shown = _without_secrets(found.pointer.split("/"), live)
+    where, what, hint = "the statement", f"holds {found.what} at {shown}", KEEP_OUT
     if found.pointer.startswith(("/subject", "/predicate/provenance_manifest")):
         where, what = "the model", f"its name, or a file's in it, holds {found.what}"
         hint = "rename it; nothing was signed"
     elif found.pointer.startswith(_BYPRODUCTS):
         number = int(found.pointer.removeprefix(_BYPRODUCTS).partition("/")[0])
-        where = f"the byproduct {statement.run.byproducts[number].name}"
+        name = _without_secrets(statement.run.byproducts[number].name.split("/"), live)
+        where = f"the byproduct {name}"
         what = f"holds {found.what}"
     return SecretError(what, where=where, hint=hint, fields=fields)
 
@@ -101,11 +106,17 @@ def _field(pointer: str, statement: TrainingStatement, live: tuple[LiveSecret, .
         return ""
     parts = pointer.removeprefix(prefix).split("/")
     if parts[0] == "byproducts":
-        return f"byproducts/{statement.run.byproducts[int(parts[1])].name}"
+        name = statement.run.byproducts[int(parts[1])].name
+        return "" if find_secret(name.encode(), live) else f"byproducts/{name}"
     if parts[-1] == "(a key)":
         parts.pop()
-    while parts and find_secret("/".join(parts).encode(), live):  # not to be shown either
-        parts.pop()
+    return _without_secrets(parts, live)
+
+
+def _without_secrets(parts: list[str], live: tuple[LiveSecret, ...]) -> str:
+    """Return the pointer of *parts* up to a name that is secret, which is not to be shown."""
+    while parts and find_secret("/".join(parts).encode(), live):
+        parts = parts[:-1]
     return "/".join(parts)
 
 

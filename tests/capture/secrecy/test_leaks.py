@@ -91,6 +91,16 @@ def test_a_field_is_not_named_by_a_secret() -> None:
     with pytest.raises(SecretError) as caught:
         refuse_secrets_in(item, {"A_TOKEN": "another-one-1", **ENVIRON})
     assert caught.value.fields == {"internalParameters/collectors/x/values": "A_TOKEN"}
+    assert SECRET not in str(caught.value)
+
+
+def test_the_name_of_a_byproduct_is_not_shown_if_it_is_secret() -> None:
+    item = ResourceDescriptor(name=f"manifest/data:{SECRET}", digest={"sha256": "0" * 64})
+    run = msgspec.structs.replace(TRAINING.run, byproducts=(item,))
+    with pytest.raises(SecretError) as caught:
+        refuse_secrets_in(Recording(msgspec.structs.replace(TRAINING, run=run), {}), ENVIRON)
+    assert caught.value.fields == {"": "SERVICE_TOKEN"}
+    assert SECRET not in str(caught.value)
 
 
 def test_the_names_of_the_models_files_cannot_be_redacted() -> None:
