@@ -303,9 +303,9 @@ def _claim_later(
     recorded = claimant.claim(_shown(place), with_model(recording, model), kept)
     names = model.manifest.by_name()
     for look in looks.folders:
-        missing = [name for name in look.files if name not in names]
+        missing = sorted(look.files.keys() - names.keys())
         if missing and look.folder == str(model.folder):
-            text = f"not there any more since the command ended: {made.some_of(missing)}"
+            text = f"not there any more since the command ended: {training.named_files(missing)}"
             recorded = replace(recorded, warnings=(*recorded.warnings, text))
     return recorded
 

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from provenance.capture import made
 from provenance.errors import PolicyError, ProvenanceError, UnavailableError, count
 from provenance.files.names import MODEL_SIGNATURE
-from provenance.statement.training import RunDetails, TrainingStatement, changed_text
+from provenance.statement.training import RunDetails, TrainingStatement, changed_text, named_files
 from provenance.trust.outcome import failure_of
 from provenance.trust.verification import claim_that_counts
 from provenance.weights import check_numpy
@@ -81,4 +80,4 @@ def _about(run: RunDetails) -> Iterator[str]:
         (outcome.unseen, "are not as they were when the command ended: this claim is 'attested'"),
     ):
         if names:
-            yield f"of the model's files, {len(names):,} {what}: {made.some_of(names)}"
+            yield f"of the model's files, {len(names):,} {what}: {named_files(names)}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from provenance.capture.secrecy.redact import readable, redact_text
 from provenance.errors import ProvenanceError, UnreadableError, UsageError
-from provenance.files.manifest import Manifest, hash_folder, hash_path
+from provenance.files.manifest import FileEntry, Manifest, hash_folder, hash_path
 from provenance.files.names import RESERVED
 from provenance.keys import refuse_private_keys
 from provenance.statement.training import ChangedInput
@@ -198,9 +198,18 @@ def _problem(error: ProvenanceError, place: InputPath) -> str:
 def changed_input(name: str, before: Manifest, after: Manifest) -> ChangedInput:
     """Return how the files *after* differ from those *before*."""
     old, new = before.by_name(), after.by_name()
-    changed = [key for key in old if key in new and old[key] != new[key]]
-    removed = [key for key in old if key not in new]
-    added = [entry for key, entry in new.items() if key not in old]
+    return listed(
+        name,
+        [key for key in old if key in new and old[key] != new[key]],
+        [key for key in old if key not in new],
+        [entry for key, entry in new.items() if key not in old],
+    )
+
+
+def listed(
+    name: str, changed: Sequence[str], removed: Sequence[str], added: Sequence[FileEntry]
+) -> ChangedInput:
+    """Return how the input *name* changed; the files beyond :data:`MAX_LISTED` are counted."""
     return ChangedInput(
         name,
         changed=tuple(changed[:MAX_LISTED]),

@@ -14,7 +14,7 @@ from __future__ import annotations
 import glob
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,15 +26,13 @@ from provenance.files.names import RESERVED
 from provenance.files.reading import identity
 from provenance.files.walking import walk
 from provenance.keys import refuse_private_keys
+from provenance.statement.training import named_files
 
 MAX_CANDIDATES = 1000
 """Most folders that a pattern may match."""
 
 CLOCK_TICK = 2 * 10**9
 """The coarsest clock of a file system (FAT), in nanoseconds: a ctime may lie that far back."""
-
-SHOWN = 5
-"""Names given in one message; the rest are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +124,13 @@ def look_after(before: Candidates, progress: Callable[[int], None] | None = None
         return Looks((looks[0],), problems[0] if problems else None)
     where = str(before.named)
     if looks:
-        names = some_of([_shown(look.folder, before) for look in looks])
+        names = named_files([_shown(look.folder, before) for look in looks])
         problem = Problem(f"the run wrote to {len(looks)} folders that match: {names}", where)
     elif elsewhere:
-        led = some_of([f"{_shown(link, before)} -> {to}" for link, to in elsewhere.items()])
+        led = named_files([f"{_shown(link, before)} -> {to}" for link, to in elsewhere.items()])
         problem = Problem(f"only links match, which lead elsewhere: {led}", where)
     elif folders:
-        names = some_of([_shown(folder, before) for folder in folders])
+        names = named_files([_shown(folder, before) for folder in folders])
         problem = Problem(f"the run wrote to none of the folders that match: {names}", where)
     else:
         problem = Problem("no folder matches", where)
@@ -278,7 +276,7 @@ def _matches(pattern: Path, working_folder: Path) -> tuple[list[str], dict[str, 
             found.append(target)
         else:
             links[str(path)] = target
-    elsewhere = {link: target for link, target in links.items() if target not in found}
+    elsewhere = {link: target for link, target in sorted(links.items()) if target not in found}
     return sorted(found), elsewhere
 
 
@@ -293,9 +291,3 @@ def _shown(folder: str, before: Candidates) -> str:
     """Return *folder* from the working folder, if it is below that."""
     top = os.path.realpath(before.working_folder)
     return os.path.relpath(folder, top) if Path(folder).is_relative_to(top) else folder
-
-
-def some_of(names: Sequence[str]) -> str:
-    """Return the first *names*, for a message."""
-    rest = len(names) - SHOWN
-    return ", ".join(sorted(names)[:SHOWN]) + (f", and {rest} more" if rest > 0 else "")

@@ -34,10 +34,15 @@ def hash_open(
     before: os.stat_result,
     path: str | Path,
     progress: Callable[[int], None] | None = None,
+    hasher: hashlib._Hash | None = None,
 ) -> tuple[str, int]:
-    """Return what :func:`hash_file` does, of the file that is open as *descriptor*; close it."""
+    """Return what :func:`hash_file` does, of the file that is open as *descriptor*; close it.
+
+    The digest is that of *hasher*, if given, when the file was added.
+    """
+    hasher = hasher or hashlib.sha256()
     try:
-        digest, size = _hash_descriptor(descriptor, before.st_size, progress)
+        size = _add(hasher, descriptor, before.st_size, progress)
         after = os.fstat(descriptor)
     except OSError as error:
         raise unreadable(error, str(path)) from error
@@ -46,12 +51,15 @@ def hash_open(
     if size != before.st_size or identity(before) != identity(after):
         hint = "try again when nothing writes to it"
         raise UnreadableError("changed while it was read", where=str(path), hint=hint)
-    return digest, size
+    return hasher.hexdigest(), size
 
 
-def _hash_descriptor(
-    descriptor: int, expected_size: int, progress: Callable[[int], None] | None
-) -> tuple[str, int]:
+def _add(
+    hasher: hashlib._Hash,
+    descriptor: int,
+    expected_size: int,
+    progress: Callable[[int], None] | None,
+) -> int:
     if expected_size < CHUNK_BYTES:
         # Mostly one call: the byte too many finds the end. FUSE and network file systems may
         # return less than there is.
@@ -60,8 +68,8 @@ def _hash_descriptor(
             data += more
         if progress:
             progress(len(data))
-        return hashlib.sha256(data).hexdigest(), len(data)
-    hasher = hashlib.sha256()
+        hasher.update(data)
+        return len(data)
     buffer = memoryview(bytearray(CHUNK_BYTES))
     total = 0
     while count := os.readv(descriptor, [buffer]):
@@ -71,4 +79,4 @@ def _hash_descriptor(
             progress(count)
         if total > expected_size:  # it grows: do not follow it forever
             break
-    return hasher.hexdigest(), total
+    return total

@@ -65,7 +65,7 @@ class Input(
 
 
 class ProgramFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file of the code: its SHA-256 in hexadecimal, "" if its name says that it holds secrets."""
+    """A file of the code: its SHA-256 in hexadecimal, "" if it is secret, or too large to hash."""
 
     name: str
     sha256: str

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from provenance.capture.code.git import FILE, PROGRAM, Entry, Git, Head, look, object_hasher
+from provenance.capture.code.git import FILE, PROGRAM, Entry, Git, Head, look, object_id
 from provenance.errors import UnreadableError
 from provenance.files.digest import hash_file
-from provenance.files.reading import open_file
+from provenance.files.reading import read_file
 
 MAX_CONVERTED_BYTES = 2**28
 """Most bytes of files of which it is asked whether git would check them out like that."""
@@ -80,11 +80,9 @@ def _plain(git: Git, head: Head, folder: Path) -> Git:
 
 def _text(root: Path, name: bytes) -> bytes:
     try:
-        descriptor, _ = open_file(str(root / os.fsdecode(name)))
+        return read_file(root / os.fsdecode(name), 2**20, follow=False)
     except UnreadableError:
         return b""
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(2**20)
 
 
 def _pointer(git: Git, head: Head, name: bytes) -> str:
@@ -94,6 +92,4 @@ def _pointer(git: Git, head: Head, name: bytes) -> str:
     except UnreadableError:
         return ""
     text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n"
-    hasher = object_hasher(head.algorithm, b"blob", len(text))
-    hasher.update(text.encode())
-    return hasher.hexdigest()
+    return object_id(head.algorithm, b"blob", text.encode()).hex()

@@ -32,8 +32,9 @@ from pathlib import Path
 from typing import Literal
 
 from provenance.capture.python.records import FileState
-from provenance.errors import UnavailableError, UnreadableError, reason
-from provenance.files.reading import identity, kind, open_file, unreadable
+from provenance.errors import UnavailableError, reason
+from provenance.files.digest import hash_open
+from provenance.files.reading import kind, open_file, unreadable
 
 QUICK_SECONDS = 30
 """Time limit for git to say what is checked out, which takes milliseconds."""
@@ -284,9 +285,7 @@ def look(root: Path, name: bytes, algorithm: str, before: Entry | None = None) -
         status = os.lstat(path)
         if stat.S_ISLNK(status.st_mode):
             target = os.readlink(path)  # noqa: PTH115 - bytes
-            hasher = object_hasher(algorithm, b"blob", len(target))
-            hasher.update(target)
-            return Entry(LINK, hasher.hexdigest(), state_of(status))
+            return Entry(LINK, object_id(algorithm, b"blob", target).hex(), state_of(status))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -301,21 +300,10 @@ def look(root: Path, name: bytes, algorithm: str, before: Entry | None = None) -
 
 def _hash(path: str, shown: str, algorithm: str) -> Entry:
     descriptor, status = open_file(path, shown=shown)
-    hasher = object_hasher(algorithm, b"blob", status.st_size)
-    left = status.st_size
-    try:
-        while left >= 0 and (chunk := os.read(descriptor, 2**20)):
-            hasher.update(chunk)
-            left -= len(chunk)
-        after = os.fstat(descriptor)
-    except OSError as error:
-        raise unreadable(error, shown) from error
-    finally:
-        os.close(descriptor)
-    if left or identity(after) != identity(status):
-        raise UnreadableError("changed while it was read", where=shown)
+    hasher = _object_hasher(algorithm, b"blob", status.st_size)
+    id_, _ = hash_open(descriptor, status, shown, hasher=hasher)
     mode = PROGRAM if status.st_mode & stat.S_IXUSR else FILE
-    return Entry(mode, hasher.hexdigest(), state_of(status))
+    return Entry(mode, id_, state_of(status))
 
 
 def state_of(status: os.stat_result) -> FileState:
@@ -323,8 +311,14 @@ def state_of(status: os.stat_result) -> FileState:
     return FileState(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def object_hasher(algorithm: str, kind: bytes, size: int) -> hashlib._Hash:
-    """Return a hash that gives an object's id when its *size* bytes are put in."""
+def object_id(algorithm: str, kind: bytes, data: bytes) -> bytes:
+    """Return the id of the object *data*."""
+    hasher = _object_hasher(algorithm, kind, len(data))
+    hasher.update(data)
+    return hasher.digest()
+
+
+def _object_hasher(algorithm: str, kind: bytes, size: int) -> hashlib._Hash:
     return hashlib.new(algorithm, b"%s %d\0" % (kind, size), usedforsecurity=False)
 
 
@@ -342,9 +336,7 @@ def tree_of(entries: Mapping[bytes, Entry], algorithm: str) -> str:
     for folder in sorted(folders, key=lambda name: name.count(b"/") + bool(name), reverse=True):
         rows = folders[folder]
         data = b"".join(rows[key] for key in sorted(rows))
-        hasher = object_hasher(algorithm, b"tree", len(data))
-        hasher.update(data)
-        ids[folder] = hasher.digest()
+        ids[folder] = object_id(algorithm, b"tree", data)
         if folder:
             where, _, last = folder.rpartition(b"/")
             folders[where][last + b"/"] = b"40000 %s\0%s" % (last, ids[folder])

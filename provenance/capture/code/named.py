@@ -9,7 +9,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from provenance.capture.python.launchers import PREFIXES, SHELLS, is_shell_text, words_of_shell
+from provenance.capture.python.inside import SHELLS
+from provenance.capture.python.launchers import PREFIXES, is_shell_text, words_of_shell
 from provenance.capture.secrecy.redact import is_python
 from provenance.capture.secrecy.secrets import is_secret_file
 from provenance.files.digest import hash_file

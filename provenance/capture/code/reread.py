@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from provenance.capture.code import bytecode
 from provenance.capture.code.git import SUBMODULE, state_of
 from provenance.capture.code.source import ObservedSource, digest_of, observe_source
 from provenance.capture.code.worktrees import Repository, is_installed, text_of
+from provenance.capture.inputs import listed
 from provenance.files.manifest import FileEntry
 from provenance.statement.training import (
     ELSEWHERE,
@@ -34,11 +36,11 @@ from provenance.statement.training import (
 if TYPE_CHECKING:
     from provenance.capture.python.records import FileState, Reads
 
-MAX_NAMED = 1000
-"""Most files of a changed input that a statement names; the rest is counted."""
-
 MAX_READ = 10_000
 """Most files that the run read which a statement names."""
+
+MAX_READ_BYTES = 2**30
+"""Most bytes of them that are hashed, the smallest first: undeclared data may be terabytes."""
 
 _CODE = (".py", ".pyc", ".so", ".pyd", ".sh")
 _ARCHIVES = (".zip", ".egg", ".whl", ".pyz")
@@ -55,15 +57,8 @@ class Code:
     drift: tuple[Drift, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """A file of the input ``name``, called ``file``, that is not as it was."""
-
-    name: str
-    file: str
-    path: str
-    added: str = ""
-    gone: bool = False
+_Change = tuple[str, str, FileEntry | bool]
+"""The name of an input, that of a file in it, and its entry if it was added, or if it is gone."""
 
 
 def look_again(
@@ -107,7 +102,10 @@ def look_again(
     ]
     before = replace(before, repositories=(*before.repositories, *late))
     once |= {one.root: one for one in late}
-    read, more = _read(before, once, reads, interpreter)
+    read, more, large = _read(before, once, reads, interpreter)
+    if large := {path for path in large if not (read[path].sha256 or before.around.hides(path))}:
+        what = f"{len(large)} files that the run read were too large to hash: undeclared data?"
+        before = before.lacking(what)
     changed = (*lost, *_changed_inputs([*changes, *more]))
     changed = tuple(sorted(changed, key=lambda item: item.name))
     return Code(
@@ -138,12 +136,14 @@ def _changes(
             first = reads.files.get(Path(path)) if reads.files else None
             same = first is None or first == old.state or (new is not None and first == new.state)
         if not same and old.mode != SUBMODULE and not _only_written(path, reads):
-            yield _Change(before.name, text_of(name), path, gone=new is None)
+            yield before.name, text_of(name), new is None
     for name in after.entries.keys() - before.entries.keys():
         path = f"{before.root}/{os.fsdecode(name)}"
-        ours = path in observed.present or _only_written(path, reads)
-        if not ours and (sha256 := digest_of(path)):
-            yield _Change(before.name, text_of(name), path, sha256)
+        if path in observed.present or _only_written(path, reads):
+            continue
+        if (sha256 := digest_of(path)) and (state := _state(Path(path))):
+            shown = text_of(name)
+            yield before.name, shown, FileEntry(shown, state.size, sha256)
 
 
 def _changes_of_named(
@@ -156,7 +156,7 @@ def _changes_of_named(
             continue
         now = digest_of(str(path))
         if file.sha256 and now != file.sha256 and not _only_written(str(path), reads):
-            yield _Change("source", file.name, str(path), gone=not now)
+            yield "source", file.name, not now
 
 
 def _place(path: Path, repositories: Mapping[Path, Repository]) -> tuple[Repository, bytes] | None:
@@ -172,8 +172,11 @@ def _read(
     repositories: Mapping[Path, Repository],
     reads: Reads,
     interpreter: str,
-) -> tuple[dict[Path, ProgramFile], list[_Change]]:
-    """Return the files that were there and that the run read, if no tree and no digest has them."""
+) -> tuple[dict[Path, ProgramFile], list[_Change], set[Path]]:
+    """Return the files that were there and that the run read, if no tree and no digest has them.
+
+    With them come their changes, and which are too large to be hashed.
+    """
     paths = {
         path
         for path, first in reads.files.items()
@@ -186,8 +189,9 @@ def _read(
             paths.discard(path)
             if _is_code(source, repositories, before):
                 paths.add(source)
+    large = _too_large((path for path in paths if not _is_in_model(path, before)), reads)
     found: dict[Path, ProgramFile] = {}
-    changes = []
+    changes: list[_Change] = []
     elsewhere: list[tuple[str, str, Path]] = []
     for path in sorted(paths):
         if _is_in_model(path, before):
@@ -197,10 +201,9 @@ def _read(
         place = _place(path, repositories)
         source_name, name = (place[0].name, text_of(place[1])) if place else ("source", "")
         shown = place[0].prefix + name if place else ELSEWHERE + _module(path)
-        sha256, same = _digest(path, shown, before, reads)
+        sha256, same = _digest(path, shown, before, reads, hashed=path not in large)
         if not same:
-            gone = not os.path.lexists(path)
-            changes.append(_Change(source_name, name or shown, str(path), gone=gone))
+            changes.append((source_name, name or shown, not os.path.lexists(path)))
         if place:
             found[path] = ProgramFile(shown, sha256)
         else:
@@ -210,7 +213,7 @@ def _read(
         taken[shown] += 1
         number = f" ({taken[shown]})" if taken[shown] > 1 else ""
         found[path] = ProgramFile(shown + number, sha256)
-    return found, changes
+    return found, changes, large
 
 
 def _was_there(path: Path, first: FileState, before: ObservedSource) -> bool:
@@ -252,24 +255,38 @@ def _text(path: Path, top: Path) -> str:
 
 def _digest_if_untouched(path: Path, before: ObservedSource, reads: Reads) -> str:
     """Return the digest of *path* if it is as it was read; "" if it is not, or is secret."""
-    try:
-        same = state_of(path.lstat()) == reads.files.get(path)
-    except OSError:
-        same = False
+    same = _state(path) == reads.files.get(path)
     return digest_of(str(path)) if same and not before.around.hides(path) else ""
 
 
-def _digest(path: Path, shown: str, before: ObservedSource, reads: Reads) -> tuple[str, bool]:
-    """Return the digest of *path* as the run read it, and whether it stayed so, as far as known."""
+def _state(path: Path) -> FileState | None:
+    try:
+        return state_of(path.lstat())
+    except OSError:
+        return None
+
+
+def _too_large(paths: Iterable[Path], reads: Reads) -> set[Path]:
+    """Return the largest of *paths*, which are more than is hashed: data, most likely."""
+    sizes = {path: reads.files[path].size for path in paths if path in reads.files}
+    ordered = sorted(sizes, key=lambda path: (sizes[path], path))
+    totals = accumulate(sizes[path] for path in ordered)
+    return {path for path, total in zip(ordered, totals, strict=True) if total > MAX_READ_BYTES}
+
+
+def _digest(
+    path: Path, shown: str, before: ObservedSource, reads: Reads, *, hashed: bool
+) -> tuple[str, bool]:
+    """Return the digest of *path* as the run read it, and whether it stayed so, as far as known.
+
+    The digest is "" if the file is secret, or is not to be *hashed*.
+    """
     known = before.untracked.get(shown, "")
     start, first = before.present.get(str(path)), reads.files.get(path)
-    try:
-        now = state_of(path.lstat())
-    except OSError:
-        now = None
+    now = _state(path)
     if known and first is not None and first == start and (now == start or path in reads.written):
         return known, True  # read as it was; then the run may have written it
-    sha256 = "" if before.around.hides(path) else digest_of(str(path))
+    sha256 = digest_of(str(path)) if hashed and not before.around.hides(path) else ""
     own = path.suffix not in _CODE and path in reads.written
     if own and not known and first == start:
         return "", True  # a cache or a database: nobody knows what it held
@@ -279,21 +296,16 @@ def _digest(path: Path, shown: str, before: ObservedSource, reads: Reads) -> tup
 
 
 def _changed_inputs(changes: list[_Change]) -> Iterator[ChangedInput]:
-    by_name: dict[str, dict[str, _Change]] = {}
-    for change in changes:
-        by_name.setdefault(change.name, {})[change.file] = change
+    by_name: dict[str, dict[str, FileEntry | bool]] = {}
+    for name, file, how in changes:
+        by_name.setdefault(name, {})[file] = how
     for name, files in by_name.items():
-        listed = [files[file] for file in sorted(files)][:MAX_NAMED]
-        yield ChangedInput(
+        rows = sorted(files.items())
+        yield listed(
             name,
-            changed=tuple(one.file for one in listed if not one.gone and not one.added),
-            removed=tuple(one.file for one in listed if one.gone),
-            added=tuple(
-                FileEntry(one.file, os.lstat(one.path).st_size, one.added)
-                for one in listed
-                if one.added and os.path.lexists(one.path)
-            ),
-            more=len(files) - len(listed),
+            changed=[file for file, how in rows if how is False],
+            removed=[file for file, how in rows if how is True],
+            added=[how for _, how in rows if isinstance(how, FileEntry)],
         )
 
 

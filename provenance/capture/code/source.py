@@ -88,16 +88,11 @@ class ObservedSource:
         """The collectors ``source`` and ``untracked``."""
         if not self.repositories:
             return {"source": self.collected}
-        rows = ([name, self.untracked[name]] for name in sorted(self.untracked))
-        digest = hashlib.sha256(b"[")
-        for number, row in enumerate(rows):
-            digest.update(b"," * bool(number) + strict_json.format(row))
-        digest.update(b"]")
-        listed = sorted(self.untracked.items())[:MAX_LISTED]
+        rows = sorted(self.untracked.items())
         values = {
-            "count": len(self.untracked),
-            "files": dict(listed),
-            "digest": digest.hexdigest(),
+            "count": len(rows),
+            "files": dict(rows[:MAX_LISTED]),
+            "digest": hashlib.sha256(strict_json.format(list(map(list, rows)))).hexdigest(),
         }
         if self.unhashed:
             values["unhashed"] = self.unhashed

@@ -48,7 +48,7 @@ MAX_FILES = 4096
 MAX_STARTED = 1024
 """Most started programs that one process tells."""
 
-SHELLS = frozenset("sh bash dash zsh ksh fish busybox".split())
+SHELLS = frozenset("ash bash busybox dash fish ksh mksh sh zsh".split())
 LAUNCHERS = SHELLS.union(
     "make gmake env nice timeout taskset nohup stdbuf setsid ionice chrt sudo su doas time xargs "
     "parallel chroot unshare nsenter numactl docker podman nerdctl apptainer singularity ssh srun "

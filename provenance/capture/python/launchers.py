@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from provenance.capture.process import find_program
+from provenance.capture.python.inside import SHELLS
 from provenance.capture.secrecy.redact import is_python
 from provenance.errors import UnreadableError
 from provenance.files.reading import open_file
@@ -31,7 +32,6 @@ PREFIXES: Mapping[str, tuple[str, int]] = {
 }
 """Programs that run the rest of their words: options that take a value, and words before it."""
 
-SHELLS = frozenset("ash bash dash fish ksh mksh sh zsh".split())
 _SHELL_COMMAND = re.compile(r"-[A-Za-z]*c")
 _UV_FLAGS = frozenset("--no-sync --offline --frozen --locked --quiet -q --no-progress".split())
 _SIMPLE = re.compile(r"[^;&|<>()$`\n*?\[\]{}~#!]*")
@@ -163,15 +163,19 @@ def _path_flags(arguments: Sequence[str]) -> list[str]:
     return [f"-{found}"] if found else []
 
 
-def _from_shebang(script: Path, folder: Path, environ: Mapping[str, str]) -> list[str]:
+def script_head(path: str | Path) -> bytes:
+    """Return the beginning of the script *path*, which names its interpreter; b"" if it is none."""
     try:
-        descriptor, _ = open_file(str(script), follow=True)
-    except UnreadableError:  # a FIFO would be waited for
-        return []
-    with os.fdopen(descriptor, "rb") as file:
-        head = file.read(1024)
-    if not head.startswith(b"#!"):
-        return []
+        descriptor, _ = open_file(path, follow=True)
+        with os.fdopen(descriptor, "rb") as file:
+            head = file.read(1024)
+    except (UnreadableError, OSError):
+        return b""
+    return head if head.startswith(b"#!") else b""
+
+
+def _from_shebang(script: Path, folder: Path, environ: Mapping[str, str]) -> list[str]:
+    head = script_head(script)
     if match := _LONG_SHEBANG.search(head):  # a path too long or with a space in it
         words = [os.fsdecode(match["path"])]
     elif match := _RELATIVE_SHEBANG.search(head):

@@ -20,10 +20,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from provenance.capture.python.inside import LAUNCHERS
+from provenance.capture.python.inside import LAUNCHERS, SHELLS
+from provenance.capture.python.launchers import script_head
 from provenance.capture.secrecy.redact import is_python, readable
-from provenance.errors import ProvenanceError
-from provenance.files.reading import open_file
 
 if TYPE_CHECKING:
     from provenance.capture.python.packages import Software
@@ -104,7 +103,7 @@ def _kind(start: Started) -> str:
     """Return whether *start* is ``python``, a ``launcher`` or neither."""
     if any(map(is_python, (start.started, *start.words))):
         return "python"
-    first = _first_line(start.started)
+    first = script_head(start.started).partition(b"\n")[0]
     if b"python" in first:
         return "python"
     if start.words or first or os.path.basename(start.started) in _OPAQUE:  # noqa: PTH119 - a word
@@ -112,16 +111,5 @@ def _kind(start: Started) -> str:
     return ""
 
 
-_OPAQUE = LAUNCHERS - set("sh bash dash zsh ksh fish busybox env nice timeout nohup time".split())
+_OPAQUE = LAUNCHERS - SHELLS - set("env nice timeout nohup time".split())
 """Launchers that may start a Python which no word of theirs names."""
-
-
-def _first_line(path: str) -> bytes:
-    """Return the line by which the script *path* names its interpreter, or b""."""
-    try:
-        descriptor, _ = open_file(path, follow=True)
-        with os.fdopen(descriptor, "rb") as file:
-            head = file.read(256)
-    except (ProvenanceError, OSError):
-        return b""
-    return head.partition(b"\n")[0] if head.startswith(b"#!") else b""

@@ -335,6 +335,29 @@ def test_reads_beyond_the_limit_are_told(
     assert code.observed.collected.status == "error"
 
 
+def test_what_is_too_large_to_hash_is_named_without_a_digest_and_told(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.write({"helper.py": "V = 1\n", "data.bin": "x" * 100})
+    monkeypatch.setattr(reread, "MAX_READ_BYTES", 50)
+    monkeypatch.setattr("provenance.capture.code.source.MAX_HASHED_BYTES", 50)
+    code = run(repository, read=("helper.py", "data.bin"))
+    assert read_in(code) == {"helper.py": digest("V = 1\n"), "data.bin": ""}
+    assert code.changed == ()
+    assert code.observed.collected.status == "error"
+    assert "1 files that the run read were too large" in code.observed.collected.reason
+    assert run(repository, read=("helper.py",)).observed.collected.status == "ok"
+
+
+def test_added_files_beyond_those_named_refuse_nothing(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provenance.capture.inputs.MAX_LISTED", 1)
+    [changed] = run(repository, lambda: repository.commit({"a.py": "1", "b.py": "2"})).changed
+    assert ([entry.name for entry in changed.added], changed.more_added) == (["a.py"], 1)
+    assert changed.only_added
+
+
 def test_files_beyond_the_room_for_times_are_known_by_their_age(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
