@@ -41,24 +41,14 @@ def remarks(before: Before, *, by_default: bool, key: Path | None) -> tuple[Rema
 
     *by_default* tells that nobody chose the equality; *key* is the file of the signing key.
     """
-    found = [
-        *_about_equality(before, by_default=by_default),
-        *_about_data(before),
-        *_about_code(before),
-        *_about_key(before, key),
-    ]
-    return (*found, *_about_software(before)) if before.command else tuple(found)
-
-
-def _about_equality(before: Before, *, by_default: bool) -> Iterator[Remark]:
+    found = []
     if by_default and before.inputs.equality is not None:
         text = f"the equality is '{before.inputs.equality.name}', by default"
-        yield Remark(text, "--equality NAME|FILE", is_cause=False)
-
-
-def _about_data(before: Before) -> Iterator[Remark]:
+        found.append(Remark(text, "--equality NAME|FILE", is_cause=False))
     if not before.inputs.data:
-        yield Remark("no data is named, so the recipe is incomplete", "--data ROLE=PATH")
+        found.append(Remark("no data is named, so the recipe is incomplete", "--data ROLE=PATH"))
+    found += [*_about_code(before), *_about_keys(before, key)]
+    return (*found, *_about_software(before)) if before.command else tuple(found)
 
 
 def _about_code(before: Before) -> Iterator[Remark]:
@@ -76,7 +66,7 @@ def _about_code(before: Before) -> Iterator[Remark]:
         yield Remark(f"the code is not seen as a whole: {reason}", way_out)
 
 
-def _about_key(before: Before, key: Path | None) -> Iterator[Remark]:
+def _about_keys(before: Before, key: Path | None) -> Iterator[Remark]:
     roots = [repository.root for repository in before.source.repositories]
     if not roots:
         return

@@ -16,8 +16,9 @@ is done, and ``provenance record --finish`` completes a claim from the last that
 
 The folder is private (0700), in ``$XDG_STATE_HOME/provenance/runs`` or
 ``~/.local/state/provenance/runs``; below the temporary folder if that is in the model, in the
-repository, or not writable. Its recorder holds a lock on it. The training runs as the same user, so
-it can write here as it can write its own model: who finishes a run trusts it as who records it.
+repository, or not writable. Its recorder holds a lock on it. The training runs as the same user and
+could write here, as it can write its own model: to finish a run takes as much trust in the training
+as to record it.
 """
 
 from __future__ import annotations

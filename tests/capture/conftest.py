@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from provenance.capture.secrecy.scan import find_secret
+from provenance.errors import SecretError
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from provenance.capture.secrecy.scan import LiveSecret
 
 
 @dataclass(frozen=True)
@@ -93,3 +98,9 @@ def other_repository(tmp_path: Path) -> Repository:
 def empty_repository(tmp_path: Path) -> Repository:
     """A repository without commits."""
     return make_repository(tmp_path / "empty")
+
+
+def refuse_secrets(payload: bytes, secrets: tuple[LiveSecret, ...]) -> None:
+    """Raise SecretError if *payload* contains one of *secrets*, or what looks like one."""
+    if (found := find_secret(payload, secrets)) is not None:
+        raise SecretError(f"holds {found.what} at {found.pointer}")

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from provenance.capture.code.git import free_name
 from provenance.errors import ProvenanceError
 from provenance.files.reading import read_file
 
@@ -42,11 +43,7 @@ def editable_folders(
         known = any(real.is_relative_to(other) for other in found)
         if known or len(found) >= MAX_FOLDERS or not os.path.isdir(real):  # noqa: PTH112 - never raises
             continue
-        unique = name
-        while unique in taken:
-            unique += "'"
-        taken.add(unique)
-        found[real] = unique
+        found[real] = free_name(name, taken)
     return tuple((name, place) for place, name in found.items())
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import shlex
 import stat
@@ -148,6 +149,14 @@ class Listing:
     tracked: Mapping[bytes, Entry]
     omitted: frozenset[bytes]
     untracked: tuple[bytes, ...]
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """Return *name*, with a number if it is *taken*, and add it to these."""
+    numbered = (f"{name} ({number})" for number in itertools.count(2))
+    name = next(free for free in itertools.chain([name], numbered) if free not in taken)
+    taken.add(name)
+    return name
 
 
 def find_root(folder: Path) -> Path | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from provenance.capture.code.git import free_name
 from provenance.capture.python.inside import SHELLS
 from provenance.capture.python.launchers import PREFIXES, is_shell_text, words_of_shell
 from provenance.capture.secrecy.redact import is_python
@@ -52,10 +52,7 @@ def program_files(
             continue
         top = os.path.realpath(folder)
         name = os.path.relpath(real, top) if real.is_relative_to(top) else real.name
-        if name in taken:
-            numbered = (f"{name} ({number})" for number in itertools.count(2))
-            name = next(free for free in numbered if free not in taken)
-        taken.add(name)
+        name = free_name(name, taken)
         found[real] = ProgramFile(name, "" if is_secret_file(name) else hash_file(real)[0])
     return dict(sorted(found.items(), key=lambda item: item[1].name))
 

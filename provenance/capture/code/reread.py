@@ -9,7 +9,6 @@ that it was seen to write and never to read.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from provenance.capture.code import bytecode
-from provenance.capture.code.git import SUBMODULE, state_of
+from provenance.capture.code.git import SUBMODULE, free_name, state_of
 from provenance.capture.code.source import ObservedSource, digest_of, observe_source
 from provenance.capture.code.worktrees import Repository, is_installed, text_of
 from provenance.capture.inputs import listed
@@ -208,11 +207,9 @@ def _read(
             found[path] = ProgramFile(shown, sha256)
         else:
             elsewhere.append((shown, sha256, path))
-    taken: Counter[str] = Counter()
+    taken: set[str] = set()
     for shown, sha256, path in sorted(elsewhere):
-        taken[shown] += 1
-        number = f" ({taken[shown]})" if taken[shown] > 1 else ""
-        found[path] = ProgramFile(shown + number, sha256)
+        found[path] = ProgramFile(free_name(shown, taken), sha256)
     return found, changes, large
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from provenance.capture.code.git import LINK, GitError, find_root, is_bare, state_of
+from provenance.capture.code.git import LINK, GitError, find_root, free_name, is_bare, state_of
 from provenance.capture.code.worktrees import (
     MAX_PRESENT,
     PYTHON,
@@ -172,9 +172,8 @@ def _name_of(root: Path, found: Mapping[Path, Repository]) -> tuple[str, str]:
     outermost = next(iter(found))
     name = os.path.relpath(root, outermost)
     if not root.is_relative_to(outermost):
-        taken = {repository.name for repository in found.values()}
-        names = (f"../{root.name}" + f" ({n})" * (n > 1) for n in itertools.count(1))
-        name = next(free for free in names if f"source/{free}" not in taken)
+        taken = {repository.name.removeprefix("source/") for repository in found.values()}
+        name = free_name(f"../{root.name}", taken)
     return f"source/{name}", f"{name}/"
 
 

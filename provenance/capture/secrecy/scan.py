@@ -32,7 +32,6 @@ from urllib.parse import quote, quote_plus, unquote
 
 from provenance.capture.secrecy.redact import credential_in
 from provenance.capture.secrecy.secrets import is_secret_name, is_suspect_name, split_user, urls_in
-from provenance.errors import SecretError
 
 KEEP_OUT = "keep it out of arguments, names and settings; nothing was signed"
 """What to do about a secret that was found."""
@@ -112,14 +111,6 @@ def find_secret(payload: bytes, secrets: tuple[LiveSecret, ...]) -> Found | None
         place = _place(payload, text[start:end].encode("utf-8", "replace"), start)
         return Found(f"what looks like a credential ({kind})", place, "")
     return None
-
-
-def refuse_secrets(
-    payload: bytes, secrets: tuple[LiveSecret, ...], *, where: str = "the statement"
-) -> None:
-    """Raise SecretError if *payload* contains one of *secrets*, or what looks like one."""
-    if (found := find_secret(payload, secrets)) is not None:
-        raise SecretError(f"holds {found.what} at {found.pointer}", where=where, hint=KEEP_OUT)
 
 
 def _url_passwords(value: str) -> Iterator[str]:

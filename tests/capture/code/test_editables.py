@@ -87,4 +87,4 @@ def test_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
     paths = [tmp_path / one / "lib" / "x" for one in "ab"]
     for path in paths:
         path.mkdir(parents=True)
-    assert editable_folders([], list(map(str, paths))) == (("x", paths[0]), ("x'", paths[1]))
+    assert editable_folders([], list(map(str, paths))) == (("x", paths[0]), ("x (2)", paths[1]))

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provenance.capture.secrecy.scan import LiveSecret, live_secrets, refuse_secrets
+from provenance.capture.secrecy.scan import LiveSecret, live_secrets
 from provenance.errors import SecretError
+from tests.capture.conftest import refuse_secrets
 
 if TYPE_CHECKING:
     from pathlib import Path

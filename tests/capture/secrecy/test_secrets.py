@@ -13,10 +13,11 @@ import pytest
 from provenance.capture.command import Places, record_command
 from provenance.capture.environment import collect_variables
 from provenance.capture.secrecy.redact import mark, redact_text
-from provenance.capture.secrecy.scan import live_secrets, refuse_secrets
+from provenance.capture.secrecy.scan import live_secrets
 from provenance.capture.secrecy.secrets import FORMS, NAMES, SHAPES, Form, Name, Shape
 from provenance.errors import SecretError
 from provenance.statement.training import REDACTION
+from tests.capture.conftest import refuse_secrets
 
 PLACES = Places(paths={}, folder=Path("/nowhere"))
 VALUE = "f7Qk29xLw03mZt81"
