@@ -18,7 +18,6 @@ from pathlib import Path
 from provenance.capture.process import find_program
 from provenance.capture.python.inside import SHELLS
 from provenance.capture.secrecy.redact import is_python
-from provenance.errors import UnreadableError
 from provenance.files.reading import open_file
 
 PREFIXES: Mapping[str, tuple[str, int]] = {
@@ -165,12 +164,9 @@ def _path_flags(arguments: Sequence[str]) -> list[str]:
 
 def script_head(path: str | Path) -> bytes:
     """Return the beginning of the script *path*, which names its interpreter; b"" if it is none."""
-    try:
-        descriptor, _ = open_file(path, follow=True)
-        with os.fdopen(descriptor, "rb") as file:
-            head = file.read(1024)
-    except (UnreadableError, OSError):
-        return b""
+    descriptor, _ = open_file(path, follow=True)
+    with os.fdopen(descriptor, "rb") as file:
+        head = file.read(1024)
     return head if head.startswith(b"#!") else b""
 
 

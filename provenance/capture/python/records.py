@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -108,8 +107,8 @@ class Process:
     said: Introduction
     parent: int | None
     reported: bool = False
-    wrote: frozenset[str] = frozenset()
-    started: tuple[Started, ...] = ()
+    wrote: set[str] = field(default_factory=set)
+    started: list[Started] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +222,7 @@ def read_records(directory: Path) -> Records:
         seeds=seeds,
         dropped=min(dropped, MAX_STEP),  # the program may report any number
         damaged=damaged,
-        processes=told.processes(),
+        processes=tuple(told.found),
         strangers=told.strangers,
         reads=told.reads(),
     )
@@ -233,12 +232,8 @@ class _Processes:
     """What the Pythons told, as it is read; a process id means the last that introduced itself."""
 
     def __init__(self) -> None:
-        self.said: list[Introduction] = []
-        self.parents: list[int | None] = []
+        self.found: list[Process] = []
         self.known: dict[int, int] = {}
-        self.reported: set[int] = set()
-        self.wrote: defaultdict[int, set[str]] = defaultdict(set)
-        self.started: defaultdict[int, list[Started]] = defaultdict(list)
         self.files: dict[str, FileState] = {}
         self.written: set[str] = set()
         self.count = self.lost = self.starts = self.strangers = 0
@@ -253,14 +248,15 @@ class _Processes:
             case _Wrote(wrote=path) if path in self.written or len(self.written) < MAX_FILES:
                 self.written.add(path)
                 if line.pid in self.known:
-                    self.wrote[self.known[line.pid]].add(path)
+                    self.found[self.known[line.pid]].wrote.add(path)
             case Started() if line.pid in self.known and self.starts < MAX_STARTED:
-                self.started[self.known[line.pid]].append(line)
+                self.found[self.known[line.pid]].started.append(line)
                 self.starts += 1
             case _Lost(lost=lost):
                 self.lost += lost
             case _Reports(reports=pid) if pid in self.known:
-                self.reported.add(self.known[pid])
+                number = self.known[pid]
+                self.found[number] = replace(self.found[number], reported=True)
             case _Reports():
                 self.strangers += 1
             case _:
@@ -271,24 +267,11 @@ class _Processes:
         self.count += 1
         if said.forked and above is not None:
             self.known[said.pid] = above
-        elif len(self.said) < MAX_PROCESSES:
-            self.known[said.pid] = len(self.said)
-            self.said.append(said)
-            self.parents.append(above)
+        elif len(self.found) < MAX_PROCESSES:
+            self.known[said.pid] = len(self.found)
+            self.found.append(Process(said, above))
         else:
             self.lost += 1
-
-    def processes(self) -> tuple[Process, ...]:
-        return tuple(
-            Process(
-                said,
-                self.parents[number],
-                number in self.reported,
-                frozenset(self.wrote[number]),
-                tuple(self.started[number]),
-            )
-            for number, said in enumerate(self.said)
-        )
 
     def reads(self) -> Reads:
         files = {Path(path): state for path, state in self.files.items()}

@@ -479,7 +479,7 @@ def test_what_does_not_exist_or_only_tells_its_version_is_not_started(scene: Sce
             except OSError: pass
     """)
     (process,) = scene.said().processes
-    assert process.started == ()
+    assert process.started == []
 
 
 def test_an_executed_program_is_the_child_of_what_it_replaces(scene: Scene) -> None:

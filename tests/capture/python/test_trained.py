@@ -71,7 +71,7 @@ def process(
     words: Sequence[str] = (),
 ) -> Process:
     starts = tuple(Started(path, tuple(words), 1) for path in started)
-    return Process(said(place), parent, reported, frozenset({wrote} - {""}), starts)
+    return Process(said(place), parent, reported, {wrote} - {""}, list(starts))
 
 
 def trained(*processes: Process, own: Software = UNKNOWN, strangers: int = 0) -> str:

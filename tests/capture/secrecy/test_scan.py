@@ -138,7 +138,7 @@ def test_a_secret_is_found_however_it_is_spelt(spelling: bytes) -> None:
 
 def test_the_place_is_told() -> None:
     payload = json.dumps({"a": [{"b/c": "x a1b2c3d4 y"}], "d": 1}).encode()
-    assert "at /a/0/b~1c (" in found_in(payload, T_TOKEN="a1b2c3d4")
+    assert found_in(payload, T_TOKEN="a1b2c3d4").endswith(" at /a/0/b~1c")
     assert "at /(a key)" in found_in(b'{"a1b2c3d4": 1}', T_TOKEN="a1b2c3d4")
     assert "at byte 2" in found_in(b"\xff a1b2c3d4", T_TOKEN="a1b2c3d4")
     assert "at byte 4" in found_in(b"[1, 12345678]", T_TOKEN="12345678")
