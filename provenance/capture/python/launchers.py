@@ -18,6 +18,7 @@ from pathlib import Path
 from provenance.capture.process import find_program
 from provenance.capture.python.inside import SHELLS
 from provenance.capture.secrecy.redact import is_python
+from provenance.errors import UnreadableError
 from provenance.files.reading import open_file
 
 PREFIXES: Mapping[str, tuple[str, int]] = {
@@ -164,9 +165,12 @@ def _path_flags(arguments: Sequence[str]) -> list[str]:
 
 def script_head(path: str | Path) -> bytes:
     """Return the beginning of the script *path*, which names its interpreter; b"" if it is none."""
-    descriptor, _ = open_file(path, follow=True)
-    with os.fdopen(descriptor, "rb") as file:
-        head = file.read(1024)
+    try:
+        descriptor, _ = open_file(path, follow=True)  # it waits for no FIFO
+        with os.fdopen(descriptor, "rb") as file:
+            head = file.read(1024)
+    except (UnreadableError, OSError):
+        return b""
     return head if head.startswith(b"#!") else b""
 
 

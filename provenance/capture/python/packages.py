@@ -111,11 +111,7 @@ def observe_software(
     """
     if not command:
         return no_software("absent", "no command: the training's interpreter is not known")
-    try:
-        interpreter = find_interpreter(command, folder, environ)
-    except (UnreadableError, OSError) as error:
-        why = reason(error) if isinstance(error, OSError) else error.what
-        return no_software("error", f"the program cannot be read: {why}")
+    interpreter = find_interpreter(command, folder, environ)
     if not interpreter:
         return no_software("absent", NOT_NAMED)
     if not start:

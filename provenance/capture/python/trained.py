@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 from provenance.capture.python.inside import LAUNCHERS, SHELLS
 from provenance.capture.python.launchers import script_head
 from provenance.capture.secrecy.redact import is_python, readable
-from provenance.errors import UnreadableError
 
 if TYPE_CHECKING:
     from provenance.capture.python.packages import Software
@@ -104,10 +103,7 @@ def _kind(start: Started) -> str:
     """Return whether *start* is ``python``, a ``launcher`` or neither."""
     if any(map(is_python, (start.started, *start.words))):
         return "python"
-    try:
-        first = script_head(start.started).partition(b"\n")[0]
-    except (UnreadableError, OSError):
-        first = b""
+    first = script_head(start.started).partition(b"\n")[0]
     if b"python" in first:
         return "python"
     if start.words or first or os.path.basename(start.started) in _OPAQUE:  # noqa: PTH119 - a word

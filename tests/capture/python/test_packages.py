@@ -218,9 +218,9 @@ def test_what_cannot_be_asked_is_said(tmp_path: Path) -> None:
     assert observe_software([str(denied)], tmp_path, ENVIRON).packages.status == "denied"
 
 
-def test_a_folder_as_program_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_as_program_is_no_python(tmp_path: Path) -> None:
     tmp_path.joinpath("tool").mkdir()
-    assert observe_software(["./tool"], tmp_path, ENVIRON).packages.status == "error"
+    assert observe_software(["./tool"], tmp_path, ENVIRON).packages.status == "absent"
 
 
 def test_modules_of_the_folder_do_not_shadow_the_probe(tmp_path: Path) -> None:
