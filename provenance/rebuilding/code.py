@@ -105,8 +105,11 @@ def _renamed(published: Mapping[str, str], rebuilt: Mapping[str, str]) -> set[st
 
 
 def _ran_unseen(build: BuildDefinition) -> bool:
-    """Tell whether a Python of the command was silent, as with -I, -E or -S."""
-    reads = build.internal_parameters.collectors.get("reads")
+    """Tell whether a Python of the run was silent, as with -I, -E or -S."""
+    collectors = build.internal_parameters.collectors
+    reads, interpreter = collectors.get("reads"), collectors.get("interpreter")
+    if interpreter is not None and interpreter.status == "error":  # nobody can tell which trained
+        return True
     command = build.external_parameters.command
     python = any(word.rpartition("/")[2].startswith(("python", "pypy")) for word in command)
     return python and reads is not None and reads.status != "ok"

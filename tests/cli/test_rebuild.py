@@ -411,8 +411,9 @@ def test_a_hostile_command_is_refused(scene: Scene, case: str) -> None:
     """Signed by the publisher all the same: a signature says who, not that it is harmless."""
     command, words = HOSTILE[case]
     scene.publish("--data", "data", command=("python3", "train.py", "data", "model"))
-    document = scene.shell("verify", scene.published, "--key", scene.alice.public, "--json")
-    recipe = msgspec.convert(document.document["recipe"], Recipe)
+    verified = scene.shell("verify", scene.published, "--key", scene.alice.public, "--json")
+    assert verified.status == 0, verified
+    recipe = msgspec.convert(verified.document["recipe"], Recipe)
     (scene.published / "claims.jsonl").unlink()
     (scene.published / "model.sig").unlink()
     recipe = msgspec.structs.replace(recipe, command=command)

@@ -264,7 +264,9 @@ def test_what_lay_elsewhere_differs_by_content_and_is_perhaps_there_under_anothe
 
 def test_the_reads_of_a_silent_python_are_unknown() -> None:
     silent = build(collectors={"reads": Collected("absent", reason="no Python reported")})
-    assert judged(silent, silent) == ("unknown", ("a Python ran, and nobody saw what it read",))
+    started = build(collectors={"interpreter": Collected("error", reason="python did not report")})
+    for run in (silent, started):
+        assert judged(run, run) == ("unknown", ("a Python ran, and nobody saw what it read",))
 
 
 def test_folders_of_code_may_have_any_name() -> None:
