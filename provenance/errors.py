@@ -20,7 +20,7 @@ UnavailableError      4       something outside failed: disk, log, a package of 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import ClassVar, Self
 
@@ -64,6 +64,21 @@ def _escaped(word: str) -> str:
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """Return *number* with *noun*, in the plural where it is not one: ``1 file``, ``2 files``."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+SHOWN = 5
+"""Names given in one message; the rest are counted."""
+
+
+def some_of(names: Sequence[str], more: int = 0) -> str:
+    """Return the first of *names*, and how many others there are, *more* beside those given."""
+    return ", ".join(cut(names, SHOWN, more=more))
+
+
+def cut(texts: Sequence[str], limit: int, what: str = "more", *, more: int = 0) -> list[str]:
+    """Return the first *limit* of *texts*, and one that counts the others and *more* besides."""
+    others = len(texts[limit:]) + more
+    return [*texts[:limit], *([f"and {others:,} {what}"] if others else [])]
 
 
 def reason(error: OSError | ValueError) -> str:
@@ -141,11 +156,9 @@ class UnavailableError(ProvenanceError):
 class CommandError(UnavailableError):
     """A recorded command did not start, or failed and left nothing to attest."""
 
-    def __init__(
-        self, what: str, *, where: str | None = None, hint: str | None = None, status: int = 1
-    ) -> None:
+    def __init__(self, what: str, *, status: int = 1, **place: str | None) -> None:
         """Keep the command's exit *status* too, as a shell gives it (127: not found)."""
-        super().__init__(what, where=where, hint=hint)
+        super().__init__(what, **place)
         self.status = status
 
 
@@ -157,17 +170,9 @@ class UnfinishedError(CommandError):
 
     longest_hint: ClassVar[int] = 2**20  # it ends in a command with an option for each secret field
 
-    def __init__(
-        self,
-        what: str,
-        *,
-        where: str | None = None,
-        hint: str | None = None,
-        status: int = 0,
-        run: str = "",
-    ) -> None:
+    def __init__(self, what: str, *, run: str = "", status: int = 0, **place: str | None) -> None:
         """Keep the *run* and the *status* too."""
-        super().__init__(what, where=where, hint=hint, status=status)
+        super().__init__(what, status=status, **place)
         self.run = run
 
 
@@ -198,13 +203,8 @@ class SecretError(RefusedError):
     """
 
     def __init__(
-        self,
-        what: str,
-        *,
-        where: str | None = None,
-        hint: str | None = None,
-        fields: Mapping[str, str] | None = None,
+        self, what: str, *, fields: Mapping[str, str] | None = None, **place: str | None
     ) -> None:
         """Keep the *fields* too."""
-        super().__init__(what, where=where, hint=hint)
+        super().__init__(what, **place)
         self.fields = dict(fields or {})

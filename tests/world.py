@@ -209,7 +209,7 @@ def sign_document(document: Mapping[str, Any], person: Person) -> bytes:
 
 
 def sign_verdict(statement: Statement, person: Person) -> bytes:
-    return folder_attach.sign_statement(statement, person.key)
+    return folder_attach.sign_payload(intoto.format(statement), person.key)
 
 
 # --- The command line -----------------------------------------------------------------------------

@@ -43,11 +43,12 @@ from provenance.errors import (
     UnavailableError,
     UnfinishedError,
     UsageError,
+    some_of,
 )
 from provenance.files.manifest import hash_folder
 from provenance.files.names import CLAIMS, RESERVED
 from provenance.folder import attach as beside
-from provenance.folder.attach import Signed
+from provenance.folder.attach import SignedClaim
 from provenance.folder.claims import model_name
 from provenance.keys import parse_spki
 from provenance.statement import intoto, training
@@ -159,7 +160,7 @@ def _log(given: Given) -> Log | None:
     return None if log is None else log_in(log, given.get("log_password"))
 
 
-def attach(model: Path, signed: Signed, log: Log | None, kept: RunFolder | None) -> Recorded:
+def attach(model: Path, signed: SignedClaim, log: Log | None, kept: RunFolder | None) -> Recorded:
     """Put the claim *signed* beside *model*, and into *log*; then the run's folder is removed."""
     payload = bundle.parse(signed.claim).envelope.payload
     statement = training.from_statement(intoto.parse(payload))
@@ -251,7 +252,7 @@ def finish(
             named: Given = {**given, "log": log}
             if key is None and plan.key is not None and not os.path.isfile(plan.key):  # noqa: PTH113 - never raises
                 options += ["--key", "KEY"]
-            signed = kept.read(SIGNED, Signed)
+            signed = kept.read(SIGNED, SignedClaim)
             if signed is None or not _fits(signed, plan, place, given.get("progress", silent)):
                 if (key := plan.key if key is None else key) is None:
                     raise UsageError("the key of this run was no file", hint="name it with --key")
@@ -263,7 +264,7 @@ def finish(
         return replace(recorded, status=result.status if result else 0)
 
 
-def _fits(signed: Signed, plan: Plan, place: Path, progress: Progress) -> bool:
+def _fits(signed: SignedClaim, plan: Plan, place: Path, progress: Progress) -> bool:
     """Tell whether the claim *signed* is about the files in *place*, or lies beside them already.
 
     If not, they are not what was signed, and nobody has that claim yet: it is made anew.
@@ -305,7 +306,7 @@ def _claim_later(
     for look in looks.folders:
         missing = sorted(look.files.keys() - names.keys())
         if missing and look.folder == str(model.folder):
-            text = f"not there any more since the command ended: {training.named_files(missing)}"
+            text = f"not there any more since the command ended: {some_of(missing)}"
             recorded = replace(recorded, warnings=(*recorded.warnings, text))
     return recorded
 
@@ -369,17 +370,15 @@ def _unfinished(kept: RunFolder, status: int) -> Iterator[list[str]]:
 
 def _chosen(looks: Looks, options: list[str]) -> Made:
     """Return the model of *looks*; add to *options* that its folder is to be named, if it is."""
-    if sum(look.written for look in looks.folders) == 1:
-        return made.choose(looks)
-    options += ["--model", "DIR"]
     try:
-        model = made.choose(looks)
+        return made.choose(looks)
     except NotMadeError as error:
+        if sum(look.written for look in looks.folders) == 1:
+            raise
+        options += ["--model", "DIR"]
         what = f"the command has ended and left nothing to attest: {error.what}"
         hint = "--model names the folder that it fills"
         raise NotMadeError(what, where=error.where, hint=hint) from error
-    del options[-2:]
-    return model
 
 
 def _shown(path: Path) -> Path:

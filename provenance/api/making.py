@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from provenance.api.arguments import (
     PathLike,
-    Progress,
     a_path,
     check_word,
     declaration,
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from provenance.capture.draft import Before
-    from provenance.capture.made import Candidates
     from provenance.capture.remarks import Remark
     from provenance.capture.run_folder import RunFolder
     from provenance.equality.declaration import Declaration
@@ -97,11 +95,13 @@ def record(
         check(before)
     if making.inputs.dry_run:
         return making.planned(recorder.plan(before)).after(said)
-    at = making.look_before()
-    with making.run_folder(before, at) as (kept, environ):
+    inputs, claimant = making.inputs, making.claimant
+    with claimant.progress("hashing the model before the run") as advance:
+        at = made.look_before(inputs.model, inputs.working_folder, advance)
+    with making.run_folder(before, at.began) as (kept, environ):
         result = process.run(
             command,
-            folder=making.inputs.working_folder,
+            folder=inputs.working_folder,
             environ=environ,
             clock=lambda: datetime.now(UTC),
             run_directory=kept.program,
@@ -111,7 +111,7 @@ def record(
             kept.remove()
             name, hint = shlex.quote(command[0]), _how_to_start(command[0])
             raise CommandError(result.problem, where=name, hint=hint, status=result.status)
-        return complete(making.claimant, kept, before, result, at).after(said)
+        return complete(claimant, kept, before, result, at).after(said)
 
 
 def _how_to_start(word: str) -> str | None:
@@ -130,18 +130,18 @@ def attest(model: PathLike, *, key: PathLike | PrivateKey, **stated: Unpack[Stat
     as they are now; packages and interpreter are not recorded.
     """
     making = _Making.of(model, key, stated)
-    root = making.inputs.model
+    root, claimant = making.inputs.model, making.claimant
     require_folder(root)
     before = making.observe(None, "")
-    with making.progress("hashing the model") as advance:
+    with claimant.progress("hashing the model") as advance:
         found = made.look_now(before.model, advance)
-    recording = with_model(recorder.observe_after(before, None, environ=making.environ), found)
+    recording = with_model(recorder.observe_after(before, None, environ=claimant.environ), found)
     if not making.inputs.dry_run and (problem := misfit(root, recording.statement)) is not None:
         raise problem
     said = making.remark(before)
     if making.inputs.dry_run:
         return making.planned(recording).after(said)
-    return making.claimant.claim(root, recording).after(said)
+    return claimant.claim(root, recording).after(said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,16 +153,6 @@ class _Making:
     stated: Stated
     key_file: Path | None
 
-    @property
-    def environ(self) -> Mapping[str, str]:
-        """The recorder's environment."""
-        return self.claimant.environ
-
-    @property
-    def progress(self) -> Progress:
-        """What is told how far the work is."""
-        return self.claimant.progress
-
     @classmethod
     def of(cls, model: PathLike, key: PathLike | PrivateKey, stated: Stated) -> _Making:
         if unknown := stated.keys() - Stated.__annotations__.keys():
@@ -173,10 +163,13 @@ class _Making:
     def observe(self, command: tuple[str, ...] | None, invocation_id: str) -> Before:
         """Observe what is there before *command*, and refuse what could never be attached."""
         beside.check_claims(self.inputs.model)
-        environ = self.environ
-        with self.progress("hashing inputs") as advance:
+        with self.claimant.progress("hashing inputs") as advance:
             before = recorder.observe_before(
-                self.inputs, command, environ=environ, invocation_id=invocation_id, progress=advance
+                self.inputs,
+                command,
+                environ=self.claimant.environ,
+                invocation_id=invocation_id,
+                progress=advance,
             )
         self.claimant.ready(recorder.plan(before))
         return before
@@ -193,15 +186,9 @@ class _Making:
                 say(each)
         return found
 
-    def look_before(self) -> Candidates:
-        """Return the folders that may become the model's, as they are now."""
-        inputs = self.inputs
-        with self.progress("hashing the model before the run") as advance:
-            return made.look_before(inputs.model, inputs.working_folder, advance)
-
     @contextmanager
     def run_folder(
-        self, before: Before, at: Candidates
+        self, before: Before, began: int
     ) -> Iterator[tuple[RunFolder, Mapping[str, str]]]:
         """Write down what is known *before* the run; give its folder and its environment."""
         here, claimant = self.inputs.located(Path()), self.claimant
@@ -209,7 +196,7 @@ class _Making:
         apart += [each for each in (here, *here.parents) if os.path.lexists(each / ".git")]
         log = self.stated.get("log")
         live = live_secrets(
-            self.environ, allowed=claimant.allowed_secrets, named=claimant.secret_variables
+            claimant.environ, allowed=claimant.allowed_secrets, named=claimant.secret_variables
         )
         plan = Plan(
             recording=recorder.plan(before),
@@ -218,11 +205,11 @@ class _Making:
             log=None if log is None else here / log,
             secrets=tuple(sorted({secret.variable for secret in live})),
             started_on=process.timestamp(datetime.now(UTC)),
-            began=at.began,
+            began=began,
         )
-        with run_folder.create(before.invocation_id, self.environ, apart) as kept:
+        with run_folder.create(before.invocation_id, claimant.environ, apart) as kept:
             try:
-                environ = self.inputs.without_secrets(self.environ)
+                environ = self.inputs.without_secrets(claimant.environ)
                 environ = recorder.listen(before, kept.program, environ)
                 kept.write(PLAN, plan)
                 kept.make_room()

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from provenance.errors import PolicyError, ProvenanceError, UnavailableError, count
 from provenance.files.names import MODEL_SIGNATURE
-from provenance.statement.training import RunDetails, TrainingStatement, changed_text, named_files
-from provenance.trust.outcome import failure_of
+from provenance.trust.outcome import failure_of, notes_of, outcome_detail
 from provenance.trust.verification import claim_that_counts
 from provenance.weights import check_numpy
 
 if TYPE_CHECKING:
     from provenance.keys import PublicKey
+    from provenance.statement.training import TrainingStatement
 
 
 def misfit(model: Path, statement: TrainingStatement) -> ProvenanceError | None:
@@ -48,36 +48,17 @@ def weaknesses(
         yield f"{count(lost, 'metric or seed', 'metrics or seeds')} could not be kept"
     if statement.recipe.command and interpreter and interpreter.status == "error":
         yield f"interpreter and packages are not recorded: {interpreter.reason}"
-    yield from _about(statement.run)
-    observed = statement.run.metadata.started_on  # else a misfit was refused beforehand
-    problem = misfit(model, statement) if observed else None
+    failure, observed = failure_of(statement), bool(statement.run.metadata.started_on)
+    if failure is not None:
+        yield f"'verify' will refuse this claim: {failure}"
+    elif observed and statement.level != "recorded":
+        yield f"'verify' will say: {outcome_detail(statement)}"
+    yield from notes_of(statement)
+    problem = misfit(model, statement) if observed else None  # else it was refused beforehand
     if isinstance(problem, UnavailableError):
         yield f"whether the equality fits this model was not checked: {problem}"
     elif problem is not None:
         yield f"the equality does not fit this model: {problem}"
         yield "'agree' will refuse it ('provenance equality check FILE MODEL' says why)"
-    outcome = statement.run.provenance_outcome
-    for item in outcome.changed_inputs:
-        yield f"changed while the training ran: {changed_text(item)}"
-    if outcome.spoiled_inputs:
-        yield "'verify' will refuse this claim: nobody can tell what the training read"
-    failed = failure_of(statement) is not None
-    if failed and (counts := claim_that_counts(model, statement.manifest, [key])) is not None:
+    if failure and (counts := claim_that_counts(model, statement.manifest, [key])) is not None:
         yield f"'verify' goes by an earlier claim about the same files, {counts.where}"
-
-
-def _about(run: RunDetails) -> Iterator[str]:
-    """Say what is known, and what not, of what *run* made."""
-    outcome = run.provenance_outcome
-    if outcome.failed:
-        how = f"was killed by {outcome.signal}" if outcome.signal else "failed"
-        yield f"the command {how}, so 'verify' will refuse this claim"
-    if run.end_not_seen:
-        yield "nobody saw how the command ended: its outcome is unknown, and this claim 'attested'"
-    for names, what in (
-        (outcome.untouched, "were there before the run, which did not write them"),
-        (outcome.rewritten, "were written with the bytes that they had"),
-        (outcome.unseen, "are not as they were when the command ended: this claim is 'attested'"),
-    ):
-        if names:
-            yield f"of the model's files, {len(names):,} {what}: {named_files(names)}"

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 from provenance.capture.python.packages import NOT_NAMED, NOT_STARTED
 from provenance.capture.secrecy.secrets import is_secret_file
-from provenance.errors import SecretError
+from provenance.errors import SecretError, some_of
 from provenance.keys import refuse_private_keys
-from provenance.statement.training import named_files
 
 if TYPE_CHECKING:
     from provenance.capture.draft import Before
@@ -55,11 +54,11 @@ def _about_code(before: Before) -> Iterator[Remark]:
     observed = before.source
     counted = (repository for repository in observed.repositories if repository.count)
     if changed := [repo.prefix + name for repo in counted for name in repo.changed]:
-        yield Remark(f"not committed: {named_files(changed)}", "commit it, so that others get it")
+        yield Remark(f"not committed: {some_of(changed)}", "commit it, so that others get it")
     reason = observed.collected.reason
     if observed.collected.status == "absent":
         files = observed.source.files if observed.source else ()
-        known = f"only {named_files([file.name for file in files])}" if files else "none"
+        known = f"only {some_of([file.name for file in files])}" if files else "none"
         yield Remark(f"the code is {reason}: {known} is recorded", "'git init' and commit it")
     elif observed.collected.status != "ok":
         way_out = observed.hint or "see 'git status' there"

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from provenance.envelope.bundle import Bundle
     from provenance.files.manifest import Manifest
     from provenance.keys import PrivateKey, PublicKey
-    from provenance.statement.intoto import Statement
     from provenance.statement.training import TrainingStatement
     from provenance.transparency.entry import LogEntry
     from provenance.transparency.note import SignerKey, VerifierKey
@@ -72,11 +71,6 @@ class Attached(msgspec.Struct, frozen=True):
     kept_signature: bool
 
 
-def sign_statement(statement: Statement, key: PrivateKey) -> bytes:
-    """Return the bundle, in JCS, in which *key* signs *statement*."""
-    return sign_payload(intoto.format(statement), key)
-
-
 def sign_payload(payload: bytes, key: PrivateKey) -> bytes:
     """Return the bundle, in JCS, in which *key* signs *payload*, the bytes of a statement."""
     envelope = dsse.sign(dsse.IN_TOTO_PAYLOAD, payload, key)
@@ -96,7 +90,7 @@ def sign_model(name: str, manifest: Manifest, key: PrivateKey, *, links: bool = 
     return bundles.format(envelope, hint=key.public.pem_digest)
 
 
-class Signed(msgspec.Struct, frozen=True):
+class SignedClaim(msgspec.Struct, frozen=True):
     """A signed claim, the model signature that goes with it if any, and byproducts by SHA-256."""
 
     claim: bytes
@@ -110,7 +104,7 @@ def sign_claim(
     payload: bytes,
     files: Mapping[str, bytes],
     key: PrivateKey,
-) -> Signed:
+) -> SignedClaim:
     """Sign *statement*, which goes beside *model* with *files*.
 
     *payload* is the statement in bytes, as it was searched for secrets. A training that failed,
@@ -122,10 +116,10 @@ def sign_claim(
         signature = sign_model(
             statement.model_name, statement.manifest, key, links=_holds_links(model)
         )
-    return Signed(sign_payload(payload, key), signature, dict(files))
+    return SignedClaim(sign_payload(payload, key), signature, dict(files))
 
 
-def attach(model: Path, signed: Signed, log: Log | None = None) -> Attached:
+def attach(model: Path, signed: SignedClaim, log: Log | None = None) -> Attached:
     """Put *signed* beside *model*; a claim that is there already is not added again.
 
     The claim is durable before it goes into *log*; then the proof is added to it.
@@ -134,25 +128,15 @@ def attach(model: Path, signed: Signed, log: Log | None = None) -> Attached:
     with locked(model):
         items = _read_claims(model)
         place = next((n for n, it in enumerate(items) if it.envelope == item.envelope), len(items))
-        item = items[place] if place < len(items) else item
-        lines = [it.raw for it in (*items[:place], item, *items[place + 1 :])]
+        items = items if place < len(items) else (*items, item)
         _write_byproducts(model, signed.files)
-        _write_claims(model, lines)
+        _write_claims(model, [each.raw for each in items])
         written = [str(model / CLAIMS)]
-        signer = _named_signer(item)
-        kept = signed.signature is not None and not _may_replace(model, signer)
+        kept = signed.signature is not None and not _may_replace(model, _named_signer(item))
         if signed.signature is not None and not kept:
             write_file(model / MODEL_SIGNATURE, signed.signature)
             written.append(str(model / MODEL_SIGNATURE))
-        published: tuple[Published, ...] = ()
-        if log is not None:
-            body = _body(item, signer, "")
-            index = known = _proven(item, body, log.signer.verifier)
-            if index is None:
-                [entry] = logs.publish(log.folder, [body], log.signer)
-                lines[place], index = _with_entry(item, entry), entry.index
-                _write_claims(model, lines)
-            published = (Published(place + 1, index, known is None),)
+        published = () if log is None else _publish(model, items, [place], log)
     return Attached(tuple(written), published, kept)
 
 
@@ -192,24 +176,34 @@ def publish(model: Path, log: Log, keys: Sequence[PublicKey] = ()) -> tuple[Publ
         if not items:
             hint = "'record' or 'attest' makes one; a model.sig alone is not logged"
             raise UnreadableError("holds no claims to publish", where=str(model), hint=hint)
-        bodies = [_body(item, keys, f"claim {n}") for n, item in enumerate(items, 1)]
-        vkey = log.signer.verifier
-        indices = [_proven(item, body, vkey) for item, body in zip(items, bodies, strict=True)]
-        missing = [n for n, index in enumerate(indices) if index is None]
-        for n in missing:
-            if len(items[n].log_entries) >= bundles.MAX_LOG_ENTRIES:
-                what = f"carries {bundles.MAX_LOG_ENTRIES} proofs already, which is the limit"
-                raise UsageError(what, where=f"claim {n + 1}")
-        new = logs.publish(log.folder, [bodies[n] for n in missing], log.signer) if missing else ()
-        added = dict(zip(missing, new, strict=True))
-        if added:
-            lines = [item.raw for item in items]
-            for n, entry in added.items():
-                lines[n] = _with_entry(items[n], entry)
-            _write_claims(model, lines)
+        return _publish(model, items, range(len(items)), log, keys)
+
+
+def _publish(
+    model: Path,
+    items: Sequence[Bundle],
+    places: Sequence[int],
+    log: Log,
+    keys: Sequence[PublicKey] = (),
+) -> tuple[Published, ...]:
+    """Put those of the claims *items* beside *model* that stand at *places* into *log*."""
+    bodies = {n: _body(items[n], keys, f"claim {n + 1}") for n in places}
+    indices = {n: _proven(items[n], bodies[n], log.signer.verifier) for n in places}
+    missing = [n for n in places if indices[n] is None]
+    for n in missing:
+        if len(items[n].log_entries) >= bundles.MAX_LOG_ENTRIES:
+            what = f"carries {bundles.MAX_LOG_ENTRIES} proofs already, which is the limit"
+            raise UsageError(what, where=f"claim {n + 1}")
+    new = logs.publish(log.folder, [bodies[n] for n in missing], log.signer) if missing else ()
+    added = dict(zip(missing, new, strict=True))
+    if added:
+        lines = [
+            _with_entry(item, added[n]) if n in added else item.raw for n, item in enumerate(items)
+        ]
+        _write_claims(model, lines)
     return tuple(
         Published(n + 1, added[n].index if index is None else index, index is None)
-        for n, index in enumerate(indices)
+        for n, index in indices.items()
     )
 
 

@@ -30,7 +30,6 @@ from provenance.files.reading import read_file
 
 if TYPE_CHECKING:
     from provenance.envelope.bundle import Bundle
-    from provenance.statement.intoto import ResourceDescriptor
     from provenance.statement.training import TrainingStatement
 
 MAX_CLAIMS_BYTES = 2**30
@@ -113,12 +112,15 @@ def check_beside(
     return f" ({'; '.join(notes)})" if notes else ""
 
 
-def read_byproduct(root: Path, item: ResourceDescriptor) -> bytes | None:
-    """Return the byproduct *item* of a claim beside the model in *root*.
+def read_byproduct(root: Path, training: TrainingStatement, name: str) -> bytes | None:
+    """Return the byproduct *name* of *training*, which is about the model in *root*.
 
-    None if it has other content, or is missing: it is not part of the model, and copies may lack
-    it.
+    None if none is stated, or it has other content or is missing: it is not part of the model, and
+    copies may lack it.
     """
+    item = next((each for each in training.run.byproducts if each.name == name), None)
+    if item is None:
+        return None
     sha256 = item.digest.get("sha256", "")
     try:
         data = strict_base64.parse(item.content) if item.content else None

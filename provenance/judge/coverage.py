@@ -16,21 +16,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from provenance.equality.declaration import place
 from provenance.equality.patterns import selects_tensor
 from provenance.equality.rules import Close, Curves, EvidenceRule, Rule, TensorRule
-from provenance.errors import MalformedError, PolicyError, UnreadableError, count
+from provenance.errors import MalformedError, PolicyError, UnreadableError, count, some_of
 from provenance.judge import selection as select
 
 if TYPE_CHECKING:
     from provenance.equality.declaration import Alternative, Declaration
     from provenance.weights.model import Pair, SideBySide
-
-_SHOWN: Final = 5  # tensors named in a refusal
 
 
 class Selected(msgspec.Struct, frozen=True):
@@ -138,7 +136,6 @@ def _check_pair(alternative: Alternative, who: str, pair: Pair, names: _Names) -
     both = sorted(found[0] & found[1])
     bare = [n for n in both if not any(selects_tensor(rule.tensors, n) for rule in rules)]
     if bare:
-        more = f" and {len(bare) - _SHOWN} more" if len(bare) > _SHOWN else ""
-        what = f"{who} covers {count(len(bare), 'tensor')}: {', '.join(bare[:_SHOWN])}{more}"
+        what = f"{who} covers {count(len(bare), 'tensor')}: {some_of(bare)}"
         raise PolicyError(what, where=pair.name, hint="add a rule for them")
     return None

@@ -33,9 +33,8 @@ import msgspec
 from provenance.encoding import strict_base64
 from provenance.equality.lattice import Conclusion
 from provenance.equality.rules import Curves
-from provenance.errors import MalformedError, PolicyError, UnreadableError, UsageError
-from provenance.files.names import BYPRODUCTS
-from provenance.files.reading import read_file
+from provenance.errors import PolicyError, UsageError
+from provenance.folder.claims import read_byproduct
 from provenance.judge.comparators import compare_models
 from provenance.rebuilding import recipe, verdict
 from provenance.rebuilding.verdict import (
@@ -53,7 +52,7 @@ from provenance.weights.model import Model
 if TYPE_CHECKING:
     from provenance.equality.declaration import Declaration
     from provenance.measure.findings import Outcome
-    from provenance.statement.training import Recipe, TrainingStatement
+    from provenance.statement.training import Recipe
     from provenance.trust.verification import Claim, Verified
 
 
@@ -148,8 +147,10 @@ def _builders(claims: Sequence[Claim], quorum: int) -> tuple[list[Party], Part]:
         party = _party(claim)
         same_key = party.key_id in counted
         facts = {party.attestation["sha256"], party.invocation_id or party.attestation["sha256"]}
-        why = "" if _names_its_key(claim) else "it names another signer than the key that signed it"
-        if not why and not same_key and facts & counted:
+        why = ""
+        if claim.training.run.provenance_signer != strict_base64.format(claim.opened.key.spki):
+            why = "it names another signer than the key that signed it"
+        elif not same_key and facts & counted:
             why = "another key attested the same run"
         if why:
             reasons.append(f"{_who(number)} does not count as a builder: {why}")
@@ -164,10 +165,6 @@ def _builders(claims: Sequence[Claim], quorum: int) -> tuple[list[Party], Part]:
     return parties, ("inconclusive", [*reasons, f"{number} of {quorum} builders{once}"])
 
 
-def _names_its_key(claim: Claim) -> bool:
-    return claim.training.run.provenance_signer == strict_base64.format(claim.opened.key.spki)
-
-
 def _party(claim: Claim) -> Party:
     run = claim.training.run
     return Party(
@@ -177,7 +174,7 @@ def _party(claim: Claim) -> Party:
         {"sha256": hashlib.sha256(claim.bundle.raw).hexdigest()},
         claim.opened.key.key_id,
         run.metadata.invocation_id,
-        run.level,
+        claim.training.level,
         counted=False,
     )
 
@@ -186,33 +183,12 @@ def _who(number: int) -> str:
     return f"rebuild {number}" if number else "the published model"
 
 
-def recorded_metrics(root: Path, training: TrainingStatement) -> bytes | None:
-    """Return the metrics that *training*, about the model in *root*, states.
-
-    None if it states none, or the file beside the weights is missing or has other content: the file
-    is not part of the model and may be left out of copies.
-    """
-    for item in training.run.byproducts:
-        sha256 = item.digest.get("sha256", "")
-        if item.name != metrics.BYPRODUCT or not sha256:
-            continue
-        try:
-            if item.content:
-                data = strict_base64.parse(item.content)
-            else:
-                data = read_file(root / BYPRODUCTS / sha256, metrics.MAX_BYTES, follow=False)
-        except (MalformedError, UnreadableError):
-            return None
-        return data if hashlib.sha256(data).hexdigest() == sha256 else None
-    return None
-
-
 def _model(verified: Verified, declaration: Declaration) -> Model:
     """Return the files of *verified*, and recorded metrics if *declaration* asks for them."""
     asked = any(isinstance(rule, Curves) and rule.sources is None for rule in declaration.rules)
     recorded = None
     if asked and verified.claim is not None:
-        recorded = recorded_metrics(verified.root, verified.claim.training)
+        recorded = read_byproduct(verified.root, verified.claim.training, metrics.BYPRODUCT)
     return Model(verified.root, verified.manifest.by_name(), recorded)
 
 

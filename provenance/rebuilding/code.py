@@ -8,13 +8,14 @@ every open was seen: elsewhere an untracked file that differs was *perhaps read*
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from provenance.encoding import strict_json
+from provenance.errors import cut
 from provenance.statement.training import ELSEWHERE, MODEL, Collected
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def compare_code(left: BuildDefinition, right: BuildDefinition) -> tuple[list[st
         unknown.append("a Python ran, and nobody saw what it read")
     differing, doubts = _compare_files(_files(left), _files(right))
     unknown = [*filter(None, unknown), *doubts]
-    return [*changes(published, rebuilt), *differing], capped(unknown)
+    return [*changes(published, rebuilt), *differing], cut(unknown, MAX_NAMED)
 
 
 def _problem(build: BuildDefinition) -> str:
@@ -127,12 +128,6 @@ def changes(published: Mapping[str, str], rebuilt: Mapping[str, str]) -> list[st
         elif theirs != ours:
             found.append(f"{name} is {ours} instead of {theirs}")
     return found
-
-
-def capped(texts: Sequence[str]) -> list[str]:
-    """Return the first of *texts*, and how many more there are: a stranger can name a million."""
-    more = len(texts) - MAX_NAMED
-    return [*texts[:MAX_NAMED], f"and {more} more"] if more > 0 else list(texts)
 
 
 def _trees(build: BuildDefinition) -> dict[str, str]:
@@ -199,6 +194,9 @@ def _compare_files(left: _Files, right: _Files) -> tuple[list[str], list[str]]:
     same_list = lists[0].digest == lists[1].digest and not any(each.unhashed for each in lists)
     if (left.cut or right.cut) and not (complete or perhaps or same_list):
         perhaps.append("untracked files beyond those listed")
-    kinds = {"perhaps read": perhaps, "read, and perhaps another": hidden}
-    doubts = [f"{kind}: {', '.join(capped(found))}" for kind, found in kinds.items() if found]
+    kinds = {
+        "perhaps read": cut(perhaps, MAX_NAMED),
+        "read, and perhaps another": cut(hidden, MAX_NAMED),
+    }
+    doubts = [f"{kind}: {', '.join(texts)}" for kind, texts in kinds.items() if texts]
     return changes(published, rebuilt), doubts

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 
 from provenance.capture.python.inside import SHELLS
-from provenance.errors import count
-from provenance.rebuilding.code import capped, changes, compare_code
+from provenance.errors import count, cut
+from provenance.rebuilding.code import MAX_NAMED, changes, compare_code
 from provenance.statement.training import REDACTION
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ _PROGRAM_FOLLOWS = re.compile(r"-[A-Za-z]*[cm].*|--(version|help)|-[hV]+")
 
 _NAMED_INPUT = re.compile(r"(?<!\$)\$\{((data|config):[^{}]*|baseModel)\}")
 
-_KINDS: dict[str, Literal["configuration", "data", "base model"]] = {
+KINDS: dict[str, Literal["configuration", "data", "base model"]] = {
     "config": "configuration", "data": "data", "baseModel": "base model",
 }  # fmt: skip
 """The parts of a recipe that are inputs, by the beginning of their keys."""
@@ -83,9 +83,9 @@ def compare(left: BuildDefinition, right: BuildDefinition) -> Comparison:
     seeds = ({f"the seed {name}": n for name, n in each.seeds.items()} for each in recipes)
     found = [
         Difference("command", command),
-        Difference("code", "; ".join(capped(code))),
-        *(Difference(part, _inputs(kind, recipes, places)) for kind, part in _KINDS.items()),
-        Difference("seeds", "; ".join(capped(changes(*seeds)))),
+        Difference("code", "; ".join(cut(code, MAX_NAMED))),
+        *(Difference(part, _inputs(kind, recipes, places)) for kind, part in KINDS.items()),
+        Difference("seeds", "; ".join(cut(changes(*seeds), MAX_NAMED))),
     ]
     missing = dict.fromkeys(f"it names {gap}" for each in recipes for gap in gaps(each))
     return Comparison(tuple(each for each in found if each.text), (*unknown, *missing))
@@ -201,7 +201,7 @@ def _without_names(word: str) -> str:
 
 def _inputs(kind: str, recipes: tuple[Recipe, Recipe], places: Sequence[tuple[str, str]]) -> str:
     """Describe how the inputs of one kind differ; both commands name those at *places*."""
-    label = f"the {_KINDS[kind]}"
+    label = f"the {KINDS[kind]}"
     sides = tuple(_keyed(kind, recipe) for recipe in recipes)
     published, rebuilt = ({key: _content(items) for key, items in s.items()} for s in sides)
     keys = {content: key for key, content in reversed(published.items())}
@@ -219,7 +219,8 @@ def _inputs(kind: str, recipes: tuple[Recipe, Recipe], places: Sequence[tuple[st
         [item for key, items in side.items() if key not in done for item in items]
         for side, done in zip(sides, named, strict=True)
     )
-    return "; ".join(capped(list(dict.fromkeys([*found, *_unnamed(label, *unnamed)]))))
+    found += _unnamed(label, *unnamed)
+    return "; ".join(cut([*dict.fromkeys(found)], MAX_NAMED))
 
 
 def _keyed(kind: str, recipe: Recipe) -> dict[str, list[Input]]:

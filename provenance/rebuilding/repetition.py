@@ -49,7 +49,6 @@ _LEAVES = re.compile(r"\$\{[^{}]*\}(?:.*/)?\.\.(?:/|$)", re.DOTALL)
 """A path that leaves what its placeholder stands for: none is recorded so."""
 
 _Rows = list[tuple[str, int, str]]
-_PARTS = {"data": "data", "config": "configuration", "baseModel": "base model"}
 _OPTIONS = {"data": "--data {}=PATH", "config": "--config FILE", "baseModel": "--base-model DIR"}
 
 
@@ -82,8 +81,7 @@ class Published:
 
     def manifest(self, key: str) -> Manifest | None:
         """Return the files of the input *key*, if they were published, too."""
-        item = next((x for x in self.training.run.byproducts if x.name == f"manifest/{key}"), None)
-        data = None if item is None else read_byproduct(self.folder, item)
+        data = read_byproduct(self.folder, self.training, f"manifest/{key}")
         try:
             rows = [] if data is None else strict_json.convert(strict_json.parse(data), _Rows)
             found = manifest_of(FileEntry(*row) for row in rows)
@@ -121,9 +119,7 @@ def place_inputs(published: Published, given: Inputs) -> Inputs:
 
     One that is not given is a path of the same name in the working folder.
     """
-    paths = [*(path for _, path in given.data), *given.config]
-    paths += [] if given.base_model is None else [given.base_model]
-    places = zip(input_paths(given), paths, strict=True)
+    places = zip(input_paths(given), _paths(given), strict=True)
     here = {place.key: (place.role, path) for place, path in places}
     problems = [f"no {key} was published" for key in here.keys() - published.inputs.keys()]
     for key, item in published.inputs.items():
@@ -146,6 +142,12 @@ def place_inputs(published: Published, given: Inputs) -> Inputs:
     )
 
 
+def _paths(inputs: Inputs) -> tuple[Path, ...]:
+    """Return the paths of *inputs* as they were given, in the order of their keys."""
+    base = () if inputs.base_model is None else (inputs.base_model,)
+    return (*(path for _, path in inputs.data), *inputs.config, *base)
+
+
 def _same_name(published: Published, key: str, folder: Path) -> Path | None:
     """Return a path below *folder* that is called as the published input *key* was."""
     item, manifest = published.inputs[key], published.manifest(key)
@@ -163,10 +165,9 @@ def command_here(
     if any(REDACTION.search(word) for word in recorded):
         what = "an argument was redacted, so nobody can repeat the command"
         raise PolicyError(what, where=published.where)
-    paths = [*(path for _, path in inputs.data), *inputs.config]
-    paths += [] if inputs.base_model is None else [inputs.base_model]
     values = {"model": str(inputs.model)}
-    values |= {key: str(path) for key, path in zip(published.inputs, paths, strict=True)}
+    paths = zip(published.inputs, _paths(inputs), strict=True)
+    values |= {key: str(path) for key, path in paths}
     try:
         command = fill(recorded, values)
     except UsageError as error:
@@ -221,7 +222,7 @@ def refuse_difference(published: Published, before: Before) -> None:
         ours = msgspec.structs.replace(ours, external_parameters=mine, internal_parameters=observed)
     named: dict[str, list[str]] = {}
     for key, text in _other_files(published, before):
-        named.setdefault(_PARTS[key.partition(":")[0]], []).append(text)
+        named.setdefault(recipe.KINDS[key.partition(":")[0]], []).append(text)
     found = [
         text
         for difference in recipe.compare(theirs, ours).differences

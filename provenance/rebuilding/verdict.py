@@ -156,10 +156,10 @@ class Verifier(msgspec.Struct, frozen=True):
     version: str
     time: str
 
-    @property
-    def uri(self) -> str:
-        """The signer as a verifier."""
-        return f"{uris.VERIFIER}/{quote(self.key_id, safe='')}"
+
+def verifier_uri(key_id: str) -> str:
+    """Return what the signer with the key *key_id* is called as a verifier."""
+    return f"{uris.VERIFIER}/{quote(key_id, safe='')}"
 
 
 def to_statement(verdict: Verdict, verifier: Verifier) -> Statement:
@@ -172,11 +172,12 @@ def to_statement(verdict: Verdict, verifier: Verifier) -> Statement:
         "digest": {"sha256": verdict.equality.sha256},
     }
     version = {"training-provenance": verifier.version}
+    who = {"id": verifier_uri(verifier.key_id), "version": version}
     agreed = verdict.conclusion in _STATED_AS_AGREEMENT and verdict.equality.declared
     by_bytes = verdict.conclusion == "match" and verdict.strongest == "bytes"
     if agreed and by_bytes and verdict.independent:
         vsa = {
-            "verifier": {"id": verifier.uri, "version": version},
+            "verifier": who,
             "timeVerified": verifier.time,
             "resourceUri": _model_uri(verdict.published),
             "policy": policy,
@@ -192,7 +193,7 @@ def to_statement(verdict: Verdict, verifier: Verifier) -> Statement:
         return Statement(subject, uris.SLSA_VSA, vsa)
     if agreed:
         svr = {
-            "verifier": {"id": verifier.uri, "version": version, "policies": [policy]},
+            "verifier": {**who, "policies": [policy]},
             "timeCreated": verifier.time,
             "properties": [_PROPERTIES.get(verdict.strongest or "", CONSISTENT_PROPERTY)],
             "provenance_verdict": body,

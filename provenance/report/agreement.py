@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from provenance.equality.lattice import LATTICE
-from provenance.errors import count, one_line
+from provenance.equality.lattice import AGREES, LATTICE
+from provenance.errors import count, cut, one_line
 from provenance.report.comparison import conclusion_text, distance_text, outcome_lines
-from provenance.report.terminal import bad, cut, dim
+from provenance.report.terminal import bad, dim
 
 if TYPE_CHECKING:
     from provenance.equality.lattice import Conclusion
@@ -17,20 +17,12 @@ if TYPE_CHECKING:
 SHOWN_DISTANCES, SHOWN_ENVIRONMENT = 8, 12
 """Tensors, those farthest apart first, and differing environment values listed of one rebuild."""
 
-MEANING: dict[Conclusion, str] = {
-    "match": "every rebuild is the published model",
-    "consistent": "every rebuild is within the declared tolerance; that is not proof of honesty:"
-    " a change that small can hide a backdoor",
-    "plausible": "the curves look alike, which says nothing about the weights",
-}
-
 LIKENESS: dict[Conclusion, str] = {
     "match": "same model by {}",
-    "consistent": "within the declared tolerance by {}",
-    "plausible": "curves look alike",
+    "consistent": "within the declared tolerance by {}: a change that small can hide a backdoor",
+    "plausible": "the curves look alike, which says nothing about the weights",
 }
-"""What is said of the models by the conclusion that their strongest equality allows, where the
-verdict is another."""
+"""What is said of models that agree."""
 
 
 def verdict_lines(
@@ -58,17 +50,15 @@ def verdict_lines(
     if verdict.diameter is not None and len(verdict.rebuilds) > 1:
         lines.append(f"diameter  {_diameter(verdict.diameter)}")
     lines += [f"because   {one_line(reason)}" for reason in verdict.reasons]
-    conclusion = conclusion_text(verdict.conclusion, verdict.strongest)
     both = f"{_model_text(verdict)}; {one_line(_recipe_text(verdict))}"
-    return [*lines, f"verdict   {conclusion}: {both}"]
+    return [*lines, f"verdict   {conclusion_text(verdict.conclusion)}: {both}"]
 
 
 def _model_text(verdict: Verdict) -> str:
     """Say whether it is the same model; the recipe aside."""
-    if verdict.conclusion in MEANING:
-        return MEANING[verdict.conclusion]
-    if verdict.strongest is not None:
-        return LIKENESS[LATTICE[verdict.strongest].concludes].format(verdict.strongest)
+    if (by := verdict.strongest) is not None:
+        said = verdict.conclusion if verdict.conclusion in AGREES else LATTICE[by].concludes
+        return LIKENESS[said].format(by)
     differs = any(rebuild.outcome.conclusion == "mismatch" for rebuild in verdict.rebuilds)
     return "another model" if differs else "too little is known of the models"
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from provenance.equality.lattice import AGREES
-from provenance.errors import count, one_line
-from provenance.report.terminal import bad, cut, dim, good, table
+from provenance.errors import count, cut, one_line
+from provenance.report.terminal import bad, dim, good, table
 
 if TYPE_CHECKING:
     from provenance.equality.lattice import Conclusion
@@ -47,7 +47,8 @@ def comparison_lines(files: Sequence[FileComparison]) -> list[str]:
 
 def outcome_lines(outcome: Outcome) -> list[str]:
     """Return the outcome of an equality on two models."""
-    lines = [conclusion_text(outcome.conclusion, outcome.strongest)]
+    by = f" by {outcome.strongest}" if outcome.conclusion in AGREES else ""
+    lines = [conclusion_text(outcome.conclusion) + by]
     for number, alternative in enumerate(outcome.alternatives, 1):
         word = {True: "holds", False: "does not hold", None: "cannot be decided"}[alternative.held]
         lines.append(f"  alternative {number} (weakest rule: {alternative.strength}) {word}")
@@ -65,9 +66,9 @@ def outcome_lines(outcome: Outcome) -> list[str]:
     return lines
 
 
-def conclusion_text(conclusion: Conclusion, strongest: str | None) -> str:
-    """Return *conclusion*, and if the models agree, by which equality."""
-    return good(conclusion) + f" by '{strongest}'" if conclusion in AGREES else bad(conclusion)
+def conclusion_text(conclusion: Conclusion) -> str:
+    """Return *conclusion* in its colour."""
+    return good(conclusion) if conclusion in AGREES else bad(conclusion)
 
 
 def distance_text(distance: TensorDistance) -> str:

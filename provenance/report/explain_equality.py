@@ -21,9 +21,8 @@ from provenance.equality.rules import (
     Rounded,
     Tensors,
 )
-from provenance.errors import count
+from provenance.errors import count, cut
 from provenance.report.explain_text import MAX_VALUE, explained, row, shorten
-from provenance.report.terminal import cut
 
 if TYPE_CHECKING:
     from provenance.equality.declaration import Declaration

@@ -28,7 +28,7 @@ from provenance.report.verification import recipe_rows
 from provenance.statement import intoto, model_signature, training, uris
 from provenance.transparency import checkpoint, note
 from provenance.transparency import entry as log_entries
-from provenance.trust.outcome import failure_of, file_notes, level_of, outcome_detail
+from provenance.trust.outcome import failure_of, file_notes, outcome_detail
 
 if TYPE_CHECKING:
     from provenance.envelope.bundle import Bundle
@@ -80,7 +80,8 @@ def describe_bundles(
                 "problem": str(found[0]) if found else None,
             }
         )
-        lines += [f"{label}{kind}", *_signer_rows(item), *shown, *fields({"logEntries": logged})]
+        lines += [f"{label}{kind}", *_signer_rows(item), *shown, *_verifier_rows(item, document)]
+        lines += fields({"logEntries": logged})
         lines += rows("log entries", [f"not understood: {error.what}" for error in faults])
         lines += [] if logged or faults else [row("log entries", "none: not published")]
     return described, lines, problems
@@ -131,6 +132,18 @@ def _signer_rows(item: Bundle) -> list[str]:
     lines = [row("signed by", item.hint or keyid or "a key that is not named")]
     other = item.hint and keyid and keyid != item.hint
     return [*lines, row("", f"but the signature names the key {keyid}")] if other else lines
+
+
+def _verifier_rows(item: Bundle, document: Any) -> list[str]:  # noqa: ANN401 - any JSON value
+    """Say so if a verdict names another verifier than the bundle names as its signer."""
+    predicate = document.get("predicate") if isinstance(document, dict) else None
+    named = predicate.get("verifier") if isinstance(predicate, dict) else None
+    verifier = named.get("id") if isinstance(named, dict) else None
+    keyid = item.envelope.signatures[0].keyid or item.hint
+    if not isinstance(verifier, str) or not verifier.startswith(f"{uris.VERIFIER}/"):
+        return []
+    ours = verifier == verdicts.verifier_uri(keyid)
+    return [] if ours else [row("", "but the verifier that it names is not the key that signed it")]
 
 
 def _log_entries(item: Bundle, where: str) -> tuple[list[dict[str, Any]], list[ProvenanceError]]:
@@ -219,7 +232,7 @@ def _training_rows(statement: Statement, where: str) -> list[str]:
         *(row(label, text) for label, text in recipe_rows(claim)),
         *fields({"notStated": unstated, "axes": ", ".join(recipe.axes)}),
         *_equality_rows(recipe.equality),
-        *fields({"level": level_of(claim), "run": run.metadata}),
+        *fields({"level": claim.level, "run": run.metadata}),
         row("outcome", outcome),
         *rows("inputs", [text for text in changed if text not in outcome]),
         *rows("files", list(file_notes(claim))),

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from provenance.errors import ProvenanceError, count, one_line
-from provenance.report.terminal import cut, table
+from provenance.errors import ProvenanceError, count, cut, one_line
+from provenance.report.terminal import table
 
 LABEL_WIDTH = 13
 """Columns of a label, the space after it included."""

@@ -36,7 +36,7 @@ def captured_document(statement: TrainingStatement) -> dict[str, Any]:
     interpreter, packages = (_ok(collectors.get(name)) for name in ("interpreter", "packages"))
     measured = next((item for item in run.byproducts if item.name == metrics.BYPRODUCT), None)
     return {
-        "level": run.level,
+        "level": statement.level,
         "files": len(statement.manifest.entries),
         "size": statement.manifest.size,
         "rootDigest": {"sha256": statement.manifest.root_digest},
@@ -117,5 +117,5 @@ def _run(statement: TrainingStatement, facts: dict[str, Any]) -> Iterator[str]:
         yield count(facts["metrics"], "metric")
     if facts["reads"]:
         processes = facts["reads"].get("processes", 0)
-        yield f"{count(processes, 'process', 'processes')} told what they read"
+        yield f"reads told by {count(processes, 'process', 'processes')}"
     yield f"equality {facts['equality'] or 'none'}"

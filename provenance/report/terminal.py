@@ -61,12 +61,6 @@ dim = partial(click.style, dim=True)
 """Each returns a text in its style, which is shown where the output has colour."""
 
 
-def cut(lines: Sequence[str], limit: int, what: str = "more") -> list[str]:
-    """Return the first *limit* of *lines*, and one that counts the others."""
-    others = [f"and {len(lines) - limit:,} {what}"] if len(lines) > limit else []
-    return [*lines[:limit], *others]
-
-
 def print_lines(lines: Iterable[str], *, hang: int | None = None, err: bool = False) -> None:
     """Print *lines* on stdout, or on stderr, wrapped to the terminal if there is one.
 

@@ -6,10 +6,10 @@ import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from provenance.errors import MAX_PART, count, one_line
+from provenance.errors import MAX_PART, SHOWN, count, cut, one_line, some_of
 from provenance.report.explain_text import shorten
 from provenance.report.terminal import bad, dim, good
-from provenance.statement.training import SHOWN_FILES, Source, named_files
+from provenance.statement.training import Source
 from provenance.trust.verification import STEPS
 
 if TYPE_CHECKING:
@@ -106,11 +106,10 @@ def _code_texts(statement: TrainingStatement) -> list[str]:
         texts.append(f"in the folder {source.folder}")
     if unread := unread_code(statement):
         texts.append(unread)
-    texts += [f"{file.name} sha256 {file.sha256[:16]}…" for file in source.files[:SHOWN_FILES]]
-    if rest := len(source.files[SHOWN_FILES:]):
-        texts.append(f"and {count(rest, 'more file')} that the command names")
+    files = [f"{file.name} sha256 {file.sha256[:16]}…" for file in source.files]
+    texts += cut(files, SHOWN, "more that the command names")
     if source.read:
-        names = named_files([file.name for file in source.read])
+        names = some_of([file.name for file in source.read])
         texts.append(f"{count(len(source.read), 'untracked file')} read: {names}")
     untracked = statement.build.internal_parameters.collectors.get("untracked")
     number = untracked.values.get("count") if untracked else None

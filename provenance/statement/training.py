@@ -22,15 +22,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from provenance.encoding import strict_base64, strict_json
-from provenance.errors import MalformedError, SubjectError
+from provenance.errors import MalformedError, SubjectError, some_of
 from provenance.files.manifest import FileEntry, Manifest, manifest_of
 from provenance.statement import intoto
 from provenance.statement.intoto import ResourceDescriptor, Statement, Subject
 from provenance.statement.uris import BUILD_TYPE, SLSA_PROVENANCE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from provenance.keys import PublicKey
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -222,15 +220,6 @@ class RunDetails(msgspec.Struct, frozen=True, omit_defaults=True):
     provenance_signer: str = ""
 
     @property
-    def level(self) -> Literal["attested", "recorded"]:
-        """The evidence level: ``recorded`` only if a recorder saw the run end and make all files.
-
-        A run that began and whose end was not seen has an unknown outcome: it is ``attested``.
-        """
-        seen = bool(self.metadata.started_on) and not self.end_not_seen
-        return "recorded" if seen and not self.provenance_outcome.unseen else "attested"
-
-    @property
     def end_not_seen(self) -> bool:
         """Whether a run began, and how it ended is unknown."""
         outcome = self.provenance_outcome
@@ -268,6 +257,20 @@ class TrainingStatement(msgspec.Struct, frozen=True):
     run: RunDetails
 
     @property
+    def level(self) -> Literal["attested", "recorded"]:
+        """The evidence level: ``recorded`` only if a recorder saw the run end and make the files.
+
+        A run that began and whose end was not seen has an unknown outcome, and one that wrote none
+        of the files did not make them: they are ``attested``.
+        """
+        outcome, started = self.run.provenance_outcome, bool(self.run.metadata.started_on)
+        made = not outcome.unseen and any(
+            entry.name not in outcome.untouched for entry in self.manifest.entries
+        )
+        seen = started and not self.run.end_not_seen
+        return "recorded" if seen and made else "attested"
+
+    @property
     def recipe(self) -> Recipe:
         """What determines the training."""
         return self.build.external_parameters
@@ -285,16 +288,6 @@ def describe_input(name: str, manifest: Manifest, *, role: str = "") -> Input:
     return Input(name, digest, manifest_digest(manifest), files, manifest.size, role)
 
 
-SHOWN_FILES = 5
-"""Files named on a terminal for each thing that is said of files; the rest are counted."""
-
-
-def named_files(names: Sequence[str], more: int = 0) -> str:
-    """Return the first of *names*, and how many there are besides, *more* not counted in it."""
-    rest = len(names[SHOWN_FILES:]) + more
-    return ", ".join(names[:SHOWN_FILES]) + (f", and {rest:,} more" if rest else "")
-
-
 def changed_text(item: ChangedInput) -> str:
     """Describe how an input changed during the run, for a terminal."""
     if item.problem:
@@ -302,8 +295,8 @@ def changed_text(item: ChangedInput) -> str:
     kinds = {"changed": item.changed, "removed": item.removed}
     named = [f"{name} was {what}" for what, names in kinds.items() for name in names]
     added = [entry.name for entry in item.added]
-    parts = [named_files(named, item.more)] if named or item.more else []
-    parts += [f"added {named_files(added, item.more_added)}"] if added or item.more_added else []
+    parts = [some_of(named, item.more)] if named or item.more else []
+    parts += [f"added {some_of(added, item.more_added)}"] if added or item.more_added else []
     return f"{item.name}: {'; '.join(parts)}"
 
 

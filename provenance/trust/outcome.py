@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, get_args
 
-from provenance.errors import PolicyError, count
-from provenance.statement.training import SHOWN_FILES, changed_text, named_files
+from provenance.errors import SHOWN, PolicyError, count, cut, some_of
+from provenance.statement.training import changed_text
 
 if TYPE_CHECKING:
     from provenance.statement.training import TrainingStatement
@@ -27,18 +27,10 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 """The evidence levels, the weakest first."""
 
 
-def level_of(statement: TrainingStatement | None) -> Level:
-    """Return the level of *statement*; a run that wrote none of the files did not make them."""
-    if statement is None:
-        return "signed"
-    untouched = statement.run.provenance_outcome.untouched
-    names = {entry.name for entry in statement.manifest.entries}
-    return statement.run.level if names.difference(untouched) else "attested"
-
-
 def check_level(statement: TrainingStatement | None, required: Level, where: str) -> None:
     """Raise a PolicyError if *statement*, which stands in *where*, says less than *required*."""
-    if LEVELS.index(level_of(statement)) < LEVELS.index(required):
+    level = "signed" if statement is None else statement.level
+    if LEVELS.index(level) < LEVELS.index(required):
         what = f"{required} is required, but the outcome is {outcome_detail(statement)}"
         raise PolicyError(what, where=where)
 
@@ -51,10 +43,8 @@ def failure_of(statement: TrainingStatement) -> str | None:
     if outcome.failed:
         return f"the training command ended with status {outcome.exit_status}"
     if outcome.spoiled_inputs:
-        named = "; ".join(map(changed_text, outcome.spoiled_inputs[:SHOWN_FILES]))
-        rest = len(outcome.spoiled_inputs[SHOWN_FILES:])
-        more = f"; and {count(rest, 'more input')}" if rest else ""
-        return f"inputs changed while the training ran: {named}{more}"
+        named = cut([changed_text(item) for item in outcome.spoiled_inputs], SHOWN)
+        return f"inputs changed while the training ran: {'; '.join(named)}"
     return None
 
 
@@ -69,7 +59,7 @@ def outcome_detail(statement: TrainingStatement | None) -> str:
     if status is None:
         return "unknown: the run began and its end was not seen"
     ended = f"the command ended with status {status}"
-    if level_of(statement) != "recorded":
+    if statement.level != "recorded":
         return f"attested: {ended}, but was not seen to make all of these files"
     inputs = "file of an input" if run.provenance_outcome.changed_inputs else "input"
     meanwhile = f", and no {inputs} changed meanwhile" if _looked_again(statement) else ""
@@ -81,11 +71,13 @@ def notes_of(statement: TrainingStatement) -> Iterator[str]:
     outcome = statement.run.provenance_outcome
     if outcome.exit_status is not None and not _looked_again(statement):
         yield "the inputs were not looked at again after the run"
-    for item in outcome.changed_inputs[:SHOWN_FILES]:
-        names = named_files([entry.name for entry in item.added], item.more_added)
-        yield f"added during the run: {item.name}: {names}"
-    if rest := len(outcome.changed_inputs[SHOWN_FILES:]):
-        yield f"files were added to {count(rest, 'more input')} during the run"
+    added = [
+        f"added during the run: {item.name}: "
+        + some_of([entry.name for entry in item.added], item.more_added)
+        for item in outcome.changed_inputs
+        if item.added or item.more_added
+    ]
+    yield from cut(added, SHOWN, "more inputs to which files were added")
     yield from file_notes(statement)
 
 
@@ -95,11 +87,11 @@ def file_notes(statement: TrainingStatement) -> Iterator[str]:
     files = {
         "there before and not written by the run": outcome.untouched,
         "there before and written by the run with equal bytes": outcome.rewritten,
-        "changed after the command ended": outcome.unseen,
+        "that the run was not seen to make": outcome.unseen,
     }
     for what, names in files.items():
         if names:
-            yield f"{count(len(names), 'file')} {what}: {named_files(names)}"
+            yield f"{count(len(names), 'file')} {what}: {some_of(names)}"
 
 
 def _looked_again(statement: TrainingStatement) -> bool:

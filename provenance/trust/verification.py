@@ -20,7 +20,6 @@ A step either holds and is reported, or raises. Nothing here uses the clock or t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,18 +40,17 @@ from provenance.errors import (
     UsageError,
     count,
 )
-from provenance.files.digest import hash_file
-from provenance.files.manifest import Differences, Manifest, compare_sizes, hash_folder
+from provenance.files.manifest import Manifest, hash_folder
 from provenance.files.names import MODEL_SIGNATURE, RESERVED
 from provenance.folder.claims import check_beside, read_beside, read_claims, require_folder
 from provenance.statement import intoto, model_signature, training, uris
 from provenance.transparency import entry as log_entries
 from provenance.transparency import rekor
+from provenance.trust.contents import check_files, check_sizes
 from provenance.trust.outcome import (
     Level,
     check_level,
     failure_of,
-    level_of,
     notes_of,
     outcome_detail,
 )
@@ -76,9 +74,6 @@ STEPS = (
     "equality declaration",
     "log proof",
 )
-
-SHOWN_DIFFERENCES = 5
-"""Differing files named in an error; the rest are counted."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -125,7 +120,7 @@ class Verified:
     @property
     def level(self) -> Level:
         """The evidence level of what was verified."""
-        return level_of(self.claim.training if self.claim else None)
+        return self.claim.training.level if self.claim else "signed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +177,7 @@ def verify_model(
     found = {"training statement": opened.trainings, "model signature": opened.signatures}
     held(" and ".join(count(len(items), noun) for noun, items in found.items() if items))
     held(_subject_detail(opened))
-    _check_sizes(request.root, _stated_sizes(opened))
+    check_sizes(request.root, _stated_sizes(opened))
     manifest = hash_folder(request.root, ignore=RESERVED, progress=progress)
     matching, signature = _select(request.root, manifest, opened)
     others = [each.training for each in opened.trainings]
@@ -284,56 +279,12 @@ def _select(
     if opened.trainings and not matching:
         last = opened.trainings[-1]
         stated = {entry.name: entry.sha256 for entry in last.training.manifest.entries}
-        _check_files(root, manifest, stated, last.where)
+        check_files(root, manifest, stated, last.where)
         raise ContentError("the files differ from the manifest", where=str(root))
     signature = None
     for signature in opened.signatures:
-        _check_files(root, manifest, signature.files, MODEL_SIGNATURE)
+        check_files(root, manifest, signature.files, MODEL_SIGNATURE)
     return matching, signature
-
-
-def _check_sizes(root: Path, statements: Sequence[tuple[str, Mapping[str, int | None]]]) -> None:
-    """Return if one of *statements* can be about the files in *root*, by names and sizes alone.
-
-    Each is its place and its files' sizes (None: not stated). Hashing would let an extra file of
-    any size keep the verifier busy.
-    """
-    for where, sizes in statements:
-        comparable = {name: size for name, size in sizes.items() if not _is_reserved(name)}
-        found = compare_sizes(root, comparable, ignore=RESERVED)
-        if not found:
-            return
-        refusal = _other_files(root, where, found)
-    raise refusal
-
-
-def _check_files(root: Path, manifest: Manifest, stated: Mapping[str, str], where: str) -> None:
-    """Return if *stated*, SHA-256 by name, are exactly the files of *manifest*."""
-    actual = {entry.name: entry.sha256 for entry in manifest.entries}
-    for name in stated:
-        if _is_reserved(name):  # signed by a tool that has other reserved names
-            path = root / name
-            actual[name] = hash_file(path)[0] if os.path.lexists(path) else ""
-    found = Differences(
-        changed=tuple(n for n in stated if actual.get(n) not in (None, "", stated[n])),
-        missing=tuple(name for name in stated if actual.get(name, "") == ""),
-        extra=tuple(name for name in actual if name not in stated),
-    )
-    if found:
-        raise _other_files(root, where, found)
-
-
-def _is_reserved(name: str) -> bool:
-    return name.split("/", maxsplit=1)[0] in RESERVED
-
-
-def _other_files(root: Path, where: str, found: Differences) -> ContentError:
-    kinds = {"was changed": found.changed, "is missing": found.missing, "is extra": found.extra}
-    problems = [f"{name} {what}" for what, names in kinds.items() for name in names]
-    shown = ", ".join(problems[:SHOWN_DIFFERENCES])
-    rest = len(problems) - SHOWN_DIFFERENCES
-    more = f", and {rest} more" if rest > 0 else ""
-    return ContentError(f"not the files that {where} states: {shown}{more}", where=str(root))
 
 
 def claim_that_counts(root: Path, manifest: Manifest, keys: Sequence[PublicKey]) -> Claim | None:
@@ -363,7 +314,7 @@ def _levels(matching: Sequence[Claim]) -> dict[str, Level]:
     found: dict[str, Level] = {}
     for claim in matching:
         if failure_of(claim.training) is None:
-            found.setdefault(claim.opened.key.key_id, level_of(claim.training))
+            found.setdefault(claim.opened.key.key_id, claim.training.level)
     return found
 
 

@@ -87,7 +87,7 @@ def test_a_match(
 ) -> None:
     ran = agree(build("a", alice, equality=declared(CLOSE)), build("b", bob))
     assert (ran.status, ran.err) == (0, "")
-    assert "match by 'bytes': every rebuild is the published model" in ran.out
+    assert "match: same model by bytes" in ran.out
     assert "builders  2 keys, 2 needed" in ran.out
     assert "equality  numbers (declared by the first attestation)" in ran.out
 
@@ -97,7 +97,7 @@ def test_consistent_says_what_that_does_not_mean(
 ) -> None:
     ran = agree(build("a", alice, equality=declared(CLOSE)), build("b", bob, 1e-4))
     assert ran.status == 0
-    assert "consistent by 'close'" in ran.out
+    assert "consistent by close" in ran.out
     assert "a change that small can hide a backdoor" in ran.out
     assert "L2/update" in ran.out
     assert "reproduced" not in ran.out.lower()
@@ -108,7 +108,7 @@ def test_a_container_that_differs(
 ) -> None:
     strict = attest(write_files(tmp_path / "a", files()), alice, equality=declared("tensors"))
     other = attest(write_files(tmp_path / "b", padded(files())), bob)
-    assert "match by 'tensors'" in agree(strict, other).out
+    assert "match by tensors" in agree(strict, other).out
 
 
 def test_the_diameter_of_several(
@@ -179,10 +179,7 @@ def test_the_last_line_answers_two_questions(
     assert (ran.status, ran.out.splitlines()[-1]) == (1, last)
     stray = {"untracked": Collected("ok", {"count": 1, "files": {"err.txt": "55" * 32}})}
     ran = agree(published, build("c", bob, collectors=stray))
-    last = (
-        "verdict   match by 'bytes': every rebuild is the published model;"
-        " the recipe is unknown: perhaps read: err.txt"
-    )
+    last = "verdict   match: same model by bytes; the recipe is unknown: perhaps read: err.txt"
     assert (ran.status, ran.out.splitlines()[-1]) == (0, last)
     ran = agree(published, build("d", bob, 0.1, collectors=stray))
     last = "verdict   mismatch: another model; the recipe is unknown: perhaps read: err.txt"
@@ -306,7 +303,7 @@ def test_models_are_run_on_probes_that_were_drawn_afterwards(
     out = tmp_path / "verdict.json"
     ran = agree(*folders, "--probes", probes, "--sign-with", bob.private, "--out", out)
     assert (ran.status, ran.err) == (0, "")
-    assert "verdict   consistent by 'behaviour'" in ran.out
+    assert "verdict   consistent: within the declared tolerance by behaviour" in ran.out
     opened = bundle.open_bundle(bundle.parse(out.read_bytes()), [bob.key.public])
     verdict = from_statement(intoto.from_opened(opened))
     findings = verdict.rebuilds[0].outcome.alternatives[0].findings
@@ -318,7 +315,7 @@ def test_models_are_run_on_probes_that_were_drawn_afterwards(
 @pytest.mark.parametrize(
     ("last", "status", "line"),
     [
-        (1.0, 0, "verdict   plausible by 'curves': the curves look alike"),
+        (1.0, 0, "verdict   plausible: the curves look alike"),
         (1.1, 1, "verdict   mismatch"),
         (None, 1, "because   rebuild 1: recorded metrics (right): not at hand"),
     ],

@@ -27,8 +27,8 @@ def test_the_demo_is_what_it_says(tmp_path: Path) -> None:
     ran = run_program("demo", "--folder", tmp_path / "demo")
     assert (ran.status, ran.err.count("provenance: recorded")) == (0, 4), ran.err[-2000:]
     for words in (
-        "match by 'bytes': every rebuild is the published model",
-        "consistent by 'close': every rebuild is within the declared tolerance",
+        "match: same model by bytes",
+        "consistent: within the declared tolerance by close",
         "mismatch",
         "model.safetensors was changed",
         "the claim was changed after it was signed",

@@ -65,7 +65,7 @@ def test_a_signal_to_the_recorder_ends_the_training_and_is_recorded(
     process.send_signal(number)
     _, err = process.communicate(timeout=600)
     assert process.returncode == 128 + number, err
-    assert f"the command was killed by {number.name}" in err
+    assert f"the training command was killed by {number.name}" in err
     refused(
         run_program("verify", tmp_path / "model", "--key", alice.public),
         1,

@@ -130,7 +130,7 @@ def test_a_second_builder_matches(scene: Scene) -> None:
     assert f"provenance: the published command, here:\n{filled}" in ran.err
     agreed = scene.agree()
     assert agreed.status == 0
-    assert "match by 'bytes'" in agreed.out
+    assert "match by bytes" in agreed.out
     recipe = scene.shell("verify", "mine", "--key", scene.bob.public, "--json").document["recipe"]
     assert recipe["seeds"] == {"numpy": "7"}
     assert recipe["equality"]["name"] == "bytes"
@@ -146,7 +146,7 @@ def test_inputs_may_lie_elsewhere(scene: Scene) -> None:
     (scene.bobs / "data.csv").rename(moved)
     scene.refuses("data:train (1 file, 2 bytes) is not here: --data train=PATH")
     assert scene.rebuild("--yes", "--data", f"train={moved}").status == 0
-    assert "match by 'bytes'" in scene.agree().out
+    assert "match by bytes" in scene.agree().out
 
 
 def test_a_claim_alone_is_enough(scene: Scene) -> None:
@@ -154,7 +154,7 @@ def test_a_claim_alone_is_enough(scene: Scene) -> None:
     claim = scene.bobs.parent / "claim.jsonl"
     shutil.copy(scene.published / "claims.jsonl", claim)
     assert scene.rebuild("--yes", of=claim).status == 0
-    assert "match by 'bytes'" in scene.agree().out
+    assert "match by bytes" in scene.agree().out
     edit_lines(scene.published, lambda lines: [*lines, lines[0]])
     assert scene.rebuild("--yes", of=scene.published / "claims.jsonl").status == 0
 
@@ -294,7 +294,7 @@ def test_ignored_code_that_the_published_run_read_must_be_here(scene: Scene) -> 
         assert "the file local.py, which was read," in ran.err.splitlines()[-1]
     (scene.bobs / "local.py").write_text("x = 1\n")
     assert scene.rebuild("--yes").status == 0
-    assert "match by 'bytes'" in scene.agree().out
+    assert "match by bytes" in scene.agree().out
 
 
 def test_another_folder_of_the_repository_is_refused(

@@ -135,7 +135,7 @@ def test_a_training_that_fails(
 ) -> None:
     ran = record(f"{TRAIN}; exit 3")
     assert ran.status == 3
-    assert "warning: the command failed, so 'verify' will refuse this claim" in ran.err
+    assert "'verify' will refuse this claim: the training command ended with status 3" in ran.err
     assert outcome(work / "model") == {"exitStatus": 3}
     assert not (work / "model" / "model.sig").exists()
     refused(provenance("verify", "model", "--key", alice.public), 1, "ended with status 3")
@@ -148,7 +148,7 @@ def test_a_training_that_is_killed(
     number = signal.Signals[name].value
     ran = record(f"{TRAIN}; kill -{number} $$")
     assert ran.status == 128 + number
-    assert f"warning: the command was killed by {name}" in ran.err
+    assert f"'verify' will refuse this claim: the training command was killed by {name}" in ran.err
     assert outcome(work / "model") == {"signal": name}
     refused(provenance("verify", "model", "--key", alice.public), 1, f"killed by {name}")
 
@@ -334,7 +334,7 @@ def test_one_document(record: Callable[..., Ran]) -> None:
     assert ran.document["rootDigest"].keys() == {"sha256"}
     assert ran.document["files"] == 1
     assert (ran.document["interpreter"], ran.document["data"]) == (None, [])
-    assert "failed" in ran.document["warnings"][-1]
+    assert "ended with status" in ran.document["warnings"][-1]
     assert ran.document["outcome"] == {"exitStatus": 3}
     assert ran.document["written"] == ["model/claims.jsonl"]
 
@@ -487,8 +487,8 @@ def test_files_that_the_run_did_not_make_are_named(
         (work / "model" / name).write_text("1")
     ran = record("printf 1 > model/same; printf 2 > model/w")
     assert ran.status == 0
-    assert "1 were there before the run, which did not write them: old" in ran.err
-    assert "1 were written with the bytes that they had: same" in ran.err
+    assert "1 file there before and not written by the run: old" in ran.err
+    assert "1 file there before and written by the run with equal bytes: same" in ran.err
     found = outcome(work / "model")
     assert (found["untouched"], found["rewritten"]) == (["old"], ["same"])
     assert provenance("verify", "model", "--key", alice.public).status == 0

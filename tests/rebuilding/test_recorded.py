@@ -11,7 +11,8 @@ import pytest
 from provenance.capture.draft import MAX_INLINE_BYTES, describe_bytes
 from provenance.errors import MalformedError
 from provenance.files.names import BYPRODUCTS
-from provenance.rebuilding.agreement import agree, recorded_metrics
+from provenance.folder.claims import read_byproduct
+from provenance.rebuilding.agreement import agree
 from provenance.rebuilding.verdict import Verifier, from_statement, to_statement
 from provenance.statement import intoto, uris
 from provenance.statement.intoto import ResourceDescriptor
@@ -82,7 +83,7 @@ def root(tmp_path: Path) -> Path:
 def test_metrics_in_the_statement_itself(root: Path) -> None:
     item = describe_bytes("metrics", SHORT, "application/jsonl")
     assert item.data is None
-    assert recorded_metrics(root, stating(root, item.description)) == SHORT
+    assert read_byproduct(root, stating(root, item.description), "metrics") == SHORT
 
 
 def test_metrics_in_the_file_beside_the_weights(root: Path) -> None:
@@ -91,20 +92,20 @@ def test_metrics_in_the_file_beside_the_weights(root: Path) -> None:
     assert len(data) > MAX_INLINE_BYTES
     assert item.data == data
     stated = stating(root, item.description)
-    assert recorded_metrics(root, stated) is None
+    assert read_byproduct(root, stated, "metrics") is None
     path = write_files(root, {f"{BYPRODUCTS}/{item.sha256}": data}) / BYPRODUCTS / item.sha256
-    assert recorded_metrics(root, stated) == data
+    assert read_byproduct(root, stated, "metrics") == data
     path.write_bytes(data + SHORT)
-    assert recorded_metrics(root, stated) is None
+    assert read_byproduct(root, stated, "metrics") is None
 
 
 def test_other_byproducts_are_no_metrics(root: Path) -> None:
     other = describe_bytes("manifest/data", b"[]", "application/json")
     metric = describe_bytes("metrics", SHORT, "application/jsonl")
-    assert recorded_metrics(root, stating(root)) is None
-    assert recorded_metrics(root, stating(root, other.description)) is None
+    assert read_byproduct(root, stating(root), "metrics") is None
+    assert read_byproduct(root, stating(root, other.description), "metrics") is None
     both = stating(root, other.description, metric.description)
-    assert recorded_metrics(root, both) == SHORT
+    assert read_byproduct(root, both, "metrics") == SHORT
 
 
 DIGEST = {"sha256": hashlib.sha256(SHORT).hexdigest()}
@@ -120,21 +121,21 @@ DOUBTFUL = {
 
 @pytest.mark.parametrize("case", DOUBTFUL)
 def test_what_has_no_digest_to_check_is_not_taken(root: Path, case: str) -> None:
-    assert recorded_metrics(root, stating(root, DOUBTFUL[case])) is None
+    assert read_byproduct(root, stating(root, DOUBTFUL[case]), "metrics") is None
 
 
 def test_a_file_that_is_too_long_or_a_link_is_not_read(root: Path, tmp_path: Path) -> None:
     stated = stating(root, ResourceDescriptor(name="metrics", digest=DIGEST))
     path = write_files(root, {f"{BYPRODUCTS}/{DIGEST['sha256']}": SHORT}) / BYPRODUCTS
     path /= DIGEST["sha256"]
-    assert recorded_metrics(root, stated) == SHORT
+    assert read_byproduct(root, stated, "metrics") == SHORT
     with path.open("ab") as file:
         file.truncate(MAX_BYTES + 1)  # a hole: nothing is written
-    assert recorded_metrics(root, stated) is None
+    assert read_byproduct(root, stated, "metrics") is None
     path.unlink()
     (tmp_path / "elsewhere").write_bytes(SHORT)
     path.symlink_to(tmp_path / "elsewhere")
-    assert recorded_metrics(root, stated) is None
+    assert read_byproduct(root, stated, "metrics") is None
 
 
 # --- What they conclude ---------------------------------------------------------------------------

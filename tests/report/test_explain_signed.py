@@ -12,6 +12,7 @@ from provenance.envelope import bundle, dsse
 from provenance.errors import MalformedError
 from provenance.files.manifest import FileEntry
 from provenance.folder import attach
+from provenance.rebuilding.verdict import verifier_uri
 from provenance.report.explain import explain
 from provenance.statement import intoto, training
 from provenance.statement.training import (
@@ -69,13 +70,23 @@ def test_a_verdict_of_each_conclusion(tmp_path: Path, conclusion: str) -> None:
     assert "\x1b" not in text_of(path)
 
 
+@pytest.mark.parametrize("key_id", [KEY.public.key_id, "another"])
+def test_a_verdict_signed_by_another_than_its_verifier(tmp_path: Path, key_id: str) -> None:
+    document = json.loads(valid_examples()["verdict/consistent.json"])
+    document["predicate"]["verifier"]["id"] = verifier_uri(key_id)
+    path = tmp_path / "verdict"
+    path.write_bytes(attach.sign_payload(json.dumps(document).encode(), KEY))
+    text = "but the verifier that it names is not the key that signed it"
+    assert (text in text_of(path)) == (key_id == "another")
+
+
 def statement_with(**changes: object) -> intoto.Statement:
     made = training.to_statement(training_example())
     return msgspec.structs.replace(made, **changes)
 
 
 def write_claims(path: Path, *statements: intoto.Statement) -> Path:
-    lines = [attach.sign_statement(statement, KEY) + b"\n" for statement in statements]
+    lines = [attach.sign_payload(intoto.format(statement), KEY) + b"\n" for statement in statements]
     path.write_bytes(b"".join(lines))
     return path
 
@@ -228,7 +239,7 @@ def test_what_a_run_did_not_make_or_leave_is_in_words(tmp_path: Path) -> None:
         "inputs       data:train: added labels.cache",
         "files        1 file there before and not written by the run: a",
         "1 file there before and written by the run with equal bytes: b",
-        "9 files changed after the command ended: c, c, c, c, c, and 4 more",
+        "9 files that the run was not seen to make: c, c, c, c, c, and 4 more",
     ):
         assert expected in text
 

@@ -11,7 +11,7 @@ from provenance.api import checking
 from provenance.errors import PolicyError, UsageError
 from provenance.files.manifest import FileEntry
 from provenance.statement.training import ChangedInput, Metadata, Outcome
-from provenance.trust.outcome import LEVELS, level_of, outcome_detail
+from provenance.trust.outcome import LEVELS, outcome_detail
 from tests.world import FILES, attach, attest, state, write_files
 
 if TYPE_CHECKING:
@@ -184,6 +184,5 @@ def entry(number: int) -> FileEntry:
 
 
 def test_the_level_of_a_statement(root: Path) -> None:
-    assert level_of(None) == "signed"
-    assert level_of(state(root)) == "recorded"
+    assert state(root).level == "recorded"
     assert "not stated" in outcome_detail(None)

@@ -80,9 +80,8 @@ def valid_examples() -> dict[str, bytes]:
     """Return every valid example, by its name: the document and what the example shows."""
     key = example_key(TRAINER)
     full = training_example()
-    claim = attach.sign_statement(
-        training.to_statement(training.name_signer(full, key.public)), key
-    )
+    named = training.to_statement(training.name_signer(full, key.public))
+    claim = attach.sign_payload(intoto.format(named), key)
     found = {
         "training-statement/recorded.json": format_example(
             intoto.format(training.to_statement(full))
