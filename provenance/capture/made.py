@@ -20,13 +20,12 @@ from pathlib import Path
 
 import msgspec
 
-from provenance.errors import NotMadeError, ProvenanceError, UnreadableError
+from provenance.errors import NotMadeError, ProvenanceError, UnreadableError, some_of
 from provenance.files.manifest import Manifest, Seen, as_manifest, hash_folder, look_at
 from provenance.files.names import RESERVED
 from provenance.files.reading import identity
 from provenance.files.walking import walk
 from provenance.keys import refuse_private_keys
-from provenance.statement.training import named_files
 
 MAX_CANDIDATES = 1000
 """Most folders that a pattern may match."""
@@ -124,13 +123,13 @@ def look_after(before: Candidates, progress: Callable[[int], None] | None = None
         return Looks((looks[0],), problems[0] if problems else None)
     where = str(before.named)
     if looks:
-        names = named_files([_shown(look.folder, before) for look in looks])
+        names = some_of([_shown(look.folder, before) for look in looks])
         problem = Problem(f"the run wrote to {len(looks)} folders that match: {names}", where)
     elif elsewhere:
-        led = named_files([f"{_shown(link, before)} -> {to}" for link, to in elsewhere.items()])
+        led = some_of(sorted(f"{_shown(link, before)} -> {to}" for link, to in elsewhere.items()))
         problem = Problem(f"only links match, which lead elsewhere: {led}", where)
     elif folders:
-        names = named_files([_shown(folder, before) for folder in folders])
+        names = some_of([_shown(folder, before) for folder in folders])
         problem = Problem(f"the run wrote to none of the folders that match: {names}", where)
     else:
         problem = Problem("no folder matches", where)

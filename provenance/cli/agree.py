@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -41,7 +42,6 @@ from provenance.report.terminal import print_json, print_lines
 )
 @click.option(
     "--unsafe-other-equality",
-    "unsafe",
     is_flag=True,
     help="Apply --equality even if the first attestation declared another one, or none.",
 )
@@ -74,15 +74,9 @@ def command(
     *,
     models: tuple[Path, ...],
     key_paths: tuple[Path, ...],
-    equality: str | None,
-    unsafe: bool,
-    probes: Path | None,
-    quorum: int,
-    independent: bool,
-    sign_with: Path | None,
-    out: Path | None,
     password_env: str | None,
     as_json: bool,
+    **options: Any,  # noqa: ANN401 - the library's own, passed on
 ) -> int:
     """Judge whether the models in the folders DIR are the same model.
 
@@ -92,24 +86,15 @@ def command(
     including a negative one.
     """
     keys = read_trusted_keys(key_paths)
+    password = read_password(password_env)
     verdict = checking.agree(
-        models,
-        keys=tuple(keys),
-        equality=equality,
-        unsafe_other_equality=unsafe,
-        probes=probes,
-        quorum=quorum,
-        independent=independent,
-        sign_with=sign_with,
-        password=read_password(password_env),
-        out=out,
-        progress=progress,
+        models, keys=tuple(keys), password=password, progress=progress, **options
     )
     if as_json:
         print_json({"verdict": verdict, "models": [str(model) for model in models]})
     else:
         names = {key.key_id: name for key, name in keys.items()}
         print_lines(verdict_lines(verdict, [str(model) for model in models], names))
-        if out is not None:
-            click.echo(f"signed    {one_line(str(out))}")
+        if options["out"] is not None:
+            click.echo(f"signed    {one_line(str(options['out']))}")
     return 0 if verdict.conclusion in AGREES else 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from provenance.errors import count
-from provenance.report.verification import unread_code
+from provenance.report.verification import code_texts, input_text
 from provenance.statement import metrics
 
 if TYPE_CHECKING:
@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 def captured_lines(statement: TrainingStatement) -> list[str]:
     """Return five lines on what *statement* holds, not yet safe to print."""
     facts = captured_document(statement)
+    recipe = statement.recipe
+    base = (recipe.base_model,) if recipe.base_model else ()
+    inputs = (*recipe.data, *recipe.config, *base)
     size = f"{count(facts['files'], 'file')}, {facts['size']:,} bytes"
     parts = {
-        "code": _code(statement),
-        "data": _inputs(statement),
+        "code": code_texts(statement) or ["none"],
+        "data": [*map(input_text, inputs), *([] if recipe.data else ["none named"])],
         "software": _software(facts),
         "run": _run(statement, facts),
     }
@@ -59,31 +62,6 @@ def captured_document(statement: TrainingStatement) -> dict[str, Any]:
 
 def _ok(collected: Collected | None) -> dict[str, Any] | None:
     return collected.values if collected is not None and collected.status == "ok" else None
-
-
-def _code(statement: TrainingStatement) -> Iterator[str]:
-    source = statement.recipe.source
-    if source is None:
-        yield unread_code(statement) or "none"
-        return
-    if source.tree:
-        changed = " and what is not committed" if source.dirty else ""
-        yield f"git tree {source.tree[:12]}, commit {source.commit[:12] or 'none'}{changed}"
-    if unread := unread_code(statement):
-        yield unread
-    if source.files:
-        yield f"{count(len(source.files), 'file')} named"
-    if source.read:
-        yield f"{count(len(source.read), 'untracked file')} read"
-
-
-def _inputs(statement: TrainingStatement) -> Iterator[str]:
-    recipe = statement.recipe
-    base = (recipe.base_model,) if recipe.base_model else ()
-    for item in (*recipe.data, *recipe.config, *base):
-        yield f"{item.name} ({count(item.files, 'file')}, {item.size:,} bytes)"
-    if not recipe.data:
-        yield "none named"
 
 
 def _software(facts: dict[str, Any]) -> Iterator[str]:

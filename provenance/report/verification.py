@@ -70,19 +70,19 @@ def recipe_rows(statement: TrainingStatement) -> list[tuple[str, str]]:
     """Return labels and texts of the recipe, not yet safe to print, and what is unknown of it."""
     recipe = statement.recipe
     rows = [("command", shlex.join(recipe.command))] if recipe.command else []
-    code = _code_texts(statement)
+    code = code_texts(statement)
     rows += [("" if number else "code", text) for number, text in enumerate(code)]
-    rows += [("config", _input_text(item)) for item in recipe.config]
-    rows += [("data", _input_text(item)) for item in recipe.data]
+    rows += [("config", input_text(item)) for item in recipe.config]
+    rows += [("data", input_text(item)) for item in recipe.data]
     if recipe.base_model is not None:
-        rows.append(("base model", _input_text(recipe.base_model)))
+        rows.append(("base model", input_text(recipe.base_model)))
     if recipe.seeds:
         rows.append(("seeds", ", ".join(f"{k}={v}" for k, v in sorted(recipe.seeds.items()))))
     software = _software_texts(statement)
     return rows + [("" if number else "software", text) for number, text in enumerate(software)]
 
 
-def unread_code(statement: TrainingStatement) -> str:
+def _unread_code(statement: TrainingStatement) -> str:
     """Say why the code is not known as a whole; "" if it is, or if nothing is said about that."""
     said = statement.build.internal_parameters.collectors.get("source")
     if said is None or said.status == "ok":
@@ -93,7 +93,8 @@ def unread_code(statement: TrainingStatement) -> str:
     return f"{part} could not be read: {said.reason or said.status}"
 
 
-def _code_texts(statement: TrainingStatement) -> list[str]:
+def code_texts(statement: TrainingStatement) -> list[str]:
+    """Say what is known of the code, each fact in a text that is not yet safe to print."""
     source = statement.recipe.source or Source()
     texts = []
     if source.tree:
@@ -104,7 +105,7 @@ def _code_texts(statement: TrainingStatement) -> list[str]:
         texts.append(f"from {source.uri}")
     if source.folder:
         texts.append(f"in the folder {source.folder}")
-    if unread := unread_code(statement):
+    if unread := _unread_code(statement):
         texts.append(unread)
     files = [f"{file.name} sha256 {file.sha256[:16]}…" for file in source.files]
     texts += cut(files, SHOWN, "more that the command names")
@@ -131,7 +132,8 @@ def _software_texts(statement: TrainingStatement) -> list[str]:
     return [f"{' and '.join(names)} {text}" for text, names in found.items()]
 
 
-def _input_text(item: Input) -> str:
+def input_text(item: Input) -> str:
+    """Say what went in, in a text that is not yet safe to print."""
     role = f"{item.role}: " if item.role not in ("", item.name) else ""
     what = f"{count(item.files, 'file')}, {item.size:,} bytes"
     return f"{role}{item.name}  {what}  sha256 {item.digest['sha256'][:16]}…"

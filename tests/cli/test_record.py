@@ -431,7 +431,7 @@ def test_what_was_captured_is_said_in_five_lines(record: Callable[..., Ran], wor
     assert labels == ["code", "data", "software", "run", "written", "written"]
     assert lines[0].startswith("1 file, 1 bytes, root sha256 ")
     assert "no repository" in lines[1]
-    assert "train (1 file, 4 bytes)" in lines[2]
+    assert "train  1 file, 4 bytes" in lines[2]
     assert "interpreter and packages unknown" in lines[3]
     assert "status 0; seeds seed=7; equality bytes" in lines[4]
     (work / "train.py").write_text("import pathlib; pathlib.Path('model/w').write_text('2')\n")

@@ -17,7 +17,7 @@ from provenance.errors import (
 )
 from provenance.files import atomic
 from provenance.folder import attach as attach_module
-from provenance.folder.attach import Log, Signed, attach, publish
+from provenance.folder.attach import Log, SignedClaim, attach, publish
 from provenance.keys import load_public
 from provenance.transparency import log as logs
 from provenance.transparency.audit import audit
@@ -59,7 +59,7 @@ def test_a_byproduct_is_called_by_its_digest(
     claim = (model / "claims.jsonl").read_bytes().splitlines()[-1]
     name = f"{tmp_path}{name}" if name.startswith("/") else name
     with pytest.raises(MalformedError, match="does not have that digest"):
-        attach(model, Signed(claim, None, {name: b"x"}))
+        attach(model, SignedClaim(claim, None, {name: b"x"}))
     assert not [
         path for path in tmp_path.rglob("*") if path.is_file() and path.read_bytes() == b"x"
     ]
