@@ -19,7 +19,8 @@ SHOWN_DISTANCES, SHOWN_ENVIRONMENT = 8, 12
 
 LIKENESS: dict[Conclusion, str] = {
     "match": "same model by {}",
-    "consistent": "within the declared tolerance by {}: a change that small can hide a backdoor",
+    "consistent": "within the declared tolerance by {}, which is not proof of honesty:"
+    " a change that small can hide a backdoor",
     "plausible": "the curves look alike, which says nothing about the weights",
 }
 """What is said of models that agree."""

@@ -23,7 +23,7 @@ def test_after_the_fact(tmp_path: Path, provenance: Shell, alice: Person) -> Non
     assert verified.status == 0
     assert "attested after the fact: the run itself was not observed" in verified.out
     assert "seeds      seed=3" in verified.out
-    assert "command" not in verified.out
+    assert "\n  command " not in verified.out
 
 
 HEADS = """format = 1

@@ -1,7 +1,8 @@
 """Telling an honest byte-compiled file from one that holds other code than its source.
 
 The header of a ``.pyc`` holds a time and its code a path, so that two honest ones differ in bytes.
-Equality of code objects ignores the path. The comparison runs in a child process, because what
+Equality of code objects ignores the path. One whose header does not fit its source is stale: Python
+runs the source, which it then opens. The comparison runs in a child process, because what
 ``marshal`` reads there may have been made to crash it.
 """
 
@@ -11,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
@@ -24,10 +25,10 @@ MAX_BYTES = 2**24
 TIMEOUT_SECONDS = 120
 
 _COMPARE = f"""
-import json, marshal, re, sys
-from importlib.util import MAGIC_NUMBER
+import json, marshal, os, re, struct, sys
+from importlib.util import MAGIC_NUMBER, source_hash
 for line in sys.stdin:
-    compiled, source = json.loads(line)
+    compiled, source, opened = json.loads(line)
     try:
         with open(compiled, "rb") as file:
             data = file.read({MAX_BYTES} + 1)
@@ -36,7 +37,11 @@ for line in sys.stdin:
         level = re.search(r"[.]opt-([12])[.]pyc$", compiled)
         level = int(level[1]) if level else 0
         code = compile(text, source, "exec", dont_inherit=True, optimize=level)
-        same = data[:4] == MAGIC_NUMBER and marshal.loads(data[16:]) == code
+        flags, status = data[4], os.stat(source)
+        stated = struct.pack("<II", int(status.st_mtime) % 2**32, status.st_size % 2**32)
+        stale = flags != 1 and data[8:16] != (source_hash(text) if flags else stated)
+        same = data[:4] == MAGIC_NUMBER
+        same = same and (opened and stale or marshal.loads(data[16:]) == code)
     except Exception:
         same = False
     print(int(same), flush=True)
@@ -59,11 +64,16 @@ def source_of(path: Path) -> Path | None:
 
 
 def honest(
-    pairs: Sequence[tuple[Path, Path]], interpreter: str, environ: Mapping[str, str]
+    pairs: Sequence[tuple[Path, Path]],
+    interpreter: str,
+    environ: Mapping[str, str],
+    *,
+    opened: Container[Path] = frozenset(),
 ) -> frozenset[Path]:
     """Return which byte-compiled files of *pairs* hold what their source compiles to.
 
-    *interpreter* compares those that the recorder's own Python cannot read; "" for none.
+    So do stale ones whose source is among the files *opened* by the run. *interpreter* compares
+    those that the recorder's own Python cannot read; "" for none.
     """
     own: list[tuple[Path, Path]] = []
     foreign: list[tuple[Path, Path]] = []
@@ -80,14 +90,18 @@ def honest(
     found: set[Path] = set()
     for python, some in ((sys.executable, own), (interpreter, foreign)):
         if python and some:
-            found |= _compare(python, some, environ)
+            found |= _compare(python, some, environ, opened)
     return frozenset(found)
 
 
 def _compare(
-    python: str, pairs: Sequence[tuple[Path, Path]], environ: Mapping[str, str]
+    python: str,
+    pairs: Sequence[tuple[Path, Path]],
+    environ: Mapping[str, str],
+    opened: Container[Path],
 ) -> set[Path]:
-    lines = "".join(json.dumps([str(compiled), str(source)]) + "\n" for compiled, source in pairs)
+    rows = ([str(compiled), str(source), source in opened] for compiled, source in pairs)
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
     try:
         done = subprocess.run(
             [python, "-I", "-c", _COMPARE],

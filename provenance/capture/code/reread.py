@@ -182,7 +182,7 @@ def _read(
         if _was_there(path, first, before) and _is_code(path, repositories, before)
     }
     pairs = [(path, source) for path in paths if (source := bytecode.source_of(path))]
-    honest = bytecode.honest(pairs, interpreter, before.around.environ)
+    honest = bytecode.honest(pairs, interpreter, before.around.environ, opened=reads.files)
     for path, source in pairs:
         if path in honest:
             paths.discard(path)

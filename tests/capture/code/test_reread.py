@@ -376,7 +376,8 @@ def compiled(repository: Repository, name: str, source: str, code: str) -> str:
     return os.path.relpath(cache or "", repository.path)
 
 
-UNCHECKED = py_compile.PycInvalidationMode.UNCHECKED_HASH
+MODES = py_compile.PycInvalidationMode
+UNCHECKED = MODES.UNCHECKED_HASH
 
 
 def test_an_honest_cache_counts_as_its_source(repository: Repository) -> None:
@@ -448,6 +449,18 @@ def test_a_stale_cache_that_python_replaces_changes_nothing(repository: Reposito
     code = run(repository, then=replace, read=(name,))
     assert read_in(code) == {}
     assert code.changed == ()
+
+
+@pytest.mark.parametrize("mode", ["TIMESTAMP", "CHECKED_HASH"])
+def test_a_stale_cache_that_stays_is_not_what_ran(repository: Repository, mode: str) -> None:
+    """As with ``PYTHONDONTWRITEBYTECODE``: Python opens the source, and runs that."""
+    source = repository.path / "train.py"
+    source.write_text("print('an older one')\n")
+    path = Path(py_compile.compile(str(source), invalidation_mode=getattr(MODES, mode)) or "")
+    source.write_text("print(1)\n")
+    name = str(path.relative_to(repository.path))
+    assert read_in(run(repository, read=(name, "train.py"))) == {}
+    assert read_in(run(repository, read=(name,))).keys() == {name}  # nobody opened the source
 
 
 def test_a_cache_of_another_python_is_compared_by_that_python(
