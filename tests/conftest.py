@@ -26,9 +26,10 @@ settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_is_ignored() -> None:
-    """Have children heed SIGHUP and SIGINT, even where the tests run under nohup or by ``&``."""
+    """Have children heed these signals, even where the tests run under nohup or by ``&``."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
