@@ -31,27 +31,6 @@ TRAIN = "mkdir -p model; printf 1 > model/w; printf 2 > model/v"
 pytestmark = pytest.mark.usefixtures("runs")
 
 
-@pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    return work
-
-
-@pytest.fixture
-def record(work: Path, provenance: Shell, alice: Person) -> Callable[..., Ran]:
-    """Record a shell script that trains into ``model``, in an empty folder."""
-    assert work == Path.cwd()
-
-    def run(script: str = TRAIN, *options: str | Path) -> Ran:
-        arguments = ("--model", "model", "--key", alice.private, *options)
-        return provenance("record", *arguments, "--", "sh", "-c", script)
-
-    return run
-
-
 def command_in(ran: Ran) -> list[str]:
     """Return the arguments of the command that an error says completes the claim."""
     (line,) = [line for line in ran.err.splitlines() if "record --finish" in line]

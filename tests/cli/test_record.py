@@ -23,27 +23,6 @@ if TYPE_CHECKING:
 TRAIN = "mkdir -p model; printf 1 > model/w"
 
 
-@pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    return work
-
-
-@pytest.fixture
-def record(work: Path, provenance: Shell, alice: Person) -> Callable[..., Ran]:
-    """Record a shell script that trains into ``model``, in an empty folder."""
-    assert work == Path.cwd()
-
-    def run(script: str = TRAIN, *options: str | Path) -> Ran:
-        arguments = ("--model", "model", "--key", alice.private, *options)
-        return provenance("record", *arguments, "--", "sh", "-c", script)
-
-    return run
-
-
 def last_claim(root: Path) -> dict[str, Any]:
     line = (root / "claims.jsonl").read_bytes().splitlines()[-1]
     statement: dict[str, Any] = json.loads(payload_of(line))
