@@ -54,6 +54,11 @@ class Repository:
         self.git("commit", "--quiet", "--message", "a commit")
         return self.git("rev-parse", "HEAD")
 
+    def add_submodule(self, other: Repository, name: str) -> None:
+        allowed = ("-c", "protocol.file.allow=always")
+        self.git(*allowed, "submodule", "--quiet", "add", str(other.path), name)
+        self.git("commit", "--quiet", "--message", "a submodule")
+
     def tree_by_git(self) -> str:
         """Return the tree that ``git add --update`` would give, made in a copy of the index."""
         index = self.path / ".git" / "index-of-the-test"

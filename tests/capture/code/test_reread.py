@@ -270,11 +270,7 @@ def test_a_script_that_the_command_names_is_looked_at_again(
 def test_a_changed_submodule_and_one_that_vanished_are_inputs_of_their_own(
     repository: Repository, other_repository: Repository
 ) -> None:
-    repository.git(
-        "-c", "protocol.file.allow=always", "submodule", "--quiet", "add",
-        str(other_repository.path), "library",
-    )  # fmt: skip
-    repository.git("commit", "--quiet", "--message", "a submodule")
+    repository.add_submodule(other_repository, "library")
     code = run(repository, lambda: repository.write({"library/library.py": "x = 2\n"}))
     assert code.changed == (ChangedInput("source/library", changed=("library.py",)),)
     gone = run(repository, lambda: shutil.rmtree(repository.path / "library"))

@@ -191,11 +191,7 @@ def test_a_folder_inside_is_named(repository: Repository) -> None:
 def test_a_changed_submodule_is_recorded_with_its_own_tree(
     repository: Repository, other_repository: Repository
 ) -> None:
-    repository.git(
-        "-c", "protocol.file.allow=always", "submodule", "--quiet", "add",
-        str(other_repository.path), "library",
-    )  # fmt: skip
-    repository.git("commit", "--quiet", "--message", "a submodule")
+    repository.add_submodule(other_repository, "library")
     clean = observe_source(repository.path, Surroundings.of(repository.environ))
     assert clean.source is not None
     assert not clean.source.dirty
