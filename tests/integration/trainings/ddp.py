@@ -25,4 +25,5 @@ if rank == 0:
     out = pathlib.Path(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
     torch.save(net.module.state_dict(), out / "net.pt")
+dist.barrier()  # gloo aborts a process whose peer has gone already
 dist.destroy_process_group()
