@@ -137,6 +137,10 @@ class TensorFile(ABC):
     direct: bool = True
     """Whether a later part of a tensor can be read without reading what is before it."""
 
+    def path_of(self, key: str) -> tuple[str | int, ...]:
+        """Return where the value is that ``metadata`` has under *key* (``loaders.keys``)."""
+        return (key,)
+
     def chunks(
         self, name: str, elements: int, start: int = 0, stop: int | None = None
     ) -> Iterator[memoryview]:

@@ -1,0 +1,132 @@
+"""The table of loaders (``table.toml``, explained in ``docs/loaders.md``), and what it answers.
+
+What the table does not know is taken to be opened and obeyed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from provenance.loaders.keys import selects_any
+
+if TYPE_CHECKING:
+    from provenance.loaders import keys
+
+Role = Literal["weights", "index", "settings", "tokenizer", "template", "code"]
+"""What a loader takes a file for."""
+
+
+class Opened(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file that a loader looks for."""
+
+    file: str
+    """Its name, or a glob whose ``*`` stays within a folder; one with ``/`` is the whole path below
+    the model's folder, another is looked for in any folder."""
+    role: Role
+    order: int = 0
+    """Of files of one role the one with the least is taken, where it is there."""
+    obeys: tuple[str, ...] = ("**",)
+    """Patterns of the keys by which it goes (``provenance.loaders.keys``)."""
+    executes: tuple[str, ...] = ()
+    """Of these, those whose value is run or names what is run; ``**``: the file is code."""
+
+
+class Loader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A program that loads models, at the version whose code was read."""
+
+    name: str
+    version: str
+    read: tuple[str, ...]
+    """The files of its code in which it stands."""
+    opens: tuple[Opened, ...]
+
+
+class Free(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Values that no loader obeys, in a file that is known."""
+
+    file: str
+    why: str
+    keys: tuple[str, ...] = ("**",)
+    state: bool = False
+    """Whether it is the state of a training, and holds no weights whatever its suffix."""
+
+
+class Reading(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How loaders take the values of some keys."""
+
+    file: str
+    keys: tuple[str, ...]
+    why: str
+
+
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The table; ``version`` is in every verdict that used it."""
+
+    version: int
+    loader: tuple[Loader, ...]
+    free: tuple[Free, ...]
+    set: tuple[Reading, ...] = ()
+    """Lists that loaders take for sets."""
+    base: tuple[Reading, ...] = ()
+    """Names and paths of a base model."""
+
+    def opened_by(self, name: str) -> dict[str, Opened]:
+        """Return by loader the entry under which it opens the file *name*, the first of several."""
+        found: dict[str, Opened] = {}
+        for loader in self.loader:
+            for each in loader.opens:
+                if is_file(each.file, name):
+                    found.setdefault(loader.name, each)
+        return found
+
+    def is_free(self, name: str, path: keys.Path | None) -> bool:
+        """Tell whether no loader obeys the value at *path* of the file *name*; None: any of it."""
+        stated = [free for free in self.free if is_file(free.file, name)]
+        if path is None:
+            return any(free.keys == ("**",) for free in stated) and not self.opened_by(name)
+        obeyed = self._obeyed(name)
+        return any(selects_any(free.keys, path) for free in stated) and not selects_any(
+            obeyed, path
+        )
+
+    def _obeyed(self, name: str) -> tuple[str, ...]:
+        entries = (each for loader in self.loader for each in loader.opens)
+        return tuple(key for each in entries if is_file(each.file, name) for key in each.obeys)
+
+    def is_state(self, name: str) -> bool:
+        """Tell whether the file *name* is the state of a training, which no loader opens."""
+        return any(free.state and is_file(free.file, name) for free in self.free)
+
+    def is_set(self, name: str, path: keys.Path) -> bool:
+        """Tell whether loaders take the list at *path* of the file *name* for a set."""
+        return _reads(self.set, name, path)
+
+    def names_base(self, name: str, path: keys.Path) -> bool:
+        """Tell whether the value at *path* of the file *name* names the base model."""
+        return _reads(self.base, name, path)
+
+
+def _reads(readings: Iterable[Reading], name: str, path: keys.Path) -> bool:
+    return any(is_file(it.file, name) and selects_any(it.keys, path) for it in readings)
+
+
+def is_file(pattern: str, name: str) -> bool:
+    """Tell whether *pattern* (see :class:`Opened`) stands for the file *name*."""
+    whole = PurePosixPath(name)
+    if "/" not in pattern:
+        return PurePosixPath(whole.name).match(pattern)
+    return len(whole.parts) == pattern.count("/") + 1 and whole.match(pattern)
+
+
+@cache
+def table() -> Table:
+    """Return the table of this version."""
+    import tomllib  # noqa: PLC0415 - 30 ms that most commands need not wait for
+
+    text = Path(__file__).with_name("table.toml").read_text(encoding="utf-8")
+    return msgspec.convert(tomllib.loads(text), Table)
