@@ -52,7 +52,9 @@ MAX_KEY_BYTES = 64 * 2**10
 _VKEY = re.compile(rb"[^\s+]+\+[0-9a-f]{8}\+")
 """How a log's key begins."""
 
-_KEY_ID = re.compile(r"(SHA256:|sha256:)?([A-Za-z0-9+/]{43}=?|[0-9a-f]{64})")
+_KEY_ID = re.compile(
+    r"(?i:sha256:)([A-Za-z0-9+/]{43}=?|[0-9a-f]{64})|[A-Za-z0-9+/]{43}=|[0-9a-f]{64}"
+)
 """A key id, or the SHA-256 of a key's PEM text."""
 
 _FIELD = 2**255 - 19
@@ -194,13 +196,16 @@ def load_public(path: Path) -> PublicKey:
 
 
 def read_key_file(path: Path) -> bytes:
-    """Return the bytes of the key file *path*, at most :data:`MAX_KEY_BYTES`."""
+    """Return the bytes of the key file *path*, at most :data:`MAX_KEY_BYTES`.
+
+    A key's id is never looked up as a file: whoever can add one could replace the key.
+    """
+    if _KEY_ID.fullmatch(str(path)):
+        hint = "name the file of the key: an id is not enough to verify with"
+        raise UnreadableError("is a key id", where=str(path), hint=hint)
     try:
         return read_file(path, MAX_KEY_BYTES)
     except UnreadableError as error:
-        if _KEY_ID.fullmatch(str(path)):
-            hint = "name the file of the key: an id is not enough to verify with"
-            raise UnreadableError("is a key id", where=str(path), hint=hint) from error
         if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where it may not look
             hint = "name the file of the key"
             raise UnreadableError("is a folder, not a key", where=str(path), hint=hint) from error

@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +53,9 @@ VKEY = "vkey"
 
 MAX_VKEY_BYTES = 4096
 """Largest vkey file read, in bytes; a vkey is its name and 54 characters."""
+
+_VKEY_SHAPE = re.compile(r"[^+]+\+[0-9A-Fa-f]{8}\+\S{40,}\s*")
+"""A vkey, or one that was copied with a mistake."""
 
 
 def init(
@@ -105,9 +109,15 @@ def read_vkey(path: Path, *, follow: bool = False) -> VerifierKey:
 
 
 def find_vkey(text: str | os.PathLike[str]) -> VerifierKey:
-    """Return the log key that *text* is (``name+hex+base64``), or that the file *text* holds."""
+    """Return the log key that *text* spells (``name+hex+base64``), or that the file *text* holds.
+
+    A text of that shape is never looked up: whoever can add a file could replace the key. A Path
+    is always a file.
+    """
     path = os.fspath(text)
-    if os.path.lexists(path):
+    if isinstance(text, str) and _VKEY_SHAPE.fullmatch(text):
+        return note.parse_vkey(text, where="the log's key")
+    if isinstance(text, os.PathLike) or os.path.lexists(path):
         return read_vkey(Path(path), follow=True)
     if "+" not in path:
         hint = "name the file 'vkey' in the log's folder"

@@ -1,17 +1,26 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+import provenance as api
+from provenance.errors import ProvenanceError, UnreadableError
 from provenance.folder.attach import Log, publish
 from provenance.trust.verification import STEPS
-from tests.world import Shell, make_log, refused, tree, vkey_text, write_files
+from tests.world import (
+    attest,
+    make_log,
+    make_person,
+    refused,
+    tree,
+    vkey_text,
+    write_files,
+)
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.world import Person
+    from tests.world import Person, Shell
 
 
 def test_what_a_downloader_sees(model: Path, provenance: Shell, alice: Person) -> None:
@@ -126,3 +135,66 @@ def test_log_keys_that_are_none(
 ) -> None:
     given = given.replace("KEY", str(alice.public))
     refused(provenance("verify", model, "--key", alice.public, "--log", given), 3, words)
+
+
+# --- What is spelled out is that, whatever files lie about ----------------------------------------
+
+
+def shadow(text: str, content: bytes) -> None:
+    """Put *content* where the relative path *text* leads, as an archive can bring it along."""
+    path = Path(text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def test_a_log_key_is_never_looked_up_as_a_file(
+    model: Path,
+    tmp_path: Path,
+    provenance: Shell,
+    alice: Person,
+    larry: Person,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wanted = vkey_text(make_log(tmp_path / "wanted", larry).verifier)
+    evil = make_log(tmp_path / "evil", make_person(tmp_path, "keeper", "ed25519"))
+    publish(model, Log(tmp_path / "evil", evil))
+    for text in (wanted, f"{wanted}\n", f"{wanted[:-4]}AAAA", wanted.upper()):
+        shadow(text, vkey_text(evil.verifier).encode())
+        ran = provenance("verify", model, "--key", alice.public, "--log", text)
+        assert ran.status in (1, 3), text
+        ran = provenance("log", "audit", tmp_path / "evil", "--key", text)
+        assert ran.status in (1, 3), text
+        with pytest.raises(ProvenanceError):
+            api.verify(model, keys=[alice.public], log=text)
+    ran = provenance("verify", model, "--key", alice.public, "--log", "evil/vkey")
+    assert ran.status == 0
+
+
+def test_a_path_of_the_shape_of_a_log_key_is_a_file(
+    model: Path, tmp_path: Path, alice: Person, larry: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    signer = make_log(tmp_path / "log", larry)
+    publish(model, Log(tmp_path / "log", signer))
+    text = vkey_text(signer.verifier)
+    with pytest.raises(UnreadableError, match="no such file"):
+        api.verify(model, keys=[alice.public], log=Path(text))
+    shadow(text, text.encode())
+    assert api.verify(model, keys=[alice.public], log=Path(text)).log_index == 0
+
+
+def test_a_key_id_is_never_looked_up_as_a_file(
+    model: Path,
+    tmp_path: Path,
+    provenance: Shell,
+    alice: Person,
+    mallory: Person,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    attest(model, mallory)
+    (model / "model.sig").unlink()
+    for text in (alice.key_id, f"SHA256:{alice.key_id}", alice.key.public.pem_digest):
+        shadow(text, mallory.public.read_bytes())
+        refused(provenance("verify", model, "--key", text), 3, "is a key id")
