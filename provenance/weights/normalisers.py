@@ -9,10 +9,17 @@ Never dropped: the content of ``__metadata__``, names, types, shapes.
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 import msgspec
+
+from provenance.encoding import strict_json
+from provenance.errors import MalformedError
+
+_MAX_DIGITS = 16
+"""Of an address; longer ones would be read as floats."""
 
 
 class Normalised(msgspec.Struct, frozen=True):
@@ -51,8 +58,42 @@ class Normaliser(StrEnum):
     CONTAINER_FORMAT = "container-format", 1, "both formats, read strictly, hold the same tensors"
     TIED_WEIGHTS = "tied-weights", 1, "tied names have equal bits, stored once or repeated"
     FORMAT_KEY = "format-key", 1, "'format' only names the framework that wrote the file"
+    OBJECT_IDS = "object-ids", 1, "numbers of objects only say which are the same, and that is kept"
     WEIGHT_FILE_NAME = "weight-file-name", 1, "loaders look for the weights under either name"
 
     def had_effect_on(self, file: str) -> Normalised:
         """Return the entry of the outcome for the pair *file*."""
         return Normalised(file, self.value, self.version, self.reason)
+
+
+def renumbered(text: str, key: str, beside: frozenset[str]) -> tuple[str, list[int]]:
+    """Return the JSON *text* with the number under *key* of each object counted from 0, and those.
+
+    Equal numbers remain equal, so which objects are the same is kept. Everything else stays byte
+    for byte; all of it does where *key* stands for anything else: in an object without the keys
+    *beside*, with another value than a natural number, or in JSON that is not strict.
+    """
+    found = list(re.finditer(rf'(?<!\\)"{re.escape(key)}"\s*:\s*([0-9]+)', text))
+    try:
+        pending = [strict_json.parse(text.encode())] if found else []
+    except MalformedError:
+        return text, []
+    ids: list[Any] = []
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            if key in value:
+                ids.append(value[key] if beside <= value.keys() else None)
+            pending.extend(value.values())
+        elif isinstance(value, list):
+            pending.extend(value)
+    written = [int(match[1]) for match in found if len(match[1]) <= _MAX_DIGITS]
+    if not all(type(each) is int for each in ids) or sorted(ids) != sorted(written):
+        return text, []
+    numbers: dict[str, int] = {}
+    pieces, end = [], 0
+    for match in found:
+        number = numbers.setdefault(match[1], len(numbers))
+        pieces += [text[end : match.start(1)], str(number)]
+        end = match.end(1)
+    return "".join([*pieces, text[end:]]), written

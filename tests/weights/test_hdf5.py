@@ -59,6 +59,25 @@ def test_attributes_and_groups_are_content(opened: Opener) -> None:
     }
 
 
+EMPTY = {
+    "as Keras 2 writes it": (np.array([], "f8"), "F64 [0] "),
+    "rows of none": (np.zeros((2, 0), ">i4"), "I32 [2, 0] "),
+    "many rows of none": (np.zeros((10**9, 0), "S3"), "bytes of shape [1000000000, 0]"),
+    "bytes": (np.array([], "S3"), "bytes of shape [0]"),
+    "texts": (np.array([], h5py.string_dtype()), "text of shape [0]"),
+    "no dataspace": (h5py.Empty("f4"), "nothing"),
+}
+
+
+@pytest.mark.parametrize(("value", "said"), EMPTY.values(), ids=EMPTY)
+def test_an_attribute_without_elements(opened: Opener, value: object, said: str) -> None:
+    def fill(file: Any) -> None:  # noqa: ANN401 - h5py's own
+        plain(file)
+        file["layers"].attrs["weight_names"] = value
+
+    assert opened(hdf5(fill), "m.h5").metadata["layers@weight_names"] == said
+
+
 def test_groups_without_tensors_are_content(opened: Opener) -> None:
     def fill(file: Any) -> None:  # noqa: ANN401 - h5py's own
         plain(file)
@@ -168,10 +187,10 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "virtual": (hdf5(virtual), "v: a virtual dataset"),
     "in another file": (hdf5(outside), "x: numbers in another file"),
     "named type": (hdf5(typed), "t: a named type"),
-    "texts": (hdf5(one(["a", "b"])), "w: an element type"),
-    "structures": (hdf5(one(np.zeros(2, UNUSUAL))), "w: an element type"),
-    "opaque": (hdf5(one(np.zeros(2, "V2"))), "w: an element type"),
-    "references": (hdf5(described(h5py.Reference())), "an element type"),
+    "texts": (hdf5(one(["a", "b"])), "w: a type of text"),
+    "structures": (hdf5(one(np.zeros(2, UNUSUAL))), "w: a structure"),
+    "opaque": (hdf5(one(np.zeros(2, "V2"))), "w: an opaque element type"),
+    "references": (hdf5(described(h5py.Reference())), "/@a: a reference that is not read"),
     "no shape": (hdf5(one(h5py.Empty("f4"))), "w: a dataset without a shape"),
     "other filter": (hdf5(one(WEIGHT, compression="lzf")), "w: the filter 32000"),
     "scaled": (hdf5(one(WEIGHT, scaleoffset=2)), "w: the filter 6"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,68 @@ def test_the_date_of_a_keras_archive_is_a_fact(opened: Opener) -> None:
     assert dict(second.metadata) == said
     differing = {key for key in facts if second.container[key] != facts[key]}
     assert differing == {"saved-date"}
+
+
+def shared(*ids: object, beside: str = '"config": {}') -> bytes:
+    """Return a configuration whose objects have these numbers, an empty list for none."""
+    objects = [
+        {"class_name": "L"} | ({} if each == [] else {"shared_object_id": each}) for each in ids
+    ]
+    text = json.dumps({"class_name": "M", "config": {"layers": objects}})
+    return text.replace('"class_name": "L"', f'"class_name": "L", {beside}').encode()
+
+
+def configured(opened: Opener, config: bytes) -> tuple[str, str]:
+    """Return the content and the fact that a configuration makes."""
+    file = opened(keras(GOOD, {"config.json": config}), "m.keras")
+    return file.metadata["config.json"], file.container["object-ids"]
+
+
+def test_addresses_of_shared_objects_are_a_fact(opened: Opener) -> None:
+    one, two = shared(140_1, 7, 140_1), shared(9, 140_1, 9)
+    (first, ids), (second, others) = configured(opened, one), configured(opened, two)
+    assert first == second == shared(0, 1, 0).decode()
+    assert ids != others
+
+
+SHARED_OTHERWISE = {
+    "others are the same": (shared(1, 2, 1), shared(1, 2, 2)),
+    "one is no longer shared": (shared(1, 2, 1), shared(1, 2, 3)),
+    "one side has no number": (shared(1, 1), shared(1, [])),
+    "where it is another key": (
+        shared(1, 1, beside='"rate": 1'), shared(2, 2, beside='"rate": 1')
+    ),
+    "no natural number": (shared(1.0, 1.0), shared(2.0, 2.0)),
+    "a true value": (shared(1, *[True]), shared(2, *[True])),
+    "a text": (shared("1", "1"), shared("2", "2")),
+    "negative": (shared(-1, -1), shared(-2, -2)),
+    "beyond exact numbers": (shared(2**64, 2**64), shared(2**64 + 1, 2**64 + 1)),
+    "NaN elsewhere": (shared(1, float("nan")), shared(2, float("nan"))),
+    "a key twice": (
+        shared(1, beside='"config": {"a": 1, "a": 1}'),
+        shared(2, beside='"config": {"a": 1, "a": 1}'),
+    ),
+    "the key in other letters": (
+        shared(1).replace(b"d_o", rb"d\u005fo"), shared(2).replace(b"d_o", rb"d\u005fo")
+    ),
+    "one of two in other letters": (
+        shared(1, 1).replace(b"d_o", rb"d\u005fo", 1), shared(2, 2).replace(b"d_o", rb"d\u005fo", 1)
+    ),
+    "in a text": (
+        shared(beside="").replace(b'"M"', rb'"\"shared_object_id\": 1"'),
+        shared(beside="").replace(b'"M"', rb'"\"shared_object_id\": 2"'),
+    ),
+    "another value beside": (
+        shared(1, beside='"config": {"rate": 1}'), shared(1, beside='"config": {"rate": 2}')
+    ),
+    "other white space": (shared(1), shared(1).replace(b": ", b":")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("one", "two"), SHARED_OTHERWISE.values(), ids=SHARED_OTHERWISE)
+def test_what_is_no_address_is_content(opened: Opener, one: bytes, two: bytes) -> None:
+    assert one != two
+    assert configured(opened, one)[0] != configured(opened, two)[0]
 
 
 def test_an_asset_does_not_hide_an_attribute(opened: Opener) -> None:

@@ -5,10 +5,12 @@ Format: ``keras/src/saving/saving_lib.py`` of keras-team/keras, version 3. The m
 refused. The archive is read by :mod:`~provenance.weights.zip_archive`, the weights by
 :mod:`~provenance.weights.hdf5.reader`; their refusals and limits hold.
 
-The configuration is content, byte for byte, as is ``metadata.json`` but for ``date_saved`` and its
-spelling. Assets are content by digest. The configuration can name code (``Lambda``, CVE-2025-1550);
-it is never acted on. The weights must be stored uncompressed, as Keras does: they are read by
-place.
+The configuration is content, byte for byte but for the numbers of shared objects, which are their
+addresses (``serialization_lib.record_object_after_serialization``): of these it is content which
+objects have one number, and that is all that Keras takes from them. ``metadata.json`` is content
+but for ``date_saved`` and its spelling. Assets are content by digest. The configuration can name
+code (``Lambda``, CVE-2025-1550); it is never acted on. The weights must be stored uncompressed, as
+Keras does: they are read by place.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.hdf5.reader import Hdf5File
-from provenance.weights.normalisers import Normaliser
+from provenance.weights.normalisers import Normaliser, renumbered
 from provenance.weights.view import stated
 from provenance.weights.zip_archive import STORED, Member, MemberReader, members, read_member
 
@@ -35,6 +37,10 @@ _WEIGHTS: Final = "model.weights.h5"
 _REQUIRED: Final = frozenset({_WEIGHTS, "config.json", "metadata.json"})
 _ASSETS: Final = "assets/"
 _DATE: Final = "date_saved"
+_ID: Final = "shared_object_id"
+_OBJECT: Final = frozenset({"class_name", "config"})
+"""The keys of an object in the configuration."""
+
 _MAX_DEPTH: Final = 8  # of metadata.json, which is flat
 _STEP: Final = 2**20
 
@@ -61,8 +67,9 @@ class KerasFile(Hdf5File):
         _digest(source, weights)  # for its CRC-32
         super().__init__(source, (weights.start, weights.size))
         description = _text(source, by_name["metadata.json"])
+        configuration, ids = renumbered(_text(source, by_name["config.json"]), _ID, _OBJECT)
         beside = {
-            "config.json": _text(source, by_name["config.json"]),
+            "config.json": configuration,
             "metadata.json": _without_date(description, f"{source.name}: metadata.json"),
             **{member.name: _digest(source, member) for member in assets},
         }
@@ -72,6 +79,7 @@ class KerasFile(Hdf5File):
         by_name = dict(sorted(by_name.items()))
         facts: dict[Normaliser, object] = {
             Normaliser.SAVED_DATE: [description],
+            Normaliser.OBJECT_IDS: ids,
             Normaliser.ORDER: [self.container.get(Normaliser.ORDER), [m.name for m in found]],
             Normaliser.ARCHIVE_FIELDS: [
                 (m.method, m.compressed, m.ignored) for m in by_name.values()

@@ -55,6 +55,13 @@ for half, is_big in ((h5t.IEEE_F16LE.copy(), False), (h5t.IEEE_F16BE.copy(), Tru
     half.set_ebias(127)
     TYPES.append((half, "BF16", is_big))
 
+OTHER = {
+    h5t.REFERENCE: "a reference", h5t.COMPOUND: "a structure", h5t.ENUM: "an enumeration",
+    h5t.OPAQUE: "an opaque type", h5t.VLEN: "a list of any length", h5t.ARRAY: "an array type",
+    h5t.INTEGER: "an integer type", h5t.FLOAT: "a float type", h5t.STRING: "a type of text",
+}  # fmt: skip
+"""What is said of other types, by their class."""
+
 
 class RefusedError(Exception):
     """The file holds what is not read: where, and what; and more if it is not malformed."""
@@ -156,14 +163,18 @@ class Probe:
         kind = attribute.get_type()
         if attribute.get_space().get_simple_extent_type() == h5s.NULL:
             return "nothing"
-        if attribute.get_storage_size() > MAX_ATTRIBUTES:
+        filled = math.prod(attribute.shape) > 0  # of none, libhdf5 cannot tell the size
+        if filled and attribute.get_storage_size() > MAX_ATTRIBUTES:
             raise RefusedError(path, f"more than {MAX_ATTRIBUTES} bytes of attributes")
         name = "" if kind.get_class() == h5t.STRING else element_type(path, kind)[0]
         value = np.empty(attribute.shape, attribute.dtype)
-        attribute.read(value)
+        if filled:
+            attribute.read(value)
         if not name:
             # Readers give text of variable length as text, and other text as bytes.
             word = "text" if kind.is_variable_str() else "bytes"
+            if not filled:  # of the shape (10^9, 0), a list would have a billion lists
+                return f"{word} of shape {list(value.shape)}"
             return f"{word} {json.dumps(decoded(value.tolist()), ensure_ascii=False)}"
         little = value.astype(value.dtype.newbyteorder("<"))
         return f"{name} {list(value.shape)} {little.tobytes().hex()}"
@@ -173,7 +184,7 @@ class Probe:
         if kind.get_class() == h5t.OPAQUE and kind.get_size() == 2:  # noqa: PLR2004 - bytes
             # Keras writes bfloat16 so, and says so in an attribute.
             if self.attributes.get(f"{path}@dtype") != 'text "bfloat16"':
-                raise RefusedError(path, "an element type that is no plain number")
+                raise RefusedError(path, "an opaque element type that is not read")
             name, big = "BF16", False
         else:
             name, big = element_type(path, kind)
@@ -300,7 +311,7 @@ def element_type(path: str, kind: Any) -> tuple[str, bool]:
     for known, name, big in TYPES:
         if kind.equal(known):
             return name, big
-    raise RefusedError(path, "an element type that is no plain number")
+    raise RefusedError(path, f"{OTHER.get(kind.get_class(), 'a type')} that is not read")
 
 
 def decoded(value: Any) -> Any:
