@@ -5,7 +5,7 @@ What the table does not know is taken to be opened and obeyed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
@@ -32,6 +32,8 @@ class Opened(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of files of one role the one with the least is taken, where it is there."""
     obeys: tuple[str, ...] = ("**",)
     """Patterns of the keys by which it goes (``provenance.loaders.keys``)."""
+    ignores: tuple[str, ...] = ()
+    """Of these, those that it drops or never reads."""
     executes: tuple[str, ...] = ()
     """Of these, those whose value is run or names what is run; ``**``: the file is code."""
 
@@ -47,7 +49,10 @@ class Loader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Free(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Values that no loader obeys, in a file that is known."""
+    """Values that no loader obeys, in a file that is known.
+
+    A member of an archive is spelled ``archive!member``, here and in what the table is asked.
+    """
 
     file: str
     why: str
@@ -78,25 +83,41 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def opened_by(self, name: str) -> dict[str, Opened]:
         """Return by loader the entry under which it opens the file *name*, the first of several."""
         found: dict[str, Opened] = {}
+        for loader, each in self._opens(name):
+            found.setdefault(loader.name, each)
+        return found
+
+    def _opens(self, name: str) -> Iterator[tuple[Loader, Opened]]:
+        state = self.is_state(name)
+        folded = name.casefold()  # for a file system that finds CONFIG.json as config.json
         for loader in self.loader:
             for each in loader.opens:
-                if is_file(each.file, name):
-                    found.setdefault(loader.name, each)
-        return found
+                # "*.pt" stands for weights of any name, which a state's name says it is not.
+                if is_file(each.file.casefold(), folded) and not (
+                    state and each.file.startswith("*.")
+                ):
+                    yield loader, each
+
+    def opens_as_code_or_weights(self, name: str) -> bool:
+        """Tell whether a loader takes the file *name* for code or weights."""
+        return any(
+            each.role in ("code", "weights") or "**" in each.executes
+            for _, each in self._opens(name)
+        )
+
+    def consults_index(self, name: str) -> bool:
+        """Tell whether a loader opens the file *name* to learn which shard holds a tensor."""
+        return any(each.role == "index" for _, each in self._opens(name))
 
     def is_free(self, name: str, path: keys.Path | None) -> bool:
         """Tell whether no loader obeys the value at *path* of the file *name*; None: any of it."""
         stated = [free for free in self.free if is_file(free.file, name)]
         if path is None:
             return any(free.keys == ("**",) for free in stated) and not self.opened_by(name)
-        obeyed = self._obeyed(name)
-        return any(selects_any(free.keys, path) for free in stated) and not selects_any(
-            obeyed, path
+        return any(selects_any(free.keys, path) for free in stated) and not any(
+            selects_any(each.obeys, path) and not selects_any(each.ignores, path)
+            for _, each in self._opens(name)
         )
-
-    def _obeyed(self, name: str) -> tuple[str, ...]:
-        entries = (each for loader in self.loader for each in loader.opens)
-        return tuple(key for each in entries if is_file(each.file, name) for key in each.obeys)
 
     def is_state(self, name: str) -> bool:
         """Tell whether the file *name* is the state of a training, which no loader opens."""

@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+import re
+from itertools import product
+
 import pytest
 
 from provenance.loaders import keys
-from provenance.loaders.table import is_file, table
+from provenance.loaders.table import Free, is_file, table
+
+FREE = [(free, pattern) for free in table().free for pattern in free.keys]
+
+
+def names_of(pattern: str) -> list[str]:
+    """Return names for which a pattern stands, at the top and in a folder."""
+    name = pattern.replace("[0-9]", "0").replace("*", "x")
+    return [name] if "/" in pattern else [name, f"unet/{name}", f"checkpoint-10/{name}"]
+
+
+def paths_of(pattern: str) -> list[keys.Path]:
+    """Return paths that a pattern selects."""
+    parts = re.findall(r'\[\]|"(?:[^"\\]|\\.)+"|[^.\[\]]+', pattern)
+    inside: list[list[str | int]] = [[], ["inner", 3]] if parts[-1] == keys.EVERYTHING else [[]]
+    steps = [_steps_of(part) for part in parts if part != keys.EVERYTHING]
+    return [(*each, *more) for each in product(*steps) for more in inside if (*each, *more)]
+
+
+def _steps_of(part: str) -> list[str | int]:
+    if part == "[]":
+        return [0, 7]
+    plain = part.strip('"')
+    return [plain.replace("*", "x"), plain.replace("*", "")] if "*" in plain else [plain]
 
 
 def test_every_pattern_is_one() -> None:
     found = table()
     opens = [each for loader in found.loader for each in loader.opens]
-    patterns = [key for each in opens for key in (*each.obeys, *each.executes)]
+    patterns = [key for each in opens for key in (*each.obeys, *each.ignores, *each.executes)]
     patterns += [key for free in found.free for key in free.keys]
     patterns += [key for reading in (*found.set, *found.base) for key in reading.keys]
     assert patterns
@@ -19,10 +45,58 @@ def test_every_pattern_is_one() -> None:
         keys.parse(pattern)
 
 
+@pytest.mark.parametrize(("free", "pattern"), FREE, ids=lambda it: getattr(it, "file", it))
+def test_what_is_called_free_is_obeyed_by_no_loader(free: Free, pattern: str) -> None:
+    for name in names_of(free.file):
+        for path in paths_of(pattern):
+            assert table().is_free(name, path), (name, path)
+
+
+@pytest.mark.parametrize(
+    "name", [name for free in table().free if free.state for name in names_of(free.file)]
+)
+def test_the_state_of_a_training_is_opened_by_no_loader(name: str) -> None:
+    assert table().is_state(name)
+    assert table().opened_by(name) == {}
+    assert not table().opens_as_code_or_weights(name)
+    for loader in table().loader:
+        for each in loader.opens:
+            assert not is_file(each.file, name) or each.file.startswith("*."), (loader.name, each)
+
+
+def test_sets_and_names_of_bases_are_in_files_that_loaders_open() -> None:
+    for reading in (*table().set, *table().base):
+        for name in names_of(reading.file):
+            assert table().opened_by(name), name
+            for path in (path for key in reading.keys for path in paths_of(key)):
+                assert not table().is_free(name, path), path
+
+
 @pytest.mark.parametrize("name", ["unknown.json", "config.json", "model.safetensors", "train.py"])
 def test_what_is_unknown_or_obeyed_is_not_free(name: str) -> None:
     assert not table().is_free(name, ("auto_map",))
     assert not table().is_free(name, None)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "a/modeling.py"])
+def test_weights_and_code_are_known_by_their_names(name: str) -> None:
+    assert table().opens_as_code_or_weights(name)
+
+
+def test_a_file_system_may_not_tell_capitals_apart() -> None:
+    assert table().opens_as_code_or_weights("MODEL.SafeTensors")
+    assert not table().is_free("Trainer_State.json", ("log_history", 0, "train_runtime"))
+
+
+def test_an_index_is_consulted_where_a_loader_looks_for_its_name() -> None:
+    assert table().consults_index("unet/model.safetensors.index.json")
+    assert not table().consults_index("other.safetensors.index.json")
+
+
+def test_a_member_of_an_archive_is_no_file_of_that_name() -> None:
+    assert table().is_free("model.keras!metadata.json", ("date_saved",))
+    assert not table().is_free("metadata.json!date_saved", ("date_saved",))
+    assert not table().is_free("model.keras!config.json", ("registered_name",))
 
 
 def test_a_file_is_found_by_its_name_in_any_folder_and_by_its_path_in_one() -> None:
