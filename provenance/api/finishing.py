@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -72,6 +72,7 @@ class Recorded:
 
     ``files`` are the byproducts by SHA-256. ``status`` is the exit status of a recorded command.
     ``warnings`` say what weakens the claim; ``remarks`` are those from before the run.
+    ``not_covered`` lies in the folder and is not part of the model.
     """
 
     statement: TrainingStatement
@@ -82,6 +83,7 @@ class Recorded:
     published: tuple[Published, ...] = ()
     warnings: tuple[str, ...] = ()
     remarks: tuple[Remark, ...] = ()
+    not_covered: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def manifest(self) -> Manifest:
@@ -175,6 +177,7 @@ def attach(model: Path, signed: SignedClaim, log: Log | None, kept: RunFolder | 
         written=attached.written,
         published=attached.published,
         warnings=tuple(weaknesses(model, statement, key, kept_signature=attached.kept_signature)),
+        not_covered=attached.not_covered,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from provenance.api.arguments import (
 )
 from provenance.files.names import MODEL_SIGNATURE
 from provenance.folder import attach as beside
-from provenance.folder.claims import require_folder
+from provenance.folder.claims import not_covered, require_folder
 from provenance.keys import ALGORITHMS, PrivateKey, PublicKey, generate
 from provenance.keys import write_pair as write_key_pair
 from provenance.transparency.note import format_vkey
@@ -42,11 +42,15 @@ class KeyPair:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A model's signature: the files that it covers, the signer's key id, and where it is."""
+    """A model's signature: the files that it covers, the signer's key id, and where it is.
+
+    ``not_covered`` lies in the folder and is not part of the model.
+    """
 
     manifest: Manifest
     key_id: str
     path: Path
+    not_covered: Mapping[str, int]
 
 
 def keygen(path: PathLike, *, algorithm: str = ALGORITHMS[0], password: Password = None) -> KeyPair:
@@ -75,7 +79,7 @@ def sign(
     folder, signer = Path(model), private_key(key, password)
     with progress("hashing") as advance:
         manifest = beside.sign(folder, signer, progress=advance)
-    return Signed(manifest, signer.public.key_id, folder / MODEL_SIGNATURE)
+    return Signed(manifest, signer.public.key_id, folder / MODEL_SIGNATURE, not_covered(folder))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import click
 from provenance.cli.options import PATH, json_option, read_password, signing_options
 from provenance.errors import UsageError, one_line
 from provenance.report.progress import progress
-from provenance.report.recording import captured_document, captured_lines
+from provenance.report.recording import captured_document, captured_lines, not_covered_lines
 from provenance.report.terminal import print_json, print_lines
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def print_recorded(recorded: Recorded, options: Mapping[str, Any]) -> None:
     if options["as_json"]:
         beside = {
             "keyId": recorded.key_id,
+            "notCovered": recorded.not_covered,
             "published": recorded.published,
             "warnings": recorded.warnings,
             "written": recorded.written,
@@ -114,6 +115,8 @@ def print_recorded(recorded: Recorded, options: Mapping[str, Any]) -> None:
         print_json(captured_document(recorded.statement) | beside)
         return
     for line in captured_lines(recorded.statement):
+        _say(line)
+    for line in not_covered_lines(recorded.not_covered):
         _say(line)
     for path in recorded.written:
         _say(f"written  {path}")

@@ -11,6 +11,7 @@ from provenance.cli.help import Command
 from provenance.cli.options import PATH, json_option, read_password, signing_options
 from provenance.errors import count, one_line
 from provenance.report.progress import progress
+from provenance.report.recording import not_covered_lines
 from provenance.report.terminal import print_json
 
 
@@ -40,6 +41,7 @@ def command(model: Path, key_path: Path, password_env: str | None, *, as_json: b
             {
                 "files": len(manifest.entries),
                 "keyId": signed.key_id,
+                "notCovered": signed.not_covered,
                 "rootDigest": {"sha256": manifest.root_digest},
                 "signature": str(signed.path),
             }
@@ -48,4 +50,6 @@ def command(model: Path, key_path: Path, password_env: str | None, *, as_json: b
     click.echo(f"signed   {count(len(manifest.entries), 'file')}, {manifest.size:,} bytes")
     click.echo(f"root     sha256 {manifest.root_digest}")
     click.echo(f"key id   {signed.key_id}")
+    for line in not_covered_lines(signed.not_covered):
+        click.echo(one_line(line))
     click.echo(f"written  {one_line(str(signed.path))}")

@@ -5,8 +5,10 @@ outside the folder or deceive a reader are refused: absolute ones, the parts ``.
 empty, control characters, line breaks, backslashes, text direction overrides, and what is not
 UTF-8.
 
-*Reserved* top-level names are not part of the model: the claims, the signature and the byproducts
-are written after its manifest, and the OpenSSF reference tool leaves out what git keeps.
+*Reserved* names are not part of a model: the claims, the signature and the byproducts are written
+after its manifest, and git, the Hub's client, DVC, Jupyter and file managers keep their own books
+there. They are exact, and count at the top of the folder alone: one that ends with ``/`` is a
+folder, another a file, and a link is neither. Signer and verifier go by the one list.
 """
 
 from __future__ import annotations
@@ -28,16 +30,31 @@ BYPRODUCTS = "provenance"
 MAX_BYPRODUCT_BYTES = 2**30
 """Largest file in that folder that is read, in bytes; the output of a long run has megabytes."""
 
-GIT_NAMES = frozenset({".git", ".gitattributes", ".github", ".gitignore"})
+BOOKKEEPING = (
+    ".DS_Store",
+    ".cache/huggingface/",
+    ".dvc/",
+    ".git",
+    ".git/",
+    ".gitattributes",
+    ".github/",
+    ".gitignore",
+    ".ipynb_checkpoints/",
+)
+"""What other tools keep in a folder. (``.github`` is here because OpenSSF's tool leaves it out.)"""
 
-RESERVED = GIT_NAMES | {
-    CLAIMS,
-    CLAIMS + TEMPORARY_SUFFIX,
-    MODEL_SIGNATURE,
-    MODEL_SIGNATURE + TEMPORARY_SUFFIX,
-    BYPRODUCTS,
-}
-"""The top-level names left out of a model's manifest."""
+TEMPORARY = (CLAIMS + TEMPORARY_SUFFIX, MODEL_SIGNATURE + TEMPORARY_SUFFIX)
+"""What a killed writer of ours left."""
+
+RESERVED = frozenset({CLAIMS, MODEL_SIGNATURE, f"{BYPRODUCTS}/", *TEMPORARY, *BOOKKEEPING})
+"""The names left out of a model's manifest."""
+
+
+def is_within(name: str, listed: frozenset[str]) -> bool:
+    """Tell whether *name* is in *listed*, or in a folder that is."""
+    ends = (end for end, character in enumerate(name, 1) if character == "/")
+    return name in listed or any(name[:end] in listed for end in ends)
+
 
 MAX_NAME_BYTES = 4096
 """PATH_MAX on Linux, bytes of UTF-8."""

@@ -3,6 +3,7 @@
 A link counts as what it leads to, a file or folder in the same folder, under the link's name
 (trainers write ``last.ckpt -> epoch=3.ckpt``). A link out of the folder, to nothing, to a folder
 that it lies in, or to what *ignore* leaves out is refused, as are FIFOs, sockets and devices.
+*ignore* holds paths below the folder; one that ends with ``/`` is a folder's, another a file's.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from provenance.errors import MalformedError, ProvenanceError, UnreadableError, reason
-from provenance.files.names import check_name
+from provenance.files.names import check_name, is_within
 from provenance.files.reading import Identity, identity, kind
 
 MAX_DEPTH = 64
@@ -78,7 +79,7 @@ def walk_again(
             what = f"is deeper than {MAX_DEPTH} folders"
             refuse(UnreadableError(what, where=f"{root}/{folder.name}"))
             continue
-        for item in _listed(root, folder, ignore, refuse):
+        for item in _listed(root, folder, refuse):
             linked += bool(folder.links)
             if linked > MAX_LINKED:
                 what = f"holds more than {MAX_LINKED:,} files behind symbolic links"
@@ -93,8 +94,10 @@ def walk_again(
             except UnreadableError as error:
                 refuse(error)
                 continue
+            path = f"{place.file}/" if is_folder else place.file
+            if path in ignore:
+                continue
             if is_folder:
-                path = f"{place.file}/"
                 folders.append(_Folder(f"{name}/", path, place.links, (*folder.above, path)))
             else:
                 yield name, place
@@ -118,16 +121,11 @@ def _look(
 
 
 def _listed(
-    root: Path,
-    folder: _Folder,
-    ignore: frozenset[str],
-    refuse: Callable[[ProvenanceError], None],
+    root: Path, folder: _Folder, refuse: Callable[[ProvenanceError], None]
 ) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(f"{os.fspath(root)}/{folder.path}") as listing:
-            for item in listing:
-                if folder.path or item.name not in ignore:
-                    yield item
+            yield from listing
     except ValueError as error:  # the path holds NUL
         refuse(UnreadableError(reason(error), where=str(root)))
     except OSError as error:
@@ -152,7 +150,7 @@ def _follow(root: Path, folder: _Folder, name: str, ignore: frozenset[str]) -> t
         problem = "that leaves the folder"
     elif stat.S_ISREG(mode) or stat.S_ISDIR(mode):
         if found != "." and f"{found}/" not in folder.above:
-            if found.split("/", 1)[0] not in ignore:
+            if not is_within(f"{found}/" if stat.S_ISDIR(mode) else found, ignore):
                 return found, mode
             problem = f"to {found}, which is not part of the model"
         else:

@@ -29,7 +29,13 @@ from provenance.files.atomic import locked, storage_error, write_file
 from provenance.files.manifest import hash_folder
 from provenance.files.names import BYPRODUCTS, CLAIMS, MODEL_SIGNATURE, RESERVED
 from provenance.files.walking import walk
-from provenance.folder.claims import MAX_CLAIMS_BYTES, model_name, read_bundles, require_folder
+from provenance.folder.claims import (
+    MAX_CLAIMS_BYTES,
+    model_name,
+    not_covered,
+    read_bundles,
+    require_folder,
+)
 from provenance.keys import parse_spki, refuse_private_keys
 from provenance.statement import intoto, model_signature
 from provenance.transparency import entry as log_entries
@@ -64,11 +70,13 @@ class Attached(msgspec.Struct, frozen=True):
     """The paths that were written beside a model, and where its claim was published.
 
     ``kept_signature``: another key's ``model.sig`` was there, and was left as it is.
+    ``not_covered`` lies there and is not part of the model.
     """
 
     written: tuple[str, ...]
     published: tuple[Published, ...]
     kept_signature: bool
+    not_covered: dict[str, int]
 
 
 def sign_payload(payload: bytes, key: PrivateKey) -> bytes:
@@ -110,6 +118,7 @@ def sign_claim(
     *payload* is the statement in bytes, as it was searched for secrets. A training that failed,
     whose inputs changed, or whose end was not seen gets no model signature, which could not say so.
     """
+    not_covered(model)
     outcome = statement.run.provenance_outcome
     signature = None
     if not (outcome.failed or outcome.spoiled_inputs or statement.run.end_not_seen):
@@ -137,7 +146,7 @@ def attach(model: Path, signed: SignedClaim, log: Log | None = None) -> Attached
             write_file(model / MODEL_SIGNATURE, signed.signature)
             written.append(str(model / MODEL_SIGNATURE))
         published = () if log is None else _publish(model, items, [place], log)
-    return Attached(tuple(written), published, kept)
+    return Attached(tuple(written), published, kept, not_covered(model))
 
 
 def sign(
@@ -148,6 +157,7 @@ def sign(
     A UsageError if another key signed ``model.sig``, a SecretError if a file is a private key.
     """
     require_folder(model)
+    not_covered(model)
     _refuse_to_replace(model, key.public)  # before the hashing, and again when it is written
     name = model_name(model)
     manifest = hash_folder(model, ignore=RESERVED, progress=progress)
@@ -236,6 +246,7 @@ def _read_claims(model: Path) -> tuple[Bundle, ...]:
 
 def check_claims(model: Path) -> None:
     """Return if a claim can be added to those beside *model*: found out before a training."""
+    not_covered(model)
     _joined(model, [item.raw for item in _read_claims(model)])
 
 
@@ -270,8 +281,7 @@ def _write_byproducts(model: Path, contents: Mapping[str, bytes]) -> None:
     for digest, content in contents.items():
         if hashlib.sha256(content).hexdigest() != digest:  # the name is a path
             raise MalformedError("does not have that digest", where=f"the byproduct {digest}")
-        if not (folder / digest).exists():
-            write_file(folder / digest, content)
+        write_file(folder / digest, content)  # in place of a damaged one too
 
 
 def _body(item: Bundle, keys: Sequence[PublicKey], where: str) -> bytes:

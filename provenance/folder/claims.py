@@ -1,8 +1,9 @@
 """Reading the files beside the weights: signed claims, the model signature, byproducts.
 
 They are not part of the model (:mod:`provenance.files.names`): no manifest covers them. A byproduct
-is checked by its name, which is its SHA-256. What git keeps and what a killed writer left cannot be
-checked; it is reported and not refused, since the model is still the one that was attested.
+is checked by its name, which is its SHA-256. What other tools keep and what a killed writer left
+cannot be checked; it is reported and not refused, since the model is still the one that was
+attested: no loader opens it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+import stat
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,13 +22,16 @@ from provenance.errors import ContentError, MalformedError, UnreadableError, cou
 from provenance.files.atomic import TEMPORARY_SUFFIX
 from provenance.files.digest import hash_file
 from provenance.files.names import (
+    BOOKKEEPING,
     BYPRODUCTS,
     CLAIMS,
-    GIT_NAMES,
     MAX_BYPRODUCT_BYTES,
     MODEL_SIGNATURE,
+    TEMPORARY,
 )
 from provenance.files.reading import read_file
+from provenance.files.walking import walk
+from provenance.weights.names import is_loaded
 
 if TYPE_CHECKING:
     from provenance.envelope.bundle import Bundle
@@ -38,8 +43,11 @@ MAX_CLAIMS_BYTES = 2**30
 _SHA256_NAME = re.compile(r"[0-9a-f]{64}")
 _LEFTOVER_NAME = re.compile(_SHA256_NAME.pattern + re.escape(TEMPORARY_SUFFIX))
 
-_UNCHECKED = (*sorted(GIT_NAMES), CLAIMS + TEMPORARY_SUFFIX, MODEL_SIGNATURE + TEMPORARY_SUFFIX)
-"""Top-level names that no claim covers."""
+MAX_UNNAMED_BYTES = 2**28
+"""Most bytes of byproducts, all together, that are hashed though no trusted claim names them."""
+
+MAX_LEFTOVER_BYTES = 2**26
+"""Largest file that a killed writer can have left."""
 
 
 def require_folder(path: Path) -> None:
@@ -90,25 +98,77 @@ def read_claims(path: Path) -> list[tuple[str, Bundle]]:
     return [(f"{path.name}:{number}", item) for number, item in enumerate(parsed, 1)]
 
 
+def not_covered(root: Path, stated: Collection[str] = ()) -> dict[str, int]:
+    """Return what lies in the model's folder *root* and no claim covers, with numbers of files.
+
+    That is the bookkeeping of other tools and what a killed writer left. A ContentError if a folder
+    of theirs holds code or weights that are not *stated*; git names its own files as it likes.
+    """
+    found: dict[str, int] = {}
+    for name in (*BOOKKEEPING, *TEMPORARY, *_leftovers(root)):
+        try:
+            status = os.lstat(root / name)
+        except (OSError, ValueError):
+            continue
+        if name.endswith("/") and stat.S_ISDIR(status.st_mode):
+            found[name] = _count_of(root, name, stated)
+        elif stat.S_ISREG(status.st_mode) and not name.endswith("/"):
+            found[name] = 1
+        if name.endswith(TEMPORARY_SUFFIX) and (
+            name not in found or status.st_size > MAX_LEFTOVER_BYTES
+        ):
+            what = "is extra: what a writer leaves under this name is a small file"
+            raise ContentError(what, where=f"{root}/{name}")
+    return found
+
+
+def _leftovers(root: Path) -> list[str]:
+    names = _listed(root / BYPRODUCTS)
+    return [f"{BYPRODUCTS}/{name}" for name in names if _LEFTOVER_NAME.fullmatch(name)]
+
+
+def _count_of(root: Path, name: str, stated: Collection[str]) -> int:
+    """Return how many files are in the folder *name* of another tool."""
+    if name == ".git/":
+        return sum(len(files) for _, _, files in os.walk(root / name))
+    inside = [name + each for each in walk(root / name)]
+    for each in inside:
+        if is_loaded(each) and each not in stated:
+            what, hint = f"is code or weights, and no claim covers {name}", "move it away"
+            raise ContentError(what, where=f"{root}/{each}", hint=hint)
+    return len(inside)
+
+
+def in_words(not_covered: Mapping[str, int]) -> str:
+    """Return names and numbers of files as a text."""
+    texts = (
+        f"{name} ({count(number, 'file')})" if name.endswith("/") else name
+        for name, number in not_covered.items()
+    )
+    return ", ".join(texts)
+
+
 def check_beside(
-    root: Path, matching: Iterable[TrainingStatement], trusted: Iterable[TrainingStatement]
+    root: Path,
+    matching: Iterable[TrainingStatement],
+    trusted: Iterable[TrainingStatement],
+    uncovered: Mapping[str, int],
 ) -> str:
     """Check the byproducts beside the model in *root*; return what was not checked, as a text.
 
-    *matching* are the statements about these files, *trusted* all that the given keys signed.
+    *matching* are the statements about these files, *trusted* all that the given keys signed;
+    *uncovered* is what :func:`not_covered` found.
     """
-    stated = _stated(matching)
-    present, leftover = _byproducts(root / BYPRODUCTS)
-    unnamed = present - _stated(trusted)
+    stated, named = _stated(matching), _stated(trusted)
+    present = _byproducts(root / BYPRODUCTS, named)
+    unnamed = present - named
     notes = []
     if missing := stated - present:
         notes.append(f"{count(len(missing), 'byproduct')} not here")
     if unnamed:
         notes.append(f"{count(len(unnamed), 'file')} in {BYPRODUCTS}/ that no such claim names")
-    unchecked = [name for name in _UNCHECKED if os.path.lexists(root / name)]
-    unchecked += [f"{BYPRODUCTS}/{name}" for name in leftover]
-    if unchecked:
-        notes.append(f"not checked: {', '.join(unchecked)}")
+    if uncovered:
+        notes.append(f"not covered: {in_words(uncovered)}")
     return f" ({'; '.join(notes)})" if notes else ""
 
 
@@ -141,24 +201,31 @@ def _stated(trainings: Iterable[TrainingStatement]) -> set[str]:
     }
 
 
-def _byproducts(folder: Path) -> tuple[set[str], list[str]]:
-    """Check the files in *folder*; return their names, and those of a killed writer's leftovers."""
-    if not os.path.lexists(folder):
-        return set(), []
-    if folder.is_symlink():
-        raise UnreadableError("is a symbolic link, not a folder", where=str(folder))
-    try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208 - names are all that is needed
-    except OSError as error:
-        raise UnreadableError(f"cannot be read: {reason(error)}", where=str(folder)) from error
-    leftover = [name for name in names if _LEFTOVER_NAME.fullmatch(name)]
-    present = set(names).difference(leftover)
-    for name in sorted(present):
+def _byproducts(folder: Path, named: Collection[str]) -> set[str]:
+    """Check the files in *folder*, of which trusted claims name some; return their names."""
+    present = [name for name in _listed(folder) if not _LEFTOVER_NAME.fullmatch(name)]
+    unnamed = 0
+    for name in present:
         path = folder / name
         if not _SHA256_NAME.fullmatch(name):
             raise ContentError("is extra: byproducts are named by their SHA-256", where=str(path))
-        if os.lstat(path).st_size > MAX_BYPRODUCT_BYTES:
-            raise ContentError("is too large for a byproduct", where=str(path))
+        size = os.lstat(path).st_size
+        unnamed += 0 if name in named else size
+        if size > MAX_BYPRODUCT_BYTES or unnamed > MAX_UNNAMED_BYTES:
+            what = "is too large for a byproduct" + " that no claim names" * (name not in named)
+            raise ContentError(what, where=str(path), hint="move it away")
         if hash_file(path)[0] != name:
             raise ContentError("its content is not what its name says", where=str(path))
-    return present, leftover
+    return set(present)
+
+
+def _listed(folder: Path) -> list[str]:
+    """Return the names in the *folder* of byproducts, if there is one."""
+    if folder.is_symlink():
+        raise UnreadableError("is a symbolic link, not a folder", where=str(folder))
+    try:
+        return sorted(os.listdir(folder))  # noqa: PTH208 - names are all that is needed
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UnreadableError(f"cannot be read: {reason(error)}", where=str(folder)) from error

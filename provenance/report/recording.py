@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from provenance.errors import count
+from provenance.folder.claims import in_words
 from provenance.report.verification import code_texts, input_text
 from provenance.statement import metrics
 
@@ -30,6 +31,11 @@ def captured_lines(statement: TrainingStatement) -> list[str]:
         f"{facts['level']} {size}, root sha256 {statement.manifest.root_digest}",
         *(f"{label:<9}{'; '.join(texts)}" for label, texts in parts.items()),
     ]
+
+
+def not_covered_lines(not_covered: Mapping[str, int]) -> list[str]:
+    """Say what lies in a model's folder and is not part of the model, if anything does."""
+    return [f"not covered  {in_words(not_covered)}"] if not_covered else []
 
 
 def captured_document(statement: TrainingStatement) -> dict[str, Any]:

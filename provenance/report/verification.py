@@ -152,5 +152,6 @@ def verified_document(verified: Verified) -> dict[str, Any]:
         "equality": verified.declaration.name if verified.declaration else None,
         "level": verified.level,
         "logIndex": verified.log_index,
+        "notCovered": verified.not_covered,
         "steps": verified.steps,
     }

@@ -71,7 +71,8 @@ def to_statement(model_name: str, manifest: Manifest, *, links: bool = False) ->
         for entry in manifest.entries
     ]
     method = {"method": "files", "hash_type": "sha256", "allow_symlinks": links}
-    serialization: dict[str, Any] = {**method, "ignore_paths": sorted(RESERVED)}
+    ignored = sorted({name.rstrip("/") for name in RESERVED})
+    serialization: dict[str, Any] = {**method, "ignore_paths": ignored}
     return Statement(
         subject=(Subject(model_name, {"sha256": manifest.root_digest}),),
         predicate_type=MODEL_SIGNATURE,

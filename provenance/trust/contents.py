@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from provenance.errors import ContentError, some_of
 from provenance.files.digest import hash_file
 from provenance.files.manifest import Differences, compare_sizes
-from provenance.files.names import RESERVED
+from provenance.files.names import RESERVED, is_within
 
 if TYPE_CHECKING:
     from provenance.files.manifest import Manifest
@@ -23,7 +23,7 @@ def check_sizes(root: Path, statements: Sequence[tuple[str, Mapping[str, int | N
     any size keep the verifier busy.
     """
     for where, sizes in statements:
-        comparable = {name: size for name, size in sizes.items() if not _is_reserved(name)}
+        comparable = {name: size for name, size in sizes.items() if not is_within(name, RESERVED)}
         found = compare_sizes(root, comparable, ignore=RESERVED)
         if not found:
             return
@@ -35,7 +35,7 @@ def check_files(root: Path, manifest: Manifest, stated: Mapping[str, str], where
     """Return if *stated*, SHA-256 by name, are exactly the files of *manifest*."""
     actual = {entry.name: entry.sha256 for entry in manifest.entries}
     for name in stated:
-        if _is_reserved(name):  # signed by a tool that has other reserved names
+        if is_within(name, RESERVED):  # signed by a tool that has other reserved names
             path = root / name
             actual[name] = hash_file(path)[0] if os.path.lexists(path) else ""
     found = Differences(
@@ -45,10 +45,6 @@ def check_files(root: Path, manifest: Manifest, stated: Mapping[str, str], where
     )
     if found:
         raise _other_files(root, where, found)
-
-
-def _is_reserved(name: str) -> bool:
-    return name.split("/", maxsplit=1)[0] in RESERVED
 
 
 def _other_files(root: Path, where: str, found: Differences) -> ContentError:

@@ -42,7 +42,13 @@ from provenance.errors import (
 )
 from provenance.files.manifest import Manifest, hash_folder
 from provenance.files.names import MODEL_SIGNATURE, RESERVED
-from provenance.folder.claims import check_beside, read_beside, read_claims, require_folder
+from provenance.folder.claims import (
+    check_beside,
+    not_covered,
+    read_beside,
+    read_claims,
+    require_folder,
+)
 from provenance.statement import intoto, model_signature, training, uris
 from provenance.transparency import entry as log_entries
 from provenance.transparency import rekor
@@ -106,6 +112,7 @@ class Verified:
     ``claim`` is the first claim about these files whose training did not fail; None where only an
     OpenSSF model signature says anything. ``manifest`` are the files as they are. ``levels`` has
     for each trusted signer of a claim about them, by key id, the level of its first good claim.
+    ``not_covered`` is what lies there beside them, with numbers of files.
     """
 
     root: Path
@@ -116,6 +123,7 @@ class Verified:
     log_index: int | None
     levels: Mapping[str, Level]
     steps: tuple[Step, ...]
+    not_covered: Mapping[str, int]
 
     @property
     def level(self) -> Level:
@@ -177,16 +185,18 @@ def verify_model(
     found = {"training statement": opened.trainings, "model signature": opened.signatures}
     held(" and ".join(count(len(items), noun) for noun, items in found.items() if items))
     held(_subject_detail(opened))
-    check_sizes(request.root, _stated_sizes(opened))
+    stated = _stated_sizes(opened)
+    check_sizes(request.root, stated)
+    uncovered = not_covered(request.root, {name for _, names in stated for name in names})
     manifest = hash_folder(request.root, ignore=RESERVED, progress=progress)
     matching, signature = _select(request.root, manifest, opened)
     others = [each.training for each in opened.trainings]
-    left_out = check_beside(request.root, [each.training for each in matching], others)
+    left_out = check_beside(request.root, [each.training for each in matching], others, uncovered)
     held(f"{count(len(manifest.entries), 'file')}, {manifest.size:,} bytes{left_out}")
     claim = _first_good(matching)
-    stated = claim.training if claim else None
-    check_level(stated, request.require, claim.where if claim else MODEL_SIGNATURE)
-    held(outcome_detail(stated), notes=_notes(claim, matching) if claim else ())
+    training_of = claim.training if claim else None
+    check_level(training_of, request.require, claim.where if claim else MODEL_SIGNATURE)
+    held(outcome_detail(training_of), notes=_notes(claim, matching) if claim else ())
     declaration = _declaration(matching, claim)
     declared = f"{declaration.name}, sha256 {declaration.digest[:16]}…" if declaration else ""
     held(declared or "none declared", skipped=declaration is None)
@@ -201,6 +211,7 @@ def verify_model(
         index,
         _levels(matching),
         tuple(steps),
+        uncovered,
     )
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
+from provenance.loaders.table import table
+
 TORCH: Final = frozenset({".pt", ".pth", ".bin", ".ckpt", ".tar"})
 """What ``torch.save`` writes; ``.tar`` is that of ``.pth.tar``."""
 
@@ -30,6 +32,9 @@ UNREAD: Final = frozenset(
     {".ggml", ".msgpack", ".pb", ".tflite", ".pkl", ".pickle", ".joblib", ".jit"}
 )
 """Suffixes of formats that usually hold tensors, and have no reader here."""
+
+CODE: Final = frozenset({".py", ".pyc", ".pyd", ".pyw", ".so", ".dll", ".dylib"})
+"""Suffixes of what Python imports, or the system's loader."""
 
 UNREADABLE: Final = "its tensors cannot be read by this version"
 READABLE_WORDS: Final = "safetensors, torch zip, GGUF, ONNX, HDF5, Keras, npz and npy can"
@@ -58,6 +63,11 @@ def is_readable(name: str) -> bool:
 def carries_tensors(name: str) -> bool:
     """Tell whether a file of this *name* holds tensors, readable here or not."""
     return suffix_of(name) in READABLE | UNREAD
+
+
+def is_loaded(name: str) -> bool:
+    """Tell whether a loader may open a file of this *name* as code or as weights."""
+    return suffix_of(name) in CODE | READABLE | UNREAD or table().opens_as_code_or_weights(name)
 
 
 @dataclass(frozen=True, slots=True)

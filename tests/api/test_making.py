@@ -30,18 +30,31 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alice: Person) -> Pa
     return model
 
 
-@pytest.mark.parametrize("kind", ["folder", "link to a folder", "dangling link", "FIFO", "empty"])
-def test_what_is_no_signature_is_left(folder: Path, tmp_path: Path, bob: Person, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["link to a folder", "dangling link", "FIFO"])
+def test_what_is_no_file_is_refused_and_left(
+    folder: Path, tmp_path: Path, bob: Person, kind: str
+) -> None:
+    path = folder / "model.sig"
+    path.unlink()
+    if kind == "FIFO":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path if kind == "link to a folder" else "nowhere")
+    before = path.lstat()
+    for make in (provenance.attest, provenance.sign):
+        with pytest.raises(ProvenanceError, match=r"model\.sig"):
+            make(folder, key=bob.key)
+    assert path.lstat().st_ino == before.st_ino
+
+
+@pytest.mark.parametrize("kind", ["folder", "empty"])
+def test_what_is_no_signature_is_left(folder: Path, bob: Person, kind: str) -> None:
     path = folder / "model.sig"
     path.unlink()
     if kind == "folder":
         path.mkdir()
-    elif kind == "FIFO":
-        os.mkfifo(path)
-    elif kind == "empty":
-        path.touch()
     else:
-        path.symlink_to(tmp_path if kind == "link to a folder" else "nowhere")
+        path.touch()
     before = path.lstat()
     done = provenance.attest(folder, key=bob.key)
     assert path.lstat().st_ino == before.st_ino

@@ -225,7 +225,7 @@ def test_killed_between_writing_and_renaming(model: Path, alice: Person) -> None
     assert claims.read_bundles(model / "claims.jsonl") == before
     ran = run_program("verify", model, "--key", alice.public)
     assert ran.status == 0
-    assert "not checked: claims.jsonl.tmp" in ran.out
+    assert "not covered: claims.jsonl.tmp" in ran.out
     assert run_program("sign", model, "--key", alice.private).status == 0
     assert run_program("attest", model, "--key", alice.private).status == 0
     assert not (model / "claims.jsonl.tmp").exists()

@@ -93,13 +93,47 @@ def test_reserved_names_are_left_out_at_the_top_only(model: Path) -> None:
             "provenance/x": b"4",
             ".git/config": b"5",
             ".gitignore": b"6",
+            ".cache/huggingface/download/x.lock": b"",
+            ".DS_Store": b"7",
+            ".dvc/config": b"",
+            ".ipynb_checkpoints/x.ipynb": b"",
+            ".github/workflows/x.yml": b"",
         },
     )
-    (model / ".github").symlink_to("/")  # what is left out is not looked at
     assert hash_folder(model, ignore=RESERVED) == before
     fill(model, {"sub/claims.jsonl": b"7", "sub/.git/config": b"8", "model.sig.bak": b"9"})
     added = hash_folder(model, ignore=RESERVED).by_name().keys() - before.by_name().keys()
     assert added == {"sub/claims.jsonl", "sub/.git/config", "model.sig.bak"}
+
+
+OTHERS = {
+    "a folder's name on a file": {".github": b"", ".dvc": b"", "provenance": b""},
+    "a file's name on a folder": {
+        ".DS_Store/x": b"", ".gitattributes/x": b"", "claims.jsonl/x": b"",
+        "claims.jsonl.tmp/x": b"", "model.sig/x": b"",
+    },
+    "beside the Hub's folder": {".cache/evil": b"", ".cache/huggingface.py": b""},
+    "another case": {".ds_store": b"", ".Git/config": b"", "Claims.jsonl": b""},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_reserved_names_are_exact(model: Path, case: str) -> None:
+    before = hash_folder(model, ignore=RESERVED).by_name().keys()
+    fill(model, OTHERS[case])
+    after = hash_folder(model, ignore=RESERVED).by_name().keys()
+    assert after - before == OTHERS[case].keys()
+
+
+def test_a_link_is_not_reserved(model: Path) -> None:
+    fill(model, {"c/huggingface/x": b"1"})
+    (model / ".cache").symlink_to("c")
+    (model / ".DS_Store").symlink_to("c/huggingface/x")
+    names = hash_folder(model, ignore=RESERVED).by_name()
+    assert {".cache/huggingface/x", ".DS_Store"} <= names.keys()
+    (model / ".dvc").symlink_to("/")
+    with pytest.raises(UnreadableError, match=r"\.dvc: is a symbolic link that leaves"):
+        hash_folder(model, ignore=RESERVED)
 
 
 def test_the_named_folder_may_itself_be_a_link(model: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from provenance.errors import ContentError, UnreadableError
+from provenance.errors import ContentError
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.trust.verification import Request, verify_model
 from tests.world import attach, state, write_files
@@ -75,12 +75,12 @@ def test_a_file_that_no_claim_names_is_told(model: Path, alice: Person) -> None:
 def test_what_a_killed_writer_left_is_told(model: Path, alice: Person) -> None:
     write_files(model, {"claims.jsonl.tmp": b"{", f"provenance/{NAME}.tmp": b"{"})
     detail = manifest_detail(model, alice)
-    assert f"(not checked: claims.jsonl.tmp, provenance/{NAME}.tmp)" in detail
+    assert f"(not covered: claims.jsonl.tmp, provenance/{NAME}.tmp)" in detail
 
 
 def test_what_git_keeps_is_told(model: Path, alice: Person) -> None:
     write_files(model, {".git/hooks/post-checkout": b"#!/bin/sh\n", ".gitattributes": b"*\n"})
-    assert "not checked: .git, .gitattributes" in manifest_detail(model, alice)
+    assert "not covered: .git/ (1 file), .gitattributes" in manifest_detail(model, alice)
 
 
 def test_git_names_count_below_the_top(model: Path, alice: Person) -> None:
@@ -91,7 +91,7 @@ def test_git_names_count_below_the_top(model: Path, alice: Person) -> None:
 
 def test_the_folder_of_byproducts_is_a_file(model: Path, alice: Person) -> None:
     write_files(model, {"provenance": b""})
-    with pytest.raises(UnreadableError, match="provenance"):
+    with pytest.raises(ContentError, match="provenance is extra"):
         manifest_detail(model, alice)
 
 

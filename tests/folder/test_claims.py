@@ -252,6 +252,22 @@ def test_byproducts_are_named_by_their_digest(tmp_path: Path) -> None:
     assert found == {sha256(b"more"): b"more", **contents}
 
 
+def test_a_damaged_byproduct_is_replaced(tmp_path: Path) -> None:
+    put(tmp_path, 1, {sha256(b"log"): b"log"})
+    path = tmp_path / BYPRODUCTS / sha256(b"log")
+    path.write_bytes(b"gol")
+    put(tmp_path, 2, {sha256(b"log"): b"log"})
+    assert path.read_bytes() == b"log"
+    path.unlink()
+    path.symlink_to(tmp_path / CLAIMS)
+    put(tmp_path, 3, {sha256(b"log"): b"log"})
+    assert not path.is_symlink()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UnavailableError, match="move the folder of that name away"):
+        put(tmp_path, 1, {sha256(b"log"): b"log"})
+
+
 def test_byproducts_do_not_leave_the_model(tmp_path: Path) -> None:
     model, outside = tmp_path / "model", tmp_path / "outside"
     model.mkdir()

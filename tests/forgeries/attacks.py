@@ -28,6 +28,8 @@ from tests.world import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.forgeries.scene import Scene
 
 # --- On the files ---------------------------------------------------------------------------------
@@ -109,6 +111,64 @@ def hide_a_folder_among_the_byproducts(scene: Scene) -> None:
 
 def link_the_byproducts_elsewhere(scene: Scene) -> None:
     (scene.root / "provenance").symlink_to(scene.root.parent)
+
+
+def sparse(path: Path, size: int = 2**32) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
+def hide_much_among_the_byproducts(scene: Scene) -> None:
+    for number in range(8):
+        sparse(scene.root / "provenance" / (f"{number}" * 64), 2**29)
+
+
+def a_large_file_that_nobody_states(scene: Scene) -> None:
+    sparse(scene.root / "model.safetensors")
+
+
+def a_large_file_that_nobody_signed(scene: Scene) -> None:
+    (scene.root / "claims.jsonl").unlink()
+    sparse(scene.root / "model.safetensors")
+
+
+def hide_code_in_a_cache(scene: Scene) -> None:
+    write_files(scene.root, {".cache/huggingface/modeling.py": b"import os"})
+
+
+def hide_a_file_beside_a_cache(scene: Scene) -> None:
+    write_files(scene.root, {".cache/huggingface/x.lock": b"", ".cache/evil": b"import os"})
+
+
+def hide_weights_among_notebooks(scene: Scene) -> None:
+    write_files(scene.root, {".ipynb_checkpoints/a/Model.SafeTensors": b""})
+
+
+def link_to_code_from_a_cache(scene: Scene) -> None:
+    write_files(scene.root, {".dvc/config": b""})
+    (scene.root / ".dvc" / "tmp").symlink_to(scene.root.parent)
+
+
+def a_cache_behind_a_link(scene: Scene) -> None:
+    write_files(scene.root.parent, {"cache/huggingface/evil": b""})
+    (scene.root / ".cache").symlink_to(scene.root.parent / "cache")
+
+
+def a_folder_under_a_files_name(scene: Scene) -> None:
+    write_files(scene.root, {".DS_Store/evil": b""})
+
+
+def a_folder_under_a_temporary_name(scene: Scene) -> None:
+    write_files(scene.root, {"claims.jsonl.tmp/evil": b""})
+
+
+def a_folder_under_a_byproducts_temporary_name(scene: Scene) -> None:
+    (scene.root / "provenance" / f"{'ab' * 32}.tmp").mkdir(parents=True)
+
+
+def much_under_a_temporary_name(scene: Scene) -> None:
+    sparse(scene.root / "model.sig.tmp")
 
 
 def link_the_claims_elsewhere(scene: Scene) -> None:

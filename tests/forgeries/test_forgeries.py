@@ -102,7 +102,76 @@ FORGERIES = (
         attacks.link_the_byproducts_elsewhere,
         "manifest",
         UnreadableError,
-        ("provenance: is a symbolic link, not a folder",),
+        ("provenance: is a symbolic link that leaves the folder",),
+    ),
+    Forgery(
+        attacks.hide_much_among_the_byproducts,
+        "manifest",
+        ContentError,
+        ("too large for a byproduct that no claim names",),
+    ),
+    Forgery(
+        attacks.a_large_file_that_nobody_states,
+        "manifest",
+        ContentError,
+        ("model.safetensors is extra",),
+    ),
+    Forgery(
+        attacks.a_large_file_that_nobody_signed,
+        "manifest",
+        ContentError,
+        ("model.safetensors is extra",),
+    ),
+    Forgery(
+        attacks.hide_code_in_a_cache,
+        "manifest",
+        ContentError,
+        (".cache/huggingface/modeling.py: is code or weights", "move it away"),
+    ),
+    Forgery(
+        attacks.hide_a_file_beside_a_cache, "manifest", ContentError, (".cache/evil is extra",)
+    ),
+    Forgery(
+        attacks.hide_weights_among_notebooks,
+        "manifest",
+        ContentError,
+        ("Model.SafeTensors: is code or weights",),
+    ),
+    Forgery(
+        attacks.link_to_code_from_a_cache,
+        "manifest",
+        UnreadableError,
+        (".dvc/tmp: is a symbolic link that leaves the folder",),
+    ),
+    Forgery(
+        attacks.a_cache_behind_a_link,
+        "manifest",
+        UnreadableError,
+        (".cache: is a symbolic link that leaves the folder",),
+    ),
+    Forgery(
+        attacks.a_folder_under_a_files_name,
+        "manifest",
+        ContentError,
+        (".DS_Store/evil is extra",),
+    ),
+    Forgery(
+        attacks.a_folder_under_a_temporary_name,
+        "manifest",
+        ContentError,
+        ("claims.jsonl.tmp/evil is extra",),
+    ),
+    Forgery(
+        attacks.a_folder_under_a_byproducts_temporary_name,
+        "manifest",
+        ContentError,
+        (".tmp: is extra: what a writer leaves", "is a small file"),
+    ),
+    Forgery(
+        attacks.much_under_a_temporary_name,
+        "manifest",
+        ContentError,
+        ("model.sig.tmp: is extra", "is a small file"),
     ),
     Forgery(
         attacks.link_the_claims_elsewhere,
