@@ -70,7 +70,7 @@ def test_a_global_that_is_not_allowed_is_refused_by_its_name(protocol: int) -> N
 def test_a_global_is_not_allowed_by_another_division_of_its_name() -> None:
     allowed = frozenset({"torch._utils.f"})
     assert read_program(pickled(named("torch._utils f")), allowed, where="p").value
-    with pytest.raises(UnreadableError, match=r"asks for torch\._utils\.f"):
+    with pytest.raises(UnreadableError, match=r"asks for torch:_utils\.f"):
         read_program(pickled(named("torch _utils.f")), allowed, where="p")
 
 

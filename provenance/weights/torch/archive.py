@@ -56,10 +56,10 @@ MAX_SHARED: Final = 64
 for one storage would take hours. Tied weights take twice the file."""
 
 _READ: Final = 2**20
-_PICKLE: Final = "data.pkl"
+PICKLE: Final = "data.pkl"
 _IDENTIFIER: Final = ".data/serialization_id"
 
-_RECORDS: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
+RECORDS: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
     {
         "version": re.compile(r"[0-9]{1,4}\n"),
         "byteorder": re.compile(r"little|big"),
@@ -80,10 +80,10 @@ class TorchFile(SourceFile):
         """Read and check the structure of *source*, its pickle, and what no tensor reaches."""
         super().__init__(source)
         self._checked: set[str] = set()
-        root, found = _members(source)
-        records = _records(source, found)
+        root, found = archive_members(source)
+        records = short_records(source, found)
         self._swapped = records.get("byteorder") == "big"
-        pickle = read_member(source, found[_PICKLE], MAX_PROGRAM)
+        pickle = read_member(source, found[PICKLE], MAX_PROGRAM)
         program = read_program(pickle, GLOBALS, where=source.name)
         content = read_content(program.value, where=source.name)
         self._storages = _storages(source, found, content.tensors)
@@ -199,8 +199,8 @@ class TorchFile(SourceFile):
         return f"{count} {digest.hexdigest()}" if count else "none"
 
 
-def _members(source: Source) -> tuple[str, dict[str, Member]]:
-    """Return the archive's one folder, and the members by their names in it."""
+def begins_as_archive(source: Source) -> bool:
+    """Tell whether *source* begins as a ZIP archive, refusing what torch wrote before 1.6."""
     head = source.read(0, min(source.size, 20))
     if _LEGACY.match(head):
         raise UnreadableError(
@@ -208,7 +208,12 @@ def _members(source: Source) -> tuple[str, dict[str, Member]]:
             where=source.name,
             hint="load it with torch.load(weights_only=True) and save it again",
         )
-    if head and not head.startswith(b"PK"):
+    return head.startswith(b"PK")
+
+
+def archive_members(source: Source) -> tuple[str, dict[str, Member]]:
+    """Return the archive's one folder, and the members by their names in it."""
+    if not begins_as_archive(source) and source.size:
         raise UnreadableError("not a checkpoint of torch", where=source.name)
     every = members(source, miniz=True)
     root = every[0].name.split("/")[0] if every else ""
@@ -218,22 +223,22 @@ def _members(source: Source) -> tuple[str, dict[str, Member]]:
     if any(name == "constants.pkl" or name.startswith("code/") for name in found):
         what = "a TorchScript archive: a program with weights"
         raise UnreadableError(what, where=source.name, hint="save its state_dict()")
-    if missing := [name for name in (_PICKLE, "version") if name not in found]:
+    if missing := [name for name in (PICKLE, "version") if name not in found]:
         raise MalformedError(f"the archive has no {missing[0]}", where=source.name)
     if any(member.method != STORED for member in every):
         raise MalformedError("a member is compressed", where=source.name)
     return root, found
 
 
-def _records(source: Source, found: Mapping[str, Member]) -> dict[str, str]:
+def short_records(source: Source, found: Mapping[str, Member]) -> dict[str, str]:
     """Return the text of each short record."""
     texts = {
         name: read_member(source, found[name], _MAX_RECORD).decode("latin-1")
-        for name in _RECORDS
+        for name in RECORDS
         if name in found
     }
     for name, text in texts.items():
-        if not _RECORDS[name].fullmatch(text):
+        if not RECORDS[name].fullmatch(text):
             where = f"{source.name}: {found[name].name}"
             raise MalformedError("not what torch.save writes", where=where)
     return texts
@@ -249,7 +254,7 @@ def _storages(
             key = stored.storage.key
             raise MalformedError(f"the storage {key} is described in two ways", where=source.name)
     taken = {f"data/{key}": storage for key, storage in known.items()}
-    if unasked := found.keys() - taken.keys() - _RECORDS.keys() - {_PICKLE}:
+    if unasked := found.keys() - taken.keys() - RECORDS.keys() - {PICKLE}:
         name = found[min(unasked)].name
         raise MalformedError(f"nothing asks for the member {name!r}", where=source.name)
     for name, storage in taken.items():

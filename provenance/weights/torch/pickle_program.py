@@ -10,6 +10,10 @@ Nothing is ambiguous: keys are text or 64-bit integers and unique, nothing is dr
 ends with its last byte and one value. A call acts when it is made, and may copy what it is given,
 so an argument or a state must not change afterwards.
 
+Where the caller allows every global, so are sets, objects that are made without a call of their
+class (as the call of ``copyreg.__newobj__`` that they stand for) and keys of any kind; those whose
+equality with others is unknown are a :class:`Key` each.
+
 ``spelling`` is the SHA-256 of everything in the program but plain values: operations, memo indices,
 lengths of frames and integers, names. Two programs with equal spelling and the same plain values in
 the same order are the same bytes.
@@ -53,7 +57,7 @@ class Global:
     name: str
 
     def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
+        return f"{self.module}{':' if '.' in self.name else '.'}{self.name}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,9 +66,23 @@ class Made:
 
     function: Global
     arguments: tuple[object, ...]
-    entries: dict[str | int, object] = field(default_factory=dict)
+    entries: dict[Any, object] = field(default_factory=dict)
     state: list[object] = field(default_factory=list)
     """None, or one value."""
+    items: list[object] = field(default_factory=list)
+    """What is appended to it, before entries and state."""
+
+    @property
+    def bare(self) -> bool:
+        """Whether the call is all."""
+        return not (self.items or self.entries or self.state)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Key:
+    """A key of a dictionary that may equal another which is spelled in another way."""
+
+    value: object
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,10 +102,12 @@ class Program:
     spelling: str
     references: tuple[Reference, ...]
     """In the order of the program."""
+    globals: frozenset[str]
+    """Every name that it would import."""
 
 
-def read_program(data: bytes, allowed: AbstractSet[str], *, where: str) -> Program:
-    """Return what the pickle *data* describes; *allowed* are the globals' names, with dots.
+def read_program(data: bytes, allowed: AbstractSet[str] | None, *, where: str) -> Program:
+    """Return what the pickle *data* describes; *allowed* are the globals' names, None for any.
 
     Raises UnreadableError where it uses an operation, a global or a key that is not read, and else
     MalformedError.
@@ -102,15 +122,18 @@ def read_program(data: bytes, allowed: AbstractSet[str], *, where: str) -> Progr
     except (ValueError, ArithmeticError, struct.error, Warning) as error:  # of pickletools, too
         raise MalformedError(f"not a pickle that is read: {error}", where=where) from error
     spelling = hashlib.sha256(machine.spelling).hexdigest()
-    return Program(value, spelling, tuple(machine.references))
+    return Program(value, spelling, tuple(machine.references), frozenset(machine.globals))
 
 
 class _Machine:
     """The stack, its marks and the memo. Raises ValueError where the program is malformed."""
 
-    def __init__(self, data: bytes, allowed: AbstractSet[str]) -> None:
+    def __init__(self, data: bytes, allowed: AbstractSet[str] | None) -> None:
         self.data = data
         self.allowed = allowed
+        self.operations = _OPERATIONS if allowed is not None else {**_OPERATIONS, **_OF_OBJECTS}
+        self.hint = HINT if allowed is not None else None
+        self.globals: set[str] = set()
         self.place = 0
         self.stack: list[object] = []
         self.marks: list[int] = []
@@ -123,9 +146,10 @@ class _Machine:
         operations = islice(pickletools.genops(self.data), MAX_OPERATIONS)
         for operation, argument, self.place in operations:  # type: ignore[assignment] # of bytes
             self.spelling.append(ord(operation.code))
-            act = _OPERATIONS.get(operation.name)
+            act = self.operations.get(operation.name)
             if act is None:
-                raise UnreadableError(f"pickle operation {operation.name} is not read", hint=HINT)
+                what = f"pickle operation {operation.name} is not read"
+                raise UnreadableError(what, hint=self.hint)
             act(self, argument)
         if operation.name != "STOP":
             raise ValueError(f"more than {MAX_OPERATIONS} operations")
@@ -182,10 +206,13 @@ class _Machine:
         """Push the global *name* of *module*, if it is allowed."""
         if not isinstance(module, str) or not isinstance(name, str):
             raise ValueError("the name of a global is not text")  # noqa: TRY004 - of the program
+        if not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
+            raise ValueError("a global's name is not plain")
         found = Global(module, name)
-        if str(found) not in self.allowed or "." in name:
+        if self.allowed is not None and str(found) not in self.allowed:
             what = f"the pickle asks for {found}, and nothing is imported from a file"
             raise UnreadableError(what, hint=HINT)
+        self.globals.add(str(found))
         self.spelling += f"{found}\n".encode()
         self.stack.append(found)
 
@@ -208,6 +235,28 @@ class _Machine:
             raise ValueError("the pickle calls what is not a global")  # noqa: TRY004 - as above
         self.fix(arguments)
         self.stack.append(Made(function, arguments))
+
+    def new_object(self, name: str) -> None:
+        """Describe an object of a class that is not called, by the call of copyreg for it."""
+        given = [self.pop() for _ in range(3 if name.endswith("_ex__") else 2)][::-1]
+        if not isinstance(given[0], Global) or not isinstance(given[1], tuple):
+            what = "the pickle makes an object of what is not a global"
+            raise ValueError(what)  # noqa: TRY004 - as above
+        given = given if name.endswith("_ex__") else [given[0], *given[1]]
+        self.fix(given)
+        self.stack.append(Made(Global("copyreg", name), tuple(given)))
+
+    def call(self, name: str, given: object) -> None:
+        """Describe the call of a type of Python's own."""
+        self.fix(given)
+        self.stack.append(Made(Global("builtins", name), (given,)))
+
+    def add_items(self) -> None:
+        values, target = self.pop_marked(), self.target()
+        if not isinstance(target, Made) or target.function != _SET or target.arguments:
+            raise ValueError("the pickle adds to what is not a set")
+        self.fix(values)
+        target.items.extend(values)
 
     def build(self) -> None:
         state, target = self.pop(), self.target()
@@ -234,7 +283,8 @@ class _Machine:
             elif isinstance(found, dict):
                 pending.extend(found.values())
             elif isinstance(found, Made):
-                pending.extend((found.entries, *found.state))  # the arguments are fixed
+                # The arguments are fixed.
+                pending.extend((found.items, found.entries, *found.state))
             else:
                 continue
             self.fixed[id(found)] = found
@@ -247,23 +297,39 @@ class _Machine:
 
     def append(self, values: list[object]) -> None:
         target = self.target()
+        if isinstance(target, Made) and self.allowed is None:
+            if target.entries or target.state:
+                raise ValueError("the pickle appends after it set entries or a state")
+            target = target.items
         if not isinstance(target, list):
             raise ValueError("the pickle appends to what is not a list")  # noqa: TRY004 - as above
         target.extend(values)
 
     def set_items(self, values: list[object]) -> None:
         target = self.target()
+        if isinstance(target, Made) and target.state:
+            raise ValueError("the pickle sets an item after the state")
         entries = target.entries if isinstance(target, Made) else target
         if not isinstance(entries, dict) or len(values) % 2:
             raise ValueError("the pickle sets an item of what is not a dictionary")
-        for key, value in zip(values[::2], values[1::2], strict=True):
-            if type(key) is not str and type(key) is not int:
-                raise UnreadableError("a key is neither text nor an integer", hint=HINT)
-            if type(key) is int and key not in _KEYS:
-                raise UnreadableError("a key is wider than 64 bits", hint=HINT)
+        for given, value in zip(values[::2], values[1::2], strict=True):
+            key = self.key(given)
             if key in entries:
                 raise ValueError(f"duplicate key {key!r}")
             entries[key] = value
+
+    def key(self, value: object) -> object:
+        """Return *value* as a key that can be hashed, and does not change."""
+        if self.allowed is None and (value is None or type(value) in (bool, float, bytes)):
+            return value
+        if type(value) is str or (type(value) is int and value in _KEYS):
+            return value
+        if self.allowed is None:
+            self.fix(value)
+            return Key(value)
+        wide = type(value) is int
+        what = "is wider than 64 bits" if wide else "is neither text nor an integer"
+        raise UnreadableError(f"a key {what}", hint=HINT)
 
 
 def _constant(value: object) -> Callable[[_Machine, Any], object]:
@@ -314,3 +380,18 @@ _OPERATIONS: Final[Mapping[str, Callable[[_Machine, Any], object]]] = MappingPro
     )
 )
 """Every operation that is read. Not POP and DUP: what a program drops is in no value."""
+
+_SET: Final = Global("builtins", "set")
+
+_OF_OBJECTS: Final[Mapping[str, Callable[[_Machine, Any], object]]] = MappingProxyType(
+    {
+        "NEWOBJ": lambda machine, _: machine.new_object("__newobj__"),
+        "NEWOBJ_EX": lambda machine, _: machine.new_object("__newobj_ex__"),
+        "EMPTY_SET": lambda machine, _: machine.stack.append(Made(_SET, ())),
+        "FROZENSET": lambda machine, _: machine.call("frozenset", machine.pop_marked()),
+        "ADDITEMS": lambda machine, _: machine.add_items(),
+        "BYTEARRAY8": lambda machine, value: machine.call("bytearray", bytes(value)),
+        "LONG4": lambda machine, value: machine.stack.append(value),
+    }
+)
+"""Operations that are read where every global is allowed."""

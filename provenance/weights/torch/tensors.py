@@ -96,7 +96,7 @@ def rebuild(made: Made, name: str, *, where: str) -> StoredTensor:
         made, trained = _parameter(made, where)
     given = made.arguments
     typed = str(made.function).endswith("_v3")
-    if len(given) not in _REBUILT[str(made.function)] or made.entries or made.state:
+    if len(given) not in _REBUILT[str(made.function)] or not made.bare:
         raise MalformedError("a tensor is described as torch does not", where=where)
     storage, item_type = _storage(given[0], where)
     if trained is None:
@@ -124,7 +124,7 @@ def rebuild(made: Made, name: str, *, where: str) -> StoredTensor:
 
 def _parameter(made: Made, where: str) -> tuple[Made, object]:
     """Return the call that makes a parameter's data, and whether the parameter is trained."""
-    if len(made.arguments) != 3 or made.entries or made.state:  # noqa: PLR2004 - as unpacked
+    if len(made.arguments) != 3 or not made.bare:  # noqa: PLR2004 - as unpacked
         raise MalformedError("a parameter is described as torch does not", where=where)
     data, trained, hooks = made.arguments
     _check_rest((hooks,), (), where)
@@ -161,7 +161,7 @@ def _check_rest(hooks: tuple[object, ...], metadata: tuple[object, ...], where: 
         match value:
             case None:
                 pass
-            case Made(Global("collections", "OrderedDict"), (), state=[]) if not value.entries:
+            case Made(Global("collections", "OrderedDict"), (), bare=True):
                 pass
             case _:
                 raise UnreadableError("a tensor has hooks, which are not read", where=where)

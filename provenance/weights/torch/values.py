@@ -84,11 +84,11 @@ _ENCODE: Final = "_codecs.encode"
 _NUMPY_DTYPE: Final = "numpy.dtype"
 _NUMPY_SCALARS: Final = frozenset({"numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"})
 _COMPLEX: Final = frozenset({"__builtin__.complex", "builtins.complex"})
-_BYTEARRAYS: Final = frozenset({"__builtin__.bytearray", "builtins.bytearray"})
+BYTEARRAYS: Final = frozenset({"__builtin__.bytearray", "builtins.bytearray"})
 _NUMPY_CODES: Final = frozenset(code[1:] for code in NUMPY.values() if "c" not in code)
 
 GLOBALS: Final = (
-    TENSOR_GLOBALS | _NUMPY_SCALARS | _COMPLEX | _BYTEARRAYS
+    TENSOR_GLOBALS | _NUMPY_SCALARS | _COMPLEX | BYTEARRAYS
     | {_DEVICE, _ENCODE, _NUMPY_DTYPE, _ORDERED, _COUNTER, _SIZE}
 )  # fmt: skip
 """Every name that a checkpoint may ask for."""
@@ -153,7 +153,7 @@ class _Walk:
             return _LEAF
         if isinstance(value, str | bytes):  # before its text is made, for the millionth time
             self._count_text(len(value))
-        self.put(path, _plain_text(value, self.where if path is None else f"{self.where}: {path}"))
+        self.put(path, plain_text(value, self.where if path is None else f"{self.where}: {path}"))
         return _LEAF
 
     def _enter(self, value: object, found: _Collection, path: str | None, depth: int) -> str:
@@ -247,7 +247,7 @@ def _collection(value: object, where: str) -> _Collection | None:
                     raise UnreadableError(what, where=where, hint=HINT)
                 modules = state["_metadata"]
             value = value.entries
-        elif kind in (_COUNTER, _SIZE) and len(given) == 1 and not (value.entries or value.state):
+        elif kind in (_COUNTER, _SIZE) and len(given) == 1 and value.bare:
             value = given[0]
     if isinstance(value, dict) and kind != _SIZE:
         return _Collection(kind, value.items(), modules)
@@ -258,7 +258,7 @@ def _collection(value: object, where: str) -> _Collection | None:
     return None
 
 
-def _plain_text(value: object, where: str) -> str:
+def plain_text(value: object, where: str) -> str:
     """Return the canonical text of a plain value."""
     match value:
         case None | bool():
@@ -270,11 +270,11 @@ def _plain_text(value: object, where: str) -> str:
         case str():
             text = json.dumps(value, ensure_ascii=False)
         case bytes():
-            text = _tagged("bytes", f'"{value.hex()}"')
+            text = tagged("bytes", f'"{value.hex()}"')
         case Global(module="torch", name=name) if name in DTYPE_NAMES:
-            text = _tagged("torch.dtype", f'"{name}"')
-        case Made(entries=entries, state=state) if not entries and not state:
-            text = _made_text(value, where)
+            text = tagged("torch.dtype", f'"{name}"')
+        case Made(bare=True):
+            text = call_text(value, where)
         case _:
             text = None
     if text is None:
@@ -284,7 +284,8 @@ def _plain_text(value: object, where: str) -> str:
     return text
 
 
-def _tagged(kind: str, text: str) -> str:
+def tagged(kind: str, text: str) -> str:
+    """Return *text* as the one member, *kind*, of an object."""
     return f'{{"{kind}":{text}}}'
 
 
@@ -292,37 +293,37 @@ def _float_text(value: float) -> str:
     if math.isfinite(value):
         return repr(value)
     bits = struct.unpack("<Q", struct.pack("<d", value))[0]
-    return _tagged("float", f'"nan {bits:#018x}"' if math.isnan(value) else f'"{value}"')
+    return tagged("float", f'"nan {bits:#018x}"' if math.isnan(value) else f'"{value}"')
 
 
-def _made_text(made: Made, where: str) -> str | None:
+def call_text(made: Made, where: str) -> str | None:
     """Return the text of what a call makes, or None if it is not read."""
     kind = str(made.function)
     match made.arguments:
         case (str() as device,) if kind == _DEVICE:
-            return _tagged(kind, json.dumps(device, ensure_ascii=False))
+            return tagged(kind, json.dumps(device, ensure_ascii=False))
         case (str() as device, int() as index) if kind == _DEVICE:
-            return _tagged(kind, json.dumps(f"{device}:{index}", ensure_ascii=False))
+            return tagged(kind, json.dumps(f"{device}:{index}", ensure_ascii=False))
         case (float() as real, float() as imaginary) if kind in _COMPLEX:
-            return _tagged("complex", f"[{_float_text(real)},{_float_text(imaginary)}]")
+            return tagged("complex", f"[{_float_text(real)},{_float_text(imaginary)}]")
         case (dtype, raw) if kind in _NUMPY_SCALARS:
-            return _scalar_text(dtype, _bytes(raw), where)
-        case () if kind in _BYTEARRAYS:
+            return _scalar_text(dtype, as_bytes(raw), where)
+        case () if kind in BYTEARRAYS:
             data: bytes | None = b""
-        case (raw,) if kind in _BYTEARRAYS:
-            data = _bytes(raw)
+        case (raw,) if kind in BYTEARRAYS:
+            data = as_bytes(raw)
         case _:
-            data = _bytes(made)
-    return None if data is None else _tagged("bytes", f'"{data.hex()}"')
+            data = as_bytes(made)
+    return None if data is None else tagged("bytes", f'"{data.hex()}"')
 
 
-def _bytes(value: object) -> bytes | None:
+def as_bytes(value: object) -> bytes | None:
     """Return the bytes that *value* is, or that protocol 2 writes as Latin-1 text."""
     match value:
         case bytes():
             return value
-        case Made(function=function, arguments=(str() as text, "latin1"), state=[]):
-            if str(function) == _ENCODE and not value.entries and all(c < "\u0100" for c in text):
+        case Made(function=function, arguments=(str() as text, "latin1"), bare=True):
+            if str(function) == _ENCODE and all(c < "\u0100" for c in text):
                 return text.encode("latin-1")
     return None
 
@@ -335,6 +336,7 @@ def _scalar_text(dtype: object, data: bytes | None, where: str) -> str | None:
             function=function,
             arguments=(str() as code, *rest),
             entries=entries,
+            items=[],
             state=[(3, "<" | ">" | "|" as order, None, None, None, -1, -1, 0)],
         ) if str(function) == _NUMPY_DTYPE and code in _NUMPY_CODES:
             if data is None or entries or rest not in ([], [False, True]):
@@ -344,4 +346,4 @@ def _scalar_text(dtype: object, data: bytes | None, where: str) -> str | None:
     plain = np.dtype(f"{order}{code}")
     if len(data) != plain.itemsize:
         raise MalformedError("the size of a numpy scalar is wrong", where=where)
-    return _tagged(f"numpy.{plain.name}", _plain_text(np.frombuffer(data, plain)[0].item(), where))
+    return tagged(f"numpy.{plain.name}", plain_text(np.frombuffer(data, plain)[0].item(), where))
