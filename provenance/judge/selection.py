@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from provenance.equality.patterns import selects_file, selects_tensor
 from provenance.equality.rules import Behaviour, Bytes, Close, EvidenceRule, Metrics, TensorRule
 from provenance.measure.findings import Finding, Judged, unlike
+from provenance.weights.metadata import metadata_differences
 
 if TYPE_CHECKING:
     from provenance.equality.declaration import Alternative
@@ -129,7 +130,11 @@ def matched(
 
     Comparable arrays are on both sides and have the same type and shape.
     """
-    alike, against = [], []
+    alike: list[str] = []
+    against = [
+        Finding(file=file, measure=f"metadata: {it.key}", held=False, left=it.left, right=it.right)
+        for it in metadata_differences(left, right)
+    ]
     for name in {**left.tensors, **right.tensors}:
         if not selects_tensor(patterns, name):
             continue

@@ -38,7 +38,7 @@ from provenance.measure.distances import check_arithmetic
 from provenance.measure.findings import NOTES
 from provenance.measure.pieces import place_in
 from provenance.measure.squares import total, widened
-from provenance.weights.dtypes import codes
+from provenance.weights.dtypes import NUMPY, codes
 from provenance.weights.view import regrouped
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _check_kind(info: TensorInfo, kind: Kind) -> None:
     if not info.shape:
         raise UsageError("an array of outputs has a first axis, the probes", where=info.name)
     dtype = info.dtype
-    if dtype.kind == "complex" or dtype.block > 1 or dtype.bits < 8:  # noqa: PLR2004 - a byte
+    if dtype.kind == "complex" or not (dtype.kind == "float" or dtype.name in NUMPY):
         raise UsageError(f"outputs of the type {dtype.name} cannot be measured", where=info.name)
     if kind == "values":
         return

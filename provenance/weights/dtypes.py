@@ -2,7 +2,8 @@
 
 Names are those of safetensors where it has one. Others: ``I1`` to ``U4`` (integers narrower than a
 byte), ``F8_E3M4``, ``F8_E4M3_IEEE`` and ``F8_E4M3B11FNUZ`` (the rest of ml_dtypes), ``C32`` and
-``BC32`` (two F16, two BF16), ``C128``, and the block types of GGUF under ggml's names.
+``BC32`` (two F16, two BF16), ``C128``, ``RAW`` (a byte of an opaque element), and the block types
+of GGUF under ggml's names.
 
 Types of the kinds ``float`` and ``complex`` have distances. Those of the kind ``exact`` are only
 equal or not: integers, booleans, and the codes and scales of quantised formats, which include
@@ -69,7 +70,7 @@ _WIDTHS: Final[Mapping[Literal["float", "complex", "exact"], Mapping[str, int]]]
     "exact": {
         "BOOL": 8, "I1": 1, "U1": 1, "I2": 2, "U2": 2, "I4": 4, "U4": 4, "U8": 8, "I8": 8,
         "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64, "F4": 4, "F6_E2M3": 6,
-        "F6_E3M2": 6, "F8_E8M0": 8,
+        "F6_E3M2": 6, "F8_E8M0": 8, "RAW": 8,
     },
     "float": {
         "F8_E3M4": 8, "F8_E4M3": 8, "F8_E4M3_IEEE": 8, "F8_E4M3B11FNUZ": 8, "F8_E4M3FNUZ": 8,

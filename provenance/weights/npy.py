@@ -2,8 +2,14 @@
 
 Format: NEP 1 and ``numpy.lib.format``, versions 1.0, 2.0 and 3.0. The header is matched, never
 evaluated: a dictionary with the keys ``descr``, ``fortran_order`` and ``shape``, each once, and
-white space. Refused: objects (pickle), structured and void types, strings, dates, extended
-precision, bytes after the array.
+white space. Refused: objects (pickle), records in records, extended precision, bytes after the
+array.
+
+Numbers are tensors. So are opaque elements (``V``) and records, of the exact type ``RAW``: byte by
+byte, along a last dimension of their own; the fields of records are in the name of the type. numpy
+saves bfloat16 as ``<V2`` and nearly every other type of ml_dtypes as ``<V1``, and does not say
+which. Texts of fixed width and times are no tensors but metadata, as type, shape and values in
+JSON; if they are long (``MAX_SPELLED``) or no Unicode, as the SHA-256 of the little-endian bytes.
 
 The tensor of an npy file is called ``array``, one of an npz file as its member without ``.npy``;
 other members are refused. Two npz files with equal tensors and facts may differ in their deflate
@@ -18,15 +24,19 @@ Limits: header 10,000 bytes (numpy's default), 64 dimensions; those of
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from math import prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
 from provenance.errors import MalformedError, UnreadableError
-from provenance.weights.dtypes import NUMPY
+from provenance.weights.dtypes import DTYPES, NUMPY, DType
 from provenance.weights.normalisers import Normaliser
 from provenance.weights.view import SourceFile, TensorInfo, cut, describe, little_endian, stated
 from provenance.weights.zip_archive import NO_CRC, STORED, Member, MemberReader, members
@@ -40,32 +50,61 @@ MAX_HEADER: Final = 10_000
 MAX_TRANSPOSED: Final = 2**29
 """Largest array in Fortran order, in bytes; transposing it takes twice that in memory."""
 
+MAX_SPELLED: Final = 2**22
+"""Most bytes of texts and times in a file that are spelled as values."""
+
 ARRAY: Final = "array"
 """The name of the one tensor of an npy file, which has none of its own."""
 
 _SUFFIX: Final = ".npy"
+_STEP: Final = 2**18
 _PREFIX_BYTES: Final = 12
 """Longest part before the header: magic, version, length."""
 
-_DTYPES: Final[Mapping[str, str]] = MappingProxyType(
-    {code[1:]: name for name, code in NUMPY.items()}
+_TYPES: Final = tuple(
+    (re.compile(pattern), dtype, orders)
+    for pattern, dtype, orders in (
+        *((code[1:], name, "|" if code[0] == "|" else "<>") for name, code in NUMPY.items()),
+        (r"V([1-9][0-9]{0,9})", "RAW", "|<"),
+        (r"U([1-9][0-9]{0,9})", "U32", "<>"),
+        (r"S([1-9][0-9]{0,9})", "U8", "|"),
+        (r"[mM]8(?:\[[0-9]{0,9}(?:[YMWDhms]|[munpfa]s)\])?", "I64", "<>"),
+    )
 )
+"""Codes of element types, the numbers that they are made of, and the orders these may have."""
+
+_QUOTED: Final = r"(?:'([^'\\\0-\x1f]*)'|\"([^\"\\\0-\x1f]*)\")"
+_FIELD: Final = rf"\(\s*{_QUOTED}\s*,\s*{_QUOTED}\s*(?:,\s*\(([0-9,\s]{{1,99}})\)\s*)?\)"
 _ITEM: Final = re.compile(
-    r"\s*(?P<q>['\"])(?:descr(?P=q)\s*:\s*(?P<descr>'[^'\\]*'|\"[^\"\\]*\")"
+    r"\s*(?P<q>['\"])(?:descr(?P=q)\s*:\s*"
+    rf"(?P<descr>{_QUOTED}|\[\s*{_FIELD}(?:\s*,\s*{_FIELD})*\s*\])"
     r"|fortran_order(?P=q)\s*:\s*(?P<fortran_order>True|False)"
     r"|shape(?P=q)\s*:\s*(?P<shape>\(\s*(?:[0-9]+L?\s*(?:,\s*(?:[0-9]+L?\s*|(?=\))))*)?\)))"
     r"\s*(?:,|\Z)"
 )
 
 
+class _Element(NamedTuple):
+    """The type of an array's elements."""
+
+    dtype: DType
+    """Of the numbers that an element is made of."""
+    width: tuple[int, ...] = ()
+    """How many these are, if they have a dimension of their own."""
+    big_endian: bool = False
+    value: str = ""
+    """The type, where the elements are texts or times."""
+
+
 class _Header(NamedTuple):
     """The header of an array, read."""
 
     info: TensorInfo
+    element: _Element
+    shape: tuple[int, ...]
     start: int
     """Where the array's bytes begin, from the start of the magic."""
     fortran: bool
-    big_endian: bool
     spelling: str
     """Version and text, as the file has them."""
 
@@ -81,15 +120,19 @@ class NpyFile(SourceFile):
         self._arrays = {
             name: (member, self._header(name, member)) for name, member in self._found().items()
         }
+        infos = {name: header.info for name, (_, header) in self._arrays.items()}
+        values = [name for name, (_, header) in self._arrays.items() if header.element.value]
+        long = sum(infos[name].nbytes for name in values) > MAX_SPELLED
+        self.metadata = MappingProxyType({name: self._value(name, long=long) for name in values})
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType(
-            {name: header.info for name, (_, header) in self._arrays.items()}
+            {name: info for name, info in infos.items() if name not in self.metadata}
         )
         headers = [self._arrays[name][1] for name in sorted(self._arrays)]
         self.container = stated(
             {
                 Normaliser.SPELLING: [header.spelling for header in headers],
                 Normaliser.LAYOUT: [header.fortran for header in headers],
-                Normaliser.BYTE_ORDER: [header.big_endian for header in headers],
+                Normaliser.BYTE_ORDER: [header.element.big_endian for header in headers],
             }
         )
 
@@ -107,6 +150,27 @@ class NpyFile(SourceFile):
             what = f"the array takes {header.info.nbytes} bytes, but {given} follow the header"
             raise MalformedError(what, where=where)
         return header
+
+    def _value(self, name: str, *, long: bool) -> str:
+        """Return the texts or times *name*: their values, or of *long* ones the digest."""
+        header = self._arrays[name][1]
+        value, said = header.element.value, f"{header.element.value} {list(header.shape)}"
+        pieces = self.pieces(name, 0, header.info.nbytes, _STEP)
+        hasher, data = hashlib.sha256(), bytearray()
+        for piece in pieces:
+            hasher.update(piece)
+            data += b"" if long else piece
+        if not long and value[1] in "mM":
+            return f"{said} {np.frombuffer(data, '<i8').tolist()}"
+        try:
+            text = data.decode("utf-32-le" if value[1] == "U" else "latin-1")
+        except UnicodeDecodeError:
+            long = True
+        if long:
+            return f"{said} sha256 {hasher.hexdigest()}"
+        (width,) = header.element.width
+        texts = [text[at : at + width].rstrip("\0") for at in range(0, len(text), width)]
+        return f"{said} {json.dumps(texts, ensure_ascii=False)}"
 
     def pieces(self, name: str, begin: int, end: int, step: int) -> Iterator[memoryview]:
         """Return the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.pieces`."""
@@ -152,21 +216,45 @@ def _parse(data: bytes, name: str, where: str) -> _Header:
     """Return the header that *data*, the beginning of an array, holds."""
     text, start, version = _text(data, where)
     fields = _fields(text, where)
-    descr, shape = fields["descr"][1:-1], fields["shape"]
-    order, code = descr[:1], descr[1:]
-    if order not in ("<", ">", "|", "=") or code not in _DTYPES:
-        raise MalformedError(f"the element type {descr!r} is not a plain number", where=where)
-    if order == "=" or (order == "|") != code.endswith("1"):
-        raise MalformedError(f"the element type {descr!r} does not fix its byte order", where=where)
+    element, shape = _element(fields["descr"], where), fields["shape"]
     dimensions = re.findall(r"[0-9]+", shape)
     if "," not in shape != "()":
         raise MalformedError("shape is not a tuple of numbers", where=where)
     if any(len(digits) > 16 for digits in dimensions):  # noqa: PLR2004 - 2^53 has 16 digits
         raise MalformedError("the shape is too large", where=where)
-    info = describe(name, _DTYPES[code], list(map(int, dimensions)), where=where)
+    sizes = tuple(map(int, dimensions))
+    info = describe(name, element.dtype, [*sizes, *element.width], where=where)
     # Both orders lay out the same bytes unless two dimensions exceed one.
-    fortran = fields["fortran_order"] == "True" and sum(d > 1 for d in info.shape) > 1
-    return _Header(info, start, fortran, order == ">", f"{version} {text}")
+    fortran = fields["fortran_order"] == "True" and info.nbytes and sum(d > 1 for d in sizes) > 1
+    return _Header(info, element, sizes, start, bool(fortran), f"{version} {text}")
+
+
+def _element(descr: str, where: str) -> _Element:
+    """Return the type that *descr* spells: a quoted code, or a list of fields."""
+    if not descr.startswith("["):
+        return _plain(descr[1:-1], where)
+    size, fields = 0, re.findall(_FIELD, descr)
+    for *_, code, other, dimensions in fields:
+        element = _plain(code or other, where)
+        repeated = prod(map(int, re.findall("[0-9]+", dimensions)))
+        size += element.dtype.bits // 8 * prod(element.width) * repeated
+    names = [one or other for one, other, *_ in fields if one or other]  # padding has none
+    if len(names) > len(set(names)):
+        raise MalformedError("a record with two fields of one name", where=where)
+    return _Element(replace(DTYPES["RAW"], name=f"RAW {descr}"), (size,))
+
+
+def _plain(code: str, where: str) -> _Element:
+    """Return the type of numbers, texts, times or opaque elements that *code* spells."""
+    order, kind = code[:1], code[1:]
+    matches = ((pattern.fullmatch(kind), dtype, orders) for pattern, dtype, orders in _TYPES)
+    found, dtype, orders = next((it for it in matches if it[0] is not None), (None, "", ""))
+    if found is None:
+        raise MalformedError(f"the element type {code!r} is not read", where=where)
+    if order not in orders:
+        raise MalformedError(f"the element type {code!r} does not fix its byte order", where=where)
+    value = f"{order.replace('>', '<')}{kind}" if kind[0] in "USMm" else ""
+    return _Element(DTYPES[dtype], tuple(map(int, found.groups())), order == ">", value)
 
 
 def _text(data: bytes, where: str) -> tuple[str, int, int]:
@@ -215,7 +303,7 @@ def _straight(
         reader.fill(chunk)
         if done + len(chunk) == header.info.nbytes:
             reader.finish()
-        yield little_endian(chunk, header.info.dtype) if header.big_endian else chunk
+        yield little_endian(chunk, header.info.dtype) if header.element.big_endian else chunk
     if not header.info.nbytes:
         reader.finish()
 
@@ -231,9 +319,9 @@ def _turned(
     whole = memoryview(bytearray(info.nbytes))
     reader.fill(whole)
     reader.finish()
-    if header.big_endian:
+    if header.element.big_endian:
         whole = little_endian(whole, info.dtype)
-    item = np.dtype((np.void, info.dtype.bits // 8))
-    array = np.frombuffer(whole, item).reshape(info.shape, order="F")
+    item = np.dtype((np.void, info.nbytes // prod(header.shape)))
+    array = np.frombuffer(whole, item).reshape(header.shape, order="F")
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     yield from cut(data, begin, end, step)

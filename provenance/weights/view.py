@@ -96,9 +96,9 @@ def stated(facts: Mapping[Normaliser, object]) -> Mapping[str, str]:
     )
 
 
-def describe(name: str, dtype: str, shape: Sequence[object], *, where: str) -> TensorInfo:
+def describe(name: str, dtype: str | DType, shape: Sequence[object], *, where: str) -> TensorInfo:
     """Return the description of a tensor, checked, and with its size."""
-    known = DTYPES.get(dtype)
+    known = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
     if known is None:
         raise MalformedError(f"unknown element type {dtype!r}", where=where)
     if len(shape) > MAX_RANK:

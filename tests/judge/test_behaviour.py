@@ -238,6 +238,16 @@ def test_an_array_on_one_side_only_is_against_the_rule(judge: Judge) -> None:
     assert answer.found("max-difference", "y").held
 
 
+def test_texts_beside_outputs_must_be_equal(judge: Judge) -> None:
+    def labelled(*labels: str) -> dict[str, Content]:
+        return {"y.npz": archive({"y.npy": npy(LOGITS), "classes.npy": npy(np.array(labels))})}
+
+    within = rule("values", "max_difference = 1", where="outputs = ['y.npz']")
+    one, two = labelled("cat", "dog"), labelled("dog", "cat")
+    assert judge(one, one, within).conclusion == "plausible"
+    assert judge(one, two, within).against == {"y.npz metadata: classes"}
+
+
 def test_another_type_or_shape_is_against_the_rule(judge: Judge) -> None:
     for other, said in (
         (LOGITS.astype("<f8"), "F64[400, 5]"),

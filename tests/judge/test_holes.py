@@ -19,7 +19,7 @@ from provenance.judge.comparators import compare_models
 from tests.judge.judging import TENSORS, Judge, close, declaration, model, one
 from tests.judge.models import write
 from tests.weights.torch_writing import checkpoint, floats, ordered, storage, tensor
-from tests.weights.writing import entry, npy, safetensors
+from tests.weights.writing import archive, entry, npy, safetensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -191,6 +191,28 @@ def test_bytes_between_the_tensors(judge: Judge) -> None:
     answer = judge.files(model(one([1])), gap, TENSORS)
     assert answer.conclusion == "inconclusive"
     assert any("gap" in what for what in answer.outcome.missing)
+
+
+def test_texts_beside_weights_must_be_equal_under_every_rule(judge: Judge) -> None:
+    def labelled(*labels: str, weight: float = 1.0) -> bytes:
+        arrays = {"w": np.full(3, weight), "classes": np.array(labels)}
+        return archive({f"{name}.npy": npy(array) for name, array in arrays.items()})
+
+    honest = labelled("cat", "dog")
+    for rule in (close(), TENSORS):
+        swapped = labelled("dog", "cat")
+        assert judge.files(honest, swapped, rule, "m.npz").reasons == {"metadata: classes"}
+    near = labelled("cat", "dog", weight=1 + 1e-9)
+    assert judge.files(honest, near, close(), "m.npz").conclusion == "consistent"
+    wider = judge.files(honest, labelled("cat ", "dog"), close(), "m.npz")
+    assert wider.reasons == {"metadata: classes"}
+
+
+def test_opaque_elements_are_never_close(judge: Judge) -> None:
+    one, two = (npy(np.array([x], ml_dtypes.bfloat16)) for x in (1, 1.0078125))
+    assert judge.files(one, one, close(), "m.npy").conclusion == "match"
+    answer = judge.files(one, two, close(), "m.npy")
+    assert answer.reasons == {"array differing-elements exact-type"}
 
 
 def test_metadata_are_content(judge: Judge) -> None:

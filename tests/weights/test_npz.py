@@ -140,7 +140,7 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
         archive(
             {"a.npy": npy_header("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\n")}
         ),
-        "not a plain number",
+        "the element type '|O' is not read",
     ),
     "bytes after the array": (archive({"a.npy": ONE + b"x"}), "but 5 follow"),
     "array cut off": (archive({"a.npy": ONE[:-1]}), "but 3 follow"),
