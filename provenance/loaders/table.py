@@ -5,8 +5,8 @@ What the table does not know is taken to be opened and obeyed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from functools import cache
+from collections.abc import Collection, Iterable, Iterator
+from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
@@ -36,6 +36,10 @@ class Opened(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of these, those that it drops or never reads."""
     executes: tuple[str, ...] = ()
     """Of these, those whose value is run or names what is run; ``**``: the file is code."""
+    beside: str = ""
+    """A file in the same folder without which it does not open this one."""
+    unless: tuple[str, ...] = ()
+    """Files in the same folder; where one is there, it does not open this one."""
 
 
 class Loader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,21 +84,28 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     base: tuple[Reading, ...] = ()
     """Names and paths of a base model."""
 
-    def opened_by(self, name: str) -> dict[str, Opened]:
-        """Return by loader the entry under which it opens the file *name*, the first of several."""
+    def opened_by(self, name: str, beside: Collection[str] | None = None) -> dict[str, Opened]:
+        """Return by loader the entry under which it opens the file *name*, the first of several.
+
+        *beside* are the names of all files of the model; None: any may be there.
+        """
         found: dict[str, Opened] = {}
-        for loader, each in self._opens(name):
+        for loader, each in self._opens(name, beside):
             found.setdefault(loader.name, each)
         return found
 
-    def _opens(self, name: str) -> Iterator[tuple[Loader, Opened]]:
+    def _opens(
+        self, name: str, beside: Collection[str] | None = None
+    ) -> Iterator[tuple[Loader, Opened]]:
         state = self.is_state(name)
         folded = name.casefold()  # for a file system that finds CONFIG.json as config.json
         for loader in self.loader:
             for each in loader.opens:
                 # "*.pt" stands for weights of any name, which a state's name says it is not.
-                if is_file(each.file.casefold(), folded) and not (
-                    state and each.file.startswith("*.")
+                if (
+                    is_file(each.file.casefold(), folded)
+                    and not (state and each.file.startswith("*."))
+                    and (beside is None or _looks(each, PurePosixPath(name), beside))
                 ):
                     yield loader, each
 
@@ -105,18 +116,20 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             for _, each in self._opens(name)
         )
 
-    def consults_index(self, name: str) -> bool:
+    def consults_index(self, name: str, beside: Collection[str] | None = None) -> bool:
         """Tell whether a loader opens the file *name* to learn which shard holds a tensor."""
-        return any(each.role == "index" for _, each in self._opens(name))
+        return any(each.role == "index" for _, each in self._opens(name, beside))
 
-    def is_free(self, name: str, path: keys.Path | None) -> bool:
+    def is_free(
+        self, name: str, path: keys.Path | None, beside: Collection[str] | None = None
+    ) -> bool:
         """Tell whether no loader obeys the value at *path* of the file *name*; None: any of it."""
         stated = [free for free in self.free if is_file(free.file, name)]
+        opens = [each for _, each in self._opens(name, beside)]
         if path is None:
-            return any(free.keys == ("**",) for free in stated) and not self.opened_by(name)
+            return any(free.keys == ("**",) for free in stated) and not opens
         return any(selects_any(free.keys, path) for free in stated) and not any(
-            selects_any(each.obeys, path) and not selects_any(each.ignores, path)
-            for _, each in self._opens(name)
+            selects_any(each.obeys, path) and not selects_any(each.ignores, path) for each in opens
         )
 
     def is_state(self, name: str) -> bool:
@@ -136,6 +149,14 @@ def _reads(readings: Iterable[Reading], name: str, path: keys.Path) -> bool:
     return any(is_file(it.file, name) and selects_any(it.keys, path) for it in readings)
 
 
+def _looks(each: Opened, name: PurePosixPath, beside: Collection[str]) -> bool:
+    wanted = str(name.with_name(each.beside)).casefold() if each.beside else None
+    return (wanted is None or any(other.casefold() == wanted for other in beside)) and not any(
+        str(name.with_name(other)) in beside for other in each.unless
+    )
+
+
+@lru_cache(maxsize=2**16)
 def is_file(pattern: str, name: str) -> bool:
     """Tell whether *pattern* (see :class:`Opened`) stands for the file *name*."""
     whole = PurePosixPath(name)

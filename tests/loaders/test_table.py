@@ -52,6 +52,19 @@ def test_what_is_called_free_is_obeyed_by_no_loader(free: Free, pattern: str) ->
             assert table().is_free(name, path), (name, path)
 
 
+@pytest.mark.parametrize("free", [it for it in table().free if it.keys == ("**",)])
+def test_what_is_free_as_a_whole_is_free_alone_in_its_folder(free: Free) -> None:
+    for name in names_of(free.file):
+        assert table().is_free(name, None, {name}), name
+
+
+def test_what_a_loader_opens_beside_another_file_is_free_where_that_is_not() -> None:
+    assert table().is_free("README.md", None, {"README.md", "unet/model_index.json"})
+    assert not table().is_free("README.md", None, {"README.md", "Model_Index.json"})
+    assert not table().is_free("a/README.md", None, {"a/README.md", "a/model_index.json"})
+    assert not table().is_free("README.md", None)
+
+
 @pytest.mark.parametrize(
     "name", [name for free in table().free if free.state for name in names_of(free.file)]
 )
@@ -89,8 +102,12 @@ def test_a_file_system_may_not_tell_capitals_apart() -> None:
 
 
 def test_an_index_is_consulted_where_a_loader_looks_for_its_name() -> None:
-    assert table().consults_index("unet/model.safetensors.index.json")
-    assert not table().consults_index("other.safetensors.index.json")
+    index = "a/model.safetensors.index.json"
+    assert table().consults_index(index)
+    assert table().consults_index(index, {index, "a/model-00001-of-00002.safetensors"})
+    assert table().consults_index(index, {index, "model.safetensors", "a/Model.safetensors"})
+    assert not table().consults_index(index, {index, "a/model.safetensors"})
+    assert not table().consults_index("weight_map.json")
 
 
 def test_a_member_of_an_archive_is_no_file_of_that_name() -> None:
