@@ -2,6 +2,7 @@
 
 - ``declaration``: the TOML declaration, written before results are known.
 - ``rules``: the rules that it is made of.
+- ``exceptions``: what may differ beside the tensors.
 - ``lattice``: what each equality guarantees, admits and may conclude.
 - ``patterns``: how a rule selects files and tensors.
 

@@ -21,18 +21,24 @@ and embedded in the training statement. ::
     relative_linf = 1e-3
     reason = "float32 sums in another order; measured over 12 rebuilds: 3e-6"
 
+    [[except]]                      # what may differ beside the tensors
+    file = "trainer_state.json"
+    keys = ["log_history[].train_runtime"]
+    reason = "wall time"
+
 Unknown keys, other types, NaN and infinities, and values out of range are refused.
 
 The *canonical form* is JCS (RFC 8785) of the declaration as an object, with every default written
-out and the axes sorted. The statement holds it, and its SHA-256 is the declaration's digest: white
-space, comments and the order of keys in the TOML do not change it.
+out, the axes sorted, and the exceptions of built-in sets in full. The statement holds it, and its
+SHA-256 is the declaration's digest: white space, comments and the order of keys in the TOML do not
+change it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
@@ -40,6 +46,8 @@ from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 import msgspec
 
 from provenance.encoding import strict_json
+from provenance.equality.exceptions import Except, fault_by_table
+from provenance.equality.exceptions import fault as fault_of_exception
 from provenance.equality.lattice import LATER, LATTICE, STRENGTHS, Conclusion, Strength
 from provenance.equality.rules import EvidenceRule, Rule, fault, number_of_patterns
 from provenance.errors import MalformedError, UnreadableError, UsageError
@@ -54,11 +62,12 @@ MAX_DOTS: Final = 512
 MAX_PATTERNS: Final = 1024
 """Most patterns in a declaration: each is tried on every name, and a file can have 100,000."""
 
-BUILT_IN: Final = ("bytes", "tensors", "close-float32")
+BUILT_IN: Final = ("bytes", "tensors", "close-float32", "hf-trainer")
 """The built-in declarations, each a TOML file in the folder ``builtin``."""
 
 _NAME: Final = r"^[a-z0-9]+(-[a-z0-9]+)*\Z"
 _Name = Annotated[str, msgspec.Meta(pattern=_NAME, max_length=64)]
+_Excepts = Annotated[tuple[Except, ...], msgspec.Meta(max_length=256)]
 
 
 class Alternative(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,7 +94,9 @@ class Alternative(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return "plausible" if reported else LATTICE[self.strength].concludes
 
 
-class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Document(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"except_": "except"}
+):
     """A declaration as it is written."""
 
     format: Literal[1]
@@ -94,6 +105,11 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of this declaration: changed content gets a new version."""
     any: Annotated[tuple[Alternative, ...], msgspec.Meta(min_length=1, max_length=16)]
     axes: Annotated[tuple[_Name, ...], msgspec.Meta(max_length=64)] = ()
+    exceptions: Annotated[tuple[_Name, ...], msgspec.Meta(max_length=16)] = ()
+    """Built-in declarations whose ``except`` are taken; the canonical form holds them instead."""
+    except_: _Excepts = ()
+    unsafe_except: _Excepts = ()
+    """Exceptions that may reach what loaders obey."""
 
 
 class Declaration(msgspec.Struct, frozen=True):
@@ -104,11 +120,19 @@ class Declaration(msgspec.Struct, frozen=True):
     axes: tuple[str, ...]
     any: tuple[Alternative, ...]
     canonical: bytes
+    except_: tuple[Except, ...] = ()
+    unsafe_except: tuple[Except, ...] = ()
 
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The rules of all alternatives."""
         return tuple(rule for alternative in self.any for rule in alternative.all)
+
+    @property
+    def exceptions(self) -> Iterator[tuple[Except, bool]]:
+        """Yield the exceptions, and whether each is unsafe: the safe ones first."""
+        yield from ((each, False) for each in self.except_)
+        yield from ((each, True) for each in self.unsafe_except)
 
     @property
     def digest(self) -> str:
@@ -130,7 +154,11 @@ def strength_of(rule: Rule) -> Strength:
 
 def parse(data: bytes, *, where: str | None = None) -> Declaration:
     """Return the declaration that *data* spells in TOML."""
-    return _read(_toml(data, where), where)
+    declaration = _read(parse_toml(data, where), where)
+    for number, (exception, unsafe) in enumerate(declaration.exceptions, 1):
+        if (wrong := fault_by_table(exception, unsafe=unsafe)) is not None:
+            raise MalformedError(f"exception {number}: {wrong}", where=where)
+    return declaration
 
 
 def from_document(value: object, *, where: str | None = None) -> Declaration:
@@ -157,7 +185,12 @@ def _read(raw: dict[str, Any], where: str | None) -> Declaration:
             if (wrong := fault(rule)) is not None:
                 words = place(document.any, number, index)
                 raise MalformedError(f"{words}: {wrong}", where=where)
+    document = _with_sets(document, where)
+    for number, exception in enumerate((*document.except_, *document.unsafe_except), 1):
+        if (wrong := fault_of_exception(exception)) is not None:
+            raise MalformedError(f"exception {number}: {wrong}", where=where)
     patterns = sum(number_of_patterns(rule) for each in document.any for rule in each.all)
+    patterns += sum(len(each.keys or ()) for each in (*document.except_, *document.unsafe_except))
     if patterns > MAX_PATTERNS:
         raise MalformedError(f"more than {MAX_PATTERNS} patterns", where=where)
     name, canonical = document.name, _canonical(document)
@@ -165,17 +198,54 @@ def _read(raw: dict[str, Any], where: str | None) -> Declaration:
         taken = f"the name {name!r} is taken by a built-in declaration with other content"
         raise MalformedError(taken, where=where, hint="choose another name")
     axes = tuple(sorted(document.axes))
-    return Declaration(name, document.version, axes, document.any, canonical)
+    excepted = (document.except_, document.unsafe_except)
+    return Declaration(name, document.version, axes, document.any, canonical, *excepted)
 
 
 def _canonical(document: Document) -> bytes:
     value = _without_null(msgspec.to_builtins(document))
+    del value["exceptions"]
+    value = {key: item for key, item in value.items() if item or "except" not in key}
     return strict_json.format(value | {"axes": sorted(document.axes)})
 
 
 @cache
 def _canonical_builtin(name: str) -> bytes:
-    return _canonical(msgspec.convert(_toml(builtin_text(name), None), Document))
+    return _canonical(_builtin_document(name))
+
+
+@cache
+def _builtin_document(name: str) -> Document:
+    return _with_sets(msgspec.convert(parse_toml(builtin_text(name), None), Document), None)
+
+
+def _with_sets(document: Document, where: str | None) -> Document:
+    """Return *document* with the exceptions of the sets that it takes, each of which names its set.
+
+    An exception that names one already must be an entry of it.
+    """
+    entries = list(document.except_)
+    try:
+        for name in document.exceptions:
+            if not (taken := _entries(name)):
+                raise MalformedError(f"{name!r} has no exceptions", where=where)
+            entries += [each for each in taken if each not in entries]
+        for each in (*entries, *document.unsafe_except):
+            name, _, _ = (each.set or "").partition(" ")
+            if each.set is not None and each not in _entries(name):
+                raise MalformedError(f"not an exception of the set {each.set!r}", where=where)
+    except UsageError as error:
+        raise MalformedError(error.what, where=where, hint=error.hint) from error
+    return msgspec.structs.replace(document, except_=tuple(entries), exceptions=())
+
+
+def _entries(name: str) -> tuple[Except, ...]:
+    """Return the exceptions of the built-in declaration *name*, each with the name of its set."""
+    found = _builtin_document(name)
+    return tuple(
+        msgspec.structs.replace(each, set=each.set or f"{name} {found.version}")
+        for each in found.except_
+    )
 
 
 def place(alternatives: Sequence[Alternative], number: int, index: int) -> str:
@@ -196,11 +266,12 @@ def _without_null(value: Any) -> Any:  # noqa: ANN401 - JSON values
     return value
 
 
-def _toml(data: bytes, where: str | None) -> dict[str, Any]:
+def parse_toml(data: bytes, where: str | None, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """Return what *data* spells in TOML, at most *max_bytes*."""
     import tomllib  # noqa: PLC0415 - most models that are verified declare no equality
 
-    if len(data) > MAX_BYTES:
-        raise MalformedError(f"longer than {MAX_BYTES} bytes", where=where)
+    if len(data) > max_bytes:
+        raise MalformedError(f"longer than {max_bytes} bytes", where=where)
     try:
         text = data.decode("utf-8")
         if any(line.count(".") > MAX_DOTS for line in text.split("\n")):

@@ -4,9 +4,9 @@
 2. Models whose files are all equal satisfy every equality: the strongest that held is ``bytes``.
 3. Weights that differ and that a rule selects are read side by side, once for each file of initial
    weights (:mod:`~provenance.judge.measured`).
-4. Each alternative is judged. Files that none of its rules selects must be equal byte for byte;
-   what several rules select must satisfy all. Files or tensors on one side only, and other types,
-   shapes or metadata, break it.
+4. Each alternative is judged. Files that none of its rules selects must be equal byte for byte, but
+   for what exceptions admit; what several rules select must satisfy all. Files or tensors on one
+   side only, and other types, shapes or metadata, break it.
 5. Of the alternatives that held, the one with the best conclusion concludes, and among those the
    strongest. If none held: ``inconclusive`` if one of them was only undecided because something
    could not be read, otherwise ``mismatch``.
@@ -26,11 +26,13 @@ from provenance.equality.rules import Behaviour, Close, Metrics, TensorRule
 from provenance.errors import UnavailableError, UsageError
 from provenance.judge.coverage import check_coverage
 from provenance.judge.evidence import judge_evidence
+from provenance.judge.exceptions import Exceptions, files_differ
 from provenance.judge.measured import MeasuredWeights, wanted_by
-from provenance.judge.selection import judged_by_evidence, tensor_rules
+from provenance.judge.selection import by_bytes, is_reference, judged_by_evidence, tensor_rules
 from provenance.judge.tensors import judge_contents
+from provenance.loaders.table import table
 from provenance.measure.contents import Contents
-from provenance.measure.findings import AlternativeOutcome, Finding, Judged, Outcome
+from provenance.measure.findings import AlternativeOutcome, Judged, Outcome
 from provenance.measure.statistics import check_scipy
 from provenance.weights.model import Model, SideBySide
 from provenance.weights.opening import open_tensors
@@ -46,6 +48,7 @@ def compare_models(
     declaration: Declaration,
     *,
     probes: Path | None = None,
+    same_base: bool = False,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Outcome:
     """Return the outcome of *declaration* on *left* and *right* (see :func:`apply`).
@@ -53,16 +56,21 @@ def compare_models(
     *on_bytes* is called with the numbers of bytes compared.
     """
     weights = MeasuredWeights(SideBySide(left, right), wanted_by(declaration, on_bytes=on_bytes))
-    return apply(declaration, weights, probes=probes)
+    return apply(declaration, weights, probes=probes, same_base=same_base)
 
 
 def apply(
-    declaration: Declaration, weights: MeasuredWeights, *, probes: Path | None = None
+    declaration: Declaration,
+    weights: MeasuredWeights,
+    *,
+    probes: Path | None = None,
+    same_base: bool = False,
 ) -> Outcome:
     """Return the outcome of *declaration* on the two models of *weights*, which are read as needed.
 
     The file *probes*, drawn after both models were committed to, replaces the ``probes`` of every
-    rule; it is an error if no rule runs a model, or if it cannot be read.
+    rule; it is an error if no rule runs a model, or if it cannot be read. *same_base*: both claims
+    name the same base model by its digest.
 
     Raises:
         PolicyError: the declaration does not fit the models.
@@ -78,21 +86,26 @@ def apply(
     if not weights.sides.changed:
         return _identical(declaration)
     _check_statistics(declaration)
-    alternatives = tuple(
-        _judge(alternative, weights, selection.unread, probes)
+    exceptions = Exceptions(declaration, weights.sides, same_base=same_base)
+    judged = [
+        _judge(alternative, weights, Judged((), selection.unread), (exceptions, probes))
         for alternative, selection in zip(declaration.any, selections, strict=True)
-    )
+    ]
+    alternatives = tuple(map(_outcome, declaration.any, judged))
     held = [
-        (-AGREES.index(alternative.concludes), STRENGTHS.index(alternative.strength))
-        for alternative, outcome in zip(declaration.any, alternatives, strict=True)
+        (-AGREES.index(alternative.concludes), STRENGTHS.index(outcome.strength), -number)
+        for number, (alternative, outcome) in enumerate(
+            zip(declaration.any, alternatives, strict=True)
+        )
         if outcome.held
     ]
     undecided = any(outcome.held is None for outcome in alternatives)
-    concluded, strongest = max(held, default=(0, 0))
+    concluded, strongest, number = max(held, default=(0, 0, 0))
     otherwise: Conclusion = "inconclusive" if undecided else "mismatch"
+    used = Judged.merged([judged[-number]] if held else judged)
     contents = weights.all()
     distances = (pair.distance for value in contents for pair in value.tensors if pair.distance)
-    effects = (effect for value in contents for effect in value.normalisers or ())
+    effects = [effect for value in contents for effect in value.normalisers or ()]
     missing = (what for outcome in alternatives for what in outcome.missing)
     return Outcome(
         conclusion=AGREES[-concluded] if held else otherwise,
@@ -101,8 +114,23 @@ def apply(
         strongest=STRENGTHS[strongest] if held else None,
         first=next(filter(None, (value.first for value in contents)), None),
         distances=tuple(distances),
-        normalisers=tuple(dict.fromkeys(effects)),
+        normalisers=tuple(dict.fromkeys([*effects, *used.normalisers])),
         missing=tuple(dict.fromkeys(missing)),
+        exceptions=tuple(dict.fromkeys(used.excepted)),
+        same_weights=weights.same(),
+        loaders=table().version,
+    )
+
+
+def _outcome(alternative: Alternative, judged: Judged) -> AlternativeOutcome:
+    """Return what was *judged* of *alternative*; with an exception it is not one of bytes."""
+    against = any(not finding.held for finding in judged.findings)
+    less = alternative.strength == "bytes" and (judged.excepted or judged.normalisers)
+    return AlternativeOutcome(
+        strength="tensors" if less else alternative.strength,
+        held=False if against else None if judged.missing else True,
+        findings=tuple(dict.fromkeys(judged.findings)),
+        missing=tuple(dict.fromkeys(judged.missing)),
     )
 
 
@@ -123,33 +151,37 @@ def _identical(declaration: Declaration) -> Outcome:
         for alternative in declaration.any
     )
     return Outcome(
-        conclusion="match", declaration=declaration.digest, alternatives=held, strongest="bytes"
+        conclusion="match",
+        declaration=declaration.digest,
+        alternatives=held,
+        strongest="bytes",
+        same_weights=True,
     )
 
 
 def _judge(
-    alternative: Alternative, weights: MeasuredWeights, unread: tuple[str, ...], probes: Path | None
-) -> AlternativeOutcome:
-    sides = weights.sides
-    judged = [Judged((), unread)]
-    for pair in sides.changed:
+    alternative: Alternative,
+    weights: MeasuredWeights,
+    unread: Judged,
+    given: tuple[Exceptions, Path | None],
+) -> Judged:
+    exceptions, probes = given
+    judged = [unread]
+    for pair in weights.sides.changed:
         rules = tensor_rules(alternative, pair)
         if pair.both is not None and rules:
-            judged.append(_judge_weights(pair, rules, weights))
+            judged.append(_judge_weights(pair, rules, weights, exceptions))
+        elif is_reference(alternative, pair) or by_bytes(alternative, pair):
+            judged.append(Judged(files_differ(pair, weights.sides)))
         elif pair.both is None or not judged_by_evidence(alternative, pair):
-            judged.append(Judged(_files_differ(pair, sides)))
-    judged += judge_evidence(alternative, sides, probes)
-    whole = Judged.merged(judged)
-    against = any(not finding.held for finding in whole.findings)
-    return AlternativeOutcome(
-        strength=alternative.strength,
-        held=False if against else None if whole.missing else True,
-        findings=tuple(dict.fromkeys(whole.findings)),
-        missing=tuple(dict.fromkeys(whole.missing)),
-    )
+            judged.append(exceptions.of_file(pair))
+    judged += judge_evidence(alternative, weights.sides, probes)
+    return Judged.merged(judged)
 
 
-def _judge_weights(pair: Pair, rules: tuple[TensorRule, ...], weights: MeasuredWeights) -> Judged:
+def _judge_weights(
+    pair: Pair, rules: tuple[TensorRule, ...], weights: MeasuredWeights, exceptions: Exceptions
+) -> Judged:
     found = []
     for rule in rules:
         initial = rule.initial if isinstance(rule, Close) else None
@@ -157,17 +189,5 @@ def _judge_weights(pair: Pair, rules: tuple[TensorRule, ...], weights: MeasuredW
         if not isinstance(contents, Contents):
             return Judged((), (contents,))
         found.append((rule, contents))
-    return judge_contents(pair.name, found)
-
-
-def _files_differ(pair: Pair, sides: SideBySide) -> tuple[Finding, ...]:
-    """Return a finding for each file of *pair* that is not the same on both sides."""
-    findings = []
-    for name in pair.files:
-        mine, theirs = sides.left.files.get(name), sides.right.files.get(name)
-        if mine and theirs and (mine.size, mine.sha256) == (theirs.size, theirs.sha256):
-            continue
-        measure = "bytes" if mine and theirs else "presence"
-        left, right = mine.sha256 if mine else None, theirs.sha256 if theirs else None
-        findings.append(Finding(file=name, measure=measure, held=False, left=left, right=right))
-    return tuple(findings)
+    beside = exceptions.of_metadata(pair, found[0][1])
+    return Judged.merged([beside, judge_contents(pair.name, found)])

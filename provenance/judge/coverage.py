@@ -8,7 +8,8 @@ In each alternative,
    it; or its whole file by ``bytes``, as the initial weights or probes of a rule, or by a rule that
    judges it through outputs, metrics or curves.
 
-A file without tensors that no rule selects must be equal byte for byte and needs no rule. A weight
+A file without tensors, or of the state of a training, that no rule selects must be equal byte for
+byte and needs no rule. A weight
 file that cannot be read is covered by rules that select all of its tensors.
 """
 
@@ -98,7 +99,12 @@ def _check(
             raise PolicyError(what, hint=hint)
         rules.append(Selected(tuple(pair.name for pair in chosen), found))
     who = f"no rule of alternative {number + 1}" if len(alternatives) > 1 else "no rule"
-    unread = (_check_pair(alternative, who, pair, names) for pair in pairs if pair.weights)
+    judged = (
+        pair
+        for pair in pairs
+        if pair.weights and (not pair.state or select.tensor_rules(alternative, pair))
+    )
+    unread = (_check_pair(alternative, who, pair, names) for pair in judged)
     return Selection(tuple(rules), tuple(filter(None, unread)))
 
 

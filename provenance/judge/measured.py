@@ -67,6 +67,20 @@ class MeasuredWeights:
         """Return every pair that could be read, in the order in which they were."""
         return [value for value in self._read.values() if isinstance(value, Contents)]
 
+    def same(self) -> bool | None:
+        """Tell whether all weights are equal bit for bit; None: some were not read, or are none."""
+        found = [self._same(pair) for pair in self.sides.pairs if pair.weights and not pair.state]
+        unknown = not found or (None in found and False not in found)
+        return None if unknown else all(found)
+
+    def _same(self, pair: Pair) -> bool | None:
+        if pair.both is None or pair.same or pair.renamed:
+            return pair.both is not None
+        for (read, _), contents in self._read.items():
+            if read == pair and isinstance(contents, Contents):
+                return all(each.differing == 0 for each in contents.tensors)
+        return None
+
     def _contents(self, pair: Pair, initial: str | None, start: Unit | None) -> Contents | str:
         try:
             with self.sides.opened(pair) as files:

@@ -31,7 +31,9 @@ def selects(rule: Rule, pair: Pair) -> bool:
         return rule.files is not None and pair.weights and _by_its_name(rule.files, pair)
     if isinstance(rule, Bytes):
         return rule.files is None or _any(rule.files, (*pair.names, *pair.files))
-    return pair.weights and (rule.files is None or _any(rule.files, pair.names))
+    if rule.files is None:
+        return pair.weights and not pair.state
+    return pair.weights and _any(rule.files, pair.names)
 
 
 def holds_evidence(rule: EvidenceRule, pair: Pair) -> bool:

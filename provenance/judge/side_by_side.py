@@ -8,11 +8,12 @@ import msgspec
 
 from provenance.measure.contents import Contents, TensorPair
 from provenance.measure.findings import Divergence, TensorDistance
-from provenance.weights.metadata import MetadataDifference
+from provenance.weights.metadata import MAX_LISTED, shown
 from provenance.weights.normalisers import Normalised
 
 if TYPE_CHECKING:
     from provenance.judge.measured import MeasuredWeights
+    from provenance.weights.beside import Difference
     from provenance.weights.model import Pair
 
 FileState = Literal["equal", "changed", "missing-left", "missing-right"]
@@ -29,6 +30,14 @@ class TensorComparison(msgspec.Struct, frozen=True, kw_only=True):
     left_shape: tuple[int, ...] | None
     right_shape: tuple[int, ...] | None
     distance: TensorDistance | None = None
+
+
+class MetadataDifference(msgspec.Struct, frozen=True):
+    """A key whose value differs; null where the side has no such key."""
+
+    key: str
+    left: str | None
+    right: str | None
 
 
 class FileComparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,9 +85,14 @@ def _compared(pair: Pair, weights: MeasuredWeights) -> FileComparison:
         same_tensors=equal and not contents.metadata and contents.normalisers is not None,
         first=contents.first,
         tensors=tuple(map(_tensor, contents.tensors)),
-        metadata=contents.metadata,
+        metadata=tuple(map(_metadata, contents.metadata[:MAX_LISTED])),
         normalisers=contents.normalisers or (),
     )
+
+
+def _metadata(found: Difference) -> MetadataDifference:
+    left, right = (None if it is None else shown(it.text) for it in (found.left, found.right))
+    return MetadataDifference(found.key, left, right)
 
 
 def _tensor(pair: TensorPair) -> TensorComparison:

@@ -28,7 +28,8 @@ _ABSENT: Final = {
 def judge_contents(file: str, found: Sequence[tuple[TensorRule, Contents]]) -> Judged:
     """Judge the pair of weights *file* under each of one or more rules, with what was read for it.
 
-    What was read differs only in the initial weights.
+    What was read differs only in the initial weights. Metadata are judged apart
+    (:mod:`~provenance.judge.exceptions`).
     """
     contents = found[0][1]
     findings = _structure(file, contents)
@@ -56,13 +57,11 @@ def _judge(file: str, rule: TensorRule, contents: Contents, pair: TensorPair) ->
 
 def _structure(file: str, contents: Contents) -> list[Finding]:
     """Return the differences of structure, which break every rule."""
-    found = partial(Finding, file=file, held=False)
-    against = [
-        found(measure=f"metadata: {each.key}", left=each.left, right=each.right)
-        for each in contents.metadata
-    ]
-    if contents.normalisers is None:
-        against.append(found(measure="container"))
+    against = (
+        []
+        if contents.normalisers is not None
+        else [Finding(file=file, measure="container", held=False)]
+    )
     unlikes = (pair for pair in contents.tensors if pair.differing is None)
     return against + [unlike(file, pair.name, pair.left, pair.right) for pair in unlikes]
 

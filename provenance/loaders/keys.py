@@ -90,3 +90,12 @@ def spelled(path: Path) -> str:
         quoted = '"' + re.sub(r'(["\\])', r"\\\1", step) + '"'
         text += ("." if text else "") + (step if bare else quoted)
     return text
+
+
+def example(pattern: str) -> Path:
+    """Return a path that *pattern* selects: a star is itself, a place in a list 0."""
+    parts = [part for part in _PART.findall(pattern) if part != EVERYTHING]
+    return tuple(
+        0 if part == _LIST else re.sub(r"\\(.)", r"\1", part[1:-1]) if part[0] == '"' else part
+        for part in parts
+    )

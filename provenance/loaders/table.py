@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from provenance.loaders.keys import selects_any
+from provenance.loaders.keys import example, selects, selects_any
 
 if TYPE_CHECKING:
     from provenance.loaders import keys
@@ -132,6 +132,22 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             selects_any(each.obeys, path) and not selects_any(each.ignores, path) for each in opens
         )
 
+    def obeying(self, name: str, pattern: str | None) -> tuple[str, ...]:
+        """Return the loaders that obey what *pattern* (None: any) can select in the file *name*.
+
+        Two patterns are seen to meet where one selects the other's example.
+        """
+        found = {
+            f"{loader.name} {loader.version}": None
+            for loader, each in self._opens(name)
+            if pattern is None
+            or (
+                any(_meet(pattern, key) for key in each.obeys)
+                and not selects_any(each.ignores, example(pattern))
+            )
+        }
+        return tuple(found)
+
     def is_state(self, name: str) -> bool:
         """Tell whether the file *name* is the state of a training, which no loader opens."""
         return any(free.state and is_file(free.file, name) for free in self.free)
@@ -147,6 +163,10 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def _reads(readings: Iterable[Reading], name: str, path: keys.Path) -> bool:
     return any(is_file(it.file, name) and selects_any(it.keys, path) for it in readings)
+
+
+def _meet(one: str, other: str) -> bool:
+    return selects(one, example(other)) or selects(other, example(one))
 
 
 def _looks(each: Opened, name: PurePosixPath, beside: Collection[str]) -> bool:

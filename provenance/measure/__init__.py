@@ -15,5 +15,5 @@
   rates.
 - ``curves``: curves point by point; ``curve_files``: the files that hold them.
 
-``findings``: what a comparison says.
+``side_files``: files without tensors, value by value. ``findings``: what a comparison says.
 """

@@ -17,9 +17,10 @@ from provenance.measure.pieces import Workers
 from provenance.measure.rounding import Rounding, is_narrower, measure_rounded
 from provenance.measure.squares import Norm, cosine
 from provenance.weights.dtypes import DTYPES
-from provenance.weights.metadata import MetadataDifference, effects, metadata_differences
+from provenance.weights.metadata import effects, metadata_differences
 
 if TYPE_CHECKING:
+    from provenance.weights.beside import Difference
     from provenance.weights.normalisers import Normalised
     from provenance.weights.view import TensorFile, TensorInfo
 
@@ -52,7 +53,7 @@ class Contents:
     tensors: tuple[TensorPair, ...]
     initial: str | None
     """The file of initial weights, where it was read."""
-    metadata: tuple[MetadataDifference, ...]
+    metadata: tuple[Difference, ...]
     """The keys in which the metadata differ."""
     normalisers: tuple[Normalised, ...] | None
     """None where a difference of the containers has no normaliser."""

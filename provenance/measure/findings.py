@@ -40,12 +40,16 @@ NOTES: Final[Mapping[str, str]] = MappingProxyType(
         "steps-not-increasing": "a step comes twice, or after a later one: the curve restarts",
         "steps-differ": "a step is on one side only",
         "beyond-the-narrower-type": "a value has no counterpart in the type to round to",
+        "not-read": "an exception selects values in it, and they cannot be read on both sides",
+        "too-many": "exceptions select more values than an outcome lists",
+        "other-base": "it is not known that both were made from the same base model",
     }
 )
 """Why a number is absent."""
 
 NEVER_HELD: Final = frozenset({"presence", "bytes", "type-and-shape", "container", "distribution"})
-"""Measures that are only found where something is against a rule; so is ``metadata: KEY``."""
+"""Measures that are only found where something is against a rule; so are ``metadata: KEY`` and
+``value: KEY``."""
 
 
 class TensorDistance(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,11 +121,32 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Why the value is absent, or what is special about it: a word of ``NOTES``."""
 
 
+class Excepted(msgspec.Struct, frozen=True, kw_only=True):
+    """What differs and was admitted by an exception, with its reason."""
+
+    file: str
+    key: str | None
+    """Of the value; after the name of an archive's member, if it is in one. Null: the whole file,
+    whose SHA-256 are given."""
+    left: str | None
+    right: str | None
+    """In the first place, shortened; null where the side has no such value."""
+    reason: str
+    places: int = 1
+    """How many values the key stands for."""
+    set: str | None = None
+    """The built-in set of which the exception is."""
+    unsafe: bool = False
+
+
 class Judged(msgspec.Struct, frozen=True):
     """What one rule, or one part of it, found, and what it could not judge."""
 
     findings: tuple[Finding, ...]
     missing: tuple[str, ...] = ()
+    excepted: tuple[Excepted, ...] = ()
+    normalisers: tuple[Normalised, ...] = ()
+    """Of side files."""
 
     @staticmethod
     def merged(parts: Iterable[Judged]) -> Judged:
@@ -130,6 +155,8 @@ class Judged(msgspec.Struct, frozen=True):
         return Judged(
             tuple(finding for part in each for finding in part.findings),
             tuple(text for part in each for text in part.missing),
+            tuple(excepted for part in each for excepted in part.excepted),
+            tuple(effect for part in each for effect in part.normalisers),
         )
 
 
@@ -168,3 +195,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Of every tensor that was read and differs in any bit."""
     normalisers: tuple[Normalised, ...] = ()
     missing: tuple[str, ...] = ()
+    exceptions: tuple[Excepted, ...] = ()
+    """What differed and was admitted: by the alternative that concludes, or by any if none held."""
+    same_weights: bool | None = None
+    """Whether every tensor of every weight file is equal in every bit; null: not all were read."""
+    loaders: int | None = None
+    """The version of the table of loaders, where it was asked."""

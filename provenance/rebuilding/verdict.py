@@ -286,8 +286,11 @@ def _unfounded(outcome: Outcome) -> Iterator[str]:
         yield f"its strongest equality is called {strongest}"
     if strongest is None and held:
         yield "an alternative holds, and no equality is said to"
-    if strongest in ("bytes", "tensors") and (outcome.distances or outcome.first):
+    called_same = strongest in ("bytes", "tensors") or outcome.same_weights
+    if called_same and (outcome.distances or outcome.first):
         yield "tensors differ that are called the same"
+    if outcome.exceptions and "bytes" in (strongest, *held):
+        yield "files are called the same that differ in what was excepted"
 
 
 def _allows(strongest: Strength, conclusion: Conclusion) -> bool:
@@ -297,7 +300,7 @@ def _allows(strongest: Strength, conclusion: Conclusion) -> bool:
 
 def _may_hold(finding: Finding) -> bool:
     """Tell whether a finding with these numbers can hold."""
-    if finding.measure in NEVER_HELD or finding.measure.startswith("metadata: "):
+    if finding.measure in NEVER_HELD or finding.measure.startswith(("metadata: ", "value: ")):
         return False
     if finding.limit is None:
         return True

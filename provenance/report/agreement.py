@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 from provenance.equality.lattice import AGREES, LATTICE
 from provenance.errors import count, cut, one_line
-from provenance.report.comparison import conclusion_text, distance_text, outcome_lines
+from provenance.report.comparison import (
+    apart_from,
+    conclusion_text,
+    distance_text,
+    outcome_lines,
+)
 from provenance.report.terminal import bad, dim
 
 if TYPE_CHECKING:
@@ -59,7 +64,8 @@ def _model_text(verdict: Verdict) -> str:
     """Say whether it is the same model; the recipe aside."""
     if (by := verdict.strongest) is not None:
         said = verdict.conclusion if verdict.conclusion in AGREES else LATTICE[by].concludes
-        return LIKENESS[said].format(by)
+        used = [each for rebuild in verdict.rebuilds for each in rebuild.outcome.exceptions]
+        return LIKENESS[said].format(by) + apart_from([*dict.fromkeys(used)])
     differs = any(rebuild.outcome.conclusion == "mismatch" for rebuild in verdict.rebuilds)
     return "another model" if differs else "too little is known of the models"
 

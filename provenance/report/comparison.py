@@ -8,16 +8,21 @@ from typing import TYPE_CHECKING, Final
 
 from provenance.equality.lattice import AGREES
 from provenance.errors import count, cut, one_line
+from provenance.report.explain_text import MAX_VALUE, shorten
 from provenance.report.terminal import bad, dim, good, table
 
 if TYPE_CHECKING:
     from provenance.equality.lattice import Conclusion
-    from provenance.judge.side_by_side import FileComparison, TensorComparison
-    from provenance.measure.findings import Divergence, Finding, Outcome, TensorDistance
-    from provenance.weights.metadata import MetadataDifference
+    from provenance.judge.side_by_side import (
+        FileComparison,
+        MetadataDifference,
+        TensorComparison,
+    )
+    from provenance.measure.findings import Divergence, Excepted, Finding, Outcome, TensorDistance
 
-SHOWN_TENSORS, SHOWN_METADATA, SHOWN_FINDINGS = 40, 10, 5
-"""Differing tensors and metadata keys listed of one file, and findings of an alternative."""
+SHOWN_TENSORS, SHOWN_METADATA, SHOWN_FINDINGS, SHOWN_KEYS = 40, 10, 5, 3
+"""Differing tensors and metadata keys listed of one file, findings of an alternative, and keys of
+one exception."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -48,7 +53,7 @@ def comparison_lines(files: Sequence[FileComparison]) -> list[str]:
 def outcome_lines(outcome: Outcome) -> list[str]:
     """Return the outcome of an equality on two models."""
     by = f" by {outcome.strongest}" if outcome.conclusion in AGREES else ""
-    lines = [conclusion_text(outcome.conclusion) + by]
+    lines = [conclusion_text(outcome.conclusion) + by + apart_from(outcome.exceptions)]
     for number, alternative in enumerate(outcome.alternatives, 1):
         word = {True: "holds", False: "does not hold", None: "cannot be decided"}[alternative.held]
         lines.append(f"  alternative {number} (weakest rule: {alternative.strength}) {word}")
@@ -58,12 +63,27 @@ def outcome_lines(outcome: Outcome) -> list[str]:
         lines += [f"    missing: {one_line(text)}" for text in alternative.missing]
         failed = [one_line(_finding(each)) for each in alternative.findings if not each.held]
         lines += [f"    {text}" for text in cut(failed, SHOWN_FINDINGS)]
+    if outcome.same_weights and outcome.conclusion not in AGREES:
+        lines.append("  all weights are equal, bit for bit")
     if outcome.first is not None:
         lines.append(dim(f"  the weights begin to differ at {_place(outcome.first)}"))
     if outcome.normalisers:
         names = dict.fromkeys(normaliser.name for normaliser in outcome.normalisers)
         lines.append(dim(f"  normalisers used: {', '.join(names)}"))
     return lines
+
+
+def apart_from(exceptions: Sequence[Excepted]) -> str:
+    """Return what differs and was admitted, as the end of a conclusion."""
+    keys: dict[tuple[str, str], list[str]] = {}
+    for each in exceptions:
+        said = f"({shorten(each.reason, MAX_VALUE)}{', UNSAFE' if each.unsafe else ''})"
+        keys.setdefault((each.file, said), []).extend([each.key] if each.key is not None else [])
+    texts = []
+    for (file, said), named in keys.items():
+        what = f": {', '.join(cut(named, SHOWN_KEYS))}" if named else ""
+        texts.append(f"{file}{what} {said}")
+    return f", apart from {one_line('; '.join(cut(texts, SHOWN_FINDINGS)))}" if texts else ""
 
 
 def conclusion_text(conclusion: Conclusion) -> str:

@@ -10,6 +10,7 @@ import msgspec
 
 from provenance.equality import declaration as declarations
 from provenance.equality.declaration import Alternative, strength_of
+from provenance.equality.exceptions import Except
 from provenance.equality.lattice import LATTICE
 from provenance.equality.rules import (
     Behaviour,
@@ -35,7 +36,7 @@ SHOWN_PATTERNS = 6
 """Patterns shown of one list; ``--json`` has all."""
 
 
-class EqualityFile(msgspec.Struct, frozen=True):
+class EqualityFile(msgspec.Struct, frozen=True, rename={"except_": "except"}):
     """An equality declaration; ``sha256`` is that of its canonical form."""
 
     name: str
@@ -43,12 +44,21 @@ class EqualityFile(msgspec.Struct, frozen=True):
     sha256: str
     axes: tuple[str, ...]
     any: tuple[Alternative, ...]
+    except_: tuple[Except, ...]
+    unsafe_except: tuple[Except, ...]
 
 
 def equality_content(declaration: Declaration) -> EqualityFile:
     """Return *declaration* for programs."""
-    name, version = declaration.name, declaration.version
-    return EqualityFile(name, version, declaration.digest, declaration.axes, declaration.any)
+    return EqualityFile(
+        declaration.name,
+        declaration.version,
+        declaration.digest,
+        declaration.axes,
+        declaration.any,
+        declaration.except_,
+        declaration.unsafe_except,
+    )
 
 
 def explain_equality(data: bytes, where: str) -> Explained:
@@ -79,7 +89,26 @@ def declaration_rows(
             more += [f"here: {_selected(selections[number].rules[index])}"] if selections else []
             lines += [row("", text, depth) for text in more]
         lines.append(row("", f"then: {alternative.concludes}", depth))
+    for exception, unsafe in declaration.exceptions:
+        lines.append(row("apart from", _exception(exception, unsafe=unsafe), depth))
+        lines.append(row("", f"because {exception.reason}", depth))
     return lines
+
+
+def _exception(it: Except, *, unsafe: bool) -> str:
+    """Return what *it* admits, in words."""
+    what = "the whole file" if it.keys is None else _listed(it.keys)
+    inside = "" if it.member is None else f"in its member {_quoted(it.member)} "
+    limits = {
+        f" within {it.tolerance or 0:g}": it.tolerance is not None,
+        " as a set": it.as_ == "set",
+        " as another name of the same base model": it.as_ == "base-model",
+        ", where there is such a value": it.optional,
+        f" (of the set {it.set})": it.set is not None,
+        " (UNSAFE: loaders may go by it)": unsafe,
+    }
+    said = "".join(text for text, holds in limits.items() if holds)
+    return f"{_quoted(it.file)}: {inside}{what}{said}"
 
 
 def _selected(selected: Selected) -> str:

@@ -11,7 +11,7 @@
 - ``isolated``: a library in a process of its own, which ``isolated_start`` starts.
 - ``sharded``: an index and its shards as one file.
 - ``normalisers``: the container differences that may be dropped, each a named value;
-  ``metadata``: what files state beside their tensors, compared.
+  ``metadata``: what files state beside their tensors, compared; ``beside``: such values, typed.
 - ``model``: two models, file by file, side by side.
 
 Nothing is ever unpickled or executed, and no tensor is held in memory whole (one exception, with

@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
+from provenance.weights.beside import Difference, stated_value
 from provenance.weights.normalisers import Normalised, Normaliser
 
 if TYPE_CHECKING:
@@ -27,25 +26,26 @@ _FRAMEWORKS: Final = frozenset({"pt", "tf", "flax", "np", "mlx", "jax"})
 """Values of the key ``format`` that only name a framework."""
 
 
-class MetadataDifference(msgspec.Struct, frozen=True):
-    """A key whose value differs; null where the side has no such key."""
-
-    key: str
-    left: str | None
-    right: str | None
-
-
-def metadata_differences(left: TensorFile, right: TensorFile) -> tuple[MetadataDifference, ...]:
+def metadata_differences(left: TensorFile, right: TensorFile) -> tuple[Difference, ...]:
     """Return the keys in which the metadata of *left* and *right* differ, by name."""
     mine, theirs = (
         {k: v for k, v in file.metadata.items() if k != "format" or format_key(file) is None}
         for file in (left, right)
     )
     keys = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
-    return tuple(
-        MetadataDifference(key, _shown(mine.get(key)), _shown(theirs.get(key)))
-        for key in keys[:MAX_LISTED]
+    return tuple(_difference(key, (left, right), (mine, theirs)) for key in keys)
+
+
+def _difference(
+    key: str, files: tuple[TensorFile, TensorFile], stated: tuple[dict[str, str], dict[str, str]]
+) -> Difference:
+    having = [(file, said[key]) for file, said in zip(files, stated, strict=True) if key in said]
+    paths = {file.path_of(key) for file, _ in having}
+    left, right = (
+        stated_value(said[key], file.format) if key in said else None
+        for file, said in zip(files, stated, strict=True)
     )
+    return Difference(key, paths.pop() if len(paths) == 1 else None, left, right)
 
 
 def format_key(file: TensorFile) -> str | None:
@@ -78,7 +78,8 @@ def effects(
     return tuple(each.had_effect_on(file) for each in Normaliser if each in found)
 
 
-def _shown(text: str | None) -> str | None:
+def shown(text: str | None) -> str | None:
+    """Return *text*, or of a long one its length and digest."""
     if text is None or len(text) <= MAX_SHOWN:
         return text
     return f"{len(text)} characters, sha256 {hashlib.sha256(text.encode()).hexdigest()}"

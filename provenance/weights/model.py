@@ -25,6 +25,7 @@ from provenance.files.digest import hash_file
 from provenance.files.manifest import FileEntry, hash_folder
 from provenance.files.names import RESERVED
 from provenance.files.reading import read_file
+from provenance.loaders.table import table
 from provenance.weights.names import ONNX, carries_tensors, suffix_of, weight_sets
 from provenance.weights.opening import companions, open_tensors
 
@@ -48,6 +49,11 @@ class Unit:
     def weights(self) -> bool:
         """Whether it holds tensors."""
         return carries_tensors(self.main)
+
+    @property
+    def state(self) -> bool:
+        """Whether it is the state of a training, whatever it holds."""
+        return table().is_state(self.main)
 
 
 @dataclass(frozen=True)
@@ -146,6 +152,8 @@ class Pair:
 
     left: Unit | None
     right: Unit | None
+    named: bool = False
+    """Whether each is the one file that the user named."""
 
     @property
     def unit_names(self) -> tuple[str, ...]:
@@ -181,6 +189,11 @@ class Pair:
     def weights(self) -> bool:
         """Whether either holds tensors."""
         return any(unit.weights for unit in self._units)
+
+    @property
+    def state(self) -> bool:
+        """Whether it is a side file whatever its suffix: no rule selects it but by its name."""
+        return not self.named and all(unit.state for unit in self._units)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -221,7 +234,8 @@ class SideBySide:
         """Return the units of both, by name."""
         mine, theirs = self.left.units, self.right.units
         if self.named and len(mine) == len(theirs) == 1:
-            return (Pair(*mine.values(), *theirs.values()),)
+            (left,), (right,) = mine.values(), theirs.values()
+            return (Pair(left, right, named=True),)
         names = sorted(mine.keys() | theirs.keys())
         found = [Pair(mine.get(name), theirs.get(name)) for name in names]
         lefts = [pair for pair in found if pair.right is None and pair.weights]

@@ -14,7 +14,7 @@ from safetensors.numpy import save
 
 from provenance.equality.declaration import builtin
 from provenance.judge.comparators import compare_models
-from provenance.weights.metadata import MetadataDifference
+from provenance.judge.side_by_side import MetadataDifference
 from provenance.weights.model import model_of_file
 from tests.judge.models import judge_files, side_by_side, write
 from tests.weights.torch_writing import checkpoint, ordered, storage, tensor, versions

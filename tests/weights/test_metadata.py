@@ -6,12 +6,8 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from provenance.weights.metadata import (
-    MAX_LISTED,
-    MetadataDifference,
-    format_key,
-    metadata_differences,
-)
+from provenance.weights.beside import Difference, Value
+from provenance.weights.metadata import format_key, metadata_differences, shown
 
 if TYPE_CHECKING:
     from provenance.weights.view import TensorFile
@@ -24,8 +20,11 @@ class Said:
         self.format = format
         self.metadata = metadata
 
+    def path_of(self, key: str) -> tuple[str]:
+        return (key,)
 
-def between(left: Said, right: Said) -> tuple[MetadataDifference, ...]:
+
+def between(left: Said, right: Said) -> tuple[Difference, ...]:
     return metadata_differences(cast("TensorFile", left), cast("TensorFile", right))
 
 
@@ -35,23 +34,25 @@ def test_equal_metadata_have_no_difference() -> None:
 
 def test_each_key_that_differs_is_listed_with_both_sides() -> None:
     found = between(Said(a="1", b="2", c="3"), Said(b="2", c="4", d="5"))
+    one, two, three, four, five = (Value("text", text) for text in "12345")
+    assert two not in {value for each in found for value in (each.left, each.right)}
     assert found == (
-        MetadataDifference("a", "1", None),
-        MetadataDifference("c", "3", "4"),
-        MetadataDifference("d", None, "5"),
+        Difference("a", ("a",), one, None),
+        Difference("c", ("c",), three, four),
+        Difference("d", ("d",), None, five),
     )
 
 
 def test_a_long_value_is_shown_by_its_digest() -> None:
-    ((_, left, right),) = ((d.key, d.left, d.right) for d in between(Said(a="x" * 999), Said(a="")))
-    assert left is not None
-    assert left.startswith("999 characters, sha256 ")
-    assert right == ""
+    text = shown("x" * 999)
+    assert text is not None
+    assert text.startswith("999 characters, sha256 ")
+    assert shown("") == ""
 
 
-def test_of_very_many_only_so_many_are_listed() -> None:
-    many = {f"key-{number}": "x" for number in range(MAX_LISTED + 5)}
-    assert len(between(Said(**many), Said())) == MAX_LISTED
+def test_every_key_is_compared_however_many_there_are() -> None:
+    many = {f"key-{number}": "x" for number in range(2000)}
+    assert len(between(Said(**many), Said())) == 2000
 
 
 @pytest.mark.parametrize(

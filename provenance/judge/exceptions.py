@@ -1,0 +1,191 @@
+"""The exceptions of a declaration, applied to what differs beside the tensors.
+
+Of a side file that no rule judges, and of the metadata of weights, each value that differs must be
+admitted by an exception (``docs/spec/equality.md`` section 8); the others are against every rule.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
+
+from provenance.errors import MalformedError, UnreadableError
+from provenance.measure.findings import Excepted, Finding, Judged
+from provenance.measure.side_files import parse_values, side_differences
+from provenance.weights.beside import Difference, is_within, tree_differences
+from provenance.weights.metadata import MAX_LISTED, shown
+from provenance.weights.normalisers import Normaliser
+
+if TYPE_CHECKING:
+    from provenance.equality.declaration import Declaration
+    from provenance.equality.exceptions import Except
+    from provenance.measure.contents import Contents
+    from provenance.weights.model import Pair, SideBySide
+
+    Declared = tuple[Except, bool]
+    """An exception, and whether it is unsafe."""
+
+MAX_TEXT: Final = 4096
+"""Longest text that is admitted on either side, in characters: a path (PATH_MAX)."""
+
+_DIGEST: Final = re.compile(r"sha256 [0-9a-f]{64}\Z")
+"""How a reader ends the text of a value that is too long to be given."""
+
+
+class Exceptions:
+    """The exceptions of a declaration, applied to two models."""
+
+    def __init__(
+        self, declaration: Declaration, sides: SideBySide, *, same_base: bool = False
+    ) -> None:
+        """Judge pairs of *sides*; *same_base*: both claims name one base model by digest."""
+        self._declared = tuple(declaration.exceptions)
+        self._sides = sides
+        self._same_base = same_base
+        self._files: dict[Pair, Judged] = {}
+
+    def of_file(self, pair: Pair) -> Judged:
+        """Judge the files of *pair*, which differ and which no rule judges."""
+        if pair not in self._files:
+            self._files[pair] = self._of_file(pair)
+        return self._files[pair]
+
+    def _of_file(self, pair: Pair) -> Judged:
+        against = files_differ(pair, self._sides)
+        about = self._about(pair)
+        if pair.weights and not pair.state:
+            return Judged(against)
+        for each, unsafe in about:
+            reached = (each.reaches(name, None, unsafe=unsafe) for name in pair.files)
+            if each.keys is None and (pair.both or each.optional) and all(reached):
+                sides = (against[0].left, against[0].right)
+                return Judged((), excepted=(_excepted((each, unsafe), pair.name, None, sides),))
+        if pair.both is None or not any(each.keys for each, _ in about):
+            return Judged(against)
+        try:
+            return self._each(pair, side_differences(pair, self._sides), "value")
+        except (MalformedError, UnreadableError):
+            return Judged(tuple(replace(each, note="not-read") for each in against))
+
+    def of_metadata(self, pair: Pair, contents: Contents) -> Judged:
+        """Judge what the weights *pair* state beside their tensors."""
+        return self._each(pair, contents.metadata, "metadata") if contents.metadata else Judged(())
+
+    def _about(self, pair: Pair) -> list[Declared]:
+        names = pair.unit_names
+        return [it for it in self._declared if all(map(it[0].selects_file, names))]
+
+    def _each(self, pair: Pair, differences: Iterable[Difference], measure: str) -> Judged:
+        """Judge *differences*; *measure* is what findings about them are called."""
+        about = self._about(pair)
+        excepted: dict[tuple[str | None, str], Excepted] = {}
+        findings: dict[str, Finding] = {}
+        for member, difference in _by_key(about, differences):
+            for each in self._one(pair, about, member, difference):
+                if isinstance(each, Finding):
+                    named = replace(each, measure=f"{measure}: {each.measure}")
+                    findings.setdefault(each.measure, named)
+                    continue
+                first = excepted.setdefault((each.key, each.reason), each)
+                if first is not each:
+                    excepted[each.key, each.reason] = replace(first, places=first.places + 1)
+        if len(excepted) > MAX_LISTED:
+            many = Finding(file=pair.name, measure="bytes", held=False, note="too-many")
+            return Judged((*findings.values(), many)[:MAX_LISTED])
+        if not (findings or excepted):
+            return Judged((), normalisers=(Normaliser.SPELLING.had_effect_on(pair.name),))
+        listed = tuple(findings.values())[:MAX_LISTED]
+        return Judged(listed, excepted=tuple(excepted.values()))
+
+    def _one(
+        self, pair: Pair, about: list[Declared], member: str | None, found: Difference
+    ) -> Iterator[Excepted | Finding]:
+        """Yield what is to be said of one difference, or of each place of a list."""
+        selecting = [it for it in about if it[0].member == member and it[0].selects(found.path)]
+        declared = next(
+            (
+                (each, unsafe)
+                for each, unsafe in selecting
+                if self._fits(each, found)
+                and all(each.reaches(it, found.path, unsafe=unsafe) for it in pair.unit_names)
+            ),
+            None,
+        )
+        key = ": ".join(filter(None, (member, found.key)))
+        left, right = (None if it is None else shown(it.text) for it in (found.left, found.right))
+        if declared is not None:
+            yield _excepted(declared, pair.name, key, (left, right))
+        elif found.inside:
+            for each in found.inside:
+                yield from self._one(pair, about, member, each)
+        else:
+            base = any(each.as_ == "base-model" for each, _ in selecting) and not self._same_base
+            note = "other-base" if base else None
+            yield Finding(
+                file=pair.name, measure=key, held=False, left=left, right=right, note=note
+            )
+
+    def _fits(self, each: Except, found: Difference) -> bool:
+        """Tell whether *each*, which selects the difference *found*, admits it."""
+        if each.as_ == "set" or found.inside:
+            return each.as_ == "set" and bool(found.inside)
+        one, other = found.left, found.right
+        if any(len(it.text) > MAX_TEXT or _DIGEST.search(it.text) for it in (one, other) if it):
+            return False
+        if one is None or other is None:
+            return each.optional
+        if each.as_ == "base-model" and not self._same_base:
+            return False
+        return one.kind == other.kind and (
+            each.tolerance is None or is_within(one, other, each.tolerance)
+        )
+
+
+def _by_key(
+    about: list[Declared], differences: Iterable[Difference]
+) -> Iterator[tuple[str | None, Difference]]:
+    """Yield *differences*, key by key those of a member that an exception names, and that name.
+
+    An exception about the whole member is asked with its path as None.
+    """
+    members = {each.member: each.keys is None for each, _ in about}
+    for found in differences:
+        if found.key not in members or found.left is None or found.right is None:
+            yield None, found
+        elif members[found.key]:
+            yield found.key, Difference("", None, found.left, found.right)
+        else:
+            try:
+                trees = [
+                    parse_values(found.key, it.text.encode()) for it in (found.left, found.right)
+                ]
+            except MalformedError:
+                yield None, found
+                continue
+            yield from ((found.key, each) for each in tree_differences(*trees))
+
+
+def _excepted(
+    declared: Declared, file: str, key: str | None, sides: tuple[str | None, str | None]
+) -> Excepted:
+    each, unsafe = declared
+    left, right = sides
+    return Excepted(
+        file=file, key=key, left=left, right=right, reason=each.reason, set=each.set, unsafe=unsafe
+    )
+
+
+def files_differ(pair: Pair, sides: SideBySide) -> tuple[Finding, ...]:
+    """Return a finding for each file of *pair* that is not the same on both sides."""
+    findings = []
+    for name in pair.files:
+        mine, theirs = sides.left.files.get(name), sides.right.files.get(name)
+        if mine and theirs and (mine.size, mine.sha256) == (theirs.size, theirs.sha256):
+            continue
+        measure = "bytes" if mine and theirs else "presence"
+        left, right = mine.sha256 if mine else None, theirs.sha256 if theirs else None
+        findings.append(Finding(file=name, measure=measure, held=False, left=left, right=right))
+    return tuple(findings)

@@ -1,0 +1,116 @@
+"""Values beside tensors, in metadata and in side files: typed, so that a change can be judged."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+from provenance.loaders.keys import Path, spelled
+
+_NUMBER: Final = re.compile(
+    r"(?:^|[ :])(-?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:e[+-]?[0-9]{1,3})?)\}?\Z", re.DOTALL
+)
+_TAG: Final = re.compile(r'\{"([^"\\]+)":')
+_KINDS: Final = {'"': "text", "{": "object", "[": "list", "t": "boolean", "f": "boolean"}
+_TYPED: Final = frozenset({"gguf", "hdf5", "keras"})
+"""Formats whose texts begin with the value's type."""
+_ABSENT: Final = object()
+
+
+class Value(NamedTuple):
+    """A value: its type, and its text."""
+
+    kind: str
+    text: str
+
+    @property
+    def number(self) -> Decimal | None:
+        """Return the number that it is, if it is a finite one."""
+        found = None if self.kind == "text" else _NUMBER.search(self.text)
+        return None if found is None else Decimal(found[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A value that differs; a side that lacks it is None."""
+
+    key: str
+    """What it is called where it is shown."""
+    path: Path | None
+    """Where it is; None where the sides do not agree on that."""
+    left: Value | None
+    right: Value | None
+    inside: tuple[Difference, ...] = ()
+    """Of a list whose other side has the same elements in another order: each place."""
+
+
+def stated_value(text: str, container: str) -> Value:
+    """Return the value that metadata of a file of the format *container* have as *text*."""
+    if container == "torch":
+        return json_value(text)
+    return Value(text.partition(" ")[0] if container in _TYPED else "text", text)
+
+
+def json_value(text: str) -> Value:
+    """Return the value that *text* is in JSON; an object of one member has its type for a key."""
+    if (tag := _TAG.match(text)) is not None:
+        return Value(tag[1], text)
+    return Value("null" if text == "null" else _KINDS.get(text[:1], "number"), text)
+
+
+def is_within(left: Value, right: Value, tolerance: float) -> bool:
+    """Tell whether both are numbers that differ by at most *tolerance*, in decimals as written."""
+    one, other = left.number, right.number
+    return one is not None and other is not None and abs(one - other) <= Decimal(repr(tolerance))
+
+
+def tree_differences(left: object, right: object, path: Path = ()) -> Iterator[Difference]:
+    """Yield every value in which two trees of JSON or TOML values differ.
+
+    What only one side has is listed with all that is in it. A list whose elements are in another
+    order is one difference.
+    """
+    if isinstance(left, list) and isinstance(right, list) and _reordered(left, right):
+        inside = tuple(_inside(left, right, path))
+        yield Difference(spelled(path), path, _value(left), _value(right), inside)
+    elif isinstance(left, dict | list) and type(left) is type(right):
+        yield from _inside(left, right, path)
+    elif (one := _value(left)) != (other := _value(right)):
+        yield Difference(spelled(path), path, one, other)
+        if one is None or other is None:
+            yield from _inside(left, right, path)
+
+
+def _inside(left: Any, right: Any, path: Path) -> Iterator[Difference]:  # noqa: ANN401 - JSON
+    mine, theirs = (
+        dict(enumerate(tree)) if isinstance(tree, list) else tree if isinstance(tree, dict) else {}
+        for tree in (left, right)
+    )
+    for key in sorted(mine.keys() | theirs.keys()):
+        yield from tree_differences(mine.get(key, _ABSENT), theirs.get(key, _ABSENT), (*path, key))
+
+
+def _reordered(left: list[object], right: list[object]) -> bool:
+    """Tell whether two lists have the same elements, which are no collections, in another order."""
+    if len(left) != len(right) or any(isinstance(it, dict | list) for it in (*left, *right)):
+        return False
+    mine, theirs = map(_value, left), map(_value, right)
+    return left != right and Counter(mine) == Counter(theirs)
+
+
+def _value(tree: object) -> Value | None:
+    """Return the value of a *tree*, or its type and size; None: it is absent."""
+    if tree is _ABSENT:
+        return None
+    if isinstance(tree, dt.date | dt.time):
+        return Value("time", tree.isoformat())
+    text = json.dumps(tree, ensure_ascii=False)
+    if isinstance(tree, dict | list):
+        return Value("list" if isinstance(tree, list) else "object", text)
+    return json_value(text)
