@@ -16,7 +16,7 @@ from provenance.errors import MalformedError, UnreadableError
 from provenance.measure.findings import Excepted, Finding, Judged
 from provenance.measure.side_files import parse_values, side_differences
 from provenance.weights.beside import Difference, is_within, tree_differences
-from provenance.weights.metadata import MAX_LISTED, shown
+from provenance.weights.metadata import MAX_LISTED
 from provenance.weights.normalisers import Normaliser
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Exceptions:
             None,
         )
         key = ": ".join(filter(None, (member, found.key)))
-        left, right = (None if it is None else shown(it.text) for it in (found.left, found.right))
+        left, right = found.shown
         if declared is not None:
             yield _excepted(declared, pair.name, key, (left, right))
         elif found.inside:

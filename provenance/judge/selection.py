@@ -134,8 +134,9 @@ def matched(
     """
     alike: list[str] = []
     against = [
-        Finding(file=file, measure=f"metadata: {it.key}", held=False, left=it.left, right=it.right)
+        Finding(file=file, measure=f"metadata: {it.key}", held=False, left=mine, right=theirs)
         for it in metadata_differences(left, right)
+        for mine, theirs in [it.shown]
     ]
     for name in {**left.tensors, **right.tensors}:
         if not selects_tensor(patterns, name):

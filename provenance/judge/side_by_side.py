@@ -8,12 +8,11 @@ import msgspec
 
 from provenance.measure.contents import Contents, TensorPair
 from provenance.measure.findings import Divergence, TensorDistance
-from provenance.weights.metadata import MAX_LISTED, shown
+from provenance.weights.metadata import MAX_LISTED
 from provenance.weights.normalisers import Normalised
 
 if TYPE_CHECKING:
     from provenance.judge.measured import MeasuredWeights
-    from provenance.weights.beside import Difference
     from provenance.weights.model import Pair
 
 FileState = Literal["equal", "changed", "missing-left", "missing-right"]
@@ -85,14 +84,11 @@ def _compared(pair: Pair, weights: MeasuredWeights) -> FileComparison:
         same_tensors=equal and not contents.metadata and contents.normalisers is not None,
         first=contents.first,
         tensors=tuple(map(_tensor, contents.tensors)),
-        metadata=tuple(map(_metadata, contents.metadata[:MAX_LISTED])),
+        metadata=tuple(
+            MetadataDifference(each.key, *each.shown) for each in contents.metadata[:MAX_LISTED]
+        ),
         normalisers=contents.normalisers or (),
     )
-
-
-def _metadata(found: Difference) -> MetadataDifference:
-    left, right = (None if it is None else shown(it.text) for it in (found.left, found.right))
-    return MetadataDifference(found.key, left, right)
 
 
 def _tensor(pair: TensorPair) -> TensorComparison:

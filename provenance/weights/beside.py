@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import re
 from collections import Counter
@@ -21,6 +22,9 @@ _KINDS: Final = {'"': "text", "{": "object", "[": "list", "t": "boolean", "f": "
 _TYPED: Final = frozenset({"gguf", "hdf5", "keras"})
 """Formats whose texts begin with the value's type."""
 _ABSENT: Final = object()
+
+MAX_SHOWN: Final = 120
+"""Longest value that is shown, in characters; of a longer one, length and SHA-256 are."""
 
 
 class Value(NamedTuple):
@@ -48,6 +52,18 @@ class Difference:
     right: Value | None
     inside: tuple[Difference, ...] = ()
     """Of a list whose other side has the same elements in another order: each place."""
+
+    @property
+    def shown(self) -> tuple[str | None, str | None]:
+        """Return the texts of both sides; of a long one its length and digest."""
+        left, right = (None if it is None else _shown(it.text) for it in (self.left, self.right))
+        return left, right
+
+
+def _shown(text: str) -> str:
+    if len(text) <= MAX_SHOWN:
+        return text
+    return f"{len(text)} characters, sha256 {hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def stated_value(text: str, container: str) -> Value:

@@ -7,7 +7,6 @@ normaliser ``format-key``. Facts are dropped, each by its normaliser.
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Final
 
 from provenance.weights.beside import Difference, stated_value
@@ -15,9 +14,6 @@ from provenance.weights.normalisers import Normalised, Normaliser
 
 if TYPE_CHECKING:
     from provenance.weights.view import TensorFile
-
-MAX_SHOWN: Final = 120
-"""Longest value that is shown, in characters; of a longer one, length and SHA-256 are."""
 
 MAX_LISTED: Final = 1000
 """Most differing keys that are listed for a pair of files."""
@@ -76,10 +72,3 @@ def effects(
             return None
         found = {Normaliser.COMPRESSION}
     return tuple(each.had_effect_on(file) for each in Normaliser if each in found)
-
-
-def shown(text: str | None) -> str | None:
-    """Return *text*, or of a long one its length and digest."""
-    if text is None or len(text) <= MAX_SHOWN:
-        return text
-    return f"{len(text)} characters, sha256 {hashlib.sha256(text.encode()).hexdigest()}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from provenance.weights.beside import Difference, Value
-from provenance.weights.metadata import format_key, metadata_differences, shown
+from provenance.weights.metadata import format_key, metadata_differences
 
 if TYPE_CHECKING:
     from provenance.weights.view import TensorFile
@@ -44,10 +44,10 @@ def test_each_key_that_differs_is_listed_with_both_sides() -> None:
 
 
 def test_a_long_value_is_shown_by_its_digest() -> None:
-    text = shown("x" * 999)
-    assert text is not None
-    assert text.startswith("999 characters, sha256 ")
-    assert shown("") == ""
+    ((left, right),) = (each.shown for each in between(Said(a="x" * 999), Said(a="")))
+    assert left is not None
+    assert left.startswith("999 characters, sha256 ")
+    assert right == ""
 
 
 def test_every_key_is_compared_however_many_there_are() -> None:
