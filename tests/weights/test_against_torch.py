@@ -30,11 +30,17 @@ pytestmark = [
 
 SEEN = '''
 import hashlib, json, os, sys, warnings
-import torch
+import numpy, torch
 warnings.simplefilter("ignore")
 
 def seen(value, path=None):
     """Every tensor by its path: its type, shape, and the digest of its bytes in C order."""
+    if isinstance(value, torch.Tensor) and value.layout == torch.sparse_coo:
+        value = {"indices": value._indices(), "values": value._values()}
+    elif isinstance(value, torch.Tensor) and value.is_quantized:
+        value = {"int_repr": value.int_repr()}
+    if isinstance(value, numpy.ndarray):
+        value = torch.from_numpy(value)
     if isinstance(value, torch.Tensor):
         raw = value.detach().contiguous().reshape(-1).view(torch.uint8).tolist()
         said = [str(value.dtype).removeprefix("torch."), list(value.shape)]
@@ -82,6 +88,10 @@ values = {
         "parameters": list(layer.parameters()), "size": base.shape, "device": base.device,
     },
     "alone": torch.tensor(1.5),
+    "parts": {
+        "sparse": base.relu().to_sparse(), "array": numpy.arange(6.0).reshape(2, 3).T,
+        "quantised": torch.quantize_per_tensor(base, 0.1, 3, torch.qint32),
+    },
 }
 for name, value in values.items():
     torch.save(value, f"{name}.pt")
@@ -139,7 +149,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
 
 def test_what_torch_saves_is_read_bit_for_bit(saved: tuple[Path, dict[str, Any]]) -> None:
     folder, said = saved
-    assert len(said) == 7
+    assert len(said) == 8
     for name, tensors in said.items():
         with open_tensors(folder / name) as file:
             assert seen(file) == tensors, name

@@ -96,7 +96,7 @@ def test_a_tensor_alone_has_a_name() -> None:
 
 def facts(found: Content) -> dict[str, object]:
     trained = [(stored.info.name, stored.trained, stored.parameter) for stored in found.tensors]
-    return {"order": found.order, "types": found.types, "trained": sorted(trained)}
+    return {"order": list(found.paths), "types": found.types, "trained": sorted(trained)}
 
 
 def differing(left: object, right: object) -> set[str]:

@@ -323,9 +323,9 @@ UNREAD: dict[str, tuple[bytes, str]] = {
         tw.checkpoint(tw.made("transformers.training_args TrainingArguments"), {}),
         r"asks for transformers\.training_args\.TrainingArguments.*such as a state dict",
     ),
-    "quantised": (
-        tw.checkpoint(tw.made("torch._utils _rebuild_qtensor"), {}),
-        r"torch\._utils\._rebuild_qtensor",
+    "quantised below a byte": (
+        tw.checkpoint(tw.tensor(tw.storage("0", 2, "torch QUInt4x2Storage"), (4,)), {}),
+        r"asks for torch\.QUInt4x2Storage",
     ),
     "big-endian without a type": (
         tw.checkpoint(LARGE, {"0": bytes(4)}, records={**tw.RECORDS, "byteorder": b"big"}),

@@ -36,11 +36,12 @@ from provenance.weights.normalisers import Normaliser
 from provenance.weights.torch.pickle_program import MAX_PROGRAM, read_program
 from provenance.weights.torch.strided import CONTIGUOUS, View, check_turnable, gathered, unreached
 from provenance.weights.torch.tensors import UNTYPED, Storage
-from provenance.weights.torch.values import GLOBALS, read_content
-from provenance.weights.view import SourceFile, cut, little_endian, stated
+from provenance.weights.torch.values import GLOBALS, STRUCTURE, read_content
+from provenance.weights.view import ArraysFile, SourceFile, cut, little_endian, stated
 from provenance.weights.zip_archive import STORED, Member, members, read_member
 
 if TYPE_CHECKING:
+    from provenance.loaders.keys import Path
     from provenance.weights.source import Source
     from provenance.weights.torch.pickle_program import Reference
     from provenance.weights.torch.tensors import StoredTensor
@@ -95,8 +96,11 @@ class TorchFile(SourceFile):
             key=lambda t: (self._storages[t.storage.key].start, t.view.begin, t.info.name),
         )
         self._stored = {t.info.name: t for t in ordered}
-        self.tensors = MappingProxyType({t.info.name: t.info for t in ordered})
+        self._arrays = ArraysFile(content.arrays, where=source.name)
+        stored = {t.info.name: t.info for t in ordered}
+        self.tensors = MappingProxyType({**stored, **self._arrays.tensors})
         self.metadata = content.metadata
+        self._paths = content.paths
         self.aliases = _aliases(ordered)
         layout, types = [], []
         for t in sorted(ordered, key=lambda t: t.info.name):
@@ -106,7 +110,7 @@ class TorchFile(SourceFile):
         ignored = [found[name].ignored for name in sorted(found)]
         self.container = stated(
             {
-                Normaliser.ORDER: [list(found), content.order],
+                Normaliser.ORDER: [list(found), list(content.paths), *content.sets],
                 Normaliser.SPELLING: program.spelling,
                 Normaliser.LAYOUT: [records.get(".storage_alignment"), layout],
                 Normaliser.ARCHIVE_FIELDS: [root, records.get(_IDENTIFIER), ignored],
@@ -117,8 +121,14 @@ class TorchFile(SourceFile):
             }
         )
 
+    def path_of(self, key: str) -> Path:
+        """Return where a value is; the structure is of the whole."""
+        return () if key == STRUCTURE else self._paths[key]
+
     def pieces(self, name: str, begin: int, end: int, step: int) -> Iterator[memoryview]:
         """Return the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.pieces`."""
+        if name in self._arrays.tensors:
+            return self._arrays.pieces(name, begin, end, step)
         stored = self._stored[name]
         read = self._straight if stored.view.contiguous else self._turned
         return read(stored, begin, end, step)

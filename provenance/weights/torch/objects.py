@@ -48,6 +48,8 @@ from provenance.weights.torch.values import (
     MAX_DEPTH,
     MAX_TEXT,
     MAX_VALUES,
+    SETS,
+    UNORDERED,
     as_bytes,
     call_text,
     plain_text,
@@ -61,12 +63,6 @@ if TYPE_CHECKING:
     from provenance.weights.source import Source
 
 _NEW: Final = "copyreg.__newobj__"
-_SETS: Final = frozenset(
-    f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("set", "frozenset")
-)
-_UNORDERED: Final = frozenset({str, int, bytes, type(None)})
-"""Kinds of elements of which two are equal only if their texts are."""
-
 _HOLDERS: Final = (list, tuple, dict, Made, Key, Reference)
 
 _MAX_BYTES: Final = 1024
@@ -133,7 +129,7 @@ class _Walk:
                 plain = all(type(key) is str for key in value)
                 text = tagged("dict", "[]" if plain else self._listed(value))
                 below += ((self._step(key), entry) for key, entry in value.items())
-            case Made(bare=False) if str(value.function) not in _SETS:
+            case Made(bare=False) if str(value.function) not in SETS:
                 text = self._made(value, parted=True)
                 below += enumerate(value.items)
                 below += ((self._step(key), entry) for key, entry in value.entries.items())
@@ -184,7 +180,7 @@ class _Walk:
     def _made(self, made: Made, *, parted: bool) -> str:
         """Return the text of what a call makes; where *parted*, less what is below its path."""
         kind, given = str(made.function), made.arguments
-        if kind in _SETS and not (made.entries or made.state):
+        if kind in SETS and not (made.entries or made.state):
             return self._set(kind, given, made.items)
         if (data := as_bytes(made)) is not None:
             return self._whole(data)
@@ -213,7 +209,7 @@ class _Walk:
         elif given:
             return tagged(f"{kind}()", self._listed((*given, items)))
         texts = [self.text(each) for each in elements]
-        if {type(each) for each in elements} <= _UNORDERED:
+        if {type(each) for each in elements} <= UNORDERED:
             texts.sort()
         return tagged(kind.rpartition(".")[2], f"[{','.join(texts)}]")
 

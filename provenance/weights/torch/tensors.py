@@ -5,9 +5,13 @@ Source: ``torch/_utils.py`` (``_rebuild_tensor``, ``_v2``, ``_v3``, ``_rebuild_p
 storage, ``requires_grad``, hooks (refused), and whether the values are lazily conjugated or negated
 (refused: the bytes are not the values).
 
-Refused by name: quantised, sparse and nested tensors, subclasses, tensors without storage, integers
-narrower than a byte (torch 2.13 cannot save them) and the ``bits`` types. ``float4_e2m1fn_x2`` is
-two elements in a byte: the last dimension is twice that of torch, as in safetensors.
+Other tensors that ``torch.load(weights_only=True)`` reads (sparse, quantised, nested, of devices
+without storages, with attributes) are *parts*: the arguments of their call by name, among them
+plain tensors. The integers of a quantised tensor are one.
+
+Refused by name: subclasses, integers narrower than a byte, quantised or not, and the ``bits``
+types. ``float4_e2m1fn_x2`` is two elements in a byte: the last dimension is twice that of torch, as
+in safetensors.
 """
 
 from __future__ import annotations
@@ -65,8 +69,50 @@ _REBUILT: Final[Mapping[str, range]] = MappingProxyType(
 )
 """How many arguments each call takes."""
 
+_QUANTISED: Final[Mapping[str, str]] = MappingProxyType(
+    {"torch.QInt8Storage": "CharStorage", "torch.QUInt8Storage": "ByteStorage"}
+    | {"torch.QInt32Storage": "IntStorage"}
+)
+"""The storage of integers of each class of quantised ones."""
+
+_QTENSOR: Final = "torch._utils._rebuild_qtensor"
+_SPARSE: Final = "torch._utils._rebuild_sparse_tensor"
+_TYPED: Final = "torch._tensor._rebuild_from_type_v2"
+_COO: Final = ("layout", "indices", "values", "size", "is_coalesced")
+_MOVED: Final = ("data", "dtype", "device", "requires_grad")
+_PARTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        _PARAMETER: ("data", "requires_grad", "backward_hooks"),
+        "torch._utils._rebuild_parameter_with_state": (
+            "data", "requires_grad", "backward_hooks", "state",
+        ),
+        "torch._utils._rebuild_nested_tensor": ("buffer", "sizes", "strides", "storage_offsets"),
+        "torch._utils._rebuild_meta_tensor_no_storage": (
+            "dtype", "size", "stride", "requires_grad",
+        ),
+        "torch._utils._rebuild_device_tensor_from_numpy": _MOVED,
+        "torch._utils._rebuild_device_tensor_from_cpu_tensor": _MOVED,
+        _SPARSE: ("layout", "compressed_indices", "plain_indices", "values", "size"),
+        _QTENSOR: ("int_repr", "quantizer", "storage"),
+        _TYPED: ("data", "type", "state"),
+    }
+)  # fmt: skip
+"""The names of the parts of each call that makes another kind of tensor."""
+
+LAYOUT: Final = "torch.serialization._get_layout"
+NAMES: Final = _QUANTISED.keys() | {
+    "torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer", "torch.qint8",
+    "torch.quint8", "torch.qint32", "torch.per_tensor_affine", "torch.per_tensor_symmetric",
+    "torch.per_channel_affine", "torch.per_channel_symmetric",
+    "torch.per_channel_affine_float_qparams",
+}  # fmt: skip
+"""Names that are values: classes of tensors, and kinds of quantisation."""
+
 TENSOR_CALLS: Final = frozenset({_PARAMETER, *_REBUILT})
-TENSOR_GLOBALS: Final = TENSOR_CALLS | _STORAGES.keys() | {f"torch.{name}" for name in DTYPE_NAMES}
+TENSOR_GLOBALS: Final = (
+    TENSOR_CALLS | _STORAGES.keys() | {f"torch.{name}" for name in DTYPE_NAMES}
+    | _PARTS.keys() | NAMES | {LAYOUT}
+)  # fmt: skip
 
 
 class Storage(NamedTuple):
@@ -120,6 +166,40 @@ def rebuild(made: Made, name: str, *, where: str) -> StoredTensor:
     info = describe(name, DTYPE_NAMES[item_type], shape, where=where)
     check_view(view, storage.nbytes, where=where)
     return StoredTensor(info, storage, view, trained, parameter)
+
+
+def parts(made: Made, *, where: str) -> dict[str, object] | None:
+    """Return the parts of a tensor that is none of ``TENSOR_CALLS``; None if *made* is no other."""
+    kind, given = str(made.function), made.arguments
+    names = _PARTS.get(kind)
+    if names is None or (kind == _PARAMETER and _function(given[:1]) in _REBUILT):
+        return None
+    match given:
+        case (Global() as function, Global() as of, tuple() as arguments, state) if kind == _TYPED:
+            given = (Made(function, arguments), of, state)
+        case (Made(arguments=("torch.sparse_coo",)) as layout, tuple() as data) if kind == _SPARSE:
+            names, given = _COO[: len(data) + 1], (layout, *data)
+        case (layout, tuple() as data) if kind == _SPARSE:
+            given = layout, *data
+        case (stored, offset, sizes, strides, quantizer, trained, hooks) if kind == _QTENSOR:
+            kept, stored = _integers(stored, where)
+            call = Global("torch._utils", "_rebuild_tensor_v2")
+            given = Made(call, (stored, offset, sizes, strides, trained, hooks)), quantizer, kept
+    if len(given) != len(names) or not made.bare:
+        raise MalformedError("a tensor is described as torch does not", where=where)
+    return dict(zip(names, given, strict=True))
+
+
+def _function(given: tuple[object, ...]) -> str:
+    return str(given[0].function) if given and isinstance(given[0], Made) else ""
+
+
+def _integers(reference: object, where: str) -> tuple[Global, Reference]:
+    """Return the class of the storage of a quantised tensor, and it as one of integers."""
+    match reference:
+        case Reference(identifier=("storage", Global() as kind, *rest)) if str(kind) in _QUANTISED:
+            return kind, Reference(("storage", Global("torch", _QUANTISED[str(kind)]), *rest))
+    raise MalformedError("a quantised tensor has no storage of a known class", where=where)
 
 
 def _parameter(made: Made, where: str) -> tuple[Made, object]:

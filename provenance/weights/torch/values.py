@@ -13,19 +13,24 @@ to it (``1.0``, ``1e-05``, ``-0.0``). What JSON lacks is an object of one member
     {"bytes":"00ff"}                                                         in hexadecimal
     {"numpy.float64":1.0}                                                    a scalar of numpy
     {"torch.device":"cuda:1"}  {"torch.dtype":"float32"}                     as torch shows them
+    {"set":["a","b"]}  {"global":"torch.qint8"}                              sorted; a name of torch
+
+**Arrays of numpy** that hold numbers are tensors. A tensor of another kind, such as a sparse one,
+is the collection of its parts (``tensors.parts``), each by its path: ``w/indices``, ``w/values``.
 
 **The structure** is content too: ``{"ema": {"w": A}}`` and ``{"ema/w": A}`` have the same paths,
 but only one of them has a key ``ema``. What was saved is *flat* if it is one dictionary from text
 to tensors and plain values, as a state dict is. Otherwise ``_structure`` says how it is nested: in
 JSON without white space, where ``*`` is a tensor or plain value, integer keys are bare, members of
-objects are sorted, a Counter has its name before it, and content in an attribute ``_metadata``
-follows its dictionary after ``@``. So ``[{"w": A, 0: 1}, ()]`` is ``[{"w":*,0:*},[]]``.
+objects are sorted, a Counter or a tensor in parts has its name before it, and content in an
+attribute ``_metadata`` follows its dictionary after ``@``. So ``[{"w": A, 0: 1}, ()]`` is
+``[{"w":*,0:*},[]]``.
 
-**Not content**: the order of entries; whether a collection is a dict or an OrderedDict, a list, a
-tuple or a torch.Size; and the versions 1 and 2 of modules in a state dict's attribute
-``_metadata``: of torch's own modules, only those for quantisation have later ones, by which they
-load the same tensors in other ways. Anything else in that attribute is content, under ``_metadata``
-and the module's name.
+**Not content**: the order of entries, and of the elements of a set of texts or integers; whether a
+collection is a dict or an OrderedDict, a list, a tuple or a torch.Size; and the versions 1 and 2 of
+modules in a state dict's attribute ``_metadata``: of torch's own modules, only those for
+quantisation have later ones, by which they load the same tensors in other ways. Anything else in
+that attribute is content, under ``_metadata`` and the module's name.
 
 Limits: 100,000 tensors, 1,000,000 values, 32 levels, 64 MiB of names and texts. So a collection
 that is shared very often, or contains itself, is refused.
@@ -39,7 +44,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -48,12 +53,20 @@ from provenance.weights.dtypes import NUMPY
 from provenance.weights.torch.pickle_program import HINT, Global, Made, Reference
 from provenance.weights.torch.tensors import (
     DTYPE_NAMES,
+    LAYOUT,
+    NAMES,
     TENSOR_CALLS,
     TENSOR_GLOBALS,
     StoredTensor,
+    parts,
     rebuild,
 )
-from provenance.weights.view import check_count, check_name
+from provenance.weights.view import check_count, check_name, describe, fact_digest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from provenance.loaders.keys import Path
 
 MAX_VALUES: Final = 1_000_000
 """Most collections and values, counted as often as they are reached."""
@@ -83,13 +96,23 @@ _DEVICE: Final = "torch.device"
 _ENCODE: Final = "_codecs.encode"
 _NUMPY_DTYPE: Final = "numpy.dtype"
 _NUMPY_SCALARS: Final = frozenset({"numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"})
+_ARRAYS: Final = frozenset(
+    {"numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"}
+)
+_BYTES: Final = frozenset({"__builtin__.bytes", "builtins.bytes"})
+SETS: Final = frozenset(
+    f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("set", "frozenset")
+)
+UNORDERED: Final = frozenset({str, int, bytes, type(None)})
+"""Kinds of elements of a set of which two are equal only if their texts are."""
+
 _COMPLEX: Final = frozenset({"__builtin__.complex", "builtins.complex"})
 BYTEARRAYS: Final = frozenset({"__builtin__.bytearray", "builtins.bytearray"})
 _NUMPY_CODES: Final = frozenset(code[1:] for code in NUMPY.values() if "c" not in code)
 
 GLOBALS: Final = (
-    TENSOR_GLOBALS | _NUMPY_SCALARS | _COMPLEX | BYTEARRAYS
-    | {_DEVICE, _ENCODE, _NUMPY_DTYPE, _ORDERED, _COUNTER, _SIZE}
+    TENSOR_GLOBALS | _NUMPY_SCALARS | _ARRAYS | _COMPLEX | BYTEARRAYS | _BYTES | SETS
+    | {_DEVICE, _ENCODE, _NUMPY_DTYPE, "numpy.ndarray", _ORDERED, _COUNTER, _SIZE}
 )  # fmt: skip
 """Every name that a checkpoint may ask for."""
 
@@ -99,15 +122,19 @@ class Content:
     """What was saved."""
 
     tensors: tuple[StoredTensor, ...]
+    arrays: Mapping[str, NDArray[Any]]
+    """Arrays of numpy, which are in the pickle itself."""
     metadata: Mapping[str, str]
-    order: list[str]
-    """Every path, in the order of the entries."""
+    paths: Mapping[str, Path]
+    """Every path, by its name, in the order of the entries."""
+    sets: list[str]
+    """The order of the elements of each set."""
     types: list[tuple[str, str]]
     """The kind of each collection and the version of each module, by path."""
 
 
 class _Collection(NamedTuple):
-    """A collection: its kind, what it holds, and its attribute ``_metadata``."""
+    """A collection, or a tensor in parts: its kind, its entries, and its ``_metadata``."""
 
     kind: str
     entries: Iterable[tuple[str | int, object]]
@@ -117,11 +144,16 @@ class _Collection(NamedTuple):
 def read_content(value: object, *, where: str) -> Content:
     """Return what *value*, described by a pickle, holds."""
     walk = _Walk(where)
-    structure = walk.visit(value, None, 0)
+    structure = walk.visit(value, (), 0)
     if not walk.flat:
-        walk.put(STRUCTURE, structure)
+        walk.put((STRUCTURE,), structure)
     return Content(
-        tuple(walk.tensors), MappingProxyType(walk.metadata), list(walk.paths), sorted(walk.types)
+        tuple(walk.tensors),
+        MappingProxyType(walk.arrays),
+        MappingProxyType(walk.metadata),
+        walk.paths,
+        walk.sets,
+        sorted(walk.types),
     )
 
 
@@ -131,21 +163,29 @@ class _Walk:
     def __init__(self, where: str) -> None:
         self.where = where
         self.tensors: list[StoredTensor] = []
+        self.arrays: dict[str, NDArray[Any]] = {}
         self.metadata: dict[str, str] = {}
-        self.paths: dict[str, None] = {}
+        self.paths: dict[str, Path] = {}
         self.types: list[tuple[str, str]] = []
+        self.sets: list[str] = []
         self.flat = True
         self._values = 0
         self._text = 0
         self._open: set[int] = set()
 
-    def visit(self, value: object, path: str | None, depth: int) -> str:
+    def visit(self, value: object, path: Path, depth: int) -> str:
         """Take in *value* and what it holds; return its nesting."""
         self._count()
         found = _collection(value, self.where)
         if found is not None:
             return self._enter(value, found, path, depth)
         self.flat &= depth > 0
+        if isinstance(value, Made) and str(value.function) in _ARRAYS:
+            name = self._take(path)
+            array = self._array(value, f"{self.where}: {name}")
+            self.types.append((name, f"{array.dtype.str} {array.flags.c_contiguous}"))
+            self.arrays[name] = array
+            return _LEAF
         if isinstance(value, Made) and str(value.function) in TENSOR_CALLS:
             name = self._take(path)
             self.tensors.append(rebuild(value, name, where=f"{self.where}: {name}"))
@@ -153,17 +193,22 @@ class _Walk:
             return _LEAF
         if isinstance(value, str | bytes):  # before its text is made, for the millionth time
             self._count_text(len(value))
-        self.put(path, plain_text(value, self.where if path is None else f"{self.where}: {path}"))
+        self.put(path, plain_text(value, f"{self.where}: {_name(path)}" if path else self.where))
+        if isinstance(value, Made) and str(value.function) in SETS:
+            self.sets.append(fact_digest(repr(value.arguments)))
         return _LEAF
 
-    def _enter(self, value: object, found: _Collection, path: str | None, depth: int) -> str:
+    def _enter(self, value: object, found: _Collection, path: Path, depth: int) -> str:
         if depth >= MAX_DEPTH or id(value) in self._open:
             what = f"nested deeper than {MAX_DEPTH} levels, or in itself"
             raise MalformedError(what, where=self.where)
         self._open.add(id(value))
-        self.types.append((path or "", found.kind))
-        entries = ((key, entry, self._join(path, key)) for key, entry in found.entries)
-        inside = [(key, self.visit(entry, place, depth + 1)) for key, entry, place in entries]
+        self.types.append(("/".join(map(str, path)), found.kind))
+        steps = int if found.kind in _LISTS else str
+        inside = [
+            (key, self.visit(entry, self._join(path, steps(key)), depth + 1))
+            for key, entry in found.entries
+        ]
         modules = [] if found.modules is None else self._modules(found.modules, path, depth)
         self._open.discard(id(value))
         if not inside:
@@ -173,9 +218,10 @@ class _Walk:
         if found.kind in _LISTS:
             return f"[{','.join(nested for _, nested in inside)}]"
         attribute = f"@{_braces(modules)}" if modules else ""
-        return f"{'Counter' if found.kind == _COUNTER else ''}{_braces(inside)}{attribute}"
+        name = "" if found.kind in _DICTS else found.kind.rpartition(".")[2]
+        return f"{name}{_braces(inside)}{attribute}"
 
-    def _modules(self, value: object, path: str | None, depth: int) -> list[tuple[str | int, str]]:
+    def _modules(self, value: object, path: Path, depth: int) -> list[tuple[str | int, str]]:
         """Take in a state dict's ``_metadata``: a dictionary for each module."""
         found: list[tuple[str | int, str]] = []
         for module, entries in self._plain_entries(value):
@@ -185,9 +231,9 @@ class _Walk:
                 if key == "version" and type(entry) is int and entry in _VERSIONS:
                     version = str(entry)
                 else:
-                    place = self._join(self._join(self._join(path, "_metadata"), module), key)
+                    place = self._join(path, "_metadata", str(module), str(key))
                     inside.append((key, self.visit(entry, place, depth + 3)))
-            self.types.append((self._join(path, f"@{module}"), version))
+            self.types.append((_name(self._join(path, f"@{module}")), version))
             if inside:
                 found.append((module, _braces(inside)))
         return found
@@ -199,6 +245,25 @@ class _Walk:
             raise UnreadableError(what, where=self.where, hint=HINT)
         return found.entries
 
+    def _array(self, made: Made, where: str) -> NDArray[Any]:
+        """Return the array of numpy that a call and its state describe."""
+        match made:
+            case Made(
+                arguments=(Global("numpy", "ndarray"), (0,), start),
+                entries={},
+                state=[(1, tuple() as sizes, dtype, bool() as fortran, raw)],
+            ) if as_bytes(start) == b"b":
+                plain, data = _plain_dtype(dtype), as_bytes(raw)
+            case _:
+                raise MalformedError("an array is described as numpy does not", where=where)
+        if plain is None or data is None:
+            raise UnreadableError("an array of other elements than numbers", where=where, hint=HINT)
+        shape = describe(where, "U8", (*sizes, plain.itemsize), where=where).shape[:-1]
+        if math.prod(shape) * plain.itemsize != len(data):
+            raise MalformedError("the size of an array of numpy is wrong", where=where)
+        self._count_text(len(data))
+        return np.frombuffer(data, plain).reshape(shape, order="F" if fortran else "C")
+
     def _count(self) -> None:
         self._values += 1
         if self._values > MAX_VALUES:
@@ -209,21 +274,25 @@ class _Walk:
         if self._text > MAX_TEXT:
             raise MalformedError(f"names and texts of more than {MAX_TEXT}", where=self.where)
 
-    def _join(self, path: str | None, key: str | int) -> str:
-        joined = str(key) if path is None else f"{path}/{key}"
-        self._count_text(len(joined))
+    def _join(self, path: Path, *steps: str | int) -> Path:
+        joined = (*path, *steps)
+        self._count_text(sum(len(str(step)) + 1 for step in joined))
         return joined
 
-    def _take(self, path: str | None) -> str:
-        name = check_name(ROOT if path is None else path, where=self.where)
+    def _take(self, path: Path) -> str:
+        name = check_name(_name(path), where=self.where)
         if name in self.paths:
             raise MalformedError(f"duplicate path {name!r}", where=self.where)
-        self.paths[name] = None
+        self.paths[name] = path
         return name
 
-    def put(self, path: str | None, text: str) -> None:
+    def put(self, path: Path, text: str) -> None:
         self._count_text(len(text))
         self.metadata[self._take(path)] = text
+
+
+def _name(path: Path) -> str:
+    return "/".join(map(str, path)) if path else ROOT
 
 
 def _braces(entries: list[tuple[str | int, str]]) -> str:
@@ -249,6 +318,8 @@ def _collection(value: object, where: str) -> _Collection | None:
             value = value.entries
         elif kind in (_COUNTER, _SIZE) and len(given) == 1 and value.bare:
             value = given[0]
+        elif (named := parts(value, where=where)) is not None:
+            value = named
     if isinstance(value, dict) and kind != _SIZE:
         return _Collection(kind, value.items(), modules)
     if isinstance(value, list | tuple) and kind != _COUNTER:
@@ -273,6 +344,8 @@ def plain_text(value: object, where: str) -> str:
             text = tagged("bytes", f'"{value.hex()}"')
         case Global(module="torch", name=name) if name in DTYPE_NAMES:
             text = tagged("torch.dtype", f'"{name}"')
+        case Global() if str(value) in NAMES:
+            text = tagged("global", f'"{value}"')
         case Made(bare=True):
             text = call_text(value, where)
         case _:
@@ -300,14 +373,17 @@ def call_text(made: Made, where: str) -> str | None:
     """Return the text of what a call makes, or None if it is not read."""
     kind = str(made.function)
     match made.arguments:
-        case (str() as device,) if kind == _DEVICE:
-            return tagged(kind, json.dumps(device, ensure_ascii=False))
+        case (str() as text,) if kind in (_DEVICE, LAYOUT):
+            return tagged(kind, json.dumps(text, ensure_ascii=False))
         case (str() as device, int() as index) if kind == _DEVICE:
             return tagged(kind, json.dumps(f"{device}:{index}", ensure_ascii=False))
         case (float() as real, float() as imaginary) if kind in _COMPLEX:
             return tagged("complex", f"[{_float_text(real)},{_float_text(imaginary)}]")
         case (dtype, raw) if kind in _NUMPY_SCALARS:
             return _scalar_text(dtype, as_bytes(raw), where)
+        case (list() as elements,) if kind in SETS and {*map(type, elements)} <= UNORDERED:
+            texts = sorted(plain_text(each, where) for each in elements)
+            return tagged(kind.rpartition(".")[2], f"[{','.join(texts)}]")
         case () if kind in BYTEARRAYS:
             data: bytes | None = b""
         case (raw,) if kind in BYTEARRAYS:
@@ -325,25 +401,31 @@ def as_bytes(value: object) -> bytes | None:
         case Made(function=function, arguments=(str() as text, "latin1"), bare=True):
             if str(function) == _ENCODE and all(c < "\u0100" for c in text):
                 return text.encode("latin-1")
+        case Made(function=function, arguments=(), bare=True) if str(function) in _BYTES:
+            return b""
     return None
 
 
 def _scalar_text(dtype: object, data: bytes | None, where: str) -> str | None:
     """Return the text of a numpy scalar, or None if it is not read."""
+    plain = _plain_dtype(dtype)
+    if plain is None or data is None:
+        return None
+    if len(data) != plain.itemsize:
+        raise MalformedError("the size of a numpy scalar is wrong", where=where)
+    return tagged(f"numpy.{plain.name}", plain_text(np.frombuffer(data, plain)[0].item(), where))
+
+
+def _plain_dtype(dtype: object) -> np.dtype[Any] | None:
+    """Return the type of numpy that a call and its state describe, if it is one of numbers."""
     # numpy's dtype.__setstate__: version, byte order, and six fields that plain types have not.
     match dtype:
         case Made(
             function=function,
             arguments=(str() as code, *rest),
-            entries=entries,
+            entries={},
             items=[],
             state=[(3, "<" | ">" | "|" as order, None, None, None, -1, -1, 0)],
-        ) if str(function) == _NUMPY_DTYPE and code in _NUMPY_CODES:
-            if data is None or entries or rest not in ([], [False, True]):
-                return None
-        case _:
-            return None
-    plain = np.dtype(f"{order}{code}")
-    if len(data) != plain.itemsize:
-        raise MalformedError("the size of a numpy scalar is wrong", where=where)
-    return tagged(f"numpy.{plain.name}", plain_text(np.frombuffer(data, plain)[0].item(), where))
+        ) if str(function) == _NUMPY_DTYPE and code in _NUMPY_CODES and rest in ([], [False, True]):
+            return np.dtype(f"{order}{code}")
+    return None
