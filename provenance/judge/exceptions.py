@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from provenance.errors import MalformedError, UnreadableError
+from provenance.loaders.keys import Path, spelled
 from provenance.measure.findings import Excepted, Finding, Judged
 from provenance.measure.side_files import parse_values, side_differences
 from provenance.weights.beside import Difference, is_within, tree_differences
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 MAX_TEXT: Final = 4096
 """Longest text that is admitted on either side, in characters: a path (PATH_MAX)."""
 
-_DIGEST: Final = re.compile(r"sha256 [0-9a-f]{64}\Z")
-"""How a reader ends the text of a value that is too long to be given."""
+_NEVER: Final = re.compile(r"sha256 [0-9a-f]{64}|\{\"global\":")
+"""What readers put for a value too long to be given, and for a name that a pickle imports."""
 
 
 class Exceptions:
@@ -81,7 +82,7 @@ class Exceptions:
     def _each(self, pair: Pair, differences: Iterable[Difference], measure: str) -> Judged:
         """Judge *differences*; *measure* is what findings about them are called."""
         about = self._about(pair)
-        excepted: dict[tuple[str | None, str], Excepted] = {}
+        excepted: dict[tuple[str | None, ...], Excepted] = {}
         findings: dict[str, Finding] = {}
         for member, difference in _by_key(about, differences):
             for each in self._one(pair, about, member, difference):
@@ -89,9 +90,10 @@ class Exceptions:
                     named = replace(each, measure=f"{measure}: {each.measure}")
                     findings.setdefault(each.measure, named)
                     continue
-                first = excepted.setdefault((each.key, each.reason), each)
+                place = (each.member, each.key, each.reason)
+                first = excepted.setdefault(place, each)
                 if first is not each:
-                    excepted[each.key, each.reason] = replace(first, places=first.places + 1)
+                    excepted[place] = replace(first, places=first.places + 1)
         if len(excepted) > MAX_LISTED:
             many = Finding(file=pair.name, measure="bytes", held=False, note="too-many")
             return Judged((*findings.values(), many)[:MAX_LISTED])
@@ -114,16 +116,15 @@ class Exceptions:
             ),
             None,
         )
-        key = ": ".join(filter(None, (member, found.key)))
-        left, right = found.shown
         if declared is not None:
-            yield _excepted(declared, pair.name, key, (left, right))
+            yield _excepted(declared, pair.name, found.path, found.shown)
         elif found.inside:
             for each in found.inside:
                 yield from self._one(pair, about, member, each)
         else:
             base = any(each.as_ == "base-model" for each, _ in selecting) and not self._same_base
             note = "other-base" if base else None
+            key, (left, right) = ": ".join(filter(None, (member, found.key))), found.shown
             yield Finding(
                 file=pair.name, measure=key, held=False, left=left, right=right, note=note
             )
@@ -133,7 +134,7 @@ class Exceptions:
         if each.as_ == "set" or found.inside:
             return each.as_ == "set" and bool(found.inside)
         one, other = found.left, found.right
-        if any(len(it.text) > MAX_TEXT or _DIGEST.search(it.text) for it in (one, other) if it):
+        if any(len(it.text) > MAX_TEXT or _NEVER.search(it.text) for it in (one, other) if it):
             return False
         if one is None or other is None:
             return each.optional
@@ -169,12 +170,18 @@ def _by_key(
 
 
 def _excepted(
-    declared: Declared, file: str, key: str | None, sides: tuple[str | None, str | None]
+    declared: Declared, file: str, path: Path | None, sides: tuple[str | None, str | None]
 ) -> Excepted:
-    each, unsafe = declared
-    left, right = sides
+    (each, unsafe), (left, right) = declared, sides
     return Excepted(
-        file=file, key=key, left=left, right=right, reason=each.reason, set=each.set, unsafe=unsafe
+        file=file,
+        member=each.member,
+        key=None if path is None else spelled(path),
+        left=left,
+        right=right,
+        reason=each.reason,
+        set=each.set,
+        unsafe=unsafe,
     )
 
 

@@ -126,12 +126,13 @@ class Excepted(msgspec.Struct, frozen=True, kw_only=True):
 
     file: str
     key: str | None
-    """Of the value; after the name of an archive's member, if it is in one. Null: the whole file,
-    whose SHA-256 are given."""
+    """Of the value, as a pattern spells it; null: the whole file, by its SHA-256, or member."""
     left: str | None
     right: str | None
     """In the first place, shortened; null where the side has no such value."""
     reason: str
+    member: str | None = None
+    """The member of an archive that it is, or is in."""
     places: int = 1
     """How many values the key stands for."""
     set: str | None = None

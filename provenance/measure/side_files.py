@@ -1,7 +1,8 @@
 """Side files, read by key: how two of one name differ, value by value.
 
-JSON, JSON lines (a list of their values) and TOML, by the suffix. What is not read strictly is no
-basis for an exception: MalformedError says why.
+JSON, JSON lines (a list of their values) and TOML, by the suffix, and pickles, which are only read
+(:mod:`provenance.weights.torch.objects`). What is not read strictly is no basis for an exception:
+MalformedError says why.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from provenance.encoding import strict_json
 from provenance.equality.declaration import parse_toml
 from provenance.equality.exceptions import JSON, LINES, TOML
 from provenance.errors import MalformedError
-from provenance.weights.beside import Difference, tree_differences
+from provenance.loaders.keys import Path, spelled
+from provenance.weights.beside import Difference, Value, json_value, tree_differences
+from provenance.weights.source import Source
+from provenance.weights.torch.objects import plain_values
 
 if TYPE_CHECKING:
-    from provenance.weights.model import Pair, SideBySide
+    from provenance.weights.model import Model, Pair, SideBySide
 
 MAX_BYTES: Final = 64 * 2**20
 """Longest side file that is read by key, in bytes."""
@@ -30,11 +34,28 @@ MAX_TOML: Final = 2**20
 
 def side_differences(pair: Pair, sides: SideBySide) -> tuple[Difference, ...]:
     """Return the values in which the two files of *pair* differ."""
-    trees = [
-        parse_values(unit.main, model.read(unit.main, MAX_BYTES))
-        for model, unit in zip((sides.left, sides.right), pair.both or (), strict=True)
-    ]
-    return tuple(tree_differences(*trees))
+    if pair.both is None:
+        return ()
+    both = tuple(zip((sides.left, sides.right), pair.both, strict=True))
+    if not pair.weights:
+        trees = [parse_values(it.main, model.read(it.main, MAX_BYTES)) for model, it in both]
+        return tuple(tree_differences(*trees))
+    (left, names), (right, others) = (pickled_values(it.main, model) for model, it in both)
+    if names != others:
+        what = "the two pickles ask for other names"
+        raise MalformedError(what, where=pair.name)
+    return tuple(
+        Difference(spelled(path), path, left.get(path), right.get(path))
+        for path in sorted(left.keys() | right.keys(), key=spelled)
+        if left.get(path) != right.get(path)
+    )
+
+
+def pickled_values(name: str, model: Model) -> tuple[dict[Path, Value], frozenset[str]]:
+    """Return the values of the pickle or archive of torch *name*, and the names it asks for."""
+    with Source(model.path(name), name=name, sha256=model.files[name].sha256) as source:
+        texts, names = plain_values(source)
+    return {path: json_value(text) for path, text in texts.items()}, names
 
 
 def parse_values(name: str, data: bytes) -> Any:  # noqa: ANN401 - a JSON or TOML value

@@ -89,14 +89,19 @@ def agree(
     compare = partial(compare_models, declaration=declaration, probes=probes, on_bytes=on_bytes)
     files = [_model(model, declaration) for model in models]
     parties, reached = _builders(claims, quorum)
+    recipes = [claim.training.recipe for claim in claims]
+    bases = [recipe.same_base(recipes[0], each) for each in recipes]
     rebuilds = tuple(
-        _rebuild(party, compare(files[0], model), claims[0], claim)
-        for party, model, claim in zip(parties[1:], files[1:], claims[1:], strict=True)
+        _rebuild(party, compare(files[0], model, same_base=base), claims[0], claim)
+        for party, model, claim, base in list(zip(parties, files, claims, bases, strict=True))[1:]
     )
     applied = AppliedEquality(
-        declaration.name, declaration.version, declaration.digest, unsafe_equality is None
+        declaration.name,
+        declaration.version,
+        declaration.digest,
+        unsafe_equality is None,
+        declaration.document if any(declaration.exceptions) else None,
     )
-    recipes = [claim.training.recipe for claim in claims]
     parts = [_judge_rebuild(n, r, recipes[n], applied) for n, r in enumerate(rebuilds, 1)]
     if any(gap != recipe.NO_DATA for each in recipes for gap in recipe.gaps(each)):
         parts.append(("inconclusive", []))  # nobody can repeat it; a training may do without data

@@ -233,6 +233,12 @@ def _keyed(kind: str, recipe: Recipe) -> dict[str, list[Input]]:
     return found
 
 
+def same_base(published: Recipe, rebuilt: Recipe) -> bool:
+    """Tell whether both name one base model, by its digest."""
+    one, other = published.base_model, rebuilt.base_model
+    return one is not None and other is not None and _digest(one) == _digest(other)
+
+
 def _content(items: Sequence[Input]) -> str:
     return ", ".join(sorted(f"{count(each.files, 'file')} with {_digest(each)}" for each in items))
 

@@ -27,10 +27,13 @@ from urllib.parse import quote
 import msgspec
 
 from provenance.encoding import strict_json
+from provenance.equality.declaration import from_document
+from provenance.equality.exceptions import Except
 from provenance.equality.lattice import AGREES, LATTICE, STRENGTHS, Conclusion, Strength
 from provenance.errors import MalformedError
 from provenance.files.names import CLAIMS
-from provenance.measure.findings import NEVER_HELD, Finding, Outcome
+from provenance.loaders.keys import example
+from provenance.measure.findings import NEVER_HELD, Excepted, Finding, Outcome
 from provenance.rebuilding.recipe import Answer, Difference, answer
 from provenance.statement import intoto, uris
 from provenance.statement.intoto import Statement, Subject
@@ -55,16 +58,18 @@ _STATED_AS_AGREEMENT: tuple[Conclusion, ...] = ("match", "consistent")
 """The conclusions carried by a standard predicate; curves alone do not suffice."""
 
 
-class AppliedEquality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AppliedEquality(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The equality that was applied: name, version and SHA-256 of the declaration.
 
-    ``declared`` says whether the published attestation declared it beforehand.
+    ``declared`` says whether the published attestation declared it beforehand. ``declaration`` is
+    its canonical form, where it has exceptions.
     """
 
     name: str
     version: Annotated[int, msgspec.Meta(ge=1)]
     sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
     declared: bool
+    declaration: dict[str, Any] | None = None
 
 
 class Party(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -260,11 +265,36 @@ def _contradictions(verdict: Verdict) -> Iterator[str]:
         if rebuild.recipe != answer(rebuild.recipe_differences, rebuild.recipe_unknown):
             yield f"a recipe is called {rebuild.recipe}, and what was found is against it"
         yield from _unfounded(rebuild.outcome)
+    yield from _undeclared(verdict)
     parts = [allowed_by(rebuild) for rebuild in verdict.rebuilds]
     if len(verdict.builders) < max(verdict.quorum, SMALLEST_AGREEMENT) or not verdict.rebuilds:
         parts.append("inconclusive")
     if BEST_FIRST.index(verdict.conclusion) < BEST_FIRST.index(worst(parts)):
         yield f"it concludes {verdict.conclusion}, and its parts allow {worst(parts)} at best"
+
+
+def _undeclared(verdict: Verdict) -> Iterator[str]:
+    """Yield which exceptions were used that the declaration has not."""
+    applied, declared = verdict.equality, tuple[tuple[Except, bool], ...]()
+    if applied.declaration is not None:
+        declaration = from_document(applied.declaration)
+        declared = tuple(declaration.exceptions)
+        if declaration.digest != applied.sha256:
+            yield "its declaration is not the one that was applied"
+    for used in (each for rebuild in verdict.rebuilds for each in rebuild.outcome.exceptions):
+        if not any(_is_of(used, *each) for each in declared):
+            yield f"an exception was used that is not declared: {used.file}"
+
+
+def _is_of(used: Excepted, each: Except, unsafe: bool) -> bool:  # noqa: FBT001 - as declared
+    """Tell whether *used* is an effect of the exception *each*."""
+    path = None if used.key is None else example(used.key)
+    said = (used.member, used.reason, used.set, used.unsafe)
+    return (
+        said == (each.member, each.reason, each.set, unsafe)
+        and all(map(each.selects_file, used.file.split(" | ")))
+        and each.selects(path)
+    )
 
 
 def _unfounded(outcome: Outcome) -> Iterator[str]:

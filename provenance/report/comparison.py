@@ -78,7 +78,8 @@ def apart_from(exceptions: Sequence[Excepted]) -> str:
     keys: dict[tuple[str, str], list[str]] = {}
     for each in exceptions:
         said = f"({shorten(each.reason, MAX_VALUE)}{', UNSAFE' if each.unsafe else ''})"
-        keys.setdefault((each.file, said), []).extend([each.key] if each.key is not None else [])
+        file = each.file if each.member is None else f"{each.file}: {each.member}"
+        keys.setdefault((file, said), []).extend([each.key] if each.key is not None else [])
     texts = []
     for (file, said), named in keys.items():
         what = f": {', '.join(cut(named, SHOWN_KEYS))}" if named else ""
