@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ from provenance.errors import (
 )
 from provenance.trust import verification
 from provenance.trust.outcome import LEVELS, Level
-from provenance.trust.verification import Request, Step, Verified
+from provenance.trust.verification import STEPS, Policy, Step, Verified, Word
 from provenance.weights import check_numpy
 
 if TYPE_CHECKING:
@@ -52,23 +53,54 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     claims: PathLike | None = None,
     log: PathLike | VerifierKey | None = None,
     require: Level | None = None,
+    name: str | None = None,
+    root_digest: str | None = None,
+    verdict: PathLike | None = None,
     on_step: Callable[[Step], None] = lambda _: None,
     progress: Progress = silent,
 ) -> Verified:
     """Return the model in the folder *model*, verified: one of *keys* attested exactly its files.
 
     *claims* are read in place of those beside the model. With a *log*'s key, the claim must be in
-    that log. A claim of a lower evidence level than *require* (``attested``, ``recorded``) is
-    refused. *on_step* is told each step that held.
+    that log. A claim of a lower evidence level than *require* is refused; ``rebuilt`` needs a
+    *verdict*, a file that ``agree`` wrote and one of *keys* signed. *name* and *root_digest*
+    (``sha256:HEX``) say which model is expected. *on_step* is told each step that held.
     """
     if require not in (None, *LEVELS):
         raise UsageError(f"no evidence level: {require!r}", hint=f"one of {', '.join(LEVELS)}")
-    logged = None if log is None else log_key(log)
-    request = Request(
-        Path(model), public_keys(keys), optional_path(claims), logged, require or LEVELS[0]
-    )
+    if require == "rebuilt" and verdict is None:
+        raise UsageError("only a verdict says that a model was rebuilt", hint="give it: --verdict")
+    root = None if root_digest is None else _sha256(root_digest)
+    policy = Policy(require=require or LEVELS[0], name=name, root_digest=root)
+    trusted, logged = public_keys(keys), None if log is None else log_key(log)
     with progress("hashing") as advance:
-        return verification.verify_model(request, on_step=on_step, progress=advance)
+        verified = verification.verify_model(
+            Path(model),
+            trusted,
+            claims=optional_path(claims),
+            log=logged,
+            policy=policy,
+            on_step=on_step,
+            progress=advance,
+        )
+    levels = verified.levels
+    step = Step(len(STEPS), STEPS[-1], "not given (--verdict)", skipped=True)
+    if verdict is not None:
+        from provenance.rebuilding.verdict import check_rebuilt  # noqa: PLC0415 - rarely needed
+
+        key_id, detail = check_rebuilt(a_path(verdict), verified, trusted)
+        step, levels = Step(len(STEPS), STEPS[-1], detail), (*levels, Word(key_id, "rebuilt"))
+    on_step(step)
+    return replace(verified, levels=levels, steps=(*verified.steps, step))
+
+
+def _sha256(text: str) -> str:
+    """Return the hexadecimal digits of *text*, ``sha256:HEX``."""
+    found = re.fullmatch(r"(?:sha256:)?([0-9a-f]{64})", text)
+    if found is None:
+        hint = "'verify' prints the root digest that was signed"
+        raise UsageError("not a digest, sha256:HEX", where=text, hint=hint)
+    return found[1]
 
 
 @dataclass(frozen=True, slots=True)

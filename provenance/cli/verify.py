@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -30,7 +30,6 @@ from provenance.report.verification import (
 from provenance.trust.outcome import LEVELS
 
 if TYPE_CHECKING:
-    from provenance.trust.outcome import Level
     from provenance.trust.verification import Step
 
 
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
 @trusted_keys_option
 @click.option(
     "--claims",
-    "claims_path",
     type=PATH,
     metavar="FILE",
     help="Claims to check instead of DIR's own.",
@@ -61,21 +59,34 @@ if TYPE_CHECKING:
 @click.option(
     "--require",
     type=click.Choice(LEVELS[1:]),
-    help="Refuse a claim that says less: that the run was attested, or recorded.",
+    help="Refuse what says less: that the run was attested, recorded, or rebuilt (--verdict).",
+)
+@click.option("--name", metavar="NAME", help="Refuse a model that its signer calls otherwise.")
+@click.option(
+    "--root-digest",
+    metavar="sha256:HEX",
+    help="Refuse a model with another root digest, as 'verify' prints it.",
+)
+@click.option(
+    "--verdict",
+    type=PATH,
+    metavar="FILE",
+    help="A signed verdict of 'agree', by a key you trust: that the model was rebuilt.",
 )
 @json_option
 def command(
+    *,
     model: Path,
     key_paths: tuple[Path, ...],
-    claims_path: Path | None,
     log: str | None,
-    require: Level | None,
-    *,
     as_json: bool,
+    **options: Any,  # noqa: ANN401 - the library's own, passed on
 ) -> None:
     """Check that a key you trust attested the files in DIR, and show how they were made.
 
-    Every file is hashed; one that was changed, is missing, or is extra is refused.
+    Every file is hashed; one that was changed, is missing, or is extra is refused. The last lines
+    say what each signer vouches for: that these are the files (signed), how they were made
+    (attested), that a recorder saw it (recorded), that others made the same (rebuilt).
     """
     keys = read_trusted_keys(key_paths)
     vkey = log_key(log) if log is not None else None  # before the steps, as it is none of them
@@ -91,11 +102,10 @@ def command(
         verified = checking.verify(
             model,
             keys=tuple(keys),
-            claims=claims_path,
             log=vkey,
-            require=require,
             on_step=report,
             progress=progress,
+            **options,
         )
     except ProvenanceError as error:
         if as_json:

@@ -98,14 +98,18 @@ class Bundle(msgspec.Struct, frozen=True):
 
     ``material`` says how the signer is named: ``publicKey``, ``certificate`` or
     ``x509CertificateChain``. ``hint`` is the public key's hint, empty where there is none.
-    ``log_entries`` are the JSON objects of ``tlogEntries``. ``raw`` is the bundle as received.
+    ``raw`` is the bundle as received.
     """
 
     envelope: Envelope
     material: str
     hint: str
-    log_entries: tuple[dict[str, Any], ...]
     raw: bytes
+
+    @property
+    def log_entries(self) -> tuple[dict[str, Any], ...]:
+        """The JSON objects of ``tlogEntries``, parsed anew: kept for each, they fill the memory."""
+        return _document(self.raw, None).verification_material.tlog_entries
 
 
 def format(envelope: Envelope, *, hint: str, log_entries: Sequence[dict[str, Any]] = ()) -> bytes:  # noqa: A001
@@ -124,8 +128,7 @@ def format(envelope: Envelope, *, hint: str, log_entries: Sequence[dict[str, Any
 
 def parse(data: bytes, *, where: str | None = None) -> Bundle:
     """Return the bundle that *data* spells."""
-    value = strict_json.parse(data, where=where, max_values=MAX_VALUES)
-    document = strict_json.convert(value, BundleDocument, where=where, what="a Sigstore bundle")
+    document = _document(data, where)
     if document.media_type not in READ_MEDIA_TYPES:
         what = f"not a Sigstore bundle: the media type is {document.media_type!r}"
         raise MalformedError(what, where=where)
@@ -140,7 +143,7 @@ def parse(data: bytes, *, where: str | None = None) -> Bundle:
         raise MalformedError("the bundle must name its signer in exactly one way", where=where)
     hint = material.public_key.hint if material.public_key is not None else ""
     envelope = _envelope(document.dsse_envelope, f"{where or 'bundle'}: dsseEnvelope")
-    return Bundle(envelope, kinds[0], hint, material.tlog_entries, data)
+    return Bundle(envelope, kinds[0], hint, data)
 
 
 def parse_lines(data: bytes, *, where: str | None = None) -> tuple[Bundle, ...]:
@@ -176,6 +179,11 @@ def open_bundle(bundle: Bundle, keys: Sequence[PublicKey]) -> Opened:
         if not keys:
             raise SignatureError(f"signed by another key, {bundle.hint}")
     return open_envelope(bundle.envelope, keys)
+
+
+def _document(data: bytes, where: str | None) -> BundleDocument:
+    value = strict_json.parse(data, where=where, max_values=MAX_VALUES)
+    return strict_json.convert(value, BundleDocument, where=where, what="a Sigstore bundle")
 
 
 def _envelope(document: DsseEnvelope, where: str) -> Envelope:

@@ -264,23 +264,31 @@ class Differences(msgspec.Struct, frozen=True):
     missing: tuple[str, ...]
     extra: tuple[str, ...]
 
+    @property
+    def kinds(self) -> dict[str, tuple[str, ...]]:
+        """The names under what is wrong with them."""
+        return {"was changed": self.changed, "is missing": self.missing, "is extra": self.extra}
+
     def __bool__(self) -> bool:
-        return bool(self.changed or self.missing or self.extra)
+        return any(self.kinds.values())
 
 
-def compare_sizes(
-    root: Path, stated: Mapping[str, int | None], *, ignore: frozenset[str] = frozenset()
-) -> Differences:
-    """Return how the files below *root* differ from *stated*, their sizes in bytes by name.
-
-    No file is read. A size of None is not compared. Each list is in the order of names.
-    """
+def sizes_of(root: Path, *, ignore: frozenset[str] = frozenset()) -> dict[str, int]:
+    """Return the sizes of the files below *root* in bytes, by name; no file is read."""
     sizes: dict[str, int] = {}
     for name, place in walk(root, ignore=ignore).items():
         try:
             sizes[name] = os.lstat(f"{os.fspath(root)}/{place.file}").st_size
         except OSError as error:
             raise UnreadableError(reason(error), where=f"{root}/{name}") from error
+    return sizes
+
+
+def compare_sizes(sizes: Mapping[str, int], stated: Mapping[str, int | None]) -> Differences:
+    """Return how files of these *sizes* differ from those *stated*, each list in order of names.
+
+    A size of None is not compared.
+    """
     both = sizes.keys() & stated.keys()
     return Differences(
         changed=_ordered(name for name in both if stated[name] not in (None, sizes[name])),

@@ -68,6 +68,18 @@ def model_name(model: Path) -> str:
     return Path(path).name
 
 
+def folder_names(model: Path) -> tuple[str, ...]:
+    """Return what the folder *model* is called: its name, links resolved, or its repository's.
+
+    A snapshot in the Hugging Face cache is ``models--ORG--NAME/snapshots/REVISION``.
+    """
+    path = Path(os.path.realpath(model))
+    kind, *repository = path.parent.parent.name.split("--")
+    if path.parent.name == "snapshots" and kind == "models" and repository:
+        return "/".join(repository), repository[-1], path.name
+    return (path.name,)
+
+
 def read_bundles(path: Path, *, follow: bool = True) -> tuple[Bundle, ...]:
     """Return the bundles in the file *path*: one a line, or one over several lines."""
     if os.path.isdir(path):  # noqa: PTH112 - see below

@@ -53,7 +53,8 @@ if TYPE_CHECKING:
     from provenance.equality.declaration import Declaration
     from provenance.measure.findings import Outcome
     from provenance.statement.training import Recipe
-    from provenance.trust.verification import Claim, Verified
+    from provenance.trust.opening import Claim
+    from provenance.trust.verification import Verified
 
 
 def agree(

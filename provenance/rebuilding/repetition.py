@@ -37,7 +37,7 @@ from provenance.statement.training import (
     changed_text,
     manifest_digest,
 )
-from provenance.trust.verification import Request, verify_claims, verify_model
+from provenance.trust.verification import verify_claims, verify_model
 
 if TYPE_CHECKING:
     from provenance.capture.draft import Before
@@ -102,7 +102,7 @@ def read_published(
         hint = "name the publisher's key with --publisher-key"
         raise UsageError("nothing is trusted by default", where=where, hint=hint)
     if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where it may not look
-        verified = verify_model(Request(path, tuple(keys)), progress=progress)
+        verified = verify_model(path, keys, progress=progress)
         folder, claim, declaration = path, verified.claim, verified.declaration
     else:
         folder = path.parent

@@ -20,23 +20,31 @@ Beside the conclusion each rebuild has another answer: whether it followed the p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, Literal
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote
 
 import msgspec
 
 from provenance.encoding import strict_json
+from provenance.envelope import bundle as bundles
 from provenance.equality.declaration import from_document
 from provenance.equality.exceptions import Except
 from provenance.equality.lattice import AGREES, LATTICE, STRENGTHS, Conclusion, Strength
-from provenance.errors import MalformedError
+from provenance.errors import MalformedError, PolicyError, SignatureError, count
 from provenance.files.names import CLAIMS
+from provenance.folder.claims import read_bundles
 from provenance.loaders.keys import example
 from provenance.measure.findings import NEVER_HELD, Excepted, Finding, Outcome
 from provenance.rebuilding.recipe import Answer, Difference, answer
 from provenance.statement import intoto, uris
 from provenance.statement.intoto import Statement, Subject
+
+if TYPE_CHECKING:
+    from provenance.keys import PublicKey
+    from provenance.trust.verification import Verified
 
 BEST_FIRST: tuple[Conclusion, ...] = (
     "match", "consistent", "plausible", "inconclusive", "mismatch",
@@ -226,6 +234,43 @@ def from_statement(statement: Statement, *, where: str | None = None) -> Verdict
     if problem := next(_contradictions(verdict), None) or _other_predicate(statement, verdict):
         raise MalformedError(f"the verdict contradicts itself: {problem}", where=where)
     return verdict
+
+
+def check_rebuilt(path: Path, model: Verified, keys: Sequence[PublicKey]) -> tuple[str, str]:
+    """Return the key id of the signer of the verdict in *path*, one of *keys*, and what it says.
+
+    It must say of the claim by which *model* was verified that the quorum of distinct builders
+    matched it, under the equality that it declared.
+    """
+    where = str(path)
+    documents = read_bundles(path)
+    if len(documents) > 1:
+        raise MalformedError("holds several documents, not one verdict", where=where)
+    try:
+        opened = bundles.open_bundle(documents[0], keys)
+    except SignatureError as error:
+        raise error.inside(where) from error
+    statement = intoto.from_opened(opened, where=where)
+    verdict = from_statement(statement, where=where)
+    named = statement.predicate.get("verifier")
+    if named is not None and (
+        not isinstance(named, dict) or named.get("id") != verifier_uri(opened.key.key_id)
+    ):
+        raise SignatureError("names another verifier than the key that signed it", where=where)
+    claim, published = model.claim, verdict.published
+    about = None if claim is None else hashlib.sha256(claim.opened.payload).hexdigest()
+    root = {"sha256": model.manifest.root_digest}
+    if claim is None or published.attestation.get("sha256") != about:
+        raise PolicyError("is about another claim than this model's", where=where)
+    if published.root_digest != root or published.key_id != claim.opened.key.key_id:
+        raise PolicyError("is about another model, or another signer's", where=where)
+    if verdict.conclusion != "match" or not verdict.equality.declared:
+        how = verdict.conclusion + " by an equality that was not declared" * (
+            not verdict.equality.declared
+        )
+        raise PolicyError(f"concludes {how}, so it was not rebuilt", where=where)
+    builders = f"{count(len(verdict.builders), 'builder')} of {verdict.quorum} needed"
+    return opened.key.key_id, f"match by {verdict.strongest}, {builders}"
 
 
 def allowed_by(rebuild: Rebuild) -> Conclusion:

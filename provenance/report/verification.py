@@ -29,11 +29,18 @@ def step_lines(step: Step, keys: Mapping[str, str] = _NO_NAMES) -> list[str]:
     *keys* are the names of key files by key id.
     """
     mark = dim("–") if step.skipped else good("✓")
-    detail = step.detail
-    for key_id, name in keys.items() if step.number == _SIGNATURE else ():
-        detail = detail.replace(key_id, name)
-    notes = (f"{dim('–')} {'':<23}{one_line(shorten(note))}" for note in step.notes)
-    return [f"{mark} {step.number} {step.name:<21}{one_line(detail)}", *notes]
+    detail, *notes = (
+        _named(text, keys) if step.number == _SIGNATURE else text
+        for text in (step.detail, *step.notes)
+    )
+    lines = (f"{dim('–')} {'':<23}{one_line(shorten(note))}" for note in notes)
+    return [f"{mark} {step.number} {step.name:<21}{one_line(detail)}", *lines]
+
+
+def _named(text: str, keys: Mapping[str, str]) -> str:
+    for key_id, name in keys.items():
+        text = text.replace(key_id, name)
+    return text
 
 
 def failed_line(steps_held: int, what: str) -> str:
@@ -46,22 +53,25 @@ def summary_lines(verified: Verified, keys: Mapping[str, str] = _NO_NAMES) -> li
 
     The last lines name the evidence level, one for each signer.
     """
-    if verified.claim is None:
-        signed = good("signed") + ": these are the files that the key signed."
-        return ["", signed, "How they were made is not stated."]
-    training, key = verified.claim.training, verified.claim.opened.key
-    signer = keys.get(key.key_id, "the key below")
-    rows = recipe_rows(training)
-    if (metadata := training.run.metadata).started_on:
-        rows.append(("run", f"{metadata.started_on} to {metadata.finished_on or 'unknown'}"))
-    rows.append(("key id", key.key_id))
-    for number, (key_id, level) in enumerate(verified.levels.items()):
-        said = f"{level} (as {keys.get(key_id, key_id)} says)"
+    model, claim = one_line(verified.name), verified.claim
+    root = ("root", f"sha256:{verified.manifest.root_digest}")
+    if claim is None:
+        start = good("signed") + f": {model} is what was signed. How it was made is not stated."
+        rows = [root]
+    else:
+        signer = keys.get(claim.opened.key.key_id, "the key below")
+        start = good("verified") + f": {model} is what {one_line(signer)} attested."
+        rows = [root, *recipe_rows(claim.training)]
+        if (metadata := claim.training.run.metadata).started_on:
+            rows.append(("run", f"{metadata.started_on} to {metadata.finished_on or 'unknown'}"))
+        rows.append(("key id", claim.opened.key.key_id))
+    for number, word in enumerate(verified.levels):
+        said = f"{word.level} (as {keys.get(word.key_id, word.key_id)} says)"
         rows.append(("" if number else "level", said))
-    model = one_line(training.model_name)
     return [
         "",
-        good("verified") + f": {model} is what {one_line(signer)} attested.",
+        start,
+        *(f"{bad('warning')}: {one_line(shorten(text))}" for text in verified.warnings),
         *(f"  {label:<11}{one_line(shorten(text, MAX_PART))}" for label, text in rows),
     ]
 
@@ -145,13 +155,16 @@ def verified_document(verified: Verified) -> dict[str, Any]:
     return {
         "verified": True,
         "model": str(verified.root),
+        "name": verified.name,
         "rootDigest": {"sha256": verified.manifest.root_digest},
         "keyId": claim.opened.key.key_id if claim else None,
+        "levels": verified.levels,
         "recipe": claim.training.recipe if claim else None,
+        "environment": claim.training.build.internal_parameters if claim else None,
         "run": claim.training.run if claim else None,
         "equality": verified.declaration.name if verified.declaration else None,
-        "level": verified.level,
         "logIndex": verified.log_index,
         "notCovered": verified.not_covered,
+        "warnings": verified.warnings,
         "steps": verified.steps,
     }

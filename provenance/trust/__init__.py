@@ -1,5 +1,6 @@
 """Trust: from bytes and the keys that somebody trusts to a decision.
 
+- ``opening``: the statements that a trusted key signed.
 - ``contents``: whether these are the files.
 - ``outcome``: what a claim says of its run, and its evidence level.
 - ``verification``: the numbered steps of verification.

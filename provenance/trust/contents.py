@@ -1,53 +1,93 @@
-"""Whether the files in a folder are those that a statement names: step 5 of a verification."""
+"""Whether the files in a folder are those that a statement names: step 5 of a verification.
+
+The folder is walked once before anything is hashed: an extra file, or another size where sizes are
+stated, is refused unread. That takes as long as the statements are, however many there are.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from provenance.errors import ContentError, some_of
+from provenance.errors import SHOWN, ContentError, ProvenanceError, some_of
 from provenance.files.digest import hash_file
-from provenance.files.manifest import Differences, compare_sizes
+from provenance.files.manifest import Differences, compare_sizes, hash_folder, sizes_of
 from provenance.files.names import RESERVED, is_within
+from provenance.loaders.table import table
 
 if TYPE_CHECKING:
     from provenance.files.manifest import Manifest
 
-
-def check_sizes(root: Path, statements: Sequence[tuple[str, Mapping[str, int | None]]]) -> None:
-    """Return if one of *statements* can be about the files in *root*, by names and sizes alone.
-
-    Each is its place and its files' sizes (None: not stated). Hashing would let an extra file of
-    any size keep the verifier busy.
-    """
-    for where, sizes in statements:
-        comparable = {name: size for name, size in sizes.items() if not is_within(name, RESERVED)}
-        found = compare_sizes(root, comparable, ignore=RESERVED)
-        if not found:
-            return
-        refusal = _other_files(root, where, found)
-    raise refusal
+Progress = Callable[[int], None] | None
 
 
-def check_files(root: Path, manifest: Manifest, stated: Mapping[str, str], where: str) -> None:
-    """Return if *stated*, SHA-256 by name, are exactly the files of *manifest*."""
+class Stated(NamedTuple):
+    """The files that the statement *where* names: SHA-256 and size (None: not stated) by name."""
+
+    where: str
+    digests: Mapping[str, str]
+    sizes: Mapping[str, int | None]
+
+
+def hash_stated(root: Path, statements: Iterable[Stated], progress: Progress) -> Manifest:
+    """Return the files in *root*, if by names and sizes one of *statements* can be about them."""
+    sizes = sizes_of(root, ignore=RESERVED)
+    for stated in statements:
+        expected = {name: it for name, it in stated.sizes.items() if not is_within(name, RESERVED)}
+        if len(expected) == len(sizes) and not compare_sizes(sizes, expected):
+            return hash_folder(root, ignore=RESERVED, progress=progress)
+    found = compare_sizes(sizes, expected)
+    if _is_opened(found):
+        raise _other_files(root, stated, found)
+    try:  # so that it can be said of the others that they hold
+        others = hash_folder(root, ignore=RESERVED.union(*found.kinds.values()), progress=progress)
+    except ProvenanceError as error:
+        raise _other_files(root, stated, found) from error
+    rest = _differences(root, others, stated)
+    found = Differences(
+        tuple(dict.fromkeys((*found.changed, *rest.changed))),
+        tuple(name for name in rest.missing if name not in found.changed),
+        tuple(dict.fromkeys((*found.extra, *rest.extra))),
+    )
+    raise _other_files(root, stated, found, whole=True)
+
+
+def check_files(root: Path, manifest: Manifest, stated: Stated) -> None:
+    """Return if *stated* are exactly the files of *manifest*, which are those in *root*."""
+    if found := _differences(root, manifest, stated):
+        raise _other_files(root, stated, found, whole=True)
+
+
+def _differences(root: Path, manifest: Manifest, stated: Stated) -> Differences:
     actual = {entry.name: entry.sha256 for entry in manifest.entries}
-    for name in stated:
+    for name in stated.digests:
         if is_within(name, RESERVED):  # signed by a tool that has other reserved names
             path = root / name
             actual[name] = hash_file(path)[0] if os.path.lexists(path) else ""
-    found = Differences(
-        changed=tuple(n for n in stated if actual.get(n) not in (None, "", stated[n])),
-        missing=tuple(name for name in stated if actual.get(name, "") == ""),
-        extra=tuple(name for name in actual if name not in stated),
+    return Differences(
+        changed=tuple(n for n, it in stated.digests.items() if actual.get(n) not in (None, "", it)),
+        missing=tuple(name for name in stated.digests if actual.get(name, "") == ""),
+        extra=tuple(name for name in actual if name not in stated.digests),
     )
-    if found:
-        raise _other_files(root, where, found)
 
 
-def _other_files(root: Path, where: str, found: Differences) -> ContentError:
-    kinds = {"was changed": found.changed, "is missing": found.missing, "is extra": found.extra}
-    problems = [f"{name} {what}" for what, names in kinds.items() for name in names]
-    return ContentError(f"not the files that {where} states: {some_of(problems)}", where=str(root))
+def _is_opened(found: Differences) -> bool:
+    """Tell whether a loader opens one of the files *found*, or they are more than are named."""
+    names = [name for names in found.kinds.values() for name in names]
+    return len(names) > SHOWN or any(table().opened_by(name) for name in names)
+
+
+def _other_files(
+    root: Path, stated: Stated, found: Differences, *, whole: bool = False
+) -> ContentError:
+    """Return the refusal of files that differ as *found* from those *stated*; *whole*: only so."""
+    problems = [f"{name} {what}" for what, names in found.kinds.items() for name in names]
+    what = f"not the files that {stated.where} states: {some_of(problems)}"
+    others = len(stated.digests) - len(found.changed) - len(found.missing)
+    if whole and others and not _is_opened(found):
+        names = [name for names in found.kinds.values() for name in names]
+        known = all(table().is_free(name, None) for name in names)
+        what += f"; {'no loader opens that, and ' * known}every other file is as signed"
+    return ContentError(what, where=str(root))

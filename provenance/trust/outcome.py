@@ -1,11 +1,12 @@
 """What a training statement says of its run: step 6 of a verification.
 
 ====================  ======================================================================
-level                 what the claim says; it is the word of its signer
+level                 what is said; it is the word of its signer
 ====================  ======================================================================
 ``signed``            these are the files: there is no training statement
 ``attested``          how they were made, too; nobody says that a recorder saw all of it
 ``recorded``          a recorder saw the run begin, end, and write these files
+``rebuilt``           a verdict on it says that independent runs of distinct keys made it too
 ====================  ======================================================================
 """
 
@@ -20,7 +21,7 @@ from provenance.statement.training import changed_text
 if TYPE_CHECKING:
     from provenance.statement.training import TrainingStatement
 
-Level = Literal["signed", "attested", "recorded"]
+Level = Literal["signed", "attested", "recorded", "rebuilt"]
 """An evidence level."""
 
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -28,9 +29,12 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 
 
 def check_level(statement: TrainingStatement | None, required: Level, where: str) -> None:
-    """Raise a PolicyError if *statement*, which stands in *where*, says less than *required*."""
+    """Raise a PolicyError if *statement*, which stands in *where*, says less than *required*.
+
+    ``rebuilt`` is for a verdict to say.
+    """
     level = "signed" if statement is None else statement.level
-    if LEVELS.index(level) < LEVELS.index(required):
+    if required != "rebuilt" and LEVELS.index(level) < LEVELS.index(required):
         what = f"{required} is required, but the outcome is {outcome_detail(statement)}"
         raise PolicyError(what, where=where)
 

@@ -5,7 +5,8 @@
    signature holds. Claims by other keys do not count.
 3. *statement*: each claim of a given key is a statement this version understands; an unknown
    external parameter is refused.
-4. *subject*: its subject is the root digest of the manifest it carries.
+4. *subject*: its subject is the root digest of the manifest it carries; the expected name and root
+   digest are among them.
 5. *manifest*: the files are those of the manifest: none changed, missing, or extra. Of several
    claims, those about these files count.
 6. *outcome*: the command that made them did not fail, and no input changed meanwhile (files that
@@ -14,8 +15,11 @@
 7. *equality declaration*: it has the digest that the statement gives, and can be parsed; no
    other claim about these files declares another one.
 8. *log proof*: if a log's key is given, the claim is in that log.
+9. *verdict*: if one is given, it says of the claim that it was rebuilt
+   (:func:`provenance.rebuilding.verdict.check_rebuilt`, after the others).
 
-A step either holds and is reported, or raises. Nothing here uses the clock or the network.
+A step either holds and is reported, or raises; where nothing was checked it is *skipped*. Nothing
+here uses the clock or the network.
 """
 
 from __future__ import annotations
@@ -27,7 +31,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from provenance.envelope import bundle as bundles
 from provenance.equality import declaration as declarations
 from provenance.errors import (
     ContentError,
@@ -35,24 +38,24 @@ from provenance.errors import (
     MalformedError,
     PolicyError,
     ProvenanceError,
-    SignatureError,
     SubjectError,
     UsageError,
     count,
+    some_of,
 )
-from provenance.files.manifest import Manifest, hash_folder
-from provenance.files.names import MODEL_SIGNATURE, RESERVED
+from provenance.files.names import MODEL_SIGNATURE
 from provenance.folder.claims import (
     check_beside,
+    folder_names,
     not_covered,
     read_beside,
     read_claims,
     require_folder,
 )
-from provenance.statement import intoto, model_signature, training, uris
 from provenance.transparency import entry as log_entries
 from provenance.transparency import rekor
-from provenance.trust.contents import check_files, check_sizes
+from provenance.trust.contents import Stated, check_files, hash_stated
+from provenance.trust.opening import Claim, Signed, open_all, understand
 from provenance.trust.outcome import (
     Level,
     check_level,
@@ -65,10 +68,11 @@ if TYPE_CHECKING:
     from provenance.envelope.bundle import Bundle
     from provenance.envelope.dsse import Opened
     from provenance.equality.declaration import Declaration
+    from provenance.files.manifest import Manifest
     from provenance.keys import PublicKey
     from provenance.statement.model_signature import ModelSignature
-    from provenance.statement.training import TrainingStatement
     from provenance.transparency.note import VerifierKey
+    from provenance.trust.opening import Statements
 
 STEPS = (
     "parse",
@@ -79,6 +83,7 @@ STEPS = (
     "outcome",
     "equality declaration",
     "log proof",
+    "verdict",
 )
 
 
@@ -95,14 +100,23 @@ class Step(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A training statement that a given key signed."""
+class Word(msgspec.Struct, frozen=True, rename="camel"):
+    """The evidence level that the signer with the key *key_id* vouches for."""
 
-    where: str
-    training: TrainingStatement
-    opened: Opened
-    bundle: Bundle
+    key_id: str
+    level: Level
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reader demands beyond a signature by a trusted key.
+
+    ``require``: the least evidence level of the claim. ``name`` and ``root_digest`` (SHA-256 in
+    hexadecimal) say which model is expected.
+    """
+
+    require: Level = "signed"
+    name: str | None = None
+    root_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,108 +124,94 @@ class Verified:
     """A model whose every step held.
 
     ``claim`` is the first claim about these files whose training did not fail; None where only an
-    OpenSSF model signature says anything. ``manifest`` are the files as they are. ``levels`` has
-    for each trusted signer of a claim about them, by key id, the level of its first good claim.
-    ``not_covered`` is what lies there beside them, with numbers of files.
+    OpenSSF model signature says anything. ``name`` is what its signer calls the model. ``manifest``
+    are the files as they are. ``levels`` has one word for each trusted signer: of a claim about
+    them the level of the first good one, else *signed*; and one for the signer of a verdict.
+    ``not_covered`` is what lies there beside them, with numbers of files. ``warnings`` say what
+    does not refuse the model and should be looked at.
     """
 
     root: Path
+    name: str
     manifest: Manifest
     claim: Claim | None
     declaration: Declaration | None
     signature: ModelSignature | None
     log_index: int | None
-    levels: Mapping[str, Level]
-    steps: tuple[Step, ...]
+    levels: tuple[Word, ...]
     not_covered: Mapping[str, int]
-
-    @property
-    def level(self) -> Level:
-        """The evidence level of what was verified."""
-        return self.claim.training.level if self.claim else "signed"
+    warnings: tuple[str, ...]
+    steps: tuple[Step, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What to verify: the folder, the keys, and optionally claims that are not beside it.
-
-    A claim of a lower level than *require* is refused.
-    """
-
-    root: Path
-    keys: tuple[PublicKey, ...]
-    claims: Path | None = None
-    log: VerifierKey | None = None
-    require: Level = "signed"
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """The statements of the given keys."""
-
-    trainings: tuple[Claim, ...]
-    signatures: tuple[ModelSignature, ...]
-
-
-def verify_model(
-    request: Request,
+def verify_model(  # noqa: PLR0913 - what is verified, against what, and two listeners
+    root: Path,
+    keys: Sequence[PublicKey],
     *,
+    claims: Path | None = None,
+    log: VerifierKey | None = None,
+    policy: Policy = Policy(),  # noqa: B008 - frozen
     on_step: Callable[[Step], None] = lambda _: None,
     progress: Callable[[int], None] | None = None,
 ) -> Verified:
-    """Return what *request* asks for, verified; *on_step* is called with each step that held.
+    """Return the model in the folder *root*, verified by *keys*; *on_step* hears each step.
 
-    A step that does not hold is a RefusedError of its kind (errors.py); that something cannot be
-    read or parsed is an UnreadableError or MalformedError.
+    *claims* are read in place of those beside it. A step that does not hold is a RefusedError of
+    its kind (errors.py); that something cannot be read or parsed is an UnreadableError or
+    MalformedError.
     """
-    if not request.keys:
+    if not keys:
         raise UsageError("nothing is trusted by default", hint="name a public key with --key")
-    require_folder(request.root)
+    require_folder(root)
     steps: list[Step] = []
 
     def held(detail: str, *, skipped: bool = False, notes: Iterable[str] = ()) -> None:
         steps.append(Step(len(steps) + 1, STEPS[len(steps)], detail, skipped, tuple(notes)))
         on_step(steps[-1])
 
-    received = read_claims(request.claims) if request.claims else read_beside(request.root)
+    received = read_claims(claims) if claims else read_beside(root)
     held(f"{count(len(received), 'bundle')} in {_sources(received)}")
-    trusted = _open_all(received, request.keys)
-    held(_signature_detail(trusted, len(received)))
+    trusted = open_all(received, keys)
+    held(_signature_detail(trusted, len(received)), notes=_silent(trusted, keys))
     try:
-        opened = _understand(trusted)
+        stated = understand(trusted)
     except SubjectError:  # the statements are understood; what does not hold is the next step
         held(count(len(trusted), "statement"))
         raise
-    found = {"training statement": opened.trainings, "model signature": opened.signatures}
+    found = {"training statement": stated.claims, "model signature": stated.signatures}
     held(" and ".join(count(len(items), noun) for noun, items in found.items() if items))
-    held(_subject_detail(opened))
-    stated = _stated_sizes(opened)
-    check_sizes(request.root, stated)
-    uncovered = not_covered(request.root, {name for _, names in stated for name in names})
-    manifest = hash_folder(request.root, ignore=RESERVED, progress=progress)
-    matching, signature = _select(request.root, manifest, opened)
-    others = [each.training for each in opened.trainings]
-    left_out = check_beside(request.root, [each.training for each in matching], others, uncovered)
+    held(_subject_detail(stated, policy))
+    uncovered = not_covered(root, {name for each in _files_of(stated) for name in each.digests})
+    manifest = hash_stated(root, _files_of(stated), progress)
+    matching, signatures = _select(root, manifest, stated)
+    _check_root(manifest.root_digest, policy)
+    others = stated.trainings.values()
+    left_out = check_beside(root, [each.training for each in matching], others, uncovered)
     held(f"{count(len(manifest.entries), 'file')}, {manifest.size:,} bytes{left_out}")
-    claim = _first_good(matching)
-    training_of = claim.training if claim else None
-    check_level(training_of, request.require, claim.where if claim else MODEL_SIGNATURE)
-    held(outcome_detail(training_of), notes=_notes(claim, matching) if claim else ())
+    claim = _first_good(matching, policy.name)
+    said = claim.training if claim else None
+    check_level(said, policy.require, claim.where if claim else MODEL_SIGNATURE)
+    seen = said is not None and said.run.provenance_outcome.exit_status is not None
+    held(outcome_detail(said), skipped=not seen, notes=_notes(claim, matching) if claim else ())
     declaration = _declaration(matching, claim)
     declared = f"{declaration.name}, sha256 {declaration.digest[:16]}…" if declaration else ""
     held(declared or "none declared", skipped=declaration is None)
-    index = _check_log(claim, request.log) if request.log else None
-    held(_log_detail(claim, request.log, index), skipped=request.log is None)
+    index = _check_log(claim, log) if log else None
+    held(_log_detail(claim, log, index), skipped=log is None)
+    signature = signatures[-1].signature if signatures else None
+    name = said.model_name if said else signature.model_name if signature else ""
     return Verified(
-        request.root,
+        root,
+        name,
         manifest,
         claim,
         declaration,
         signature,
         index,
-        _levels(matching),
-        tuple(steps),
+        _levels(matching, signatures),
         uncovered,
+        tuple(_warnings(root, name, policy)),
+        tuple(steps),
     )
 
 
@@ -223,110 +223,89 @@ def verify_claims(path: Path, keys: Sequence[PublicKey]) -> tuple[Claim, Declara
     """
     if not keys:
         raise UsageError("nothing is trusted by default", hint="name a public key")
-    trainings = _understand(_open_all(read_claims(path), keys)).trainings
-    if any(claim.training.manifest != trainings[0].training.manifest for claim in trainings):
+    stated = understand(open_all(read_claims(path), keys))
+    matching = stated.matching(stated.claims[0].training.manifest) if stated.claims else ()
+    if len(matching) < len(stated.claims):
         hint = "name the folder of the one that you mean"
         raise PolicyError("claims about several models", where=str(path), hint=hint)
-    claim = _first_good(trainings)
+    claim = _first_good(matching)
     if claim is None:
         raise PolicyError("says nothing of how the model was made", where=str(path))
-    return claim, _declaration(trainings, claim)
+    return claim, _declaration(matching, claim)
 
 
-def _open_all(
-    received: Sequence[tuple[str, Bundle]], keys: Sequence[PublicKey]
-) -> list[tuple[str, Bundle, Opened]]:
-    """Step 2."""
-    known = {name for key in keys for name in (key.key_id, key.pem_digest)}
-    trusted = []
-    refusal: SignatureError | None = None
-    for where, item in received:
-        try:
-            trusted.append((where, item, bundles.open_bundle(item, keys)))
-        except SignatureError as error:
-            hints = {item.hint, *(signature.keyid for signature in item.envelope.signatures)}
-            if hints & known:
-                what = (
-                    "the signature does not fit: the claim was changed after it was signed,"
-                    " or another key signed it in this one's name"
-                )
-                raise SignatureError(what, where=where) from error
-            refusal = refusal or SignatureError(error.what, where=where, hint=error.hint)
-    if not trusted:
-        raise refusal or SignatureError("there is nothing signed")
-    return trusted
+def _files_of(stated: Statements) -> Iterator[Stated]:
+    """Yield the files that each statement names; those of training statements have sizes."""
+    places = {id(claim.training): claim.where for claim in reversed(stated.claims)}
+    for key, each in stated.trainings.items():
+        entries = each.manifest.entries
+        digests = {entry.name: entry.sha256 for entry in entries}
+        yield Stated(places[key], digests, {entry.name: entry.size for entry in entries})
+    if not stated.claims:
+        yield from map(_signed_files, stated.signatures)
 
 
-def _understand(trusted: Sequence[tuple[str, Bundle, Opened]]) -> _Opened:
-    """Return what was signed, parsed: steps 3 and 4."""
-    trainings, signatures = [], []
-    for where, item, opened in trusted:
-        statement = intoto.from_opened(opened, where=where)
-        if statement.predicate_type == uris.SLSA_PROVENANCE:
-            parsed = training.from_statement(statement, where=where)
-            trainings.append(Claim(where, parsed, opened, item))
-        elif statement.predicate_type == uris.MODEL_SIGNATURE:
-            signatures.append(model_signature.from_statement(statement, where=where))
-    if not trainings and not signatures:
-        raise PolicyError("the given keys signed only statements of other kinds")
-    return _Opened(tuple(trainings), tuple(signatures))
-
-
-def _stated_sizes(opened: _Opened) -> list[tuple[str, dict[str, int | None]]]:
-    """Return the sizes of the files that each statement names; a model signature gives none."""
-    if opened.trainings:
-        return [
-            (claim.where, {entry.name: entry.size for entry in claim.training.manifest.entries})
-            for claim in opened.trainings
-        ]
-    return [(MODEL_SIGNATURE, dict.fromkeys(each.files)) for each in opened.signatures]
+def _signed_files(signed: Signed) -> Stated:
+    files = signed.signature.files
+    return Stated(signed.where, files, dict.fromkeys(files))
 
 
 def _select(
-    root: Path, manifest: Manifest, opened: _Opened
-) -> tuple[tuple[Claim, ...], ModelSignature | None]:
-    """Step 5: the training claims and the model signature that are about these files."""
-    matching = tuple(c for c in opened.trainings if c.training.manifest == manifest)
-    if opened.trainings and not matching:
-        last = opened.trainings[-1]
-        stated = {entry.name: entry.sha256 for entry in last.training.manifest.entries}
-        check_files(root, manifest, stated, last.where)
+    root: Path, manifest: Manifest, stated: Statements
+) -> tuple[tuple[Claim, ...], tuple[Signed, ...]]:
+    """Step 5: the training claims and the model signatures that are about these files."""
+    matching = stated.matching(manifest)
+    if stated.claims and not matching:
+        *_, last = _files_of(stated)
+        check_files(root, manifest, last)
         raise ContentError("the files differ from the manifest", where=str(root))
-    signature = None
-    for signature in opened.signatures:
-        check_files(root, manifest, signature.files, MODEL_SIGNATURE)
-    return matching, signature
+    for signed in {id(each.signature): each for each in stated.signatures}.values():
+        check_files(root, manifest, _signed_files(signed))
+    return matching, stated.signatures
 
 
 def claim_that_counts(root: Path, manifest: Manifest, keys: Sequence[PublicKey]) -> Claim | None:
     """Return the claim beside *root* by which :func:`verify_model` would go; None: it refuses."""
     try:
-        opened = _understand(_open_all(read_beside(root), keys))
-        return _first_good([c for c in opened.trainings if c.training.manifest == manifest])
+        stated = understand(open_all(read_beside(root), keys))
+        return _first_good(stated.matching(manifest))
     except ProvenanceError:
         return None
 
 
-def _first_good(matching: Sequence[Claim]) -> Claim | None:
-    """Step 6: the first claim about these files whose training did not fail.
+def _first_good(matching: Sequence[Claim], name: str | None = None) -> Claim | None:
+    """Step 6: the first claim about these files, called *name*, whose training did not fail.
 
     The first, so that nobody who can add a claim can replace an equality that was declared earlier.
     """
-    for claim in matching:
+    named = [claim for claim in matching if name in (None, claim.training.model_name)]
+    for claim in named:
         if failure_of(claim.training) is None:
             return claim
+    if named:
+        raise PolicyError(failure_of(named[0].training) or "", where=named[0].where)
     if matching:
-        raise PolicyError(failure_of(matching[0].training) or "", where=matching[0].where)
+        what = f"calls these files {matching[0].training.model_name}, and {name} is expected"
+        raise PolicyError(what, where=matching[0].where)
     return None
 
 
-def _levels(matching: Sequence[Claim]) -> dict[str, Level]:
-    """Return the level of each signer's first good claim, by key id."""
+def _levels(matching: Sequence[Claim], signatures: Sequence[Signed]) -> tuple[Word, ...]:
+    """Return each signer's word: the level of the first good claim, else that it signed."""
     found: dict[str, Level] = {}
     for claim in matching:
         if failure_of(claim.training) is None:
             found.setdefault(claim.opened.key.key_id, claim.training.level)
-    return found
+    for signed in signatures:
+        found.setdefault(signed.opened.key.key_id, "signed")
+    return tuple(Word(key_id, level) for key_id, level in found.items())
+
+
+def _warnings(root: Path, name: str, policy: Policy) -> Iterator[str]:
+    known = folder_names(root)
+    if name not in known and policy.name is None and policy.root_digest is None:
+        what = f"the folder is called {known[0]}, and its files were signed as {name}"
+        yield f"{what}: --name or --root-digest says which model is expected"
 
 
 def _notes(claim: Claim, matching: Sequence[Claim]) -> Iterator[str]:
@@ -393,13 +372,28 @@ def _signature_detail(trusted: Sequence[tuple[str, Bundle, Opened]], received: i
     return f"{count(len(trusted), 'bundle')} signed by {', '.join(ids)}{more}"
 
 
-def _subject_detail(opened: _Opened) -> str:
-    if opened.trainings:
-        training = opened.trainings[-1].training
-        name, root = training.model_name, training.manifest.root_digest
-    else:
-        name, root = opened.signatures[-1].model_name, opened.signatures[-1].root_digest
-    return f"{name}, root sha256 {root[:16]}…"
+def _silent(
+    trusted: Sequence[tuple[str, Bundle, Opened]], keys: Sequence[PublicKey]
+) -> Iterator[str]:
+    signers = {opened.key for _, _, opened in trusted}
+    if silent := [key.key_id for key in keys if key not in signers]:
+        yield f"nothing is signed by {some_of(silent)}"
+
+
+def _subject_detail(stated: Statements, policy: Policy) -> str:
+    """Step 4, what is expected: before any file is hashed."""
+    names, roots = zip(*stated.models, strict=True)
+    if policy.name not in (None, *names):
+        called = some_of(list(dict.fromkeys(names)))
+        raise PolicyError(f"is called {called}, and {policy.name} is expected")
+    _check_root(next((it for it in roots if it == policy.root_digest), roots[-1]), policy)
+    return f"{names[-1]}, root sha256 {roots[-1][:16]}…"
+
+
+def _check_root(root: str, policy: Policy) -> None:
+    if policy.root_digest not in (None, root):
+        what = f"the root digest is sha256:{root}, and sha256:{policy.root_digest} is expected"
+        raise PolicyError(what)
 
 
 def _log_detail(claim: Claim | None, log: VerifierKey | None, index: int | None) -> str:

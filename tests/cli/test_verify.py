@@ -29,7 +29,7 @@ def test_what_a_downloader_sees(model: Path, provenance: Shell, alice: Person) -
     assert (ran.status, ran.err) == (0, "")
     lines = ran.out.splitlines()
     for number, (name, line) in enumerate(zip(STEPS, lines, strict=False), 1):
-        assert line.startswith(f"{'–' if name == 'log proof' else '✓'} {number} {name}")
+        assert line.startswith(f"{'–' if name in STEPS[-2:] else '✓'} {number} {name}")
     assert "verified: model is what alice.pub attested." in lines
     assert f"  key id     {alice.key_id}" in lines
     assert lines[1].endswith("signed by alice.pub")
@@ -140,11 +140,12 @@ def test_log_keys_that_are_none(
 # --- What is spelled out is that, whatever files lie about ----------------------------------------
 
 
-def shadow(text: str, content: bytes) -> None:
-    """Put *content* where the relative path *text* leads, as an archive can bring it along."""
-    path = Path(text)
-    path.parent.mkdir(parents=True, exist_ok=True)
+def shadow(text: str, content: bytes, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make *folder* the working folder, with *content* where *text* leads, as an archive can."""
+    path = folder / text.lstrip("/")
+    path.parent.mkdir(parents=True)
     path.write_bytes(content)
+    monkeypatch.chdir(folder)
 
 
 def test_a_log_key_is_never_looked_up_as_a_file(
@@ -159,15 +160,16 @@ def test_a_log_key_is_never_looked_up_as_a_file(
     wanted = vkey_text(make_log(tmp_path / "wanted", larry).verifier)
     evil = make_log(tmp_path / "evil", make_person(tmp_path, "keeper", "ed25519"))
     publish(model, Log(tmp_path / "evil", evil))
-    for text in (wanted, f"{wanted}\n", f"{wanted[:-4]}AAAA", wanted.upper()):
-        shadow(text, vkey_text(evil.verifier).encode())
+    texts = (wanted, f"{wanted}\n", f"{wanted[:-4]}AAAA", wanted.upper())
+    for number, text in enumerate(texts):
+        shadow(text, vkey_text(evil.verifier).encode(), tmp_path / str(number), monkeypatch)
         ran = provenance("verify", model, "--key", alice.public, "--log", text)
         assert ran.status in (1, 3), text
         ran = provenance("log", "audit", tmp_path / "evil", "--key", text)
         assert ran.status in (1, 3), text
         with pytest.raises(ProvenanceError):
             api.verify(model, keys=[alice.public], log=text)
-    ran = provenance("verify", model, "--key", alice.public, "--log", "evil/vkey")
+    ran = provenance("verify", model, "--key", alice.public, "--log", tmp_path / "evil/vkey")
     assert ran.status == 0
 
 
@@ -180,7 +182,7 @@ def test_a_path_of_the_shape_of_a_log_key_is_a_file(
     text = vkey_text(signer.verifier)
     with pytest.raises(UnreadableError, match="no such file"):
         api.verify(model, keys=[alice.public], log=Path(text))
-    shadow(text, text.encode())
+    shadow(text, text.encode(), tmp_path / "work", monkeypatch)
     assert api.verify(model, keys=[alice.public], log=Path(text)).log_index == 0
 
 
@@ -195,6 +197,7 @@ def test_a_key_id_is_never_looked_up_as_a_file(
     monkeypatch.chdir(tmp_path)
     attest(model, mallory)
     (model / "model.sig").unlink()
-    for text in (alice.key_id, f"SHA256:{alice.key_id}", alice.key.public.pem_digest):
-        shadow(text, mallory.public.read_bytes())
+    texts = (alice.key_id, f"SHA256:{alice.key_id}", alice.key.public.pem_digest)
+    for number, text in enumerate(texts):
+        shadow(text, mallory.public.read_bytes(), tmp_path / str(number), monkeypatch)
         refused(provenance("verify", model, "--key", text), 3, "is a key id")

@@ -25,6 +25,7 @@ from provenance.files.manifest import (
     hash_path,
     look_at,
     manifest_of,
+    sizes_of,
 )
 from provenance.files.names import RESERVED
 from provenance.files.reading import open_file
@@ -180,7 +181,7 @@ def test_a_link_that_is_no_file_of_the_folder_is_refused(
     for look in (
         hash_folder,
         walk,
-        lambda folder, ignore: compare_sizes(folder, {}, ignore=ignore),
+        sizes_of,
     ):
         with pytest.raises(UnreadableError, match=message) as caught:
             look(model, ignore=RESERVED)
@@ -226,7 +227,7 @@ def test_a_link_counts_as_the_file_of_the_folder_that_it_leads_to(
     assert found.keys() - before.keys() == added.keys()
     for name, file in added.items():
         assert (found[name].size, found[name].sha256) == (before[file].size, before[file].sha256)
-    assert not compare_sizes(model, {name: entry.size for name, entry in found.items()})
+    assert sizes_of(model) == {name: entry.size for name, entry in found.items()}
     assert {name: place.file for name, place in walk(model).items() if name in added} == added
 
 
@@ -657,21 +658,20 @@ def test_comparing_sizes_reads_nothing(model: Path) -> None:
     with (model / "config.json").open("wb") as file:
         file.truncate(2**42)
     stated = {"config.json": 2, "sub/tok.txt": 1, "sub-x.txt": None, "gone/b": 1, "gone-a": None}
-    found = compare_sizes(model, stated)
+    found = compare_sizes(sizes_of(model), stated)
     assert found.changed == ("config.json",)
     assert found.missing == ("gone/b", "gone-a")
     assert found.extra == ("extra.bin",)
     assert found
     assert not compare_sizes(
-        model,
+        sizes_of(model, ignore=frozenset({"extra.bin"})),
         {"config.json": 2**42, "sub/tok.txt": 1, "sub-x.txt": 1},
-        ignore=frozenset({"extra.bin"}),
     )
 
 
 def test_comparing_sizes_refuses_what_a_walk_refuses(model: Path) -> None:
     (model / "link").symlink_to("/etc/passwd")
     with pytest.raises(UnreadableError, match="is a symbolic link"):
-        compare_sizes(model, {})
+        sizes_of(model)
     with pytest.raises(UnreadableError, match="no such folder"):
-        compare_sizes(model / "missing", {})
+        sizes_of(model / "missing")

@@ -21,7 +21,7 @@ from provenance.folder.attach import Log, SignedClaim, attach, publish
 from provenance.keys import load_public
 from provenance.transparency import log as logs
 from provenance.transparency.audit import audit
-from provenance.trust.verification import Request, verify_model
+from provenance.trust.verification import verify_model
 from tests.world import (
     attest,
     edit_bundle,
@@ -73,7 +73,7 @@ def test_each_claim_gets_its_own_entry(
     assert [(p.line, p.index, p.new) for p in published] == [(1, 0, True), (2, 1, True)]
     for person in (alice, bob):
         (model / "model.sig").unlink(missing_ok=True)
-        verified = verify_model(Request(model, (person.key.public,), log=signer.verifier))
+        verified = verify_model(model, (person.key.public,), log=signer.verifier)
         assert verified.log_index == (0 if person is alice else 1)
     assert audit(log, signer.verifier).checkpoint.size == 2
 
@@ -105,7 +105,7 @@ def test_a_claim_that_does_not_name_its_signer(
         publish(model, Log(log, signer))
     assert (tree(model), tree(log)) == before
     publish(model, Log(log, signer), (load_public(alice.public),))
-    assert verify_model(Request(model, (alice.key.public,), log=signer.verifier)).log_index == 0
+    assert verify_model(model, (alice.key.public,), log=signer.verifier).log_index == 0
 
 
 def test_a_claim_with_a_broken_signature_is_not_published(

@@ -10,7 +10,7 @@ import pytest
 
 from provenance.errors import ContentError
 from provenance.statement.intoto import ResourceDescriptor
-from provenance.trust.verification import Request, verify_model
+from provenance.trust.verification import verify_model
 from tests.world import attach, state, write_files
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ NAME = hashlib.sha256(DATA).hexdigest()
 
 
 def manifest_detail(root: Path, person: Person) -> str:
-    verified = verify_model(Request(root, (person.key.public,)))
+    verified = verify_model(root, (person.key.public,))
     return next(step.detail for step in verified.steps if step.name == "manifest")
 
 
@@ -102,4 +102,4 @@ def test_a_byproduct_that_is_too_large_is_refused_before_it_is_hashed(
     with (model / "provenance" / ("0" * 64)).open("wb") as file:
         file.truncate(2**42)
     with pytest.raises(ContentError, match="too large for a byproduct"):
-        verify_model(Request(model, (alice.key.public,)))
+        verify_model(model, (alice.key.public,))

@@ -426,20 +426,20 @@ def an_added_file_with_a_digest_that_is_none(scene: Scene) -> None:
 
 def recorded_with_files_that_nobody_saw(scene: Scene) -> None:
     _with_outcome(scene, unseen=["model.bin"])
-    scene.require = "recorded"
+    scene.demands["require"] = "recorded"
 
 
 def recorded_by_a_run_that_wrote_nothing(scene: Scene) -> None:
     names = [entry.name for entry in scene.stated.manifest.entries]
     _with_outcome(scene, untouched=names)
-    scene.require = "recorded"
+    scene.demands["require"] = "recorded"
 
 
 def recorded_by_a_finish_time_alone(scene: Scene) -> None:
     document = statement_document(state(scene.root))
     del document["predicate"]["runDetails"]["provenance_outcome"]["exitStatus"]
     scene.write(sign_document(document, scene.alice))
-    scene.require = "recorded"
+    scene.demands["require"] = "recorded"
 
 
 def recorded_in_another_signers_claim(scene: Scene) -> None:
@@ -447,7 +447,7 @@ def recorded_in_another_signers_claim(scene: Scene) -> None:
     both = (attested, scene.alice), (state(scene.root), scene.bob)
     scene.write(*(sign_document(statement_document(each), person) for each, person in both))
     scene.trusted = [scene.alice, scene.bob]
-    scene.require = "recorded"
+    scene.demands["require"] = "recorded"
 
 
 # --- On the bytes of the claims -------------------------------------------------------------------

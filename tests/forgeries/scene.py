@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from provenance.api import checking
 from provenance.folder.attach import Log, publish
 from provenance.statement import intoto, model_signature, training
 from provenance.transparency import note
-from provenance.trust.verification import Request
 from tests.world import edit_bundle, edit_lines, make_log, payload_of
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from provenance.statement.model_signature import ModelSignature
     from provenance.statement.training import TrainingStatement
     from provenance.transparency.note import SignerKey, VerifierKey
-    from provenance.trust.outcome import Level
+    from provenance.trust.verification import Step, Verified
     from tests.world import Person
 
 
@@ -34,12 +34,12 @@ class Scene:
     larry: Person
     trusted: list[Person] = field(default_factory=list)
     log: VerifierKey | None = None
-    require: Level = "signed"
+    demands: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def request(self) -> Request:
-        keys = tuple(person.key.public for person in self.trusted or [self.alice])
-        return Request(self.root, keys, log=self.log, require=self.require)
+    def verify(self, on_step: Callable[[Step], None] = lambda _: None) -> Verified:
+        """Verify the model as the victim does, who demands what is in *demands*."""
+        keys = [person.key.public for person in self.trusted or [self.alice]]
+        return checking.verify(self.root, keys=keys, log=self.log, on_step=on_step, **self.demands)
 
     @property
     def stated(self) -> TrainingStatement:

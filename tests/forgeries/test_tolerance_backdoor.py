@@ -20,7 +20,7 @@ from provenance.rebuilding.agreement import agree
 from provenance.rebuilding.verdict import Verifier, to_statement
 from provenance.report.agreement import verdict_lines
 from provenance.statement import intoto
-from provenance.trust.verification import Request, Verified, verify_model
+from provenance.trust.verification import Verified, verify_model
 from tests.world import attest, declared
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def models(
     published = attest(out / "backdoored", people["mallory"], equality=declared(tolerance))
     rebuilt = attest(out / "honest", people["alice"], equality=declared(tolerance))
     keys = tuple(person.key.public for person in people.values())
-    return verify_model(Request(published, keys)), verify_model(Request(rebuilt, keys))
+    return verify_model(published, keys), verify_model(rebuilt, keys)
 
 
 def test_the_backdoor_works_and_does_not_show(planted: tuple[Path, dict[str, float]]) -> None:

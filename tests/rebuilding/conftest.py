@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from provenance.trust.verification import Request, Verified, verify_model
+from provenance.trust.verification import Verified, verify_model
 from tests.rebuilding.builds import Builds
 
 if TYPE_CHECKING:
@@ -16,6 +16,6 @@ if TYPE_CHECKING:
 @pytest.fixture
 def builds(tmp_path: Path, people: dict[str, Person]) -> Builds:
     def check(root: Path) -> Verified:
-        return verify_model(Request(root, tuple(p.key.public for p in people.values())))
+        return verify_model(root, tuple(p.key.public for p in people.values()))
 
     return Builds(tmp_path, check)

@@ -10,6 +10,7 @@ import pytest
 from provenance.api import checking
 from provenance.errors import PolicyError, UsageError
 from provenance.files.manifest import FileEntry
+from provenance.folder.attach import sign
 from provenance.statement.training import ChangedInput, Metadata, Outcome
 from provenance.trust.outcome import LEVELS, outcome_detail
 from tests.world import FILES, attach, attest, state, write_files
@@ -34,6 +35,10 @@ def outcome_of(verified: Verified) -> Step:
     return next(step for step in verified.steps if step.name == "outcome")
 
 
+def levels(verified: Verified) -> list[tuple[str, str]]:
+    return [(word.key_id, word.level) for word in verified.levels]
+
+
 def verify(root: Path, *people: Person, require: Level | None = None) -> Verified:
     return checking.verify(root, keys=[person.key.public for person in people], require=require)
 
@@ -51,7 +56,8 @@ def test_what_is_not_recorded_is_attested_and_said(root: Path, alice: Person, wo
     outcome, run = NOT_RECORDED[words]
     attest(root, alice, outcome=outcome, **({"run": run} if run else {}))
     verified = verify(root, alice, require="attested")
-    assert verified.level == "attested"
+    assert levels(verified) == [(alice.key_id, "attested")]
+    assert outcome_of(verified).skipped == (outcome.exit_status is None)
     assert words in outcome_of(verified).detail
     with pytest.raises(PolicyError, match=f"recorded is required, but .*{words}"):
         verify(root, alice, require="recorded")
@@ -68,23 +74,29 @@ def test_a_finish_time_without_an_end_is_no_end(root: Path, alice: Person) -> No
 def test_a_recorded_run(root: Path, alice: Person) -> None:
     attest(root, alice)
     verified = verify(root, alice, require="recorded")
-    assert verified.level == "recorded"
+    assert levels(verified) == [(alice.key_id, "recorded")]
     step = outcome_of(verified)
+    assert not step.skipped
     assert step.detail.startswith("recorded: the command ended with status 0, and no input")
     assert step.notes == ()
 
 
 def test_a_model_signature_alone_is_only_signed(model: Path, alice: Person) -> None:
     (model / "claims.jsonl").unlink()
-    assert verify(model, alice).level == "signed"
-    for level in LEVELS[1:]:
+    verified = verify(model, alice)
+    assert levels(verified) == [(alice.key_id, "signed")]
+    skipped = [step.name for step in verified.steps if step.skipped]
+    assert skipped == ["outcome", "equality declaration", "log proof", "verdict"]
+    for level in LEVELS[1:-1]:
         with pytest.raises(PolicyError, match=f"{level} is required, but the outcome is not"):
             verify(model, alice, require=level)
 
 
 def test_a_level_that_is_none(model: Path, alice: Person) -> None:
     with pytest.raises(UsageError, match="no evidence level"):
-        verify(model, alice, require="rebuilt")  # type: ignore[arg-type]
+        verify(model, alice, require="certified")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="only a verdict"):
+        verify(model, alice, require="rebuilt")
 
 
 def test_inputs_that_nobody_looked_at_again(root: Path, alice: Person) -> None:
@@ -147,12 +159,28 @@ def test_each_signer_has_a_level_of_its_own(root: Path, alice: Person, bob: Pers
     attest(root, bob)
     attest(root, alice)
     verified = verify(root, alice, bob)
-    assert verified.levels == {alice.key_id: "attested", bob.key_id: "recorded"}
-    assert verified.level == "attested"  # of the claim that counts, never the best of several
+    assert levels(verified) == [(alice.key_id, "attested"), (bob.key_id, "recorded")]
     with pytest.raises(PolicyError):
         verify(root, alice, bob, require="recorded")
     (root / "model.sig").unlink()
-    assert verify(root, bob, require="recorded").level == "recorded"
+    assert levels(verify(root, bob, require="recorded")) == [(bob.key_id, "recorded")]
+
+
+def test_who_only_signed_the_files_says_no_more(root: Path, alice: Person, bob: Person) -> None:
+    attest(root, bob)
+    (root / "model.sig").unlink()
+    sign(root, alice.key)
+    assert levels(verify(root, alice, bob)) == [
+        (bob.key_id, "recorded"),
+        (alice.key_id, "signed"),
+    ]
+    assert levels(verify(root, alice)) == [(alice.key_id, "signed")]
+
+
+def test_a_key_that_signed_nothing_is_said(root: Path, alice: Person, bob: Person) -> None:
+    attest(root, alice)
+    assert verify(root, alice, bob).steps[1].notes == (f"nothing is signed by {bob.key_id}",)
+    assert verify(root, alice).steps[1].notes == ()
 
 
 def test_what_a_downloader_sees(root: Path, alice: Person, provenance: Shell) -> None:
@@ -164,7 +192,8 @@ def test_what_a_downloader_sees(root: Path, alice: Person, provenance: Shell) ->
     assert f"–{' ' * 24}{note}" in ran.out.splitlines()
     assert ran.out.splitlines()[-1] == "  level      recorded (as alice.pub says)"
     document = provenance("verify", root, "--key", alice.public, "--json").document
-    assert document["level"] == "recorded"
+    assert document["levels"] == [{"keyId": alice.key_id, "level": "recorded"}]
+    assert document["environment"]["collectors"]["variables"]["values"]
     assert document["steps"][5]["notes"] == [note]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -21,7 +21,7 @@ from provenance.folder.attach import Log, publish
 from provenance.keys import generate
 from provenance.statement.training import Metadata, Outcome
 from provenance.transparency import note
-from provenance.trust.verification import STEPS, Request, Step, Verified, verify_model
+from provenance.trust.verification import STEPS, Policy, Step, Verified, verify_model
 from tests.world import (
     RECIPE,
     attest,
@@ -41,9 +41,15 @@ if TYPE_CHECKING:
     from tests.world import Person
 
 
-def verify(root: Path, *people: Person, **options: Path | note.VerifierKey | None) -> Verified:
-    request = Request(root, tuple(person.key.public for person in people), **options)  # type: ignore[arg-type]
-    return verify_model(request)
+def verify(
+    root: Path,
+    *people: Person,
+    claims: Path | None = None,
+    log: note.VerifierKey | None = None,
+    **demands: Any,  # noqa: ANN401 - as a policy has them
+) -> Verified:
+    keys = [person.key.public for person in people]
+    return verify_model(root, keys, claims=claims, log=log, policy=Policy(**demands))
 
 
 def details(verified: Verified) -> dict[str, str]:
@@ -52,9 +58,9 @@ def details(verified: Verified) -> dict[str, str]:
 
 def test_each_step_is_reported_as_it_holds(model: Path, alice: Person) -> None:
     heard: list[Step] = []
-    verified = verify_model(Request(model, (alice.key.public,)), on_step=heard.append)
+    verified = verify_model(model, (alice.key.public,), on_step=heard.append)
     assert tuple(heard) == verified.steps
-    assert [step.name for step in heard] == list(STEPS)
+    assert [step.name for step in heard] == list(STEPS[:-1])
     assert [step.number for step in heard] == list(range(1, 9))
     assert [step.name for step in heard if step.skipped] == ["log proof"]
 

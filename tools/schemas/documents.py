@@ -25,8 +25,8 @@ from provenance.report.explain_equality import EqualityFile
 from provenance.statement import uris
 from provenance.statement.intoto import Subject
 from provenance.statement.model_signature import ModelSignaturePredicate
-from provenance.statement.training import Recipe, RunDetails, TrainingPredicate
-from provenance.trust.verification import Step
+from provenance.statement.training import Environment, Recipe, RunDetails, TrainingPredicate
+from provenance.trust.verification import Step, Word
 
 _PROPERTIES = (BYTES_PROPERTY, CONSISTENT_PROPERTY, ROUNDED_PROPERTY, TENSORS_PROPERTY)
 
@@ -172,17 +172,24 @@ class Refused(msgspec.Struct, frozen=True):
 class Held(msgspec.Struct, frozen=True, rename="camel"):
     """What ``verify --json`` prints where every step held.
 
-    ``keyId``, ``recipe`` and ``run`` are null where only an OpenSSF model signature says anything.
+    ``name`` is what the signer calls the model. ``keyId`` (of the claim), ``recipe``,
+    ``environment`` and ``run`` are null where only an OpenSSF model signature says anything.
+    ``levels`` has each signer's word, and that of the signer of a verdict.
     """
 
     verified: Literal[True]
     model: str
+    name: str
     root_digest: dict[str, str]
     key_id: str | None
+    levels: tuple[Word, ...]
     recipe: Recipe | None
+    environment: Environment | None
     run: RunDetails | None
     equality: str | None
     log_index: int | None
+    not_covered: dict[str, int]
+    warnings: tuple[str, ...]
     steps: tuple[Step, ...]
 
 

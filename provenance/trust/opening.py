@@ -1,0 +1,126 @@
+"""Statements that a trusted key signed: steps 2 to 4 of a verification.
+
+Anybody can put copies of a signed statement beside a model, so each signature is checked once, and
+each statement parsed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from provenance.envelope import bundle as bundles
+from provenance.errors import PolicyError, SignatureError
+from provenance.statement import intoto, model_signature, training, uris
+
+if TYPE_CHECKING:
+    from provenance.envelope.bundle import Bundle
+    from provenance.envelope.dsse import Envelope, Opened
+    from provenance.files.manifest import Manifest
+    from provenance.keys import PublicKey
+    from provenance.statement.model_signature import ModelSignature
+    from provenance.statement.training import TrainingStatement
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A training statement that a given key signed."""
+
+    where: str
+    training: TrainingStatement
+    opened: Opened
+    bundle: Bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A model signature that a given key made."""
+
+    where: str
+    signature: ModelSignature
+    opened: Opened
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """The statements of the given keys."""
+
+    claims: tuple[Claim, ...]
+    signatures: tuple[Signed, ...]
+
+    @property
+    def trainings(self) -> dict[int, TrainingStatement]:
+        """The training statements, each once, by its ``id``."""
+        return {id(claim.training): claim.training for claim in self.claims}
+
+    @property
+    def models(self) -> list[tuple[str, str]]:
+        """Name and root digest of each model that they are about, in their order."""
+        if self.claims:
+            return [(it.model_name, it.manifest.root_digest) for it in self.trainings.values()]
+        return [(it.signature.model_name, it.signature.root_digest) for it in self.signatures]
+
+    def matching(self, manifest: Manifest) -> tuple[Claim, ...]:
+        """Return the claims that are about the files of *manifest*."""
+        fit = {key for key, each in self.trainings.items() if each.manifest == manifest}
+        return tuple(claim for claim in self.claims if id(claim.training) in fit)
+
+
+def open_all(
+    received: Sequence[tuple[str, Bundle]], keys: Sequence[PublicKey]
+) -> list[tuple[str, Bundle, Opened]]:
+    """Return those of the bundles *received* that *keys* signed."""
+    known = {name for key in keys for name in (key.key_id, key.pem_digest)}
+    trusted = []
+    refusal: SignatureError | None = None
+    seen: dict[tuple[str, str, Envelope], Opened | SignatureError] = {}
+    for where, item in received:
+        signed = (item.material, item.hint, item.envelope)
+        if (found := seen.get(signed)) is None:
+            try:
+                found = bundles.open_bundle(item, keys)
+            except SignatureError as error:
+                found = error
+            seen[signed] = found
+        if not isinstance(found, SignatureError):
+            trusted.append((where, item, found))
+            continue
+        hints = {item.hint, *(signature.keyid for signature in item.envelope.signatures)}
+        if hints & known:
+            what = (
+                "the signature does not fit: the claim was changed after it was signed,"
+                " or another key signed it in this one's name"
+            )
+            raise SignatureError(what, where=where) from found
+        refusal = refusal or SignatureError(found.what, where=where, hint=found.hint)
+    if not trusted:
+        raise refusal or SignatureError("there is nothing signed")
+    return trusted
+
+
+def understand(trusted: Sequence[tuple[str, Bundle, Opened]]) -> Statements:
+    """Return what was signed, parsed; statements of other kinds are left out."""
+    parsed: dict[tuple[str, bytes], TrainingStatement | ModelSignature | None] = {}
+    claims, signatures = [], []
+    for where, item, opened in trusted:
+        signed = (opened.payload_type, opened.payload)
+        if signed not in parsed:
+            parsed[signed] = _parse(opened, where)
+        statement = parsed[signed]
+        if isinstance(statement, training.TrainingStatement):
+            claims.append(Claim(where, statement, opened, item))
+        elif statement is not None:
+            signatures.append(Signed(where, statement, opened))
+    if not claims and not signatures:
+        raise PolicyError("the given keys signed only statements of other kinds")
+    return Statements(tuple(claims), tuple(signatures))
+
+
+def _parse(opened: Opened, where: str) -> TrainingStatement | ModelSignature | None:
+    statement = intoto.from_opened(opened, where=where)
+    if statement.predicate_type == uris.SLSA_PROVENANCE:
+        return training.from_statement(statement, where=where)
+    if statement.predicate_type == uris.MODEL_SIGNATURE:
+        return model_signature.from_statement(statement, where=where)
+    return None
