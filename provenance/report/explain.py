@@ -43,8 +43,8 @@ HEAD_BYTES = 4096
 _DIGEST_NAME = re.compile(r"[0-9a-f]{64}")
 _OPENSSH_PUBLIC = (b"ssh-", b"ecdsa-", b"sk-")
 
-_PICKLES = frozenset({".skops", ".joblib", ".pkl", ".pickle"})
-"""Suffixes of Python's pickles and scikit-learn's skops, which are never loaded."""
+_PICKLES = frozenset({".joblib", ".pkl", ".pickle"})
+"""Suffixes of Python's pickles, which are never loaded."""
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -166,7 +166,7 @@ def _unknown(path: Path) -> ProvenanceError:
     if suffix in _PICKLES:
         hint = "save its arrays with numpy.savez or safetensors to see its tensors; 'verify' and"
         hint += " 'compare' take the file as it is, byte for byte"
-        what = "a pickled or skops model, which this program never loads"
+        what = "a pickled model, which this program never loads"
         return UnreadableError(what, where=where, hint=hint)
     if suffix in UNREAD:
         return UnreadableError(UNREADABLE, where=where, hint=READABLE_WORDS)

@@ -5,9 +5,9 @@
 - ``dtypes``: the element types, and the values of their bits.
 - ``opening``: from a path to a reader, by its name (``names``); ``source``: the bytes of one file,
   by position.
-- One format each: ``safetensors``, ``npy`` (with npz), and the packages ``torch``, ``gguf``,
-  ``onnx`` and ``hdf5``.
-- ``zip_archive``: the archives of numpy, torch and Keras.
+- One format each: ``safetensors``, ``npy`` (with npz), ``skops``, and the packages ``torch``,
+  ``gguf``, ``onnx`` and ``hdf5``.
+- ``zip_archive``: the archives of numpy, torch, Keras and skops.
 - ``isolated``: a library in a process of its own, which ``isolated_start`` starts.
 - ``sharded``: an index and its shards as one file.
 - ``normalisers``: the container differences that may be dropped, each a named value;

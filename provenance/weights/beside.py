@@ -19,7 +19,7 @@ _NUMBER: Final = re.compile(
 )
 _TAG: Final = re.compile(r'\{"([^"\\]+)":')
 _KINDS: Final = {'"': "text", "{": "object", "[": "list", "t": "boolean", "f": "boolean"}
-_TYPED: Final = frozenset({"gguf", "hdf5", "keras"})
+_TYPED: Final = frozenset({"gguf", "hdf5", "keras", "npy", "npz", "skops"})
 """Formats whose texts begin with the value's type."""
 _ABSENT: Final = object()
 

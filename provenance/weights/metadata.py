@@ -68,7 +68,7 @@ def effects(
     if format_key(left) != format_key(right):
         found.add(Normaliser.FORMAT_KEY)
     if not found and content_equal:
-        if left.format != "npz":
+        if left.format not in ("npz", "skops"):
             return None
         found = {Normaliser.COMPRESSION}
     return tuple(each.had_effect_on(file) for each in Normaliser if each in found)

@@ -24,7 +24,7 @@ ONNX: Final = ".onnx"
 """A model whose tensors may be in files beside it."""
 
 READABLE: Final = TORCH | {
-    ".safetensors", ".npz", ".npy", ".gguf", ONNX, ".h5", ".hdf5", ".keras",
+    ".safetensors", ".npz", ".npy", ".gguf", ONNX, ".h5", ".hdf5", ".keras", ".skops",
 }  # fmt: skip
 """Suffixes that have a reader."""
 
@@ -37,7 +37,7 @@ CODE: Final = frozenset({".py", ".pyc", ".pyd", ".pyw", ".so", ".dll", ".dylib"}
 """Suffixes of what Python imports, or the system's loader."""
 
 UNREADABLE: Final = "its tensors cannot be read by this version"
-READABLE_WORDS: Final = "safetensors, torch zip, GGUF, ONNX, HDF5, Keras, npz and npy can"
+READABLE_WORDS: Final = "safetensors, torch zip, GGUF, ONNX, HDF5, Keras, npz, npy and skops can"
 """What is said of a file without a reader, and which formats have one."""
 
 _INDEX: Final = ".index.json"

@@ -18,6 +18,9 @@ import msgspec
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError
 
+MAX_DEPTH = 512
+"""Of the description of a model, in levels: one of scikit-learn needs ten for each in another."""
+
 _MAX_DIGITS = 16
 """Of an address; longer ones would be read as floats."""
 
@@ -67,15 +70,15 @@ class Normaliser(StrEnum):
 
 
 def renumbered(text: str, key: str, beside: frozenset[str]) -> tuple[str, list[int]]:
-    """Return the JSON *text* with the number under *key* of each object counted from 0, and those.
+    """Return the JSON *text* with the number under *key* of each object counted from 1, and those.
 
     Equal numbers remain equal, so which objects are the same is kept. Everything else stays byte
     for byte; all of it does where *key* stands for anything else: in an object without the keys
-    *beside*, with another value than a natural number, or in JSON that is not strict.
+    *beside*, with another value than a positive integer, or in JSON that is not strict.
     """
-    found = list(re.finditer(rf'(?<!\\)"{re.escape(key)}"\s*:\s*([0-9]+)', text))
+    found = list(re.finditer(rf'(?<!\\)"{re.escape(key)}"\s*:\s*([1-9][0-9]*)', text))
     try:
-        pending = [strict_json.parse(text.encode())] if found else []
+        pending = [strict_json.parse(text.encode(), max_depth=MAX_DEPTH)] if found else []
     except MalformedError:
         return text, []
     ids: list[Any] = []
@@ -93,7 +96,7 @@ def renumbered(text: str, key: str, beside: frozenset[str]) -> tuple[str, list[i
     numbers: dict[str, int] = {}
     pieces, end = [], 0
     for match in found:
-        number = numbers.setdefault(match[1], len(numbers))
+        number = numbers.setdefault(match[1], len(numbers) + 1)
         pieces += [text[end : match.start(1)], str(number)]
         end = match.end(1)
     return "".join([*pieces, text[end:]]), written

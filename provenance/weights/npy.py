@@ -192,24 +192,30 @@ class NpzFile(NpyFile):
     def __init__(self, source: Source) -> None:
         """Read and check the archive *source*."""
         super().__init__(source)
-        by_name = [self._arrays[name][0] for name in sorted(self._arrays)]
+        by_name = [self._members[name] for name in sorted(self._members)]
         archive = stated(
             {
-                Normaliser.ORDER: list(self._arrays),
-                Normaliser.COMPRESSION: [(m.method, m.compressed) for m in by_name],
+                Normaliser.ORDER: list(self._members),
+                Normaliser.COMPRESSION: [m.method and (m.method, m.compressed) for m in by_name],
                 Normaliser.ARCHIVE_FIELDS: [m.ignored for m in by_name],
             }
         )
         self.container = MappingProxyType({**self.container, **archive})
 
     def _found(self) -> dict[str, Member]:
-        found = {member.name: member for member in members(self._source)}
-        for name in found:
-            if not name.endswith(_SUFFIX) or name == _SUFFIX:
-                raise MalformedError(f"the member {name!r} is not *.npy", where=self._source.name)
-            if (short := name.removesuffix(_SUFFIX)) in found:  # numpy looks that up first
-                raise MalformedError(f"two arrays named {short!r}", where=self._source.name)
-        return {name.removesuffix(_SUFFIX): member for name, member in found.items()}
+        self._members = arrays_in(self._source)
+        return self._members
+
+
+def arrays_in(source: Source) -> dict[str, Member]:
+    """Return the arrays of an npz archive, by name, in the order of their bytes."""
+    found = {member.name: member for member in members(source)}
+    for name in found:
+        if not name.endswith(_SUFFIX) or name == _SUFFIX:
+            raise MalformedError(f"the member {name!r} is not *.npy", where=source.name)
+        if (short := name.removesuffix(_SUFFIX)) in found:  # numpy looks that up first
+            raise MalformedError(f"two arrays named {short!r}", where=source.name)
+    return {name.removesuffix(_SUFFIX): member for name, member in found.items()}
 
 
 def _parse(data: bytes, name: str, where: str) -> _Header:

@@ -16,6 +16,7 @@ from provenance.weights.npy import NpyFile, NpzFile
 from provenance.weights.onnx.model import OnnxFile, external_files
 from provenance.weights.safetensors import SafetensorsFile
 from provenance.weights.sharded import ShardedFile, read_index
+from provenance.weights.skops import SkopsFile
 from provenance.weights.source import Source
 from provenance.weights.torch.archive import TorchFile
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 _READERS: Final[Mapping[str, Callable[[Source], TensorFile]]] = MappingProxyType(
     {".safetensors": SafetensorsFile, ".npz": NpzFile, ".npy": NpyFile, ".gguf": GgufFile}
-    | {".h5": Hdf5File, ".hdf5": Hdf5File, ".keras": KerasFile, **dict.fromkeys(TORCH, TorchFile)}
+    | {".h5": Hdf5File, ".hdf5": Hdf5File, ".keras": KerasFile, ".skops": SkopsFile}
+    | dict.fromkeys(TORCH, TorchFile)
 )
 
 

@@ -88,3 +88,15 @@ class Source:
         """Raise UnreadableError if the file shows a sign of a write since it was opened."""
         if identity(os.fstat(self._descriptor)) != identity(self._opened):
             raise UnreadableError("changed while it was read", where=self.name)
+
+
+class Part(Source):
+    """A part of an open file, read as a file; closing it does nothing."""
+
+    def __init__(self, whole: Source, start: int, size: int, name: str) -> None:
+        """Stand for the *size* bytes of *whole* from *start* on; errors call them *name*."""
+        self._whole, self._start, self.size, self.name = whole, start, size, name
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill *buffer* with the bytes from *offset* on."""
+        self._whole.read_into(self._start + offset, buffer)

@@ -17,6 +17,7 @@ A member that declares more than deflate can hold (1032 : 1) is refused first.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import zlib
 from types import MappingProxyType
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 MAX_DIRECTORY: Final = 100_000_000
 """Longest central directory, in bytes."""
+
+MAX_TEXT: Final = 2**26
+"""Longest description of a model, in bytes: those of published models have some megabytes."""
 
 STORED: Final = 0
 DEFLATED: Final = 8
@@ -336,3 +340,24 @@ def read_member(source: Source, member: Member, most: int) -> bytes:
     reader.fill(memoryview(data))
     reader.finish()
     return bytes(data)
+
+
+def member_text(source: Source, member: Member) -> str:
+    """Return the text of *member*, its CRC-32 checked."""
+    try:
+        return read_member(source, member, MAX_TEXT).decode()
+    except UnicodeDecodeError as error:
+        raise MalformedError("is not UTF-8", where=f"{source.name}: {member.name}") from error
+
+
+def member_digest(source: Source, member: Member) -> str:
+    """Return the SHA-256 of *member*, its CRC-32 checked."""
+    hasher = hashlib.sha256()
+    reader = MemberReader(source, member)
+    buffer = memoryview(bytearray(min(_READ, member.size)))
+    for done in range(0, member.size, _READ):
+        piece = buffer[: min(_READ, member.size - done)]
+        reader.fill(piece)
+        hasher.update(piece)
+    reader.finish()
+    return hasher.hexdigest()

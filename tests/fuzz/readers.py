@@ -30,6 +30,7 @@ FORMATS: Mapping[str, tuple[str, str]] = {
     "safetensors": (".safetensors", "writing"),
     "npz": (".npz", "writing"),
     "npy": (".npy", "writing"),
+    "skops": (".skops", "writing"),
     "torch": (".pt", "torch_writing"),
     "gguf": (".gguf", "gguf_writing"),
     "onnx": (".onnx", "onnx_writing"),

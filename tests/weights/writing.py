@@ -64,6 +64,31 @@ def archive(members: Mapping[str, bytes], method: int = zipfile.ZIP_STORED) -> b
     return buffer.getvalue()
 
 
+def node(loader: str, content: Any = None, /, **more: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return a node of a schema of skops."""
+    inside = {} if content is None else {"content": content}
+    return {"__class__": "object", "__module__": "m", "__loader__": loader, **inside, **more}
+
+
+def skops(schema: Any, members: Mapping[str, bytes] | None = None, **options: int) -> bytes:  # noqa: ANN401
+    """Return a skops model of *schema* (a value, or its bytes) and other *members*."""
+    text = schema if isinstance(schema, bytes) else json.dumps(schema, indent=2).encode()
+    return archive({**(members or {}), "schema.json": text}, **options)
+
+
+def small_skops(first: int = 71, second: int = 9, **options: int) -> bytes:
+    """Return a skops model of two arrays, one of them in two places, at these addresses."""
+    array = {"type": "numpy", "file": f"{first}.npy", "__id__": first}
+    content = {
+        "coef_": node("NdArrayNode", **array),
+        "again": node("NdArrayNode", **array),
+        "classes_": node("NdArrayNode", type="numpy", file=f"{second}.npy", __id__=second),
+    }
+    schema = node("ObjectNode", node("DictNode", content, __id__=3), protocol=2)
+    members = {f"{first}.npy": npy(np.ones(2)), f"{second}.npy": npy(np.array(["a", "b"]))}
+    return skops(schema, members, **options)
+
+
 def samples() -> dict[str, bytes]:
     """Return small valid files by name: every kind of thing that a reader meets."""
     floats = np.linspace(-1, 1, 12, dtype="<f4").reshape(3, 4)
@@ -76,6 +101,7 @@ def samples() -> dict[str, bytes]:
         "packed.safetensors": safetensors({"q": entry("F4", [4], 0, 2)}, b"\x12\x34"),
         "stored.npz": archive(members),
         "deflated.npz": archive(members, zipfile.ZIP_DEFLATED),
+        "model.skops": small_skops(),
         "plain.npy": npy(floats),
         "turned.npy": npy(turned),
         "second.npy": npy(np.zeros((), "<c16"), (2, 0)),

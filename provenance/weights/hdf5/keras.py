@@ -15,7 +15,6 @@ Keras does: they are read by place.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -25,13 +24,10 @@ from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.hdf5.reader import Hdf5File
 from provenance.weights.normalisers import Normaliser, renumbered
 from provenance.weights.view import stated
-from provenance.weights.zip_archive import STORED, Member, MemberReader, members, read_member
+from provenance.weights.zip_archive import STORED, member_digest, member_text, members
 
 if TYPE_CHECKING:
     from provenance.weights.source import Source
-
-MAX_TEXT: Final = 2**26
-"""Longest configuration, in bytes: those of published models have some megabytes at most."""
 
 _WEIGHTS: Final = "model.weights.h5"
 _REQUIRED: Final = frozenset({_WEIGHTS, "config.json", "metadata.json"})
@@ -42,7 +38,6 @@ _OBJECT: Final = frozenset({"class_name", "config"})
 """The keys of an object in the configuration."""
 
 _MAX_DEPTH: Final = 8  # of metadata.json, which is flat
-_STEP: Final = 2**20
 
 
 class KerasFile(Hdf5File):
@@ -64,14 +59,14 @@ class KerasFile(Hdf5File):
             raise UnreadableError(
                 "the weights are compressed", where=source.name, hint="store them, as Keras does"
             )
-        _digest(source, weights)  # for its CRC-32
+        member_digest(source, weights)  # for its CRC-32
         super().__init__(source, (weights.start, weights.size))
-        description = _text(source, by_name["metadata.json"])
-        configuration, ids = renumbered(_text(source, by_name["config.json"]), _ID, _OBJECT)
+        description = member_text(source, by_name["metadata.json"])
+        configuration, ids = renumbered(member_text(source, by_name["config.json"]), _ID, _OBJECT)
         beside = {
             "config.json": configuration,
             "metadata.json": _without_date(description, f"{source.name}: metadata.json"),
-            **{member.name: _digest(source, member) for member in assets},
+            **{member.name: member_digest(source, member) for member in assets},
         }
         if twice := sorted(self.metadata.keys() & beside.keys()):
             raise MalformedError(f"{twice[0]!r} is a member and an attribute", where=source.name)
@@ -86,27 +81,6 @@ class KerasFile(Hdf5File):
             ],
         }
         self.container = MappingProxyType({**self.container, **stated(facts)})
-
-
-def _text(source: Source, member: Member) -> str:
-    """Return the text of *member*, its CRC-32 checked."""
-    try:
-        return read_member(source, member, MAX_TEXT).decode()
-    except UnicodeDecodeError as error:
-        raise MalformedError("is not UTF-8", where=f"{source.name}: {member.name}") from error
-
-
-def _digest(source: Source, member: Member) -> str:
-    """Return the SHA-256 of *member*, its CRC-32 checked."""
-    hasher = hashlib.sha256()
-    reader = MemberReader(source, member)
-    buffer = memoryview(bytearray(min(_STEP, member.size)))
-    for done in range(0, member.size, _STEP):
-        piece = buffer[: min(_STEP, member.size - done)]
-        reader.fill(piece)
-        hasher.update(piece)
-    reader.finish()
-    return hasher.hexdigest()
 
 
 def _without_date(text: str, where: str) -> str:

@@ -1,0 +1,113 @@
+"""Models of scikit-learn as skops saves them (``.skops``): a schema and arrays, in a ZIP archive.
+
+Format: ``_persist.py``, ``_utils.py`` and ``_audit.py`` in ``skops/io`` of skops-dev/skops,
+protocols 0 to 2. ``schema.json`` is a tree of nodes, one for each object, which name members:
+``*.npy``, ``*.npz`` (sparse matrices: archives of arrays) and others, content by digest. Nothing is
+constructed.
+
+An array is called by the way to the first node that names its member: keys and places, joined by
+``/``, but for the key ``content`` of a node. The schema is content, byte for byte but for what is
+made of addresses or at random: ``__id__``, by which skops tells which nodes are one object, is
+counted from 1, and a member is called as its array is. A member that no node names is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from provenance.encoding import strict_json
+from provenance.errors import MalformedError, UnreadableError
+from provenance.weights.normalisers import MAX_DEPTH, Normaliser, renumbered
+from provenance.weights.npy import ARRAY, NpzFile, arrays_in
+from provenance.weights.source import Part
+from provenance.weights.view import check_name, stated
+from provenance.weights.zip_archive import STORED, Member, member_digest, member_text, members
+
+if TYPE_CHECKING:
+    from provenance.weights.source import Source
+
+_SCHEMA: Final = "schema.json"
+_NODE: Final = "__loader__"
+"""The key by which an object of the schema is a node."""
+
+_FILE: Final = re.compile(r'(?<!\\)"file"\s*:\s*("[^"\\]*")')
+_MAX_NAME: Final = 1000
+"""Longest name of an array, in characters."""
+
+
+class SkopsFile(NpzFile):
+    """An open skops model. See :class:`~provenance.weights.view.TensorFile`."""
+
+    format = "skops"
+
+    def __init__(self, source: Source) -> None:
+        """Read and check the archive *source*, its schema and its arrays."""
+        found = {member.name: member for member in members(source)}
+        if _SCHEMA not in found:
+            raise MalformedError(f"{_SCHEMA} is missing", where=source.name)
+        text, ids = renumbered(member_text(source, found[_SCHEMA]), "__id__", frozenset({_NODE}))
+        names = {**_named(text, f"{source.name}: {_SCHEMA}"), _SCHEMA: _SCHEMA}
+        if odd := sorted(found.keys() ^ names.keys()):
+            what = f"the member {odd[0]!r} is not in the archive, or no node names it"
+            raise MalformedError(what, where=source.name)
+        self._members = {names[name]: member for name, member in found.items()}
+        super().__init__(source)
+
+        def renamed(match: re.Match[str]) -> str:
+            name = json.loads(match[1])
+            return f'"file": {json.dumps(names[name])}' if name in names else match[0]
+
+        beside = {_SCHEMA: _FILE.sub(renamed, text)} | {
+            name: member_digest(source, member)
+            for name, member in self._members.items()
+            if not member.name.endswith((".npy", ".npz", _SCHEMA))
+        }
+        self.metadata = MappingProxyType({**self.metadata, **beside})
+        numbers = stated({Normaliser.OBJECT_IDS: [ids, list(names)]})
+        self.container = MappingProxyType({**self.container, **numbers})
+
+    def _found(self) -> dict[str, Member]:
+        arrays: dict[str, Member] = {}
+        for name, member in self._members.items():
+            if member.name.endswith(".npy"):
+                arrays[name] = member
+            elif member.name.endswith(".npz"):
+                if member.method != STORED:
+                    what, hint = "a compressed archive in an archive", "dump it without compression"
+                    raise UnreadableError(what, where=f"{self._source.name}: {name}", hint=hint)
+                member_digest(self._source, member)  # for its CRC-32
+                part = Part(self._source, member.start, member.size, f"{self._source.name}: {name}")
+                for short, each in arrays_in(part).items():
+                    if (inner := f"{name}/{short}") in self._members:
+                        raise MalformedError(f"two arrays named {inner!r}", where=self._source.name)
+                    arrays[inner] = each._replace(start=member.start + each.start)
+        self._members |= arrays
+        return arrays
+
+
+def _named(text: str, where: str) -> dict[str, str]:
+    """Return the members that the nodes of a schema name, and the way to the first node of each."""
+    names: dict[str, str] = {}
+    pending: list[tuple[str, Any]] = [
+        ("", strict_json.parse(text.encode(), where=where, max_depth=MAX_DEPTH))
+    ]
+    while pending:
+        path, value = pending.pop()
+        if len(path) > _MAX_NAME:
+            raise MalformedError(f"a way of more than {_MAX_NAME} characters", where=where)
+        node = isinstance(value, dict) and _NODE in value
+        if node and isinstance(value.get("file"), str):
+            names.setdefault(value["file"], check_name(path or ARRAY, where=where))
+        inside = value.items() if isinstance(value, dict) else enumerate(value)
+        below = [
+            (path if node and key == "content" else f"{path}/{key}" if path else str(key), it)
+            for key, it in inside
+            if isinstance(it, dict | list)
+        ]
+        pending += reversed(below)
+    if len({*names.values(), _SCHEMA}) <= len(names):
+        raise MalformedError("two members of one name", where=where)
+    return names
