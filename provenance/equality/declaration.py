@@ -62,7 +62,10 @@ MAX_DOTS: Final = 512
 MAX_PATTERNS: Final = 1024
 """Most patterns in a declaration: each is tried on every name, and a file can have 100,000."""
 
-BUILT_IN: Final = ("bytes", "tensors", "close-float32", "hf-trainer")
+SETS: Final = ("hf-trainer", "lightning", "keras", "peft", "sklearn", "kohya")
+"""The built-in declarations for what frameworks leave behind."""
+
+BUILT_IN: Final = ("bytes", "tensors", "close-float32", *SETS)
 """The built-in declarations, each a TOML file in the folder ``builtin``."""
 
 _NAME: Final = r"^[a-z0-9]+(-[a-z0-9]+)*\Z"

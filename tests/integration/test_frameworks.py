@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pytest
 
-from tests.world import Person, payload_of, run_program
+from tests.integration.recording import record
+from tests.world import Person, run_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 pytestmark = [
     pytest.mark.integration,
@@ -30,9 +30,6 @@ pytestmark = [
         not os.environ.get("PROVENANCE_TORCH"), reason="PROVENANCE_TORCH names no Python with torch"
     ),
 ]
-
-SCRIPTS = Path(__file__).parent / "trainings"
-PROJECT = "[project]\nname = 'training'\nversion = '0'\nrequires-python = '>=3.11'\n"
 
 
 @dataclass(frozen=True)
@@ -84,24 +81,7 @@ TRAININGS = {
 }
 
 
-# --- People, folders, and what they say -----------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of both: the trainer's Python first on the path, one thread, no network."""
-    own = {
-        "PATH": f"{Path(os.environ['PROVENANCE_TORCH']).parent}{os.pathsep}{os.environ['PATH']}",
-        "HOME": str(tmp_path_factory.mktemp("home")),
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONDONTWRITEBYTECODE": "",
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-    }
-    for number, role in enumerate(("AUTHOR", "COMMITTER")):
-        own |= {f"GIT_{role}_NAME": "a", f"GIT_{role}_EMAIL": f"a{number}@example.org"}
-    return own
+# --- What was installed, and what the claims say --------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -117,49 +97,6 @@ VERSIONS = """
 import importlib.metadata, json
 print(json.dumps({each.name: each.version for each in importlib.metadata.distributions()}))
 """
-
-
-@pytest.fixture(scope="session")
-def upstream(tmp_path_factory: pytest.TempPathFactory, environ: dict[str, str]) -> Path:
-    """A repository with all trainings."""
-    root = shutil.copytree(SCRIPTS, tmp_path_factory.mktemp("upstream") / "trainings")
-    (root / "pyproject.toml").write_text(PROJECT)
-    (root / ".gitignore").write_text("__pycache__/\n.venv\ndata/\nmodel/\n")
-    for words in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "Train")):
-        subprocess.run(["git", *words], cwd=root, env={**os.environ, **environ}, check=True)
-    return root
-
-
-@pytest.fixture
-def clone(upstream: Path, tmp_path: Path, environ: dict[str, str]) -> Callable[[str], Path]:
-    """Clone the trainings to a place below the test's folder, with data and environment."""
-
-    def make(place: str) -> Path:
-        root = tmp_path / place
-        subprocess.run(
-            ["git", "clone", "-q", upstream, root], env={**os.environ, **environ}, check=True
-        )
-        (root / ".venv").symlink_to(Path(os.environ["PROVENANCE_TORCH"]).parent.parent)
-        (root / "data").mkdir()
-        draw = random.Random(0).gauss
-        rows = [",".join(f"{draw(0, 1):.4f}" for _ in range(5)) for _ in range(64)]
-        (root / "data" / "rows.csv").write_text("\n".join(rows) + "\n")
-        return root
-
-    return make
-
-
-def record(
-    folder: Path, person: Person, environ: Mapping[str, str], *words: str, model: str = "model"
-) -> dict[str, Any]:
-    """Record the command *words* in *folder* and return the predicate of the claim."""
-    options = ("--model", model, "--key", person.private, "--data", "rows=data/rows.csv")
-    ran = run_program("record", *options, "--", *words, cwd=folder, environ=environ)
-    assert ran.status == 0, ran.err
-    [made] = folder.glob(f"{model}/claims.jsonl")
-    [line] = made.read_bytes().splitlines()
-    predicate: dict[str, Any] = json.loads(payload_of(line))["predicate"]
-    return predicate
 
 
 def installed(predicate: Mapping[str, Any]) -> dict[str, str]:
