@@ -22,7 +22,7 @@ from provenance.report.terminal import print_json, print_lines
 
 if TYPE_CHECKING:
     from provenance.equality.declaration import Declaration
-    from provenance.judge.coverage import Selection
+    from provenance.judge.coverage import Reached, Selection
 
 
 @click.group(
@@ -95,20 +95,21 @@ def check(declaration: str, model: Path | None, *, as_json: bool) -> None:
     3: it is not a declaration.
     """
     declared = find(declaration)
-    selections = _selections(declared, model) if model is not None else ()
+    selections, excepted = _selections(declared, model) if model is not None else ((), ())
     if as_json:
         print_json(
             {
                 "declaration": equality_content(declared),
                 "consequences": consequences(declared),
                 "selections": selections,
+                "excepted": excepted,
             }
         )
         return
     lines = [
         f"{one_line(declaration)}: equality declaration",
         *heading_rows(declared),
-        *declaration_rows(declared, selections=selections),
+        *declaration_rows(declared, selections=selections, excepted=excepted),
         "",
         *consequences(declared),
     ]
@@ -118,14 +119,59 @@ def check(declaration: str, model: Path | None, *, as_json: bool) -> None:
     print_lines(one_line(line) for line in lines)
 
 
-def _selections(declared: Declaration, model: Path) -> Sequence[Selection]:
+def _selections(
+    declared: Declaration, model: Path
+) -> tuple[Sequence[Selection], Sequence[Reached]]:
     from provenance.weights import check_numpy
 
     check_numpy()
-    from provenance.judge.coverage import check_coverage
+    from provenance.judge.coverage import check_coverage, find_reached
     from provenance.report.progress import progress
     from provenance.weights.model import SideBySide, model_of_folder
 
     with progress("hashing") as advance:
         found = model_of_folder(model, advance)
-    return check_coverage(declared, SideBySide(found, found))
+    excepted = [find_reached(each, found) for each, _ in declared.exceptions]
+    return check_coverage(declared, SideBySide(found, found)), excepted
+
+
+@command.command(
+    "suggest",
+    short_help="Propose a declaration from two rebuilds of your own.",
+    examples=(
+        "provenance equality suggest first second",
+        "provenance equality suggest first second --output equality.toml",
+    ),
+    next_step="fill in why each may differ, and check it: 'provenance equality check FILE first'.",
+)
+@click.argument("left", type=PATH, metavar="A")
+@click.argument("right", type=PATH, metavar="B")
+@click.option("--output", type=PATH, metavar="FILE", help="Where the declaration goes.")
+@json_option
+def suggest(left: Path, right: Path, output: Path | None, *, as_json: bool) -> None:
+    """Propose a declaration under which the models in the folders A and B are the same.
+
+    Both are rebuilds of your own, with equal weights. What else differs is proposed as an exception
+    without a reason, which no command takes until you fill it in: say only what you know. What a
+    loader may go by is not proposed. Exit status 1: the weights are not equal.
+    """
+    from provenance.weights import check_numpy
+
+    check_numpy()
+    from provenance.files.atomic import create_file
+    from provenance.judge import suggestion
+    from provenance.judge.measured import MeasuredWeights, wanted_by
+    from provenance.report.progress import progress
+    from provenance.weights.model import SideBySide, model_of_folder
+
+    with progress("hashing") as advance:
+        sides = SideBySide(model_of_folder(left, advance), model_of_folder(right, advance))
+    with progress("comparing") as advance:
+        found = suggestion.suggest(MeasuredWeights(sides, wanted_by(None, on_bytes=advance)))
+    text = suggestion.to_toml(found)
+    if output is not None:
+        create_file(output, text.encode())
+    if as_json:
+        print_json({"suggestion": found, "toml": text})
+    elif output is None:
+        click.echo(text, nl=False)

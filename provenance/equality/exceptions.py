@@ -9,7 +9,7 @@ it reaches further. Neither reaches tensors, or a file that is opened as weights
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, Final, Literal
 
@@ -64,18 +64,23 @@ class Except(
         """Return what the table calls its part of the file *name*."""
         return name if self.member is None else f"{name}!{self.member}"
 
-    def reaches(self, name: str, path: Path | None, *, unsafe: bool) -> bool:
-        """Tell whether it may reach the value at *path* of the file *name*; None: all of it."""
+    def reaches(
+        self, name: str, path: Path | None, beside: Collection[str], *, unsafe: bool
+    ) -> bool:
+        """Tell whether it may reach the value at *path* of the file *name*; None: all of it.
+
+        *beside* are the names of all files of the model.
+        """
         named = self.named(name)
         if path is None:
-            free = table().is_free(named, None) and not carries_tensors(named)
+            free = table().is_free(named, None, beside) and not carries_tensors(named)
             return _never(named) is None and (unsafe or free)
         if path[:1] == (STRUCTURE,):
             return False
         if self.as_ is not None:
             taken = table().is_set if self.as_ == "set" else table().names_base
             return taken(named, path)
-        return unsafe or table().is_free(named, path)
+        return unsafe or table().is_free(named, path, beside)
 
 
 def _never(name: str) -> str | None:
@@ -101,8 +106,8 @@ def _faults(it: Except) -> Iterator[str]:
         yield f"'member' {it.member!r} is not the name of a member of an archive"
     if it.tolerance is not None and not math.isfinite(it.tolerance):
         yield "'tolerance' is not finite"
-    if it.tolerance is not None and it.as_ is not None:
-        yield "'tolerance' has no use with 'as'"
+    if it.as_ is not None and (it.tolerance is not None or it.optional):
+        yield "'tolerance' and 'optional' have no use with 'as'"
     if it.keys is None and (it.tolerance, it.as_) != (None, None):
         yield "'tolerance' and 'as' need 'keys'"
     yield from filter(None, map(_fault_of_key, it.keys or ()))
@@ -135,7 +140,7 @@ def fault_by_table(it: Except, *, unsafe: bool) -> str | None:
     if it.keys is None:
         if (why := _never(named)) is not None:
             return f"{named!r} {why}, so no exception is about it as a whole"
-        return None if it.reaches(it.file, None, unsafe=unsafe) else _obeyed(named, None)
+        return None if it.reaches(it.file, None, (), unsafe=unsafe) else _obeyed(named, None)
     suffix = PurePosixPath(named).suffix.lower()
     if suffix not in SUFFIXES and (it.member is not None or not carries_tensors(it.file)):
         return f"no keys are read in what is called {named!r}"
@@ -144,8 +149,8 @@ def fault_by_table(it: Except, *, unsafe: bool) -> str | None:
 
 def _against_key(it: Except, key: str, *, unsafe: bool) -> str | None:
     named = it.named(it.file)
-    if it.reaches(it.file, example(key), unsafe=unsafe):
-        met = not unsafe and it.as_ is None and table().obeying(named, key)
+    if it.reaches(it.file, example(key), (), unsafe=unsafe):
+        met = not unsafe and it.as_ is None and table().obeying(named, key, ())
         return _obeyed(named, key) if met else None
     if it.as_ is None:
         return _obeyed(named, key)
@@ -156,6 +161,6 @@ def _against_key(it: Except, key: str, *, unsafe: bool) -> str | None:
 def _obeyed(name: str, key: str | None) -> str:
     """Say why a safe exception cannot be about what is called *name*, or about *key* in it."""
     what = repr(name) if key is None else f"{key!r} of {name!r}"
-    if loaders := table().obeying(name, key):
+    if loaders := table().obeying(name, key, ()):
         return f"{what} is obeyed by {', '.join(loaders)}: only [[unsafe_except]] can be about it"
     return f"of {what} it is not known that no loader obeys it: [[unsafe_except]] can be about it"

@@ -26,10 +26,12 @@ from provenance.equality.patterns import selects_tensor
 from provenance.equality.rules import Close, Curves, EvidenceRule, Rule, TensorRule
 from provenance.errors import MalformedError, PolicyError, UnreadableError, count, some_of
 from provenance.judge import selection as select
+from provenance.measure.side_files import paths_in
 
 if TYPE_CHECKING:
     from provenance.equality.declaration import Alternative, Declaration
-    from provenance.weights.model import Pair, SideBySide
+    from provenance.equality.exceptions import Except
+    from provenance.weights.model import Model, Pair, SideBySide
 
 
 class Selected(msgspec.Struct, frozen=True):
@@ -47,6 +49,29 @@ class Selection(msgspec.Struct, frozen=True):
 
     rules: tuple[Selected, ...]
     unread: tuple[str, ...]
+
+
+class Reached(msgspec.Struct, frozen=True):
+    """What one exception is about: units by name, and the number of their values that it selects.
+
+    ``values`` is null if it is about whole files, or if they cannot be read by key.
+    """
+
+    units: tuple[str, ...]
+    values: int | None
+
+
+def find_reached(each: Except, model: Model) -> Reached:
+    """Return what the exception *each* is about in *model*."""
+    units = [unit for name, unit in sorted(model.units.items()) if each.selects_file(name)]
+    names = tuple(unit.name for unit in units)
+    if each.keys is None:
+        return Reached(names, None)
+    try:
+        paths = [path for unit in units for path in paths_in(unit, model, each.member)]
+    except (MalformedError, UnreadableError):
+        return Reached(names, None)
+    return Reached(names, sum(map(each.selects, paths)))
 
 
 def check_coverage(declaration: Declaration, sides: SideBySide) -> tuple[Selection, ...]:

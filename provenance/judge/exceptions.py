@@ -7,7 +7,7 @@ admitted by an exception (``docs/spec/equality.md`` section 8); the others are a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
@@ -46,6 +46,7 @@ class Exceptions:
         self._declared = tuple(declaration.exceptions)
         self._sides = sides
         self._same_base = same_base
+        self._beside = sides.left.files.keys() | sides.right.files.keys()
         self._files: dict[Pair, Judged] = {}
 
     def of_file(self, pair: Pair) -> Judged:
@@ -60,8 +61,8 @@ class Exceptions:
         if pair.weights and not pair.state:
             return Judged(against)
         for each, unsafe in about:
-            reached = (each.reaches(name, None, unsafe=unsafe) for name in pair.files)
-            if each.keys is None and (pair.both or each.optional) and all(reached):
+            whole = each.member is None and each.selects(None) and (pair.both or each.optional)
+            if whole and self._reaches((each, unsafe), pair, None):
                 sides = (against[0].left, against[0].right)
                 return Judged((), excepted=(_excepted((each, unsafe), pair.name, None, sides),))
         if pair.both is None or not any(each.keys for each, _ in about):
@@ -84,7 +85,9 @@ class Exceptions:
         about = self._about(pair)
         excepted: dict[tuple[str | None, ...], Excepted] = {}
         findings: dict[str, Finding] = {}
-        for member, difference in _by_key(about, differences):
+        members = {each.member for each, _ in about}
+        whole = {each.member for each, _ in about if each.keys is None}
+        for member, difference in by_key(members, whole, differences):
             for each in self._one(pair, about, member, difference):
                 if isinstance(each, Finding):
                     named = replace(each, measure=f"{measure}: {each.measure}")
@@ -106,13 +109,16 @@ class Exceptions:
         self, pair: Pair, about: list[Declared], member: str | None, found: Difference
     ) -> Iterator[Excepted | Finding]:
         """Yield what is to be said of one difference, or of each place of a list."""
-        selecting = [it for it in about if it[0].member == member and it[0].selects(found.path)]
+        known = member is not None or found.path is not None
+        selecting = [
+            it for it in about if known and it[0].member == member and it[0].selects(found.path)
+        ]
         declared = next(
             (
                 (each, unsafe)
                 for each, unsafe in selecting
-                if self._fits(each, found)
-                and all(each.reaches(it, found.path, unsafe=unsafe) for it in pair.unit_names)
+                if fits(each, found, same_base=self._same_base)
+                and self._reaches((each, unsafe), pair, found.path)
             ),
             None,
         )
@@ -129,35 +135,42 @@ class Exceptions:
                 file=pair.name, measure=key, held=False, left=left, right=right, note=note
             )
 
-    def _fits(self, each: Except, found: Difference) -> bool:
-        """Tell whether *each*, which selects the difference *found*, admits it."""
-        if each.as_ == "set" or found.inside:
-            return each.as_ == "set" and bool(found.inside)
-        one, other = found.left, found.right
-        if any(len(it.text) > MAX_TEXT or _NEVER.search(it.text) for it in (one, other) if it):
-            return False
-        if one is None or other is None:
-            return each.optional
-        if each.as_ == "base-model" and not self._same_base:
-            return False
-        return one.kind == other.kind and (
-            each.tolerance is None or is_within(one, other, each.tolerance)
-        )
+    def _reaches(self, declared: Declared, pair: Pair, path: Path | None) -> bool:
+        each, unsafe = declared
+        names = pair.unit_names
+        return all(each.reaches(name, path, self._beside, unsafe=unsafe) for name in names)
 
 
-def _by_key(
-    about: list[Declared], differences: Iterable[Difference]
+def fits(each: Except, found: Difference, *, same_base: bool) -> bool:
+    """Tell whether *each*, which selects the difference *found*, admits a change of this kind."""
+    one, other = found.left, found.right
+    if one is None or other is None:
+        kept = each.optional and each.as_ is None
+    elif each.as_ == "set" or found.inside:
+        return each.as_ == "set" and bool(found.inside)
+    elif each.as_ == "base-model" and not same_base:
+        return False
+    else:
+        kept = found.path is None or one.kind == other.kind
+        kept &= each.tolerance is None or is_within(one, other, each.tolerance)
+    texts = [it.text for it in (one, other) if it is not None and found.path is not None]
+    return kept and not any(len(text) > MAX_TEXT or _NEVER.search(text) for text in texts)
+
+
+def by_key(
+    members: Collection[str | None],
+    whole: Collection[str | None],
+    differences: Iterable[Difference],
 ) -> Iterator[tuple[str | None, Difference]]:
-    """Yield *differences*, key by key those of a member that an exception names, and that name.
+    """Yield *differences*, key by key those of *members* of the archive, each with its member.
 
-    An exception about the whole member is asked with its path as None.
+    Those of the *whole* members are one, at no path.
     """
-    members = {each.member: each.keys is None for each, _ in about}
     for found in differences:
-        if found.key not in members or found.left is None or found.right is None:
-            yield None, found
-        elif members[found.key]:
+        if found.key in whole:
             yield found.key, Difference("", None, found.left, found.right)
+        elif found.key not in members or found.left is None or found.right is None:
+            yield None, found
         else:
             try:
                 trees = [

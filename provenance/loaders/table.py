@@ -132,14 +132,16 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             selects_any(each.obeys, path) and not selects_any(each.ignores, path) for each in opens
         )
 
-    def obeying(self, name: str, pattern: str | None) -> tuple[str, ...]:
+    def obeying(
+        self, name: str, pattern: str | None, beside: Collection[str] | None = None
+    ) -> tuple[str, ...]:
         """Return the loaders that obey what *pattern* (None: any) can select in the file *name*.
 
         Two patterns are seen to meet where one selects the other's example.
         """
         found = {
             f"{loader.name} {loader.version}": None
-            for loader, each in self._opens(name)
+            for loader, each in self._opens(name, beside)
             if pattern is None
             or (
                 any(_meet(pattern, key) for key in each.obeys)

@@ -15,12 +15,12 @@ from provenance.equality.declaration import parse_toml
 from provenance.equality.exceptions import JSON, LINES, TOML
 from provenance.errors import MalformedError
 from provenance.loaders.keys import Path, spelled
-from provenance.weights.beside import Difference, Value, json_value, tree_differences
+from provenance.weights.beside import Difference, Value, json_value, tree_differences, tree_paths
 from provenance.weights.source import Source
 from provenance.weights.torch.objects import plain_values
 
 if TYPE_CHECKING:
-    from provenance.weights.model import Model, Pair, SideBySide
+    from provenance.weights.model import Model, Pair, SideBySide, Unit
 
 MAX_BYTES: Final = 64 * 2**20
 """Longest side file that is read by key, in bytes."""
@@ -49,6 +49,18 @@ def side_differences(pair: Pair, sides: SideBySide) -> tuple[Difference, ...]:
         for path in sorted(left.keys() | right.keys(), key=spelled)
         if left.get(path) != right.get(path)
     )
+
+
+def paths_in(unit: Unit, model: Model, member: str | None) -> list[Path]:
+    """Return where the values of *unit* are, or those of a *member* of it: what has a key."""
+    if not unit.weights:
+        return tree_paths(parse_values(unit.main, model.read(unit.main, MAX_BYTES)))
+    if unit.state:
+        return list(pickled_values(unit.main, model)[0])
+    with model.open(unit, unit.name) as file:
+        if member is None:
+            return [file.path_of(key) for key in file.metadata]
+        return tree_paths(parse_values(member, file.metadata.get(member, "{}").encode()))
 
 
 def pickled_values(name: str, model: Model) -> tuple[dict[Path, Value], frozenset[str]]:

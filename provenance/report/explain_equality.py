@@ -28,7 +28,7 @@ from provenance.report.explain_text import MAX_VALUE, explained, row, shorten
 if TYPE_CHECKING:
     from provenance.equality.declaration import Declaration
     from provenance.equality.rules import Rule
-    from provenance.judge.coverage import Selected, Selection
+    from provenance.judge.coverage import Reached, Selected, Selection
     from provenance.report.explain_text import Explained
 
 
@@ -76,9 +76,12 @@ def heading_rows(declaration: Declaration) -> list[str]:
 
 
 def declaration_rows(
-    declaration: Declaration, depth: int = 1, selections: Sequence[Selection] = ()
+    declaration: Declaration,
+    depth: int = 1,
+    selections: Sequence[Selection] = (),
+    excepted: Sequence[Reached] = (),
 ) -> list[str]:
-    """Return the axes and the alternatives of *declaration*, and what they select in a model."""
+    """Return what *declaration* says, and what it selects and excepts in a model."""
     lines = [row("may differ", ", ".join(declaration.axes) or "none named", depth)]
     for number, alternative in enumerate(declaration.any):
         for index, rule in enumerate(alternative.all):
@@ -89,10 +92,19 @@ def declaration_rows(
             more += [f"here: {_selected(selections[number].rules[index])}"] if selections else []
             lines += [row("", text, depth) for text in more]
         lines.append(row("", f"then: {alternative.concludes}", depth))
-    for exception, unsafe in declaration.exceptions:
+    for number, (exception, unsafe) in enumerate(declaration.exceptions):
         lines.append(row("apart from", _exception(exception, unsafe=unsafe), depth))
         lines.append(row("", f"because {exception.reason}", depth))
+        if excepted:
+            lines.append(row("", f"here: {_excepted(excepted[number])}", depth))
     return lines
+
+
+def _excepted(found: Reached) -> str:
+    if not found.units or found.values == 0:
+        return "nothing"
+    held = "" if found.values is None else f"{count(found.values, 'value')} of "
+    return held + ", ".join(cut(found.units, SHOWN_PATTERNS))
 
 
 def _exception(it: Except, *, unsafe: bool) -> str:
@@ -131,7 +143,12 @@ def consequences(declaration: Declaration) -> list[str]:
             lines.append(f"  {kind} guarantees: {LATTICE[kind].guarantees}")
             lines.append(f"  {kind} admits:     {LATTICE[kind].admits}")
         lines += [f"  note: {text}" for rule in alternative.all for text in _notes(rule)]
-    lines.append("any file without tensors that no rule selects must be equal byte for byte")
+    but = ", but for what is excepted" if any(declaration.exceptions) else ""
+    lines.append(f"any file without tensors that no rule selects must be equal byte for byte{but}")
+    if any(declaration.exceptions):
+        lines.append("a program may read what is excepted, and do something else by it")
+    if declaration.unsafe_except:
+        lines.append("UNSAFE: loaders may go by what an unsafe exception is about")
     if not all(LATTICE[alternative.strength].transitive for alternative in declaration.any):
         of = "two rebuilds that each agree with the published model"
         lines.append(f"not transitive: {of} may not agree with each other")

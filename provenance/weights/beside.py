@@ -103,6 +103,11 @@ def tree_differences(left: object, right: object, path: Path = ()) -> Iterator[D
             yield from _inside(left, right, path)
 
 
+def tree_paths(tree: object) -> list[Path]:
+    """Return the path of every value in *tree*, and of every object and list."""
+    return [each.path for each in tree_differences(tree, _ABSENT) if each.path is not None]
+
+
 def _inside(left: Any, right: Any, path: Path) -> Iterator[Difference]:  # noqa: ANN401 - JSON
     mine, theirs = (
         dict(enumerate(tree)) if isinstance(tree, list) else tree if isinstance(tree, dict) else {}

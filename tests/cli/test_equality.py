@@ -200,3 +200,45 @@ def test_so_many_patterns_are_refused(provenance: Shell, tmp_path: Path) -> None
     head = "format = 1\nname = 'x'\nversion = 1\n[[any]]\n"
     (tmp_path / "many.toml").write_text(head + rule * 17)
     refused(provenance("equality", "check", tmp_path / "many.toml"), 3, "more than 1024 patterns")
+
+
+def test_check_says_what_exceptions_are_about_in_a_model(provenance: Shell, tmp_path: Path) -> None:
+    state = b'{"log_history": [{"train_runtime": 1}, {"train_runtime": 2}]}'
+    model = write_files(tmp_path / "model", {**files(), "trainer_state.json": state})
+    declared = CLOSE + (
+        b'[[except]]\nfile = "trainer_state.json"\nkeys = ["log_history[].train_runtime"]\n'
+        b'reason = "wall time"\n[[unsafe_except]]\nfile = "no.json"\nreason = "unused"\n'
+    )
+    (tmp_path / "mine.toml").write_bytes(declared)
+    text = provenance("equality", "check", tmp_path / "mine.toml", model).out
+    for words in (
+        "apart from   'trainer_state.json': 'log_history[].train_runtime'",
+        "because wall time",
+        "here: 2 values of trainer_state.json",
+        "apart from   'no.json': the whole file (UNSAFE: loaders may go by it)",
+        "here: nothing",
+        "a program may read what is excepted",
+    ):
+        assert words in text
+    document = provenance("equality", "check", tmp_path / "mine.toml", model, "--json").document
+    assert document["excepted"] == [
+        {"units": ["trainer_state.json"], "values": 2},
+        {"units": [], "values": None},
+    ]
+
+
+def test_suggest_proposes_what_differs(provenance: Shell, tmp_path: Path) -> None:
+    left, right = (
+        write_files(tmp_path / side, {**files(), "events.out.tfevents.1": side.encode()})
+        for side in ("left", "right")
+    )
+    printed = provenance("equality", "suggest", left, right).out
+    assert '[[except]]\nfile = "events.out.tfevents.1"\nreason = ""\n' in printed
+    made = tmp_path / "mine.toml"
+    assert provenance("equality", "suggest", left, right, "--output", made).out == ""
+    assert made.read_text() == printed
+    refused(provenance("equality", "check", made), 3, "say why this may differ")
+    document = provenance("equality", "suggest", left, right, "--json").document
+    assert document["toml"] == printed
+    write_files(right, files(0.1))
+    refused(provenance("equality", "suggest", left, right), 1, "do not have equal weights")

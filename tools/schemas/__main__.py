@@ -86,9 +86,14 @@ DOCUMENTS = (
     Document("compare-output", (documents.Compared,), "Output of compare --json"),
     Document(
         "equality-output",
-        (documents.EqualitiesListed, documents.EqualityShown, documents.EqualityChecked),
+        (
+            documents.EqualitiesListed,
+            documents.EqualityShown,
+            documents.EqualityChecked,
+            documents.EqualitySuggested,
+        ),
         "Output of equality --json",
-        "What equality list, show and check print with --json.",
+        "What equality list, show, check and suggest print with --json.",
     ),
     Document("agree-output", (documents.Judged,), "Output of agree --json"),
 )

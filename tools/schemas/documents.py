@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from provenance.judge.coverage import Selection
+from provenance.judge.coverage import Reached, Selection
 from provenance.judge.side_by_side import FileComparison
+from provenance.judge.suggestion import Suggestion
 from provenance.measure.findings import Outcome
 from provenance.rebuilding.verdict import (
     BYTES_PROPERTY,
@@ -214,11 +215,22 @@ class EqualityShown(msgspec.Struct, frozen=True):
 
 
 class EqualityChecked(msgspec.Struct, frozen=True):
-    """What ``equality check --json`` prints; ``selections`` is empty without a model."""
+    """What ``equality check --json`` prints; without a model, the last two are empty.
+
+    ``excepted`` has an entry for each exception, those of ``except`` first.
+    """
 
     declaration: EqualityFile
     consequences: tuple[str, ...]
     selections: tuple[Selection, ...]
+    excepted: tuple[Reached, ...]
+
+
+class EqualitySuggested(msgspec.Struct, frozen=True):
+    """What ``equality suggest --json`` prints; ``toml`` is the declaration that is proposed."""
+
+    suggestion: Suggestion
+    toml: str
 
 
 class Judged(msgspec.Struct, frozen=True):

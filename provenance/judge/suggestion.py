@@ -1,0 +1,140 @@
+"""A declaration proposed from two rebuilds of one's own: what differed, as exceptions.
+
+Nothing unsafe is proposed, and no reason: why a value may differ is for a person to say.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from provenance.equality.declaration import BUILT_IN, builtin
+from provenance.equality.exceptions import SUFFIXES, Except, fault
+from provenance.errors import MalformedError, PolicyError, UnreadableError, one_line
+from provenance.judge.comparators import apply
+from provenance.judge.exceptions import by_key, files_differ, fits
+from provenance.loaders.keys import spelled
+from provenance.measure.contents import Contents
+from provenance.measure.side_files import side_differences
+from provenance.weights.beside import Difference, Value
+
+if TYPE_CHECKING:
+    from provenance.judge.measured import MeasuredWeights
+    from provenance.weights.model import Pair
+
+_HOW: tuple[Literal["set", "base-model"] | None, ...] = (None, "set", "base-model")
+
+
+class Suggestion(msgspec.Struct, frozen=True):
+    """What a declaration can take so that two models agree.
+
+    Either the built-in declaration that covers all, ``equality``, or ``exceptions`` with empty
+    reasons; ``refused`` are the differences that only an unsafe exception could be about.
+    """
+
+    equality: str | None
+    exceptions: tuple[Except, ...] = ()
+    refused: tuple[str, ...] = ()
+
+
+def suggest(weights: MeasuredWeights) -> Suggestion:
+    """Return what could be declared of the two models of *weights*, whose weights must be equal.
+
+    Raises PolicyError where weights differ or cannot be read, or where there are none.
+    """
+    _check_weights(weights)
+    sides = weights.sides
+    for name in BUILT_IN:
+        if apply(builtin(name), weights).conclusion == "match":
+            return Suggestion(name)
+    keys: dict[Except, dict[str, None]] = {}
+    refused: list[str] = []
+    beside = sides.left.files.keys() | sides.right.files.keys()
+    for pair in sides.changed:
+        for member, difference in _differences(pair, weights):
+            for each, found in _proposed(pair.name, member, difference, beside):
+                if each is not None:
+                    named = [] if found.path is None else [spelled(found.path)]
+                    keys.setdefault(each, {}).update(dict.fromkeys(named))
+                    continue
+                left, right = found.shown
+                what = ": ".join(filter(None, (pair.name, member, found.key)))
+                refused.append(f"{what}: {left or 'nothing'} against {right or 'nothing'}")
+    exceptions = tuple(each for base, named in keys.items() for each in _with_keys(base, [*named]))
+    return Suggestion(None, exceptions, tuple(dict.fromkeys(refused)))
+
+
+def _check_weights(weights: MeasuredWeights) -> None:
+    for pair in weights.sides.changed:
+        if pair.weights and not pair.state and pair.both:
+            read = weights.of(pair, None)
+            if not isinstance(read, Contents):
+                raise PolicyError("the weights cannot be compared", where=pair.name, hint=read)
+    if not weights.same():
+        hint = "an exception is about what is beside tensors; a rule like 'close' is about them"
+        raise PolicyError("the two models do not have equal weights", hint=hint)
+
+
+def _with_keys(base: Except, keys: list[str]) -> Iterator[Except]:
+    for start in range(0, len(keys), 64):
+        yield msgspec.structs.replace(base, keys=tuple(keys[start : start + 64]))
+    if not keys:
+        yield base
+
+
+def _differences(pair: Pair, weights: MeasuredWeights) -> Iterable[tuple[str | None, Difference]]:
+    """Return what differs in *pair*, each with the member of an archive that it is in."""
+    if pair.weights and not pair.state:
+        contents = weights.of(pair, None)
+        found = contents.metadata if isinstance(contents, Contents) else ()
+        members = {each.key for each in found if PurePosixPath(each.key).suffix in SUFFIXES}
+        return by_key(members, (), found)
+    try:
+        if pair.both is not None:
+            return ((None, each) for each in side_differences(pair, weights.sides))
+    except (MalformedError, UnreadableError):
+        pass
+    (against,) = files_differ(pair, weights.sides)
+    left, right = (
+        None if it is None else Value("file", it) for it in (against.left, against.right)
+    )
+    return [(None, Difference("", None, left, right))]
+
+
+def _proposed(
+    file: str, member: str | None, found: Difference, beside: Collection[str]
+) -> Iterator[tuple[Except | None, Difference]]:
+    """Yield the exception, without its keys, that admits *found* or a part of it; None: none."""
+    optional = found.left is None or found.right is None
+    name = re.sub(r"[\[*?]", r"[\g<0>]", file)
+    keys = None if found.path is None else (spelled(found.path),)
+    for as_ in _HOW:
+        each = Except(file=name, reason="-", keys=keys, member=member, optional=optional, as_=as_)
+        reached = each.reaches(file, found.path, beside, unsafe=False)
+        if reached and fits(each, found, same_base=True) and fault(each) is None:
+            yield msgspec.structs.replace(each, reason="", keys=None), found
+            return
+    for part in found.inside:
+        yield from _proposed(file, member, part, beside)
+    if not found.inside:
+        yield None, found
+
+
+def to_toml(suggestion: Suggestion) -> str:
+    """Return *suggestion* as a declaration in TOML."""
+    lines = ["format = 1", 'name = "mine"', "version = 1"]
+    if suggestion.equality not in (None, "bytes", "tensors"):
+        lines.append(f"exceptions = [{json.dumps(suggestion.equality)}]")
+    lines += ["", "[[any]]", "[[any.all]]", 'equality = "tensors"']
+    for each in suggestion.exceptions:
+        value = msgspec.to_builtins(each)
+        stated = {key: value[key] for key in sorted(value) if value[key] not in (None, False)}
+        lines += ["", "[[except]]", *(f"{k} = {json.dumps(it)}" for k, it in stated.items())]
+    lines += [""] * bool(suggestion.refused)
+    lines += [f"# not proposed: {one_line(each)}" for each in suggestion.refused]
+    return "\n".join(lines) + "\n"
