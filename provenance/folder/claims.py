@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from provenance.envelope.bundle import Bundle
     from provenance.statement.training import TrainingStatement
 
-MAX_CLAIMS_BYTES = 2**30
-"""Largest claims file read, in bytes."""
+MAX_CLAIMS_BYTES = 2**28
+"""Largest claims file read, in bytes: they are all in memory, three times. It holds seventeen
+claims about a hundred thousand files each."""
 
 _SHA256_NAME = re.compile(r"[0-9a-f]{64}")
 _LEFTOVER_NAME = re.compile(_SHA256_NAME.pattern + re.escape(TEMPORARY_SUFFIX))
@@ -80,12 +81,16 @@ def folder_names(model: Path) -> tuple[str, ...]:
     return (path.name,)
 
 
-def read_bundles(path: Path, *, follow: bool = True) -> tuple[Bundle, ...]:
+def read_bundles(
+    path: Path, *, follow: bool = True, max_bytes: int | None = None
+) -> tuple[Bundle, ...]:
     """Return the bundles in the file *path*: one a line, or one over several lines."""
     if os.path.isdir(path):  # noqa: PTH112 - see below
         hint = "move it away, or name the file of the claims"
         raise UnreadableError("is a folder, not a file", where=str(path), hint=hint)
-    return bundle.parse_any(read_file(path, MAX_CLAIMS_BYTES, follow=follow), where=str(path))
+    return bundle.parse_any(
+        read_file(path, max_bytes or MAX_CLAIMS_BYTES, follow=follow), where=str(path)
+    )
 
 
 def read_beside(root: Path) -> list[tuple[str, Bundle]]:

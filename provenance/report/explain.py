@@ -4,8 +4,8 @@ The kind is detected by the content, and by the name where the content cannot te
 the state of a log). Each file is then read by the strict parser of its kind, as the other commands
 read it. Nothing is verified: no signature, no digest, no proof.
 
-Limits: a file is held in memory up to the limit of its kind, at most 1 GiB for claims; of weights
-only the header is read.
+Limits: a file is held in memory up to the limit of its kind, at most 64 MiB; of weights only the
+header is read.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from provenance.encoding import strict_json
 from provenance.errors import MalformedError, UnreadableError
 from provenance.files.names import BYPRODUCTS
 from provenance.files.reading import read_file
-from provenance.folder.claims import MAX_CLAIMS_BYTES
 from provenance.keys.public import MAX_KEY_BYTES
 from provenance.report import explain_equality, explain_files, explain_logs, explain_signed
-from provenance.report.explain_text import Kind
+from provenance.report.explain_text import MAX_SHOWN_BYTES, Kind
 from provenance.statement.metrics import is_metric
 from provenance.transparency import note
 from provenance.transparency.log_state import STATE
@@ -116,7 +115,7 @@ def _explain_content(path: Path, head: bytes, size: int) -> Explained:
     if first == b"{":
         return _explain_objects(path, head, size)
     if first == b"[" and b"".join(head.split())[:3] in (b'[["', b"[]"):  # TOML begins with [ too
-        return explain_files.explain_manifest(read_file(path, strict_json.MAX_BYTES), where)
+        return explain_files.explain_manifest(read_file(path, MAX_SHOWN_BYTES), where)
     return _explain_text(path, head, size)
 
 
@@ -127,7 +126,7 @@ def _explain_objects(path: Path, head: bytes, size: int) -> Explained:
         if size > explain_files.MAX_METRICS_BYTES:
             raise MalformedError("too many metrics to sum up", where=where)
         return explain_files.explain_metrics(read_file(path, size), where)
-    data = read_file(path, MAX_CLAIMS_BYTES)
+    data = read_file(path, MAX_SHOWN_BYTES)
     if b'"mediaType"' in data and b'"verificationMaterial"' in data:
         return explain_signed.explain_bundles(data, where)
     if b'"_type"' in data and b'"predicateType"' in data:

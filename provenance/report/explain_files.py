@@ -20,7 +20,13 @@ from provenance.files.walking import walk
 from provenance.folder import claims
 from provenance.keys import load_private, parse_public_pem
 from provenance.report.explain_signed import byproducts_by_digest, describe_bundles
-from provenance.report.explain_text import explained, fields, row
+from provenance.report.explain_text import (
+    MAX_SHOWN_BYTES,
+    MAX_SHOWN_VALUES,
+    explained,
+    fields,
+    row,
+)
 from provenance.statement import intoto
 from provenance.statement.metrics import parse_metrics
 from provenance.weights import check_numpy
@@ -67,7 +73,7 @@ def explain_model_folder(folder: Path) -> Explained:
         said, shown = "none", list[str]()
         try:
             if path.exists():
-                parsed = claims.read_bundles(path)
+                parsed = claims.read_bundles(path, max_bytes=MAX_SHOWN_BYTES)
                 content[part], shown, found = describe_bundles(parsed, str(path))
                 problems += found
                 said = count(len(parsed), "signed document")
@@ -106,7 +112,8 @@ def _listed(folder: Path, ignore: frozenset[str] = frozenset()) -> list[dict[str
 def _described(byproducts: Path) -> dict[str, ResourceDescriptor]:
     """Return what the claims beside the folder *byproducts* say of its files, by their digests."""
     try:
-        return byproducts_by_digest(claims.read_bundles(byproducts.absolute().parent / CLAIMS))
+        beside = byproducts.absolute().parent / CLAIMS
+        return byproducts_by_digest(claims.read_bundles(beside, max_bytes=MAX_SHOWN_BYTES))
     except ProvenanceError:
         return {}
 
@@ -129,7 +136,9 @@ def explain_manifest(data: bytes, where: str) -> Explained:
     """Return what the manifest *data* of an input lists."""
     entries = []
     for item in strict_json.convert(
-        strict_json.parse(data, where=where), list[tuple[str, int, str]], where=where
+        strict_json.parse(data, where=where, max_values=MAX_SHOWN_VALUES),
+        list[tuple[str, int, str]],
+        where=where,
     ):
         entry = FileEntry(*item)
         intoto.check_digests({"sha256": entry.sha256}, where=where)

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
-from provenance.encoding import strict_base64
+from provenance.encoding import strict_base64, strict_json
 from provenance.envelope import bundle as bundles
 from provenance.envelope.dsse import IN_TOTO_PAYLOAD
 from provenance.equality import declaration as declarations
@@ -23,7 +22,15 @@ from provenance.keys import parse_spki
 from provenance.rebuilding import verdict as verdicts
 from provenance.report.agreement import verdict_lines
 from provenance.report.explain_equality import declaration_rows
-from provenance.report.explain_text import cell, explained, fields, row, rows
+from provenance.report.explain_text import (
+    MAX_SHOWN_DOCUMENTS,
+    MAX_SHOWN_VALUES,
+    cell,
+    explained,
+    fields,
+    row,
+    rows,
+)
 from provenance.report.verification import recipe_rows
 from provenance.statement import intoto, model_signature, training, uris
 from provenance.transparency import checkpoint, note
@@ -60,13 +67,13 @@ def describe_bundles(
     described: list[dict[str, Any]] = []
     lines: list[str] = []
     problems: list[ProvenanceError] = []
-    for number, item in enumerate(parsed, 1):
+    for number, item in enumerate(parsed[:MAX_SHOWN_DOCUMENTS], 1):
         place, label = (f"{where}:{number}", f"{number}. ") if len(parsed) > 1 else (where, "")
         envelope = item.envelope
         kind, document, shown, found = _describe(envelope.payload, envelope.payload_type, place)
         logged, faults = _log_entries(item, place)
         found += faults
-        problems += found
+        problems += [error.inside(place) for error in found]  # a new one has no frames, with values
         described.append(
             {
                 "what": kind,
@@ -84,6 +91,8 @@ def describe_bundles(
         lines += fields({"logEntries": logged})
         lines += rows("log entries", [f"not understood: {error.what}" for error in faults])
         lines += [] if logged or faults else [row("log entries", "none: not published")]
+    if more := len(parsed) - len(described):
+        problems.append(MalformedError(f"{more:,} more documents are not shown", where=where))
     return described, lines, problems
 
 
@@ -101,7 +110,7 @@ def byproducts_by_digest(parsed: Sequence[Bundle]) -> dict[str, ResourceDescript
     found: dict[str, ResourceDescriptor] = {}
     for item in parsed:
         with contextlib.suppress(MalformedError):
-            claim = training.from_statement(intoto.parse(item.envelope.payload))
+            claim = training.from_statement(intoto.from_document(_parse(item.envelope.payload)))
             found |= {each.digest.get("sha256", ""): each for each in claim.run.byproducts}
     return found
 
@@ -114,15 +123,20 @@ def _describe(
         size = f"{len(payload):,} bytes of {payload_type}"
         return "another payload", None, [row("payload", size)], []
     try:
-        statement = intoto.parse(payload, where=where)
+        document = _parse(payload, where)
+        statement = intoto.from_document(document, where=where)
     except MalformedError as error:
         return "another payload", None, [row("problem", error.what)], [error]
-    kind, document = _kind(statement), msgspec.json.decode(payload)
+    kind = _kind(statement)
     try:
         return kind, document, _ROWS[kind](statement, where), []
     except MalformedError as error:
         lines = [*_other_rows(statement, where), row("problem", error.what)]
         return kind, document, lines, [error]
+
+
+def _parse(payload: bytes, where: str | None = None) -> Any:  # noqa: ANN401 - any JSON value
+    return strict_json.parse(payload, where=where, max_values=MAX_SHOWN_VALUES)
 
 
 def _signer_rows(item: Bundle) -> list[str]:

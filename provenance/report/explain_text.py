@@ -24,6 +24,16 @@ MAX_TEXT, MAX_VALUE = 1000, 48
 MAX_ROWS, MAX_PAIRS = 20, 8
 """Rows shown of one list, and values shown of an object in one row."""
 
+MAX_SHOWN_BYTES = 2**26
+"""Largest file of signed documents or of a manifest that is explained, in bytes."""
+
+MAX_SHOWN_VALUES = 2**19
+"""Most JSON values in one document that is explained: a claim about 130,000 files. They take up to
+150 bytes of memory each; what ``verify`` parses, a trusted key has signed."""
+
+MAX_SHOWN_DOCUMENTS = 100
+"""Most signed documents of one file that are explained."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 

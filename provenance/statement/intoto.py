@@ -94,7 +94,11 @@ def to_document(statement: Statement) -> dict[str, Any]:
 
 def parse(payload: bytes, *, where: str | None = None) -> Statement:
     """Return the statement that *payload* spells."""
-    document = strict_json.parse(payload, where=where)
+    return from_document(strict_json.parse(payload, where=where), where=where)
+
+
+def from_document(document: object, *, where: str | None = None) -> Statement:
+    """Return the statement that the JSON value *document* is."""
     received = strict_json.convert(document, _Document, where=where)
     if received.type != STATEMENT:
         raise MalformedError(f"not an in-toto Statement v1 but {received.type!r}", where=where)

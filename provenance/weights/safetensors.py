@@ -40,6 +40,11 @@ if TYPE_CHECKING:
 MAX_HEADER: Final = 100_000_000
 """Longest header, in bytes: ``MAX_HEADER_SIZE`` of the reference library."""
 
+_MAX_VALUES: Final = 2**20
+"""Most JSON values in a header: that of 100,000 tensors has 900,000."""
+
+_MAX_METADATA: Final = 2**16
+
 _METADATA: Final = "__metadata__"
 _DTYPES: Final = frozenset(
     {
@@ -64,7 +69,9 @@ class SafetensorsFile(PlacedFile):
         super().__init__(source)
         header, self._start = _read_header(source)
         # The header begins with a brace, so what it spells is an object.
-        entries = strict_json.parse(header, where=source.name, max_depth=_MAX_DEPTH)
+        entries = strict_json.parse(
+            header, where=source.name, max_values=_MAX_VALUES, max_depth=_MAX_DEPTH
+        )
         check_count(len(entries) - (_METADATA in entries), where=source.name)
         self.metadata = _metadata(entries, source.name)
         tensors = ((name, entry) for name, entry in entries.items() if name != _METADATA)
@@ -103,6 +110,8 @@ def _metadata(entries: dict[str, Any], where: str) -> Mapping[str, str]:
     metadata = entries.get(_METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise MalformedError(f"{_METADATA} is not an object of strings", where=where)
+    if len(metadata) > _MAX_METADATA:
+        raise MalformedError(f"{_METADATA} has more than {_MAX_METADATA} values", where=where)
     return MappingProxyType(dict(metadata))
 
 
