@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from provenance.errors import UsageError
+from provenance.folder.claims import require_folder
 from provenance.keys import PrivateKey, PublicKey, load_private, load_public
 
 if TYPE_CHECKING:
@@ -54,6 +55,14 @@ def several(values: Sequence[T], what: str) -> Sequence[T]:
     if isinstance(values, str | bytes):
         raise UsageError(f"{what} are one text", where=ascii(values), hint="give a list")
     return values
+
+
+def link_roots(folders: Sequence[PathLike]) -> tuple[Path, ...]:
+    """Return the whole paths of *folders*, below which links may lead."""
+    found = tuple(Path(os.path.realpath(a_path(each))) for each in several(folders, "link_roots"))
+    for each in found:
+        require_folder(each)
+    return found
 
 
 def read_password(password: Password) -> bytes | None:

@@ -7,10 +7,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provenance import __version__
+from provenance.api import arguments
 from provenance.api.arguments import (
     Password,
     PathLike,
@@ -124,11 +126,13 @@ def compare(
     *,
     equality: PathLike | Declaration | None = None,
     probes: PathLike | None = None,
+    link_roots: Sequence[PathLike] = (),
     progress: Progress = silent,
 ) -> Comparison:
     """Compare two models, or two weight files of any formats; nothing is verified.
 
-    *probes* replace those that the rules of *equality* name for running a model.
+    *probes* replace those that the rules of *equality* name for running a model. Links in folders
+    may lead to files below *link_roots*, and into the caches that are known.
     """
     check_numpy()
     from provenance.judge.comparators import apply  # noqa: PLC0415 - needs numpy
@@ -140,7 +144,10 @@ def compare(
     if probes is not None and declared is None:
         raise UsageError("--probes needs --equality")
     folders = _are_folders(Path(left), Path(right))
-    model = models.model_of_folder if folders else models.model_of_file
+    roots = arguments.link_roots(link_roots)
+    model = models.model_of_file
+    if folders:
+        model = partial(models.model_of_folder, link_roots=roots)
     with progress("hashing") as advance:
         both = (model(Path(left), advance), model(Path(right), advance))
     sides = models.SideBySide(*both, named=not folders)

@@ -21,6 +21,7 @@ from provenance.api.arguments import (
     PathLike,
     Progress,
     a_path,
+    link_roots,
     log_in,
     private_key,
     several,
@@ -100,13 +101,17 @@ class Recorded:
 
 
 class Given(TypedDict, total=False):
-    """What a signer gives beside the key. The log is the folder of one to publish to at once."""
+    """What a signer gives beside the key. The log is the folder of one to publish to at once.
+
+    Links in folders may lead to files below ``link_roots``, and into the caches that are known.
+    """
 
     password: Password
     log: PathLike | None
     log_password: Password
     allowed_secrets: Sequence[str]
     secret_variables: Sequence[str]
+    link_roots: Sequence[PathLike]
     progress: Progress
 
 
@@ -119,6 +124,7 @@ class Claimant:
     environ: Mapping[str, str]
     allowed_secrets: frozenset[str]
     secret_variables: frozenset[str]
+    link_roots: tuple[Path, ...]
     progress: Progress
 
     @classmethod
@@ -131,6 +137,7 @@ class Claimant:
             environ=os.environ,
             allowed_secrets=frozenset(several(allowed, "allowed_secrets")),
             secret_variables=frozenset(several(secret, "secret_variables")),
+            link_roots=link_roots(given.get("link_roots", ())),
             progress=given.get("progress", silent),
         )
 
@@ -151,10 +158,12 @@ class Claimant:
         The signed claim is in the folder *kept* first: no other one is made of that run.
         """
         statement, payload = self.ready(recording)
-        signed = beside.sign_claim(model, statement, payload, recording.files, self.key)
+        signed = beside.sign_claim(
+            model, statement, payload, recording.files, self.key, self.link_roots
+        )
         if kept is not None:
             kept.keep(SIGNED, signed)
-        return attach(model, signed, self.log, kept)
+        return attach(model, signed, self.log, kept, self.link_roots)
 
 
 def _log(given: Given) -> Log | None:
@@ -162,12 +171,18 @@ def _log(given: Given) -> Log | None:
     return None if log is None else log_in(log, given.get("log_password"))
 
 
-def attach(model: Path, signed: SignedClaim, log: Log | None, kept: RunFolder | None) -> Recorded:
+def attach(
+    model: Path,
+    signed: SignedClaim,
+    log: Log | None,
+    kept: RunFolder | None,
+    link_roots: tuple[Path, ...],
+) -> Recorded:
     """Put the claim *signed* beside *model*, and into *log*; then the run's folder is removed."""
     payload = bundle.parse(signed.claim).envelope.payload
     statement = training.from_statement(intoto.parse(payload))
     key = parse_spki(strict_base64.parse(statement.run.provenance_signer))
-    attached = beside.attach(model, signed, log)
+    attached = beside.attach(model, signed, log, link_roots)
     if kept is not None:
         kept.remove()
     return Recorded(
@@ -252,22 +267,25 @@ def finish(
             if model is None and not place.is_dir():
                 options += ["--model", "DIR"]
             log = plan.log if given.get("log") is None else given["log"]
-            named: Given = {**given, "log": log}
+            roots = given.get("link_roots") or plan.link_roots
+            named: Given = {**given, "log": log, "link_roots": roots}
             if key is None and plan.key is not None and not os.path.isfile(plan.key):  # noqa: PTH113 - never raises
                 options += ["--key", "KEY"]
             signed = kept.read(SIGNED, SignedClaim)
-            if signed is None or not _fits(signed, plan, place, given.get("progress", silent)):
+            if signed is None or not _fits(signed, plan, place, named):
                 if (key := plan.key if key is None else key) is None:
                     raise UsageError("the key of this run was no file", hint="name it with --key")
                 recorded = _claim_later(Claimant.of(key, named), kept, place, fields)
             elif fields:
                 raise UsageError("this run's claim is signed: nothing can be redacted")
             else:
-                recorded = attach(_shown(place), signed, _log(named), kept)
+                recorded = attach(
+                    _shown(place), signed, _log(named), kept, link_roots(named["link_roots"])
+                )
         return replace(recorded, status=result.status if result else 0)
 
 
-def _fits(signed: SignedClaim, plan: Plan, place: Path, progress: Progress) -> bool:
+def _fits(signed: SignedClaim, plan: Plan, place: Path, given: Given) -> bool:
     """Tell whether the claim *signed* is about the files in *place*, or lies beside them already.
 
     If not, they are not what was signed, and nobody has that claim yet: it is made anew.
@@ -275,8 +293,10 @@ def _fits(signed: SignedClaim, plan: Plan, place: Path, progress: Progress) -> b
     if beside.line_of_run(place, plan.recording.statement.run.metadata.invocation_id):
         return True
     statement = training.from_statement(intoto.parse(bundle.parse(signed.claim).envelope.payload))
-    with progress("hashing the model") as advance:
-        return hash_folder(place, ignore=RESERVED, progress=advance) == statement.manifest
+    roots = link_roots(given["link_roots"])
+    with given.get("progress", silent)("hashing the model") as advance:
+        found = hash_folder(place, ignore=RESERVED, link_roots=roots, progress=advance)
+    return found == statement.manifest
 
 
 def _claim_later(
@@ -299,7 +319,8 @@ def _claim_later(
         _require_set({in_names} - {""}, claimant)
     looks = _moved_to(os.path.realpath(place), kept.read(MADE, Looks) or Looks(()))
     with claimant.progress("hashing the model") as advance:
-        model = made.look_again(looks, place, advance, began=kept.plan().began)
+        began, roots = kept.plan().began, claimant.link_roots
+        model = made.look_again(looks, place, advance, began=began, link_roots=roots)
     model_name(model.folder)
     if (line := beside.line_of_run(place, recording.statement.run.metadata.invocation_id)) > 0:
         what = f"line {line} claims this run already, which is finished once"
@@ -380,7 +401,7 @@ def _chosen(looks: Looks, options: list[str]) -> Made:
             raise
         options += ["--model", "DIR"]
         what = f"the command has ended and left nothing to attest: {error.what}"
-        hint = "--model names the folder that it fills"
+        hint = error.hint or "--model names the folder that it fills"
         raise NotMadeError(what, where=error.where, hint=hint) from error
 
 

@@ -17,6 +17,7 @@ from provenance.api.arguments import (
     a_path,
     check_word,
     declaration,
+    link_roots,
     optional_path,
     several,
 )
@@ -97,7 +98,9 @@ def record(
         return making.planned(recorder.plan(before)).after(said)
     inputs, claimant = making.inputs, making.claimant
     with claimant.progress("hashing the model before the run") as advance:
-        at = made.look_before(inputs.model, inputs.working_folder, advance)
+        at = made.look_before(
+            inputs.model, inputs.working_folder, advance, link_roots=inputs.link_roots
+        )
     with making.run_folder(before, at.began) as (kept, environ):
         result = process.run(
             command,
@@ -134,7 +137,7 @@ def attest(model: PathLike, *, key: PathLike | PrivateKey, **stated: Unpack[Stat
     require_folder(root)
     before = making.observe(None, "")
     with claimant.progress("hashing the model") as advance:
-        found = made.look_now(before.model, advance)
+        found = made.look_now(before.model, advance, link_roots=making.inputs.link_roots)
     recording = with_model(recorder.observe_after(before, None, environ=claimant.environ), found)
     if not making.inputs.dry_run and (problem := misfit(root, recording.statement)) is not None:
         raise problem
@@ -162,7 +165,7 @@ class _Making:
 
     def observe(self, command: tuple[str, ...] | None, invocation_id: str) -> Before:
         """Observe what is there before *command*, and refuse what could never be attached."""
-        beside.check_claims(self.inputs.model)
+        beside.check_claims(self.inputs.model, self.inputs.link_roots)
         with self.claimant.progress("hashing inputs") as advance:
             before = recorder.observe_before(
                 self.inputs,
@@ -206,6 +209,7 @@ class _Making:
             secrets=tuple(sorted({secret.variable for secret in live})),
             started_on=process.timestamp(datetime.now(UTC)),
             began=began,
+            link_roots=self.inputs.link_roots,
         )
         with run_folder.create(before.invocation_id, claimant.environ, apart) as kept:
             try:
@@ -243,6 +247,7 @@ def inputs_of(model: PathLike, stated: Stated) -> Inputs:
         seeds={name: _decimal(seed) for name, seed in seeds.items()},
         dry_run=stated.get("dry_run", False),
         secret_variables=frozenset(several(stated.get("secret_variables", ()), "secret_variables")),
+        link_roots=link_roots(stated.get("link_roots", ())),
     )
 
 

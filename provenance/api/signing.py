@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from provenance.api import arguments
 from provenance.api.arguments import (
     Password,
     PathLike,
@@ -69,17 +70,24 @@ def sign(
     *,
     key: PathLike | PrivateKey,
     password: Password = None,
+    link_roots: Sequence[PathLike] = (),
     progress: Progress = silent,
 ) -> Signed:
     """Sign the files in the folder *model* in ``model.sig``, an OpenSSF model signature.
 
     It says which files these are, not how they were made. A signature by another key is not
-    replaced (UsageError).
+    replaced (UsageError). Links may lead to files below *link_roots*, and into known caches.
     """
     folder, signer = Path(model), private_key(key, password)
+    roots = arguments.link_roots(link_roots)
     with progress("hashing") as advance:
-        manifest = beside.sign(folder, signer, progress=advance)
-    return Signed(manifest, signer.public.key_id, folder / MODEL_SIGNATURE, not_covered(folder))
+        manifest = beside.sign(folder, signer, link_roots=roots, progress=advance)
+    return Signed(
+        manifest,
+        signer.public.key_id,
+        folder / MODEL_SIGNATURE,
+        not_covered(folder, link_roots=roots),
+    )
 
 
 @dataclass(frozen=True, slots=True)

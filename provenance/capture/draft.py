@@ -148,6 +148,7 @@ def with_model(recording: Recording, made: Made) -> Recording:
     statement = msgspec.structs.replace(
         statement,
         model_name=made.folder.name or "model",
+        model_uri=made.uri,
         manifest=made.manifest,
         run=msgspec.structs.replace(statement.run, provenance_outcome=outcome),
     )
@@ -185,7 +186,9 @@ def _dependencies(before: Before) -> tuple[ResourceDescriptor, ...]:
         annotations: dict[str, Any] = {"manifest": training.manifest_digest(item.manifest)}
         digest = {"sha256": item.manifest.root_digest}
         found.append(
-            ResourceDescriptor(name=item.place.key, digest=digest, annotations=annotations)
+            ResourceDescriptor(
+                name=item.place.key, uri=item.uri, digest=digest, annotations=annotations
+            )
         )
     found += describe_repositories(before.source.repositories)
     return (*found, *before.software.distributions)

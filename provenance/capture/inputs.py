@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from provenance.capture.secrecy.redact import readable, redact_text
 from provenance.errors import ProvenanceError, UnreadableError, UsageError
+from provenance.files.caches import hub_uri
 from provenance.files.manifest import FileEntry, Manifest, hash_folder, hash_path
 from provenance.files.names import RESERVED
 from provenance.keys import refuse_private_keys
@@ -41,6 +42,7 @@ class Inputs:
     differences that a rebuild may have. ``interpreter`` is the training's Python, if the command
     does not identify it; a ``dry_run`` starts none. ``secret_variables`` hold passwords that the
     training does not get. The command runs in ``working_folder``, to which paths are relative.
+    Links in folders may lead to files below ``link_roots``.
     """
 
     model: Path
@@ -53,6 +55,7 @@ class Inputs:
     seeds: Mapping[str, str] = field(default_factory=dict)
     dry_run: bool = False
     secret_variables: frozenset[str] = frozenset()
+    link_roots: tuple[Path, ...] = ()
 
     def located(self, path: Path) -> Path:
         """Return the absolute path of *path*, with links resolved."""
@@ -67,7 +70,8 @@ class Inputs:
 class InputPath:
     """One input; ``name`` is its name in the statement.
 
-    ``given`` is the absolute path as the user named it, ``path`` where it led before the run.
+    ``given`` is the absolute path as the user named it, ``path`` where it led before the run;
+    ``link_roots`` are those of :class:`Inputs`.
     """
 
     key: str
@@ -75,14 +79,16 @@ class InputPath:
     role: str
     given: Path
     path: Path
+    link_roots: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class HashedInput:
-    """One input and its files."""
+    """One input, its files, and where a cache says that it is from."""
 
     place: InputPath
     manifest: Manifest
+    uri: str = ""
 
 
 def input_paths(inputs: Inputs) -> tuple[InputPath, ...]:
@@ -91,7 +97,7 @@ def input_paths(inputs: Inputs) -> tuple[InputPath, ...]:
 
     def add(key: str, name: str, path: Path, role: str = "") -> None:
         given = inputs.working_folder.absolute() / path
-        found.append(InputPath(key, name, role, given, inputs.located(path)))
+        found.append(InputPath(key, name, role, given, inputs.located(path), inputs.link_roots))
 
     for role, path in inputs.data:
         name = role or _name(inputs, path)
@@ -149,10 +155,14 @@ def check_model_folder(inputs: Inputs) -> Path:
 
 def hash_input(place: InputPath, progress: Callable[[int], None] | None = None) -> HashedInput:
     """Return *place* with its files."""
+    path, roots = place.path, place.link_roots
     if place.key == "baseModel":
         # Without the reserved files beside the weights, so that its digest is the attested one.
-        return HashedInput(place, hash_folder(place.path, ignore=RESERVED, progress=progress))
-    return HashedInput(place, hash_path(place.path, progress=progress))
+        manifest = hash_folder(path, ignore=RESERVED, link_roots=roots, progress=progress)
+    else:
+        name = os.path.normpath(place.given.name)  # of a link: what it leads to may be a digest
+        manifest = hash_path(path, name, link_roots=roots, progress=progress)
+    return HashedInput(place, manifest, hub_uri(place.given))
 
 
 def hash_again(

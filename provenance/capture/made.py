@@ -21,10 +21,11 @@ from pathlib import Path
 import msgspec
 
 from provenance.errors import NotMadeError, ProvenanceError, UnreadableError, some_of
+from provenance.files.caches import hub_uri
 from provenance.files.manifest import Manifest, Seen, as_manifest, hash_folder, look_at
 from provenance.files.names import RESERVED
 from provenance.files.reading import identity
-from provenance.files.walking import walk
+from provenance.files.walking import path_of, walk
 from provenance.keys import refuse_private_keys
 
 MAX_CANDIDATES = 1000
@@ -47,6 +48,7 @@ class Candidates:
     target: str
     before: Mapping[str, Mapping[str, Seen]]
     began: int
+    link_roots: tuple[Path, ...] = ()
 
 
 class Look(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -80,27 +82,37 @@ class Looks(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The model in ``folder``, as :class:`~provenance.statement.training.Outcome` has its files."""
+    """The model in ``folder``, as :class:`~provenance.statement.training.Outcome` has its files.
+
+    ``uri`` is where a cache says that it is from.
+    """
 
     folder: Path
     manifest: Manifest
     untouched: tuple[str, ...] = ()
     rewritten: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
+    uri: str = ""
 
 
 def look_before(
-    named: Path, working_folder: Path, progress: Callable[[int], None] | None = None
+    named: Path,
+    working_folder: Path,
+    progress: Callable[[int], None] | None = None,
+    *,
+    link_roots: tuple[Path, ...] = (),
 ) -> Candidates:
     """Return the folders that *named*, a path or pattern in *working_folder*, means now."""
     began = time.time_ns()
     if is_pattern(named, working_folder):
         folders, _ = _matches(named, working_folder)
-        before = {folder: _without_digests(folder) for folder in folders}
-        return Candidates(named, working_folder, "", before, began)
+        before = {folder: _without_digests(folder, link_roots) for folder in folders}
+        return Candidates(named, working_folder, "", before, began, link_roots)
     target = os.path.realpath(working_folder / named)
-    files = look_at(Path(target), ignore=RESERVED, progress=progress, refuse=_overlook)
-    return Candidates(named, working_folder, target, {target: files}, began)
+    files = look_at(
+        Path(target), ignore=RESERVED, link_roots=link_roots, progress=progress, refuse=_overlook
+    )
+    return Candidates(named, working_folder, target, {target: files}, began, link_roots)
 
 
 def is_pattern(named: Path, working_folder: Path) -> bool:
@@ -116,7 +128,8 @@ def look_after(before: Candidates, progress: Callable[[int], None] | None = None
     looks: list[Look] = []
     problems: list[Problem] = []
     for folder in folders:
-        now, known = _without_digests(folder), _identities(before.before.get(folder, {}))
+        now = _without_digests(folder, before.link_roots)
+        known = _identities(before.before.get(folder, {}))
         if any(not _is_old(seen, known, before.began - CLOCK_TICK) for seen in now.values()):
             looks.append(_look(folder, before, progress, problems))
     if len(looks) == 1:
@@ -165,11 +178,16 @@ def choose(looks: Looks) -> Made:
     return Made(Path(look.folder), manifest, look.untouched, look.rewritten)
 
 
-def look_now(folder: Path, progress: Callable[[int], None] | None = None) -> Made:
+def look_now(
+    folder: Path,
+    progress: Callable[[int], None] | None = None,
+    *,
+    link_roots: tuple[Path, ...] = (),
+) -> Made:
     """Return the model that is in *folder* now, of which nobody saw how it was made."""
-    manifest = hash_folder(folder, ignore=RESERVED, progress=progress)
+    manifest = hash_folder(folder, ignore=RESERVED, link_roots=link_roots, progress=progress)
     refuse_private_keys(folder, manifest.by_name())
-    return Made(folder, manifest)
+    return Made(folder, manifest, uri=hub_uri(folder))
 
 
 def look_again(
@@ -178,6 +196,7 @@ def look_again(
     progress: Callable[[int], None] | None = None,
     *,
     began: int = 0,
+    link_roots: tuple[Path, ...] = (),
 ) -> Made:
     """Return the model in *folder* now, some time after the run; raise what is wrong with it.
 
@@ -185,7 +204,7 @@ def look_again(
     the run *began*, in nanoseconds.
     """
     target = os.path.realpath(folder)
-    files = look_at(Path(target), ignore=RESERVED, progress=progress)
+    files = look_at(Path(target), ignore=RESERVED, link_roots=link_roots, progress=progress)
     if not files:
         raise UnreadableError("holds no files", where=str(folder))
     refuse_private_keys(Path(target), files)
@@ -220,7 +239,10 @@ def _look(
         if not problems:
             problems.append(Problem(error.what, error.where or "", error.hint or ""))
 
-    files = look_at(Path(folder), ignore=RESERVED, progress=progress, refuse=refuse)
+    roots = before.link_roots
+    files = look_at(
+        Path(folder), ignore=RESERVED, link_roots=roots, progress=progress, refuse=refuse
+    )
     old = before.before.get(folder, {})
     looked = folder in before.before or not before.target
     known, since = _identities(old), before.began - CLOCK_TICK if looked else before.began
@@ -242,11 +264,12 @@ def _identities(files: Mapping[str, Seen]) -> frozenset[tuple[int, ...]]:
     return frozenset(seen.identity for seen in files.values())
 
 
-def _without_digests(folder: str) -> dict[str, Seen]:
+def _without_digests(folder: str, link_roots: tuple[Path, ...]) -> dict[str, Seen]:
     found = {}
-    for name, place in walk(Path(folder), ignore=RESERVED, refuse=_overlook).items():
+    places = walk(Path(folder), ignore=RESERVED, link_roots=link_roots, refuse=_overlook)
+    for name, place in places.items():
         try:
-            status = os.lstat(f"{folder}/{place.file}")
+            status = os.lstat(path_of(folder, place.file))
         except OSError:  # it is gone
             continue
         found[name] = Seen(status.st_size, "", identity(status))

@@ -73,9 +73,9 @@ T = TypeVar("T")
 class Plan(msgspec.Struct, frozen=True):
     """What is known before the command starts.
 
-    ``model``, ``key`` and ``log`` are whole paths; ``key`` is None if it is no file. ``secrets``
-    are the variables whose values must not be published. ``began`` is when the model was first
-    looked at, in nanoseconds.
+    ``model``, ``key``, ``log`` and ``link_roots`` are whole paths; ``key`` is None if it is no
+    file. ``secrets`` are the variables whose values must not be published. ``began`` is when the
+    model was first looked at, in nanoseconds.
     """
 
     recording: Recording
@@ -85,6 +85,7 @@ class Plan(msgspec.Struct, frozen=True):
     secrets: tuple[str, ...]
     started_on: str
     began: int
+    link_roots: tuple[Path, ...] = ()
 
 
 class Seen(msgspec.Struct, frozen=True):

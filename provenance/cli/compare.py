@@ -8,7 +8,7 @@ import click
 
 from provenance.api import checking
 from provenance.cli.help import Command
-from provenance.cli.options import PATH, json_option
+from provenance.cli.options import PATH, json_option, link_root_option
 from provenance.report.comparison import comparison_lines, outcome_lines
 from provenance.report.progress import progress
 from provenance.report.terminal import print_json, print_lines
@@ -32,9 +32,16 @@ from provenance.report.terminal import print_json, print_lines
     metavar="FILE",
     help="Probe inputs that replace those named in the declaration.",
 )
+@link_root_option
 @json_option
 def command(
-    left: Path, right: Path, equality: str | None, probes: Path | None, *, as_json: bool
+    *,
+    left: Path,
+    right: Path,
+    equality: str | None,
+    probes: Path | None,
+    link_roots: tuple[Path, ...],
+    as_json: bool,
 ) -> int:
     """Show two models, or two weight files of any formats, side by side.
 
@@ -42,7 +49,14 @@ def command(
     what changed. Exit status 0 if the equality holds (without --equality: if files, or their
     tensors and metadata, are the same), else 1. Nothing is verified here; 'verify' and 'agree' do.
     """
-    compared = checking.compare(left, right, equality=equality, probes=probes, progress=progress)
+    compared = checking.compare(
+        left,
+        right,
+        equality=equality,
+        probes=probes,
+        link_roots=link_roots,
+        progress=progress,
+    )
     if as_json:
         print_json(compared)
     else:

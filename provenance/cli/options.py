@@ -47,6 +47,18 @@ def trusted_keys_option(command: F) -> F:
     )(command)
 
 
+def link_root_option(command: F) -> F:
+    """Add ``--link-root``."""
+    return click.option(
+        "--link-root",
+        "link_roots",
+        type=PATH,
+        multiple=True,
+        metavar="DIR",
+        help="Folder to whose files symbolic links may lead. Repeatable.",
+    )(command)
+
+
 def read_password(variable: str | None) -> bytes | None:
     """Return the password in the environment *variable*, or None where none is named.
 

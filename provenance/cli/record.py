@@ -23,7 +23,8 @@ from provenance.cli.recording import (
 from provenance.errors import UnfinishedError, UsageError, as_typed
 
 _FINISHING = frozenset(
-    "allowed_secrets as_json finish key_path log log_password_env model password_env redact".split()
+    "allowed_secrets as_json finish key_path link_roots log log_password_env model password_env"
+    " redact".split()
 )
 """The parameters that ``--finish`` takes; the others state what the run already has."""
 

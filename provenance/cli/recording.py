@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from provenance.cli.options import PATH, json_option, read_password, signing_options
+from provenance.cli.options import (
+    PATH,
+    json_option,
+    link_root_option,
+    read_password,
+    signing_options,
+)
 from provenance.errors import UsageError, one_line
 from provenance.report.progress import progress
 from provenance.report.recording import captured_document, captured_lines, not_covered_lines
@@ -29,7 +35,7 @@ def recording_options(command: F, *, key_required: bool = True) -> F:
     """Add the options that both commands have."""
     for option in reversed(_OPTIONS):
         command = option(command)
-    return signing_options(json_option(command), required=key_required)
+    return signing_options(link_root_option(json_option(command)), required=key_required)
 
 
 _OPTIONS = (
@@ -73,6 +79,7 @@ def read_given(options: Mapping[str, Any]) -> Given:
         "log_password": read_password(options["log_password_env"]),
         "allowed_secrets": options["allowed_secrets"],
         "secret_variables": [name for name in variables if name],
+        "link_roots": options["link_roots"],
         "progress": progress,
     }
 

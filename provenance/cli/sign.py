@@ -8,7 +8,13 @@ import click
 
 from provenance.api import signing
 from provenance.cli.help import Command
-from provenance.cli.options import PATH, json_option, read_password, signing_options
+from provenance.cli.options import (
+    PATH,
+    json_option,
+    link_root_option,
+    read_password,
+    signing_options,
+)
 from provenance.errors import count, one_line
 from provenance.report.progress import progress
 from provenance.report.recording import not_covered_lines
@@ -26,14 +32,26 @@ from provenance.report.terminal import print_json
 )
 @click.argument("model", type=PATH, metavar="DIR")
 @signing_options
+@link_root_option
 @json_option
-def command(model: Path, key_path: Path, password_env: str | None, *, as_json: bool) -> None:
+def command(
+    *,
+    model: Path,
+    key_path: Path,
+    password_env: str | None,
+    link_roots: tuple[Path, ...],
+    as_json: bool,
+) -> None:
     """Sign the files in DIR and write DIR/model.sig.
 
     The signature says which files these are, not how they were made; 'record' and 'attest' do.
     """
     signed = signing.sign(
-        model, key=key_path, password=read_password(password_env), progress=progress
+        model,
+        key=key_path,
+        password=read_password(password_env),
+        link_roots=link_roots,
+        progress=progress,
     )
     manifest = signed.manifest
     if as_json:

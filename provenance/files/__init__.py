@@ -4,6 +4,7 @@
 - ``reading``: opening a regular file, and reading one of bounded size.
 - ``names``: which file names a manifest may hold, and which are reserved.
 - ``digest``: SHA-256 of one file that must not change meanwhile.
+- ``caches``: which caches lay links, and what the Hub's tells of a file.
 - ``walking``: the files below a folder, those behind links in it too.
 - ``manifest``: a folder as names, sizes and digests.
 """

@@ -4,10 +4,9 @@ The *root digest* is the OpenSSF model signature's: SHA-256 over the files' raw 
 the order of their names (by path components, as the reference tool orders them). It does not cover
 the names, so the manifest must be checked too.
 
-Nothing is skipped silently (:mod:`~provenance.files.walking` says what is refused): only the
-top-level names in *ignore* are left out. The folder itself may be a symbolic link. No file is
-opened through a link inside: that says for which file of the folder it stands, which is hashed
-once, under its own name.
+Nothing is skipped silently (:mod:`~provenance.files.walking` says what is refused): only what
+*ignore* names is left out. The folder itself may be a symbolic link. No file is opened through a
+link inside: that says for which file it stands, which is hashed once.
 
 A manifest is of one moment: after the last file was hashed, the folder must hold the same files as
 when each was opened, by name, size, inode and times, and every link must be the same and lead to
@@ -20,7 +19,7 @@ import hashlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
@@ -31,7 +30,7 @@ from provenance.errors import MalformedError, ProvenanceError, UnreadableError, 
 from provenance.files.digest import CHUNK_BYTES, hash_file, hash_open
 from provenance.files.names import check_name, component_order
 from provenance.files.reading import Identity, identity, open_file
-from provenance.files.walking import Place, raise_it, walk, walk_again
+from provenance.files.walking import Place, path_of, raise_it, walk, walk_again
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -104,14 +103,15 @@ def hash_folder(
     root: Path,
     *,
     ignore: frozenset[str] = frozenset(),
+    link_roots: Sequence[Path] = (),
     progress: Callable[[int], None] | None = None,
 ) -> Manifest:
-    """Return the manifest of the folder *root*, leaving out the top-level names *ignore*.
+    """Return the manifest of the folder *root*, leaving out what *ignore* names.
 
     *progress* is called with the number of bytes read since its last call, from several threads.
     An empty folder is refused.
     """
-    seen = look_at(root, ignore=ignore, progress=progress)
+    seen = look_at(root, ignore=ignore, link_roots=link_roots, progress=progress)
     if not seen:
         raise UnreadableError("holds no files", where=str(root))
     return as_manifest(seen)
@@ -126,6 +126,7 @@ def look_at(
     root: Path,
     *,
     ignore: frozenset[str] = frozenset(),
+    link_roots: Sequence[Path] = (),
     progress: Callable[[int], None] | None = None,
     refuse: Callable[[ProvenanceError], None] = raise_it,
 ) -> dict[str, Seen]:
@@ -133,11 +134,12 @@ def look_at(
 
     Whatever is wrong goes to *refuse*; if that returns, what is concerned is left out.
     """
-    places = walk(root, ignore=ignore, refuse=refuse)
+    places = walk(root, ignore=ignore, link_roots=link_roots, refuse=refuse)
     files = [name for name, place in places.items() if place.file == name]
+    files += {at.file: None for at in places.values() if at.file.startswith("/")}
     hashed = _hash_all(root, files, progress, refuse)
     seen = {name: hashed[at.file] for name, at in places.items() if at.file in hashed}
-    for name in _changed_since(root, places, hashed, walk_again(root, ignore, refuse)):
+    for name in _changed_since(root, places, hashed, walk_again(root, ignore, link_roots, refuse)):
         what, hint = "changed while the folder was read", "try again when nothing writes to it"
         refuse(UnreadableError(what, where=f"{root}/{name}", hint=hint))
         seen.pop(name, None)
@@ -159,7 +161,7 @@ def _hash_all(
     base = os.fspath(root)
     with _LargeFiles(hashed, progress, refuse) as large:
         for name in names:
-            path = f"{base}/{name}"
+            path = path_of(base, name)
             try:
                 opened = open_file(path)
                 if opened[1].st_size < CHUNK_BYTES:
@@ -247,7 +249,7 @@ def _changed_since(
         try:
             same = left.pop(name, None) == place
             if was is not None:
-                same = same and was.identity == identity(os.lstat(f"{base}/{place.file}"))
+                same = same and was.identity == identity(os.lstat(path_of(base, place.file)))
             else:
                 same = same and place.file in places  # else what is wrong with it was said
         except OSError:
@@ -273,12 +275,14 @@ class Differences(msgspec.Struct, frozen=True):
         return any(self.kinds.values())
 
 
-def sizes_of(root: Path, *, ignore: frozenset[str] = frozenset()) -> dict[str, int]:
+def sizes_of(
+    root: Path, *, ignore: frozenset[str] = frozenset(), link_roots: Sequence[Path] = ()
+) -> dict[str, int]:
     """Return the sizes of the files below *root* in bytes, by name; no file is read."""
     sizes: dict[str, int] = {}
-    for name, place in walk(root, ignore=ignore).items():
+    for name, place in walk(root, ignore=ignore, link_roots=link_roots).items():
         try:
-            sizes[name] = os.lstat(f"{os.fspath(root)}/{place.file}").st_size
+            sizes[name] = os.lstat(path_of(os.fspath(root), place.file)).st_size
         except OSError as error:
             raise UnreadableError(reason(error), where=f"{root}/{name}") from error
     return sizes
@@ -301,9 +305,15 @@ def _ordered(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=component_order))
 
 
-def hash_path(path: Path, *, progress: Callable[[int], None] | None = None) -> Manifest:
-    """Return the manifest of *path*, a folder or one file (whose name is then its own)."""
+def hash_path(
+    path: Path,
+    name: str | None = None,
+    *,
+    link_roots: Sequence[Path] = (),
+    progress: Callable[[int], None] | None = None,
+) -> Manifest:
+    """Return the manifest of *path*, a folder or one file, which is called *name* or as it is."""
     if path.is_dir():
-        return hash_folder(path, progress=progress)
+        return hash_folder(path, link_roots=link_roots, progress=progress)
     digest, size = hash_file(path, progress, follow=True)
-    return manifest_of([FileEntry(path.name, size, digest)], where=str(path))
+    return manifest_of([FileEntry(name or path.name, size, digest)], where=str(path))

@@ -1,9 +1,11 @@
 """The files below a folder, those behind symbolic links too.
 
 A link counts as what it leads to, a file or folder in the same folder, under the link's name
-(trainers write ``last.ckpt -> epoch=3.ckpt``). A link out of the folder, to nothing, to a folder
-that it lies in, or to what *ignore* leaves out is refused, as are FIFOs, sockets and devices.
-*ignore* holds paths below the folder; one that ends with ``/`` is a folder's, another a file's.
+(trainers write ``last.ckpt -> epoch=3.ckpt``). A link out of the folder counts where it ends at a
+file below one of *link_roots*, or of the caches that are known (:mod:`~provenance.files.caches`).
+Any other, one to nothing, to a folder that it lies in, or to what *ignore* leaves out is refused,
+as are FIFOs, sockets and devices. *ignore* holds paths below the folder; one that ends with ``/``
+is a folder's, and no link's; another is a file's.
 """
 
 from __future__ import annotations
@@ -11,13 +13,14 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from provenance.errors import MalformedError, ProvenanceError, UnreadableError, reason
+from provenance.files import caches
 from provenance.files.names import check_name, is_within
 from provenance.files.reading import Identity, identity, kind
 
@@ -29,10 +32,18 @@ MAX_LINKED = 100_000
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
-    """Where the bytes of a name are: in ``file`` below the folder, through these ``links``."""
+    """Where the bytes of a name are: in ``file`` below the folder, through these ``links``.
+
+    Outside the folder, ``file`` is a whole path.
+    """
 
     file: str
     links: tuple[Identity, ...]
+
+
+def path_of(root: str, file: str) -> str:
+    """Return the path of the *file* of a :class:`Place` in the folder *root*."""
+    return file if file.startswith("/") else f"{root}/{file}"
 
 
 def raise_it(error: ProvenanceError) -> None:
@@ -44,6 +55,7 @@ def walk(
     root: Path,
     *,
     ignore: frozenset[str] = frozenset(),
+    link_roots: Sequence[Path] = (),
     refuse: Callable[[ProvenanceError], None] = raise_it,
 ) -> dict[str, Place]:
     """Return every file below *root* by name, in no special order.
@@ -51,12 +63,25 @@ def walk(
     Whatever is wrong goes to *refuse*; if that returns, what is concerned is left out.
     """
     found = {}
-    for name, place in walk_again(root, ignore, refuse):
+    for name, place in walk_again(root, ignore, link_roots, refuse):
         try:
             found[check_name(name, where=str(root))] = place
         except MalformedError as error:
             refuse(error)
     return found
+
+
+class _Rules(NamedTuple):
+    """What a walk over ``root``, which is really ``top``, goes by."""
+
+    root: Path
+    top: str
+    ignore: frozenset[str]
+    link_roots: tuple[str, ...]
+
+    def admits(self, target: str) -> bool:
+        """Tell whether a link out of the folder may end at *target*."""
+        return any(Path(target).is_relative_to(each) for each in self.link_roots)
 
 
 class _Folder(NamedTuple):
@@ -69,10 +94,14 @@ class _Folder(NamedTuple):
 
 
 def walk_again(
-    root: Path, ignore: frozenset[str], refuse: Callable[[ProvenanceError], None]
+    root: Path,
+    ignore: frozenset[str],
+    link_roots: Sequence[Path],
+    refuse: Callable[[ProvenanceError], None],
 ) -> Iterator[tuple[str, Place]]:
     """Yield each file below *root*; names are not checked again."""
     folders, linked = [_Folder("", "")], 0
+    rules = _rules(root, ignore, link_roots)
     while folders:
         folder = folders.pop()
         if len(folder.above) > MAX_DEPTH + 1:
@@ -90,12 +119,12 @@ def walk_again(
                 if item.is_file(follow_symlinks=False):
                     place = Place(folder.path + item.name, folder.links)
                 else:
-                    place, is_folder = _look(root, folder, item, ignore)
+                    place, is_folder = _look(rules, folder, item)
             except UnreadableError as error:
                 refuse(error)
                 continue
             path = f"{place.file}/" if is_folder else place.file
-            if path in ignore:
+            if path in ignore or (not is_folder and name in ignore):
                 continue
             if is_folder:
                 folders.append(_Folder(f"{name}/", path, place.links, (*folder.above, path)))
@@ -103,18 +132,31 @@ def walk_again(
                 yield name, place
 
 
-def _look(
-    root: Path, folder: _Folder, item: os.DirEntry[str], ignore: frozenset[str]
-) -> tuple[Place, bool]:
+def _rules(root: Path, ignore: frozenset[str], link_roots: Sequence[Path]) -> _Rules:
+    try:
+        top = os.path.realpath(root)
+        return _Rules(root, top, ignore, caches.link_roots(top, link_roots))
+    except (OSError, ValueError) as error:  # ValueError: the path holds NUL
+        raise UnreadableError(reason(error), where=str(root)) from error
+
+
+def check_link(root: Path, name: str, link_roots: Sequence[Path]) -> None:
+    """Return if the link *name* at the top of *root* leads to a file, as a walk would have it."""
+    _, mode = _follow(_rules(root, frozenset(), link_roots), _Folder("", ""), name)
+    if not stat.S_ISREG(mode):
+        raise UnreadableError("is a symbolic link to a folder", where=f"{root}/{name}")
+
+
+def _look(rules: _Rules, folder: _Folder, item: os.DirEntry[str]) -> tuple[Place, bool]:
     """Return where the bytes of *item*, no plain file, are, and whether it is a folder."""
-    where = f"{root}/{folder.name}{item.name}"
+    where = f"{rules.root}/{folder.name}{item.name}"
     try:
         if item.is_dir(follow_symlinks=False):
             return Place(folder.path + item.name, folder.links), True
         status = item.stat(follow_symlinks=False)
         if not stat.S_ISLNK(status.st_mode):
             raise UnreadableError(f"is {kind(status.st_mode)}, not a file", where=where)
-        target, mode = _follow(root, folder, item.name, ignore)
+        target, mode = _follow(rules, folder, item.name)
     except OSError as error:
         raise UnreadableError(reason(error), where=where) from error
     return Place(target, (*folder.links, identity(status))), stat.S_ISDIR(mode)
@@ -135,19 +177,24 @@ def _listed(
 
 
 _COPY = "copy the folder with 'cp -rL' first, so that it holds the files themselves"
+_NAME_THE_ROOT = "name the folder of such files with --link-root, or copy this one with 'cp -rL'"
 
 
-def _follow(root: Path, folder: _Folder, name: str, ignore: frozenset[str]) -> tuple[str, int]:
-    """Return where below *root* the link *name* in *folder* leads, and the mode of what is there.
+def _follow(rules: _Rules, folder: _Folder, name: str) -> tuple[str, int]:
+    """Return where the link *name* in *folder* leads, and the mode of what is there.
 
     This resolves names and opens nothing; a link that moves is noticed by who walks again.
     """
-    top, target = os.path.realpath(root), os.path.realpath(root / folder.path / name)
+    root, top, ignore, _ = rules
+    target, hint = os.path.realpath(root / folder.path / name), _COPY
     found, mode = os.path.relpath(target, top), 0
     with contextlib.suppress(FileNotFoundError):
         mode = os.lstat(target).st_mode
-    if not Path(target).is_relative_to(top):
-        problem = "that leaves the folder"
+    inside = Path(target).is_relative_to(top)
+    if stat.S_ISREG(mode) and (not inside or is_within(found, ignore)) and rules.admits(target):
+        return target, mode
+    if not inside:
+        problem, hint = "that leaves the folder", _NAME_THE_ROOT
     elif stat.S_ISREG(mode) or stat.S_ISDIR(mode):
         if found != "." and f"{found}/" not in folder.above:
             if not is_within(f"{found}/" if stat.S_ISDIR(mode) else found, ignore):
@@ -160,4 +207,4 @@ def _follow(root: Path, folder: _Folder, name: str, ignore: frozenset[str]) -> t
             "to nothing" if mode == 0 else "to itself" if stat.S_ISLNK(mode) else f"to {kind(mode)}"
         )
     where = f"{root}/{folder.name}{name}"
-    raise UnreadableError(f"is a symbolic link {problem}", where=where, hint=_COPY)
+    raise UnreadableError(f"is a symbolic link {problem}", where=where, hint=hint)

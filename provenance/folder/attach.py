@@ -28,7 +28,7 @@ from provenance.errors import (
 from provenance.files.atomic import locked, storage_error, write_file
 from provenance.files.manifest import hash_folder
 from provenance.files.names import BYPRODUCTS, CLAIMS, MODEL_SIGNATURE, RESERVED
-from provenance.files.walking import walk
+from provenance.files.walking import check_link, walk
 from provenance.folder.claims import (
     MAX_CLAIMS_BYTES,
     model_name,
@@ -112,30 +112,33 @@ def sign_claim(
     payload: bytes,
     files: Mapping[str, bytes],
     key: PrivateKey,
+    link_roots: Sequence[Path] = (),
 ) -> SignedClaim:
     """Sign *statement*, which goes beside *model* with *files*.
 
     *payload* is the statement in bytes, as it was searched for secrets. A training that failed,
     whose inputs changed, or whose end was not seen gets no model signature, which could not say so.
     """
-    not_covered(model)
+    not_covered(model, link_roots=link_roots)
     outcome = statement.run.provenance_outcome
     signature = None
     if not (outcome.failed or outcome.spoiled_inputs or statement.run.end_not_seen):
         signature = sign_model(
-            statement.model_name, statement.manifest, key, links=_holds_links(model)
+            statement.model_name, statement.manifest, key, links=_holds_links(model, link_roots)
         )
     return SignedClaim(sign_payload(payload, key), signature, dict(files))
 
 
-def attach(model: Path, signed: SignedClaim, log: Log | None = None) -> Attached:
+def attach(
+    model: Path, signed: SignedClaim, log: Log | None = None, link_roots: Sequence[Path] = ()
+) -> Attached:
     """Put *signed* beside *model*; a claim that is there already is not added again.
 
     The claim is durable before it goes into *log*; then the proof is added to it.
     """
     item = bundles.parse(signed.claim)
     with locked(model):
-        items = _read_claims(model)
+        items = _read_claims(model, link_roots)
         place = next((n for n, it in enumerate(items) if it.envelope == item.envelope), len(items))
         items = items if place < len(items) else (*items, item)
         _write_byproducts(model, signed.files)
@@ -146,31 +149,35 @@ def attach(model: Path, signed: SignedClaim, log: Log | None = None) -> Attached
             write_file(model / MODEL_SIGNATURE, signed.signature)
             written.append(str(model / MODEL_SIGNATURE))
         published = () if log is None else _publish(model, items, [place], log)
-    return Attached(tuple(written), published, kept, not_covered(model))
+    return Attached(tuple(written), published, kept, not_covered(model, link_roots=link_roots))
 
 
 def sign(
-    model: Path, key: PrivateKey, *, progress: Callable[[int], None] | None = None
+    model: Path,
+    key: PrivateKey,
+    *,
+    link_roots: Sequence[Path] = (),
+    progress: Callable[[int], None] | None = None,
 ) -> Manifest:
     """Sign the files in the folder *model* in ``model.sig``, and return them.
 
     A UsageError if another key signed ``model.sig``, a SecretError if a file is a private key.
     """
     require_folder(model)
-    not_covered(model)
+    not_covered(model, link_roots=link_roots)
     _refuse_to_replace(model, key.public)  # before the hashing, and again when it is written
     name = model_name(model)
-    manifest = hash_folder(model, ignore=RESERVED, progress=progress)
+    manifest = hash_folder(model, ignore=RESERVED, link_roots=link_roots, progress=progress)
     refuse_private_keys(model, manifest.by_name())
-    signature = sign_model(name, manifest, key, links=_holds_links(model))
+    signature = sign_model(name, manifest, key, links=_holds_links(model, link_roots))
     with locked(model):
         _refuse_to_replace(model, key.public)
         write_file(model / MODEL_SIGNATURE, signature)
     return manifest
 
 
-def _holds_links(model: Path) -> bool:
-    return any(place.links for place in walk(model, ignore=RESERVED).values())
+def _holds_links(model: Path, link_roots: Sequence[Path]) -> bool:
+    return any(it.links for it in walk(model, ignore=RESERVED, link_roots=link_roots).values())
 
 
 def publish(model: Path, log: Log, keys: Sequence[PublicKey] = ()) -> tuple[Published, ...]:
@@ -239,15 +246,17 @@ def _may_replace(model: Path, signers: Sequence[PublicKey]) -> bool:
     return True
 
 
-def _read_claims(model: Path) -> tuple[Bundle, ...]:
+def _read_claims(model: Path, link_roots: Sequence[Path] = ()) -> tuple[Bundle, ...]:
     path = model / CLAIMS
-    return read_bundles(path, follow=False) if os.path.lexists(path) else ()
+    if path.is_symlink():
+        check_link(model, CLAIMS, link_roots)
+    return read_bundles(path) if os.path.lexists(path) else ()
 
 
-def check_claims(model: Path) -> None:
+def check_claims(model: Path, link_roots: Sequence[Path] = ()) -> None:
     """Return if a claim can be added to those beside *model*: found out before a training."""
-    not_covered(model)
-    _joined(model, [item.raw for item in _read_claims(model)])
+    not_covered(model, link_roots=link_roots)
+    _joined(model, [item.raw for item in _read_claims(model, link_roots)])
 
 
 def _write_claims(model: Path, lines: Sequence[bytes]) -> None:

@@ -12,15 +12,16 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provenance.encoding import strict_base64
 from provenance.envelope import bundle
-from provenance.errors import ContentError, MalformedError, UnreadableError, count, reason
+from provenance.errors import ContentError, MalformedError, UnreadableError, count
 from provenance.files.atomic import TEMPORARY_SUFFIX
 from provenance.files.digest import hash_file
+from provenance.files.manifest import sizes_of
 from provenance.files.names import (
     BOOKKEEPING,
     BYPRODUCTS,
@@ -30,7 +31,7 @@ from provenance.files.names import (
     TEMPORARY,
 )
 from provenance.files.reading import read_file
-from provenance.files.walking import walk
+from provenance.files.walking import check_link, walk
 from provenance.weights.names import is_loaded
 
 if TYPE_CHECKING:
@@ -93,17 +94,20 @@ def read_bundles(
     )
 
 
-def read_beside(root: Path) -> list[tuple[str, Bundle]]:
-    """Return the bundles beside the model in *root*, each with its place; links are refused."""
+def read_beside(root: Path, link_roots: Sequence[Path] = ()) -> list[tuple[str, Bundle]]:
+    """Return the bundles beside the model in *root*, each with its place."""
     beside = [root / name for name in (CLAIMS, MODEL_SIGNATURE) if os.path.lexists(root / name)]
     if not beside:
         hint = "name the claims with --claims, or ask the trainer for them"
         what = f"holds neither {CLAIMS} nor {MODEL_SIGNATURE}"
         raise UnreadableError(what, where=str(root), hint=hint)
     for path in beside:
-        if path.is_symlink():
+        try:
+            if path.is_symlink():
+                check_link(root, path.name, link_roots)
+        except UnreadableError as error:
             hint = "name the claims themselves with --claims"
-            raise UnreadableError("is a symbolic link", where=str(path), hint=hint)
+            raise UnreadableError(error.what, where=error.where, hint=hint) from error
     return [item for path in beside for item in read_claims(path)]
 
 
@@ -115,20 +119,23 @@ def read_claims(path: Path) -> list[tuple[str, Bundle]]:
     return [(f"{path.name}:{number}", item) for number, item in enumerate(parsed, 1)]
 
 
-def not_covered(root: Path, stated: Collection[str] = ()) -> dict[str, int]:
+def not_covered(
+    root: Path, stated: Collection[str] = (), *, link_roots: Sequence[Path] = ()
+) -> dict[str, int]:
     """Return what lies in the model's folder *root* and no claim covers, with numbers of files.
 
     That is the bookkeeping of other tools and what a killed writer left. A ContentError if a folder
     of theirs holds code or weights that are not *stated*; git names its own files as it likes.
+    A link under a file's name counts as that file; whether it may, the walk of the model says.
     """
     found: dict[str, int] = {}
     for name in (*BOOKKEEPING, *TEMPORARY, *_leftovers(root)):
         try:
-            status = os.lstat(root / name)
+            status = os.stat(root / name, follow_symlinks=not name.endswith("/"))  # noqa: PTH116 - a path that ends with a slash follows
         except (OSError, ValueError):
             continue
         if name.endswith("/") and stat.S_ISDIR(status.st_mode):
-            found[name] = _count_of(root, name, stated)
+            found[name] = _count_of(root, name, stated, link_roots)
         elif stat.S_ISREG(status.st_mode) and not name.endswith("/"):
             found[name] = 1
         if name.endswith(TEMPORARY_SUFFIX) and (
@@ -140,15 +147,18 @@ def not_covered(root: Path, stated: Collection[str] = ()) -> dict[str, int]:
 
 
 def _leftovers(root: Path) -> list[str]:
-    names = _listed(root / BYPRODUCTS)
+    try:
+        names = sorted(os.listdir(root / BYPRODUCTS))  # noqa: PTH208 - names are all that is needed
+    except (OSError, ValueError):
+        return []  # there is none, or the walk says what is wrong with it
     return [f"{BYPRODUCTS}/{name}" for name in names if _LEFTOVER_NAME.fullmatch(name)]
 
 
-def _count_of(root: Path, name: str, stated: Collection[str]) -> int:
+def _count_of(root: Path, name: str, stated: Collection[str], link_roots: Sequence[Path]) -> int:
     """Return how many files are in the folder *name* of another tool."""
     if name == ".git/":
         return sum(len(files) for _, _, files in os.walk(root / name))
-    inside = [name + each for each in walk(root / name)]
+    inside = [name + each for each in walk(root / name, link_roots=link_roots)]
     for each in inside:
         if is_loaded(each) and each not in stated:
             what, hint = f"is code or weights, and no claim covers {name}", "move it away"
@@ -170,6 +180,7 @@ def check_beside(
     matching: Iterable[TrainingStatement],
     trusted: Iterable[TrainingStatement],
     uncovered: Mapping[str, int],
+    link_roots: Sequence[Path] = (),
 ) -> str:
     """Check the byproducts beside the model in *root*; return what was not checked, as a text.
 
@@ -177,7 +188,7 @@ def check_beside(
     *uncovered* is what :func:`not_covered` found.
     """
     stated, named = _stated(matching), _stated(trusted)
-    present = _byproducts(root / BYPRODUCTS, named)
+    present = _byproducts(root / BYPRODUCTS, named, link_roots)
     unnamed = present - named
     notes = []
     if missing := stated - present:
@@ -202,7 +213,7 @@ def read_byproduct(root: Path, training: TrainingStatement, name: str) -> bytes 
     try:
         data = strict_base64.parse(item.content) if item.content else None
         if data is None and _SHA256_NAME.fullmatch(sha256):
-            data = read_file(root / BYPRODUCTS / sha256, MAX_BYPRODUCT_BYTES, follow=False)
+            data = read_file(root / BYPRODUCTS / sha256, MAX_BYPRODUCT_BYTES)
     except (MalformedError, UnreadableError):
         return None
     return data if data is not None and hashlib.sha256(data).hexdigest() == sha256 else None
@@ -218,31 +229,21 @@ def _stated(trainings: Iterable[TrainingStatement]) -> set[str]:
     }
 
 
-def _byproducts(folder: Path, named: Collection[str]) -> set[str]:
+def _byproducts(folder: Path, named: Collection[str], link_roots: Sequence[Path]) -> set[str]:
     """Check the files in *folder*, of which trusted claims name some; return their names."""
-    present = [name for name in _listed(folder) if not _LEFTOVER_NAME.fullmatch(name)]
+    if folder.is_symlink():
+        raise UnreadableError("is a symbolic link, not a folder", where=str(folder))
+    sizes = sizes_of(folder, link_roots=link_roots) if folder.is_dir() else {}
+    present = [name for name in sizes if not _LEFTOVER_NAME.fullmatch(name)]
     unnamed = 0
     for name in present:
-        path = folder / name
+        path, size = folder / name, sizes[name]
         if not _SHA256_NAME.fullmatch(name):
             raise ContentError("is extra: byproducts are named by their SHA-256", where=str(path))
-        size = os.lstat(path).st_size
         unnamed += 0 if name in named else size
         if size > MAX_BYPRODUCT_BYTES or unnamed > MAX_UNNAMED_BYTES:
             what = "is too large for a byproduct" + " that no claim names" * (name not in named)
             raise ContentError(what, where=str(path), hint="move it away")
-        if hash_file(path)[0] != name:
+        if hash_file(path, follow=True)[0] != name:
             raise ContentError("its content is not what its name says", where=str(path))
     return set(present)
-
-
-def _listed(folder: Path) -> list[str]:
-    """Return the names in the *folder* of byproducts, if there is one."""
-    if folder.is_symlink():
-        raise UnreadableError("is a symbolic link, not a folder", where=str(folder))
-    try:
-        return sorted(os.listdir(folder))  # noqa: PTH208 - names are all that is needed
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise UnreadableError(f"cannot be read: {reason(error)}", where=str(folder)) from error

@@ -142,7 +142,7 @@ def _packages(build: BuildDefinition) -> dict[str, Any]:
     return {
         item.name: f"{item.uri} {item.annotations.get('recordDigest', '')}"
         for item in build.resolved_dependencies
-        if item.uri.startswith("pkg:")
+        if item.uri.startswith("pkg:pypi/")
     }
 
 

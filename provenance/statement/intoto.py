@@ -39,11 +39,12 @@ _HEX_LENGTHS = {
 _HEX = re.compile(r"[0-9a-f]+")
 
 
-class Subject(msgspec.Struct, frozen=True):
-    """What the statement is about: a name, which proves nothing, and digests in hexadecimal."""
+class Subject(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the statement is about: digests in hexadecimal; name and uri prove nothing."""
 
     name: str
     digest: dict[str, str]
+    uri: str = ""
 
 
 class ResourceDescriptor(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):

@@ -249,12 +249,13 @@ class TrainingPredicate(
 
 
 class TrainingStatement(msgspec.Struct, frozen=True):
-    """A training statement: the model's name, its files, and how it was made."""
+    """A training statement: the model's name, its files, how it was made, and where it is from."""
 
     model_name: str
     manifest: Manifest
     build: BuildDefinition
     run: RunDetails
+    model_uri: str = ""
 
     @property
     def level(self) -> Literal["attested", "recorded"]:
@@ -310,8 +311,9 @@ def name_signer(statement: TrainingStatement, signer: PublicKey) -> TrainingStat
 def to_statement(training: TrainingStatement) -> Statement:
     """Return *training* as an in-toto Statement."""
     predicate = TrainingPredicate(training.build, training.run, training.manifest.entries)
+    digest = {"sha256": training.manifest.root_digest}
     return Statement(
-        subject=(Subject(training.model_name, {"sha256": training.manifest.root_digest}),),
+        subject=(Subject(training.model_name, digest, training.model_uri),),
         predicate_type=SLSA_PROVENANCE,
         predicate=msgspec.to_builtins(predicate),
     )
@@ -338,7 +340,7 @@ def from_statement(statement: Statement, *, where: str | None = None) -> Trainin
     subject = statement.subject[0]
     if subject.digest.get("sha256") != manifest.root_digest:
         raise SubjectError("the subject is not the root digest of the manifest", where=where)
-    return TrainingStatement(subject.name, manifest, build, predicate.run_details)
+    return TrainingStatement(subject.name, manifest, build, predicate.run_details, subject.uri)
 
 
 def _check_digests(predicate: TrainingPredicate, where: str | None) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -132,9 +132,15 @@ class Model:
         return data
 
 
-def model_of_folder(folder: Path, on_bytes: Callable[[int], None] | None = None) -> Model:
+def model_of_folder(
+    folder: Path,
+    on_bytes: Callable[[int], None] | None = None,
+    *,
+    link_roots: Sequence[Path] = (),
+) -> Model:
     """Return the model in *folder*, hashed; *on_bytes* is told the bytes as they are read."""
-    return Model(folder, hash_folder(folder, ignore=RESERVED, progress=on_bytes).by_name())
+    found = hash_folder(folder, ignore=RESERVED, link_roots=link_roots, progress=on_bytes)
+    return Model(folder, found.by_name())
 
 
 def model_of_file(path: Path, on_bytes: Callable[[int], None] | None = None) -> Model:

@@ -126,7 +126,7 @@ def test_an_input_may_be_given_through_a_link(folder: Path) -> None:
     inputs = Inputs(model=Path("m"), working_folder=folder, data=(("", Path("link")),))
     [place] = input_paths(inputs)
     assert place.key == "data:link"
-    assert hash_input(place).manifest.entries[0].name == "a.csv"
+    assert hash_input(place).manifest.entries[0].name == "link"
 
 
 def test_changed_and_vanished_inputs_are_named(folder: Path) -> None:

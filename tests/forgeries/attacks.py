@@ -106,7 +106,7 @@ def hide_a_file_under_a_digest(scene: Scene) -> None:
 
 
 def hide_a_folder_among_the_byproducts(scene: Scene) -> None:
-    (scene.root / "provenance" / ("ab" * 32)).mkdir(parents=True)
+    write_files(scene.root, {f"provenance/{'ab' * 32}/modeling.py": b"import os"})
 
 
 def link_the_byproducts_elsewhere(scene: Scene) -> None:

@@ -95,14 +95,14 @@ FORGERIES = (
     Forgery(
         attacks.hide_a_folder_among_the_byproducts,
         "manifest",
-        UnreadableError,
-        ("is a folder, not a file",),
+        ContentError,
+        ("modeling.py: is extra",),
     ),
     Forgery(
         attacks.link_the_byproducts_elsewhere,
         "manifest",
         UnreadableError,
-        ("provenance: is a symbolic link, not a folder",),
+        ("provenance: is a symbolic link that leaves the folder",),
     ),
     Forgery(
         attacks.hide_much_among_the_byproducts,

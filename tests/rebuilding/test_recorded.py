@@ -124,7 +124,9 @@ def test_what_has_no_digest_to_check_is_not_taken(root: Path, case: str) -> None
     assert read_byproduct(root, stating(root, DOUBTFUL[case]), "metrics") is None
 
 
-def test_a_file_that_is_too_long_or_a_link_is_not_read(root: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_too_long_is_not_read_and_one_behind_a_link_by_its_digest(
+    root: Path, tmp_path: Path
+) -> None:
     stated = stating(root, ResourceDescriptor(name="metrics", digest=DIGEST))
     path = write_files(root, {f"{BYPRODUCTS}/{DIGEST['sha256']}": SHORT}) / BYPRODUCTS
     path /= DIGEST["sha256"]
@@ -135,6 +137,8 @@ def test_a_file_that_is_too_long_or_a_link_is_not_read(root: Path, tmp_path: Pat
     path.unlink()
     (tmp_path / "elsewhere").write_bytes(SHORT)
     path.symlink_to(tmp_path / "elsewhere")
+    assert read_byproduct(root, stated, "metrics") == SHORT
+    (tmp_path / "elsewhere").write_bytes(b"other")
     assert read_byproduct(root, stated, "metrics") is None
 
 

@@ -1,0 +1,161 @@
+"""Folders as caches, clients and other tools leave them, through every command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from provenance.encoding import strict_json
+from tests.world import payload_of, refused, write_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.world import Person, Shell
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+TRAIN = [sys.executable, "-c", "import os; os.makedirs('out'); open('out/w', 'w').write('1')"]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def link_into(folder: Path, cache: Path, source: Path) -> Path:
+    """Put the files of *source* into *cache*, and links to them into *folder*."""
+    for path in [each for each in source.rglob("*") if each.is_file()]:
+        link = folder / path.relative_to(source)
+        blob = cache / link.name.encode().hex()
+        write_files(cache, {blob.name: path.read_bytes()})
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    return folder
+
+
+def snapshot(here: Path, source: Path) -> Path:
+    repository = here / "hub" / "models--org--name"
+    return link_into(repository / "snapshots" / REVISION, repository / "blobs", source)
+
+
+def data_version_control(here: Path, source: Path) -> Path:
+    write_files(here, {".dvc/config": b""})
+    return link_into(here / "models" / "m", here / ".dvc" / "cache" / "files", source)
+
+
+def statement(folder: Path) -> dict[str, Any]:
+    line = (folder / "claims.jsonl").read_bytes().splitlines()[-1]
+    document: dict[str, Any] = strict_json.parse(payload_of(line))
+    return document
+
+
+@pytest.mark.parametrize("lay", [snapshot, data_version_control])
+def test_every_command_reads_a_folder_of_links(
+    here: Path, provenance: Shell, alice: Person, lay: Callable[[Path, Path], Path]
+) -> None:
+    files = {"config.json": b"{}", "sub/weights": b"0.25", ".gitattributes": b"*\n"}
+    source = write_files(here / "source", files)
+    made = provenance("attest", source, "--key", alice.private)
+    assert made.status == 0, made
+    folder = lay(here, source)
+    ran = provenance("verify", folder, "--key", alice.public)
+    assert ran.status == 0, ran
+    assert "not covered: .gitattributes" in ran.out
+    assert provenance("compare", folder, source).status == 0
+    key = ("--key", alice.private)
+    for option in ("--base-model", "--data"):
+        ran = provenance("record", "--model", "out", *key, option, folder, "--", *TRAIN)
+        assert ran.status == 0, ran
+        recipe = statement(here / "out")["predicate"]["buildDefinition"]
+        told = {item.get("name"): item.get("uri") for item in recipe["resolvedDependencies"]}
+        name = "baseModel" if option == "--base-model" else f"data:{folder.name}"
+        uri = f"pkg:huggingface/org/name@{REVISION}" if lay is snapshot else None
+        assert told[name] == uri
+        for path in sorted((here / "out").rglob("*"), reverse=True):
+            path.unlink() if path.is_file() else path.rmdir()
+        (here / "out").rmdir()
+    assert provenance("attest", folder, *key).status == 0
+    assert statement(folder)["subject"][0].get("uri") == uri
+    assert provenance("sign", folder, *key).status == 0
+    signed = strict_json.parse(payload_of((folder / "model.sig").read_bytes()))
+    assert signed["predicate"]["serialization"]["allow_symlinks"] is True
+    assert provenance("agree", source, folder, "--key", alice.public).status == 1  # one builder
+
+
+def test_a_root_is_named_for_every_command(here: Path, provenance: Shell, alice: Person) -> None:
+    source = write_files(here / "source", {"weights": b"0.25"})
+    assert provenance("attest", source, "--key", alice.private).status == 0
+    folder = link_into(here / "model", here / "store", source)
+    key, root = ("--key", alice.private), ("--link-root", here / "store")
+    commands: list[tuple[Any, ...]] = [
+        ("compare", folder, source),
+        ("attest", folder, *key),
+        ("sign", folder, *key),
+    ]
+    for command in commands:
+        refused(provenance(*command), 3, "leaves the folder", "--link-root", "cp -rL")
+        assert provenance(*command, *root).status == 0
+    refused(provenance("sign", folder, *key, "--link-root", "nowhere"), 3, "no such folder")
+    options = ("--model", "out", *key, "--data", folder, *root)
+    assert provenance("record", *options, "--", *TRAIN).status == 0
+
+
+def test_a_run_that_leaves_links_is_finished_with_their_root(
+    here: Path, provenance: Shell, alice: Person
+) -> None:
+    code = (
+        "import os; os.makedirs('out'); os.makedirs('store'); open('store/w', 'w').write('1');"
+        "os.symlink('../store/w', 'out/w')"
+    )
+    command = ("record", "--model", "out", "--key", alice.private)
+    ran = provenance(*command, "--", sys.executable, "-c", code)
+    refused(ran, 125, "out/w", "leaves the folder", "--link-root", "--finish")
+    run = ran.err.split("--finish ")[1].split(")")[0].split()[0]
+    ran = provenance("record", "--finish", run, "--link-root", "store")
+    assert ran.status == 0, ran
+    assert statement(here / "out")["predicate"]["provenance_manifest"][0]["name"] == "w"
+
+
+def test_a_link_to_other_bytes_is_refused(here: Path, provenance: Shell, alice: Person) -> None:
+    source = write_files(here / "source", {"weights": b"0.25"})
+    assert provenance("attest", source, "--key", alice.private).status == 0
+    folder = snapshot(here, source)
+    write_files(here, {"evil": b"0.50"})
+    (folder / "weights").unlink()
+    (folder / "weights").symlink_to(here / "evil")
+    refused(provenance("verify", folder, "--key", alice.public), 3, "leaves the folder")
+    (here / "evil").rename(folder.parent.parent / "blobs" / "evil")
+    (folder / "weights").unlink()
+    (folder / "weights").symlink_to("../../blobs/evil")
+    refused(provenance("verify", folder, "--key", alice.public), 1, "weights was changed")
+
+
+def test_what_a_client_leaves_is_told_and_not_signed(
+    here: Path, provenance: Shell, alice: Person
+) -> None:
+    left = {
+        ".cache/huggingface/.gitignore": b"*",
+        ".cache/huggingface/download/model.safetensors.metadata": b"0123\nabcd\n1.0\n",
+        ".cache/huggingface/download/model.safetensors.lock": b"",
+        ".DS_Store": b"",
+    }
+    model = write_files(here / "model", {"weights": b"0.25", **left})
+    key = ("--key", alice.private)
+    told = "not covered  .DS_Store, .cache/huggingface/ (3 files)"
+    for command in ("sign", "attest"):
+        ran = provenance(command, model, *key)
+        assert ran.status == 0
+        assert told in ran.out + ran.err
+        document = provenance(command, model, *key, "--json").document
+        assert document["notCovered"] == {".DS_Store": 1, ".cache/huggingface/": 3}
+        assert document["files"] == 1
+    ran = provenance("verify", model, "--key", alice.public, "--json")
+    assert ran.document["notCovered"] == {".DS_Store": 1, ".cache/huggingface/": 3}
+    write_files(model, {".cache/huggingface/modeling.py": b""})
+    for command in ("sign", "attest"):
+        refused(provenance(command, model, *key), 1, "modeling.py", "is code or weights")
