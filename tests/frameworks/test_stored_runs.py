@@ -26,15 +26,6 @@ HERE = Path(__file__).parent
 ADAPTED = msgspec.structs.replace(
     RECIPE, base_model=Input("base", {"sha256": "44" * 32}, "55" * 32, 1, 10)
 )
-PENDING = pytest.mark.xfail(
-    strict=False, reason="what the runs differ in is not read, or not admitted, yet"
-)
-NAMES = tuple(
-    pytest.param(
-        name, marks=() if name in ("keras", "kohya", "sklearn", "hf-trainer", "peft") else PENDING
-    )
-    for name in FORGERIES
-)
 
 
 @pytest.fixture
@@ -55,14 +46,14 @@ def outcome(name: str, rebuilt: Path, tmp_path: Path, alice: Person, bob: Person
     return judged.outcome
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FORGERIES)
 def test_two_runs_agree(outcome: Outcome) -> None:
     assert outcome.conclusion == "match"
     assert outcome.strongest == "tensors"
     assert all(it.reason and not it.unsafe for it in outcome.exceptions)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FORGERIES)
 def test_what_is_excepted_is_what_the_runs_showed(name: str, outcome: Outcome) -> None:
     """Every exception for the folder itself had an effect."""
     shown = {it.reason for it in outcome.exceptions}

@@ -306,3 +306,32 @@ UNREAD = {
 def test_what_is_not_read_is_named(value: object, what: str) -> None:
     with pytest.raises(UnreadableError, match=what):
         content({"a": value})
+
+
+# --- Scores of Lightning's ModelCheckpoint, whose keys are absolute paths -------------------------
+
+
+def scored(folder: object, scores: dict[str, float]) -> dict[str, str]:
+    return dict(content({"dirpath": folder, "best_k_models": scores}).metadata)
+
+
+def test_a_score_has_one_name_wherever_the_folder_lay() -> None:
+    one, other = (scored(folder, {f"{folder}/e.ckpt": 0.5}) for folder in ("/home/a", "/mnt/b/c"))
+    assert one["best_k_models/${dirpath}/e.ckpt"] == "0.5"
+    assert {name for name in one if one[name] != other[name]} == {"dirpath"}
+
+
+@pytest.mark.parametrize(
+    ("folder", "key"),
+    [("/a", "/ab/e.ckpt"), ("/a", "/b/e.ckpt"), ("/a", "/a"), ("", "/e.ckpt"), (None, "/a/e.ckpt")],
+)
+def test_other_paths_are_as_they_are(folder: object, key: str) -> None:
+    assert f"best_k_models/{key}" in scored(folder, {key: 0.5})
+
+
+def test_a_name_stands_for_one_key() -> None:
+    """Nobody writes a key that a path would become: then all keys are as they are."""
+    forged = {"${dirpath}/e.ckpt": 0.5, "/a/f.ckpt": 1.0}
+    assert set(scored("/a", forged)) == {
+        "_structure", "dirpath", "best_k_models/${dirpath}/e.ckpt", "best_k_models//a/f.ckpt"
+    }  # fmt: skip

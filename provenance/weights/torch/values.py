@@ -32,6 +32,10 @@ modules in a state dict's attribute ``_metadata``: of torch's own modules, only 
 quantisation have later ones, by which they load the same tensors in other ways. Anything else in
 that attribute is content, under ``_metadata`` and the module's name.
 
+**The best models** of Lightning's ModelCheckpoint are scores by absolute paths. Of a path below its
+``dirpath``, which is content too, that is written ``${dirpath}``, so that the score has one name
+wherever the folder lay.
+
 Limits: 100,000 tensors, 1,000,000 values, 32 levels, 64 MiB of names and texts. So a collection
 that is shared very often, or contains itself, is refused.
 """
@@ -84,6 +88,7 @@ STRUCTURE: Final = "_structure"
 """The path of the structure of what is not flat."""
 
 _LEAF: Final = "*"
+_FOLDER: Final = "${dirpath}"
 _VERSIONS: Final = (1, 2)
 
 _ORDERED: Final = "collections.OrderedDict"
@@ -321,12 +326,27 @@ def _collection(value: object, where: str) -> _Collection | None:
         elif (named := parts(value, where=where)) is not None:
             value = named
     if isinstance(value, dict) and kind != _SIZE:
-        return _Collection(kind, value.items(), modules)
+        return _Collection(kind, _from_folder(value).items(), modules)
     if isinstance(value, list | tuple) and kind != _COUNTER:
         if len(value) > MAX_VALUES:
             raise MalformedError(f"more than {MAX_VALUES} values", where=where)
         return _Collection(kind, enumerate(value))
     return None
+
+
+def _from_folder(state: dict[Any, object]) -> dict[Any, object]:
+    """Return *state* with the keys of best models spelled from the folder that it states too."""
+    match state:
+        case {"dirpath": str(folder), "best_k_models": dict(best)} if folder and all(
+            type(key) is str and not key.startswith(_FOLDER) for key in best
+        ):
+            below = f"{folder}/"
+            spelled = {
+                _FOLDER + key.removeprefix(folder) if key.startswith(below) else key: score
+                for key, score in best.items()
+            }
+            return {**state, "best_k_models": spelled}
+    return state
 
 
 def plain_text(value: object, where: str) -> str:
