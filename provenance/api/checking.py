@@ -34,6 +34,7 @@ from provenance.errors import (
     ProvenanceError,
     UnreadableError,
     UsageError,
+    count,
 )
 from provenance.trust import verification
 from provenance.trust.outcome import LEVELS, Level
@@ -89,8 +90,11 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     step = Step(len(STEPS), STEPS[-1], "not given (--verdict)", skipped=True)
     if verdict is not None:
         from provenance.rebuilding.verdict import check_rebuilt  # noqa: PLC0415 - rarely needed
+        from provenance.report.agreement import model_text  # noqa: PLC0415
 
-        key_id, detail = check_rebuilt(a_path(verdict), verified, trusted)
+        key_id, found = check_rebuilt(a_path(verdict), verified, trusted)
+        builders = f"{count(len(found.builders), 'builder')}, {found.quorum} needed"
+        detail = f"{model_text(found)}; {builders}"
         step, levels = Step(len(STEPS), STEPS[-1], detail), (*levels, Word(key_id, "rebuilt"))
     on_step(step)
     return replace(verified, levels=levels, steps=(*verified.steps, step))

@@ -33,7 +33,7 @@ from provenance.envelope import bundle as bundles
 from provenance.equality.declaration import from_document
 from provenance.equality.exceptions import Except
 from provenance.equality.lattice import AGREES, LATTICE, STRENGTHS, Conclusion, Strength
-from provenance.errors import MalformedError, PolicyError, SignatureError, count
+from provenance.errors import MalformedError, PolicyError, SignatureError
 from provenance.files.names import CLAIMS
 from provenance.folder.claims import read_bundles
 from provenance.loaders.keys import example
@@ -236,8 +236,8 @@ def from_statement(statement: Statement, *, where: str | None = None) -> Verdict
     return verdict
 
 
-def check_rebuilt(path: Path, model: Verified, keys: Sequence[PublicKey]) -> tuple[str, str]:
-    """Return the key id of the signer of the verdict in *path*, one of *keys*, and what it says.
+def check_rebuilt(path: Path, model: Verified, keys: Sequence[PublicKey]) -> tuple[str, Verdict]:
+    """Return the verdict in *path*, and the key id of its signer, one of *keys*.
 
     It must say of the claim by which *model* was verified that the quorum of distinct builders
     matched it, under the equality that it declared.
@@ -252,25 +252,23 @@ def check_rebuilt(path: Path, model: Verified, keys: Sequence[PublicKey]) -> tup
         raise error.inside(where) from error
     statement = intoto.from_opened(opened, where=where)
     verdict = from_statement(statement, where=where)
-    named = statement.predicate.get("verifier")
-    if named is not None and (
-        not isinstance(named, dict) or named.get("id") != verifier_uri(opened.key.key_id)
-    ):
+    verifier = statement.predicate.get("verifier", {"id": verifier_uri(opened.key.key_id)})
+    if not isinstance(verifier, dict) or verifier.get("id") != verifier_uri(opened.key.key_id):
         raise SignatureError("names another verifier than the key that signed it", where=where)
-    claim, published = model.claim, verdict.published
-    about = None if claim is None else hashlib.sha256(claim.opened.payload).hexdigest()
-    root = {"sha256": model.manifest.root_digest}
-    if claim is None or published.attestation.get("sha256") != about:
-        raise PolicyError("is about another claim than this model's", where=where)
-    if published.root_digest != root or published.key_id != claim.opened.key.key_id:
-        raise PolicyError("is about another model, or another signer's", where=where)
-    if verdict.conclusion != "match" or not verdict.equality.declared:
-        how = verdict.conclusion + " by an equality that was not declared" * (
-            not verdict.equality.declared
-        )
-        raise PolicyError(f"concludes {how}, so it was not rebuilt", where=where)
-    builders = f"{count(len(verdict.builders), 'builder')} of {verdict.quorum} needed"
-    return opened.key.key_id, f"match by {verdict.strongest}, {builders}"
+    claim, published, applied = model.claim, verdict.published, verdict.equality
+    if (
+        claim is None
+        or published.attestation["sha256"] != hashlib.sha256(claim.opened.payload).hexdigest()
+        or published.root_digest["sha256"] != model.manifest.root_digest
+        or published.key_id != claim.opened.key.key_id
+    ):
+        raise PolicyError("is about another claim than the one by which it counts", where=where)
+    if verdict.conclusion != "match":
+        raise PolicyError(f"concludes {verdict.conclusion}, not a match", where=where)
+    declared = model.declaration
+    if not applied.declared or declared is None or applied.sha256 != declared.digest:
+        raise PolicyError("applied another equality than the claim declares", where=where)
+    return opened.key.key_id, verdict
 
 
 def allowed_by(rebuild: Rebuild) -> Conclusion:

@@ -56,11 +56,11 @@ def verdict_lines(
     if verdict.diameter is not None and len(verdict.rebuilds) > 1:
         lines.append(f"diameter  {_diameter(verdict.diameter)}")
     lines += [f"because   {one_line(reason)}" for reason in verdict.reasons]
-    both = f"{_model_text(verdict)}; {one_line(_recipe_text(verdict))}"
+    both = f"{model_text(verdict)}; {one_line(_recipe_text(verdict))}"
     return [*lines, f"verdict   {conclusion_text(verdict.conclusion)}: {both}"]
 
 
-def _model_text(verdict: Verdict) -> str:
+def model_text(verdict: Verdict) -> str:
     """Say whether it is the same model; the recipe aside."""
     if (by := verdict.strongest) is not None:
         said = verdict.conclusion if verdict.conclusion in AGREES else LATTICE[by].concludes
