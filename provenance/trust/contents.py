@@ -39,7 +39,7 @@ def hash_stated(root: Path, statements: Iterable[Stated], progress: Progress) ->
         if len(expected) == len(sizes) and not compare_sizes(sizes, expected):
             return hash_folder(root, ignore=RESERVED, progress=progress)
     found = compare_sizes(sizes, expected)
-    if _is_opened(found):
+    if _is_opened(found, stated):
         raise _other_files(root, stated, found)
     try:  # so that it can be said of the others that they hold
         others = hash_folder(root, ignore=RESERVED.union(*found.kinds.values()), progress=progress)
@@ -73,10 +73,11 @@ def _differences(root: Path, manifest: Manifest, stated: Stated) -> Differences:
     )
 
 
-def _is_opened(found: Differences) -> bool:
+def _is_opened(found: Differences, stated: Stated) -> bool:
     """Tell whether a loader opens one of the files *found*, or they are more than are named."""
     names = [name for names in found.kinds.values() for name in names]
-    return len(names) > SHOWN or any(table().opened_by(name) for name in names)
+    beside = {*names, *stated.digests}
+    return len(names) > SHOWN or any(table().opened_by(name, beside) for name in names)
 
 
 def _other_files(
@@ -86,8 +87,8 @@ def _other_files(
     problems = [f"{name} {what}" for what, names in found.kinds.items() for name in names]
     what = f"not the files that {stated.where} states: {some_of(problems)}"
     others = len(stated.digests) - len(found.changed) - len(found.missing)
-    if whole and others and not _is_opened(found):
+    if whole and others and not _is_opened(found, stated):
         names = [name for names in found.kinds.values() for name in names]
-        known = all(table().is_free(name, None) for name in names)
+        known = all(table().is_free(name, None, {*names, *stated.digests}) for name in names)
         what += f"; {'no loader opens that, and ' * known}every other file is as signed"
     return ContentError(what, where=str(root))
