@@ -5,7 +5,9 @@ What the table does not know is taken to be opened and obeyed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator
+from fnmatch import translate
 from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
@@ -178,13 +180,18 @@ def _looks(each: Opened, name: PurePosixPath, beside: Collection[str]) -> bool:
     )
 
 
-@lru_cache(maxsize=2**16)
+@lru_cache(maxsize=2**14)  # asked of each value of a file, about the file
 def is_file(pattern: str, name: str) -> bool:
     """Tell whether *pattern* (see :class:`Opened`) stands for the file *name*."""
-    whole = PurePosixPath(name)
     if "/" not in pattern:
-        return PurePosixPath(whole.name).match(pattern)
-    return len(whole.parts) == pattern.count("/") + 1 and whole.match(pattern)
+        return _expression(pattern).match(name.rpartition("/")[2]) is not None
+    parts = pattern.split("/"), name.split("/")
+    return len(parts[0]) == len(parts[1]) and all(map(is_file, *parts))
+
+
+@cache
+def _expression(pattern: str) -> re.Pattern[str]:
+    return re.compile(translate(pattern))
 
 
 @cache
