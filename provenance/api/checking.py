@@ -37,6 +37,7 @@ from provenance.errors import (
     count,
 )
 from provenance.trust import verification
+from provenance.trust.contents import Reading
 from provenance.trust.outcome import LEVELS, Level
 from provenance.trust.verification import STEPS, Policy, Step, Verified, Word
 from provenance.weights import check_numpy
@@ -59,6 +60,8 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     name: str | None = None,
     root_digest: str | None = None,
     verdict: PathLike | None = None,
+    link_roots: Sequence[PathLike] = (),
+    unsafe_ignore_unsigned: bool = False,
     on_step: Callable[[Step], None] = lambda _: None,
     progress: Progress = silent,
 ) -> Verified:
@@ -67,7 +70,9 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     *claims* are read in place of those beside the model. With a *log*'s key, the claim must be in
     that log. A claim of a lower evidence level than *require* is refused; ``rebuilt`` needs a
     *verdict*, a file that ``agree`` wrote and one of *keys* signed. *name* and *root_digest*
-    (``sha256:HEX``) say which model is expected. *on_step* is told each step that held.
+    (``sha256:HEX``) say which model is expected. Links may lead to files below *link_roots*, and
+    into known caches. *unsafe_ignore_unsigned* accepts files that nobody signed, whatever they are.
+    *on_step* is told each step that held.
     """
     if require not in (None, *LEVELS):
         raise UsageError(f"no evidence level: {require!r}", hint=f"one of {', '.join(LEVELS)}")
@@ -83,6 +88,7 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
             claims=optional_path(claims),
             log=logged,
             policy=policy,
+            reading=Reading(arguments.link_roots(link_roots), unsafe_ignore_unsigned),
             on_step=on_step,
             progress=advance,
         )
@@ -175,6 +181,7 @@ def agree(  # noqa: PLR0913 - each option of the verb, by name
     sign_with: PathLike | PrivateKey | None = None,
     password: Password = None,
     out: PathLike | None = None,
+    link_roots: Sequence[PathLike] = (),
     progress: Progress = silent,
 ) -> Verdict:
     """Judge whether *models*, the published one first, are the same model; return the verdict.
@@ -183,7 +190,7 @@ def agree(  # noqa: PLR0913 - each option of the verb, by name
     declared. If that is not *equality*, it is refused, unless *unsafe_other_equality* applies
     *equality* instead. *quorum* distinct builders must agree. Any verdict, even a negative one, is
     signed by *sign_with* into the new file *out*; who signs may say that the builders are
-    *independent*, operated by different people.
+    *independent*, operated by different people. *link_roots* are as for :func:`verify`.
     """
     check_numpy()
     from provenance.rebuilding import agreement  # noqa: PLC0415 - needs numpy
@@ -205,7 +212,7 @@ def agree(  # noqa: PLR0913 - each option of the verb, by name
     verified: list[Verified] = []
     for model in several(models, "models"):
         try:
-            verified.append(verify(model, keys=trusted, progress=progress))
+            verified.append(verify(model, keys=trusted, link_roots=link_roots, progress=progress))
         except ProvenanceError as error:
             raise error.inside(str(model)) from error
     override = None

@@ -17,11 +17,13 @@ from provenance.api.arguments import (
     private_key,
     public_keys,
     read_password,
+    several,
     silent,
 )
-from provenance.files.names import MODEL_SIGNATURE
+from provenance.errors import UsageError
+from provenance.files.names import MODEL_SIGNATURE, is_plain
 from provenance.folder import attach as beside
-from provenance.folder.claims import not_covered, require_folder
+from provenance.folder.claims import require_folder
 from provenance.keys import ALGORITHMS, PrivateKey, PublicKey, generate
 from provenance.keys import write_pair as write_key_pair
 from provenance.transparency.note import format_vkey
@@ -70,24 +72,28 @@ def sign(
     *,
     key: PathLike | PrivateKey,
     password: Password = None,
+    ignore_paths: Sequence[str] = (),
     link_roots: Sequence[PathLike] = (),
     progress: Progress = silent,
 ) -> Signed:
     """Sign the files in the folder *model* in ``model.sig``, an OpenSSF model signature.
 
     It says which files these are, not how they were made. A signature by another key is not
-    replaced (UsageError). Links may lead to files below *link_roots*, and into known caches.
+    replaced (UsageError). *ignore_paths*, files and folders below *model*, are left out, which the
+    signature says; what a loader opens cannot be. Links may lead to files below *link_roots*, and
+    into known caches.
     """
+    ignored = [path.rstrip("/") for path in several(ignore_paths, "ignore_paths")]
+    for path in ignored:
+        if not is_plain(path):
+            raise UsageError("is no path below the model's folder", where=path)
     folder, signer = Path(model), private_key(key, password)
     roots = arguments.link_roots(link_roots)
     with progress("hashing") as advance:
-        manifest = beside.sign(folder, signer, link_roots=roots, progress=advance)
-    return Signed(
-        manifest,
-        signer.public.key_id,
-        folder / MODEL_SIGNATURE,
-        not_covered(folder, link_roots=roots),
-    )
+        manifest, uncovered = beside.sign(
+            folder, signer, ignored=ignored, link_roots=roots, progress=advance
+        )
+    return Signed(manifest, signer.public.key_id, folder / MODEL_SIGNATURE, uncovered)
 
 
 @dataclass(frozen=True, slots=True)

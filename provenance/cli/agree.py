@@ -12,6 +12,7 @@ from provenance.cli.help import Command
 from provenance.cli.options import (
     PATH,
     json_option,
+    link_root_option,
     read_password,
     read_trusted_keys,
     trusted_keys_option,
@@ -69,6 +70,7 @@ from provenance.report.terminal import print_json, print_lines
 )
 @click.option("--out", type=PATH, metavar="FILE", help="Where the signed verdict goes.")
 @click.option("--password-env", metavar="VAR", help="Environment variable with the key's password.")
+@link_root_option
 @json_option
 def command(
     *,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,6 +33,12 @@ from provenance.report.terminal import print_json
 )
 @click.argument("model", type=PATH, metavar="DIR")
 @signing_options
+@click.option(
+    "--ignore-paths",
+    multiple=True,
+    metavar="NAME",
+    help="File or folder in DIR to leave out, which the signature says. Repeatable.",
+)
 @link_root_option
 @json_option
 def command(
@@ -39,8 +46,8 @@ def command(
     model: Path,
     key_path: Path,
     password_env: str | None,
-    link_roots: tuple[Path, ...],
     as_json: bool,
+    **options: Any,  # noqa: ANN401 - the library's own, passed on
 ) -> None:
     """Sign the files in DIR and write DIR/model.sig.
 
@@ -50,8 +57,8 @@ def command(
         model,
         key=key_path,
         password=read_password(password_env),
-        link_roots=link_roots,
         progress=progress,
+        **options,
     )
     manifest = signed.manifest
     if as_json:

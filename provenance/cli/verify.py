@@ -14,6 +14,7 @@ from provenance.cli.help import Command
 from provenance.cli.options import (
     PATH,
     json_option,
+    link_root_option,
     read_trusted_keys,
     trusted_keys_option,
 )
@@ -72,6 +73,12 @@ if TYPE_CHECKING:
     type=PATH,
     metavar="FILE",
     help="A signed verdict of 'agree', by a key you trust: that the model was rebuilt.",
+)
+@link_root_option
+@click.option(
+    "--unsafe-ignore-unsigned",
+    is_flag=True,
+    help="Accept files that nobody signed, whatever they are.",
 )
 @json_option
 def command(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +19,7 @@ from provenance.encoding import strict_base64, strict_json
 from provenance.envelope import bundle as bundles
 from provenance.envelope import dsse
 from provenance.errors import (
+    ContentError,
     LogProofError,
     MalformedError,
     SignatureError,
@@ -27,10 +28,11 @@ from provenance.errors import (
 )
 from provenance.files.atomic import locked, storage_error, write_file
 from provenance.files.manifest import hash_folder
-from provenance.files.names import BYPRODUCTS, CLAIMS, MODEL_SIGNATURE, RESERVED
+from provenance.files.names import BYPRODUCTS, CLAIMS, MODEL_SIGNATURE, RESERVED, is_within
 from provenance.files.walking import check_link, walk
 from provenance.folder.claims import (
     MAX_CLAIMS_BYTES,
+    counted,
     model_name,
     not_covered,
     read_bundles,
@@ -41,6 +43,7 @@ from provenance.statement import intoto, model_signature
 from provenance.transparency import entry as log_entries
 from provenance.transparency import log as logs
 from provenance.transparency import rekor
+from provenance.weights.names import opened_by
 
 if TYPE_CHECKING:
     from provenance.envelope.bundle import Bundle
@@ -85,15 +88,24 @@ def sign_payload(payload: bytes, key: PrivateKey) -> bytes:
     return bundles.format(envelope, hint=key.public.key_id)
 
 
-def sign_model(name: str, manifest: Manifest, key: PrivateKey, *, links: bool = False) -> bytes:
+def sign_model(
+    name: str,
+    manifest: Manifest,
+    key: PrivateKey,
+    *,
+    links: bool = False,
+    ignored: Iterable[str] = (),
+) -> bytes:
     """Return the OpenSSF model signature of *manifest*, as a bundle in JCS.
 
-    *links* says that some of its files are symbolic links.
+    *links* says that some of its files are symbolic links, *ignored* what is left out.
 
     Its hint is the digest of the key's PEM text and its ``keyid`` is empty, as the reference tool
     writes and expects them.
     """
-    payload = intoto.format(model_signature.to_statement(name, manifest, links=links))
+    payload = intoto.format(
+        model_signature.to_statement(name, manifest, links=links, ignored=ignored)
+    )
     envelope = dsse.sign(dsse.IN_TOTO_PAYLOAD, payload, key, keyid="")
     return bundles.format(envelope, hint=key.public.pem_digest)
 
@@ -156,24 +168,42 @@ def sign(
     model: Path,
     key: PrivateKey,
     *,
+    ignored: Sequence[str] = (),
     link_roots: Sequence[Path] = (),
     progress: Callable[[int], None] | None = None,
-) -> Manifest:
-    """Sign the files in the folder *model* in ``model.sig``, and return them.
+) -> tuple[Manifest, dict[str, int]]:
+    """Sign the files in the folder *model* in ``model.sig``; return them, and what is not covered.
 
-    A UsageError if another key signed ``model.sig``, a SecretError if a file is a private key.
+    The paths *ignored* are left out, if no loader opens a file there. A UsageError if another key
+    signed ``model.sig``, a SecretError if a file is a private key.
     """
     require_folder(model)
-    not_covered(model, link_roots=link_roots)
+    uncovered = not_covered(model, link_roots=link_roots)
+    left_out = model_signature.left_out(ignored)
+    if left_out:
+        uncovered |= counted(_ignored_files(model, left_out, link_roots))
     _refuse_to_replace(model, key.public)  # before the hashing, and again when it is written
     name = model_name(model)
-    manifest = hash_folder(model, ignore=RESERVED, link_roots=link_roots, progress=progress)
+    ignore = RESERVED | left_out
+    manifest = hash_folder(model, ignore=ignore, link_roots=link_roots, progress=progress)
     refuse_private_keys(model, manifest.by_name())
-    signature = sign_model(name, manifest, key, links=_holds_links(model, link_roots))
+    links = _holds_links(model, link_roots)
+    signature = sign_model(name, manifest, key, links=links, ignored=ignored)
     with locked(model):
         _refuse_to_replace(model, key.public)
         write_file(model / MODEL_SIGNATURE, signature)
-    return manifest
+    return manifest, uncovered
+
+
+def _ignored_files(
+    model: Path, left_out: frozenset[str], link_roots: Sequence[Path]
+) -> Iterator[str]:
+    for name in walk(model, ignore=RESERVED, link_roots=link_roots):
+        if is_within(name, left_out):
+            if loader := opened_by(name):
+                what = f"cannot be left out: {loader} would open it"
+                raise ContentError(what, where=f"{model}/{name}", hint="sign it, or move it away")
+            yield name
 
 
 def _holds_links(model: Path, link_roots: Sequence[Path]) -> bool:

@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,7 +107,7 @@ def read_beside(root: Path, link_roots: Sequence[Path] = ()) -> list[tuple[str, 
             if path.is_symlink():
                 check_link(root, path.name, link_roots)
         except UnreadableError as error:
-            hint = "name the claims themselves with --claims"
+            hint = f"name the claims themselves with --claims; {error.hint}"
             raise UnreadableError(error.what, where=error.where, hint=hint) from error
     return [item for path in beside for item in read_claims(path)]
 
@@ -144,6 +145,11 @@ def not_covered(
             what = "is extra: what a writer leaves under this name is a small file"
             raise ContentError(what, where=f"{root}/{name}")
     return found
+
+
+def counted(names: Iterable[str]) -> dict[str, int]:
+    """Return numbers of files by what stands at the top of their *names*."""
+    return Counter(sorted(name[: name.find("/") + 1] or name for name in names))
 
 
 def _leftovers(root: Path) -> list[str]:

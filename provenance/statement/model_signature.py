@@ -11,11 +11,13 @@
 The subject's ``sha256`` is the root digest: SHA-256 over the raw digests in the order in which the
 resources are listed. We write the reference tool's order (by path components) and read any, because
 the specification's text has another one (by code points). Only signatures by whole files with
-SHA-256 are read. What ``ignore_paths`` names was not signed; it is shown, and never used.
+SHA-256 are read. What ``ignore_paths`` names was not signed: files, and folders with what is in
+them. Of reserved names (:mod:`~provenance.files.names`) the list says nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
@@ -23,7 +25,7 @@ import msgspec
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError, SubjectError
 from provenance.files.manifest import Manifest, root_digest
-from provenance.files.names import RESERVED, check_name
+from provenance.files.names import RESERVED, check_name, is_plain
 from provenance.statement import intoto
 from provenance.statement.intoto import Statement, Subject
 from provenance.statement.uris import MODEL_SIGNATURE
@@ -63,16 +65,34 @@ class ModelSignature(msgspec.Struct, frozen=True):
     ignored: tuple[str, ...]
     predicate_type: Literal["https://model_signing/signature/v1.0"] = MODEL_SIGNATURE
 
+    @property
+    def left_out(self) -> frozenset[str]:
+        """What the signer left out beyond reserved names: as a file, and as a folder by a ``/``."""
+        return left_out(self.ignored)
 
-def to_statement(model_name: str, manifest: Manifest, *, links: bool = False) -> Statement:
-    """Return the statement that signs the files of *manifest*; *links*: some are links."""
+
+_RESERVED = frozenset(name.rstrip("/") for name in RESERVED)
+
+
+def left_out(ignored: Iterable[str]) -> frozenset[str]:
+    """Return the paths *ignored* as names in a folder: each as a file, and with a ``/``."""
+    names = {name for path in ignored if is_plain(name := path.rstrip("/"))} - _RESERVED
+    return frozenset(spelled for name in names for spelled in (name, f"{name}/"))
+
+
+def to_statement(
+    model_name: str, manifest: Manifest, *, links: bool = False, ignored: Iterable[str] = ()
+) -> Statement:
+    """Return the statement that signs the files of *manifest* but for the names *ignored*.
+
+    *links*: some are links.
+    """
     resources = [
         {"name": entry.name, "algorithm": "sha256", "digest": entry.sha256}
         for entry in manifest.entries
     ]
     method = {"method": "files", "hash_type": "sha256", "allow_symlinks": links}
-    ignored = sorted({name.rstrip("/") for name in RESERVED})
-    serialization: dict[str, Any] = {**method, "ignore_paths": ignored}
+    serialization: dict[str, Any] = {**method, "ignore_paths": sorted(_RESERVED.union(ignored))}
     return Statement(
         subject=(Subject(model_name, {"sha256": manifest.root_digest}),),
         predicate_type=MODEL_SIGNATURE,

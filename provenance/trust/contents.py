@@ -1,13 +1,15 @@
 """Whether the files in a folder are those that a statement names: step 5 of a verification.
 
 The folder is walked once before anything is hashed: an extra file, or another size where sizes are
-stated, is refused unread. That takes as long as the statements are, however many there are.
+stated, is refused unread. That takes as long as the statements are, however many there are. What
+the signer of a model signature left out (``ignore_paths``) is not extra, if no loader opens it.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +18,7 @@ from provenance.files.digest import hash_file
 from provenance.files.manifest import Differences, compare_sizes, hash_folder, sizes_of
 from provenance.files.names import RESERVED, is_within
 from provenance.loaders.table import table
+from provenance.weights.names import opened_by
 
 if TYPE_CHECKING:
     from provenance.files.manifest import Manifest
@@ -29,20 +32,42 @@ class Stated(NamedTuple):
     where: str
     digests: Mapping[str, str]
     sizes: Mapping[str, int | None]
+    ignored: frozenset[str] = frozenset()
+    """What the signer left out: files, and folders by a ``/`` at the end."""
 
 
-def hash_stated(root: Path, statements: Iterable[Stated], progress: Progress) -> Manifest:
-    """Return the files in *root*, if by names and sizes one of *statements* can be about them."""
-    sizes = sizes_of(root, ignore=RESERVED)
+class Reading(NamedTuple):
+    """How a folder is read: where its links may lead, and whether files count that nobody signed.
+
+    With *ignore_unsigned* they do not, whatever they are.
+    """
+
+    link_roots: tuple[Path, ...] = ()
+    ignore_unsigned: bool = False
+
+
+def hash_stated(
+    root: Path, statements: Iterable[Stated], reading: Reading, progress: Progress
+) -> tuple[Manifest, frozenset[str]]:
+    """Return the files in *root*, and the names of those that do not count.
+
+    By names and sizes one of *statements* can be about them.
+    """
+    sizes = sizes_of(root, ignore=RESERVED, link_roots=reading.link_roots)
+    hash_others = partial(hash_folder, root, link_roots=reading.link_roots, progress=progress)
     for stated in statements:
         expected = {name: it for name, it in stated.sizes.items() if not is_within(name, RESERVED)}
-        if len(expected) == len(sizes) and not compare_sizes(sizes, expected):
-            return hash_folder(root, ignore=RESERVED, progress=progress)
-    found = compare_sizes(sizes, expected)
+        here = _counted(sizes, expected, stated, reading)
+        if len(expected) == len(here) and not compare_sizes(here, expected):
+            left_out = frozenset(sizes.keys() - here.keys())
+            if not reading.ignore_unsigned:
+                _refuse_opened(root, left_out, stated)
+            return hash_others(ignore=RESERVED | left_out), left_out
+    found, left_out = compare_sizes(here, expected), frozenset(sizes.keys() - here.keys())
     if _is_opened(found, stated):
         raise _other_files(root, stated, found)
     try:  # so that it can be said of the others that they hold
-        others = hash_folder(root, ignore=RESERVED.union(*found.kinds.values()), progress=progress)
+        others = hash_others(ignore=RESERVED.union(left_out, *found.kinds.values()))
     except ProvenanceError as error:
         raise _other_files(root, stated, found) from error
     rest = _differences(root, others, stated)
@@ -52,6 +77,24 @@ def hash_stated(root: Path, statements: Iterable[Stated], progress: Progress) ->
         tuple(dict.fromkeys((*found.extra, *rest.extra))),
     )
     raise _other_files(root, stated, found, whole=True)
+
+
+def _counted(
+    sizes: dict[str, int], expected: Mapping[str, int | None], stated: Stated, reading: Reading
+) -> dict[str, int]:
+    """Return those of the files of these *sizes* that count."""
+    if reading.ignore_unsigned:
+        return {name: sizes[name] for name in expected if name in sizes}
+    if not stated.ignored:
+        return sizes
+    return {n: it for n, it in sizes.items() if n in expected or not is_within(n, stated.ignored)}
+
+
+def _refuse_opened(root: Path, left_out: Iterable[str], stated: Stated) -> None:
+    for name in sorted(left_out):
+        if loader := opened_by(name):
+            what = f"is left out of {stated.where}, and {loader} would open it"
+            raise ContentError(what, where=f"{root}/{name}", hint="move it away")
 
 
 def check_files(root: Path, manifest: Manifest, stated: Stated) -> None:
@@ -69,7 +112,9 @@ def _differences(root: Path, manifest: Manifest, stated: Stated) -> Differences:
     return Differences(
         changed=tuple(n for n, it in stated.digests.items() if actual.get(n) not in (None, "", it)),
         missing=tuple(name for name in stated.digests if actual.get(name, "") == ""),
-        extra=tuple(name for name in actual if name not in stated.digests),
+        extra=tuple(
+            n for n in actual if n not in stated.digests and not is_within(n, stated.ignored)
+        ),
     )
 
 

@@ -46,6 +46,7 @@ from provenance.errors import (
 from provenance.files.names import MODEL_SIGNATURE
 from provenance.folder.claims import (
     check_beside,
+    counted,
     folder_names,
     not_covered,
     read_beside,
@@ -54,7 +55,7 @@ from provenance.folder.claims import (
 )
 from provenance.transparency import entry as log_entries
 from provenance.transparency import rekor
-from provenance.trust.contents import Stated, check_files, hash_stated
+from provenance.trust.contents import Reading, Stated, check_files, hash_stated
 from provenance.trust.opening import Claim, Signed, open_all, understand
 from provenance.trust.outcome import (
     Level,
@@ -63,6 +64,7 @@ from provenance.trust.outcome import (
     notes_of,
     outcome_detail,
 )
+from provenance.weights.names import opened_by
 
 if TYPE_CHECKING:
     from provenance.envelope.bundle import Bundle
@@ -151,6 +153,7 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
     claims: Path | None = None,
     log: VerifierKey | None = None,
     policy: Policy = Policy(),  # noqa: B008 - frozen
+    reading: Reading = Reading(),  # noqa: B008 - frozen
     on_step: Callable[[Step], None] = lambda _: None,
     progress: Callable[[int], None] | None = None,
 ) -> Verified:
@@ -169,7 +172,7 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
         steps.append(Step(len(steps) + 1, STEPS[len(steps)], detail, skipped, tuple(notes)))
         on_step(steps[-1])
 
-    received = read_claims(claims) if claims else read_beside(root)
+    received = read_claims(claims) if claims else read_beside(root, reading.link_roots)
     held(f"{count(len(received), 'bundle')} in {_sources(received)}")
     trusted = open_all(received, keys)
     held(_signature_detail(trusted, len(received)), notes=_silent(trusted, keys))
@@ -181,13 +184,17 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
     found = {"training statement": stated.claims, "model signature": stated.signatures}
     held(" and ".join(count(len(items), noun) for noun, items in found.items() if items))
     held(_subject_detail(stated, policy))
-    uncovered = not_covered(root, {name for each in _files_of(stated) for name in each.digests})
-    manifest = hash_stated(root, _files_of(stated), progress)
+    names = {name for each in _files_of(stated) for name in each.digests}
+    uncovered = not_covered(root, names, link_roots=reading.link_roots)
+    manifest, left_out = hash_stated(root, _files_of(stated), reading, progress)
+    uncovered |= counted(left_out)
     matching, signatures = _select(root, manifest, stated)
     _check_root(manifest.root_digest, policy)
     others = stated.trainings.values()
-    left_out = check_beside(root, [each.training for each in matching], others, uncovered)
-    held(f"{count(len(manifest.entries), 'file')}, {manifest.size:,} bytes{left_out}")
+    beside = check_beside(
+        root, [each.training for each in matching], others, uncovered, reading.link_roots
+    )
+    held(f"{count(len(manifest.entries), 'file')}, {manifest.size:,} bytes{beside}")
     claim = _first_good(matching, policy.name)
     said = claim.training if claim else None
     check_level(said, policy.require, claim.where if claim else MODEL_SIGNATURE)
@@ -210,7 +217,7 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
         index,
         _levels(matching, signatures),
         uncovered,
-        tuple(_warnings(root, name, policy)),
+        (*_warnings(root, name, policy), *_unsigned(left_out)),
         tuple(steps),
     )
 
@@ -247,7 +254,7 @@ def _files_of(stated: Statements) -> Iterator[Stated]:
 
 def _signed_files(signed: Signed) -> Stated:
     files = signed.signature.files
-    return Stated(signed.where, files, dict.fromkeys(files))
+    return Stated(signed.where, files, dict.fromkeys(files), signed.signature.left_out)
 
 
 def _select(
@@ -306,6 +313,13 @@ def _warnings(root: Path, name: str, policy: Policy) -> Iterator[str]:
     if name not in known and policy.name is None and policy.root_digest is None:
         what = f"the folder is called {known[0]}, and its files were signed as {name}"
         yield f"{what}: --name or --root-digest says which model is expected"
+
+
+def _unsigned(names: Iterable[str]) -> Iterator[str]:
+    opened = {name: opened_by(name) for name in sorted(names)}
+    shown = [f"{name} ({loader} would open it)" for name, loader in opened.items() if loader]
+    if shown:
+        yield f"nobody signed {some_of(shown)}"
 
 
 def _notes(claim: Claim, matching: Sequence[Claim]) -> Iterator[str]:

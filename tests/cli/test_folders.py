@@ -94,12 +94,15 @@ def test_a_root_is_named_for_every_command(here: Path, provenance: Shell, alice:
     key, root = ("--key", alice.private), ("--link-root", here / "store")
     commands: list[tuple[Any, ...]] = [
         ("compare", folder, source),
+        ("verify", folder, "--key", alice.public),
         ("attest", folder, *key),
         ("sign", folder, *key),
     ]
     for command in commands:
         refused(provenance(*command), 3, "leaves the folder", "--link-root", "cp -rL")
         assert provenance(*command, *root).status == 0
+    refused(provenance("agree", source, folder, "--key", alice.public), 3, "leaves the folder")
+    assert provenance("agree", source, folder, "--key", alice.public, *root).status == 1
     refused(provenance("sign", folder, *key, "--link-root", "nowhere"), 3, "no such folder")
     options = ("--model", "out", *key, "--data", folder, *root)
     assert provenance("record", *options, "--", *TRAIN).status == 0
@@ -119,6 +122,89 @@ def test_a_run_that_leaves_links_is_finished_with_their_root(
     ran = provenance("record", "--finish", run, "--link-root", "store")
     assert ran.status == 0, ran
     assert statement(here / "out")["predicate"]["provenance_manifest"][0]["name"] == "w"
+
+
+# --- What is left out -----------------------------------------------------------------------------
+
+
+def test_paths_that_the_signer_leaves_out(here: Path, provenance: Shell, alice: Person) -> None:
+    files = {"weights": b"0.25", "notes.txt": b"a", "logs/1": b"b", "logs/sub/2": b"c"}
+    model = write_files(here / "model", files)
+    options = ("--ignore-paths", "notes.txt", "--ignore-paths", "logs/")
+    ran = provenance("sign", model, "--key", alice.private, *options)
+    assert ran.status == 0, ran
+    assert "not covered  logs/ (2 files), notes.txt" in ran.out
+    signed = strict_json.parse(payload_of((model / "model.sig").read_bytes()))
+    assert {"logs", "notes.txt"} <= {*signed["predicate"]["serialization"]["ignore_paths"]}
+    assert [item["name"] for item in signed["predicate"]["resources"]] == ["weights"]
+    write_files(model, {"logs/3": b"d"})
+    ran = provenance("verify", model, "--key", alice.public, "--json")
+    assert ran.document["notCovered"] == {"logs/": 3, "notes.txt": 1}
+    (model / "notes.txt").unlink()
+    write_files(model, {"notes.txt/x": b"e"})
+    assert provenance("verify", model, "--key", alice.public).status == 0
+
+
+OPENED = {
+    "code": "logs/hook.py", "a library": "logs/x.so", "weights": "logs/a.safetensors",
+    "another case": "logs/CONFIG.JSON", "a configuration": "logs/config.json",
+    "a checkpoint": "logs/x.ckpt",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OPENED)
+def test_a_path_that_is_left_out_hides_nothing_that_is_opened(
+    here: Path, provenance: Shell, alice: Person, case: str
+) -> None:
+    model = write_files(here / "model", {"weights": b"0.25", "logs/1": b"b"})
+    command = ("sign", model, "--key", alice.private, "--ignore-paths", "logs")
+    assert provenance(*command).status == 0
+    write_files(model, {OPENED[case]: b""})
+    refused(provenance("verify", model, "--key", alice.public), 1, OPENED[case], "would open it")
+    refused(provenance(*command), 1, OPENED[case], "cannot be left out")
+
+
+@pytest.mark.parametrize("path", ["", ".", "/", "../x", "/etc", "a//b"])
+def test_a_path_outside_of_the_model_is_not_left_out(
+    here: Path, provenance: Shell, alice: Person, path: str
+) -> None:
+    model = write_files(here / "model", {"weights": b"0.25"})
+    command = ("sign", model, "--key", alice.private, "--ignore-paths", path)
+    refused(provenance(*command), 2, "is no path below the model's folder")
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "model.sig.tmp", ".cache/huggingface"])
+def test_leaving_out_a_reserved_name_changes_nothing(
+    here: Path, provenance: Shell, alice: Person, name: str
+) -> None:
+    model = write_files(here / "model", {"weights": b"0.25"})
+    command = ("sign", model, "--key", alice.private, "--ignore-paths", name)
+    assert provenance(*command).status == 0
+    evil = f"{name}/evil" if "/" not in name else name
+    write_files(model, {evil: b""})
+    refused(provenance("verify", model, "--key", alice.public), 1, name, "is extra")
+
+
+@pytest.mark.parametrize("command", ["sign", "attest"])
+def test_files_that_nobody_signed(
+    here: Path, provenance: Shell, alice: Person, command: str
+) -> None:
+    model = write_files(here / "model", {"weights": b"0.25"})
+    assert provenance(command, model, "--key", alice.private).status == 0
+    write_files(model, {"notes.txt": b"", "sub/a": b"", "sub/b": b""})
+    verify = ("verify", model, "--key", alice.public)
+    refused(provenance(*verify), 1, "notes.txt is extra")
+    ran = provenance(*verify, "--unsafe-ignore-unsigned", "--json")
+    assert ran.status == 0
+    assert ran.document["notCovered"] == {"notes.txt": 1, "sub/": 2}
+    write_files(model, {"modeling.py": b"import os"})
+    ran = provenance(*verify, "--unsafe-ignore-unsigned")
+    assert ran.status == 0
+    assert "nobody signed modeling.py" in ran.out
+    write_files(model, {"weights": b"0.50"})
+    refused(provenance(*verify, "--unsafe-ignore-unsigned"), 1, "weights was changed")
+    (model / "weights").unlink()
+    refused(provenance(*verify, "--unsafe-ignore-unsigned"), 1, "weights is missing")
 
 
 def test_a_link_to_other_bytes_is_refused(here: Path, provenance: Shell, alice: Person) -> None:

@@ -132,6 +132,45 @@ def test_links_both_ways(root: Path, provenance: Shell, peer: str, alice: Person
     refused(provenance("verify", root, "--key", alice.public), 1, "last.bin was changed")
 
 
+def test_a_snapshot_of_the_hubs_cache_both_ways(
+    tmp_path: Path, provenance: Shell, peer: str, alice: Person
+) -> None:
+    repository = tmp_path / "models--org--name"
+    write_files(repository / "blobs", {"abc": b"0.25"})
+    root = repository / "snapshots" / "main"
+    root.mkdir(parents=True)
+    (root / "weights").symlink_to("../../blobs/abc")
+    assert provenance("sign", root, "--key", alice.private).status == 0
+    assert statement_of(root)["predicate"]["serialization"]["allow_symlinks"] is True
+    assert peer_verifies(peer, root, alice.public, "--allow_symlinks")
+    (root / "model.sig").unlink()
+    peer_signs(peer, root, alice.private, "--allow_symlinks")
+    assert provenance("verify", root, "--key", alice.public).status == 0
+
+
+def test_paths_that_are_left_out_both_ways(
+    root: Path, provenance: Shell, peer: str, alice: Person
+) -> None:
+    write_files(root, {"logs/1": b"a", ".cache/huggingface/x.lock": b"", ".DS_Store": b""})
+    options = ("--ignore-paths", "logs")
+    assert provenance("sign", root, "--key", alice.private, *options).status == 0
+    write_files(root, {"logs/2": b"b"})
+    assert peer_verifies(peer, root, alice.public)
+    (root / "model.sig").unlink()
+    peer_signs(peer, root, alice.private, "--ignore-paths", str(root / "logs"))
+    files = {item["name"] for item in statement_of(root)["predicate"]["resources"]}
+    assert files >= {".DS_Store", ".cache/huggingface/x.lock"}  # which it signs, so they count
+    verify = ("verify", root, "--key", alice.public)
+    assert provenance(*verify, "--json").document["notCovered"]["logs/"] == 2
+    write_files(root, {".cache/huggingface/x.lock": b"changed"})
+    refused(provenance(*verify), 1, ".cache/huggingface/x.lock was changed")
+    write_files(root, {".cache/huggingface/x.lock": b"", "extra": b""})
+    refused(provenance(*verify), 1, "extra is extra")
+    (root / "extra").unlink()
+    write_files(root, {"logs/tokenizer.json": b"{}"})
+    refused(provenance(*verify), 1, "logs/tokenizer.json", "would open it")
+
+
 def test_a_signature_of_a_folder_without_links_says_so(
     root: Path, provenance: Shell, alice: Person
 ) -> None:

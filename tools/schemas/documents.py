@@ -215,17 +215,15 @@ class EqualityShown(msgspec.Struct, frozen=True):
 
 
 class EqualityChecked(msgspec.Struct, frozen=True):
-    """What ``equality check --json`` prints; without a model, the last three are empty.
+    """What ``equality check --json`` prints; without a model, the last two are empty.
 
-    ``excepted`` has an entry for each exception, those of ``except`` first; ``unread`` are the
-    weight files that no rule can read, and why.
+    ``excepted`` has an entry for each exception, those of ``except`` first.
     """
 
     declaration: EqualityFile
     consequences: tuple[str, ...]
     selections: tuple[Selection, ...]
     excepted: tuple[Reached, ...]
-    unread: tuple[str, ...]
 
 
 class EqualitySuggested(msgspec.Struct, frozen=True):
