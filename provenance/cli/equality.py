@@ -13,6 +13,7 @@ from provenance.cli.options import PATH, json_option
 from provenance.equality.declaration import BUILT_IN, builtin, builtin_text, find
 from provenance.errors import one_line
 from provenance.report.explain_equality import (
+    UNREAD,
     consequences,
     declaration_rows,
     equality_content,
@@ -91,11 +92,11 @@ def check(declaration: str, model: Path | None, *, as_json: bool) -> None:
     """Say in plain words what a declaration demands, guarantees, and admits.
 
     With MODEL, a folder, it is also checked to fit: every rule selects something there, and every
-    tensor is covered by a rule. Exit status 0: it is a declaration, and fits; 1: it does not fit;
-    3: it is not a declaration.
+    tensor is covered by a rule. Weight files that no rule can read are listed. Exit status 0: it is
+    a declaration, and fits; 1: it does not fit; 3: it is not a declaration.
     """
     declared = find(declaration)
-    selections, excepted = _selections(declared, model) if model is not None else ((), ())
+    selections, excepted, unread = _selections(declared, model) if model else ((), (), ())
     if as_json:
         print_json(
             {
@@ -103,6 +104,7 @@ def check(declaration: str, model: Path | None, *, as_json: bool) -> None:
                 "consequences": consequences(declared),
                 "selections": selections,
                 "excepted": excepted,
+                "unread": unread,
             }
         )
         return
@@ -115,24 +117,26 @@ def check(declaration: str, model: Path | None, *, as_json: bool) -> None:
     ]
     if model is not None:
         lines += ["", f"fits {model}"]
-        lines += [f"  but not looked into: {why}" for each in selections for why in each.unread]
+        lines += [f"  not read: {why}" for why in unread]
+        lines += [f"  {UNREAD}"] if unread else []
     print_lines(one_line(line) for line in lines)
 
 
 def _selections(
     declared: Declaration, model: Path
-) -> tuple[Sequence[Selection], Sequence[Reached]]:
+) -> tuple[Sequence[Selection], Sequence[Reached], Sequence[str]]:
     from provenance.weights import check_numpy
 
     check_numpy()
-    from provenance.judge.coverage import check_coverage, find_reached
+    from provenance.judge.coverage import check_coverage, find_reached, unread_files
     from provenance.report.progress import progress
     from provenance.weights.model import SideBySide, model_of_folder
 
     with progress("hashing") as advance:
         found = model_of_folder(model, advance)
     excepted = [find_reached(each, found) for each, _ in declared.exceptions]
-    return check_coverage(declared, SideBySide(found, found)), excepted
+    sides = SideBySide(found, found)
+    return check_coverage(declared, sides), excepted, unread_files(sides)
 
 
 @command.command(

@@ -26,9 +26,6 @@ JSON, LINES, TOML, YAML = ".json", ".jsonl", ".toml", (".yaml", ".yml")
 SUFFIXES: Final = (JSON, LINES, TOML, *YAML)
 """Suffixes of side files whose values are read by key; beside them pickles and containers are."""
 
-STRUCTURE: Final = "_structure"
-"""How a checkpoint of torch is nested (:mod:`provenance.weights.torch.values`): no value."""
-
 _Pattern = Annotated[str, msgspec.Meta(min_length=1)]
 
 
@@ -75,8 +72,6 @@ class Except(
         if path is None:
             free = table().is_free(named, None, beside) and not carries_tensors(named)
             return _never(named) is None and (unsafe or free)
-        if path[:1] == (STRUCTURE,):
-            return False
         if self.as_ is not None:
             taken = table().is_set if self.as_ == "set" else table().names_base
             return taken(named, path)

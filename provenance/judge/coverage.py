@@ -10,7 +10,7 @@ In each alternative,
 
 A file without tensors, or of the state of a training, that no rule selects must be equal byte for
 byte and needs no rule. A weight
-file that cannot be read is covered by rules that select all of its tensors.
+file that cannot be read is covered by rules that select all of its tensors, and by equal bytes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Selected(msgspec.Struct, frozen=True):
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """What one alternative selects, rule by rule; ``unread``: why weight files cannot be read."""
+    """What one alternative selects, rule by rule; ``unread``: why weights that differ cannot be."""
 
     rules: tuple[Selected, ...]
     unread: tuple[str, ...]
@@ -83,6 +83,12 @@ def check_coverage(declaration: Declaration, sides: SideBySide) -> tuple[Selecti
     """
     names, every = cache(partial(_tensor_names, sides)), declaration.any
     return tuple(_check(every, number, sides.pairs, names) for number in range(len(every)))
+
+
+def unread_files(sides: SideBySide) -> list[str]:
+    """Return why weight files cannot be read: what no rule about tensors can judge."""
+    weights = (pair for pair in sides.pairs if pair.weights and not pair.state)
+    return [why for pair in weights if isinstance(why := _tensor_names(sides, pair), str)]
 
 
 _Names = Callable[["Pair"], tuple[frozenset[str], frozenset[str]] | str]
@@ -163,7 +169,7 @@ def _check_pair(alternative: Alternative, who: str, pair: Pair, names: _Names) -
         return None
     found = names(pair)
     if isinstance(found, str):
-        return found
+        return None if pair.same else found
     both = sorted(found[0] & found[1])
     bare = [n for n in both if not any(selects_tensor(rule.tensors, n) for rule in rules)]
     if bare:

@@ -82,9 +82,11 @@ def apart_from(exceptions: Sequence[Excepted]) -> str:
         keys.setdefault((file, said), []).extend([each.key] if each.key is not None else [])
     texts = []
     for (file, said), named in keys.items():
-        what = f": {', '.join(cut(named, SHOWN_KEYS))}" if named else ""
+        short = [it if len(it) <= MAX_VALUE else f"…{it[-MAX_VALUE:]}" for it in named]
+        what = f": {', '.join(cut(short, SHOWN_KEYS))}" if named else ""
         texts.append(f"{file}{what} {said}")
-    return f", apart from {one_line('; '.join(cut(texts, SHOWN_FINDINGS)))}" if texts else ""
+    shown = cut(texts, SHOWN_FINDINGS, "exceptions")
+    return f", apart from {one_line('; '.join(shown))}" if texts else ""
 
 
 def conclusion_text(conclusion: Conclusion) -> str:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from provenance.report.explain_text import Explained
 
 
+UNREAD = "equal bytes satisfy every rule; where they differ, rules for tensors are inconclusive"
+"""What is said of weight files that cannot be read."""
+
 SHOWN_PATTERNS = 6
 """Patterns shown of one list; ``--json`` has all."""
 

@@ -10,6 +10,7 @@ Never dropped: the content of ``__metadata__``, names, types, shapes.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, Self
 
@@ -21,8 +22,8 @@ from provenance.errors import MalformedError
 MAX_DEPTH = 512
 """Of the description of a model, in levels: one of scikit-learn needs ten for each in another."""
 
-_MAX_DIGITS = 16
-"""Of an address; longer ones would be read as floats."""
+MAX_WAY = 1000
+"""Longest way to an object of such a description, in characters."""
 
 
 class Normalised(msgspec.Struct, frozen=True):
@@ -69,34 +70,41 @@ class Normaliser(StrEnum):
         return Normalised(file, self.value, self.version, self.reason)
 
 
-def renumbered(text: str, key: str, beside: frozenset[str]) -> tuple[str, list[int]]:
+def renumbered(text: str, key: str, beside: frozenset[str]) -> tuple[str, list[str]]:
     """Return the JSON *text* with the number under *key* of each object counted from 1, and those.
 
     Equal numbers remain equal, so which objects are the same is kept. Everything else stays byte
     for byte; all of it does where *key* stands for anything else: in an object without the keys
     *beside*, with another value than a positive integer, or in JSON that is not strict.
     """
-    found = list(re.finditer(rf'(?<!\\)"{re.escape(key)}"\s*:\s*([1-9][0-9]*)', text))
+    found = re.findall(rf'(?<!\\)"{key}"\s*:\s*([1-9][0-9]{{0,15}})(?![0-9.eE])', text)
+    if not found:
+        return text, []
     try:
-        pending = [strict_json.parse(text.encode(), max_depth=MAX_DEPTH)] if found else []
+        tree = strict_json.parse(text.encode(), max_depth=MAX_DEPTH)
+        having = [it for _, it in objects_in(tree) if key in it]
     except MalformedError:
         return text, []
-    ids: list[Any] = []
-    while pending:
-        value = pending.pop()
-        if isinstance(value, dict):
-            if key in value:
-                ids.append(value[key] if beside <= value.keys() else None)
-            pending.extend(value.values())
-        elif isinstance(value, list):
-            pending.extend(value)
-    written = [int(match[1]) for match in found if len(match[1]) <= _MAX_DIGITS]
-    if not all(type(each) is int for each in ids) or sorted(ids) != sorted(written):
+    if len(having) != len(found) or not all(beside <= it.keys() for it in having):
         return text, []
-    numbers: dict[str, int] = {}
-    pieces, end = [], 0
-    for match in found:
-        number = numbers.setdefault(match[1], len(numbers) + 1)
-        pieces += [text[end : match.start(1)], str(number)]
-        end = match.end(1)
-    return "".join([*pieces, text[end:]]), written
+    numbers = {number: str(place) for place, number in enumerate(dict.fromkeys(found), 1)}
+    written = re.compile(rf'((?<!\\)"{key}"\s*:\s*)([1-9][0-9]*)')
+    return written.sub(lambda it: it[1] + numbers[it[2]], text), found
+
+
+def objects_in(tree: object, where: str | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every object in the JSON value *tree*, in order, with the keys and places to it.
+
+    They are joined by ``/``. MalformedError (*where*) if they are longer than ``MAX_WAY``.
+    """
+    pending: list[tuple[str, Any]] = [("", tree)]
+    while pending:
+        way, value = pending.pop()
+        if len(way) > MAX_WAY:
+            what = f"more than {MAX_WAY} characters lead to a value"
+            raise MalformedError(what, where=where)
+        if isinstance(value, dict):
+            yield way, value
+        inside = value.items() if isinstance(value, dict) else enumerate(value)
+        below = [(f"{way}/{key}", it) for key, it in inside if isinstance(it, dict | list)]
+        pending += reversed(below)

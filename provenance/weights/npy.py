@@ -180,7 +180,9 @@ class NpyFile(SourceFile):
         if header.fortran:
             return _turned(reader, header, begin, end, step)
         reader.skip(begin)
-        return _straight(reader, header, begin, end, step)
+        chunks = reader.chunks(end - begin, step)
+        big = header.element.big_endian
+        return (little_endian(chunk, header.info.dtype) for chunk in chunks) if big else chunks
 
 
 class NpzFile(NpyFile):
@@ -299,21 +301,6 @@ def _fields(text: str, where: str) -> dict[str, str]:
     return fields
 
 
-def _straight(
-    reader: MemberReader, header: _Header, begin: int, end: int, step: int
-) -> Iterator[memoryview]:
-    """Yield a part of an array in C order; *reader* is at *begin*."""
-    buffer = memoryview(bytearray(min(step, end - begin)))
-    for done in range(begin, end, step):
-        chunk = buffer[: min(step, end - done)]
-        reader.fill(chunk)
-        if done + len(chunk) == header.info.nbytes:
-            reader.finish()
-        yield little_endian(chunk, header.info.dtype) if header.element.big_endian else chunk
-    if not header.info.nbytes:
-        reader.finish()
-
-
 def _turned(
     reader: MemberReader, header: _Header, begin: int, end: int, step: int
 ) -> Iterator[memoryview]:
@@ -324,7 +311,6 @@ def _turned(
         raise UnreadableError(what, where=reader.where, hint="save it in C order")
     whole = memoryview(bytearray(info.nbytes))
     reader.fill(whole)
-    reader.finish()
     if header.element.big_endian:
         whole = little_endian(whole, info.dtype)
     item = np.dtype((np.void, info.nbytes // prod(header.shape)))

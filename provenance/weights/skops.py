@@ -6,7 +6,7 @@ protocols 0 to 2. ``schema.json`` is a tree of nodes, one for each object, which
 constructed.
 
 An array is called by the way to the first node that names its member: keys and places, joined by
-``/``, but for the key ``content`` of a node. The schema is content, byte for byte but for what is
+``/``, but for every key ``content``. The schema is content, byte for byte but for what is
 made of addresses or at random: ``__id__``, by which skops tells which nodes are one object, is
 counted from 1, and a member is called as its array is. A member that no node names is refused.
 """
@@ -16,11 +16,11 @@ from __future__ import annotations
 import json
 import re
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError, UnreadableError
-from provenance.weights.normalisers import MAX_DEPTH, Normaliser, renumbered
+from provenance.weights.normalisers import MAX_DEPTH, Normaliser, objects_in, renumbered
 from provenance.weights.npy import ARRAY, NpzFile, arrays_in
 from provenance.weights.source import Part
 from provenance.weights.view import check_name, stated
@@ -34,8 +34,6 @@ _NODE: Final = "__loader__"
 """The key by which an object of the schema is a node."""
 
 _FILE: Final = re.compile(r'(?<!\\)"file"\s*:\s*("[^"\\]*")')
-_MAX_NAME: Final = 1000
-"""Longest name of an array, in characters."""
 
 
 class SkopsFile(NpzFile):
@@ -91,23 +89,11 @@ class SkopsFile(NpzFile):
 def _named(text: str, where: str) -> dict[str, str]:
     """Return the members that the nodes of a schema name, and the way to the first node of each."""
     names: dict[str, str] = {}
-    pending: list[tuple[str, Any]] = [
-        ("", strict_json.parse(text.encode(), where=where, max_depth=MAX_DEPTH))
-    ]
-    while pending:
-        path, value = pending.pop()
-        if len(path) > _MAX_NAME:
-            raise MalformedError(f"a way of more than {_MAX_NAME} characters", where=where)
-        node = isinstance(value, dict) and _NODE in value
-        if node and isinstance(value.get("file"), str):
-            names.setdefault(value["file"], check_name(path or ARRAY, where=where))
-        inside = value.items() if isinstance(value, dict) else enumerate(value)
-        below = [
-            (path if node and key == "content" else f"{path}/{key}" if path else str(key), it)
-            for key, it in inside
-            if isinstance(it, dict | list)
-        ]
-        pending += reversed(below)
+    schema = strict_json.parse(text.encode(), where=where, max_depth=MAX_DEPTH)
+    for way, node in objects_in(schema, where):
+        if _NODE in node and isinstance(node.get("file"), str):
+            name = "/".join(key for key in way.split("/") if key and key != "content")
+            names.setdefault(node["file"], check_name(name or ARRAY, where=where))
     if len({*names.values(), _SCHEMA}) <= len(names):
         raise MalformedError("two members of one name", where=where)
     return names

@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
+from collections.abc import Iterator
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -273,7 +274,7 @@ class MemberReader:
         self._left = member.size
 
     def fill(self, buffer: memoryview) -> None:
-        """Fill *buffer* with the next bytes, of which there must be enough."""
+        """Fill *buffer* with the next bytes; with the last, the CRC-32 is checked, and the end."""
         if len(buffer) > self._left:
             raise MalformedError("the member is too short", where=self.where)
         if self._inflate is None:
@@ -290,16 +291,26 @@ class MemberReader:
         self._left -= len(buffer)
         if self._member.crc != NO_CRC:
             self._crc = zlib.crc32(buffer, self._crc)
+        if not self._left:
+            self._finish()
+
+    def chunks(self, count: int, step: int) -> Iterator[memoryview]:
+        """Yield the next *count* bytes, *step* at a time, in one buffer used again."""
+        buffer = memoryview(bytearray(min(step, count)))
+        for done in range(0, max(count, 1), step):  # of an empty member the end is checked too
+            chunk = buffer[: min(step, count - done)]
+            self.fill(chunk)
+            if count:
+                yield chunk
 
     def skip(self, count: int) -> None:
         """Skip the next *count* bytes, which are read if a CRC-32 covers them."""
         if self._member.crc == NO_CRC:
             self._position += count
             self._left -= count
-            return
-        buffer = memoryview(bytearray(min(_READ, count)))
-        for done in range(0, count, _READ):
-            self.fill(buffer[: min(_READ, count - done)])
+        else:
+            for _ in self.chunks(count, _READ):
+                pass
 
     def _inflated(self, inflate: zlib._Decompress, most: int) -> bytes:
         """Return up to *most* decompressed bytes, none at the end of the stream or the member."""
@@ -318,10 +329,8 @@ class MemberReader:
                 break
         return piece
 
-    def finish(self) -> None:
-        """Check that the member and its compressed stream end here, and the CRC-32."""
-        if self._left:
-            raise MalformedError(f"{self._left} bytes after the array", where=self.where)
+    def _finish(self) -> None:
+        """Check that the compressed stream ends with the member, and the CRC-32."""
         if self._inflate is not None:
             if self._inflated(self._inflate, 1) or not self._inflate.eof:
                 raise MalformedError("the member is not of its declared size", where=self.where)
@@ -336,9 +345,7 @@ def read_member(source: Source, member: Member, most: int) -> bytes:
     if member.size > most:
         raise MalformedError(f"longer than {most} bytes", where=f"{source.name}: {member.name}")
     data = bytearray(member.size)
-    reader = MemberReader(source, member)
-    reader.fill(memoryview(data))
-    reader.finish()
+    MemberReader(source, member).fill(memoryview(data))
     return bytes(data)
 
 
@@ -353,11 +360,6 @@ def member_text(source: Source, member: Member) -> str:
 def member_digest(source: Source, member: Member) -> str:
     """Return the SHA-256 of *member*, its CRC-32 checked."""
     hasher = hashlib.sha256()
-    reader = MemberReader(source, member)
-    buffer = memoryview(bytearray(min(_READ, member.size)))
-    for done in range(0, member.size, _READ):
-        piece = buffer[: min(_READ, member.size - done)]
-        reader.fill(piece)
-        hasher.update(piece)
-    reader.finish()
+    for chunk in MemberReader(source, member).chunks(member.size, _READ):
+        hasher.update(chunk)
     return hasher.hexdigest()

@@ -156,6 +156,20 @@ def test_check_against_a_model(provenance: Shell, tmp_path: Path) -> None:
     ]
 
 
+def test_check_says_beforehand_which_files_no_rule_can_read(
+    provenance: Shell, tmp_path: Path
+) -> None:
+    model = write_files(tmp_path / "model", files() | {"model.joblib": b"?"})
+    for declared in ("tensors", "bytes"):
+        text = provenance("equality", "check", declared, model).out
+        assert "not read: model.joblib: its tensors cannot be read" in text
+        assert "equal bytes satisfy every rule" in text
+        document = provenance("equality", "check", declared, model, "--json").document
+        assert [why.partition(":")[0] for why in document["unread"]] == ["model.joblib"]
+    (model / "model.joblib").unlink()
+    assert "equal bytes" not in provenance("equality", "check", "tensors", model).out
+
+
 def test_a_declaration_that_does_not_fit_is_refused(provenance: Shell, tmp_path: Path) -> None:
     model = write_files(tmp_path / "model", files())
     text = CLOSE.replace(b'equality = "close"', b'equality = "close"\ntensors = ["nothing*"]')

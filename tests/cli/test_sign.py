@@ -29,7 +29,7 @@ def test_a_signature_says_which_files_these_are(
     assert f"written  {root / 'model.sig'}" in ran.out
     verified = provenance("verify", root, "--key", alice.public)
     assert verified.status == 0
-    assert "How they were made is not stated." in verified.out
+    assert "How it was made is not stated." in verified.out
     assert provenance("verify", root, "--key", alice.public, "--json").document["recipe"] is None
 
 

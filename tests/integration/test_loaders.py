@@ -144,6 +144,18 @@ CASES = {
         ),
         free=(change("model.skops!schema.json", "_skops_version", to="0"),),
     ),
+    "gguf": Case(
+        "gguf",
+        obeyed=(
+            change("model.gguf", "general.name", to="mistral 7 b"),
+            change("model.gguf", "general.architecture", to="qwen2"),
+            change("model.gguf", "tokenizer.chat_template", to="{{ messager }}"),
+        ),
+        free=(
+            change("model.gguf", "general.author", to="bob"),
+            change("model.gguf", "general.description", to="made in Mai"),
+        ),
+    ),
     "timm": Case(
         "timm",
         obeyed=(

@@ -364,6 +364,15 @@ def test_a_format_without_reader_is_inconclusive(tmp_path: Path) -> None:
     assert judge(tmp_path, left, right, BYTES).conclusion == "mismatch"
 
 
+@pytest.mark.parametrize(("other", "concludes"), [(b"?", "consistent"), (b"!", "inconclusive")])
+def test_a_format_without_reader_decides_nothing_while_its_bytes_are_equal(
+    tmp_path: Path, other: bytes, concludes: str
+) -> None:
+    left, right = model(W) | {"m.joblib": b"?"}, model(nudged()) | {"m.joblib": other}
+    parts = close("tensors = ['w']", "tensors = ['b']")
+    assert judge(tmp_path, left, right, parts).conclusion == concludes
+
+
 def test_what_is_against_outweighs_what_is_missing(tmp_path: Path) -> None:
     left: dict[str, Content] = {"m.gguf": b"GGUF1", "config.json": b"1"}
     right: dict[str, Content] = {"m.gguf": b"GGUF2", "config.json": b"2"}

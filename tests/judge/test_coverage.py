@@ -10,9 +10,10 @@ import pytest
 from provenance.equality.declaration import parse
 from provenance.errors import PolicyError
 from provenance.judge.comparators import compare_models
-from provenance.judge.coverage import check_coverage
+from provenance.judge.coverage import check_coverage, unread_files
 from provenance.weights.model import SideBySide
 from tests.judge.models import write
+from tests.weights.writing import npy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -179,7 +180,18 @@ def test_initial_weights_need_no_rule_and_no_rule_reaches_them(tmp_path: Path) -
 def test_weights_without_reader_are_covered_by_a_rule_for_all_tensors(tmp_path: Path) -> None:
     model = write(tmp_path / "model", {"model.msgpack": b"?", "config.json": b"{}"})
     assert check_coverage(declare(EVERYTHING), SideBySide(model, model))[0].unread == ()
-    (selection,) = check_coverage(
-        declare(CLOSE + "tensors = ['a*']", CLOSE + "tensors = ['b*']"), SideBySide(model, model)
-    )
+    parts = declare(CLOSE + "tensors = ['a*']", CLOSE + "tensors = ['b*']")
+    assert check_coverage(parts, SideBySide(model, model))[0].unread == ()
+    other = write(tmp_path / "other", {"model.msgpack": b"!", "config.json": b"{}"})
+    (selection,) = check_coverage(parts, SideBySide(model, other))
     assert "cannot be read by this version" in selection.unread[0]
+
+
+def test_files_that_no_rule_can_read_are_listed(tmp_path: Path) -> None:
+    files: dict[str, Content] = {
+        "model.joblib": b"?", "m.safetensors": b"?", "optimizer.pt": b"?", "config.json": b"{}",
+        "w.npy": npy(np.ones(1)),
+    }  # fmt: skip
+    model = write(tmp_path / "model", files)
+    unread = unread_files(SideBySide(model, model))
+    assert [why.partition(":")[0] for why in unread] == ["m.safetensors", "model.joblib"]

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import io
+import math
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -117,6 +119,26 @@ def one(array: Any, **options: Any) -> Callable[[Any], None]:  # noqa: ANN401
     return fill
 
 
+CHUNKED = {"chunks": (2, 3), "compression": "gzip"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"), [((), {}), ((3, 4), {}), ((0, 2), {}), ((3, 4), CHUNKED)]
+)
+def test_opaque_elements_are_bytes(
+    opened: Opener, shape: tuple[int, ...], options: dict[str, Any]
+) -> None:
+    array = np.arange(math.prod(shape)).reshape(shape).astype(ml_dtypes.bfloat16).view("V2")
+
+    def fill(file: Any) -> None:  # noqa: ANN401
+        file.create_dataset("w", data=array, **options)
+
+    file = opened(hdf5(fill), "m.h5")
+    info = file.tensors["w"]
+    assert (info.dtype.name, info.shape) == ("RAW", (*shape, 2))
+    assert content(file, "w") == array.tobytes()
+
+
 VARIANTS: dict[str, tuple[Callable[[Any], None], set[str]]] = {
     "big-endian": (one(WEIGHT.astype(">f4")), {"byte-order", "layout"}),
     "chunks": (one(WEIGHT, chunks=(2, 3)), {"layout"}),
@@ -173,6 +195,7 @@ def described(value: Any) -> Callable[[Any], None]:  # noqa: ANN401
 
 
 GOOD = SAMPLES["plain.h5"]
+TIMES = np.zeros(2, "M8[s]").astype(h5py.opaque_dtype(np.dtype("M8[s]")))
 UNUSUAL = [("x", "<f4"), ("y", "<f4")]
 REFUSED: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "does not begin as HDF5"),
@@ -187,9 +210,9 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "virtual": (hdf5(virtual), "v: a virtual dataset"),
     "in another file": (hdf5(outside), "x: numbers in another file"),
     "named type": (hdf5(typed), "t: a named type"),
-    "texts": (hdf5(one(["a", "b"])), "w: a type of text"),
+    "texts": (hdf5(one(["a", "b"])), "w: text that is not read"),
     "structures": (hdf5(one(np.zeros(2, UNUSUAL))), "w: a structure"),
-    "opaque": (hdf5(one(np.zeros(2, "V2"))), "w: an opaque element type"),
+    "opaque with a tag": (hdf5(one(TIMES)), "w: an element type that is not read"),
     "references": (hdf5(described(h5py.Reference())), "/@a: a reference that is not read"),
     "no shape": (hdf5(one(h5py.Empty("f4"))), "w: a dataset without a shape"),
     "other filter": (hdf5(one(WEIGHT, compression="lzf")), "w: the filter 32000"),

@@ -239,12 +239,14 @@ def test_a_wrong_data_descriptor_is_refused(opened: Opener) -> None:
             opened(with_descriptor(wrong), "m.npz")
 
 
-def test_a_wrong_checksum_is_refused_while_reading(opened: Opener) -> None:
-    flipped = bytearray(GOOD)
-    flipped[GOOD.index(ONE) + len(ONE) - 1] ^= 1
-    file = opened(bytes(flipped), "m.npz")
+@pytest.mark.parametrize("elements", [0, 1, 5000])
+def test_a_wrong_checksum_is_refused(opened: Opener, elements: int) -> None:
+    flipped = bytearray(archive({"a.npy": npy(np.ones(elements))}))
+    end = flipped.index(b"PK\1\2")
+    for place in (14, end + 16):  # in the local header and in the directory
+        flipped[place] ^= 1
     with pytest.raises(MalformedError, match="CRC-32"):
-        content(file, "a")
+        content(opened(bytes(flipped), "m.npz"), "a")
 
 
 def hidden(raw: bytes, stream: bytes) -> bytes:

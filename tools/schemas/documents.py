@@ -215,15 +215,17 @@ class EqualityShown(msgspec.Struct, frozen=True):
 
 
 class EqualityChecked(msgspec.Struct, frozen=True):
-    """What ``equality check --json`` prints; without a model, the last two are empty.
+    """What ``equality check --json`` prints; without a model, the last three are empty.
 
-    ``excepted`` has an entry for each exception, those of ``except`` first.
+    ``excepted`` has an entry for each exception, those of ``except`` first; ``unread`` are the
+    weight files that no rule can read, and why.
     """
 
     declaration: EqualityFile
     consequences: tuple[str, ...]
     selections: tuple[Selection, ...]
     excepted: tuple[Reached, ...]
+    unread: tuple[str, ...]
 
 
 class EqualitySuggested(msgspec.Struct, frozen=True):

@@ -55,12 +55,8 @@ for half, is_big in ((h5t.IEEE_F16LE.copy(), False), (h5t.IEEE_F16BE.copy(), Tru
     half.set_ebias(127)
     TYPES.append((half, "BF16", is_big))
 
-OTHER = {
-    h5t.REFERENCE: "a reference", h5t.COMPOUND: "a structure", h5t.ENUM: "an enumeration",
-    h5t.OPAQUE: "an opaque type", h5t.VLEN: "a list of any length", h5t.ARRAY: "an array type",
-    h5t.INTEGER: "an integer type", h5t.FLOAT: "a float type", h5t.STRING: "a type of text",
-}  # fmt: skip
-"""What is said of other types, by their class."""
+OTHER = {h5t.REFERENCE: "a reference", h5t.COMPOUND: "a structure", h5t.STRING: "text"}
+"""What is said of some other types, by their class."""
 
 
 class RefusedError(Exception):
@@ -181,19 +177,20 @@ class Probe:
 
     def _dataset(self, path: str, dataset: Any) -> dict[str, Any]:
         kind, plist = dataset.get_type(), dataset.get_create_plist()
-        if kind.get_class() == h5t.OPAQUE and kind.get_size() == 2:  # noqa: PLR2004 - bytes
-            # Keras writes bfloat16 so, and says so in an attribute.
-            if self.attributes.get(f"{path}@dtype") != 'text "bfloat16"':
-                raise RefusedError(path, "an opaque element type that is not read")
-            name, big = "BF16", False
+        shape, item = dataset.shape, kind.get_size()
+        if kind.get_class() == h5t.OPAQUE and not kind.get_tag():
+            # Keras writes bfloat16 so; in its own formats it says so in an attribute.
+            known = item == 2 and self.attributes.get(f"{path}@dtype") == 'text "bfloat16"'  # noqa: PLR2004
+            name, big = "BF16" if known else "RAW", False
+            shape, item = (shape, item) if known else ((*shape, item), 1)
         else:
             name, big = element_type(path, kind)
         if dataset.get_space().get_simple_extent_type() == h5s.NULL:
             raise RefusedError(path, "a dataset without a shape")
         if plist.get_external_count():
             raise RefusedError(path, "numbers in another file")
-        item, elements = kind.get_size(), math.prod(dataset.shape)
-        found = {"dtype": name, "big": big, "shape": dataset.shape, "itemsize": item}
+        elements = math.prod(dataset.shape)
+        found = {"dtype": name, "big": big, "shape": shape, "itemsize": item}
         missing = 0
         layout = plist.get_layout()
         if layout == h5d.CONTIGUOUS:
@@ -215,7 +212,7 @@ class Probe:
             or plist.fill_value_defined() == h5d.FILL_VALUE_UNDEFINED
         ):  # whatever memory held would be read
             raise RefusedError(path, "numbers that are not in the file, without a fill value")
-        return found | {"missing": missing * item}
+        return found | {"missing": missing * kind.get_size()}
 
     def _place(self, path: str, place: int, size: int) -> None:
         if place + size > self._size:
@@ -311,7 +308,7 @@ def element_type(path: str, kind: Any) -> tuple[str, bool]:
     for known, name, big in TYPES:
         if kind.equal(known):
             return name, big
-    raise RefusedError(path, f"{OTHER.get(kind.get_class(), 'a type')} that is not read")
+    raise RefusedError(path, f"{OTHER.get(kind.get_class(), 'an element type')} that is not read")
 
 
 def decoded(value: Any) -> Any:

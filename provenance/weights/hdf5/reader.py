@@ -5,14 +5,15 @@ Format: HDF5 File Format Specification 3.0. The file is read by libhdf5, through
 file that crashes it is merely malformed. That process reads from the descriptor opened here. It
 describes the file; then contiguous datasets are read here, others from it, a few rows at a time.
 
-A tensor is a dataset, named by its path without the first ``/``. Attributes are content: each is
-an entry ``path@name`` of the metadata, as ``text`` (``bytes``: of fixed length) and JSON, or type,
-shape and bytes in hexadecimal; ``groups`` lists the groups without tensors. Several hard links to
-one dataset are tied weights.
+A tensor is a dataset, named by its path without the first ``/``. Opaque elements are of the type
+``RAW``, byte by byte along a last dimension, or bfloat16 where Keras says so in an attribute.
+Attributes are content: each is an entry ``path@name`` of the metadata, as ``text`` (``bytes``: of
+fixed length) and JSON, or type, shape and bytes in hexadecimal; ``groups`` lists the groups without
+tensors. Several hard links to one dataset are tied weights.
 
 Refused: soft and external links, a second link to a group, ``@`` in an attribute's name, numbers in
 other files or unallocated without a fill value, virtual datasets, named types, elements that are
-text, references, structures or opaque (but bfloat16 as Keras writes it), filters other than
+text, references, structures or opaque with a tag, filters other than
 deflate, shuffle and fletcher32 (so no plug-in), bytes outside what the superblock describes,
 overlapping datasets, chunks that a search of their index does not find, chunks at the edge to which
 libhdf5 does not apply their filters.

@@ -56,7 +56,7 @@ from provenance.weights.torch.values import (
     tagged,
 )
 from provenance.weights.view import check_name
-from provenance.weights.zip_archive import Member, MemberReader, read_member
+from provenance.weights.zip_archive import member_digest, read_member
 
 if TYPE_CHECKING:
     from provenance.loaders.keys import Path
@@ -84,7 +84,7 @@ def plain_values(source: Source) -> tuple[dict[Path, str], frozenset[str]]:
         order = short_records(source, found).get("byteorder", "little")
         pickle = read_member(source, found[PICKLE], MAX_PROGRAM)
         for name in found.keys() - {*RECORDS, PICKLE}:
-            storages[name] = f"{order}-endian sha256 {_sha256(source, found[name])}"
+            storages[name] = f"{order}-endian sha256 {member_digest(source, found[name])}"
     else:
         pickle = source.read(0, min(source.size, MAX_PROGRAM + 1))
     program = read_program(pickle, None, where=source.name)
@@ -93,16 +93,6 @@ def plain_values(source: Source) -> tuple[dict[Path, str], frozenset[str]]:
     if unasked := storages.keys() - walk.asked:
         raise MalformedError(f"nothing asks for the member {min(unasked)!r}", where=source.name)
     return walk.values, program.globals
-
-
-def _sha256(source: Source, member: Member) -> str:
-    reader, digest = MemberReader(source, member), hashlib.sha256()
-    for place in range(0, member.size, _READ):
-        piece = memoryview(bytearray(min(_READ, member.size - place)))
-        reader.fill(piece)
-        digest.update(piece)
-    reader.finish()
-    return digest.hexdigest()
 
 
 class _Walk:

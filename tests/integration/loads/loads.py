@@ -242,6 +242,43 @@ def load_skops(path):
     return [plain([each.get_params(), each.coef_.tolist(), each.intercept_]) for each in models]
 
 
+def make_gguf(out):
+    import gguf
+
+    writer = gguf.GGUFWriter(out / "model.gguf", "llama")
+    writer.add_name("one of ours")
+    writer.add_author("ann")
+    writer.add_description("made in May")
+    writer.add_context_length(16)
+    writer.add_embedding_length(8)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(16)
+    writer.add_head_count(1)
+    writer.add_chat_template("{{ messages }}")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(["<s>", "</s>", "a", "b", "ab"])
+    writer.add_token_merges(["a b"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+
+
+def load_gguf(path):
+    import transformers
+    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+    config = transformers.AutoConfig.from_pretrained(path, gguf_file="model.gguf")
+    words = transformers.AutoTokenizer.from_pretrained(path, gguf_file="model.gguf")
+    return {
+        "config": plain(config.to_dict()),
+        "legacy": plain(load_gguf_checkpoint(path / "model.gguf")["config"]["model_type"]),
+        "template": words.chat_template,
+        "bos": words.bos_token,
+    }
+
+
 def make_timm(out):
     import timm
     import torch
@@ -366,6 +403,12 @@ def change(folder, file, path=None, value=None, text=None):
         put(header.setdefault("__metadata__", {}), path, value)
         header = json.dumps(header).encode()
         target.write_bytes(len(header).to_bytes(8, "little") + header + content[end:])
+    elif target.suffix == ".gguf":  # a text, by one as long
+        content = target.read_bytes()
+        place = content.index(path[0].encode()) + len(path[0]) + 4
+        assert int.from_bytes(content[place : place + 8], "little") == len(value)
+        place += 8
+        target.write_bytes(content[:place] + value.encode() + content[place + len(value) :])
     elif target.suffix == ".ckpt":
         import torch
 
