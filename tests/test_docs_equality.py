@@ -16,6 +16,7 @@ from benchmarks.equality.rebuilds import RUNS, VECTORS, weights
 from benchmarks.equality.traps import TRAPS, Trap
 from provenance.equality.declaration import parse
 from provenance.judge.comparators import compare_models
+from provenance.weights.names import READABLE, UNREAD
 from tests.judge.models import write
 from tests.weights.onnx_writing import model, tensor, written
 from tests.world import write_files
@@ -86,3 +87,8 @@ def test_the_page_asks_an_onnx_model_on_probes_from_outside(
     ran = provenance("compare", tmp_path / "a", tmp_path / "b", *options)
     assert ran.status == 0
     assert "consistent by behaviour" in ran.out
+
+
+def test_the_page_says_of_every_suffix_of_weights_what_is_read() -> None:
+    table = TEXT.partition("## What is read")[2].partition("\n- **")[0]
+    assert not {suffix for suffix in READABLE | UNREAD if f"`{suffix}`" not in table}
