@@ -22,6 +22,7 @@ from provenance.api.arguments import (
 )
 from provenance.errors import UsageError
 from provenance.files.names import MODEL_SIGNATURE, is_plain
+from provenance.files.pointers import unfetched
 from provenance.folder import attach as beside
 from provenance.folder.claims import require_folder
 from provenance.keys import ALGORITHMS, PrivateKey, PublicKey, generate
@@ -47,13 +48,15 @@ class KeyPair:
 class Signed:
     """A model's signature: the files that it covers, the signer's key id, and where it is.
 
-    ``not_covered`` lies in the folder and is not part of the model.
+    ``not_covered`` lies in the folder and is not part of the model. ``pointers`` says which files
+    were signed in place of data that were not fetched.
     """
 
     manifest: Manifest
     key_id: str
     path: Path
     not_covered: Mapping[str, int]
+    pointers: str | None = None
 
 
 def keygen(path: PathLike, *, algorithm: str = ALGORITHMS[0], password: Password = None) -> KeyPair:
@@ -93,7 +96,8 @@ def sign(
         manifest, uncovered = beside.sign(
             folder, signer, ignored=ignored, link_roots=roots, progress=advance
         )
-    return Signed(manifest, signer.public.key_id, folder / MODEL_SIGNATURE, uncovered)
+    path, pointers = folder / MODEL_SIGNATURE, unfetched(folder, manifest.entries)
+    return Signed(manifest, signer.public.key_id, path, uncovered, pointers)
 
 
 @dataclass(frozen=True, slots=True)

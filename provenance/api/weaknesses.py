@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from provenance.errors import PolicyError, ProvenanceError, UnavailableError, count
 from provenance.files.names import MODEL_SIGNATURE
+from provenance.files.pointers import FETCH, unfetched
 from provenance.trust.outcome import failure_of, notes_of, outcome_detail
 from provenance.trust.verification import claim_that_counts
 from provenance.weights import check_numpy
@@ -54,6 +55,8 @@ def weaknesses(
     elif observed and statement.level != "recorded":
         yield f"'verify' will say: {outcome_detail(statement)}"
     yield from notes_of(statement)
+    if (text := unfetched(model, statement.manifest.entries)) is not None:
+        yield f"{text}: {FETCH}"
     problem = misfit(model, statement) if observed else None  # else it was refused beforehand
     if isinstance(problem, UnavailableError):
         yield f"whether the equality fits this model was not checked: {problem}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from provenance.capture.python.packages import NOT_NAMED, NOT_STARTED
 from provenance.capture.secrecy.secrets import is_secret_file
 from provenance.errors import SecretError, some_of
+from provenance.files.pointers import FETCH, unfetched
 from provenance.keys import refuse_private_keys
 
 if TYPE_CHECKING:
@@ -46,8 +47,14 @@ def remarks(before: Before, *, by_default: bool, key: Path | None) -> tuple[Rema
         found.append(Remark(text, "--equality NAME|FILE", is_cause=False))
     if not before.inputs.data:
         found.append(Remark("no data is named, so the recipe is incomplete", "--data ROLE=PATH"))
-    found += [*_about_code(before), *_about_keys(before, key)]
+    found += [*_about_inputs(before), *_about_code(before), *_about_keys(before, key)]
     return (*found, *_about_software(before)) if before.command else tuple(found)
+
+
+def _about_inputs(before: Before) -> Iterator[Remark]:
+    for each in before.hashed:
+        if (text := unfetched(each.place.path, each.manifest.entries)) is not None:
+            yield Remark(f"{each.place.key}: {text}", FETCH)
 
 
 def _about_code(before: Before) -> Iterator[Remark]:

@@ -3,6 +3,7 @@
 - ``atomic``: writing so that a reader sees the old file or the new one.
 - ``reading``: opening a regular file, and reading one of bounded size.
 - ``names``: which file names a manifest may hold, and which are reserved.
+- ``pointers``: pointers of Git LFS, which stand for data that was not fetched.
 - ``digest``: SHA-256 of one file that must not change meanwhile.
 - ``caches``: which caches lay links, and what the Hub's tells of a file.
 - ``walking``: the files below a folder, those behind links in it too.

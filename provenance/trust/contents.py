@@ -17,6 +17,7 @@ from provenance.errors import SHOWN, ContentError, ProvenanceError, some_of
 from provenance.files.digest import hash_file
 from provenance.files.manifest import Differences, compare_sizes, hash_folder, sizes_of
 from provenance.files.names import RESERVED, is_within
+from provenance.files.pointers import FETCH, pointer_at
 from provenance.loaders.table import table
 from provenance.weights.names import opened_by
 
@@ -130,10 +131,15 @@ def _other_files(
 ) -> ContentError:
     """Return the refusal of files that differ as *found* from those *stated*; *whole*: only so."""
     problems = [f"{name} {what}" for what, names in found.kinds.items() for name in names]
+    hint = None
+    for number, name in enumerate(found.changed[:SHOWN]):
+        if (pointer := pointer_at(root / name)) is not None:
+            to = "it" if pointer.sha256 == stated.digests.get(name) else "another file"
+            problems[number], hint = f"{name} is a Git LFS pointer to {to}", FETCH
     what = f"not the files that {stated.where} states: {some_of(problems)}"
     others = len(stated.digests) - len(found.changed) - len(found.missing)
     if whole and others and not _is_opened(found, stated):
         names = [name for names in found.kinds.values() for name in names]
         known = all(table().is_free(name, None, {*names, *stated.digests}) for name in names)
         what += f"; {'no loader opens that, and ' * known}every other file is as signed"
-    return ContentError(what, where=str(root))
+    return ContentError(what, where=str(root), hint=hint)

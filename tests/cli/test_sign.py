@@ -45,7 +45,10 @@ def test_one_document(root: Path, provenance: Shell, alice: Person) -> None:
     document = provenance("sign", root, "--key", alice.private, "--json").document
     assert document["files"] == 4
     assert document["signature"] == str(root / "model.sig")
-    assert document.keys() == {"files", "keyId", "notCovered", "rootDigest", "signature"}
+    assert document.keys() == {
+        "files", "keyId", "notCovered", "pointers", "rootDigest", "signature",
+    }  # fmt: skip
+    assert document["pointers"] is None
 
 
 def test_a_place_that_is_taken_by_a_folder(root: Path, provenance: Shell, alice: Person) -> None:
