@@ -188,6 +188,8 @@ def _judge_weights(
         contents = weights.of(pair, initial)
         if not isinstance(contents, Contents):
             return Judged((), (contents,))
+        if contents.doubts:
+            return Judged((), contents.doubts)
         found.append((rule, contents))
     beside = exceptions.of_metadata(pair, found[0][1])
     return Judged.merged([beside, judge_contents(pair.name, found)])

@@ -77,18 +77,20 @@ class MeasuredWeights:
         if pair.both is None or pair.same or pair.renamed:
             return pair.both is not None
         for (read, _), contents in self._read.items():
-            if read == pair and isinstance(contents, Contents):
+            if read == pair and isinstance(contents, Contents) and not contents.doubts:
                 return all(each.differing == 0 for each in contents.tensors)
         return None
 
     def _contents(self, pair: Pair, initial: str | None, start: Unit | None) -> Contents | str:
         try:
+            tied = self.sides.tied(pair)
             with self.sides.opened(pair) as files:
                 if start is None or initial is None:
-                    contents = read_contents(pair.name, files, self._wanted)
+                    contents = read_contents(pair.name, files, self._wanted, tied=tied)
                 else:
                     with self.sides.left.open(start, initial) as file:
-                        contents = read_contents(pair.name, files, self._wanted, (initial, file))
+                        begun = (initial, file)
+                        contents = read_contents(pair.name, files, self._wanted, begun, tied=tied)
                         file.check_unchanged()
         except (MalformedError, UnreadableError) as error:
             return str(error)

@@ -44,7 +44,7 @@ class FileComparison(msgspec.Struct, frozen=True, kw_only=True):
 
     Of a changed weight file: whether tensors and metadata are the same in every bit, where the
     tensors begin to differ (in the order of the left file), the tensors, the differences of the
-    metadata and of the containers; or why it cannot be read.
+    metadata and of the containers; or why it cannot be read, or not judged.
     """
 
     name: str
@@ -55,6 +55,7 @@ class FileComparison(msgspec.Struct, frozen=True, kw_only=True):
     metadata: tuple[MetadataDifference, ...] = ()
     normalisers: tuple[Normalised, ...] = ()
     unread: str | None = None
+    doubts: tuple[str, ...] = ()
 
     @property
     def same(self) -> bool:
@@ -81,13 +82,16 @@ def _compared(pair: Pair, weights: MeasuredWeights) -> FileComparison:
     return FileComparison(
         name=pair.name,
         state="changed",
-        same_tensors=equal and not contents.metadata and contents.normalisers is not None,
+        same_tensors=equal
+        and not (contents.metadata or contents.doubts)
+        and contents.normalisers is not None,
         first=contents.first,
         tensors=tuple(map(_tensor, contents.tensors)),
         metadata=tuple(
             MetadataDifference(each.key, *each.shown) for each in contents.metadata[:MAX_LISTED]
         ),
         normalisers=contents.normalisers or (),
+        doubts=contents.doubts,
     )
 
 
@@ -105,6 +109,8 @@ def _tensor(pair: TensorPair) -> TensorComparison:
 
 
 def _state(pair: TensorPair) -> TensorState:
+    if pair.differing == 0:
+        return "equal"
     if pair.left is None:
         return "missing-left"
     if pair.right is None:
@@ -113,4 +119,4 @@ def _state(pair: TensorPair) -> TensorState:
         return "dtype"
     if pair.left.shape != pair.right.shape:
         return "shape"
-    return "changed" if pair.differing else "equal"
+    return "changed"

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from provenance.equality.patterns import selects_tensor
@@ -18,6 +19,7 @@ from provenance.measure.rounding import Rounding, is_narrower, measure_rounded
 from provenance.measure.squares import Norm, cosine
 from provenance.weights.dtypes import DTYPES
 from provenance.weights.metadata import effects, metadata_differences
+from provenance.weights.view import tensor_digest
 
 if TYPE_CHECKING:
     from provenance.weights.beside import Difference
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
     from provenance.weights.view import TensorFile, TensorInfo
 
 _MAX_EXACT: Final = 2**53 - 1
+
+_HEAD: Final = "lm_head.weight"
+_EMBEDDING: Final = re.compile(r"(?:[^.]+\.)*(?:embed_tokens|wte|word_embeddings|embed_in)\.weight")
+"""How transformers names the output layer of a language model, and its embedding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,8 @@ class Contents:
     """The keys in which the metadata differ."""
     normalisers: tuple[Normalised, ...] | None
     """None where a difference of the containers has no normaliser."""
+    doubts: tuple[str, ...] = ()
+    """Why it is not judged."""
 
     @property
     def first(self) -> Divergence | None:
@@ -73,12 +81,17 @@ def read_contents(
     files: tuple[TensorFile, TensorFile],
     wanted: Wanted,
     initial: tuple[str, TensorFile] | None = None,
+    *,
+    tied: bool = False,
 ) -> Contents:
     """Return what the open *files*, left and right, both called *name*, hold.
 
-    *initial* is the name of the file of initial weights, and the file, open.
+    *initial* is the name of the file of initial weights, and the file, open. *tied*: both models
+    say that their output layer is their embedding.
     """
     pairs = tuple(_pairs(name, files, wanted, initial))
+    head = _tied_head(pairs, files) if tied else None
+    pairs = tuple(replace(pair, differing=0) if pair is head else pair for pair in pairs)
     metadata = metadata_differences(*files)
     equal = not metadata and all(pair.differing == 0 for pair in pairs)
     return Contents(
@@ -86,8 +99,22 @@ def read_contents(
         tensors=pairs,
         initial=initial[0] if initial is not None else None,
         metadata=metadata,
-        normalisers=effects(name, *files, content_equal=equal),
+        normalisers=effects(name, *files, content_equal=equal, tied=head is not None),
+        doubts=(*files[0].doubts, *files[1].doubts),
     )
+
+
+def _tied_head(
+    pairs: tuple[TensorPair, ...], files: tuple[TensorFile, TensorFile]
+) -> TensorPair | None:
+    """Return the output layer if one side leaves it out, and it is the embedding of both."""
+    heads = [pair for pair in pairs if pair.name == _HEAD and None in (pair.left, pair.right)]
+    embeddings = [pair for pair in pairs if _EMBEDDING.fullmatch(pair.name)]
+    if not heads or len(embeddings) != 1 or embeddings[0].differing != 0:
+        return None
+    file = files[heads[0].left is None]
+    same = tensor_digest(file, _HEAD) == tensor_digest(file, embeddings[0].name)
+    return heads[0] if same else None
 
 
 def _pairs(

@@ -38,6 +38,7 @@ def comparison_lines(files: Sequence[FileComparison]) -> list[str]:
         lines.append(f"{mark} {one_line(item.name)}  {state}")
         if item.unread is not None:
             lines.append(f"    not read: {one_line(item.unread)}")
+        lines += [f"    not judged: {one_line(doubt)}" for doubt in item.doubts]
         lines += _metadata_lines(item.metadata)
         if item.normalisers:
             names = ", ".join(normaliser.name for normaliser in item.normalisers)

@@ -105,8 +105,8 @@ def _explain_content(path: Path, head: bytes, size: int) -> Explained:
     where = str(path)
     if suffix_of(path.name) in _PICKLES:
         raise _unknown(path)
-    if (weights := explain_files.weight_format(path.name, head, size)) is not None:
-        return explain_files.explain_weights(path, weights)
+    if explain_files.holds_weights(path.name, head, size):
+        return explain_files.explain_weights(path)
     if b"PRIVATE KEY-----" in head:
         return explain_files.explain_private_key(path)
     if b"PUBLIC KEY-----" in head or head.startswith(_OPENSSH_PUBLIC):

@@ -30,7 +30,8 @@ from provenance.report.explain_text import (
 from provenance.statement import intoto
 from provenance.statement.metrics import parse_metrics
 from provenance.weights import check_numpy
-from provenance.weights.names import TORCH, is_readable, suffix_of
+from provenance.weights.kinds import kind_of
+from provenance.weights.names import is_readable
 
 if TYPE_CHECKING:
     from provenance.report.explain_text import Explained
@@ -39,17 +40,8 @@ if TYPE_CHECKING:
 MAX_METRICS_BYTES = 16 * 2**20
 """Largest file of metrics that is summed up, in bytes: 250,000 lines, read in two seconds."""
 
-MAX_SAFETENSORS_HEADER = 100_000_000
-"""Longest header of a safetensors file, in bytes (:mod:`provenance.weights.safetensors`)."""
-
 SHOWN = 100
 """Tensors, files or metrics listed; the rest is counted."""
-
-_ARCHIVES = TORCH | {".keras", ".npz"}
-_MAGIC = {
-    b"PK\x03\x04": ".npz", b"PK\x05\x06": ".npz", b"\x93NUMPY": ".npy", b"GGUF": ".gguf",
-    b"\x89HDF\r\n\x1a\n": ".h5",
-}  # fmt: skip
 
 
 def is_model_folder(folder: Path) -> bool:
@@ -166,27 +158,18 @@ def explain_metrics(data: bytes, where: str) -> Explained:
     return explained("metrics", f"{where}: metrics", content, fields(content, limit=SHOWN))
 
 
-def weight_format(name: str, head: bytes, size: int) -> str | None:
-    """Return the suffix of the format of the file *name*; None: it holds no weights.
-
-    The first bytes, *head*, decide where they can (safetensors begins with the length of a JSON
-    object, 8 bytes, little-endian); the name distinguishes archives, and everything else.
-    """
-    own = suffix_of(name) if is_readable(name) else None
-    for magic, suffix in _MAGIC.items():
-        if head.startswith(magic):
-            return own if own in _ARCHIVES and suffix == ".npz" else suffix
-    length = int.from_bytes(head[:8], "little")
-    fits = head[8:9] == b"{" and length <= min(size - 8, MAX_SAFETENSORS_HEADER)
-    return ".safetensors" if fits else own
+def holds_weights(name: str, head: bytes, size: int) -> bool:
+    """Tell whether the file *name*, which begins with *head*, is read as weights."""
+    kind = kind_of(head, size)
+    return is_readable(name) or (kind is not None and kind.readable)
 
 
-def explain_weights(path: Path, suffix: str) -> Explained:
-    """Return which tensors the weight file at *path*, of the format *suffix*, holds."""
+def explain_weights(path: Path) -> Explained:
+    """Return which tensors the weight file at *path* holds."""
     check_numpy()
     from provenance.weights.opening import open_tensors  # noqa: PLC0415 - needs numpy
 
-    with open_tensors(path, suffix=suffix) as opened:
+    with open_tensors(path) as opened:
         found = opened.tensors.values()
         content = {
             "format": opened.format,
@@ -196,6 +179,7 @@ def explain_weights(path: Path, suffix: str) -> Explained:
                 for t in found
             ],
             "tied": opened.aliases,
+            "doubts": opened.doubts,
             "metadata": dict(sorted(opened.metadata.items())),
         }
     return explained("weights", f"{path}: weights", content, fields(content, limit=SHOWN))

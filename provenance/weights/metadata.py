@@ -51,19 +51,20 @@ def format_key(file: TensorFile) -> str | None:
 
 
 def effects(
-    file: str, left: TensorFile, right: TensorFile, *, content_equal: bool
+    file: str, left: TensorFile, right: TensorFile, *, content_equal: bool, tied: bool = False
 ) -> tuple[Normalised, ...] | None:
     """Return the normalisers that had an effect on the pair *file*.
 
     Between two formats, one normaliser drops all facts. None: facts and content are equal, and
     nothing explains why the files differ. In NPZ the deflate stream, which is no fact, explains it.
+    *tied*: a tensor that one side leaves out is another one.
     """
     if left.format != right.format:
         found = {Normaliser.CONTAINER_FORMAT}
     else:
         facts, others = left.container, right.container
         found = {each for each in Normaliser if facts.get(each) != others.get(each)}
-    if left.aliases != right.aliases:
+    if tied or left.aliases != right.aliases:
         found.add(Normaliser.TIED_WEIGHTS)
     if format_key(left) != format_key(right):
         found.add(Normaliser.FORMAT_KEY)

@@ -12,6 +12,7 @@ The caller gives the digests of the files; each file that is read is checked aga
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
+from provenance.encoding import strict_json
 from provenance.errors import ContentError, MalformedError, UnreadableError
 from provenance.files.digest import hash_file
 from provenance.files.manifest import FileEntry, hash_folder
@@ -28,10 +30,15 @@ from provenance.files.reading import read_file
 from provenance.loaders.table import table
 from provenance.weights.names import ONNX, carries_tensors, suffix_of, weight_sets
 from provenance.weights.opening import companions, open_tensors
+from provenance.weights.sharded import ShardedFile
 
 if TYPE_CHECKING:
     from provenance.weights.names import WeightSet
     from provenance.weights.view import TensorFile
+
+
+_MAX_CONFIG: Final = 2**20
+_TIED: Final = re.compile(rb'(?<!\\)"tie_word_embeddings":(\w*)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +126,15 @@ class Model:
             PurePosixPath(name).relative_to(folder).as_posix(): file.sha256
             for name, file in unit.files.items()
         }
-        return open_tensors(paths[unit.main], name=shown, sha256=digests)
+        file = open_tensors(paths[unit.main], name=shown, sha256=digests)
+        if isinstance(file, ShardedFile) and not self._consults(unit.main):
+            file.doubts = tuple(doubt for doubt in file.doubts if doubt != file.misfit)
+        return file
+
+    def _consults(self, index: str) -> bool:
+        """Tell whether a loader may go by the *index*: not where it is known to look elsewhere."""
+        known = table().consults_index(index)
+        return not known or table().consults_index(index, self.files)
 
     def read(self, name: str, max_bytes: int) -> bytes:
         """Return the bytes of the file *name*, at most *max_bytes*, checked by digest."""
@@ -130,6 +145,17 @@ class Model:
         if hashlib.sha256(data).hexdigest() != self.files[name].sha256:
             raise ContentError("is no longer the file that was hashed", where=name)
         return data
+
+    def ties(self, folder: PurePosixPath) -> bool:
+        """Tell whether the configuration in *folder* says that the output is the embedding."""
+        name = (folder / "config.json").as_posix()
+        try:
+            config = strict_json.parse(self.read(name, _MAX_CONFIG)) if name in self.files else None
+        except (MalformedError, UnreadableError):
+            return False
+        if not isinstance(config, dict) or config.get("tie_word_embeddings") is not True:
+            return False
+        return {*_TIED.findall(strict_json.format(config))} == {b"true"}  # of its parts, too
 
 
 def model_of_folder(
@@ -262,6 +288,13 @@ class SideBySide:
             if name in pair.names and pair.same:
                 return pair.left
         return None
+
+    def tied(self, pair: Pair) -> bool:
+        """Tell whether the configurations of both models tie the weights of *pair*."""
+        return all(
+            model.ties(PurePosixPath(unit.main).parent)
+            for model, unit in zip((self.left, self.right), pair.both or (), strict=True)
+        )
 
     @contextmanager
     def opened(self, pair: Pair) -> Iterator[tuple[TensorFile, TensorFile]]:

@@ -1,4 +1,8 @@
-"""From a path to a reader, by the file's name (:mod:`~provenance.weights.names`)."""
+"""From a path to a reader, by the file's name (:mod:`~provenance.weights.names`).
+
+A file whose content is of another kind than its name says (:mod:`~provenance.weights.kinds`) is
+read by its content, and what it holds is doubtful, since loaders go by the name.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from provenance.errors import UnreadableError
 from provenance.weights.gguf.reader import GgufFile
 from provenance.weights.hdf5.keras import KerasFile
 from provenance.weights.hdf5.reader import Hdf5File
+from provenance.weights.kinds import HEAD, kind_of
 from provenance.weights.names import ONNX, READABLE_WORDS, TORCH, UNREADABLE, suffix_of, whole_name
 from provenance.weights.npy import NpyFile, NpzFile
 from provenance.weights.onnx.model import OnnxFile, external_files
@@ -44,12 +49,11 @@ def open_tensors(
     *,
     name: str | None = None,
     sha256: Mapping[str, str] | None = None,
-    suffix: str | None = None,
 ) -> TensorFile:
     """Open the weight file at *path*, its structure checked; errors call it *name*.
 
     *sha256*, in hexadecimal, is what the file should have, and those beside it that hold a part of
-    its tensors, each by its name in the folder. *suffix* tells the format in place of the name's.
+    its tensors, each by its name in the folder.
 
     Raises ContentError where it has another SHA-256, MalformedError where it is not what its format
     allows, and UnreadableError where it cannot be read or its format has no reader.
@@ -60,7 +64,7 @@ def open_tensors(
         return _open_file(path, shown, own, lambda it: ShardedFile(it, path, _open_file, sha256))
     if suffix_of(path.name) == ONNX:
         return _open_file(path, shown, own, lambda it: OnnxFile(it, path.parent, sha256))
-    return _open_file(path, shown, own, _READERS.get(suffix) if suffix is not None else None)
+    return _open_file(path, shown, own)
 
 
 def _open_file(
@@ -71,11 +75,28 @@ def _open_file(
 ) -> TensorFile:
     """Open one file by *reader*, or by the one for its name. See :func:`open_tensors`."""
     reader = reader or _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise UnreadableError(UNREADABLE, where=shown, hint=READABLE_WORDS)
     source = Source(path, name=shown, sha256=sha256)
     try:
-        return reader(source)
+        reader, doubt = _by_content(source, path.suffix.lower(), reader)
+        file = reader(source)
     except BaseException:
         source.close()
         raise
+    if doubt is not None:
+        file.doubts = (doubt, *file.doubts)
+    return file
+
+
+def _by_content(
+    source: Source, suffix: str, by_name: Callable[[Source], TensorFile] | None
+) -> tuple[Callable[[Source], TensorFile], str | None]:
+    """Return the reader for what is in *source*, and a doubt if that is not the one *by_name*."""
+    kind = kind_of(source.read(0, min(HEAD, source.size)), source.size)
+    if kind is None or (by_name is not None and suffix in kind.suffixes):
+        if by_name is None:
+            raise UnreadableError(UNREADABLE, where=source.name, hint=READABLE_WORDS)
+        return by_name, None
+    if not kind.readable:
+        raise UnreadableError(f"is {kind.words}", where=source.name, hint=kind.hint)
+    doubt = f"{source.name}: is {kind.words} by its content, and loaders go by its name"
+    return _READERS[kind.suffixes[0]], doubt

@@ -4,18 +4,21 @@ Format: the ``*.index.json`` of Hugging Face's transformers and huggingface_hub,
 ``weight_map`` (a tensor's name to its shard's) and optionally ``metadata``. Each shard is read by
 the reader of its own format. Checked beyond that:
 
-- each shard holds exactly the tensors that the index places in it;
+- each shard holds exactly the tensors that the index places in it, and there is no other shard;
 - a shard is in the index's folder and is not named as the whole (which loaders take for all weights
-  before they look for an index); all shards have one format, and their metadata agree;
-- ``total_size``, if stated, is the sum of the tensors' bytes. huggingface_hub counts tensors that
-  share storage once, other writers each time: both are accepted.
+  before they look for an index).
+
+An index that does not fit, such as one of another model, makes doubtful what the shards hold that
+are there. All shards have one format, their metadata agree, and a tensor is in one of them.
 
 The metadata are the shards' and, as ``index.KEY``, what the index states, each value as JSON.
-``total_size``, and ``total_parameters`` where it is the number of elements, follow from the tensors
-and are left out. A shard not named like ``model-00001-of-00005.safetensors`` could be loaded by
-itself: ``shards`` lists such names. The container fact ``sharding`` is the SHA-256 of the index;
-where the shards do not all state the same keys, the digest of it and of these. A fact of the
-shards' format is their common value, or the digest of all.
+``total_size`` where it is the sum of the tensors' bytes (huggingface_hub counts tensors that share
+storage once, other writers each time), and ``total_parameters`` where it is the number of elements,
+follow from the tensors and are left out. A shard not named like
+``model-00001-of-00005.safetensors`` could be loaded by itself: ``shards`` lists such names. The
+container fact ``sharding`` is the SHA-256 of the index; where the shards do not all state the same
+keys, the digest of it and of these. A fact of the shards' format is their common value, or the
+digest of all.
 
 Limits: index 64 MiB, 10,000 shards, 100,000 tensors in all.
 """
@@ -34,7 +37,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from provenance.encoding import strict_json
-from provenance.errors import MalformedError, UnreadableError
+from provenance.errors import MalformedError, UnreadableError, cut
 from provenance.files import names
 from provenance.files.reading import identity, unreadable
 from provenance.weights.normalisers import Normaliser
@@ -73,6 +76,8 @@ class ShardIndex:
     sha256: str
     irregular: tuple[str, ...]
     """The shards that are not called as writers call them, sorted."""
+    misfits: tuple[str, ...]
+    """What is wrong with names that it gives as shards'; these are not in ``shards``."""
 
 
 def read_index(source: Source, whole: str) -> ShardIndex:
@@ -95,18 +100,26 @@ def read_index(source: Source, whole: str) -> ShardIndex:
         shards.setdefault(shard, set()).add(tensor)
     if len(shards) > MAX_SHARDS:
         raise MalformedError(f"more than {MAX_SHARDS} shards", where=source.name)
-    for shard in shards:
-        names.check_name(shard, where=source.name)
-        if "/" in shard:
-            raise MalformedError(f"the shard {shard!r} is not in its folder", where=source.name)
-        if shard.casefold() == whole.casefold():  # one name to some file systems
-            raise MalformedError(f"the shard {shard!r} is named as the whole", where=source.name)
-    held = {shard: frozenset(shards[shard]) for shard in sorted(shards)}
+    misfits = {shard: _misfit(shard, whole) for shard in sorted(shards)}
+    held = {shard: frozenset(shards[shard]) for shard, what in misfits.items() if what is None}
     stem, suffix = re.escape(PurePosixPath(whole).stem), re.escape(PurePosixPath(whole).suffix)
     regular = re.compile(f"{stem}-[0-9]{{1,6}}-of-[0-9]{{1,6}}{suffix}")
     irregular = tuple(shard for shard in held if not regular.fullmatch(shard))
     digest = hashlib.sha256(data).hexdigest()
-    return ShardIndex(MappingProxyType(held), MappingProxyType(metadata), digest, irregular)
+    found = tuple(f"the shard {shard!r} {what}" for shard, what in misfits.items() if what)
+    return ShardIndex(MappingProxyType(held), MappingProxyType(metadata), digest, irregular, found)
+
+
+def _misfit(shard: str, whole: str) -> str | None:
+    """Return what is wrong with the name of a *shard* of what is known as *whole*."""
+    try:
+        names.check_name(shard)
+    except MalformedError as error:
+        return error.what
+    if "/" in shard:
+        return "is not in its folder"
+    # One name to some file systems.
+    return "is named as the whole" if shard.casefold() == whole.casefold() else None
 
 
 class ShardedFile(SourceFile):
@@ -115,6 +128,9 @@ class ShardedFile(SourceFile):
     A bounded number of shards is open. A shard is hashed when it is first opened, and later must be
     the same file.
     """
+
+    misfit: str | None = None
+    """The doubt that the index does not fit the shards."""
 
     def __init__(
         self, source: Source, index: Path, opener: Opener, sha256: Mapping[str, str] | None
@@ -126,12 +142,9 @@ class ShardedFile(SourceFile):
         """
         super().__init__(source)
         read = read_index(source, index.name.removesuffix(_SUFFIX))
-        if sha256 is not None:
-            files = sha256.keys() - {index.name}
-            if missing := sorted(read.shards.keys() - files):
-                raise UnreadableError(f"the shard {missing[0]} is missing", where=source.name)
-            if further := sorted(files - read.shards.keys()):  # nothing would read it
-                raise MalformedError(f"the index does not name {further[0]}", where=source.name)
+        there = sorted(read.shards if sha256 is None else sha256.keys() - {index.name})
+        if not there:
+            raise UnreadableError("none of its shards is there", where=source.name)
         self._folder, self._opener, self._sha256 = index.parent, opener, sha256
         self._lock = RLock()
         self._open: OrderedDict[str, TensorFile] = OrderedDict()
@@ -139,9 +152,10 @@ class ShardedFile(SourceFile):
         self._users: Counter[str] = Counter()
         self._states: dict[str, tuple[int, ...]] = {}
         try:
-            found = {name: self._look_into(name, held) for name, held in read.shards.items()}
+            found = {name: self._look_into(name) for name in there}
             shards = list(found.values())
             said = _shard_metadata(found, source.name)
+            self._places = _places(found, source.name)
             tensors = {name: info for file in shards for name, info in file.tensors.items()}
             self.aliases = tuple(sorted(group for file in shards for group in file.aliases))
             stated = _index_metadata(read, tensors, self.aliases, said, where=source.name)
@@ -153,16 +167,14 @@ class ShardedFile(SourceFile):
         self.tensors = MappingProxyType(tensors)
         self.metadata = MappingProxyType({**said, **stated})
         self.container = MappingProxyType(_facts(read, shards))
-        self._places = {name: shard for shard, held in read.shards.items() for name in held}
+        self.doubts = tuple(doubt for file in shards for doubt in file.doubts)
+        if misfits := list(_misfits(read, found)):
+            self.misfit = f"{source.name}: the index does not fit: {', '.join(cut(misfits, 1))}"
+            self.doubts = (self.misfit, *self.doubts)
 
-    def _look_into(self, name: str, held: frozenset[str]) -> TensorFile:
-        """Return the shard *name*, whose tensors are *held*; it may be closed again."""
+    def _look_into(self, name: str) -> TensorFile:
+        """Return the shard *name*; it may be closed again."""
         with self._using(name) as file:
-            if missing := sorted(held - file.tensors.keys()):
-                raise MalformedError(f"does not hold {missing[0]!r}", where=self._shown(name))
-            if further := sorted(file.tensors.keys() - held):
-                what = f"holds {further[0]!r}, which the index does not place in it"
-                raise MalformedError(what, where=self._shown(name))
             return file
 
     def pieces(self, name: str, begin: int, end: int, step: int) -> Iterator[memoryview]:
@@ -240,6 +252,30 @@ class ShardedFile(SourceFile):
         super().close()
 
 
+def _places(shards: Mapping[str, TensorFile], where: str) -> dict[str, str]:
+    """Return in which of *shards* each tensor is."""
+    places: dict[str, str] = {}
+    for shard, file in shards.items():
+        for name in file.tensors:
+            if (other := places.setdefault(name, shard)) != shard:
+                raise MalformedError(f"{other} and {shard} both hold {name!r}", where=where)
+    return places
+
+
+def _misfits(index: ShardIndex, shards: Mapping[str, TensorFile]) -> Iterator[str]:
+    """Yield in what *index* does not fit the *shards* that are there."""
+    yield from index.misfits
+    for name in sorted(index.shards.keys() | shards.keys()):
+        if name not in shards:
+            yield f"the shard {name!r} is missing"
+        elif name not in index.shards:
+            yield f"it does not name {name!r}"
+        else:
+            held, own = index.shards[name], shards[name].tensors.keys()
+            yield from (f"{name!r} does not hold {it!r}" for it in sorted(held - own))
+            yield from (f"it does not place {it!r} in {name!r}" for it in sorted(own - held))
+
+
 def _shard_metadata(shards: Mapping[str, TensorFile], where: str) -> dict[str, str]:
     """Return the metadata of *shards*, which must be of one format and agree."""
     first = next(iter(shards))
@@ -265,16 +301,16 @@ def _index_metadata(
     """Return what *index* states beside what the shards *said* and what *tensors* imply."""
     again = [tensors[name] for group in aliases for name in group[1:]]
     size = sum(info.nbytes for info in tensors.values())
-    sizes = (size, size - sum(info.nbytes for info in again))
     elements = sum(info.elements for info in tensors.values())
-    counts = (elements, elements - sum(info.elements for info in again))
-    derived = {"total_size"}
-    if not _is_one_of(index.metadata.get("total_size", size), sizes):
-        what = f"total_size is {index.metadata['total_size']!r}, the tensors have {size} bytes"
-        raise MalformedError(what, where=where)
-    if _is_one_of(index.metadata.get("total_parameters"), counts):
-        derived.add("total_parameters")
-    left = {f"index.{k}": value for k, value in index.metadata.items() if k not in derived}
+    derived = {
+        "total_size": (size, size - sum(info.nbytes for info in again)),
+        "total_parameters": (elements, elements - sum(info.elements for info in again)),
+    }
+    left = {
+        f"index.{key}": value
+        for key, value in index.metadata.items()
+        if not _is_one_of(value, derived.get(key, ()))
+    }
     if index.irregular:
         left["shards"] = list(index.irregular)
     if taken := sorted(left.keys() & said.keys()):

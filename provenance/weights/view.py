@@ -134,6 +134,8 @@ class TensorFile(ABC):
     aliases: tuple[tuple[str, ...], ...] = ()
     """Names of the very same stored bytes, type and shape: tied weights. Groups of two or more
     names, all sorted."""
+    doubts: tuple[str, ...] = ()
+    """Why loaders may find something else in it: what it holds is shown, and not judged."""
     direct: bool = True
     """Whether a later part of a tensor can be read without reading what is before it."""
 

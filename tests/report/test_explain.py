@@ -294,7 +294,7 @@ def test_metrics_that_are_not_finite() -> None:
         ("config.toml", b"epochs = 20\n", "not an equality declaration"),
         ("table.toml", b'[project]\nname = "x"\n', "not an equality declaration"),
         ("weights.gguf", b"GGUF\x03\x00\x00\x00", "cut off"),
-        ("weights.pt", b"\x80\x02}q\x00.", "not a checkpoint of torch"),
+        ("weights.pt", b"\x80\x02}q\x00.", "is a pickle"),
         ("weights.msgpack", b"\x81", "cannot be read by this version"),
         ("model.skops", b"PK\x03\x04" + bytes(60), "ZIP"),
         ("model.joblib", b"\x80\x04]", "never loads .save its arrays with numpy.savez"),

@@ -198,7 +198,6 @@ GOOD = SAMPLES["plain.h5"]
 TIMES = np.zeros(2, "M8[s]").astype(h5py.opaque_dtype(np.dtype("M8[s]")))
 UNUSUAL = [("x", "<f4"), ("y", "<f4")]
 REFUSED: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "does not begin as HDF5"),
     "not HDF5": (b"x" * 99, "does not begin as HDF5"),
     "bytes before": (bytes(512) + GOOD, "does not begin as HDF5"),
     "userblock": (hdf5(plain, userblock_size=512), "does not begin as HDF5"),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("name", ["m.ggml", "m.pkl", "m.txt", "safetensors"])
 def test_formats_without_a_reader_are_unreadable(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"other")
     with pytest.raises(UnreadableError, match="cannot be read by this version"):
         open_tensors(tmp_path / name)
 

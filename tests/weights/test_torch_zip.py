@@ -261,7 +261,6 @@ TWICE = {
 PADDED = tw.zipped({f"archive/{n}": d for n, d in tw.members(tw.pickled(STATE), STORED).items()})
 CENTRAL = PADDED.index(b"PK\1\2")
 MALFORMED: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "too short"),
     "cut off": (PLAIN[:-1], "does not end as"),
     "bytes after": (PLAIN + b"x", "does not end as"),
     "no pickle": (without("data.pkl"), "has no data.pkl"),
