@@ -96,8 +96,9 @@ def sign(
         manifest, uncovered = beside.sign(
             folder, signer, ignored=ignored, link_roots=roots, progress=advance
         )
-    path, pointers = folder / MODEL_SIGNATURE, unfetched(folder, manifest.entries)
-    return Signed(manifest, signer.public.key_id, path, uncovered, pointers)
+    pointers = unfetched(folder, manifest.entries)
+    written = folder / MODEL_SIGNATURE
+    return Signed(manifest, signer.public.key_id, written, uncovered, pointers)
 
 
 @dataclass(frozen=True, slots=True)
