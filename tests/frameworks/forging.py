@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 # --- How a file is edited -------------------------------------------------------------------------
 
 
-def document(change: Callable[[dict[str, Any]], object]) -> Edit:
+def document(change: Callable[[dict[str, Any]], object], indent: int | None = None) -> Edit:
     """Return the edit of JSON that makes *change* in the document."""
 
     def edit(data: bytes) -> bytes:
         value = json.loads(data)
         change(value)
-        return json.dumps(value).encode()
+        return json.dumps(value, indent=indent).encode()
 
     return edit
 
@@ -173,6 +173,20 @@ SKLEARN: Mapping[str, Forgery] = {
     "value": in_member("linear.skops", "schema.json", replaced(b"lbfgs", b"liblinear")),
     "class": in_member("linear.skops", "schema.json", replaced(b'"StandardScaler"', b'"Evil"')),
     "module": in_member("linear.skops", "schema.json", replaced(b'"sklearn.pipeline"', b'"posix"')),
+}
+
+
+def stop_words(**changed: str) -> Forgery:
+    """Return the forgery that changes the node of the address that is excepted."""
+    edit = document(lambda it: it["content"]["content"]["_stop_words_id"].update(changed), indent=2)
+    return in_member("vectorizer.skops", "schema.json", edit)
+
+
+SKLEARN = {
+    **SKLEARN,
+    "vocabulary": in_member("words.skops", "schema.json", replaced(b'"high"', b'"hihg"')),
+    "loader of an address": stop_words(__loader__="MethodNode"),
+    "class of an address": stop_words(__class__="Evil"),
 }
 UNREAD: Mapping[str, Forgery] = {
     "joblib": in_file("linear.joblib", last_byte),
