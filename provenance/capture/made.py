@@ -26,7 +26,7 @@ from provenance.files.manifest import Manifest, Seen, as_manifest, hash_folder, 
 from provenance.files.names import RESERVED
 from provenance.files.reading import identity
 from provenance.files.walking import path_of, walk
-from provenance.keys import refuse_private_keys
+from provenance.keys import refuse_private_key, refuse_private_keys
 
 MAX_CANDIDATES = 1000
 """Most folders that a pattern may match."""
@@ -185,8 +185,13 @@ def look_now(
     link_roots: tuple[Path, ...] = (),
 ) -> Made:
     """Return the model that is in *folder* now, of which nobody saw how it was made."""
-    manifest = hash_folder(folder, ignore=RESERVED, link_roots=link_roots, progress=progress)
-    refuse_private_keys(folder, manifest.by_name())
+    manifest = hash_folder(
+        folder,
+        ignore=RESERVED,
+        link_roots=link_roots,
+        progress=progress,
+        check=refuse_private_key,
+    )
     return Made(folder, manifest, uri=hub_uri(folder))
 
 
@@ -204,10 +209,15 @@ def look_again(
     the run *began*, in nanoseconds.
     """
     target = os.path.realpath(folder)
-    files = look_at(Path(target), ignore=RESERVED, link_roots=link_roots, progress=progress)
+    files = look_at(
+        Path(target),
+        ignore=RESERVED,
+        link_roots=link_roots,
+        progress=progress,
+        check=refuse_private_key,
+    )
     if not files:
         raise UnreadableError("holds no files", where=str(folder))
-    refuse_private_keys(Path(target), files)
     look = next((each for each in looks.folders if each.folder == target), Look(target, {}))
     new = {name for name, seen in files.items() if not _same(look.files.get(name), seen)}
     old = {name for name in new if files[name].identity[-1] < began}

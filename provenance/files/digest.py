@@ -35,14 +35,25 @@ def hash_open(
     path: str | Path,
     progress: Callable[[int], None] | None = None,
     hasher: hashlib._Hash | None = None,
+    check: Callable[[str, bytes], None] | None = None,
 ) -> tuple[str, int]:
     """Return what :func:`hash_file` does, of the file that is open as *descriptor*; close it.
 
-    The digest is that of *hasher*, if given, when the file was added.
+    The digest is that of *hasher*, if given, when the file was added. *check* is called with
+    *path* and what it holds, if that is less than :data:`CHUNK_BYTES`, and may raise.
     """
     hasher = hasher or hashlib.sha256()
     try:
-        size = _add(hasher, descriptor, before.st_size, progress)
+        if before.st_size < CHUNK_BYTES:
+            data = _read(descriptor, before.st_size)
+            hasher.update(data)
+            size = len(data)
+            if progress:
+                progress(size)
+            if check:
+                check(str(path), data)
+        else:
+            size = _add(hasher, descriptor, before.st_size, progress)
         after = os.fstat(descriptor)
     except OSError as error:
         raise unreadable(error, str(path)) from error
@@ -54,22 +65,21 @@ def hash_open(
     return hasher.hexdigest(), size
 
 
+def _read(descriptor: int, expected_size: int) -> bytes:
+    # Mostly one call: the byte too many finds the end. FUSE and network file systems may return
+    # less than there is.
+    data = os.read(descriptor, expected_size + 1)
+    while len(data) < expected_size and (more := os.read(descriptor, expected_size + 1)):
+        data += more
+    return data
+
+
 def _add(
     hasher: hashlib._Hash,
     descriptor: int,
     expected_size: int,
     progress: Callable[[int], None] | None,
 ) -> int:
-    if expected_size < CHUNK_BYTES:
-        # Mostly one call: the byte too many finds the end. FUSE and network file systems may
-        # return less than there is.
-        data = os.read(descriptor, expected_size + 1)
-        while len(data) < expected_size and (more := os.read(descriptor, expected_size + 1)):
-            data += more
-        if progress:
-            progress(len(data))
-        hasher.update(data)
-        return len(data)
     buffer = memoryview(bytearray(CHUNK_BYTES))
     total = 0
     while count := os.readv(descriptor, [buffer]):

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
 
+Check = Callable[[str, bytes], None]
+"""Called with the path and the bytes of a file of less than a megabyte; it may raise."""
+
 MAX_OPEN = 64
 """Most large files that are open while they wait for a core."""
 
@@ -105,13 +108,14 @@ def hash_folder(
     ignore: frozenset[str] = frozenset(),
     link_roots: Sequence[Path] = (),
     progress: Callable[[int], None] | None = None,
+    check: Check | None = None,
 ) -> Manifest:
     """Return the manifest of the folder *root*, leaving out what *ignore* names.
 
-    *progress* is called with the number of bytes read since its last call, from several threads.
-    An empty folder is refused.
+    *progress* is called with the number of bytes read since its last call, from several threads;
+    *check*, which may raise, with each small file. An empty folder is refused.
     """
-    seen = look_at(root, ignore=ignore, link_roots=link_roots, progress=progress)
+    seen = look_at(root, ignore=ignore, link_roots=link_roots, progress=progress, check=check)
     if not seen:
         raise UnreadableError("holds no files", where=str(root))
     return as_manifest(seen)
@@ -128,6 +132,7 @@ def look_at(
     ignore: frozenset[str] = frozenset(),
     link_roots: Sequence[Path] = (),
     progress: Callable[[int], None] | None = None,
+    check: Check | None = None,
     refuse: Callable[[ProvenanceError], None] = raise_it,
 ) -> dict[str, Seen]:
     """Return the files in the folder *root* by name, as :func:`hash_folder` reads them.
@@ -137,7 +142,7 @@ def look_at(
     places = walk(root, ignore=ignore, link_roots=link_roots, refuse=refuse)
     files = [name for name, place in places.items() if place.file == name]
     files += {at.file: None for at in places.values() if at.file.startswith("/")}
-    hashed = _hash_all(root, files, progress, refuse)
+    hashed = _hash_all(root, files, progress, check, refuse)
     seen = {name: hashed[at.file] for name, at in places.items() if at.file in hashed}
     for name in _changed_since(root, places, hashed, walk_again(root, ignore, link_roots, refuse)):
         what, hint = "changed while the folder was read", "try again when nothing writes to it"
@@ -150,6 +155,7 @@ def _hash_all(
     root: Path,
     names: Iterable[str],
     progress: Callable[[int], None] | None,
+    check: Check | None,
     refuse: Callable[[ProvenanceError], None],
 ) -> dict[str, Seen]:
     """Return the files *names* below *root*, each opened once.
@@ -165,7 +171,7 @@ def _hash_all(
             try:
                 opened = open_file(path)
                 if opened[1].st_size < CHUNK_BYTES:
-                    hashed[name] = _hash(path, opened, progress)
+                    hashed[name] = _hash(path, opened, progress, check)
                 else:
                     large.add(name, path, opened)
             except ProvenanceError as error:
@@ -175,9 +181,12 @@ def _hash_all(
 
 
 def _hash(
-    path: str, opened: tuple[int, os.stat_result], progress: Callable[[int], None] | None
+    path: str,
+    opened: tuple[int, os.stat_result],
+    progress: Callable[[int], None] | None,
+    check: Check | None = None,
 ) -> Seen:
-    sha256, size = hash_open(*opened, path, progress)
+    sha256, size = hash_open(*opened, path, progress, check=check)
     return Seen(size, sha256, identity(opened[1]))
 
 

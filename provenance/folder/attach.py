@@ -29,7 +29,7 @@ from provenance.errors import (
 from provenance.files.atomic import locked, storage_error, write_file
 from provenance.files.manifest import hash_folder
 from provenance.files.names import BYPRODUCTS, CLAIMS, MODEL_SIGNATURE, RESERVED, is_within
-from provenance.files.walking import check_link, walk
+from provenance.files.walking import check_link, raise_it, walk, walk_again
 from provenance.folder.claims import (
     MAX_CLAIMS_BYTES,
     counted,
@@ -38,7 +38,7 @@ from provenance.folder.claims import (
     read_bundles,
     require_folder,
 )
-from provenance.keys import parse_spki, refuse_private_keys
+from provenance.keys import parse_spki, refuse_private_key
 from provenance.statement import intoto, model_signature
 from provenance.transparency import entry as log_entries
 from provenance.transparency import log as logs
@@ -185,8 +185,13 @@ def sign(
     _refuse_to_replace(model, key.public)  # before the hashing, and again when it is written
     name = model_name(model)
     ignore = RESERVED | left_out
-    manifest = hash_folder(model, ignore=ignore, link_roots=link_roots, progress=progress)
-    refuse_private_keys(model, manifest.by_name())
+    manifest = hash_folder(
+        model,
+        ignore=ignore,
+        link_roots=link_roots,
+        progress=progress,
+        check=refuse_private_key,
+    )
     links = _holds_links(model, link_roots)
     signature = sign_model(name, manifest, key, links=links, ignored=ignored)
     with locked(model):
@@ -207,7 +212,7 @@ def _ignored_files(
 
 
 def _holds_links(model: Path, link_roots: Sequence[Path]) -> bool:
-    return any(it.links for it in walk(model, ignore=RESERVED, link_roots=link_roots).values())
+    return any(it.links for _, it in walk_again(model, RESERVED, link_roots, raise_it))
 
 
 def publish(model: Path, log: Log, keys: Sequence[PublicKey] = ()) -> tuple[Published, ...]:

@@ -9,6 +9,7 @@ from provenance.keys.private import (
     PrivateKey,
     generate,
     load_private,
+    refuse_private_key,
     refuse_private_keys,
     write_pair,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "parse_public_pem",
     "parse_raw_ed25519",
     "parse_spki",
+    "refuse_private_key",
     "refuse_private_keys",
     "write_pair",
 ]

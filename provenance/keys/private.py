@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 
 from provenance.errors import MalformedError, SecretError, UnreadableError, UsageError
 from provenance.files.atomic import create_file
-from provenance.files.reading import open_file
+from provenance.files.reading import read_file
 from provenance.keys.public import (
     CURVES,
     MAX_KEY_BYTES,
@@ -36,7 +36,6 @@ MAX_PASSWORD_BYTES = 1023
 """OpenSSL's limit, which it has when it reads an encrypted key too."""
 
 _HEAD = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:-----BEGIN |Bag Attributes|# created: )")
-_HEAD_BYTES = 256
 _PRIVATE = re.compile(
     rb"(?m)^(?:\xef\xbb\xbf)?"
     rb"(?:-----BEGIN (?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)?-----|AGE-SECRET-KEY-)"
@@ -144,17 +143,21 @@ def refuse_private_keys(folder: Path, names: Iterable[str]) -> None:
     for name in names:
         path = f"{folder}/{name}"
         try:
-            if name.endswith(".pub") or os.lstat(path).st_size > MAX_KEY_BYTES:
-                continue
-            descriptor, _ = open_file(path)
-            with os.fdopen(descriptor, "rb", buffering=0) as file:
-                head = file.read(_HEAD_BYTES) or b""
-                data = head + file.read(MAX_KEY_BYTES) if _HEAD.match(head) else b""
-        except (OSError, UnreadableError):
+            refuse_private_key(path, read_file(Path(path), MAX_KEY_BYTES))
+        except UnreadableError:
             continue  # a reader that needs it will say why
-        if _PRIVATE.search(data):
-            hint = "move it out of the folder, which others are to have"
-            raise SecretError("is a private key", where=path, hint=hint)
+
+
+def refuse_private_key(path: str, data: bytes) -> None:
+    """Raise a SecretError if the file *path*, which holds *data*, is a private key."""
+    if (
+        len(data) <= MAX_KEY_BYTES
+        and _HEAD.match(data)
+        and not path.endswith(".pub")
+        and _PRIVATE.search(data)
+    ):
+        hint = "move it out of the folder, which others are to have"
+        raise SecretError("is a private key", where=path, hint=hint)
 
 
 def _private_key_of(handle: object, *, where: str | None = None) -> PrivateKey:

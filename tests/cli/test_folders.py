@@ -108,6 +108,21 @@ def test_a_root_is_named_for_every_command(here: Path, provenance: Shell, alice:
     assert provenance("record", *options, "--", *TRAIN).status == 0
 
 
+def test_a_private_key_behind_a_link_is_refused(
+    here: Path, provenance: Shell, alice: Person
+) -> None:
+    source = write_files(here / "source", {"weights": b"0.25", "id": alice.private.read_bytes()})
+    folder, key = snapshot(here, source), ("--key", alice.private)
+    for command in ("sign", "attest"):
+        refused(provenance(command, folder, *key), 1, "is a private key")
+    code = (
+        "import os; os.makedirs('out'); open('out/w', 'w').write('1');"
+        f"os.symlink({str(source / 'id')!r}, 'out/id')"
+    )
+    record = ("record", "--model", "out", *key, "--link-root", source)
+    refused(provenance(*record, "--", sys.executable, "-c", code), 125, "is a private key")
+
+
 def test_a_run_that_leaves_links_is_finished_with_their_root(
     here: Path, provenance: Shell, alice: Person
 ) -> None:

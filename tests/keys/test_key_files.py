@@ -301,4 +301,6 @@ def test_what_cannot_hold_a_key_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "id.pub").write_bytes(key)
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "link").symlink_to("id.pub")
-    refuse_private_keys(tmp_path, ["large", "id.pub", "fifo", "link", "gone"])
+    refuse_private_keys(tmp_path, ["large", "id.pub", "fifo", "gone"])
+    with pytest.raises(SecretError, match=r"link: is a private key"):
+        refuse_private_keys(tmp_path, ["link"])
