@@ -15,5 +15,6 @@
   rates.
 - ``curves``: curves point by point; ``curve_files``: the files that hold them.
 
-``side_files``: files without tensors, value by value. ``findings``: what a comparison says.
+``side_files``: files without tensors, value by value, with ``plain_yaml``; ``findings``: what a
+comparison says.
 """

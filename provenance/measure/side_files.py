@@ -1,8 +1,8 @@
 """Side files, read by key: how two of one name differ, value by value.
 
-JSON, JSON lines (a list of their values) and TOML, by the suffix, and pickles, which are only read
-(:mod:`provenance.weights.torch.objects`). What is not read strictly is no basis for an exception:
-MalformedError says why.
+JSON, JSON lines (a list of their values), TOML and plain YAML, by the suffix; and pickles, of which
+nothing is imported (:mod:`provenance.weights.torch.objects`). What is not read strictly is no basis
+for an exception: MalformedError says why.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from provenance.encoding import strict_json
 from provenance.equality.declaration import parse_toml
-from provenance.equality.exceptions import JSON, LINES, TOML
+from provenance.equality.exceptions import JSON, LINES, TOML, YAML
 from provenance.errors import MalformedError
 from provenance.loaders.keys import Path, spelled
+from provenance.measure.plain_yaml import parse_yaml
 from provenance.weights.beside import Difference, Value, json_value, tree_differences, tree_paths
 from provenance.weights.source import Source
 from provenance.weights.torch.objects import plain_values
@@ -82,4 +83,6 @@ def parse_values(name: str, data: bytes) -> Any:  # noqa: ANN401 - a JSON or TOM
             return [strict_json.parse(line, where=name) for line in lines]
         case s if s == TOML:
             return parse_toml(data, name, MAX_TOML)
+        case s if s in YAML:
+            return parse_yaml(data, name)
     raise MalformedError("no values are read in files of its suffix", where=name)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
+from provenance.errors import MalformedError
 from provenance.loaders.keys import Path, spelled
 
 _NUMBER: Final = re.compile(
@@ -22,6 +23,9 @@ _KINDS: Final = {'"': "text", "{": "object", "[": "list", "t": "boolean", "f": "
 _TYPED: Final = frozenset({"gguf", "hdf5", "keras", "npy", "npz", "skops"})
 """Formats whose texts begin with the value's type."""
 _ABSENT: Final = object()
+
+MAX_DEPTH: Final = 64
+"""Deepest value, in keys and places."""
 
 MAX_SHOWN: Final = 120
 """Longest value that is shown, in characters; of a longer one, length and SHA-256 are."""
@@ -92,6 +96,8 @@ def tree_differences(left: object, right: object, path: Path = ()) -> Iterator[D
     What only one side has is listed with all that is in it. A list whose elements are in another
     order is one difference.
     """
+    if len(path) > MAX_DEPTH:
+        raise MalformedError(f"nested deeper than {MAX_DEPTH} levels")
     if isinstance(left, list) and isinstance(right, list) and _reordered(left, right):
         inside = tuple(_inside(left, right, path))
         yield Difference(spelled(path), path, _value(left), _value(right), inside)
@@ -129,9 +135,11 @@ def _value(tree: object) -> Value | None:
     """Return the value of a *tree*, or its type and size; None: it is absent."""
     if tree is _ABSENT:
         return None
+    if isinstance(tree, Value):
+        return tree
     if isinstance(tree, dt.date | dt.time):
         return Value("time", tree.isoformat())
-    text = json.dumps(tree, ensure_ascii=False)
+    text = json.dumps(tree, ensure_ascii=False, default=str)
     if isinstance(tree, dict | list):
         return Value("list" if isinstance(tree, list) else "object", text)
     return json_value(text)

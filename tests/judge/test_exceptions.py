@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from provenance.equality.declaration import from_document, parse
+from provenance.errors import MalformedError
 from provenance.judge.comparators import compare_models
-from tests.judge.models import write
+from tests.judge.judging import TENSORS, close, declaration
+from tests.judge.models import judge_files, write
+from tests.weights.torch_writing import checkpoint
 from tests.weights.writing import entry, safetensors
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from provenance.measure.findings import Outcome
     from tests.judge.models import Content
 
@@ -200,3 +202,49 @@ def test_training_state_is_compared_byte_for_byte_and_leaves_the_weights_decided
     assert judge(whole + "optional = true\n", mine, {}).conclusion == "match"
     named = HEAD + 'files = ["training_args.bin", "model.safetensors"]\n'
     assert judge("", mine, theirs, named).conclusion == "inconclusive"
+
+
+STORED = Path(__file__).parent / "vectors" / "container-says-when"
+"""Two runs of a trainer of LoRAs that writes session and time, and of the general checkpoint of
+PyTorch's tutorial, whose weights differ by 1e-6."""
+
+
+@pytest.mark.parametrize(
+    ("file", "rule", "exception", "conclusion"),
+    [
+        (
+            "lora.safetensors",
+            TENSORS,
+            'keys = ["ss_session_id", "ss_training_started_at"]',
+            "match",
+        ),
+        ("lora.safetensors", TENSORS, 'keys = ["ss_session_id"]', "mismatch"),
+        ("checkpoint.pt", close(), 'keys = ["loss"]\ntolerance = 1e-6', "consistent"),
+        ("checkpoint.pt", close(), 'keys = ["loss"]\ntolerance = 1e-7', "mismatch"),
+        ("checkpoint.pt", close(), 'keys = ["epoch"]\ntolerance = 1.0', None),
+    ],
+)
+def test_a_container_says_when_it_was_made(
+    file: str, rule: str, exception: str, conclusion: str | None
+) -> None:
+    text = declaration(rule).decode() + f'[[except]]\nfile = "{file}"\n{exception}\nreason = "runs"'
+    if conclusion is None:
+        with pytest.raises(MalformedError, match="obeyed by"):
+            parse(text.encode())
+        return
+    found = judge_files(
+        STORED / "published" / file, STORED / "rebuilt" / file, parse(text.encode())
+    )
+    assert found.conclusion == conclusion
+    assert bool(found.exceptions) is (conclusion != "mismatch" or file == "lora.safetensors")
+
+
+def test_a_checkpoint_that_says_more_has_another_structure(judge: Any) -> None:  # noqa: ANN401
+    checkpoints = [
+        {"a.pt": checkpoint({"model": {"w": 1.0}, **more}, {})} for more in ({}, {"loss": 1.0})
+    ]
+    optional = '[[except]]\nfile = "a.pt"\nkeys = ["loss"]\noptional = true\nreason = "x"\n'
+    found = judge(optional, *checkpoints)
+    assert found.conclusion == "mismatch"
+    (against,) = found.alternatives[0].findings
+    assert against.measure == "metadata: _structure"
