@@ -50,7 +50,7 @@ _KINDS: Final = (
     (re.compile(rb"/annex/objects/"), Kind("a git-annex pointer", hint="run 'git annex get'")),
     (re.compile(rb"\s*<(?:!doctype )?html\b", re.IGNORECASE), Kind("an HTML page", hint=_FETCH)),
     (re.compile(_LEGACY), Kind("a torch file from before 1.6", tuple(sorted(TORCH)))),
-    (re.compile(rb"\x80[\x02-\x05]"), Kind("a pickle", hint="a program may hide in it")),
+    (re.compile(rb"\x80[\x02-\x05]"), Kind("a pickle", hint="save its arrays as safetensors")),
     (re.compile(rb"\x1f\x8b"), Kind("compressed by gzip", hint="unpack it")),
     (re.compile(rb"\Z"), Kind("empty", hint=_FETCH)),
 )  # fmt: skip

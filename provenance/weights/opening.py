@@ -15,7 +15,7 @@ from provenance.errors import UnreadableError
 from provenance.weights.gguf.reader import GgufFile
 from provenance.weights.hdf5.keras import KerasFile
 from provenance.weights.hdf5.reader import Hdf5File
-from provenance.weights.kinds import HEAD, kind_of
+from provenance.weights.kinds import HEAD, Kind, kind_of
 from provenance.weights.names import ONNX, READABLE_WORDS, TORCH, UNREADABLE, suffix_of, whole_name
 from provenance.weights.npy import NpyFile, NpzFile
 from provenance.weights.onnx.model import OnnxFile, external_files
@@ -38,10 +38,13 @@ _READERS: Final[Mapping[str, Callable[[Source], TensorFile]]] = MappingProxyType
 
 def companions(path: Path) -> tuple[str, ...]:
     """Return the files beside the one at *path* that hold a part of its tensors, by name."""
-    if (whole := whole_name(path.name)) is not None:
-        with Source(path) as source:
-            return tuple(read_index(source, whole).shards)
-    return external_files(path) if suffix_of(path.name) == ONNX else ()
+    whole = whole_name(path.name)
+    if whole is None and suffix_of(path.name) != ONNX:
+        return ()
+    with Source(path) as source:
+        if _kind(source) is not None:  # it is no index, and no model in ONNX
+            return ()
+        return external_files(path) if whole is None else tuple(read_index(source, whole).shards)
 
 
 def open_tensors(
@@ -87,11 +90,15 @@ def _open_file(
     return file
 
 
+def _kind(source: Source) -> Kind | None:
+    return kind_of(source.read(0, min(HEAD, source.size)), source.size)
+
+
 def _by_content(
     source: Source, suffix: str, by_name: Callable[[Source], TensorFile] | None
 ) -> tuple[Callable[[Source], TensorFile], str | None]:
     """Return the reader for what is in *source*, and a doubt if that is not the one *by_name*."""
-    kind = kind_of(source.read(0, min(HEAD, source.size)), source.size)
+    kind = _kind(source)
     if kind is None or (by_name is not None and suffix in kind.suffixes):
         if by_name is None:
             raise UnreadableError(UNREADABLE, where=source.name, hint=READABLE_WORDS)

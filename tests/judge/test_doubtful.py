@@ -76,6 +76,17 @@ def test_what_it_holds_is_shown(tmp_path: Path, provenance: Shell) -> None:
     assert "same tensors" not in ran.out
 
 
+@pytest.mark.parametrize("name", ["m.onnx", "m.safetensors.index.json"])
+def test_a_file_that_names_no_others_is_compared_alone(
+    tmp_path: Path, provenance: Shell, name: str
+) -> None:
+    write_files(tmp_path, {f"a/{name}": RIGHT, f"b/{name}": save({"w": W + 1})})
+    ran = provenance("compare", tmp_path / "a" / name, tmp_path / "b" / name)
+    assert ran.status == 1
+    assert "is a safetensors file by its content" in ran.out
+    assert "6 of 6" in ran.out
+
+
 SHARDS = {
     "model-00001-of-00002.safetensors": {"a": W},
     "model-00002-of-00002.safetensors": {"b": W + 1},

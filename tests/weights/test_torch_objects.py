@@ -373,6 +373,49 @@ def test_keys_that_collide_take_no_time(values_of: Read) -> None:
         values_of(b"\x80\x02}(" + keys + b"u.")
 
 
+KEYS = st.sampled_from(["a", "0", 0, 1, None, b"a", 1.5, (1,), ("a",)])
+LEAVES = st.sampled_from([None, True, 1, 1.0, -0.0, "1", "", b"1", bytearray(b"1"), Colour.RED])
+VALUES = st.recursive(
+    LEAVES | st.sets(st.sampled_from(["a", "b", 3])) | st.frozensets(st.sampled_from(["a", 3])),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner)
+        | st.dictionaries(KEYS, inner, max_size=3)
+        | st.builds(Arguments, inner=inner)
+    ),
+    max_leaves=6,
+)
+
+
+def exactly(value: Any) -> object:  # noqa: ANN401 - of any kind
+    """Return what is equal for what means the same, types and all."""
+    kind = type(value).__name__
+    if isinstance(value, dict):
+        entries = [(exactly(key), exactly(entry)) for key, entry in value.items()]
+        return kind, sorted(entries, key=repr) if all(type(k) is str for k in value) else entries
+    if isinstance(value, list | tuple):
+        return kind, [exactly(each) for each in value]
+    if isinstance(value, Arguments):
+        return kind, exactly(vars(value))
+    return kind, repr(sorted(value, key=repr) if isinstance(value, set | frozenset) else value)
+
+
+@given(VALUES, VALUES, st.sampled_from([2, 4, 5]))
+def test_equal_values_are_those_that_mean_the_same(
+    left: object, right: object, protocol: int
+) -> None:
+    def said(value: object) -> object:
+        program = read_program(pickle.dumps(value, protocol), None, where="p")
+        walk = objects._Walk("p", {})  # noqa: SLF001
+        try:
+            walk.visit(program.value, ())
+        except MalformedError:  # keys of one text
+            return exactly(value)
+        return walk.values
+
+    assert (said(left) == said(right)) == (exactly(left) == exactly(right))
+
+
 @given(st.data())
 def test_damaged_pickles_raise_only_our_errors(data: st.DataObject) -> None:
     value = [Arguments(), {"a", 1}, {1: (2, 3)}, functools.partial(print, 1), np.arange(3)]
