@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict, Unpack
 
 import msgspec
 
@@ -29,10 +29,11 @@ from provenance.api.arguments import (
 )
 from provenance.api.weaknesses import weaknesses
 from provenance.capture import made, process, recorder, run_folder
-from provenance.capture.draft import Recording, with_end, with_model, with_records
-from provenance.capture.made import Looks
+from provenance.capture.draft import Before, Recording, with_end, with_model, with_records
+from provenance.capture.made import Candidates, Looks, Made
 from provenance.capture.process import CommandResult
-from provenance.capture.run_folder import ENDED, MADE, SEEN, SIGNED, Seen
+from provenance.capture.remarks import Remark
+from provenance.capture.run_folder import ENDED, MADE, SEEN, SIGNED, Plan, RunFolder, Seen
 from provenance.capture.secrecy import leaks
 from provenance.encoding import strict_base64
 from provenance.envelope import bundle
@@ -46,25 +47,14 @@ from provenance.errors import (
     UsageError,
     some_of,
 )
-from provenance.files.manifest import hash_folder
+from provenance.files.manifest import Manifest, hash_folder
 from provenance.files.names import CLAIMS, RESERVED
 from provenance.folder import attach as beside
-from provenance.folder.attach import SignedClaim
+from provenance.folder.attach import Log, Published, SignedClaim
 from provenance.folder.claims import model_name
-from provenance.keys import parse_spki
+from provenance.keys import PrivateKey, parse_spki
 from provenance.statement import intoto, training
 from provenance.statement.training import Outcome, TrainingStatement
-
-if TYPE_CHECKING:
-    from typing import Unpack
-
-    from provenance.capture.draft import Before
-    from provenance.capture.made import Candidates, Made
-    from provenance.capture.remarks import Remark
-    from provenance.capture.run_folder import Plan, RunFolder
-    from provenance.files.manifest import Manifest
-    from provenance.folder.attach import Log, Published
-    from provenance.keys import PrivateKey
 
 
 @dataclass(frozen=True, slots=True)

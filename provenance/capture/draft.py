@@ -11,27 +11,24 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
 from provenance import __version__
-from provenance.capture.code.source import describe_repositories
+from provenance.capture.code.source import ObservedSource, describe_repositories
+from provenance.capture.command import RecordedCommand
+from provenance.capture.inputs import HashedInput, Inputs
+from provenance.capture.made import Made
+from provenance.capture.process import CommandResult
+from provenance.capture.python.packages import Software
 from provenance.capture.python.records import Records, merge_seeds, parse_seed
 from provenance.encoding import strict_base64, strict_json
 from provenance.files.manifest import Manifest
 from provenance.statement import training
 from provenance.statement.intoto import ResourceDescriptor
+from provenance.statement.training import ChangedInput, Collected, Drift, Environment
 from provenance.statement.uris import BUILD_TYPE, LOCAL_BUILDER
-
-if TYPE_CHECKING:
-    from provenance.capture.code.source import ObservedSource
-    from provenance.capture.command import RecordedCommand
-    from provenance.capture.inputs import HashedInput, Inputs
-    from provenance.capture.made import Made
-    from provenance.capture.process import CommandResult
-    from provenance.capture.python.packages import Software
-    from provenance.statement.training import ChangedInput, Collected, Drift, Environment
 
 DISTRIBUTION = "training-provenance"
 

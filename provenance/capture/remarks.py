@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from provenance.capture.draft import Before
 from provenance.capture.python.packages import NOT_NAMED, NOT_STARTED
 from provenance.capture.secrecy.secrets import is_secret_file
 from provenance.errors import SecretError, some_of
 from provenance.files.pointers import FETCH, unfetched
 from provenance.keys import refuse_private_keys
-
-if TYPE_CHECKING:
-    from provenance.capture.draft import Before
 
 MAX_SEARCHED = 10_000
 """Most untracked files that are searched for a private key (half a second)."""

@@ -33,11 +33,12 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from provenance.capture.draft import Recording
+from provenance.capture.process import CommandResult
 from provenance.capture.python import records
 from provenance.errors import (
     MalformedError,
@@ -49,9 +50,6 @@ from provenance.errors import (
 )
 from provenance.files.atomic import flush_folder, lock, write_file
 from provenance.files.reading import kind, read_file
-
-if TYPE_CHECKING:
-    from provenance.capture.process import CommandResult
 
 PLAN, STARTED, ENDED = "plan.json", "started.json", "ended.json"
 MADE, SEEN, SIGNED = "made.json", "seen.json", "signed.json"

@@ -17,18 +17,15 @@ opaque object here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 
 from provenance.encoding import strict_base64, strict_json
 from provenance.encoding.strict_base64 import Base64
-from provenance.envelope.dsse import IN_TOTO_PAYLOAD, Envelope, Signature, open_envelope
+from provenance.envelope.dsse import IN_TOTO_PAYLOAD, Envelope, Opened, Signature, open_envelope
 from provenance.errors import MalformedError, SignatureError
-
-if TYPE_CHECKING:
-    from provenance.envelope.dsse import Opened
-    from provenance.keys import PublicKey
+from provenance.keys import PublicKey
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 

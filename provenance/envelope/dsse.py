@@ -15,15 +15,12 @@ with lengths in bytes as decimal ASCII. In JSON, payload and signatures are base
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from provenance.errors import SignatureError
+from provenance.keys import PrivateKey
 from provenance.keys.public import PublicKey
-
-if TYPE_CHECKING:
-    from provenance.keys import PrivateKey
 
 IN_TOTO_PAYLOAD = "application/vnd.in-toto+json"
 """The payload type of an in-toto Statement in JSON."""

@@ -20,19 +20,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from provenance.errors import UnavailableError, UsageError
 from provenance.measure.pieces import Piece, Workers, batched, cut, place_in, read_chunks
-from provenance.measure.squares import Squares
+from provenance.measure.squares import Norm, Squares
 from provenance.measure.totals import Totals
-from provenance.weights.view import CHUNK_UNIT
-
-if TYPE_CHECKING:
-    from provenance.measure.squares import Norm
-    from provenance.weights.view import TensorFile
+from provenance.weights.view import CHUNK_UNIT, TensorFile
 
 _COMPARED = 2**18
 """Bytes of each file that are compared at a time, while none was found to differ: what was read

@@ -27,20 +27,17 @@ from collections.abc import Mapping
 from contextlib import closing
 from math import prod
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, Any, Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from provenance.errors import MalformedError, UnreadableError, UsageError
 from provenance.weights.dtypes import DTYPES, NUMPY
 from provenance.weights.isolated import Isolated, Limits
 from provenance.weights.onnx.model import OnnxFile
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from provenance.weights.view import TensorFile
+from provenance.weights.view import TensorFile
 
 SECONDS: Final = 600
 """Processor time for all probes of one model."""

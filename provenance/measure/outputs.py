@@ -29,23 +29,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from provenance.errors import UsageError
 from provenance.measure.distances import check_arithmetic
 from provenance.measure.findings import NOTES
 from provenance.measure.pieces import place_in
-from provenance.measure.squares import total, widened
+from provenance.measure.squares import Bits, Floats, total, widened
 from provenance.weights.dtypes import NUMPY, codes
-from provenance.weights.view import regrouped
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from provenance.measure.squares import Bits, Floats
-    from provenance.weights.view import TensorFile, TensorInfo
+from provenance.weights.view import TensorFile, TensorInfo, regrouped
 
 Kind = Literal["logits", "probabilities", "values"]
 

@@ -16,12 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import Final, Self, TypeVar
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from provenance.weights.view import TensorFile, TensorInfo
+from provenance.weights.view import TensorFile, TensorInfo
 
 Result = TypeVar("Result")
 

@@ -21,19 +21,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from provenance.errors import UsageError
-from provenance.measure.pieces import cut, place_in, read_chunks
-from provenance.weights.dtypes import codes
-
-if TYPE_CHECKING:
-    from provenance.measure.pieces import Piece, Workers
-    from provenance.measure.squares import Bits, Codes
-    from provenance.weights.dtypes import Buffer, DType
-    from provenance.weights.view import TensorFile
+from provenance.measure.pieces import Piece, Workers, cut, place_in, read_chunks
+from provenance.measure.squares import Bits, Codes
+from provenance.weights.dtypes import Buffer, DType, codes
+from provenance.weights.view import TensorFile
 
 
 @dataclass(frozen=True, slots=True)

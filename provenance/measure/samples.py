@@ -20,20 +20,16 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
+from provenance.equality.rules import Metrics
 from provenance.errors import MalformedError, UsageError
-from provenance.measure.squares import total, widened
+from provenance.measure.squares import Floats, total, widened
 from provenance.measure.statistics import Equivalence, disagreement_bound, paired_bootstrap, tost
-from provenance.weights.dtypes import NUMPY
-
-if TYPE_CHECKING:
-    from provenance.equality.rules import Metrics
-    from provenance.measure.squares import Floats
-    from provenance.weights.dtypes import DType
-    from provenance.weights.view import TensorFile, TensorInfo
+from provenance.weights.dtypes import NUMPY, DType
+from provenance.weights.view import TensorFile, TensorInfo
 
 MAX_EXAMPLES: Final = 2**24
 """Most examples of one metric."""

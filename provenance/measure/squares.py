@@ -25,22 +25,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from provenance.errors import UsageError
 from provenance.measure.pieces import BLOCK, READ
-from provenance.weights.dtypes import codes, widen
+from provenance.weights.dtypes import Buffer, DType, codes, widen
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from provenance.weights.dtypes import Buffer, DType
-
-    Codes = NDArray[np.unsignedinteger[Any]]
-    Floats = NDArray[np.float64]
-    Bits = NDArray[np.bool_]
+Codes = NDArray[np.unsignedinteger[Any]]
+Floats = NDArray[np.float64]
+Bits = NDArray[np.bool_]
 
 RELATIVE_ERROR: Final = 2.0**-36
 """Bound of the relative error of a norm or of a ratio of two."""

@@ -27,16 +27,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from provenance.errors import UnavailableError, UsageError
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 SCIPY_ERROR: Final = 2.0**-20
 """Bound of the relative error of what scipy returns, with room to spare: over the whole range,

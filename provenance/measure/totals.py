@@ -8,17 +8,21 @@ differ is told by their bits alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from provenance.measure.pieces import BLOCK
-from provenance.measure.squares import Part, SquareSum, scaled, widened
-from provenance.weights.dtypes import codes
-
-if TYPE_CHECKING:
-    from provenance.measure.squares import Bits, Codes, Floats, Squares
-    from provenance.weights.dtypes import DType
+from provenance.measure.squares import (
+    Bits,
+    Codes,
+    Floats,
+    Part,
+    Squares,
+    SquareSum,
+    scaled,
+    widened,
+)
+from provenance.weights.dtypes import DType, codes
 
 
 class Totals:

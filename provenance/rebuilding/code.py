@@ -10,16 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from provenance.encoding import strict_json
 from provenance.errors import cut
-from provenance.statement.training import ELSEWHERE, MODEL, Collected
-
-if TYPE_CHECKING:
-    from provenance.statement.training import BuildDefinition
+from provenance.statement.training import ELSEWHERE, MODEL, BuildDefinition, Collected
 
 MAX_NAMED = 8
 """Files, trees or inputs named of one part of a recipe; the rest are counted."""

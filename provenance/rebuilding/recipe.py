@@ -17,17 +17,14 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from provenance.capture.python.inside import SHELLS
 from provenance.errors import count, cut
 from provenance.rebuilding.code import MAX_NAMED, changes, compare_code
-from provenance.statement.training import REDACTION
-
-if TYPE_CHECKING:
-    from provenance.statement.training import BuildDefinition, Input, Recipe
+from provenance.statement.training import REDACTION, BuildDefinition, Input, Recipe
 
 MAX_SHOWN = 120
 """Longest text shown of each side, in characters."""

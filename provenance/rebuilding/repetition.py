@@ -13,37 +13,36 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from provenance.capture.command import fill
+from provenance.capture.draft import Before
 from provenance.capture.inputs import Inputs, changed_input, input_paths
 from provenance.capture.process import find_program
 from provenance.capture.python.records import parse_seed
 from provenance.capture.recorder import plan
 from provenance.encoding import strict_json
+from provenance.equality.declaration import Declaration
 from provenance.errors import MalformedError, PolicyError, UnreadableError, UsageError, count
 from provenance.files.digest import hash_file
 from provenance.files.manifest import FileEntry, Manifest, manifest_of
 from provenance.files.names import is_plain
 from provenance.folder.claims import read_byproduct
+from provenance.keys import PublicKey
 from provenance.rebuilding import recipe
 from provenance.statement.training import (
     REDACTION,
     Collected,
     Input,
     ProgramFile,
+    Recipe,
+    Source,
+    TrainingStatement,
     changed_text,
     manifest_digest,
 )
 from provenance.trust.verification import verify_claims, verify_model
-
-if TYPE_CHECKING:
-    from provenance.capture.draft import Before
-    from provenance.equality.declaration import Declaration
-    from provenance.keys import PublicKey
-    from provenance.statement.training import Recipe, Source, TrainingStatement
 
 _LEAVES = re.compile(r"\$\{[^{}]*\}(?:.*/)?\.\.(?:/|$)", re.DOTALL)
 """A path that leaves what its placeholder stands for: none is recorded so."""

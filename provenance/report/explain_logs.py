@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from provenance.encoding import strict_base64, strict_json
 from provenance.errors import MalformedError, ProvenanceError, UnreadableError
 from provenance.keys import parse_spki
-from provenance.report.explain_text import explained, fields, row, rows
+from provenance.report.explain_text import Explained, explained, fields, row, rows
 from provenance.transparency import checkpoint as checkpoints
 from provenance.transparency import log_state, merkle, note, rekor, tiles
 from provenance.transparency.leaf_index import INDEX
@@ -18,9 +18,6 @@ from provenance.transparency.log import CHECKPOINT, VKEY, read_vkey
 from provenance.transparency.log_state import STATE
 from provenance.transparency.tile_store import read_file
 from provenance.transparency.tiles import ENTRIES, WIDTH, Tile
-
-if TYPE_CHECKING:
-    from provenance.report.explain_text import Explained
 
 _STATE_FILES = ("version", "treeState", "signer.json", "pending", "gcState", INDEX)
 

@@ -14,17 +14,14 @@ subject: with more, a verifier that accepts any matching one would accept part o
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from provenance.encoding import strict_json
-from provenance.envelope.dsse import IN_TOTO_PAYLOAD
+from provenance.envelope.dsse import IN_TOTO_PAYLOAD, Opened
 from provenance.errors import MalformedError
 from provenance.statement.uris import STATEMENT
-
-if TYPE_CHECKING:
-    from provenance.envelope.dsse import Opened
 
 _HEX_LENGTHS = {
     "sha1": (40,),

@@ -17,19 +17,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from provenance.encoding import strict_base64, strict_json
 from provenance.errors import MalformedError, SubjectError, some_of
 from provenance.files.manifest import FileEntry, Manifest, manifest_of
+from provenance.keys import PublicKey
 from provenance.statement import intoto
 from provenance.statement.intoto import ResourceDescriptor, Statement, Subject
 from provenance.statement.uris import BUILD_TYPE, SLSA_PROVENANCE
-
-if TYPE_CHECKING:
-    from provenance.keys import PublicKey
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import msgspec
 
@@ -29,11 +29,9 @@ from provenance.transparency import log_state, merkle, tiles
 from provenance.transparency.checkpoint import Checkpoint
 from provenance.transparency.log import VKEY, read_checkpoint, read_vkey
 from provenance.transparency.log_state import STATE, TreeState
+from provenance.transparency.note import VerifierKey
 from provenance.transparency.tile_store import TileStore, read_file
 from provenance.transparency.tiles import ENTRIES, WIDTH, Tile
-
-if TYPE_CHECKING:
-    from provenance.transparency.note import VerifierKey
 
 
 class AuditReport(msgspec.Struct, frozen=True):

@@ -17,17 +17,13 @@ speak for two logs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
 from provenance.encoding import strict_base64
 from provenance.errors import LogProofError, MalformedError
 from provenance.transparency import note
 from provenance.transparency.merkle import EMPTY_ROOT, HASH_BYTES, MAX_SIZE
-
-if TYPE_CHECKING:
-    from provenance.transparency.note import SignerKey, VerifierKey
+from provenance.transparency.note import SignerKey, VerifierKey
 
 _MAX_DIGITS = len(str(MAX_SIZE))
 

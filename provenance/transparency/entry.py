@@ -18,7 +18,7 @@ v1; they are read and kept, and prove nothing here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -28,10 +28,8 @@ from provenance.errors import LogProofError, MalformedError
 from provenance.transparency import checkpoint as checkpoints
 from provenance.transparency import merkle, rekor
 from provenance.transparency.checkpoint import Checkpoint
+from provenance.transparency.note import VerifierKey
 from provenance.transparency.tiles import MAX_ENTRY_BYTES
-
-if TYPE_CHECKING:
-    from provenance.transparency.note import VerifierKey
 
 MAX_PROOF_HASHES = 64
 """Most hashes in an inclusion proof: one for each level of a tree below 2^63 leaves."""

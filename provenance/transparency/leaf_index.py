@@ -11,16 +11,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from provenance.errors import MalformedError, UnavailableError, UnreadableError
 from provenance.files import atomic
 from provenance.transparency.log_state import STATE
-from provenance.transparency.tile_store import read_file
+from provenance.transparency.tile_store import TileStore, read_file
 from provenance.transparency.tiles import WIDTH, Tile
-
-if TYPE_CHECKING:
-    from provenance.transparency.tile_store import TileStore
 
 PREFIX = 4
 """Bytes kept of a hash: among a million leaves, 1 search in 4,000 has a false match."""

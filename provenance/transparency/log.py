@@ -24,7 +24,6 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from provenance.errors import (
     LogProofError,
@@ -42,11 +41,9 @@ from provenance.transparency import leaf_index, log_state, merkle, note, rekor, 
 from provenance.transparency.checkpoint import Checkpoint
 from provenance.transparency.entry import InclusionProof, LogEntry
 from provenance.transparency.log_state import MAX_BATCH, STATE, Settings, TreeState
+from provenance.transparency.note import SignerKey, VerifierKey
 from provenance.transparency.tile_store import TileStore, make_folders, read_file
 from provenance.transparency.tiles import ENTRIES, WIDTH, Edge, Tile
-
-if TYPE_CHECKING:
-    from provenance.transparency.note import SignerKey, VerifierKey
 
 CHECKPOINT = "checkpoint"
 VKEY = "vkey"

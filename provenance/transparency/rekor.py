@@ -16,13 +16,10 @@ takes only the ECDSA keys of the table; pure Ed25519 and ML-DSA-65 need a privat
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 from provenance.encoding import strict_base64, strict_json
 from provenance.errors import MalformedError
-
-if TYPE_CHECKING:
-    from provenance.keys import PublicKey
+from provenance.keys import PublicKey
 
 KIND = "hashedrekord"
 VERSION = "0.0.2"

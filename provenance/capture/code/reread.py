@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,6 +21,7 @@ from provenance.capture.code.git import SUBMODULE, free_name, state_of
 from provenance.capture.code.source import ObservedSource, digest_of, observe_source
 from provenance.capture.code.worktrees import Repository, is_installed, text_of
 from provenance.capture.inputs import listed
+from provenance.capture.python.records import FileState, Reads
 from provenance.files.manifest import FileEntry
 from provenance.statement.training import (
     ELSEWHERE,
@@ -31,9 +31,6 @@ from provenance.statement.training import (
     ProgramFile,
     Source,
 )
-
-if TYPE_CHECKING:
-    from provenance.capture.python.records import FileState, Reads
 
 MAX_READ = 10_000
 """Most files that the run read which a statement names."""

@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from provenance.capture.code.git import LINK, GitError, find_root, free_name, is_bare, state_of
 from provenance.capture.code.worktrees import (
@@ -31,14 +30,12 @@ from provenance.capture.code.worktrees import (
     text_of,
     walk,
 )
+from provenance.capture.python.records import FileState
 from provenance.encoding import strict_json
 from provenance.errors import UnreadableError
 from provenance.files.digest import hash_file
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.training import Collected, ProgramFile, Source
-
-if TYPE_CHECKING:
-    from provenance.capture.python.records import FileState
 
 MAX_LISTED = 1000
 """Most untracked files that a statement names; its digest covers all."""

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata, resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
@@ -23,15 +23,13 @@ import msgspec
 from provenance.capture.code.editables import editable_folders
 from provenance.capture.python.launchers import find_interpreter
 from provenance.capture.python.probe import MARK, distributions
+from provenance.capture.python.records import Introduction
 from provenance.capture.secrecy.redact import public_remote, readable, redact_text
 from provenance.errors import ProvenanceError, UnreadableError, reason
 from provenance.files.digest import hash_open
 from provenance.files.reading import open_file, read_file
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.training import Collected
-
-if TYPE_CHECKING:
-    from provenance.capture.python.records import Introduction
 
 TIMEOUT_SECONDS = 120
 """Time limit for an interpreter to answer; 76 distributions take under a second."""

@@ -18,15 +18,12 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from provenance.capture.python.inside import LAUNCHERS, SHELLS
 from provenance.capture.python.launchers import script_head
+from provenance.capture.python.packages import Software
+from provenance.capture.python.records import Introduction, Records, Started
 from provenance.capture.secrecy.redact import is_python, readable
-
-if TYPE_CHECKING:
-    from provenance.capture.python.packages import Software
-    from provenance.capture.python.records import Introduction, Records, Started
 
 
 def who_trained(records: Records, model: Path, own: Software) -> Introduction | str:

@@ -10,20 +10,17 @@ is left. The names of the model's own files cannot be redacted.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from provenance.capture.draft import Recording
-from provenance.capture.secrecy.scan import KEEP_OUT, Found, find_secret, live_secrets
+from provenance.capture.secrecy.scan import KEEP_OUT, Found, LiveSecret, find_secret, live_secrets
 from provenance.encoding import strict_base64, strict_json
 from provenance.errors import MalformedError, SecretError, UsageError
 from provenance.statement import intoto
+from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.training import TrainingPredicate, TrainingStatement, to_statement
-
-if TYPE_CHECKING:
-    from provenance.capture.secrecy.scan import LiveSecret
-    from provenance.statement.intoto import ResourceDescriptor
 
 MARK = "${redacted:late}"
 """In place of a text that was redacted after the run."""

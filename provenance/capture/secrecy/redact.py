@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from provenance.capture.secrecy.secrets import (
@@ -17,15 +16,13 @@ from provenance.capture.secrecy.secrets import (
     PROGRAMS,
     SHAPES,
     Form,
+    Span,
     is_suspect_name,
     kind_of_name,
     split_user,
     words_of,
 )
 from provenance.statement.training import REDACTION
-
-if TYPE_CHECKING:
-    from provenance.capture.secrecy.secrets import Span
 
 _NAMED = re.compile(
     r"""(?x)(?<![\w.-]) (?: (?P<name>[\w.-]++) \\*+["']?+\]?+\s*+(?:=[=>]?+|:(?!//)=?+)\s*+

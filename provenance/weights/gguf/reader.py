@@ -23,12 +23,13 @@ alignment 65,536; 2^53 - 1 bytes a tensor.
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.gguf.types import GGML_TYPES
 from provenance.weights.gguf.values import U32, Header, read_key, read_value
 from provenance.weights.normalisers import Normaliser
+from provenance.weights.source import Source
 from provenance.weights.view import (
     PlacedFile,
     TensorInfo,
@@ -37,9 +38,6 @@ from provenance.weights.view import (
     describe,
     stated,
 )
-
-if TYPE_CHECKING:
-    from provenance.weights.source import Source
 
 MAX_KEYS: Final = 65_536
 """Most keys. Language models have about 40."""

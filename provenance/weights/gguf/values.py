@@ -23,12 +23,10 @@ import json
 import struct
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from provenance.errors import MalformedError
-
-if TYPE_CHECKING:
-    from provenance.weights.source import Source
+from provenance.weights.source import Source
 
 MAX_HEADER: Final = 100_000_000
 """Most bytes before the tensors; as for safetensors. The largest vocabularies take 20 MB."""

@@ -12,19 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from math import prod
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.dtypes import DTYPES, DType
 from provenance.weights.onnx.protobuf import Payload, payloads
+from provenance.weights.source import Source
 from provenance.weights.view import MAX_BYTES, MAX_RANK, TensorInfo, describe, regrouped
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from provenance.weights.source import Source
 
 MAX_LOOSE: Final = 2**16
 """Largest packed tensor that ends inside a byte, in bytes. Zero points of one element are; weights

@@ -21,12 +21,10 @@ import struct
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from provenance.errors import MalformedError, UnavailableError
-
-if TYPE_CHECKING:
-    from provenance.weights.source import Source
+from provenance.weights.source import Source
 
 MAX_FILE: Final = 2**31 - 1
 """Longest file, in bytes: the format's limit for a message."""
