@@ -15,11 +15,11 @@ from provenance.transparency import checkpoint as checkpoints
 from provenance.transparency import log_state, merkle, note, rekor, tiles
 from provenance.transparency.leaf_index import INDEX
 from provenance.transparency.log import CHECKPOINT, VKEY, read_vkey
-from provenance.transparency.log_state import STATE
+from provenance.transparency.log_state import FILES, STATE, Collected, Pending, Settings, TreeState
 from provenance.transparency.tile_store import read_file
 from provenance.transparency.tiles import ENTRIES, WIDTH, Tile
 
-_STATE_FILES = ("version", "treeState", "signer.json", "pending", "gcState", INDEX)
+_STATE_FILES = ("version", *FILES.values(), INDEX)
 
 
 def is_log_folder(folder: Path) -> bool:
@@ -110,15 +110,14 @@ def explain_state(path: Path) -> Explained:
 def _state(folder: Path) -> dict[str, Any]:
     """Return what the files in ``.state`` say; the version and the tree must be there."""
     log_state.check_version(folder)
-    tree = log_state.read_tree(folder)
-    pending = log_state.read_pending(folder)
-    signed = os.path.lexists(folder / STATE / "signer.json")
+    tree = log_state.read(folder, TreeState)
+    pending, collected = log_state.find(folder, Pending), log_state.find(folder, Collected)
     return {
         "version": int(log_state.VERSION),
         "onDisk": {"entries": tree.size, "root": tree.root},
-        "signer": log_state.read_settings(folder) if signed else None,
-        "appendUnderWayOrKilled": {"from": pending[0], "to": pending[1]} if pending else None,
-        "partialTilesRemovedBelow": log_state.read_collected(folder) or None,
+        "signer": log_state.find(folder, Settings),
+        "appendUnderWayOrKilled": {"from": pending.start, "to": pending.end} if pending else None,
+        "partialTilesRemovedBelow": collected.from_size or None if collected else None,
     }
 
 

@@ -28,7 +28,7 @@ from provenance.transparency import checkpoint as checkpoints
 from provenance.transparency import log_state, merkle, tiles
 from provenance.transparency.checkpoint import Checkpoint
 from provenance.transparency.log import VKEY, read_checkpoint, read_vkey
-from provenance.transparency.log_state import STATE, TreeState
+from provenance.transparency.log_state import STATE, Pending, TreeState
 from provenance.transparency.note import VerifierKey
 from provenance.transparency.tile_store import TileStore, read_file
 from provenance.transparency.tiles import ENTRIES, WIDTH, Tile
@@ -94,24 +94,24 @@ def _open_older(older: bytes | None, vkey: VerifierKey, signed: Checkpoint) -> C
     return earlier
 
 
-def _check_state(folder: Path, signed: Checkpoint) -> tuple[TreeState, tuple[int, int] | None]:
+def _check_state(folder: Path, signed: Checkpoint) -> tuple[TreeState, Pending | None]:
     """Return the durable tree, and the sizes of a killed append."""
     promised = TreeState(signed.size, signed.root)
     if not os.path.lexists(folder / STATE):
         return promised, None
     log_state.check_version(folder)
-    tree = log_state.read_tree(folder)
+    tree = log_state.read(folder, TreeState)
     if tree.size < signed.size or (tree.size == signed.size and tree != promised):
         where = str(folder / STATE / "treeState")
         raise LogProofError("the state does not match the checkpoint", where=where)
-    return tree, log_state.read_pending(folder)
+    return tree, log_state.find(folder, Pending)
 
 
 def _check_files(
-    folder: Path, size: int, pending: tuple[int, int] | None
+    folder: Path, size: int, pending: Pending | None
 ) -> dict[tuple[int, int], set[int]]:
     """Return the widths of the tiles that are there, by level and index."""
-    undone = set(tiles.between(size, max(size, pending[1]))) if pending else set()
+    undone = set(tiles.between(size, max(size, pending.end))) if pending else set()
     found: set[Tile] = set()
     for path in _files(folder):
         try:

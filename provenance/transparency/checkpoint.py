@@ -72,12 +72,12 @@ def format(checkpoint: Checkpoint) -> str:  # noqa: A001 - the pair parse/format
 def sign(checkpoint: Checkpoint, signer: SignerKey) -> bytes:
     """Return *checkpoint* as a note signed by *signer*, whose name must be the origin."""
     _check_origin(checkpoint, signer.verifier, None)
-    return note.sign(format(checkpoint), (signer,))
+    return note.sign(format(checkpoint), signer)
 
 
 def open_checkpoint(data: bytes, key: VerifierKey, *, where: str | None = None) -> Checkpoint:
     """Return the checkpoint in the note *data*, signed by the log's *key*."""
-    checkpoint = parse(note.open_note(data, (key,), where=where).text, where=where)
+    checkpoint = parse(note.open_note(data, key, where=where), where=where)
     _check_origin(checkpoint, key, where)
     if checkpoint.size == 0 and checkpoint.root != EMPTY_ROOT:
         raise LogProofError("wrong root of an empty tree", where=where)

@@ -40,7 +40,14 @@ from provenance.transparency import checkpoint as checkpoints
 from provenance.transparency import leaf_index, log_state, merkle, note, rekor, tiles
 from provenance.transparency.checkpoint import Checkpoint
 from provenance.transparency.entry import InclusionProof, LogEntry
-from provenance.transparency.log_state import MAX_BATCH, STATE, Settings, TreeState
+from provenance.transparency.log_state import (
+    MAX_BATCH,
+    STATE,
+    Collected,
+    Pending,
+    Settings,
+    TreeState,
+)
 from provenance.transparency.note import SignerKey, VerifierKey
 from provenance.transparency.tile_store import TileStore, make_folders, read_file
 from provenance.transparency.tiles import ENTRIES, WIDTH, Edge, Tile
@@ -67,8 +74,8 @@ def init(
         vkey = note.format_vkey(signer.verifier)
         empty = TreeState(0, merkle.EMPTY_ROOT)
         atomic.write_file(folder / STATE / "version", log_state.VERSION)
-        log_state.write_settings(folder, Settings(str(key_path.absolute()), origin, vkey))
-        log_state.write_tree(folder, empty)
+        log_state.write(folder, Settings(str(key_path.absolute()), origin, vkey))
+        log_state.write(folder, empty)
         atomic.write_file(folder / VKEY, f"{vkey}\n".encode())
         _publish(folder, empty, signer)
     return signer.verifier
@@ -82,7 +89,7 @@ def load_signer(folder: Path, *, password: bytes | None = None) -> SignerKey:
             raise UnreadableError("is not the folder of a log", where=str(folder), hint=hint)
         hint = "'provenance log init' makes one"
         raise UnreadableError("there is no log here", where=str(folder), hint=hint)
-    settings = log_state.read_settings(folder)
+    settings = log_state.read(folder, Settings)
     path = Path(settings.key)
     signer = note.signer_key(settings.origin, load_private(path, password))
     if note.format_vkey(signer.verifier) != settings.vkey:
@@ -139,7 +146,7 @@ def append(folder: Path, entries: Sequence[bytes], signer: SignerKey) -> tuple[i
     tiles.check_entries(entries)
     leaves = [merkle.hash_leaf(entry) for entry in entries]
     with log_state.locked(folder):
-        collected = log_state.read_collected(folder)
+        collected = log_state.find(folder, Collected)
         tree, edge = _recover(folder, signer)
         store = TileStore(folder)
         prefixes = leaf_index.read(store, tree.size)
@@ -153,7 +160,7 @@ def append(folder: Path, entries: Sequence[bytes], signer: SignerKey) -> tuple[i
                 leaf_index.write(folder, prefixes + leaf_index.join(new))
             tree = grown
         with contextlib.suppress(UnavailableError):  # then it is done after the next append
-            _collect(folder, collected, tree.size)
+            _collect(folder, collected.from_size if collected else 0, tree.size)
     return tuple(positions[leaf] for leaf in leaves)
 
 
@@ -201,13 +208,13 @@ def _check_vacant(folder: Path) -> None:
 def _recover(folder: Path, signer: SignerKey) -> tuple[TreeState, Edge]:
     """Return the durable tree and its edge, after undoing or finishing a killed append."""
     log_state.check_version(folder)
-    if log_state.read_settings(folder).vkey != note.format_vkey(signer.verifier):
+    if log_state.read(folder, Settings).vkey != note.format_vkey(signer.verifier):
         raise UsageError("this is not the key that signs this log", where=str(folder))
-    tree = log_state.read_tree(folder)
+    tree = log_state.read(folder, TreeState)
     store = TileStore(folder)
-    pending = log_state.read_pending(folder)
+    pending = log_state.find(folder, Pending)
     if pending:
-        for tile in tiles.between(tree.size, max(tree.size, pending[1])):
+        for tile in tiles.between(tree.size, max(tree.size, pending.end)):
             store.remove(tile)
         log_state.clear_pending(folder)
     edge = store.edge(tree.size)
@@ -224,13 +231,13 @@ def _grow(folder: Path, tree: TreeState, edge: Edge, new: dict[bytes, bytes]) ->
     store = TileStore(folder)
     size = tree.size + len(new)
     written, new_edge = tiles.extend(tree.size, edge, list(new))
-    log_state.write_pending(folder, tree.size, size)
+    log_state.write(folder, Pending(tree.size, size))
     for tile, data in _bundles(store, tree.size, edge, list(new.values())):
         store.write(tile, data)
     for tile, data in written.items():
         store.write(tile, data)
     grown = TreeState(size, tiles.root(new_edge))
-    log_state.write_tree(folder, grown)
+    log_state.write(folder, grown)
     log_state.clear_pending(folder)
     return grown
 
@@ -280,7 +287,7 @@ def _collect(folder: Path, done: int, size: int) -> None:
     for tile in tiles.between(done, size):
         if tile.width == WIDTH:
             store.remove_partial(tile)
-    log_state.write_collected(folder, size)
+    log_state.write(folder, Collected(size))
 
 
 def _open_checkpoint(folder: Path, vkey: VerifierKey) -> tuple[Checkpoint, bytes]:

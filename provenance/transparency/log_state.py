@@ -17,17 +17,16 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, TypeVar
 
 import msgspec
 
-from provenance.encoding import strict_base64, strict_json
+from provenance.encoding import strict_json
 from provenance.errors import MalformedError, UnreadableError
-from provenance.files import atomic
-from provenance.files.reading import kind
-from provenance.transparency import merkle
+from provenance.files import atomic, reading
+from provenance.transparency.merkle import HASH_BYTES
 from provenance.transparency.tile_store import read_file, unlink
 
 STATE = ".state"
@@ -49,20 +48,50 @@ MAX_WAIT_SECONDS = 600.0
 _LOCK_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 """A FIFO in a lock's place is not waited for."""
 
+_FROM_TO = {"start": "from", "end": "to"}
 
-class TreeState(msgspec.Struct, frozen=True):
+Size = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class TreeState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The size and root of the tree that is durable in the folder."""
 
-    size: int
-    root: bytes
+    size: Size
+    root: Annotated[bytes, msgspec.Meta(min_length=HASH_BYTES, max_length=HASH_BYTES)]
 
 
-class Settings(msgspec.Struct, frozen=True):
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which key signs: its path, the log's name, and the vkey that both give."""
 
     key: str
     origin: str
     vkey: str
+
+
+class Pending(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=_FROM_TO):
+    """The sizes before and after the append that is under way, or was killed."""
+
+    start: Size
+    end: Size
+
+    def __post_init__(self) -> None:
+        """Refuse what is more than one append."""
+        if not self.start <= self.end <= self.start + MAX_BATCH:
+            raise ValueError("not the sizes of an append")
+
+
+class Collected(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """The size below which partial tiles were removed."""
+
+    from_size: Size
+
+
+FILES: Mapping[type, str] = {
+    TreeState: "treeState", Settings: "signer.json", Pending: "pending", Collected: "gcState",
+}  # fmt: skip
+"""Where each is."""
+
+T = TypeVar("T", TreeState, Settings, Pending, Collected)
 
 
 def check_version(folder: Path) -> None:
@@ -72,69 +101,26 @@ def check_version(folder: Path) -> None:
         raise MalformedError("the log is not of version 1", where=str(path))
 
 
-def read_tree(folder: Path) -> TreeState:
-    """Return the tree that is durable in *folder*."""
-    path = folder / STATE / "treeState"
-    values = _read(path, {"root": str, "size": int})
-    root = strict_base64.parse(values["root"], where=str(path))
-    if values["size"] < 0 or len(root) != merkle.HASH_BYTES:
-        raise MalformedError("not the state of a tree", where=str(path))
-    return TreeState(values["size"], root)
+def read(folder: Path, kind: type[T]) -> T:
+    """Return what the log in *folder* says of one *kind*."""
+    path = folder / STATE / FILES[kind]
+    value = strict_json.parse(read_file(path, MAX_STATE_BYTES), where=str(path))
+    return strict_json.convert(value, kind, where=str(path))
 
 
-def write_tree(folder: Path, tree: TreeState) -> None:
-    """Note that *tree* is durable."""
-    values = {"root": strict_base64.format(tree.root), "size": tree.size}
-    _write(folder / STATE / "treeState", values)
+def find(folder: Path, kind: type[T]) -> T | None:
+    """Return what the log in *folder* says of one *kind*, if it does."""
+    return read(folder, kind) if os.path.lexists(folder / STATE / FILES[kind]) else None
 
 
-def read_settings(folder: Path) -> Settings:
-    """Return which key signs the log in *folder*."""
-    path = folder / STATE / "signer.json"
-    return Settings(**_read(path, {"key": str, "origin": str, "vkey": str}))
-
-
-def write_settings(folder: Path, settings: Settings) -> None:
-    """Note which key signs."""
-    _write(folder / STATE / "signer.json", settings)
-
-
-def read_pending(folder: Path) -> tuple[int, int] | None:
-    """Return the sizes before and after the append that is under way, or was killed."""
-    path = folder / STATE / "pending"
-    if not os.path.lexists(path):
-        return None
-    values = _read(path, {"from": int, "to": int})
-    start, end = values["from"], values["to"]
-    if not 0 <= start <= end <= start + MAX_BATCH:
-        raise MalformedError("not the sizes of an append", where=str(path))
-    return start, end
-
-
-def write_pending(folder: Path, start: int, end: int) -> None:
-    """Note that an append from size *start* to *end* begins."""
-    _write(folder / STATE / "pending", {"from": start, "to": end})
+def write(folder: Path, value: TreeState | Settings | Pending | Collected) -> None:
+    """Note *value*, durably."""
+    atomic.write_file(folder / STATE / FILES[type(value)], strict_json.format(value))
 
 
 def clear_pending(folder: Path) -> None:
     """Note that no append is under way."""
-    unlink(folder / STATE / "pending")
-
-
-def read_collected(folder: Path) -> int:
-    """Return the size below which partial tiles were removed."""
-    path = folder / STATE / "gcState"
-    if not os.path.lexists(path):
-        return 0
-    size = int(_read(path, {"fromSize": int})["fromSize"])
-    if size < 0:
-        raise MalformedError("not the size of a tree", where=str(path))
-    return size
-
-
-def write_collected(folder: Path, size: int) -> None:
-    """Note that partial tiles below *size* were removed."""
-    _write(folder / STATE / "gcState", {"fromSize": size})
+    unlink(folder / STATE / FILES[Pending])
 
 
 @contextlib.contextmanager
@@ -173,17 +159,5 @@ def unchanging(folder: Path) -> Iterator[None]:
 def _lock(descriptor: int, path: Path, *, shared: bool = False) -> None:
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
-        raise UnreadableError(f"is {kind(mode)}, not a file", where=str(path))
+        raise UnreadableError(f"is {reading.kind(mode)}, not a file", where=str(path))
     atomic.lock(descriptor, path, shared=shared, seconds=MAX_WAIT_SECONDS)
-
-
-def _read(path: Path, fields: dict[str, type]) -> dict[str, Any]:
-    """Return the JSON object in *path*, which has exactly *fields*, of these types."""
-    value = strict_json.parse(read_file(path, MAX_STATE_BYTES), where=str(path))
-    if isinstance(value, dict) and {k: type(v) for k, v in value.items()} == fields:
-        return value
-    raise MalformedError(f"expected a JSON object with {', '.join(fields)}", where=str(path))
-
-
-def _write(path: Path, values: object) -> None:
-    atomic.write_file(path, strict_json.format(values))

@@ -21,7 +21,6 @@ supported: public logs must have it (C2SP tlog-tiles, "Checkpoints").
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 
 import msgspec
 
@@ -83,13 +82,6 @@ class Note(msgspec.Struct, frozen=True):
 
     text: str
     signatures: tuple[NoteSignature, ...]
-
-
-class OpenedNote(msgspec.Struct, frozen=True):
-    """A text and those of the known keys that signed it, each once, in the order of the lines."""
-
-    text: str
-    keys: tuple[VerifierKey, ...]
 
 
 def signer_key(name: str, private: PrivateKey) -> SignerKey:
@@ -155,41 +147,28 @@ def format(note: Note) -> bytes:  # noqa: A001 - the pair parse/format is the ho
     return data
 
 
-def sign(text: str, signers: Sequence[SignerKey]) -> bytes:
-    """Return *text*, which ends with a newline, as a note signed by each of *signers*."""
-    message = text.encode()
-    signatures = (
-        NoteSignature(key.name, key.verifier.note_id, key.private.sign(message)) for key in signers
-    )
-    return format(Note(text, tuple(signatures)))
+def sign(text: str, signer: SignerKey) -> bytes:
+    """Return *text*, which ends with a newline, as a note signed by *signer*."""
+    signature = signer.private.sign(text.encode())
+    return format(Note(text, (NoteSignature(signer.name, signer.verifier.note_id, signature),)))
 
 
-def open_note(data: bytes, known: Sequence[VerifierKey], *, where: str | None = None) -> OpenedNote:
-    """Return the text of the note *data* and which of the *known* keys signed it.
+def open_note(data: bytes, key: VerifierKey, *, where: str | None = None) -> str:
+    """Return the text of the note *data*, if *key* signed it.
 
-    Signatures of unknown keys are ignored; every line of a known key must verify, and one known
-    key at least must have signed. A key given twice is refused: it would count twice in a quorum.
+    Signatures of other keys are ignored; every line of this one must verify.
     """
-    by_name_and_id = {(key.name, key.note_id): key for key in known}
-    if len({key.public for key in known}) != len(known) or len(by_name_and_id) != len(known):
-        raise UsageError("the same verifier key is given twice")
     note = parse(data, where=where)
-    message = note.text.encode()
-    found: dict[VerifierKey, None] = {}
-    for line in note.signatures:
-        key = by_name_and_id.get((line.name, line.note_id))
-        if key is None:
-            continue
+    own = [line for line in note.signatures if (line.name, line.note_id) == (key.name, key.note_id)]
+    if not own:
+        raise LogProofError(f"not signed by the key of {key.name}", where=where)
+    for line in own:
         try:
-            key.public.verify(line.signature, message)
+            key.public.verify(line.signature, note.text.encode())
         except SignatureError as error:
             what = f"the signature of {key.name} does not match"
             raise LogProofError(what, where=where) from error
-        found[key] = None
-    if not found:
-        names = ", ".join(key.name for key in known)
-        raise LogProofError(f"not signed by the key of {names or 'any log'}", where=where)
-    return OpenedNote(note.text, tuple(found))
+    return note.text
 
 
 def is_name(text: str) -> bool:

@@ -88,4 +88,4 @@ class Scene:
 def foreign_checkpoint(entry: dict[str, Any], keeper: Person, origin: str) -> str:
     """Return the checkpoint of *entry*, signed anew by *keeper* under the name *origin*."""
     text = entry["inclusionProof"]["checkpoint"]["envelope"].partition("\n\n")[0] + "\n"
-    return note.sign(text, [note.signer_key(origin, keeper.key)]).decode()
+    return note.sign(text, note.signer_key(origin, keeper.key)).decode()

@@ -144,7 +144,7 @@ def test_the_kind_is_told_by_content_not_name(world: World, tmp_path: Path) -> N
 
 def test_another_signed_note(tmp_path: Path) -> None:
     path = tmp_path / "note"
-    path.write_bytes(note.sign("If you think\n", [note.signer_key("PeterNeumann", KEY)]))
+    path.write_bytes(note.sign("If you think\n", note.signer_key("PeterNeumann", KEY)))
     text = text_of(path)
     assert "signed note" in text
     assert "PeterNeumann" in text

@@ -107,7 +107,7 @@ def test_a_checkpoint_of_another_origin_is_refused(signer: SignerKey) -> None:
     value = Checkpoint("other.example", 7, hashlib.sha256(b"x").digest())
     with pytest.raises(LogProofError, match=r"of the log 'other.example'"):
         checkpoint.sign(value, signer)
-    data = note.sign(checkpoint.format(value), (signer,))
+    data = note.sign(checkpoint.format(value), signer)
     with pytest.raises(LogProofError, match=r"of the log 'other.example'"):
         checkpoint.open_checkpoint(data, signer.verifier)
 

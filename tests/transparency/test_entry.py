@@ -115,7 +115,7 @@ REFUSED: dict[str, tuple[str, str, Callable[[LogEntry, SignerKey, SignerKey], Lo
         lambda good, key, _stranger: with_proof(
             good,
             checkpoint=note.sign(
-                checkpoint.format(Checkpoint("other.example", 7, good.proof.root)), (key,)
+                checkpoint.format(Checkpoint("other.example", 7, good.proof.root)), key
             ),
         ),
     ),
