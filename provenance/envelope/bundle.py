@@ -23,7 +23,7 @@ import msgspec
 
 from provenance.encoding import strict_base64, strict_json
 from provenance.encoding.strict_base64 import Base64
-from provenance.envelope.dsse import IN_TOTO_PAYLOAD, Envelope, Opened, Signature, open_envelope
+from provenance.envelope.dsse import IN_TOTO_PAYLOAD, Envelope, Opened, open_envelope
 from provenance.errors import MalformedError, SignatureError
 from provenance.keys import PublicKey
 
@@ -111,10 +111,7 @@ class Bundle(msgspec.Struct, frozen=True):
 
 def format(envelope: Envelope, *, hint: str, log_entries: Sequence[dict[str, Any]] = ()) -> bytes:  # noqa: A001
     """Return the bundle around *envelope*, in JCS, without a line end."""
-    signatures = [
-        {"keyid": signature.keyid, "sig": strict_base64.format(signature.sig)}
-        for signature in envelope.signatures
-    ]
+    signatures = [{"keyid": envelope.keyid, "sig": strict_base64.format(envelope.sig)}]
     payload = strict_base64.format(envelope.payload)
     dsse = {"payload": payload, "payloadType": envelope.payload_type, "signatures": signatures}
     material = {"publicKey": {"hint": hint}, "tlogEntries": list(log_entries)}
@@ -168,8 +165,7 @@ def open_bundle(bundle: Bundle, keys: Sequence[PublicKey]) -> Opened:
     if bundle.material != "publicKey":
         hint = "ask the signer for a signature by key"
         raise SignatureError("signed with a certificate, which is not supported", hint=hint)
-    (signature,) = bundle.envelope.signatures
-    if bundle.hint and signature.keyid and bundle.hint != signature.keyid:
+    if bundle.hint and bundle.envelope.keyid not in ("", bundle.hint):
         raise SignatureError("the bundle's hint and the signature's keyid name different keys")
     if bundle.hint:
         keys = [key for key in keys if bundle.hint in (key.key_id, key.pem_digest)]
@@ -187,4 +183,4 @@ def _envelope(document: DsseEnvelope, where: str) -> Envelope:
     (signature,) = document.signatures
     payload = strict_base64.parse(document.payload, where=f"{where}.payload")
     sig = strict_base64.parse(signature.sig, where=f"{where}.sig")
-    return Envelope(document.payload_type, payload, (Signature(signature.keyid or "", sig),))
+    return Envelope(document.payload_type, payload, signature.keyid or "", sig)

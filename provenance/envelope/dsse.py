@@ -14,6 +14,7 @@ with lengths in bytes as decimal ASCII. In JSON, payload and signatures are base
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import msgspec
@@ -26,19 +27,16 @@ IN_TOTO_PAYLOAD = "application/vnd.in-toto+json"
 """The payload type of an in-toto Statement in JSON."""
 
 
-class Signature(msgspec.Struct, frozen=True):
-    """One signature over the PAE, with the hint of the key that made it (empty: no hint)."""
-
-    keyid: str
-    sig: bytes
-
-
 class Envelope(msgspec.Struct, frozen=True):
-    """A payload, its type, and the signatures over both."""
+    """A payload, its type, the signature over both, and the hint of the key that made it.
+
+    DSSE allows several signatures; each of our envelopes, and of Sigstore's bundles, has one.
+    """
 
     payload_type: str
     payload: bytes
-    signatures: tuple[Signature, ...]
+    keyid: str
+    sig: bytes
 
     @property
     def pae(self) -> bytes:
@@ -65,9 +63,8 @@ def sign(
     payload_type: str, payload: bytes, key: PrivateKey, *, keyid: str | None = None
 ) -> Envelope:
     """Return *payload* signed by *key*; *keyid* replaces the key's own id as the hint."""
-    signature = key.sign(pae(payload_type, payload))
     hint = key.public.key_id if keyid is None else keyid
-    return Envelope(payload_type, payload, (Signature(hint, signature),))
+    return Envelope(payload_type, payload, hint, key.sign(pae(payload_type, payload)))
 
 
 def open_envelope(envelope: Envelope, keys: Sequence[PublicKey]) -> Opened:
@@ -76,13 +73,9 @@ def open_envelope(envelope: Envelope, keys: Sequence[PublicKey]) -> Opened:
     A hint that names one of *keys* is binding: if that key's signature fails, the others are not
     tried. With any other hint, every key is tried.
     """
-    message = envelope.pae
-    for signature in envelope.signatures:
-        hinted = [key for key in keys if signature.keyid in (key.key_id, key.pem_digest)]
-        for key in hinted or keys:
-            try:
-                key.verify(signature.sig, message)
-            except SignatureError:
-                continue
-            return Opened(envelope.payload_type, envelope.payload, key, signature.sig)
+    hinted = [key for key in keys if envelope.keyid in (key.key_id, key.pem_digest)]
+    for key in hinted or keys:
+        with contextlib.suppress(SignatureError):
+            key.verify(envelope.sig, envelope.pae)
+            return Opened(envelope.payload_type, envelope.payload, key, envelope.sig)
     raise SignatureError("none of the given keys made this signature")

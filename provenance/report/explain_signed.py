@@ -79,7 +79,7 @@ def describe_bundles(
                 "what": kind,
                 "signer": item.material,
                 "hint": item.hint,
-                "keyid": envelope.signatures[0].keyid,
+                "keyid": envelope.keyid,
                 "payloadType": envelope.payload_type,
                 "payloadDigest": {"sha256": hashlib.sha256(envelope.payload).hexdigest()},
                 "statement": document,
@@ -140,7 +140,7 @@ def _parse(payload: bytes, where: str | None = None) -> Any:  # noqa: ANN401 - a
 
 
 def _signer_rows(item: Bundle) -> list[str]:
-    keyid = item.envelope.signatures[0].keyid
+    keyid = item.envelope.keyid
     if item.material != "publicKey":
         return [row("signed by", f"named by {item.material}, which this version does not read")]
     lines = [row("signed by", item.hint or keyid or "a key that is not named")]
@@ -153,7 +153,7 @@ def _verifier_rows(item: Bundle, document: Any) -> list[str]:  # noqa: ANN401 - 
     predicate = document.get("predicate") if isinstance(document, dict) else None
     named = predicate.get("verifier") if isinstance(predicate, dict) else None
     verifier = named.get("id") if isinstance(named, dict) else None
-    keyid = item.envelope.signatures[0].keyid or item.hint
+    keyid = item.envelope.keyid or item.hint
     if not isinstance(verifier, str) or not verifier.startswith(f"{uris.VERIFIER}/"):
         return []
     ours = verifier == verdicts.verifier_uri(keyid)

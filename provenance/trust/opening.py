@@ -86,7 +86,7 @@ def open_all(
         if not isinstance(found, SignatureError):
             trusted.append((where, item, found))
             continue
-        hints = {item.hint, *(signature.keyid for signature in item.envelope.signatures)}
+        hints = {item.hint, item.envelope.keyid}
         if hints & known:
             what = (
                 "the signature does not fit: the claim was changed after it was signed,"

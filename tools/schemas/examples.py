@@ -301,7 +301,7 @@ def _log_entry(claim: bytes) -> dict[str, Any]:
     """Return the entry of *claim* as the second of a log of two."""
     key = example_key(TRAINER)
     envelope = bundles.parse(claim).envelope
-    body = rekor.format_body(envelope.pae, envelope.signatures[0].sig, key.public)
+    body = rekor.format_body(envelope.pae, envelope.sig, key.public)
     first = merkle.hash_leaf(b"another entry")
     root = merkle.fold([first, merkle.hash_leaf(body)])
     signer = note.signer_key(LOG, example_key("training-provenance example: log"))
