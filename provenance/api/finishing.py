@@ -29,7 +29,7 @@ from provenance.api.arguments import (
 )
 from provenance.api.weaknesses import weaknesses
 from provenance.capture import made, process, recorder, run_folder
-from provenance.capture.draft import Before, Recording, with_end, with_model, with_records
+from provenance.capture.draft import After, Before, Recording, with_end, with_model
 from provenance.capture.made import Candidates, Looks, Made
 from provenance.capture.process import CommandResult
 from provenance.capture.remarks import Remark
@@ -54,7 +54,7 @@ from provenance.folder.attach import Log, Published, SignedClaim
 from provenance.folder.claims import model_name
 from provenance.keys import PrivateKey, parse_spki
 from provenance.statement import intoto, training
-from provenance.statement.training import Outcome, TrainingStatement
+from provenance.statement.training import TrainingStatement
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,12 +345,8 @@ def _resumed(claimant: Claimant, kept: RunFolder) -> Recording:
     """Return what is known of the run *kept* whose recorder did not look again after it."""
     plan = kept.plan()
     _require_set(plan.secrets, claimant)
-    recording = with_records(plan.recording, *recorder.read_said(kept.program))
-    result = kept.read(ENDED, CommandResult)
-    if result is None:
-        return with_end(recording, Outcome(), plan.started_on, "")
-    outcome = Outcome(result.exit_status, result.signal)
-    return with_end(recording, outcome, result.started_on, result.finished_on)
+    after = After(*recorder.read_said(kept.program))
+    return with_end(plan.recording, after, kept.read(ENDED, CommandResult), plan.started_on)
 
 
 @contextlib.contextmanager

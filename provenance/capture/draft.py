@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
+from msgspec.structs import replace
 
 from provenance import __version__
 from provenance.capture.code.source import ObservedSource, describe_repositories
@@ -72,7 +72,7 @@ class Recording:
 
 def draft(before: Before, after: After, result: CommandResult | None) -> Recording:
     """Return the unsigned statement about what was observed, without the model's files."""
-    manifests = [_describe_manifest(item) for item in before.hashed]
+    described = [_describe_manifest(item) for item in before.hashed]
     statement = training.TrainingStatement(
         model_name=before.model.name or "model",
         manifest=Manifest(()),
@@ -85,70 +85,61 @@ def draft(before: Before, after: After, result: CommandResult | None) -> Recordi
         run=training.RunDetails(
             builder=training.Builder(LOCAL_BUILDER, version={DISTRIBUTION: __version__}),
             metadata=training.Metadata(before.invocation_id),
-            byproducts=tuple(item.description for item in manifests),
+            byproducts=tuple(description for description, _ in described),
         ),
     )
-    files = {item.sha256: item.data for item in manifests if item.data is not None}
-    recording = with_records(Recording(statement, files), after.records, after.said)
-    if result is None:
-        return recording
-    outcome = training.Outcome(result.exit_status, result.signal, after.changed)
-    return with_end(recording, outcome, result.started_on, result.finished_on)
-
-
-def with_records(recording: Recording, records: Records, said: Collected | None) -> Recording:
-    """Return *recording* with what the program reported, and how well that was kept."""
-    build, run = recording.statement.build, recording.statement.run
-    seeds = dict(build.external_parameters.seeds)
-    for name, value in records.seeds.items():
-        seeds[name] = merge_seeds(seeds.get(name), value)
-    collectors = dict(build.internal_parameters.collectors)
-    if said is not None:
-        collectors["metrics"] = said
-    files, byproducts = dict(recording.files), run.byproducts
-    if records.count:
-        annotations = {"records": records.count, "last": records.last}
-        item = describe_bytes("metrics", records.metrics, "application/jsonl", annotations)
-        byproducts = (*byproducts, item.description)
-        if item.data is not None:
-            files[item.sha256] = item.data
-    build = msgspec.structs.replace(
-        build,
-        external_parameters=msgspec.structs.replace(build.external_parameters, seeds=seeds),
-        internal_parameters=msgspec.structs.replace(
-            build.internal_parameters, collectors=collectors
-        ),
-    )
-    run = msgspec.structs.replace(run, byproducts=byproducts)
-    return Recording(msgspec.structs.replace(recording.statement, build=build, run=run), files)
+    files = {name: data for _, kept in described for name, data in kept.items()}
+    return with_end(Recording(statement, files), after, result)
 
 
 def with_end(
-    recording: Recording, outcome: training.Outcome, started_on: str, finished_on: str
+    recording: Recording, after: After, result: CommandResult | None, started_on: str = ""
 ) -> Recording:
-    """Return *recording* of a run that began at *started_on* and had the *outcome*."""
-    run = recording.statement.run
-    metadata = training.Metadata(run.metadata.invocation_id, started_on, finished_on)
-    run = msgspec.structs.replace(run, metadata=metadata, provenance_outcome=outcome)
-    return Recording(msgspec.structs.replace(recording.statement, run=run), recording.files)
+    """Return *recording* with what the program reported, and how the command ended.
+
+    Without a *result* nobody saw the end of a run that began at *started_on*; "": none did.
+    """
+    statement, files = recording.statement, dict(recording.files)
+    run, external = statement.run, statement.build.external_parameters
+    internal, records = statement.build.internal_parameters, after.records
+    seeds = dict(external.seeds)
+    for name, value in records.seeds.items():
+        seeds[name] = merge_seeds(seeds.get(name), value)
+    collectors = internal.collectors | ({"metrics": after.said} if after.said else {})
+    byproducts = run.byproducts
+    if records.count:
+        annotations = {"records": records.count, "last": records.last}
+        kind = "application/jsonl"
+        description, kept = describe_bytes("metrics", records.metrics, kind, annotations)
+        byproducts, files = (*byproducts, description), files | kept
+    outcome, finished_on = training.Outcome(), ""
+    if result is not None:
+        outcome = training.Outcome(result.exit_status, result.signal, after.changed)
+        started_on, finished_on = result.started_on, result.finished_on
+    build = replace(
+        statement.build,
+        external_parameters=replace(external, seeds=seeds),
+        internal_parameters=replace(internal, collectors=collectors),
+    )
+    statement = replace(statement, build=build).with_run(
+        metadata=training.Metadata(run.metadata.invocation_id, started_on, finished_on),
+        byproducts=byproducts,
+        provenance_outcome=outcome,
+    )
+    return Recording(statement, files)
 
 
 def with_model(recording: Recording, made: Made) -> Recording:
     """Return *recording* about the model that was *made*."""
-    statement = recording.statement
-    outcome = msgspec.structs.replace(
-        statement.run.provenance_outcome,
+    outcome = replace(
+        recording.statement.run.provenance_outcome,
         untouched=made.untouched,
         rewritten=made.rewritten,
         unseen=made.unseen,
     )
-    statement = msgspec.structs.replace(
-        statement,
-        model_name=made.folder.name or "model",
-        model_uri=made.uri,
-        manifest=made.manifest,
-        run=msgspec.structs.replace(statement.run, provenance_outcome=outcome),
-    )
+    statement = recording.statement.with_run(provenance_outcome=outcome)
+    name = made.folder.name or "model"
+    statement = replace(statement, model_name=name, model_uri=made.uri, manifest=made.manifest)
     return Recording(statement, recording.files)
 
 
@@ -178,49 +169,35 @@ def _environment(before: Before, after: After, result: CommandResult | None) -> 
 
 def _dependencies(before: Before) -> tuple[ResourceDescriptor, ...]:
     """Return inputs, repositories and distributions."""
-    found = []
-    for item in before.hashed:
-        annotations: dict[str, Any] = {"manifest": training.manifest_digest(item.manifest)}
-        digest = {"sha256": item.manifest.root_digest}
-        found.append(
-            ResourceDescriptor(
-                name=item.place.key, uri=item.uri, digest=digest, annotations=annotations
-            )
+    inputs = (
+        ResourceDescriptor(
+            name=item.place.key,
+            uri=item.uri,
+            digest={"sha256": item.manifest.root_digest},
+            annotations={"manifest": training.manifest_digest(item.manifest)},
         )
-    found += describe_repositories(before.source.repositories)
-    return (*found, *before.software.distributions)
-
-
-@dataclass(frozen=True, slots=True)
-class Byproduct:
-    """One byproduct; ``data`` is to be put beside the weights, or None if it is inline."""
-
-    description: ResourceDescriptor
-    data: bytes | None
-
-    @property
-    def sha256(self) -> str:
-        """The name of its file."""
-        return self.description.digest["sha256"]
+        for item in before.hashed
+    )
+    repositories = describe_repositories(before.source.repositories)
+    return (*inputs, *repositories, *before.software.distributions)
 
 
 def describe_bytes(
     name: str, data: bytes, media_type: str, annotations: dict[str, Any] | None = None
-) -> Byproduct:
-    """Return *data* as the byproduct *name*."""
-    inline = len(data) <= MAX_INLINE_BYTES
+) -> tuple[ResourceDescriptor, dict[str, bytes]]:
+    """Return *data* as the byproduct *name*, and the file beside the weights if it needs one."""
+    inline, sha256 = len(data) <= MAX_INLINE_BYTES, hashlib.sha256(data).hexdigest()
     description = ResourceDescriptor(
         name=name,
-        digest={"sha256": hashlib.sha256(data).hexdigest()},
+        digest={"sha256": sha256},
         content=strict_base64.format(data) if inline else "",
         media_type=media_type,
         annotations=annotations or {},
     )
-    return Byproduct(description, None if inline else data)
+    return description, {} if inline else {sha256: data}
 
 
-def _describe_manifest(item: HashedInput) -> Byproduct:
+def _describe_manifest(item: HashedInput) -> tuple[ResourceDescriptor, dict[str, bytes]]:
     """Return the names, sizes and digests of an input, whose ``manifest`` is their digest."""
-    rows = [[entry.name, entry.size, entry.sha256] for entry in item.manifest.entries]
-    data = strict_json.format(rows)
+    data = strict_json.format(training.rows_of(item.manifest))
     return describe_bytes(f"manifest/{item.place.key}", data, "application/json")

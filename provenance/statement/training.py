@@ -20,6 +20,7 @@ import re
 from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from provenance.encoding import strict_base64, strict_json
 from provenance.errors import MalformedError, SubjectError, some_of
@@ -274,11 +275,19 @@ class TrainingStatement(msgspec.Struct, frozen=True):
         """What determines the training."""
         return self.build.external_parameters
 
+    def with_run(self, **changes: Any) -> TrainingStatement:  # noqa: ANN401 - fields of a run
+        """Return this with *changes* in how the run went."""
+        return replace(self, run=replace(self.run, **changes))
+
+
+def rows_of(manifest: Manifest) -> list[list[str | int]]:
+    """Return names, sizes and contents of *manifest*."""
+    return [[entry.name, entry.size, entry.sha256] for entry in manifest.entries]
+
 
 def manifest_digest(manifest: Manifest) -> str:
     """Return the SHA-256, hexadecimal, that binds names, sizes and contents of *manifest*."""
-    rows = [[entry.name, entry.size, entry.sha256] for entry in manifest.entries]
-    return hashlib.sha256(strict_json.format(rows)).hexdigest()
+    return hashlib.sha256(strict_json.format(rows_of(manifest))).hexdigest()
 
 
 def describe_input(name: str, manifest: Manifest, *, role: str = "") -> Input:
@@ -301,9 +310,7 @@ def changed_text(item: ChangedInput) -> str:
 
 def name_signer(statement: TrainingStatement, signer: PublicKey) -> TrainingStatement:
     """Return *statement* with the public key of its *signer* in it."""
-    text = strict_base64.format(signer.spki)
-    run = msgspec.structs.replace(statement.run, provenance_signer=text)
-    return msgspec.structs.replace(statement, run=run)
+    return statement.with_run(provenance_signer=strict_base64.format(signer.spki))
 
 
 def to_statement(training: TrainingStatement) -> Statement:

@@ -334,8 +334,8 @@ def test_recorded_curves(
         stated = state(root, equality=declared(CURVES))
         if end is not None:
             values = "".join(f'{{"name":"loss","value":{v!r}}}\n' for v in (3.0, 2.0, end))
-            item = describe_bytes("metrics", values.encode(), "application/jsonl")
-            run = msgspec.structs.replace(stated.run, byproducts=(item.description,))
+            item, _ = describe_bytes("metrics", values.encode(), "application/jsonl")
+            run = msgspec.structs.replace(stated.run, byproducts=(item,))
             stated = msgspec.structs.replace(stated, run=run)
         attach(root, stated, person)
     out = tmp_path / "verdict.json"

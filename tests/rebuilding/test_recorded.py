@@ -81,30 +81,31 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_metrics_in_the_statement_itself(root: Path) -> None:
-    item = describe_bytes("metrics", SHORT, "application/jsonl")
-    assert item.data is None
-    assert read_byproduct(root, stating(root, item.description), "metrics") == SHORT
+    item, kept = describe_bytes("metrics", SHORT, "application/jsonl")
+    assert not kept
+    assert read_byproduct(root, stating(root, item), "metrics") == SHORT
 
 
 def test_metrics_in_the_file_beside_the_weights(root: Path) -> None:
     data = metrics()
-    item = describe_bytes("metrics", data, "application/jsonl")
+    item, kept = describe_bytes("metrics", data, "application/jsonl")
     assert len(data) > MAX_INLINE_BYTES
-    assert item.data == data
-    stated = stating(root, item.description)
+    assert kept == {item.digest["sha256"]: data}
+    stated = stating(root, item)
     assert read_byproduct(root, stated, "metrics") is None
-    path = write_files(root, {f"{BYPRODUCTS}/{item.sha256}": data}) / BYPRODUCTS / item.sha256
+    name = f"{BYPRODUCTS}/{item.digest['sha256']}"
+    path = write_files(root, {name: data}) / name
     assert read_byproduct(root, stated, "metrics") == data
     path.write_bytes(data + SHORT)
     assert read_byproduct(root, stated, "metrics") is None
 
 
 def test_other_byproducts_are_no_metrics(root: Path) -> None:
-    other = describe_bytes("manifest/data", b"[]", "application/json")
-    metric = describe_bytes("metrics", SHORT, "application/jsonl")
+    other, _ = describe_bytes("manifest/data", b"[]", "application/json")
+    metric, _ = describe_bytes("metrics", SHORT, "application/jsonl")
     assert read_byproduct(root, stating(root), "metrics") is None
-    assert read_byproduct(root, stating(root, other.description), "metrics") is None
-    both = stating(root, other.description, metric.description)
+    assert read_byproduct(root, stating(root, other), "metrics") is None
+    both = stating(root, other, metric)
     assert read_byproduct(root, both, "metrics") == SHORT
 
 
@@ -156,9 +157,8 @@ def build(builds: Builds) -> Build:
         if data is None:
             attach(root, stating(root), person)
             return builds.check(root)
-        item = describe_bytes("metrics", data, "application/jsonl")
-        beside = {item.sha256: item.data} if item.data is not None and keep else {}
-        attach(root, stating(root, item.description), person, beside)
+        item, beside = describe_bytes("metrics", data, "application/jsonl")
+        attach(root, stating(root, item), person, beside if keep else {})
         return builds.check(root)
 
     return built

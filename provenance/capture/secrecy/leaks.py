@@ -19,7 +19,6 @@ from provenance.capture.secrecy.scan import KEEP_OUT, Found, LiveSecret, find_se
 from provenance.encoding import strict_base64, strict_json
 from provenance.errors import MalformedError, SecretError, UsageError
 from provenance.statement import intoto
-from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.training import TrainingPredicate, TrainingStatement, to_statement
 
 MARK = "${redacted:late}"
@@ -143,14 +142,11 @@ def redact(recording: Recording, fields: Iterable[str]) -> Recording:
 
 
 def _without_byproduct(statement: TrainingStatement, name: str, field: str) -> TrainingStatement:
-    def left(item: ResourceDescriptor) -> ResourceDescriptor:
-        return intoto.ResourceDescriptor(name, annotations=REDACTED) if item.name == name else item
-
     if all(item.name != name for item in statement.run.byproducts):
         raise UsageError("there is no such field", where=field)
-    byproducts = tuple(map(left, statement.run.byproducts))
-    run = msgspec.structs.replace(statement.run, byproducts=byproducts)
-    return msgspec.structs.replace(statement, run=run)
+    redacted = intoto.ResourceDescriptor(name, annotations=REDACTED)
+    byproducts = (redacted if item.name == name else item for item in statement.run.byproducts)
+    return statement.with_run(byproducts=tuple(byproducts))
 
 
 def _redact_at(predicate: dict[str, Any], field: str) -> None:
