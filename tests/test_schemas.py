@@ -156,7 +156,7 @@ def test_the_signatures_and_proofs_of_the_examples_hold() -> None:
     log = note.VerifierKey(
         "example.org/log", example_key("training-provenance example: log").public
     )
-    assert entry.check_entry(log_entry, body=body, vkey=log).index == 1
+    assert entry.check_entry(log_entry, body=body, vkey=log).size == 2
     assert checkpoint.open_checkpoint(log_entry.proof.checkpoint, log).size == 2
 
 

@@ -50,14 +50,7 @@ NOT_EXECUTABLE = 126
 KILLED = 128
 
 CAUGHT = frozenset(
-    {
-        signal.SIGINT,
-        signal.SIGQUIT,
-        signal.SIGTERM,
-        signal.SIGHUP,
-        signal.SIGUSR1,
-        signal.SIGUSR2,
-    }
+    {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 )
 """Signals that are meant for the command: from the keyboard, and by which jobs are ended."""
 
@@ -145,9 +138,11 @@ def run(
     except OSError as error:
         return failed(NOT_EXECUTABLE, reason(error))
     finished_on = timestamp(clock())
-    if code < 0:
-        return CommandResult(KILLED - code, started_on, finished_on, _signal_name(-code))
-    return CommandResult(code, started_on, finished_on)
+    if code >= 0:
+        return CommandResult(code, started_on, finished_on)
+    names = {number.value: number.name for number in signal.Signals}
+    name = names.get(-code, f"SIG{-code}")  # a real-time signal
+    return CommandResult(KILLED - code, started_on, finished_on, name)
 
 
 def find_program(name: str, environ: Mapping[str, str], folder: Path) -> str | None:
@@ -181,13 +176,6 @@ def ended_as_interrupted() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"SIG{number}"
 
 
 def _wait_for(spawn: Callable[[], subprocess.Popen[bytes]]) -> int:

@@ -372,9 +372,10 @@ def _proven(item: Bundle, body: bytes, vkey: VerifierKey) -> int | None:
     for value in item.log_entries:
         try:
             parsed = log_entries.parse_entry(value)
-            return log_entries.check_entry(parsed, body=body, vkey=vkey).index
+            log_entries.check_entry(parsed, body=body, vkey=vkey)
         except (MalformedError, LogProofError):
             continue
+        return parsed.index
     return None
 
 

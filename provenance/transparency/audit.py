@@ -16,7 +16,6 @@ A copy without ``.state`` can be audited too. Memory grows with the number of fi
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -47,13 +46,8 @@ class AuditReport(msgspec.Struct, frozen=True):
     extends: Checkpoint | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Root:
-    """A root that the entries must give at *size*, and where it is stated."""
-
-    size: int
-    root: bytes
-    source: str
+_Roots = dict[str, TreeState | Checkpoint]
+"""Sizes and roots that the entries must give, by where they are stated."""
 
 
 def audit(folder: Path, vkey: VerifierKey, *, older: bytes | None = None) -> AuditReport:
@@ -67,31 +61,23 @@ def audit(folder: Path, vkey: VerifierKey, *, older: bytes | None = None) -> Aud
         path = folder / VKEY
         if os.path.lexists(path) and read_vkey(path) != vkey:
             raise LogProofError("is not the key of this log", where=str(path))
-        earlier = _open_older(older, vkey, signed)
+        earlier = (
+            checkpoints.open_checkpoint(older, vkey, where="older") if older is not None else None
+        )
+        if earlier and earlier.size > signed.size:
+            what = f"the log had {earlier.size} entries, and now has {signed.size}"
+            raise LogProofError(what, where="older")
         # 2. state
         tree, pending = _check_state(folder, signed)
         # 3. files
         present = _check_files(folder, tree.size, pending)
         # 4. entries, 5. roots
-        roots = [
-            _Root(signed.size, signed.root, "checkpoint"),
-            _Root(tree.size, tree.root, f"{STATE}/treeState"),
-        ]
+        roots: _Roots = {"checkpoint": signed, f"{STATE}/treeState": tree}
         if earlier:
-            roots.append(_Root(earlier.size, earlier.root, "older"))
+            roots["older"] = earlier
         _check_entries(TileStore(folder), tree.size, present, roots)
     files = sum(len(widths) for widths in present.values())
     return AuditReport(signed, files, pending is not None, earlier)
-
-
-def _open_older(older: bytes | None, vkey: VerifierKey, signed: Checkpoint) -> Checkpoint | None:
-    if older is None:
-        return None
-    earlier = checkpoints.open_checkpoint(older, vkey, where="older")
-    if earlier.size > signed.size:
-        what = f"the log had {earlier.size} entries, and now has {signed.size}"
-        raise LogProofError(what, where="older")
-    return earlier
 
 
 def _check_state(folder: Path, signed: Checkpoint) -> tuple[TreeState, Pending | None]:
@@ -153,7 +139,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def _check_entries(
-    store: TileStore, size: int, present: dict[tuple[int, int], set[int]], roots: list[_Root]
+    store: TileStore, size: int, present: dict[tuple[int, int], set[int]], roots: _Roots
 ) -> None:
     """Hash the entries bundle by bundle, and compare with every tile and root."""
     edge: tiles.Edge = ()
@@ -178,14 +164,14 @@ def _check_entries(
 
 
 def _check_roots(
-    roots: list[_Root], done: int, edge: tiles.Edge, leaves: list[bytes] | tuple[()]
+    roots: _Roots, done: int, edge: tiles.Edge, leaves: list[bytes] | tuple[()]
 ) -> None:
     """Check those of *roots* whose size is reached by adding *leaves* to the tree of *done*."""
-    for wanted in roots:
+    for source, wanted in roots.items():
         if wanted.size == done == 0 or done < wanted.size <= done + len(leaves):
             _, grown = tiles.extend(done, edge, leaves[: wanted.size - done])
             if tiles.root(grown) != wanted.root:
-                raise LogProofError(f"root mismatch at size {wanted.size}", where=wanted.source)
+                raise LogProofError(f"root mismatch at size {wanted.size}", where=source)
 
 
 def _check_file(store: TileStore, tile: Tile, expected: bytes) -> None:

@@ -1,18 +1,8 @@
 """Checkpoints: the signed statement of a log's size and root (C2SP tlog-checkpoint v1.0.0).
 
-The text of a signed note::
-
-    example.com/behind-the-sofa
-    20852163
-    CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=
-
-1. the origin, which names the log: one non-empty line;
-2. the size in leaves, decimal, without leading zeros, at most 2^63 - 1;
-3. the root, base64 of 32 bytes;
-4. extension lines, each non-empty; ours has none.
-
-The key's name must be the origin (the specification only recommends it), so that one key cannot
-speak for two logs.
+The text of a signed note: origin, size in leaves, root, and perhaps extensions, a line each; ours
+has no extension. The key's name must be the origin (the specification only recommends it), so that
+one key cannot speak for two logs.
 """
 
 from __future__ import annotations

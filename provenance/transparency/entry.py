@@ -1,19 +1,9 @@
 """A log entry with its proof: the ``TransparencyLogEntry`` of a Sigstore bundle v0.3.
 
 In JSON, as in ``verificationMaterial.tlogEntries`` (sigstore/protobuf-specs,
-``sigstore_rekor.proto``; 64-bit integers are decimal strings, bytes are base64)::
-
-    {"logIndex": "5", "logId": {"keyId": …},
-     "kindVersion": {"kind": "hashedrekord", "version": "0.0.2"},
-     "integratedTime": "0",                                          absent in ours
-     "inclusionPromise": {"signedEntryTimestamp": …},                absent in ours
-     "inclusionProof": {"logIndex": "5", "rootHash": …, "treeSize": "9", "hashes": […],
-                        "checkpoint": {"envelope": "<signed note>"}},
-     "canonicalizedBody": …}
-
-``logId.keyId`` is the 32-byte hash of the log's vkey, as in Rekor v2. The proof is checked offline,
-in :data:`STEPS`; the error of a step names it in its ``where``. Time and promise come from Rekor
-v1; they are read and kept, and prove nothing here.
+``sigstore_rekor.proto``; 64-bit integers are decimal strings, bytes are base64). The proof is
+checked offline, in :data:`STEPS`; the error of a step names it in its ``where``. Time and promise
+come from Rekor v1; they are read and kept, and prove nothing here.
 """
 
 from __future__ import annotations
@@ -35,7 +25,14 @@ MAX_PROOF_HASHES = 64
 """Most hashes in an inclusion proof: one for each level of a tree below 2^63 leaves."""
 
 STEPS = ("log", "body", "checkpoint", "tree", "inclusion")
-"""The steps of :func:`check_entry`, in order."""
+"""The steps of :func:`check_entry`, in order:
+
+1. log: the entry is of this log, and names one index;
+2. body: the entry's body is the given one, and of the declared kind and version;
+3. checkpoint: this log's key signed the checkpoint, under this log's name;
+4. tree: the proof is for the checkpoint's size and root;
+5. inclusion: the body's leaf hash leads to that root by a path of the right length.
+"""
 
 Hash = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"^[A-Za-z0-9+/]{43}=$"})]
 Decimal = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"^(0|[1-9][0-9]{0,18})$"})]
@@ -117,25 +114,8 @@ class LogEntry(msgspec.Struct, frozen=True):
     promise: bytes = b""
 
 
-class VerifiedEntry(msgspec.Struct, frozen=True):
-    """What is proven: the log's signed *checkpoint* covers *body* as its leaf *index*."""
-
-    index: int
-    body: bytes
-    checkpoint: Checkpoint
-
-
-def check_entry(entry: LogEntry, *, body: bytes, vkey: VerifierKey) -> VerifiedEntry:
-    """Return the proof that *body* is in the log of *vkey*.
-
-    Steps:
-
-    1. log: the entry is of this log, and names one index;
-    2. body: the entry's body is *body*, and of the declared kind and version;
-    3. checkpoint: this log's key signed the checkpoint, under this log's name;
-    4. tree: the proof is for the checkpoint's size and root;
-    5. inclusion: the leaf hash of *body* leads to that root by a path of the right length.
-    """
+def check_entry(entry: LogEntry, *, body: bytes, vkey: VerifierKey) -> Checkpoint:
+    """Return the checkpoint that covers *body* as the leaf of *entry* in the log of *vkey*."""
     proof = entry.proof
     if entry.log_id != vkey.log_id:
         raise _refusal("log", f"the entry is of another log than {vkey.name}")
@@ -151,16 +131,11 @@ def check_entry(entry: LogEntry, *, body: bytes, vkey: VerifierKey) -> VerifiedE
     if proof.root != signed.root:
         raise _refusal("tree", "the proof and the checkpoint have different roots")
     try:
-        merkle.check_inclusion(
-            merkle.hash_leaf(body),
-            proof.hashes,
-            index=proof.index,
-            size=signed.size,
-            root=signed.root,
-        )
+        leaf, root = merkle.hash_leaf(body), signed.root
+        merkle.check_inclusion(leaf, proof.hashes, index=proof.index, size=signed.size, root=root)
     except LogProofError as error:
         raise _refusal("inclusion", error.what) from error
-    return VerifiedEntry(proof.index, body, signed)
+    return signed
 
 
 def parse_entry(value: object, where: str | None = None) -> LogEntry:

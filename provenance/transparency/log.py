@@ -1,14 +1,5 @@
 """A transparency log in a folder: C2SP tiles in the layout of Tessera's POSIX storage.
 
-::
-
-    checkpoint      the signed size and root: what the log has promised
-    tile/…          tiles and entry bundles (:mod:`provenance.transparency.tiles`)
-    vkey            the log's verifier key, for people; not a source of trust
-    .state/…        the writer's own files (:mod:`provenance.transparency.log_state`)
-
-All but ``.state`` can be served as static files.
-
 An append makes durable, in this order: ``pending`` (what it is about to do); bundles and tiles;
 ``treeState``; the removal of ``pending``; ``checkpoint``. If it is killed before ``treeState``, the
 next append removes the tiles listed by ``pending``; if after, it signs the tree as it is. So a

@@ -1,15 +1,7 @@
-"""The files in ``.state``, which only the writer of a log needs.
+"""The files in ``.state``, which only the writer of a log needs (docs/spec/log.md, "Files").
 
-::
-
-    version         "1", the compatibility version of Tessera's POSIX layout
-    treeState       {"root": BASE64, "size": N}: the tree that is durable, promised or not
-    gcState         {"fromSize": N}: partial tiles below that size were removed
-    treeState.lock, publish.lock    one writer at a time (flock), Tessera included
-    signer.json     {"key": PATH, "origin": NAME, "vkey": VKEY}: which key signs; never the key
-    pending         {"from": N, "to": M}: an append under way, or one that was killed
-
-The first four are Tessera's (transparency-dev/tessera, ``storage/posix/files.go``).
+``version``, ``treeState``, ``gcState`` and the locks are those of Tessera's POSIX storage
+(transparency-dev/tessera, ``storage/posix/files.go``); ``signer.json`` and ``pending`` are ours.
 """
 
 from __future__ import annotations

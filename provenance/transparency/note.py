@@ -1,21 +1,11 @@
 """Signed notes: a text and the signatures of named keys (C2SP signed-note v1.0.0).
 
-::
-
-    If you think cryptography is the answer to your problem,
-    then you don't know what your problem is.
-
-    — PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FF…KE6RyyBwJnAM=
-
 The text ends with a newline; after an empty line come the signature lines: em dash (U+2014), space,
 key name, space, base64 of ``key id (4 bytes) || signature``, newline. A note is UTF-8 and has no
 control character below U+0020 but newline. The signature is over the text without the empty line.
 
-A key is identified by its name and id, ``SHA-256(name || 0x0A || type || public key)[:4]``. Its
-text form, the *vkey*, is ``name+hex(id)+base64(type || public key)``. Only type 0x01, Ed25519, is
-supported: public logs must have it (C2SP tlog-tiles, "Checkpoints").
-
-:func:`parse` and :func:`parse_vkey` accept only canonical notes and keys.
+Only keys of type 0x01, Ed25519, are supported: public logs must have it (C2SP tlog-tiles,
+"Checkpoints"). :func:`parse` and :func:`parse_vkey` accept only canonical notes and keys.
 """
 
 from __future__ import annotations

@@ -1,16 +1,8 @@
-"""The log entry for a signed envelope: Rekor v2's canonical ``hashedrekord`` 0.0.2 body.
+"""The log entry for a signed envelope: Rekor v2's canonical ``hashedrekord`` 0.0.2 body, in JCS.
 
-An entry holds hashes and a signature, never the document::
-
-    {"apiVersion": "0.0.2", "kind": "hashedrekord", "spec": {"hashedRekordV002": {
-        "data": {"algorithm": "SHA2_256", "digest": BASE64},
-        "signature": {"content": BASE64, "verifier": {
-            "keyDetails": "PKIX_ECDSA_P256_SHA_256", "publicKey": {"rawBytes": BASE64 OF SPKI}}}}}}
-
-in JCS (RFC 8785). For a DSSE envelope the digest is over the pre-authentication encoding, which is
-what the key signed (sigstore/rekor-tiles, ``pkg/types/hashedrekord``; v2.3.0 dropped the ``dsse``
-type). The digest's algorithm is the key's own, or SHA-256 for keys without one. Rekor v2 itself
-takes only the ECDSA keys of the table; pure Ed25519 and ML-DSA-65 need a private log.
+An entry holds hashes and a signature, never the document (docs/spec/log.md shows one). The digest
+is over the envelope's pre-authentication encoding, which is what the key signed
+(sigstore/rekor-tiles, ``pkg/types/hashedrekord``; v2.3.0 dropped the ``dsse`` type).
 """
 
 from __future__ import annotations

@@ -1,20 +1,10 @@
-"""Tiles: how a log's tree and entries are cut into files (C2SP tlog-tiles).
+"""Tiles: how a log's tree and entries are cut into files (C2SP tlog-tiles; docs/spec/log.md).
 
 A tile holds up to 256 consecutive hashes of one level, 32 bytes each. On level 0 they are leaf
 hashes; on level L, each is the root over a *full* tile of level L - 1, so over 256^L leaves. Tile N
 of level L in a tree of size s has ``floor(s / 256^L) - 256 N`` hashes, at most 256; one with fewer
-is *partial*; an empty tile does not exist. For each tile of level 0 there is an entry bundle: the
-entries themselves, each after its length (2 bytes, big-endian), so at most 65,535 bytes long. Here
-a bundle is a tile of level -1, as in Go's sumdb.
-
-::
-
-    tile/<L>/<N>            a full tile, 8192 bytes       tile/0/x001/x234/067
-    tile/<L>/<N>.p/<W>      a partial tile of width W     tile/1/000.p/17
-    tile/entries/<N>[.p/<W>]  a bundle
-
-L is 0 to 63; N is written in groups of three digits, each but the last after an ``x``; W is 1 to
-255.
+is *partial*; an empty tile does not exist. For each tile of level 0 there is an entry bundle, the
+entries themselves: here a tile of level -1, as in Go's sumdb.
 """
 
 from __future__ import annotations
@@ -104,25 +94,17 @@ def between(old_size: int, size: int) -> Iterator[Tile]:
                 yield Tile(level, index, min(WIDTH, count - WIDTH * index))
 
 
-def locate(size: int, level: int, index: int) -> tuple[Tile, int, int]:
-    """Return the tile with the complete subtree (*level*, *index*), and its range of hashes there.
-
-    The tree has *size* leaves; the range is half-open.
-    """
-    tile_level, height = divmod(level, HEIGHT)
-    tile_index, start = divmod(index << height, WIDTH)
-    width = min(WIDTH, _count(tile_level, size) - WIDTH * tile_index)
-    return Tile(tile_level, tile_index, width), start, start + (1 << height)
-
-
 def subtree(size: int, read: Callable[[Tile], Sequence[bytes]]) -> merkle.Subtree:
     """Return the tree of *size* whose tiles *read* returns. It caches: proofs share most hashes."""
     read_once = functools.cache(read)
 
     @functools.cache
     def find(level: int, index: int) -> bytes:
-        tile, start, end = locate(size, level, index)
-        return merkle.fold(read_once(tile)[start:end])
+        tile_level, height = divmod(level, HEIGHT)
+        tile_index, start = divmod(index << height, WIDTH)
+        width = min(WIDTH, _count(tile_level, size) - WIDTH * tile_index)
+        hashes = read_once(Tile(tile_level, tile_index, width))
+        return merkle.fold(hashes[start : start + (1 << height)])
 
     return find
 

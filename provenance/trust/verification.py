@@ -361,7 +361,8 @@ def _check_log(claim: Claim | None, log: VerifierKey) -> int:
         try:
             entry = log_entries.parse_entry(value, where=claim.where)
             if entry.log_id == log.log_id:
-                return log_entries.check_entry(entry, body=body, vkey=log).index
+                log_entries.check_entry(entry, body=body, vkey=log)
+                return entry.index
         except (MalformedError, LogProofError) as error:
             failures.append(error)
     if failures:

@@ -50,17 +50,14 @@ def editable_folders(
 def _on_the_path(path: Sequence[str]) -> Iterator[tuple[str, Path]]:
     for entry in path:
         place = Path(os.path.realpath(entry))
-        if place.name in ("site-packages", "dist-packages", "lib-dynload") or _is_library(place):
+        library = all(os.path.exists(place / name) for name in ("os.py", "site.py", "encodings"))  # noqa: PTH110 - never raises
+        if library or place.name in ("site-packages", "dist-packages", "lib-dynload"):
             continue
         yield (place.parent.name if place.name in _GENERIC else place.name), place
 
 
 def _is_place(path: str) -> bool:
     return path.startswith("/") and "\0" not in path
-
-
-def _is_library(place: Path) -> bool:
-    return all(os.path.exists(place / name) for name in ("os.py", "site.py", "encodings"))  # noqa: PTH110 - never raises
 
 
 def _of_finders(path: Sequence[str]) -> Iterator[tuple[str, Path]]:

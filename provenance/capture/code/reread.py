@@ -23,14 +23,7 @@ from provenance.capture.code.worktrees import Repository, is_installed, text_of
 from provenance.capture.inputs import listed
 from provenance.capture.python.records import FileState, Reads
 from provenance.files.manifest import FileEntry
-from provenance.statement.training import (
-    ELSEWHERE,
-    MODEL,
-    ChangedInput,
-    Drift,
-    ProgramFile,
-    Source,
-)
+from provenance.statement.training import ELSEWHERE, MODEL, ChangedInput, Drift, ProgramFile, Source
 
 MAX_READ = 10_000
 """Most files that the run read which a statement names."""
@@ -164,10 +157,7 @@ def _place(path: Path, repositories: Mapping[Path, Repository]) -> tuple[Reposit
 
 
 def _read(
-    before: ObservedSource,
-    repositories: Mapping[Path, Repository],
-    reads: Reads,
-    interpreter: str,
+    before: ObservedSource, repositories: Mapping[Path, Repository], reads: Reads, interpreter: str
 ) -> tuple[dict[Path, ProgramFile], list[_Change], set[Path]]:
     """Return the files that were there and that the run read, if no tree and no digest has them.
 

@@ -174,9 +174,7 @@ def _name_of(root: Path, found: Mapping[Path, Repository]) -> tuple[str, str]:
     return f"source/{name}", f"{name}/"
 
 
-def _behind_links(
-    observer: Observer,
-) -> tuple[dict[Path, ProgramFile], list[tuple[str, Path]]]:
+def _behind_links(observer: Observer) -> tuple[dict[Path, ProgramFile], list[tuple[str, Path]]]:
     """Return the Python files and the folders outside of all repositories that tracked links name.
 
     git keeps only where a link leads.

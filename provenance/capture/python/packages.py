@@ -96,11 +96,7 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 def observe_software(
-    command: Sequence[str],
-    folder: Path,
-    environ: Mapping[str, str],
-    *,
-    start: bool = True,
+    command: Sequence[str], folder: Path, environ: Mapping[str, str], *, start: bool = True
 ) -> Software:
     """Return the Python that *command* starts in *folder* and what is installed there.
 
