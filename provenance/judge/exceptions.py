@@ -58,7 +58,7 @@ class Exceptions:
     def _of_file(self, pair: Pair) -> Judged:
         against = files_differ(pair, self._sides)
         about = self._about(pair)
-        if pair.weights and not pair.state:
+        if not about or (pair.weights and not pair.state) or self._holds_tensors(pair):
             return Judged(against)
         for each, unsafe in about:
             whole = each.member is None and each.selects(None) and (pair.both or each.optional)
@@ -71,6 +71,12 @@ class Exceptions:
             return self._each(pair, side_differences(pair, self._sides), "value")
         except (MalformedError, UnreadableError):
             return Judged(tuple(replace(each, note="not-read") for each in against))
+
+    def _holds_tensors(self, pair: Pair) -> bool:
+        """Tell whether weights, though they are equal, may keep tensors in the files of *pair*."""
+        files = {name.casefold() for name in pair.files}
+        named = (side.named for side in (self._sides.left, self._sides.right))
+        return any(names is None or not names.isdisjoint(files) for names in named)
 
     def of_metadata(self, pair: Pair, contents: Contents) -> Judged:
         """Judge what the weights *pair* state beside their tensors."""

@@ -104,6 +104,22 @@ class Model:
         whole = ((folder / name).as_posix() for name in names)
         return [name for name in whole if name in self.files]
 
+    @cached_property
+    def named(self) -> frozenset[str] | None:
+        """The files in which weights say that their tensors are, case aside.
+
+        None where some do not say it in a way that is read here.
+        """
+        found: set[str] = set()
+        for unit in self.units.values():
+            try:
+                names = companions(self.path(unit.main), by_name=True)
+            except (MalformedError, UnreadableError):
+                return None
+            folder = PurePosixPath(unit.main).parent
+            found.update((folder / name).as_posix().casefold() for name in names)
+        return frozenset(found)
+
     def path(self, name: str) -> Path:
         """Return where the file *name* is, which must be in the folder and of its size."""
         plain = PurePosixPath(name)

@@ -36,13 +36,16 @@ _READERS: Final[Mapping[str, Callable[[Source], TensorFile]]] = MappingProxyType
 )
 
 
-def companions(path: Path) -> tuple[str, ...]:
-    """Return the files beside the one at *path* that hold a part of its tensors, by name."""
+def companions(path: Path, *, by_name: bool = False) -> tuple[str, ...]:
+    """Return the files beside the one at *path* that hold a part of its tensors, by name.
+
+    *by_name*: whatever its content seems to be, as a loader goes by the name too.
+    """
     whole = whole_name(path.name)
     if whole is None and suffix_of(path.name) != ONNX:
         return ()
     with Source(path) as source:
-        if _kind(source) is not None:  # it is no index, and no model in ONNX
+        if not by_name and _kind(source) is not None:  # it is no index, and no model in ONNX
             return ()
         return external_files(path) if whole is None else tuple(read_index(source, whole).shards)
 

@@ -14,6 +14,7 @@ from provenance.errors import MalformedError
 from provenance.judge.comparators import compare_models
 from tests.judge.judging import TENSORS, close, declaration
 from tests.judge.models import judge_files, write
+from tests.weights.onnx_writing import external, model, written
 from tests.weights.torch_writing import checkpoint
 from tests.weights.writing import entry, safetensors
 
@@ -248,3 +249,31 @@ def test_a_checkpoint_that_says_more_has_another_structure(judge: Any) -> None: 
     assert found.conclusion == "mismatch"
     (against,) = found.alternatives[0].findings
     assert against.measure == "metadata: _structure"
+
+
+CARD = """
+[[except]]
+file = "README.md"
+reason = "a text for people"
+"""
+ELSEWHERE = written(model([external("w", [1], location="README.md")]))
+INDEX = {"weight_map": {"w": "Readme.md", "v": "pytorch_model-00002-of-00002.bin"}}
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {"model.onnx": ELSEWHERE},
+        {"pytorch_model.bin.index.json": json.dumps(INDEX).encode()},
+        {"model.onnx": b"\x80\x02\1" + ELSEWHERE},  # an unknown field: seems to be a pickle
+        {"model.onnx": b"read by no reader here, so it may name any file"},
+    ],
+    ids=["onnx", "index", "like-a-pickle", "unreadable"],
+)
+def test_no_exception_reaches_a_file_in_which_equal_weights_keep_tensors(
+    judge: Any,  # noqa: ANN401
+    weights: Files,
+) -> None:
+    mine, theirs = ({"README.md": text} for text in (b"\0\0\x80?", b"\0\0\0@"))
+    assert judge(CARD, mine, theirs).conclusion == "match"
+    assert judge(CARD, {**mine, **weights}, {**theirs, **weights}).conclusion == "mismatch"
