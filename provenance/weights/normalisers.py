@@ -22,9 +22,6 @@ from provenance.errors import MalformedError
 MAX_DEPTH = 512
 """Of the description of a model, in levels: one of scikit-learn needs ten for each in another."""
 
-MAX_WAY = 1000
-"""Longest way to an object of such a description, in characters."""
-
 
 class Normalised(msgspec.Struct, frozen=True):
     """A normaliser that had an effect on a file."""
@@ -82,9 +79,9 @@ def renumbered(text: str, key: str, beside: frozenset[str]) -> tuple[str, list[s
         return text, []
     try:
         tree = strict_json.parse(text.encode(), max_depth=MAX_DEPTH)
-        having = [it for _, it in objects_in(tree) if key in it]
     except MalformedError:
         return text, []
+    having = [it for _, it in objects_in(tree) if key in it]
     if len(having) != len(found) or not all(beside <= it.keys() for it in having):
         return text, []
     numbers = {number: str(place) for place, number in enumerate(dict.fromkeys(found), 1)}
@@ -92,19 +89,19 @@ def renumbered(text: str, key: str, beside: frozenset[str]) -> tuple[str, list[s
     return written.sub(lambda it: it[1] + numbers[it[2]], text), found
 
 
-def objects_in(tree: object, where: str | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield every object in the JSON value *tree*, in order, with the keys and places to it.
+def objects_in(tree: object) -> Iterator[tuple[list[str], dict[str, Any]]]:
+    """Yield every object in the JSON value *tree*, in order, and the keys and places to it.
 
-    They are joined by ``/``. MalformedError (*where*) if they are longer than ``MAX_WAY``.
+    These are one list, which changes.
     """
-    pending: list[tuple[str, Any]] = [("", tree)]
-    while pending:
-        way, value = pending.pop()
-        if len(way) > MAX_WAY:
-            what = f"more than {MAX_WAY} characters lead to a value"
-            raise MalformedError(what, where=where)
-        if isinstance(value, dict):
-            yield way, value
-        inside = value.items() if isinstance(value, dict) else enumerate(value)
-        below = [(f"{way}/{key}", it) for key, it in inside if isinstance(it, dict | list)]
-        pending += reversed(below)
+    way: list[str] = []
+    levels: list[Iterator[tuple[object, Any]]] = [iter(((0, tree),))]
+    while levels:
+        key, value = next(levels[-1], (None, None))
+        if key is None:
+            levels.pop()
+        elif isinstance(value, dict | list):
+            way[max(len(levels) - 2, 0) :] = [str(key)] if len(levels) > 1 else []
+            if isinstance(value, dict):
+                yield way, value
+            levels.append(iter(value.items() if isinstance(value, dict) else enumerate(value)))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +34,9 @@ _SCHEMA: Final = "schema.json"
 _NODE: Final = "__loader__"
 """The key by which an object of the schema is a node."""
 
+_MAX_NAME: Final = 1000
+"""Longest name of an array, in characters."""
+
 _FILE: Final = re.compile(r'(?<!\\)"file"\s*:\s*("[^"\\]*")')
 
 
@@ -47,10 +51,9 @@ class SkopsFile(NpzFile):
         if _SCHEMA not in found:
             raise MalformedError(f"{_SCHEMA} is missing", where=source.name)
         text, ids = renumbered(member_text(source, found[_SCHEMA]), "__id__", frozenset({_NODE}))
-        names = {**_named(text, f"{source.name}: {_SCHEMA}"), _SCHEMA: _SCHEMA}
-        if odd := sorted(found.keys() ^ names.keys()):
-            what = f"the member {odd[0]!r} is not in the archive, or no node names it"
-            raise MalformedError(what, where=source.name)
+        names = {**_named(text, found, source.name), _SCHEMA: _SCHEMA}
+        if odd := sorted(found.keys() - names.keys()):
+            raise MalformedError(f"no node names the member {odd[0]!r}", where=source.name)
         self._members = {names[name]: member for name, member in found.items()}
         super().__init__(source)
 
@@ -86,14 +89,22 @@ class SkopsFile(NpzFile):
         return arrays
 
 
-def _named(text: str, where: str) -> dict[str, str]:
+def _named(text: str, found: Mapping[str, Member], where: str) -> dict[str, str]:
     """Return the members that the nodes of a schema name, and the way to the first node of each."""
     names: dict[str, str] = {}
+    where = f"{where}: {_SCHEMA}"
     schema = strict_json.parse(text.encode(), where=where, max_depth=MAX_DEPTH)
-    for way, node in objects_in(schema, where):
-        if _NODE in node and isinstance(node.get("file"), str):
-            name = "/".join(key for key in way.split("/") if key and key != "content")
-            names.setdefault(node["file"], check_name(name or ARRAY, where=where))
+    for way, node in objects_in(schema):
+        member = node.get("file") if _NODE in node else None
+        if not isinstance(member, str) or member in names:
+            continue
+        if member not in found:
+            raise MalformedError(f"the member {member!r} is missing", where=where)
+        if sum(map(len, way)) > _MAX_NAME:
+            what = f"more than {_MAX_NAME} characters lead to {member!r}"
+            raise MalformedError(what, where=where)
+        name = "/".join(key for key in way if key != "content") or ARRAY
+        names[member] = check_name(name, where=where)
     if len({*names.values(), _SCHEMA}) <= len(names):
         raise MalformedError("two members of one name", where=where)
     return names
