@@ -2,17 +2,21 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from provenance.errors import MalformedError, ProvenanceError, UnreadableError
+from provenance.weights.view import tensor_digests
 from tests.weights.hdf5_writing import WEIGHT, hdf5, keras, plain, samples, unallocated
 
 if TYPE_CHECKING:
     from tests.weights.conftest import Opener
 
+VECTORS = Path(__file__).with_name("vectors") / "keras"
 SAMPLES = samples()
 GOOD = SAMPLES["plain.h5"]
 
@@ -135,3 +139,25 @@ def test_a_keras_archive_with_another_checksum_is_malformed(opened: Opener) -> N
     data[data.index(b"\x89HDF") + 100] ^= 1
     with pytest.raises(MalformedError, match="CRC-32"):
         opened(bytes(data), "m.keras")
+
+
+def test_two_runs_of_keras_hold_the_same(opened: Opener) -> None:
+    def read(name: str) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+        file = opened((VECTORS / name).read_bytes(), "m.keras")
+        return tensor_digests(file), dict(file.metadata), dict(file.container)
+
+    tensors, said, facts = read("first.keras")
+    others, the_same, differing = read("second.keras")
+    assert (tensors, said) == (others, the_same)
+    assert {key for key in facts if facts[key] != differing[key]} == {
+        "archive-fields", "saved-date", "object-ids",
+    }  # fmt: skip
+    ids = re.findall(r'"shared_object_id": ([0-9]+)', said["config.json"])
+    # The policy of four layers, and the second use of the penalty: Keras loses the first.
+    assert ids == ["1", "1", "1", "1", "2"]
+
+
+def test_a_legacy_model_with_layers_without_weights_is_read(opened: Opener) -> None:
+    file = opened((VECTORS / "legacy.h5").read_bytes(), "m.h5")
+    assert file.metadata["model_weights/dropout@weight_names"] == "F64 [0] "
+    assert "model_weights/dense/sequential/dense/kernel" in file.tensors
