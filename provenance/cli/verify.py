@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--require",
-    type=click.Choice(LEVELS[1:]),
+    type=click.Choice(LEVELS),
     help="Refuse what says less: that the run was attested, recorded, or rebuilt (--verdict).",
 )
 @click.option("--name", metavar="NAME", help="Refuse a model that its signer calls otherwise.")

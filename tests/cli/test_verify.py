@@ -201,3 +201,21 @@ def test_a_key_id_is_never_looked_up_as_a_file(
     for number, text in enumerate(texts):
         shadow(text, mallory.public.read_bytes(), tmp_path / str(number), monkeypatch)
         refused(provenance("verify", model, "--key", text), 3, "is a key id")
+
+
+def test_stripping_the_claims_is_another_answer(
+    model: Path, provenance: Shell, alice: Person
+) -> None:
+    whole = provenance("verify", model, "--key", alice.public).out.splitlines()
+    (model / "claims.jsonl").unlink()
+    stripped = provenance("verify", model, "--key", alice.public).out.splitlines()
+    ticked = [[line[:30] for line in lines if line.startswith("✓")] for lines in (whole, stripped)]
+    assert [line.split()[1] for line in ticked[0]] == ["1", "2", "3", "4", "5", "6", "7"]
+    assert [line.split()[1] for line in ticked[1]] == ["1", "2", "3", "4", "5"]
+    assert "– 6 outcome              not stated" in "\n".join(stripped)
+    assert not any(line.startswith("verified") for line in stripped)
+    assert whole[-1] == "  level      recorded (as alice.pub says)"
+    assert stripped[-1] == "  level      signed (as alice.pub says)"
+    document = provenance("verify", model, "--key", alice.public, "--json").document
+    assert document["levels"] == [{"keyId": alice.key_id, "level": "signed"}]
+    assert document["recipe"] is document["environment"] is document["run"] is None
