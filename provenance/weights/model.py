@@ -28,7 +28,7 @@ from provenance.files.manifest import FileEntry, hash_folder
 from provenance.files.names import RESERVED
 from provenance.files.reading import read_file
 from provenance.loaders.table import table
-from provenance.weights.names import ONNX, carries_tensors, suffix_of, weight_sets
+from provenance.weights.names import ONNX, carries_tensors, suffix_of, weight_sets, whole_name
 from provenance.weights.opening import companions, open_tensors
 from provenance.weights.sharded import ShardedFile
 
@@ -112,6 +112,8 @@ class Model:
         """
         found: set[str] = set()
         for unit in self.units.values():
+            if table().consults_index(unit.main) and whole_name(unit.main) is None:
+                return None  # one that loaders read, and nothing here
             try:
                 names = companions(self.path(unit.main), by_name=True)
             except (MalformedError, UnreadableError):

@@ -267,8 +267,10 @@ INDEX = {"weight_map": {"w": "Readme.md", "v": "pytorch_model-00002-of-00002.bin
         {"pytorch_model.bin.index.json": json.dumps(INDEX).encode()},
         {"model.onnx": b"\x80\x02\1" + ELSEWHERE},  # an unknown field: seems to be a pickle
         {"model.onnx": b"read by no reader here, so it may name any file"},
+        {"a.weights.json": json.dumps({"weight_map": {"w": ["README.md"]}}).encode()},
+        {".metadata": b"a pickle that names files"},
     ],
-    ids=["onnx", "index", "like-a-pickle", "unreadable"],
+    ids=["onnx", "index", "like-a-pickle", "unreadable", "keras", "distributed"],
 )
 def test_no_exception_reaches_a_file_in_which_equal_weights_keep_tensors(
     judge: Any,  # noqa: ANN401
