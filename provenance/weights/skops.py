@@ -2,8 +2,8 @@
 
 Format: ``_persist.py``, ``_utils.py`` and ``_audit.py`` in ``skops/io`` of skops-dev/skops,
 protocols 0 to 2. ``schema.json`` is a tree of nodes, one for each object, which name members:
-``*.npy``, ``*.npz`` (sparse matrices: archives of arrays) and others, content by digest. Nothing is
-constructed.
+``*.npy``, ``*.npz`` (sparse matrices: archives of arrays) and others, content by digest, as is what
+a node of bytes takes, whatever it is called. Nothing is constructed.
 
 An array is called by the way to the first node that names its member: keys and places, joined by
 ``/``, but for every key ``content``. The schema is content, byte for byte but for what is
@@ -34,6 +34,9 @@ _SCHEMA: Final = "schema.json"
 _NODE: Final = "__loader__"
 """The key by which an object of the schema is a node."""
 
+_ARRAYS: Final = {".npy": "NdArrayNode", ".npz": "SparseMatrixNode"}
+"""The nodes that read members as arrays; others take the bytes as they are."""
+
 _MAX_NAME: Final = 1000
 """Longest name of an array, in characters."""
 
@@ -51,7 +54,8 @@ class SkopsFile(NpzFile):
         if _SCHEMA not in found:
             raise MalformedError(f"{_SCHEMA} is missing", where=source.name)
         text, ids = renumbered(member_text(source, found[_SCHEMA]), "__id__", frozenset({_NODE}))
-        names = {**_named(text, found, source.name), _SCHEMA: _SCHEMA}
+        names, self._raw = _named(text, found, source.name)
+        names[_SCHEMA] = _SCHEMA
         if odd := sorted(found.keys() - names.keys()):
             raise MalformedError(f"no node names the member {odd[0]!r}", where=source.name)
         self._members = {names[name]: member for name, member in found.items()}
@@ -64,7 +68,7 @@ class SkopsFile(NpzFile):
         beside = {_SCHEMA: _FILE.sub(renamed, text)} | {
             name: member_digest(source, member)
             for name, member in self._members.items()
-            if not member.name.endswith((".npy", ".npz", _SCHEMA))
+            if member.name in self._raw
         }
         self.metadata = MappingProxyType({**self.metadata, **beside})
         numbers = stated({Normaliser.OBJECT_IDS: [ids, list(names)]})
@@ -73,9 +77,11 @@ class SkopsFile(NpzFile):
     def _found(self) -> dict[str, Member]:
         arrays: dict[str, Member] = {}
         for name, member in self._members.items():
+            if member.name in self._raw or name == _SCHEMA:
+                continue
             if member.name.endswith(".npy"):
                 arrays[name] = member
-            elif member.name.endswith(".npz"):
+            else:
                 if member.method != STORED:
                     what, hint = "a compressed archive in an archive", "dump it without compression"
                     raise UnreadableError(what, where=f"{self._source.name}: {name}", hint=hint)
@@ -89,14 +95,22 @@ class SkopsFile(NpzFile):
         return arrays
 
 
-def _named(text: str, found: Mapping[str, Member], where: str) -> dict[str, str]:
-    """Return the members that the nodes of a schema name, and the way to the first node of each."""
+def _named(text: str, found: Mapping[str, Member], where: str) -> tuple[dict[str, str], set[str]]:
+    """Return the members that the nodes of a schema name, and the way to the first node of each.
+
+    The set has those that some node takes as bytes.
+    """
     names: dict[str, str] = {}
+    raw: set[str] = set()
     where = f"{where}: {_SCHEMA}"
     schema = strict_json.parse(text.encode(), where=where, max_depth=MAX_DEPTH)
     for way, node in objects_in(schema):
         member = node.get("file") if _NODE in node else None
-        if not isinstance(member, str) or member in names:
+        if not isinstance(member, str):
+            continue
+        if node[_NODE] != _ARRAYS.get(member[-4:]):
+            raw.add(member)
+        if member in names:
             continue
         if member not in found:
             raise MalformedError(f"the member {member!r} is missing", where=where)
@@ -107,4 +121,4 @@ def _named(text: str, found: Mapping[str, Member], where: str) -> dict[str, str]
         names[member] = check_name(name, where=where)
     if len({*names.values(), _SCHEMA}) <= len(names):
         raise MalformedError("two members of one name", where=where)
-    return names
+    return names, raw

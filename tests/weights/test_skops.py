@@ -16,6 +16,9 @@ from tests.weights.writing import archive, node, npy, skops, small_skops
 if TYPE_CHECKING:
     from tests.weights.conftest import Opener
 
+ONE = node("NdArrayNode", file="1.npy")
+TWO = node("NdArrayNode", file="2.npy")
+SPARSE = node("SparseMatrixNode", file="1.npz")
 VECTORS = Path(__file__).with_name("vectors") / "skops"
 
 
@@ -68,6 +71,17 @@ def changed(old: str, new: str) -> bytes:
     return skops(text.replace(old, new, 1).encode(), members)
 
 
+@pytest.mark.parametrize("nodes", [["BytesNode"], ["NdArrayNode", "BytesNode"]])
+def test_what_a_node_takes_as_bytes_is_no_array(opened: Opener, nodes: list[str]) -> None:
+    schema = node("ListNode", [node(each, file="1.npy") for each in nodes])
+    said = []
+    for data in (npy(np.ones(1)), npy(np.ones(1), (2, 0))):
+        file = opened(skops(schema, {"1.npy": data}), "m.skops")
+        assert not file.tensors
+        said.append(file.metadata["0"])
+    assert said[0] != said[1]
+
+
 CONTENT = {
     "one object less is shared": changed('"__id__": 71', '"__id__": 72'),
     "an object without a number": changed('"__id__": 71', '"other": 71'),
@@ -99,10 +113,10 @@ def test_bytes_are_content_by_digest(opened: Opener) -> None:
 
 ARRAY = {"1.npy": npy(np.ones(1))}
 NAMES = {
-    "array": node("NdArrayNode", file="1.npy"),
-    "a": node("DictNode", {"a": node("NdArrayNode", file="1.npy")}),
-    "1/0": node("ListNode", [1, [node("NdArrayNode", file="1.npy")]]),
-    "other/a": node("Node", 1, other={"a": node("NdArrayNode", file="1.npy")}),
+    "array": ONE,
+    "a": node("DictNode", {"a": ONE}),
+    "1/0": node("ListNode", [1, [ONE]]),
+    "other/a": node("Node", 1, other={"a": ONE}),
 }
 
 
@@ -126,39 +140,39 @@ REFUSED: dict[str, tuple[bytes, type[ProvenanceError], str]] = {
     ),
     "two arrays of one name": (
         skops(
-            {"a": {"b": node("N", file="1.npy")}, "a/b": node("N", file="2.npy")},
+            {"a": {"b": ONE}, "a/b": TWO},
             {"1.npy": npy(np.ones(1)), "2.npy": npy(np.ones(2))},
         ),
         MalformedError, "two members of one name",
     ),
     "a control character": (
-        skops({"a\n": node("N", file="1.npy")}, ARRAY),
+        skops({"a\n": ONE}, ARRAY),
         MalformedError, "control character",
     ),
     "a long way": (
-        skops({"a" * 1001: node("N", file="1.npy")}, ARRAY), MalformedError, "than 1000 characters"
+        skops({"a" * 1001: ONE}, ARRAY), MalformedError, "than 1000 characters"
     ),
     "very deep": (skops(b"[" * 600 + b"]" * 600), MalformedError, "nested deeper"),
     "an object array": (
         skops(
-            node("N", file="1.npy"),
+            ONE,
             {"1.npy": npy(np.ones(1)).replace(b"<f8", b"|O8")},
         ),
         MalformedError, "the element type",
     ),
     "a compressed sparse matrix": (
         skops(
-            node("N", file="1.npz"), {"1.npz": archive({"data.npy": npy(np.ones(1))})},
+            SPARSE, {"1.npz": archive({"data.npy": npy(np.ones(1))})},
             method=zipfile.ZIP_DEFLATED,
         ),
         UnreadableError, "a compressed archive in an archive",
     ),
     "a sparse matrix that is none": (
-        skops(node("N", file="1.npz"), {"1.npz": b"x" * 99}), MalformedError, "does not end as"
+        skops(SPARSE, {"1.npz": b"x" * 99}), MalformedError, "does not end as"
     ),
     "a matrix's array that is another": (
         skops(
-            {"m": node("N", file="1.npz"), "m/data": node("N", file="2.npy")},
+            {"m": SPARSE, "m/data": TWO},
             {"1.npz": archive({"data.npy": npy(np.ones(1))}), "2.npy": npy(np.ones(1))},
         ),
         MalformedError, "two arrays named 'm/data'",
