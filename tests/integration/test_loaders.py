@@ -59,6 +59,7 @@ class Case:
     """Changes that are not free, yet change nothing."""
 
 
+SBERT = "sentence_transformers"
 KOHYA = (
     change("model.safetensors", "ss_session_id", to="1"),
     change("model.safetensors", "ss_training_started_at", to="1.5"),
@@ -70,6 +71,8 @@ CASES = {
         obeyed=(
             change("config.json", "n_layer", to=2),
             change("config.json", "tie_word_embeddings", to=False),
+            change("config.json", "transformers_weights", to="other.safetensors"),
+            change("config.json", "_name_or_path", to="elsewhere"),
             change("config.json", "auto_map", to={"AutoModelForCausalLM": "custom.Other"}),
             change("generation_config.json", "temperature", to=0.9),
             change("tokenizer.json", "model", "unk_token", to="a"),
@@ -171,6 +174,7 @@ CASES = {
             ),
             change("1_Pooling/config.json", "pooling_mode", to="max"),
             change("config_sentence_transformers.json", "prompts", "query", to="b "),
+            change("config_sentence_transformers.json", "__version__", SBERT, to="x"),
         ),
         free=(
             write("README.md", "---\nprior: x\n---\nother"),

@@ -81,6 +81,7 @@ def load_transformers(path):
     words = transformers.AutoTokenizer.from_pretrained(path)
     return {
         "class": type(model).__name__,
+        "from": transformers.GPT2Config.from_pretrained(path).name_or_path,
         "tensors": digest(model.state_dict()),
         "config": plain({**model.config.to_dict(), "transformers_version": None}),
         "generation": plain({**model.generation_config.to_dict(), "transformers_version": None}),
