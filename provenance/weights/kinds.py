@@ -11,8 +11,8 @@ from provenance.weights.names import TORCH
 HEAD: Final = 512
 """How many bytes tell."""
 
-MAX_SAFETENSORS_HEADER: Final = 100_000_000
-"""Longest header of a safetensors file, in bytes: safetensors' own limit."""
+MAX_HEADER: Final = 100_000_000
+"""Longest header of a safetensors file: ``MAX_HEADER_SIZE`` of the reference library."""
 
 
 class Kind(NamedTuple):
@@ -37,7 +37,7 @@ _INSIDE: Final = (
 )
 """ZIP archives by the name of their first member."""
 
-_LEGACY: Final = rb"\x80[\x00-\x05]\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19\."
+LEGACY: Final = re.compile(rb"\x80[\x00-\x05]\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19\.")
 """How torch before 1.6 begins: a pickle of the number 0x1950a86a20f9469cfc6c."""
 
 _FETCH: Final = "download the file itself"
@@ -49,7 +49,7 @@ _KINDS: Final = (
     (re.compile(rb"# xet version"), Kind("a Xet pointer", hint=_FETCH)),
     (re.compile(rb"/annex/objects/"), Kind("a git-annex pointer", hint="run 'git annex get'")),
     (re.compile(rb"\s*<(?:!doctype )?html\b", re.IGNORECASE), Kind("an HTML page", hint=_FETCH)),
-    (re.compile(_LEGACY), Kind("a torch file from before 1.6", tuple(sorted(TORCH)))),
+    (LEGACY, Kind("a torch file from before 1.6", tuple(sorted(TORCH)))),
     (re.compile(rb"\x80[\x02-\x05]"), Kind("a pickle", hint="save its arrays as safetensors")),
     (re.compile(rb"\x1f\x8b"), Kind("compressed by gzip", hint="unpack it")),
     (re.compile(rb"\Z"), Kind("empty", hint=_FETCH)),
@@ -62,6 +62,6 @@ def kind_of(head: bytes, size: int) -> Kind | None:
         name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
         return next((kind for first, kind in _INSIDE if first.fullmatch(name)), _ZIP)
     length = int.from_bytes(head[:8], "little")
-    if head[8:9] == b"{" and length <= min(size - 8, MAX_SAFETENSORS_HEADER):
+    if head[8:9] == b"{" and length <= min(size - 8, MAX_HEADER):
         return Kind("a safetensors file", (".safetensors",))
     return next((kind for begin, kind in _KINDS if begin.match(head)), None)

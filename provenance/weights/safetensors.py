@@ -24,6 +24,7 @@ import msgspec
 
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError
+from provenance.weights.kinds import MAX_HEADER
 from provenance.weights.normalisers import Normaliser
 from provenance.weights.view import (
     PlacedFile,
@@ -37,8 +38,6 @@ from provenance.weights.view import (
 if TYPE_CHECKING:
     from provenance.weights.source import Source
 
-MAX_HEADER: Final = 100_000_000
-"""Longest header, in bytes: ``MAX_HEADER_SIZE`` of the reference library."""
 
 _MAX_VALUES: Final = 2**20
 """Most JSON values in a header: that of 100,000 tensors has 900,000."""

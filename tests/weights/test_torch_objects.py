@@ -315,6 +315,10 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "recursive": (pickle.dumps(recursive()), "in itself"),
     "deep": (pickle.dumps(deep()), "deeper than 32"),
     "shared text": (pickle.dumps([t := "x" * 2**20] + [t] * 65), "names and texts of more than"),
+    "set of a text that is shared": (
+        pickle.dumps([Reduced(set, ([t := "x" * 2**20] * 100_000,))] * 100),
+        "more than 1000000 values|names and texts of more than",
+    ),
     "shared bytes": (pickle.dumps([b := b"x" * 2**20] + [b] * 65), "names and texts of more than"),
     "extension": (body(b"\x82\x01"), "operation EXT1 is not read"),
     "dropped": (body(b"K\1K\x020"), "operation POP is not read"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import pickle
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from tests.weights.torch_writing import (
     checkpoint,
     floats,
     made,
+    members,
     named,
     ordered,
     storage,
@@ -112,25 +114,25 @@ def everything(file: TensorFile) -> object:
 @pytest.mark.parametrize("name", FILES)
 def test_every_byte_of_it_counts(opened: Opener, name: str) -> None:
     """Changed at any place it is refused, or differs in what is compared or stated of it."""
-    members = inside(read(name))
-    whole = everything(opened(zipped(members), name))
-    for member, raw in members.items():
+    held = inside(read(name))
+    whole = everything(opened(zipped(held), name))
+    for member, raw in held.items():
         if not member.endswith("/data.pkl") and "/data/" not in member:
             continue
         for place in range(len(raw)):
             changed = raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :]
             with contextlib.suppress(ProvenanceError):
-                file = opened(zipped({**members, member: changed}), name)
+                file = opened(zipped({**held, member: changed}), name)
                 assert everything(file) != whole, (member, place)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_changed_number_is_content(opened: Opener, name: str) -> None:
-    members = inside(read(name))
-    before = everything(opened(zipped(members), name))[:2]  # type: ignore[index]
-    for member, raw in members.items():
+    held = inside(read(name))
+    before = everything(opened(zipped(held), name))[:2]  # type: ignore[index]
+    for member, raw in held.items():
         if "/data/" in member and raw and "serialization_id" not in member:
-            changed = zipped({**members, member: raw[:-1] + bytes([raw[-1] ^ 1])})
+            changed = zipped({**held, member: raw[:-1] + bytes([raw[-1] ^ 1])})
             after = everything(opened(changed, name))[:2]  # type: ignore[index]
             assert after != before, member
 
@@ -233,6 +235,18 @@ def test_the_order_of_a_set_is_no_content(opened: Opener) -> None:
     )
     assert one.metadata == two.metadata
     assert one.container["order"] != two.container["order"]
+
+
+def test_a_set_that_names_one_text_very_often_takes_no_memory(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elements = pickle.dumps(["x" * 2**20] * 100_000, 2)[2:-1]
+    program = b"\x80\x02c__builtin__\nset\n" + elements + b"\x85R."
+    data = zipped({f"a/{name}": raw for name, raw in members(program, {}).items()})
+    assert opened(data, "m.pt").metadata["value"] == f'{{"set":["{"x" * 2**20}"]}}'
+    monkeypatch.setattr(torch_values, "MAX_VALUES", 10_000)
+    with pytest.raises(ProvenanceError, match="more than 10000 values"):
+        opened(data, "m.pt")
 
 
 def test_an_array_that_is_shared_very_often_is_refused(

@@ -32,6 +32,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from provenance.errors import MalformedError, UnreadableError
+from provenance.weights.kinds import LEGACY
 from provenance.weights.normalisers import Normaliser
 from provenance.weights.torch.pickle_program import MAX_PROGRAM, read_program
 from provenance.weights.torch.strided import CONTIGUOUS, View, check_turnable, gathered, unreached
@@ -45,9 +46,6 @@ if TYPE_CHECKING:
     from provenance.weights.source import Source
     from provenance.weights.torch.pickle_program import Reference
     from provenance.weights.torch.tensors import StoredTensor
-
-_LEGACY: Final = re.compile(rb"\x80[\x00-\x05]\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19\.")
-"""How files before 1.6 begin: a pickle of the number 0x1950a86a20f9469cfc6c."""
 
 _MAX_RECORD: Final = 1024
 """Longest short record, in bytes; the longest known has 40."""
@@ -212,7 +210,7 @@ class TorchFile(SourceFile):
 def begins_as_archive(source: Source) -> bool:
     """Tell whether *source* begins as a ZIP archive, refusing what torch wrote before 1.6."""
     head = source.read(0, min(source.size, 20))
-    if _LEGACY.match(head):
+    if LEGACY.match(head):
         raise UnreadableError(
             "written by torch before 1.6: a pickle that would have to be run to be read",
             where=source.name,

@@ -8,7 +8,8 @@ path unless they were given entries, items or a state of attributes:
 
     {"dict":[]}  {"list":[]}  {"tuple":[]}                  the class alone; a dictionary whose keys
     {"dict":[3,"a"]}                                        are not all text lists them, in order
-    {"set":["a","b"]}                                       sorted, if all are text or integers
+    {"set":["a","b"]}                                       sorted, if all are text or integers,
+                                                            else the call that makes it
     {"transformers.trainer_utils.SchedulerType()":["linear"]}             a call with its arguments
     {"pathlib.PosixPath":[]}                                made without a call of the class
     {"a.C":{"arguments":[],"state":"attributes"}}           its attributes are below its path
@@ -48,11 +49,10 @@ from provenance.weights.torch.values import (
     MAX_DEPTH,
     MAX_TEXT,
     MAX_VALUES,
-    SETS,
-    UNORDERED,
     as_bytes,
     call_text,
     plain_text,
+    set_elements,
     tagged,
 )
 from provenance.weights.view import check_name
@@ -119,7 +119,7 @@ class _Walk:
                 plain = all(type(key) is str for key in value)
                 text = tagged("dict", "[]" if plain else self._listed(value))
                 below += ((self._step(key), entry) for key, entry in value.items())
-            case Made(bare=False) if str(value.function) not in SETS:
+            case Made(bare=False):
                 text = self._made(value, parted=True)
                 below += enumerate(value.items)
                 below += ((self._step(key), entry) for key, entry in value.entries.items())
@@ -170,8 +170,6 @@ class _Walk:
     def _made(self, made: Made, *, parted: bool) -> str:
         """Return the text of what a call makes; where *parted*, less what is below its path."""
         kind, given = str(made.function), made.arguments
-        if kind in SETS and not (made.entries or made.state):
-            return self._set(kind, given, made.items)
         if (data := as_bytes(made)) is not None:
             return self._whole(data)
         if kind not in BYTEARRAYS and made.bare and (text := call_text(made, self.where)):
@@ -191,17 +189,6 @@ class _Walk:
         if not parted:
             members["values"] = self._listed([*made.items, *made.entries.values()])
         return tagged(kind, "{" + ",".join(f'"{k}":{text}' for k, text in members.items()) + "}")
-
-    def _set(self, kind: str, given: tuple[object, ...], items: list[object]) -> str:
-        elements = items
-        if len(given) == 1 and isinstance(given[0], list | tuple):
-            elements = [*given[0], *items]
-        elif given:
-            return tagged(f"{kind}()", self._listed((*given, items)))
-        texts = [self.text(each) for each in elements]
-        if {type(each) for each in elements} <= UNORDERED:
-            texts.sort()
-        return tagged(kind.rpartition(".")[2], f"[{','.join(texts)}]")
 
     def _storage(self, reference: Reference) -> str:
         match reference.identifier:
@@ -228,6 +215,8 @@ class _Walk:
 
     def _begin(self, value: object) -> None:
         self._count += 1
+        if isinstance(value, Made) and (elements := set_elements(value)) is not None:
+            self._count += len(elements[1])
         if self._count > MAX_VALUES:
             raise MalformedError(f"more than {MAX_VALUES} values", where=self.where)
         if not isinstance(value, _HOLDERS):

@@ -141,6 +141,8 @@ class _Machine:
         self.spelling = bytearray()
         self.references: list[Reference] = []
         self.fixed: dict[int, object] = {}
+        self.sets: dict[int, list[object]] = {}
+        """The elements of each set that can be added to, by the id of its call."""
 
     def run(self) -> object:
         operations = islice(pickletools.genops(self.data), MAX_OPERATIONS)
@@ -251,12 +253,17 @@ class _Machine:
         self.fix(given)
         self.stack.append(Made(Global("builtins", name), (given,)))
 
+    def empty_set(self) -> None:
+        elements: list[object] = []
+        self.call("set", elements)
+        self.sets[id(self.stack[-1])] = elements
+
     def add_items(self) -> None:
         values, target = self.pop_marked(), self.target()
-        if not isinstance(target, Made) or target.function != _SET or target.arguments:
+        if not isinstance(target, Made) or id(target) not in self.sets:
             raise ValueError("the pickle adds to what is not a set")
         self.fix(values)
-        target.items.extend(values)
+        self.sets[id(target)].extend(values)
 
     def build(self) -> None:
         state, target = self.pop(), self.target()
@@ -381,13 +388,11 @@ _OPERATIONS: Final[Mapping[str, Callable[[_Machine, Any], object]]] = MappingPro
 )
 """Every operation that is read. Not POP and DUP: what a program drops is in no value."""
 
-_SET: Final = Global("builtins", "set")
-
 _OF_OBJECTS: Final[Mapping[str, Callable[[_Machine, Any], object]]] = MappingProxyType(
     {
         "NEWOBJ": lambda machine, _: machine.new_object("__newobj__"),
         "NEWOBJ_EX": lambda machine, _: machine.new_object("__newobj_ex__"),
-        "EMPTY_SET": lambda machine, _: machine.stack.append(Made(_SET, ())),
+        "EMPTY_SET": lambda machine, _: machine.empty_set(),
         "FROZENSET": lambda machine, _: machine.call("frozenset", machine.pop_marked()),
         "ADDITEMS": lambda machine, _: machine.add_items(),
         "BYTEARRAY8": lambda machine, value: machine.call("bytearray", bytes(value)),

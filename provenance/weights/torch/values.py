@@ -108,7 +108,7 @@ _BYTES: Final = frozenset({"__builtin__.bytes", "builtins.bytes"})
 SETS: Final = frozenset(
     f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("set", "frozenset")
 )
-UNORDERED: Final = frozenset({str, int, bytes, type(None)})
+_UNORDERED: Final = frozenset({str, int, bytes, type(None)})
 """Kinds of elements of a set of which two are equal only if their texts are."""
 
 _COMPLEX: Final = frozenset({"__builtin__.complex", "builtins.complex"})
@@ -198,9 +198,10 @@ class _Walk:
             return _LEAF
         if isinstance(value, str | bytes):  # before its text is made, for the millionth time
             self._count_text(len(value))
+        if isinstance(value, Made) and (elements := set_elements(value)) is not None:
+            self._count(len(elements[1]))
+            self.sets.append(fact_digest(elements[1]))
         self.put(path, plain_text(value, f"{self.where}: {_name(path)}" if path else self.where))
-        if isinstance(value, Made) and str(value.function) in SETS:
-            self.sets.append(fact_digest(repr(value.arguments)))
         return _LEAF
 
     def _enter(self, value: object, found: _Collection, path: Path, depth: int) -> str:
@@ -269,8 +270,8 @@ class _Walk:
         self._count_text(len(data))
         return np.frombuffer(data, plain).reshape(shape, order="F" if fortran else "C")
 
-    def _count(self) -> None:
-        self._values += 1
+    def _count(self, number: int = 1) -> None:
+        self._values += number
         if self._values > MAX_VALUES:
             raise MalformedError(f"more than {MAX_VALUES} values", where=self.where)
 
@@ -401,9 +402,8 @@ def call_text(made: Made, where: str) -> str | None:
             return tagged("complex", f"[{_float_text(real)},{_float_text(imaginary)}]")
         case (dtype, raw) if kind in _NUMPY_SCALARS:
             return _scalar_text(dtype, as_bytes(raw), where)
-        case (list() as elements,) if kind in SETS and {*map(type, elements)} <= UNORDERED:
-            texts = sorted(plain_text(each, where) for each in elements)
-            return tagged(kind.rpartition(".")[2], f"[{','.join(texts)}]")
+        case (list(),) if (found := set_elements(made)) is not None:
+            return tagged(kind.rpartition(".")[2], f"[{','.join(found[0])}]")
         case () if kind in BYTEARRAYS:
             data: bytes | None = b""
         case (raw,) if kind in BYTEARRAYS:
@@ -411,6 +411,24 @@ def call_text(made: Made, where: str) -> str | None:
         case _:
             data = as_bytes(made)
     return None if data is None else tagged("bytes", f'"{data.hex()}"')
+
+
+def set_elements(made: Made) -> tuple[list[str], list[int]] | None:
+    """Return the texts of the elements of a set, sorted, and their places in the order given.
+
+    None if it is no set, or one whose order could matter: of two elements that are equal, as 1 and
+    true are, it keeps the first.
+    """
+    if str(made.function) not in SETS or not made.bare or len(made.arguments) != 1:
+        return None
+    elements = made.arguments[0]
+    if not isinstance(elements, list) or not {*map(type, elements)} <= _UNORDERED:
+        return None
+    once = {id(each): each for each in elements}  # a text may be shared a million times
+    spelled = {key: plain_text(each, "") for key, each in once.items()}
+    texts = sorted({*spelled.values()})
+    places = {text: place for place, text in enumerate(texts)}
+    return texts, [places[spelled[id(each)]] for each in elements]
 
 
 def as_bytes(value: object) -> bytes | None:
