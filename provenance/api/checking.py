@@ -36,6 +36,7 @@ from provenance.errors import (
     UsageError,
     count,
 )
+from provenance.folder.claims import not_compared, not_covered
 from provenance.trust import verification
 from provenance.trust.contents import Reading
 from provenance.trust.outcome import LEVELS, Level
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from provenance.measure.findings import Outcome
     from provenance.rebuilding.verdict import Verdict
     from provenance.transparency.note import VerifierKey
+    from provenance.weights.model import Model
 
 
 def verify(  # noqa: PLR0913 - each option of the verb, by name
@@ -117,10 +119,14 @@ def _sha256(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two models side by side; with an equality, its outcome."""
+    """Two models side by side; with an equality, its outcome.
+
+    ``not_compared`` lies in either folder and is no part of the model.
+    """
 
     files: tuple[FileComparison, ...]
     outcome: Outcome | None
+    not_compared: tuple[str, ...]
 
     @property
     def same(self) -> bool:
@@ -158,15 +164,19 @@ def compare(
     model = models.model_of_file
     if folders:
         model = partial(models.model_of_folder, link_roots=roots)
-    with progress("hashing") as advance:
-        both = (model(Path(left), advance), model(Path(right), advance))
-    sides = models.SideBySide(*both, named=not folders)
+
+    def opened(path: Path) -> Model:
+        others = not_compared(path, not_covered(path, link_roots=roots)) if folders else ()
+        with progress("hashing") as advance:
+            return replace(model(path, advance), not_compared=others)
+
+    sides = models.SideBySide(opened(Path(left)), opened(Path(right)), named=not folders)
     with progress("comparing") as advance:
         weights = MeasuredWeights(sides, wanted_by(declared, view=True, on_bytes=advance))
         outcome = None
         if declared is not None:  # first, so that one that does not fit is refused at once
             outcome = apply(declared, weights, probes=optional_path(probes))
-        return Comparison(list_differences(weights), outcome)
+        return Comparison(list_differences(weights), outcome, sides.not_compared)
 
 
 def agree(  # noqa: PLR0913 - each option of the verb, by name

@@ -172,6 +172,12 @@ def _count_of(root: Path, name: str, stated: Collection[str], link_roots: Sequen
     return len(inside)
 
 
+def not_compared(root: Path, uncovered: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of what is no part of the model in *root*: claims, and the *uncovered*."""
+    own = (CLAIMS, MODEL_SIGNATURE, f"{BYPRODUCTS}/")
+    return (*(name for name in own if os.path.lexists(root / name)), *uncovered)
+
+
 def in_words(not_covered: Mapping[str, int]) -> str:
     """Return names and numbers of files as a text."""
     texts = (

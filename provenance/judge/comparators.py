@@ -84,7 +84,7 @@ def apply(
             pass
     selections = check_coverage(declaration, weights.sides)
     if not weights.sides.changed:
-        return _identical(declaration)
+        return _identical(declaration, weights.sides)
     _check_statistics(declaration)
     exceptions = Exceptions(declaration, weights.sides, same_base=same_base)
     judged = [
@@ -119,6 +119,7 @@ def apply(
         exceptions=tuple(dict.fromkeys(used.excepted)),
         same_weights=weights.same(),
         loaders=table().version,
+        not_compared=weights.sides.not_compared,
     )
 
 
@@ -145,7 +146,7 @@ def _check_statistics(declaration: Declaration) -> None:
                     raise error.inside(place(declaration.any, number, index)) from error
 
 
-def _identical(declaration: Declaration) -> Outcome:
+def _identical(declaration: Declaration, sides: SideBySide) -> Outcome:
     held = tuple(
         AlternativeOutcome(strength=alternative.strength, held=True, findings=())
         for alternative in declaration.any
@@ -156,6 +157,7 @@ def _identical(declaration: Declaration) -> Outcome:
         alternatives=held,
         strongest="bytes",
         same_weights=True,
+        not_compared=sides.not_compared,
     )
 
 

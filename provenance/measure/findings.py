@@ -202,3 +202,5 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Whether every tensor of every weight file is equal in every bit; null: not all were read."""
     loaders: int | None = None
     """The version of the table of loaders, where it was asked."""
+    not_compared: tuple[str, ...] = ()
+    """What lay in either folder and is no part of the model: claims, and what other tools keep."""

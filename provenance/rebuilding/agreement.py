@@ -34,7 +34,7 @@ from provenance.encoding import strict_base64
 from provenance.equality.lattice import Conclusion
 from provenance.equality.rules import Curves
 from provenance.errors import PolicyError, UsageError
-from provenance.folder.claims import read_byproduct
+from provenance.folder.claims import not_compared, read_byproduct
 from provenance.judge.comparators import compare_models
 from provenance.rebuilding import recipe, verdict
 from provenance.rebuilding.verdict import (
@@ -195,7 +195,8 @@ def _model(verified: Verified, declaration: Declaration) -> Model:
     recorded = None
     if asked and verified.claim is not None:
         recorded = read_byproduct(verified.root, verified.claim.training, metrics.BYPRODUCT)
-    return Model(verified.root, verified.manifest.by_name(), recorded)
+    others = not_compared(verified.root, verified.not_covered)
+    return Model(verified.root, verified.manifest.by_name(), recorded, others)
 
 
 Part = tuple[Conclusion, list[str]]

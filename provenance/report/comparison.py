@@ -29,7 +29,9 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COLUMNS: Final = ("tensor", "type", "shape", "differ", "L2", "L∞", "worst at", "ULP")
 
 
-def comparison_lines(files: Sequence[FileComparison]) -> list[str]:
+def comparison_lines(
+    files: Sequence[FileComparison], not_compared: Sequence[str] = ()
+) -> list[str]:
     """Return a line for each file, and under a changed weight file a table of its tensors."""
     lines = []
     for item in files:
@@ -44,6 +46,7 @@ def comparison_lines(files: Sequence[FileComparison]) -> list[str]:
             names = ", ".join(normaliser.name for normaliser in item.normalisers)
             lines.append(dim(f"    the containers differ: {names}"))
         lines += _tensor_lines(item)
+    lines += [dim(f"– {one_line(name)}  not compared") for name in not_compared]
     equal = sum(item.state == "equal" for item in files)
     alike = sum(item.same_tensors for item in files)
     more = f", {alike} with the same tensors" if alike else ""

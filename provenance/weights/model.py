@@ -71,6 +71,8 @@ class Model:
     files: Mapping[str, FileEntry]
     recorded: bytes | None = None
     """The metrics that its training statement recorded, JSON lines, where that is at hand."""
+    not_compared: tuple[str, ...] = ()
+    """What lies in its folder and is no part of it: claims, and what other tools keep."""
 
     @cached_property
     def units(self) -> Mapping[str, Unit]:
@@ -278,6 +280,11 @@ class SideBySide:
     right: Model
     named: bool = False
     """Whether each is one file, named by the user to be compared with the other."""
+
+    @property
+    def not_compared(self) -> tuple[str, ...]:
+        """Return what lies in either folder and is no part of the model."""
+        return tuple(sorted({*self.left.not_compared, *self.right.not_compared}))
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:

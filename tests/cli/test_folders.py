@@ -260,3 +260,25 @@ def test_what_a_client_leaves_is_told_and_not_signed(
     write_files(model, {".cache/huggingface/modeling.py": b""})
     for command in ("sign", "attest"):
         refused(provenance(command, model, *key), 1, "modeling.py", "is code or weights")
+
+
+def test_what_is_not_compared_is_told(
+    here: Path, provenance: Shell, alice: Person, bob: Person
+) -> None:
+    files = {"weights": b"0.25", ".gitattributes": b"*\n"}
+    one = write_files(here / "one", files)
+    other = write_files(here / "other", files | {".gitattributes": b"", ".github/x.yml": b""})
+    for root, person in ((one, alice), (other, bob)):
+        assert provenance("attest", root, "--key", person.private).status == 0
+    told = [".gitattributes", ".github/", "claims.jsonl", "model.sig"]
+    ran = provenance("compare", one, other, "--equality", "bytes")
+    assert ran.status == 0
+    for name in told:
+        assert f"– {name}  not compared" in ran.out
+    compared = provenance("compare", one, other, "--equality", "bytes", "--json").document
+    assert compared["not_compared"] == compared["outcome"]["not_compared"] == told
+    keys = ("--key", alice.public, "--key", bob.public)
+    verdict = provenance("agree", one, other, *keys, "--json").document["verdict"]
+    assert verdict["rebuilds"][0]["outcome"]["not_compared"] == told
+    write_files(other, {".github/hook.py": b""})
+    refused(provenance("compare", one, other), 1, ".github/hook.py", "is code or weights")

@@ -199,6 +199,7 @@ class Compared(msgspec.Struct, frozen=True):
 
     files: tuple[FileComparison, ...]
     outcome: Outcome | None
+    not_compared: tuple[str, ...]
 
 
 class EqualitiesListed(msgspec.Struct, frozen=True):
