@@ -22,9 +22,11 @@ from provenance.loaders.keys import EVERYTHING, Path, example, parse, selects_an
 from provenance.loaders.table import table
 from provenance.weights.names import carries_tensors
 
-JSON, LINES, TOML, YAML = ".json", ".jsonl", ".toml", (".yaml", ".yml")
-SUFFIXES: Final = (JSON, LINES, TOML, *YAML)
+SUFFIXES: Final = (".json", ".jsonl", ".toml", ".yaml", ".yml")
 """Suffixes of side files whose values are read by key; beside them pickles and containers are."""
+
+ARCHIVES: Final = (".keras", ".skops")
+"""Suffixes of archives whose members are metadata of the weights in them."""
 
 _Pattern = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -50,8 +52,9 @@ class Except(
     set: Annotated[str, msgspec.Meta(max_length=80)] | None = None
 
     def selects_file(self, name: str) -> bool:
-        """Tell whether it is about the file *name*."""
-        return selects_file((f"/{self.file}",), name)
+        """Tell whether it is about the file *name*; one about a member is about archives alone."""
+        archive = self.member is None or name.lower().endswith(ARCHIVES)
+        return archive and selects_file((f"/{self.file}",), name)
 
     def selects(self, path: Path | None) -> bool:
         """Tell whether it selects the value at *path*; None: the whole file or member."""
@@ -99,6 +102,8 @@ def _faults(it: Except) -> Iterator[str]:
         yield f"the file {it.file!r} {what}"
     if it.member is not None and not (it.member.isprintable() and is_plain(it.member)):
         yield f"'member' {it.member!r} is not the name of a member of an archive"
+    if it.member is not None and not it.file.lower().endswith(ARCHIVES):
+        yield f"'member' is of an archive ({', '.join(ARCHIVES)}), which {it.file!r} is not"
     if it.tolerance is not None and not math.isfinite(it.tolerance):
         yield "'tolerance' is not finite"
     if it.as_ is not None and (it.tolerance is not None or it.optional):

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from provenance.encoding import strict_json
 from provenance.equality.declaration import parse_toml
-from provenance.equality.exceptions import JSON, LINES, TOML, YAML
 from provenance.errors import MalformedError
 from provenance.loaders.keys import Path, spelled
 from provenance.measure.plain_yaml import parse_yaml
@@ -43,8 +42,7 @@ def side_differences(pair: Pair, sides: SideBySide) -> tuple[Difference, ...]:
         return tuple(tree_differences(*trees))
     (left, names), (right, others) = (pickled_values(it.main, model) for model, it in both)
     if names != others:
-        what = "the two pickles ask for other names"
-        raise MalformedError(what, where=pair.name)
+        raise MalformedError("the two pickles ask for other names", where=pair.name)
     return tuple(
         Difference(spelled(path), path, left.get(path), right.get(path))
         for path in sorted(left.keys() | right.keys(), key=spelled)
@@ -75,14 +73,14 @@ def parse_values(name: str, data: bytes) -> Any:  # noqa: ANN401 - a JSON or TOM
     """Return the values of the file *name*, whose bytes are *data*."""
     if sum(map(data.count, (b",", b"[", b"{", b"\n"))) > MAX_VALUES:
         raise MalformedError(f"more than {MAX_VALUES} values or lines", where=name)
-    match PurePosixPath(name).suffix.lower():
-        case s if s == JSON:
-            return strict_json.parse(data, where=name)
-        case s if s == LINES:
-            lines = data.removesuffix(b"\n").split(b"\n")
-            return [strict_json.parse(line, where=name) for line in lines]
-        case s if s == TOML:
-            return parse_toml(data, name, MAX_TOML)
-        case s if s in YAML:
-            return parse_yaml(data, name)
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix == ".json":
+        return strict_json.parse(data, where=name)
+    if suffix == ".jsonl":
+        lines = data.removesuffix(b"\n").split(b"\n")
+        return [strict_json.parse(line, where=name) for line in lines]
+    if suffix == ".toml":
+        return parse_toml(data, name, MAX_TOML)
+    if suffix in (".yaml", ".yml"):
+        return parse_yaml(data, name)
     raise MalformedError("no values are read in files of its suffix", where=name)

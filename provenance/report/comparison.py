@@ -56,8 +56,11 @@ def comparison_lines(
 
 def outcome_lines(outcome: Outcome) -> list[str]:
     """Return the outcome of an equality on two models."""
-    by = f" by {outcome.strongest}" if outcome.conclusion in AGREES else ""
-    lines = [conclusion_text(outcome.conclusion) + by + apart_from(outcome.exceptions)]
+    agreed, but = outcome.conclusion in AGREES, apart_from(outcome.exceptions)
+    by = f" by {outcome.strongest}{but}" if agreed else ""
+    lines = [conclusion_text(outcome.conclusion) + by]
+    if but and not agreed:
+        lines.append(dim(f"  not counting{but.removeprefix(', apart from')}"))
     for number, alternative in enumerate(outcome.alternatives, 1):
         word = {True: "holds", False: "does not hold", None: "cannot be decided"}[alternative.held]
         lines.append(f"  alternative {number} (weakest rule: {alternative.strength}) {word}")

@@ -125,18 +125,17 @@ def _inside(left: Any, right: Any, path: Path) -> Iterator[Difference]:  # noqa:
 
 def _reordered(left: list[object], right: list[object]) -> bool:
     """Tell whether two lists have the same elements, which are no collections, in another order."""
-    if len(left) != len(right) or any(isinstance(it, dict | list) for it in (*left, *right)):
+    if left == right or len(left) != len(right):
         return False
-    mine, theirs = map(_value, left), map(_value, right)
-    return left != right and Counter(mine) == Counter(theirs)
+    if any(isinstance(it, dict | list) for it in (*left, *right)):
+        return False
+    return Counter(map(_value, left)) == Counter(map(_value, right))
 
 
 def _value(tree: object) -> Value | None:
-    """Return the value of a *tree*, or its type and size; None: it is absent."""
-    if tree is _ABSENT:
-        return None
-    if isinstance(tree, Value):
-        return tree
+    """Return the value that *tree* is, a collection in JSON; None: it is absent."""
+    if tree is _ABSENT or isinstance(tree, Value):
+        return tree if isinstance(tree, Value) else None
     if isinstance(tree, dt.date | dt.time):
         return Value("time", tree.isoformat())
     text = json.dumps(tree, ensure_ascii=False, default=str)

@@ -16,7 +16,7 @@ from tests.judge.judging import TENSORS, close, declaration
 from tests.judge.models import judge_files, write
 from tests.weights.onnx_writing import external, model, written
 from tests.weights.torch_writing import checkpoint
-from tests.weights.writing import entry, safetensors
+from tests.weights.writing import entry, node, safetensors, skops
 
 if TYPE_CHECKING:
     from provenance.measure.findings import Outcome
@@ -203,6 +203,41 @@ def test_training_state_is_compared_byte_for_byte_and_leaves_the_weights_decided
     assert judge(whole + "optional = true\n", mine, {}).conclusion == "match"
     named = HEAD + 'files = ["training_args.bin", "model.safetensors"]\n'
     assert judge("", mine, theirs, named).conclusion == "inconclusive"
+
+
+def saved(**said: object) -> Files:
+    schema = node("ObjectNode", node("DictNode", {}, __id__=3), protocol=2, **said)
+    return {"m.skops": skops(schema)}
+
+
+def test_a_member_of_an_archive_may_differ_by_its_keys(judge: Any) -> None:  # noqa: ANN401
+    by_key = """
+[[except]]
+file = "m.skops"
+member = "schema.json"
+keys = ["_skops_version"]
+reason = "another version saved it"
+"""
+    found = judge(by_key, saved(_skops_version="1"), saved(_skops_version="2"))
+    assert (found.conclusion, found.strongest) == ("match", "tensors")
+    (excepted,) = found.exceptions
+    assert (excepted.member, excepted.key) == ("schema.json", "_skops_version")
+    for other in (saved(_skops_version="1", a=1), saved(), saved(_skops_version=1)):
+        against = judge(by_key, saved(_skops_version="1"), other)
+        assert against.conclusion == "mismatch"
+        assert against.alternatives[0].findings[0].measure.startswith("metadata: schema.json: ")
+    whole = '[[unsafe_except]]\nfile = "m.skops"\nmember = "schema.json"\nreason = "all of it"'
+    (excepted,) = judge(whole, saved(a=1), saved(a=2)).exceptions
+    assert (excepted.member, excepted.key, excepted.unsafe) == ("schema.json", None, True)
+    safe = whole.replace("unsafe_except", "except")
+    with pytest.raises(MalformedError, match="obeyed by skops"):
+        judge(safe, saved(), saved())
+
+
+def test_an_exception_about_a_member_is_about_archives_alone(judge: Any) -> None:  # noqa: ANN401
+    inside = '[[unsafe_except]]\nfile = "a.json"\nmember = "a"\nreason = "no archive"'
+    with pytest.raises(MalformedError, match=r"which 'a.json' is not"):
+        judge(inside, {"a.json": b'{"a":1}'}, {"a.json": b'{"a":"2"}'})
 
 
 STORED = Path(__file__).parent / "vectors" / "container-says-when"
