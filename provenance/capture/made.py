@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -30,6 +31,8 @@ from provenance.keys import refuse_private_key, refuse_private_keys
 
 MAX_CANDIDATES = 1000
 """Most folders that a pattern may match."""
+
+_look_at = partial(look_at, ignore=RESERVED)
 
 CLOCK_TICK = 2 * 10**9
 """The coarsest clock of a file system (FAT), in nanoseconds: a ctime may lie that far back."""
@@ -109,9 +112,7 @@ def look_before(
         before = {folder: _without_digests(folder, link_roots) for folder in folders}
         return Candidates(named, working_folder, "", before, began, link_roots)
     target = os.path.realpath(working_folder / named)
-    files = look_at(
-        Path(target), ignore=RESERVED, link_roots=link_roots, progress=progress, refuse=_overlook
-    )
+    files = _look_at(Path(target), link_roots=link_roots, progress=progress, refuse=_overlook)
     return Candidates(named, working_folder, target, {target: files}, began, link_roots)
 
 
@@ -185,12 +186,9 @@ def look_now(
     link_roots: tuple[Path, ...] = (),
 ) -> Made:
     """Return the model that is in *folder* now, of which nobody saw how it was made."""
+    roots = link_roots
     manifest = hash_folder(
-        folder,
-        ignore=RESERVED,
-        link_roots=link_roots,
-        progress=progress,
-        check=refuse_private_key,
+        folder, ignore=RESERVED, link_roots=roots, progress=progress, check=refuse_private_key
     )
     return Made(folder, manifest, uri=hub_uri(folder))
 
@@ -209,13 +207,8 @@ def look_again(
     the run *began*, in nanoseconds.
     """
     target = os.path.realpath(folder)
-    files = look_at(
-        Path(target),
-        ignore=RESERVED,
-        link_roots=link_roots,
-        progress=progress,
-        check=refuse_private_key,
-    )
+    roots = link_roots
+    files = _look_at(Path(target), link_roots=roots, progress=progress, check=refuse_private_key)
     if not files:
         raise UnreadableError("holds no files", where=str(folder))
     look = next((each for each in looks.folders if each.folder == target), Look(target, {}))
@@ -249,10 +242,7 @@ def _look(
         if not problems:
             problems.append(Problem(error.what, error.where or "", error.hint or ""))
 
-    roots = before.link_roots
-    files = look_at(
-        Path(folder), ignore=RESERVED, link_roots=roots, progress=progress, refuse=refuse
-    )
+    files = _look_at(Path(folder), link_roots=before.link_roots, progress=progress, refuse=refuse)
     old = before.before.get(folder, {})
     looked = folder in before.before or not before.target
     known, since = _identities(old), before.began - CLOCK_TICK if looked else before.began

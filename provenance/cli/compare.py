@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -35,13 +36,11 @@ from provenance.report.terminal import print_json, print_lines
 @link_root_option
 @json_option
 def command(
-    *,
     left: Path,
     right: Path,
-    equality: str | None,
-    probes: Path | None,
-    link_roots: tuple[Path, ...],
+    *,
     as_json: bool,
+    **options: Any,  # noqa: ANN401 - the library's own, passed on
 ) -> int:
     """Show two models, or two weight files of any formats, side by side.
 
@@ -49,14 +48,7 @@ def command(
     what changed. Exit status 0 if the equality holds (without --equality: if files, or their
     tensors and metadata, are the same), else 1. Nothing is verified here; 'verify' and 'agree' do.
     """
-    compared = checking.compare(
-        left,
-        right,
-        equality=equality,
-        probes=probes,
-        link_roots=link_roots,
-        progress=progress,
-    )
+    compared = checking.compare(left, right, progress=progress, **options)
     if as_json:
         print_json(compared)
     else:
