@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from provenance.errors import MalformedError, ProvenanceError, UnreadableError
 from provenance.weights.source import Source
 from provenance.weights.torch import objects
+from provenance.weights.torch import values as torch_values
 from provenance.weights.torch.objects import plain_values
 from provenance.weights.torch.pickle_program import read_program
 from tests.weights.torch_writing import (
@@ -362,7 +363,7 @@ def test_refuses(values_of: Read, data: bytes, what: str) -> None:
 
 
 def test_what_is_shared_counts_each_time(values_of: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objects, "MAX_VALUES", 10_000)
+    monkeypatch.setattr(torch_values, "MAX_VALUES", 10_000)
     with pytest.raises(MalformedError, match="more than 10000 values"):
         values_of(pickle.dumps(doubled()))
 
@@ -410,7 +411,7 @@ def test_equal_values_are_those_that_mean_the_same(
 ) -> None:
     def said(value: object) -> object:
         program = read_program(pickle.dumps(value, protocol), None, where="p")
-        walk = objects._Walk("p", {})  # noqa: SLF001
+        walk = objects._Values("p", {})  # noqa: SLF001
         try:
             walk.visit(program.value, ())
         except MalformedError:  # keys of one text
@@ -428,7 +429,7 @@ def test_damaged_pickles_raise_only_our_errors(data: st.DataObject) -> None:
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(ProvenanceError):
         program = read_program(bytes(damaged), None, where="p")
-        objects._Walk("p", {}).visit(program.value, ())  # noqa: SLF001
+        objects._Values("p", {}).visit(program.value, ())  # noqa: SLF001
 
 
 def test_a_number_that_is_wider_than_python_spells(values_of: Read) -> None:

@@ -46,13 +46,10 @@ from provenance.weights.torch.pickle_program import (
 from provenance.weights.torch.tensors import DTYPE_NAMES
 from provenance.weights.torch.values import (
     BYTEARRAYS,
-    MAX_DEPTH,
-    MAX_TEXT,
-    MAX_VALUES,
+    Walk,
     as_bytes,
     call_text,
     plain_text,
-    set_elements,
     tagged,
 )
 from provenance.weights.view import check_name
@@ -88,24 +85,21 @@ def plain_values(source: Source) -> tuple[dict[Path, str], frozenset[str]]:
     else:
         pickle = source.read(0, min(source.size, MAX_PROGRAM + 1))
     program = read_program(pickle, None, where=source.name)
-    walk = _Walk(source.name, storages)
+    walk = _Values(source.name, storages)
     walk.visit(program.value, ())
     if unasked := storages.keys() - walk.asked:
         raise MalformedError(f"nothing asks for the member {min(unasked)!r}", where=source.name)
     return walk.values, program.globals
 
 
-class _Walk:
+class _Values(Walk):
     """A walk through the values, and what it has found."""
 
     def __init__(self, where: str, storages: Mapping[str, str]) -> None:
-        self.where = where
+        super().__init__(where)
         self.values: dict[Path, str] = {}
         self.asked: set[str] = set()
         self._storages = storages
-        self._count = 0
-        self._text = 0
-        self._open: set[int] = set()
 
     def visit(self, value: object, path: Path) -> None:
         """Take in *value*, at *path*, and what it holds."""
@@ -129,19 +123,19 @@ class _Walk:
         self._put(path, text)
         for step, inner in below:
             self.visit(inner, (*path, step))
-        self._open.discard(id(value))
+        self.leave(value)
 
     def text(self, value: object) -> str:
         """Return the whole of *value* as one text."""
         self._begin(value)
         text = self._whole(value)
-        self._open.discard(id(value))
-        self._count_text(len(text))
+        self.leave(value)
+        self.count_text(len(text))
         return text
 
     def _whole(self, value: object) -> str:
         if isinstance(value, str | bytes):  # before its text is made, for the millionth time
-            self._count_text(len(value))
+            self.count_text(len(value))
         match value:
             case Key(value=inner):
                 return self._whole(inner)
@@ -205,26 +199,13 @@ class _Walk:
     def _put(self, path: Path, text: str) -> None:
         if path in self.values:
             raise MalformedError(f"two values at {spelled(path)}", where=self.where)
-        self._count_text(len(text) + sum(len(step) for step in path if isinstance(step, str)))
+        self.count_text(len(text) + sum(len(step) for step in path if isinstance(step, str)))
         self.values[path] = text
 
-    def _count_text(self, length: int) -> None:
-        self._text += length
-        if self._text > MAX_TEXT:
-            raise MalformedError(f"names and texts of more than {MAX_TEXT}", where=self.where)
-
     def _begin(self, value: object) -> None:
-        self._count += 1
-        if isinstance(value, Made) and (elements := set_elements(value)) is not None:
-            self._count += len(elements[1])
-        if self._count > MAX_VALUES:
-            raise MalformedError(f"more than {MAX_VALUES} values", where=self.where)
-        if not isinstance(value, _HOLDERS):
-            return
-        if len(self._open) >= MAX_DEPTH or id(value) in self._open:
-            what = f"nested deeper than {MAX_DEPTH} levels, or in itself"
-            raise UnreadableError(what, where=self.where)
-        self._open.add(id(value))
+        self.count(value)
+        if isinstance(value, _HOLDERS):
+            self.enter(value)
 
 
 def _attributes(made: Made) -> list[tuple[str, object]] | None:

@@ -148,7 +148,7 @@ class _Collection(NamedTuple):
 
 def read_content(value: object, *, where: str) -> Content:
     """Return what *value*, described by a pickle, holds."""
-    walk = _Walk(where)
+    walk = _Contents(where)
     structure = walk.visit(value, (), 0)
     if not walk.flat:
         walk.put((STRUCTURE,), structure)
@@ -162,11 +162,46 @@ def read_content(value: object, *, where: str) -> Content:
     )
 
 
-class _Walk:
+class Walk:
+    """A walk through values, within the limits."""
+
+    def __init__(self, where: str) -> None:
+        """Begin; errors say *where*."""
+        self.where = where
+        self._values = 0
+        self._text = 0
+        self._open: set[int] = set()
+
+    def count(self, value: object) -> None:
+        """Take *value* into account, and the elements of a set."""
+        elements = set_elements(value) if isinstance(value, Made) else None
+        self._values += 1 + (len(elements[1]) if elements is not None else 0)
+        if self._values > MAX_VALUES:
+            raise MalformedError(f"more than {MAX_VALUES} values", where=self.where)
+
+    def count_text(self, length: int) -> None:
+        """Take a text of *length* characters into account."""
+        self._text += length
+        if self._text > MAX_TEXT:
+            raise MalformedError(f"names and texts of more than {MAX_TEXT}", where=self.where)
+
+    def enter(self, value: object) -> None:
+        """Go into *value*, which holds others, until it is left."""
+        if len(self._open) >= MAX_DEPTH or id(value) in self._open:
+            what = f"nested deeper than {MAX_DEPTH} levels, or in itself"
+            raise MalformedError(what, where=self.where)
+        self._open.add(id(value))
+
+    def leave(self, value: object) -> None:
+        """Go out of *value*."""
+        self._open.discard(id(value))
+
+
+class _Contents(Walk):
     """A walk through the collections, and what it has found."""
 
     def __init__(self, where: str) -> None:
-        self.where = where
+        super().__init__(where)
         self.tensors: list[StoredTensor] = []
         self.arrays: dict[str, NDArray[Any]] = {}
         self.metadata: dict[str, str] = {}
@@ -174,13 +209,10 @@ class _Walk:
         self.types: list[tuple[str, str]] = []
         self.sets: list[str] = []
         self.flat = True
-        self._values = 0
-        self._text = 0
-        self._open: set[int] = set()
 
     def visit(self, value: object, path: Path, depth: int) -> str:
         """Take in *value* and what it holds; return its nesting."""
-        self._count()
+        self.count(value)
         found = _collection(value, self.where)
         if found is not None:
             return self._enter(value, found, path, depth)
@@ -197,18 +229,14 @@ class _Walk:
             check_count(len(self.tensors), where=self.where)
             return _LEAF
         if isinstance(value, str | bytes):  # before its text is made, for the millionth time
-            self._count_text(len(value))
+            self.count_text(len(value))
         if isinstance(value, Made) and (elements := set_elements(value)) is not None:
-            self._count(len(elements[1]))
             self.sets.append(fact_digest(elements[1]))
         self.put(path, plain_text(value, f"{self.where}: {_name(path)}" if path else self.where))
         return _LEAF
 
     def _enter(self, value: object, found: _Collection, path: Path, depth: int) -> str:
-        if depth >= MAX_DEPTH or id(value) in self._open:
-            what = f"nested deeper than {MAX_DEPTH} levels, or in itself"
-            raise MalformedError(what, where=self.where)
-        self._open.add(id(value))
+        self.enter(value)
         self.types.append(("/".join(map(str, path)), found.kind))
         steps = int if found.kind in _LISTS else str
         inside = [
@@ -216,7 +244,7 @@ class _Walk:
             for key, entry in found.entries
         ]
         modules = [] if found.modules is None else self._modules(found.modules, path, depth)
-        self._open.discard(id(value))
+        self.leave(value)
         if not inside:
             self.put(path, "[]" if found.kind in _LISTS else "{}")
         self.flat &= depth == 0 and found.kind in _DICTS and not modules
@@ -231,7 +259,7 @@ class _Walk:
         """Take in a state dict's ``_metadata``: a dictionary for each module."""
         found: list[tuple[str | int, str]] = []
         for module, entries in self._plain_entries(value):
-            self._count()
+            self.count(module)
             version, inside = "absent", []
             for key, entry in self._plain_entries(entries):
                 if key == "version" and type(entry) is int and entry in _VERSIONS:
@@ -267,22 +295,12 @@ class _Walk:
         shape = describe(where, "U8", (*sizes, plain.itemsize), where=where).shape[:-1]
         if math.prod(shape) * plain.itemsize != len(data):
             raise MalformedError("the size of an array of numpy is wrong", where=where)
-        self._count_text(len(data))
+        self.count_text(len(data))
         return np.frombuffer(data, plain).reshape(shape, order="F" if fortran else "C")
-
-    def _count(self, number: int = 1) -> None:
-        self._values += number
-        if self._values > MAX_VALUES:
-            raise MalformedError(f"more than {MAX_VALUES} values", where=self.where)
-
-    def _count_text(self, length: int) -> None:
-        self._text += length
-        if self._text > MAX_TEXT:
-            raise MalformedError(f"names and texts of more than {MAX_TEXT}", where=self.where)
 
     def _join(self, path: Path, *steps: str | int) -> Path:
         joined = (*path, *steps)
-        self._count_text(sum(len(str(step)) + 1 for step in joined))
+        self.count_text(sum(len(str(step)) + 1 for step in joined))
         return joined
 
     def _take(self, path: Path) -> str:
@@ -293,7 +311,7 @@ class _Walk:
         return name
 
     def put(self, path: Path, text: str) -> None:
-        self._count_text(len(text))
+        self.count_text(len(text))
         self.metadata[self._take(path)] = text
 
 
