@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from provenance.errors import MalformedError, UnreadableError
 from provenance.measure.contents import Contents, TensorPair
 from provenance.measure.findings import Divergence, TensorDistance
+from provenance.measure.side_files import side_differences
 from provenance.weights.metadata import MAX_LISTED
 from provenance.weights.normalisers import Normalised
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from provenance.judge.measured import MeasuredWeights
-    from provenance.weights.model import Pair
+    from provenance.weights.beside import Difference
+    from provenance.weights.model import Pair, SideBySide
 
 FileState = Literal["equal", "changed", "missing-left", "missing-right"]
 TensorState = Literal["equal", "changed", "missing-left", "missing-right", "dtype", "shape"]
@@ -77,7 +82,9 @@ def _compared(pair: Pair, weights: MeasuredWeights) -> FileComparison:
         return FileComparison(name=pair.name, state="equal" if same else "changed")
     contents = weights.of(pair, None)
     if not isinstance(contents, Contents):
-        return FileComparison(name=pair.name, state="changed", unread=contents)
+        values = _values(pair, weights.sides) if pair.state else None
+        unread = contents if values is None else None
+        return FileComparison(name=pair.name, state="changed", unread=unread, metadata=values or ())
     equal = all(each.differing == 0 for each in contents.tensors)
     return FileComparison(
         name=pair.name,
@@ -87,12 +94,22 @@ def _compared(pair: Pair, weights: MeasuredWeights) -> FileComparison:
         and contents.normalisers is not None,
         first=contents.first,
         tensors=tuple(map(_tensor, contents.tensors)),
-        metadata=tuple(
-            MetadataDifference(each.key, *each.shown) for each in contents.metadata[:MAX_LISTED]
-        ),
+        metadata=_listed(contents.metadata),
         normalisers=contents.normalisers or (),
         doubts=contents.doubts,
     )
+
+
+def _values(pair: Pair, sides: SideBySide) -> tuple[MetadataDifference, ...] | None:
+    """Return the values in which the states of two trainings differ; None: they are not read."""
+    try:
+        return _listed(side_differences(pair, sides))
+    except (MalformedError, UnreadableError):
+        return None
+
+
+def _listed(differences: Sequence[Difference]) -> tuple[MetadataDifference, ...]:
+    return tuple(MetadataDifference(each.key, *each.shown) for each in differences[:MAX_LISTED])
 
 
 def _tensor(pair: TensorPair) -> TensorComparison:

@@ -12,7 +12,8 @@ from safetensors.numpy import save
 from provenance.equality.declaration import builtin
 from provenance.judge.comparators import compare_models
 from provenance.weights.model import model_of_folder
-from tests.weights.torch_writing import checkpoint, storage, tensor
+from provenance.weights.torch.pickle_program import Made
+from tests.weights.torch_writing import checkpoint, named, storage, tensor
 from tests.world import Shell, write_files
 
 if TYPE_CHECKING:
@@ -228,3 +229,14 @@ def test_any_other_tensor_that_is_left_out_is_missing(
 def test_a_configuration_that_does_not_tie_for_certain(tmp_path: Path, config: bytes) -> None:
     left, right = ({**files, "config.json": config} for files in (tied(EMBEDDING), tied()))
     assert outcome(tmp_path, left, right).conclusion == "mismatch"
+
+
+def test_of_the_state_of_a_training_the_values_are_shown(tmp_path: Path, provenance: Shell) -> None:
+    for side, folder in (("a", "out"), ("b", "rebuilt")):
+        value = Made(named("transformers.training_args TrainingArguments"), (), {}, [{"o": folder}])
+        write_files(tmp_path / side, {"training_args.bin": checkpoint(value, {})})
+    shown = provenance("compare", tmp_path / "a", tmp_path / "b").out
+    assert '≠ metadata o: "out" ≠ "rebuilt"' in shown
+    assert "not read" not in shown
+    (tmp_path / "b/training_args.bin").write_bytes(b"other")
+    assert "not read" in provenance("compare", tmp_path / "a", tmp_path / "b").out
