@@ -61,6 +61,26 @@ def test_attributes_and_groups_are_content(opened: Opener) -> None:
     }
 
 
+TEXTS = {
+    "text of any length": (["cat", "ö"], 'text ["cat", "ö"]'),
+    "bytes": (np.array([b"cat", b"do"]), 'bytes ["cat", "do"]'),
+    "one": ("cat", 'text "cat"'),
+    "none": (np.zeros(0, "S3"), "bytes of shape [0]"),
+}
+
+
+@pytest.mark.parametrize(("value", "said"), TEXTS.values(), ids=TEXTS)
+def test_texts_beside_weights_are_values(opened: Opener, value: object, said: str) -> None:
+    def fill(file: Any) -> None:  # noqa: ANN401 - h5py's own
+        plain(file)
+        file["labels/classes"] = value
+        file["labels/again"] = file["labels/classes"]
+
+    file = opened(hdf5(fill), "m.h5")
+    assert file.metadata["labels/classes"] == file.metadata["labels/again"] == said
+    assert file.tensors.keys() == opened(hdf5(plain), "m.h5").tensors.keys()
+
+
 EMPTY = {
     "as Keras 2 writes it": (np.array([], "f8"), "F64 [0] "),
     "rows of none": (np.zeros((2, 0), ">i4"), "I32 [2, 0] "),
@@ -195,6 +215,15 @@ def described(value: Any) -> Callable[[Any], None]:  # noqa: ANN401
 
 
 GOOD = SAMPLES["plain.h5"]
+
+
+def called(name: str) -> Callable[[Any], None]:
+    def fill(file: Any) -> None:  # noqa: ANN401
+        file[name] = ["a"]
+
+    return fill
+
+
 TIMES = np.zeros(2, "M8[s]").astype(h5py.opaque_dtype(np.dtype("M8[s]")))
 UNUSUAL = [("x", "<f4"), ("y", "<f4")]
 REFUSED: dict[str, tuple[bytes, str]] = {
@@ -209,7 +238,14 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "virtual": (hdf5(virtual), "v: a virtual dataset"),
     "in another file": (hdf5(outside), "x: numbers in another file"),
     "named type": (hdf5(typed), "t: a named type"),
-    "texts": (hdf5(one(["a", "b"])), "w: text that is not read"),
+    "texts in chunks": (hdf5(one(["a", "b"], chunks=(1,))), "w: texts in chunks"),
+    "texts that are not there": (hdf5(one(None, shape=(2,), dtype="S3")), "w: texts in chunks, or"),
+    "texts in another file": (
+        hdf5(lambda it: it.create_dataset("w", (3,), "S4", external=[("/etc/hostname", 0, 12)])),
+        "w: texts in chunks, or not in the file",
+    ),
+    "texts called groups": (hdf5(called("groups")), "something else"),
+    "texts called as an attribute": (hdf5(called("/@a")), "something else"),
     "structures": (hdf5(one(np.zeros(2, UNUSUAL))), "w: a structure"),
     "opaque with a tag": (hdf5(one(TIMES)), "w: an element type that is not read"),
     "references": (hdf5(described(h5py.Reference())), "/@a: a reference that is not read"),

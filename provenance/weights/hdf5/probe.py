@@ -15,6 +15,7 @@ import json
 import math
 import os
 import struct
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +136,9 @@ class Probe:
                     pending.append((name, thing))
                 elif not isinstance(thing, h5d.DatasetID):
                     raise RefusedError(name, "a named type")
+                elif thing.get_type().get_class() == h5t.STRING:
+                    self._attributes(name, thing)
+                    self._texts(name, thing)
                 elif address in seen:
                     seen[address]["names"].append(name)
                 else:
@@ -149,13 +153,28 @@ class Probe:
             name = raw.decode("utf-8")
             if "@" in name:  # of `a@b@c` nobody could tell what is the attribute
                 raise RefusedError(path, f"the attribute {name!r} has an @ in its name")
-            text = self._attribute(f"{path}@{name}", h5a.open(thing, raw))
-            self._text += len(text)
-            if self._text > MAX_ATTRIBUTES:
-                raise RefusedError(path, f"more than {MAX_ATTRIBUTES} bytes of attributes")
-            self.attributes[f"{path}@{name}"] = text
+            attribute = h5a.open(thing, raw)
+            self._attribute(f"{path}@{name}", attribute, attribute.read)
 
-    def _attribute(self, path: str, attribute: Any) -> str:
+    def _texts(self, path: str, dataset: Any) -> None:
+        """Keep a dataset of texts, which must lie in this file in one piece, as attributes are."""
+        plist = dataset.get_create_plist()
+        missing = math.prod(dataset.shape) and not dataset.get_storage_size()
+        in_pieces = plist.get_layout() not in (h5d.CONTIGUOUS, h5d.COMPACT)
+        if in_pieces or missing or plist.get_external_count():
+            raise RefusedError(path, "texts in chunks, or not in the file")
+        if "@" in path or path == "groups":
+            raise RefusedError(path, "texts under the name of something else")
+        self._attribute(path, dataset, partial(dataset.read, h5s.ALL, h5s.ALL))
+
+    def _attribute(self, path: str, attribute: Any, read: Any) -> None:
+        text = self._spelled(path, attribute, read)
+        self._text += len(text)
+        if self._text > MAX_ATTRIBUTES:
+            raise RefusedError(path, f"more than {MAX_ATTRIBUTES} bytes of attributes")
+        self.attributes[path] = text
+
+    def _spelled(self, path: str, attribute: Any, read: Any) -> str:
         kind = attribute.get_type()
         if attribute.get_space().get_simple_extent_type() == h5s.NULL:
             return "nothing"
@@ -165,7 +184,7 @@ class Probe:
         name = "" if kind.get_class() == h5t.STRING else element_type(path, kind)[0]
         value = np.empty(attribute.shape, attribute.dtype)
         if filled:
-            attribute.read(value)
+            read(value)
         if not name:
             # Readers give text of variable length as text, and other text as bytes.
             word = "text" if kind.is_variable_str() else "bytes"

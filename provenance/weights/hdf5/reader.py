@@ -8,15 +8,16 @@ describes the file; then contiguous datasets are read here, others from it, a fe
 A tensor is a dataset, named by its path without the first ``/``. Opaque elements are of the type
 ``RAW``, byte by byte along a last dimension, or bfloat16 where Keras says so in an attribute.
 Attributes are content: each is an entry ``path@name`` of the metadata, as ``text`` (``bytes``: of
-fixed length) and JSON, or type, shape and bytes in hexadecimal; ``groups`` lists the groups without
-tensors. Several hard links to one dataset are tied weights.
+fixed length) and JSON, or type, shape and bytes in hexadecimal. So are datasets of texts, under
+their path; ``groups`` lists the groups without tensors. Several hard links to one dataset are tied
+weights.
 
 Refused: soft and external links, a second link to a group, ``@`` in an attribute's name, numbers in
 other files or unallocated without a fill value, virtual datasets, named types, elements that are
-text, references, structures or opaque with a tag, filters other than
-deflate, shuffle and fletcher32 (so no plug-in), bytes outside what the superblock describes,
-overlapping datasets, chunks that a search of their index does not find, chunks at the edge to which
-libhdf5 does not apply their filters.
+references, structures or opaque with a tag, texts in chunks, filters other than deflate, shuffle
+and fletcher32 (so no plug-in), bytes outside what the superblock describes, overlapping datasets,
+chunks that a search of their index does not find, chunks at the edge to which libhdf5 does not
+apply their filters.
 
 All else (trees, heaps, times, free space) is the fact ``layout``, a digest of all bytes but the
 datasets' own.
@@ -144,8 +145,12 @@ class Hdf5File(SourceFile):
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType(
             dict(sorted(infos.items(), key=lambda pair: (self._dataset(pair[0]).first, pair[0])))
         )
-        empty = sorted(it for it in groups if not any(n.startswith(f"{it}/") for n in infos))
-        if empty:
+        held: set[str] = set()
+        for name in infos:
+            way = name
+            while (way := way.rpartition("/")[0]) and way not in held:
+                held.add(way)
+        if empty := sorted(set(groups) - held):
             attributes["groups"] = json.dumps(empty, ensure_ascii=False)
         self.metadata = MappingProxyType(attributes)
         self.container = stated(
