@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from provenance.equality.lattice import AGREES
 from provenance.errors import count, cut, one_line
-from provenance.report.explain_text import MAX_VALUE, shorten
+from provenance.report.explain_text import MAX_TEXT, MAX_VALUE, shorten
 from provenance.report.terminal import bad, dim, good, table
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     )
     from provenance.measure.findings import Divergence, Excepted, Finding, Outcome, TensorDistance
 
-SHOWN_TENSORS, SHOWN_METADATA, SHOWN_FINDINGS, SHOWN_KEYS = 40, 10, 5, 3
-"""Differing tensors and metadata keys listed of one file, findings of an alternative, and keys of
-one exception."""
+SHOWN_TENSORS, SHOWN_METADATA, SHOWN_FINDINGS, SHOWN_EXCEPTED, SHOWN_KEYS = 40, 10, 5, 20, 3
+"""Differing tensors and metadata keys listed of one file, findings of an alternative, exceptions,
+and keys of one."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -56,11 +56,11 @@ def comparison_lines(
 
 def outcome_lines(outcome: Outcome) -> list[str]:
     """Return the outcome of an equality on two models."""
-    agreed, but = outcome.conclusion in AGREES, apart_from(outcome.exceptions)
-    by = f" by {outcome.strongest}{but}" if agreed else ""
+    agreed, excepted = outcome.conclusion in AGREES, _excepted(outcome.exceptions)
+    by = f" by {outcome.strongest}{apart_from(outcome.exceptions)}" if agreed else ""
     lines = [conclusion_text(outcome.conclusion) + by]
-    if but and not agreed:
-        lines.append(dim(f"  not counting{but.removeprefix(', apart from')}"))
+    if not agreed or len(excepted) > 1:
+        lines += [dim(f"  excepted: {text}") for text in cut(excepted, SHOWN_EXCEPTED)]
     for number, alternative in enumerate(outcome.alternatives, 1):
         word = {True: "holds", False: "does not hold", None: "cannot be decided"}[alternative.held]
         lines.append(f"  alternative {number} (weakest rule: {alternative.strength}) {word}")
@@ -81,19 +81,27 @@ def outcome_lines(outcome: Outcome) -> list[str]:
 
 
 def apart_from(exceptions: Sequence[Excepted]) -> str:
-    """Return what differs and was admitted, as the end of a conclusion."""
+    """Return what differs and was admitted, as the end of a conclusion; of much, where it is."""
+    if len(texts := _excepted(exceptions)) == 1:
+        return f", apart from {texts[0]}"
+    files = [one_line(file) for file in dict.fromkeys(each.file for each in exceptions)]
+    unsafe = " (UNSAFE)" if any(each.unsafe for each in exceptions) else ""
+    return f", apart from {', '.join(cut(files, SHOWN_KEYS))}{unsafe}" if texts else ""
+
+
+def _excepted(exceptions: Sequence[Excepted]) -> list[str]:
+    """Return a text for each reason in each file."""
     keys: dict[tuple[str, str], list[str]] = {}
     for each in exceptions:
-        said = f"({shorten(each.reason, MAX_VALUE)}{', UNSAFE' if each.unsafe else ''})"
+        said = f"({shorten(each.reason, MAX_TEXT)}{', UNSAFE' if each.unsafe else ''})"
         file = each.file if each.member is None else f"{each.file}: {each.member}"
         keys.setdefault((file, said), []).extend([each.key] if each.key is not None else [])
     texts = []
     for (file, said), named in keys.items():
         short = [it if len(it) <= MAX_VALUE else f"…{it[-MAX_VALUE:]}" for it in named]
         what = f": {', '.join(cut(short, SHOWN_KEYS))}" if named else ""
-        texts.append(f"{file}{what} {said}")
-    shown = cut(texts, SHOWN_FINDINGS, "exceptions")
-    return f", apart from {one_line('; '.join(shown))}" if texts else ""
+        texts.append(one_line(f"{file}{what} {said}"))
+    return texts
 
 
 def conclusion_text(conclusion: Conclusion) -> str:

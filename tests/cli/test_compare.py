@@ -185,3 +185,40 @@ def test_probes_that_are_not_there(
     refused(compare_run("--probes", tmp_path / "none.npz"), 3, "none.npz")
     a, b = tmp_path / "a", tmp_path / "b"
     refused(provenance("compare", a, b, "--probes", a / "m.onnx"), 2, "--probes needs --equality")
+
+
+def test_what_was_excepted_is_told_with_its_reason(provenance: Shell, tmp_path: Path) -> None:
+    def model(side: str, time: int) -> Path:
+        state = f'{{"log_history": [{{"train_runtime": {time}, "step": 1}}]}}'.encode()
+        args = b"\x80\x02}X\x0a\0\0\0output_dirX\x01\0\0\0" + side[:1].encode() + b"s."
+        folder = {"trainer_state.json": state, "training_args.bin": args, **files()}
+        return write_files(tmp_path / side, folder)
+
+    left, right = model("left", 1), model("right", 2)
+    declared = tmp_path / "mine.toml"
+    declared.write_text(
+        'format = 1\nname = "mine"\nversion = 1\n[[any]]\n[[any.all]]\nequality = "tensors"\n'
+        '[[except]]\nfile = "trainer_state.json"\nkeys = ["log_history[].train_runtime"]\n'
+        'reason = "wall time"\n'
+    )
+    without = provenance("compare", left, right, "--equality", "tensors")
+    assert without.status == 1
+    assert "all weights are equal, bit for bit" in without.out
+    ran = provenance("compare", left, right, "--equality", declared)
+    assert ran.status == 1
+    assert "  excepted: trainer_state.json: log_history[].train_runtime (wall time)" in ran.out
+    whole = '[[unsafe_except]]\nfile = "training_args.bin"\nreason = "a path"\n'
+    declared.write_text(declared.read_text() + whole)
+    both = provenance("compare", left, right, "--equality", declared)
+    assert "match by tensors, apart from trainer_state.json, training_args.bin (UNSAFE)" in both.out
+    assert "  excepted: training_args.bin (a path, UNSAFE)" in both.out
+    assert "inconclusive" not in both.out
+    (right / "training_args.bin").write_bytes((left / "training_args.bin").read_bytes())
+    one = provenance("compare", left, right, "--equality", declared)
+    said = "apart from trainer_state.json: log_history[].train_runtime (wall time)"
+    assert f"match by tensors, {said}" in one.out
+    outcome = provenance("compare", left, right, "--equality", declared, "--json").document[
+        "outcome"
+    ]
+    assert [(each["left"], each["right"]) for each in outcome["exceptions"]] == [("1", "2")]
+    assert outcome["loaders"] >= 1
