@@ -39,8 +39,8 @@ from provenance.errors import (
 from provenance.folder.claims import not_compared, not_covered
 from provenance.trust import verification
 from provenance.trust.contents import Reading
-from provenance.trust.outcome import LEVELS, Level
-from provenance.trust.verification import STEPS, Policy, Step, Verified, Word
+from provenance.trust.outcome import LEVELS, Level, Word
+from provenance.trust.verification import STEPS, Policy, Step, Verified
 from provenance.weights import check_numpy
 
 if TYPE_CHECKING:

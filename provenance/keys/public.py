@@ -53,9 +53,9 @@ _VKEY = re.compile(rb"[^\s+]+\+[0-9a-f]{8}\+")
 """How a log's key begins."""
 
 _KEY_ID = re.compile(
-    r"(?i:sha256:)([A-Za-z0-9+/]{43}=?|[0-9a-f]{64})|[A-Za-z0-9+/]{43}=|[0-9a-f]{64}"
+    r"(?i:sha256:)([A-Za-z0-9+/]{36,43}=?|[0-9a-f]{64})|[A-Za-z0-9+/]{36,43}=|[0-9a-f]{64}"
 )
-"""A key id, or the SHA-256 of a key's PEM text."""
+"""A key id, or the SHA-256 of a key's PEM text; a Path has taken one of two slashes away."""
 
 _FIELD = 2**255 - 19
 """The prime of Ed25519's field (RFC 8032, section 5.1)."""

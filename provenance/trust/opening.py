@@ -50,21 +50,16 @@ class Statements:
     signatures: tuple[Signed, ...]
 
     @property
-    def trainings(self) -> dict[int, TrainingStatement]:
-        """The training statements, each once, by its ``id``."""
-        return {id(claim.training): claim.training for claim in self.claims}
-
-    @property
     def models(self) -> list[tuple[str, str]]:
         """Name and root digest of each model that they are about, in their order."""
-        if self.claims:
-            return [(it.model_name, it.manifest.root_digest) for it in self.trainings.values()]
+        stated = [claim.training for claim in self.claims]
+        if stated:
+            return [(each.model_name, each.manifest.root_digest) for each in stated]
         return [(it.signature.model_name, it.signature.root_digest) for it in self.signatures]
 
     def matching(self, manifest: Manifest) -> tuple[Claim, ...]:
         """Return the claims that are about the files of *manifest*."""
-        fit = {key for key, each in self.trainings.items() if each.manifest == manifest}
-        return tuple(claim for claim in self.claims if id(claim.training) in fit)
+        return tuple(claim for claim in self.claims if claim.training.manifest == manifest)
 
 
 def open_all(

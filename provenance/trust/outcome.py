@@ -12,20 +12,30 @@ level                 what is said; it is the word of its signer
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
+
+import msgspec
 
 from provenance.errors import SHOWN, PolicyError, count, cut, some_of
 from provenance.statement.training import changed_text
 
 if TYPE_CHECKING:
     from provenance.statement.training import TrainingStatement
+    from provenance.trust.opening import Claim, Signed
 
 Level = Literal["signed", "attested", "recorded", "rebuilt"]
 """An evidence level."""
 
 LEVELS: tuple[Level, ...] = get_args(Level)
 """The evidence levels, the weakest first."""
+
+
+class Word(msgspec.Struct, frozen=True, rename="camel"):
+    """The evidence level that the signer with the key *key_id* vouches for."""
+
+    key_id: str
+    level: Level
 
 
 def check_level(statement: TrainingStatement | None, required: Level, where: str) -> None:
@@ -68,6 +78,45 @@ def outcome_detail(statement: TrainingStatement | None) -> str:
     inputs = "file of an input" if run.provenance_outcome.changed_inputs else "input"
     meanwhile = f", and no {inputs} changed meanwhile" if _looked_again(statement) else ""
     return f"recorded: {ended}{meanwhile}"
+
+
+def first_good(matching: Sequence[Claim], name: str | None = None) -> Claim | None:
+    """Return the first claim about these files, called *name*, whose training did not fail.
+
+    The first, so that nobody who can add a claim can replace an equality that was declared earlier.
+    """
+    named = [claim for claim in matching if name in (None, claim.training.model_name)]
+    for claim in named:
+        if failure_of(claim.training) is None:
+            return claim
+    if named:
+        raise PolicyError(failure_of(named[0].training) or "", where=named[0].where)
+    if matching:
+        what = f"calls these files {matching[0].training.model_name}, and {name} is expected"
+        raise PolicyError(what, where=matching[0].where)
+    return None
+
+
+def levels_of(
+    matching: Sequence[Claim], signatures: Sequence[Signed], name: str | None
+) -> tuple[Word, ...]:
+    """Return each signer's word: the level of the first good claim, else that it signed."""
+    found: dict[str, Level] = {}
+    for claim in matching:
+        if name in (None, claim.training.model_name) and failure_of(claim.training) is None:
+            found.setdefault(claim.opened.key.key_id, claim.training.level)
+    for signed in signatures:
+        found.setdefault(signed.opened.key.key_id, "signed")
+    return tuple(Word(key_id, level) for key_id, level in found.items())
+
+
+def notes_on(claim: Claim, matching: Sequence[Claim]) -> Iterator[str]:
+    """Say what *claim*, one of those about these files, does not vouch for."""
+    yield from notes_of(claim.training)
+    for later in matching[matching.index(claim) + 1 :]:
+        if failure := failure_of(later.training):
+            yield f"a later claim about these files does not count, {later.where}: {failure}"
+            return
 
 
 def notes_of(statement: TrainingStatement) -> Iterator[str]:

@@ -59,9 +59,11 @@ from provenance.trust.contents import Reading, Stated, check_files, hash_stated
 from provenance.trust.opening import Claim, Signed, open_all, understand
 from provenance.trust.outcome import (
     Level,
+    Word,
     check_level,
-    failure_of,
-    notes_of,
+    first_good,
+    levels_of,
+    notes_on,
     outcome_detail,
 )
 from provenance.weights.names import opened_by
@@ -100,13 +102,6 @@ class Step(msgspec.Struct, frozen=True):
     detail: str
     skipped: bool = False
     notes: tuple[str, ...] = ()
-
-
-class Word(msgspec.Struct, frozen=True, rename="camel"):
-    """The evidence level that the signer with the key *key_id* vouches for."""
-
-    key_id: str
-    level: Level
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,16 +185,14 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
     uncovered |= counted(left_out)
     matching, signatures = _select(root, manifest, stated)
     _check_root(manifest.root_digest, policy)
-    others = stated.trainings.values()
-    beside = check_beside(
-        root, [each.training for each in matching], others, uncovered, reading.link_roots
-    )
+    about, trainings = ([each.training for each in them] for them in (matching, stated.claims))
+    beside = check_beside(root, about, trainings, uncovered, reading.link_roots)
     held(f"{count(len(manifest.entries), 'file')}, {manifest.size:,} bytes{beside}")
-    claim = _first_good(matching, policy.name)
+    claim = first_good(matching, policy.name)
     said = claim.training if claim else None
     check_level(said, policy.require, claim.where if claim else MODEL_SIGNATURE)
     seen = said is not None and said.run.provenance_outcome.exit_status is not None
-    held(outcome_detail(said), skipped=not seen, notes=_notes(claim, matching) if claim else ())
+    held(outcome_detail(said), skipped=not seen, notes=notes_on(claim, matching) if claim else ())
     declaration = _declaration(matching, claim)
     declared = f"{declaration.name}, sha256 {declaration.digest[:16]}…" if declaration else ""
     held(declared or "none declared", skipped=declaration is None)
@@ -215,7 +208,7 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
         declaration,
         signature,
         index,
-        _levels(matching, signatures),
+        levels_of(matching, signatures, policy.name),
         uncovered,
         (*_warnings(root, name, policy), *_unsigned(left_out)),
         tuple(steps),
@@ -235,21 +228,22 @@ def verify_claims(path: Path, keys: Sequence[PublicKey]) -> tuple[Claim, Declara
     if len(matching) < len(stated.claims):
         hint = "name the folder of the one that you mean"
         raise PolicyError("claims about several models", where=str(path), hint=hint)
-    claim = _first_good(matching)
+    claim = first_good(matching)
     if claim is None:
         raise PolicyError("says nothing of how the model was made", where=str(path))
     return claim, _declaration(matching, claim)
 
 
 def _files_of(stated: Statements) -> Iterator[Stated]:
-    """Yield the files that each statement names; those of training statements have sizes."""
-    places = {id(claim.training): claim.where for claim in reversed(stated.claims)}
-    for key, each in stated.trainings.items():
-        entries = each.manifest.entries
-        digests = {entry.name: entry.sha256 for entry in entries}
-        yield Stated(places[key], digests, {entry.name: entry.size for entry in entries})
-    if not stated.claims:
-        yield from map(_signed_files, stated.signatures)
+    """Yield the files that each statement names; a model signature counts beside no claim."""
+    yield from map(_claimed_files, stated.claims)
+    yield from () if stated.claims else map(_signed_files, stated.signatures)
+
+
+def _claimed_files(claim: Claim) -> Stated:
+    entries = claim.training.manifest.entries
+    digests = {entry.name: entry.sha256 for entry in entries}
+    return Stated(claim.where, digests, {entry.name: entry.size for entry in entries})
 
 
 def _signed_files(signed: Signed) -> Stated:
@@ -263,10 +257,9 @@ def _select(
     """Step 5: the training claims and the model signatures that are about these files."""
     matching = stated.matching(manifest)
     if stated.claims and not matching:
-        *_, last = _files_of(stated)
-        check_files(root, manifest, last)
+        check_files(root, manifest, _claimed_files(stated.claims[-1]))
         raise ContentError("the files differ from the manifest", where=str(root))
-    for signed in {id(each.signature): each for each in stated.signatures}.values():
+    for signed in stated.signatures:
         check_files(root, manifest, _signed_files(signed))
     return matching, stated.signatures
 
@@ -275,37 +268,9 @@ def claim_that_counts(root: Path, manifest: Manifest, keys: Sequence[PublicKey])
     """Return the claim beside *root* by which :func:`verify_model` would go; None: it refuses."""
     try:
         stated = understand(open_all(read_beside(root), keys))
-        return _first_good(stated.matching(manifest))
+        return first_good(stated.matching(manifest))
     except ProvenanceError:
         return None
-
-
-def _first_good(matching: Sequence[Claim], name: str | None = None) -> Claim | None:
-    """Step 6: the first claim about these files, called *name*, whose training did not fail.
-
-    The first, so that nobody who can add a claim can replace an equality that was declared earlier.
-    """
-    named = [claim for claim in matching if name in (None, claim.training.model_name)]
-    for claim in named:
-        if failure_of(claim.training) is None:
-            return claim
-    if named:
-        raise PolicyError(failure_of(named[0].training) or "", where=named[0].where)
-    if matching:
-        what = f"calls these files {matching[0].training.model_name}, and {name} is expected"
-        raise PolicyError(what, where=matching[0].where)
-    return None
-
-
-def _levels(matching: Sequence[Claim], signatures: Sequence[Signed]) -> tuple[Word, ...]:
-    """Return each signer's word: the level of the first good claim, else that it signed."""
-    found: dict[str, Level] = {}
-    for claim in matching:
-        if failure_of(claim.training) is None:
-            found.setdefault(claim.opened.key.key_id, claim.training.level)
-    for signed in signatures:
-        found.setdefault(signed.opened.key.key_id, "signed")
-    return tuple(Word(key_id, level) for key_id, level in found.items())
 
 
 def _warnings(root: Path, name: str, policy: Policy) -> Iterator[str]:
@@ -320,14 +285,6 @@ def _unsigned(names: Iterable[str]) -> Iterator[str]:
     shown = [f"{name} ({loader} would open it)" for name, loader in opened.items() if loader]
     if shown:
         yield f"nobody signed {some_of(shown)}"
-
-
-def _notes(claim: Claim, matching: Sequence[Claim]) -> Iterator[str]:
-    yield from notes_of(claim.training)
-    for later in matching[matching.index(claim) + 1 :]:
-        if failure := failure_of(later.training):
-            yield f"a later claim about these files does not count, {later.where}: {failure}"
-            return
 
 
 def _declaration(matching: Sequence[Claim], claim: Claim | None) -> Declaration | None:

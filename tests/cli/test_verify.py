@@ -197,7 +197,8 @@ def test_a_key_id_is_never_looked_up_as_a_file(
     monkeypatch.chdir(tmp_path)
     attest(model, mallory)
     (model / "model.sig").unlink()
-    texts = (alice.key_id, f"SHA256:{alice.key_id}", alice.key.public.pem_digest)
+    slashes = f"a//{'b' * 40}="
+    texts = (alice.key_id, f"SHA256:{alice.key_id}", alice.key.public.pem_digest, slashes)
     for number, text in enumerate(texts):
         shadow(text, mallory.public.read_bytes(), tmp_path / str(number), monkeypatch)
         refused(provenance("verify", model, "--key", text), 3, "is a key id")

@@ -10,6 +10,7 @@ import pytest
 from provenance.api import checking
 from provenance.errors import PolicyError, UsageError
 from provenance.folder.attach import sign
+from provenance.statement.training import Metadata, Outcome
 from tests.world import attest, refused, write_files
 
 if TYPE_CHECKING:
@@ -96,10 +97,12 @@ def test_claims_about_the_expected_and_another_model(
 
 
 def test_one_set_of_files_under_two_names(classifier: Path, alice: Person) -> None:
-    renamed = attest(classifier.rename(classifier.with_name("v2")), alice)
-    for name in ("classifier", "v2"):
+    renamed = classifier.rename(classifier.with_name("v2"))
+    attest(renamed, alice, outcome=Outcome(), run=Metadata())
+    for name, level in (("classifier", "recorded"), ("v2", "attested")):
         verified = checking.verify(renamed, keys=[alice.key.public], name=name)
         assert verified.name == name
+        assert [word.level for word in verified.levels] == [level]
 
 
 def test_the_name_in_a_model_signature(toy: Path, alice: Person) -> None:

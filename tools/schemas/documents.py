@@ -27,7 +27,8 @@ from provenance.statement import uris
 from provenance.statement.intoto import Subject
 from provenance.statement.model_signature import ModelSignaturePredicate
 from provenance.statement.training import Environment, Recipe, RunDetails, TrainingPredicate
-from provenance.trust.verification import Step, Word
+from provenance.trust.outcome import Word
+from provenance.trust.verification import Step
 
 _PROPERTIES = (BYTES_PROPERTY, CONSISTENT_PROPERTY, ROUNDED_PROPERTY, TENSORS_PROPERTY)
 
