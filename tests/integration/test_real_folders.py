@@ -87,7 +87,7 @@ def as_cached(files: Path, root: Path) -> Path:
 
 def as_downloaded(files: Path, root: Path) -> Path:
     """Lay *files* out as `hf download --local-dir` does, with its bookkeeping."""
-    folder = shutil.copytree(files, root / "base")
+    folder = shutil.copytree(files, root / "somebody" / "base")
     kept = folder / ".cache" / "huggingface"
     (kept / "download").mkdir(parents=True)
     (kept / ".gitignore").write_text("*")
@@ -116,7 +116,7 @@ def runs(
         options: tuple[str, ...] = ("--equality", name)
         if "{base}" in COMMANDS[name]:
             files: Path = request.getfixturevalue("base_files")
-            base = (as_cached, as_downloaded)[number](files, work)
+            base = (as_cached, as_downloaded)[number](files, root / f"hub-of-{who}")
             options += ("--base-model", str(base))
         out = f"{name}-of-{who}"
         words = COMMANDS[name].format(out=out, base=base).split()
