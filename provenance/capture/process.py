@@ -1,16 +1,7 @@
 """Running the command transparently.
 
 It inherits the recorder's standard streams, other descriptors, folder and process group; no shell
-is involved. Its exit status is reported as a shell would:
-
-========  =======================================================
-status    meaning
-========  =======================================================
-0 to 255  what the command returned
-126       it was found and cannot be executed
-127       it was not found
-128 + N   signal N killed it
-========  =======================================================
+is involved. Its exit status is reported as a shell would.
 
 Signals. The command stays in the recorder's process group, so that Ctrl-C, Ctrl-Z and ``fg``, a
 background job that reads the terminal, ``kill -- -GROUP`` and batch systems that signal every
@@ -45,9 +36,8 @@ from typing import Self
 from provenance.capture.run import VARIABLE
 from provenance.errors import UnavailableError, reason
 
-NOT_FOUND = 127
-NOT_EXECUTABLE = 126
-KILLED = 128
+NOT_FOUND, NOT_EXECUTABLE, KILLED = 127, 126, 128
+"""A shell's exit statuses, the last with the number of the signal added."""
 
 CAUGHT = frozenset(
     {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}

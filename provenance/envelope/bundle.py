@@ -1,14 +1,9 @@
 """The Sigstore bundle v0.3 (JSON) that carries one DSSE envelope.
 
-The form for self-managed keys is written::
-
-    {"dsseEnvelope": {…}, "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
-     "verificationMaterial": {"publicKey": {"hint": KEYID}, "tlogEntries": [ENTRY, …]}}
-
-with exactly one signature, whose ``keyid`` equals the hint (sigstore/protobuf-specs,
-``sigstore_bundle.proto``), in JCS. Older media types are read too, and OpenSSF model signatures,
-whose hint is the digest of the PEM text and whose ``keyid`` is empty. A signer or ``keyid`` of
-``null`` counts as absent, as in protobuf's JSON.
+Written is the form for self-managed keys, in JCS, with exactly one signature, whose ``keyid``
+equals the hint (sigstore/protobuf-specs, ``sigstore_bundle.proto``). Older media types are read
+too, and OpenSSF model signatures, whose hint is the digest of the PEM text and whose ``keyid`` is
+empty. A signer or ``keyid`` of ``null`` counts as absent, as in protobuf's JSON.
 
 ``claims.jsonl`` holds one bundle a line. Received bytes are kept unchanged; a log entry is an
 opaque object here.

@@ -4,12 +4,8 @@ What is signed is the pre-authentication encoding of the payload and its type::
 
     PAE(type, payload) = "DSSEv1" SP LEN(type) SP type SP LEN(payload) SP payload
 
-with lengths in bytes as decimal ASCII. In JSON, payload and signatures are base64::
-
-    {"payload": "…", "payloadType": "application/vnd.in-toto+json",
-     "signatures": [{"keyid": "…", "sig": "…"}]}
-
-``keyid`` is a hint that says which key to try; it proves nothing.
+with lengths in bytes as decimal ASCII. The ``keyid`` of a signature is a hint that says which key
+to try; it proves nothing.
 """
 
 from __future__ import annotations

@@ -1,14 +1,7 @@
 """Public keys and the check of a signature.
 
-=============  ===========================================  ==========================
-name           signature                                    encoding of the signature
-=============  ===========================================  ==========================
-ecdsa-p256     ECDSA, SHA-256 (FIPS 186-5)                  DER
-ecdsa-p384     ECDSA, SHA-384                               DER
-ecdsa-p521     ECDSA, SHA-512                               DER
-ed25519        Ed25519 (RFC 8032)                           64 bytes
-ml-dsa-65      ML-DSA-65, pure, empty context (FIPS 204)    3309 bytes
-=============  ===========================================  ==========================
+ECDSA (FIPS 186-5) is by the curve's hash, in DER; Ed25519 (RFC 8032) and ML-DSA-65 (FIPS 204; pure,
+empty context) are raw bytes.
 
 A signature does not identify a document: anybody can turn the ECDSA signature (r, s) into the
 equally valid (r, n - s), and a signer can make many by every algorithm here but Ed25519. Ed25519
@@ -118,7 +111,7 @@ class PublicKey:
 
 
 def unsupported_algorithm(where: str | None) -> MalformedError:
-    """Return the refusal of a key whose algorithm is not in the table above."""
+    """Return the refusal of a key whose algorithm is not among these."""
     hint = "use ECDSA on P-256, P-384 or P-521, Ed25519, or ML-DSA-65"
     return MalformedError("the key's algorithm is not supported", where=where, hint=hint)
 

@@ -11,8 +11,6 @@
 ``step`` and ``epoch`` are coordinates, never curves. In CSV and ``trainer_state.json``, a name with
 a value that is not a number (text, list, boolean) is not a curve, and is missing where a rule asks
 for it. :mod:`~provenance.measure.curves` checks that steps increase.
-
-Limits: 256 MiB, four million points, 4,096 names of at most 256 bytes; steps up to 2^53 - 1.
 """
 
 from __future__ import annotations

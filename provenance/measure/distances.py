@@ -5,10 +5,8 @@ read again. So equal tensors cost a comparison of bytes and no arithmetic.
 
 Elements are compared by their bits alone: -0 is not +0, and NaN equals only NaN with the same
 payload. Elements of which one is NaN or infinite have no distance and no part in any norm; where
-their bits differ they are counted separately, and no limit admits them. Units of last place count
-the representable values between two, -0 and +0 being two: bits as ordered unsigned integers.
-
-Of a block type (``DType.block`` above 1) blocks are counted, each at its first element.
+their bits differ they are counted separately, and no limit admits them. Of a block type
+(``DType.block`` above 1) blocks are counted, each at its first element.
 
 What is found does not depend on the number of threads, the size of reads, the container, or on
 whether there is compiled code; see :mod:`~provenance.measure.pieces` and, for the error bound,

@@ -13,9 +13,6 @@ The model is read strictly first (:mod:`~provenance.weights.onnx.model`) and cop
 beside it and the probes, into one unnamed file: what runs is what was hashed, and nothing is left
 behind. It runs in a process of its own with limits (:mod:`~provenance.weights.isolated`), which is
 no sandbox.
-
-Limits: 256 MiB of probes, 256 MiB of outputs; ten minutes of one processor; 4 GiB of address space
-and four times the size of the model, at most 16 GiB.
 """
 
 from __future__ import annotations

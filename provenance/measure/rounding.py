@@ -2,17 +2,9 @@
 
 A conversion through a third type rounds twice and can differ: float64 to bfloat16 through float32
 turns ``1 + 2^-8 + 2^-40`` into 1, where one rounding gives ``1 + 2^-7``. Here a bit pattern becomes
-another by integer arithmetic alone: to nearest, ties to the even code. float16 and bfloat16 are
-widened to float32 first, which is exact.
-
-- **Range**: a value that rounds, with an unbounded exponent, beyond the target's largest finite
-  value is *overflow*, as is an infinity where the target has none. No value is clamped, and none
-  becomes infinite or NaN.
-- **Zeros** keep their sign where the target has both; up to half its least value rounds to zero.
-- **NaN** is not rounded. Two NaN are the same if their bits were before rounding.
-
-Targets: the narrower ones of F32, F16, BF16 and the eight-bit floats; formats as in the sources
-that :mod:`~provenance.weights.dtypes` names.
+another by integer arithmetic alone; docs/spec/equality.md, "Rounding", says how. Targets: the
+narrower ones of F32, F16, BF16 and the eight-bit floats; formats as in the sources that
+:mod:`~provenance.weights.dtypes` names.
 """
 
 from __future__ import annotations

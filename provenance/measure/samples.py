@@ -11,8 +11,6 @@ other predictions for 39.7 % of the examples.) The bound of the churn is exact.
 Where a score is NaN or infinite on either side, or an integer beyond 2^53, p is 1. The test is
 about the population from which the examples are drawn independently, not about single examples or
 subgroups.
-
-Limit: 2^24 examples; their differences take 128 MiB.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ from provenance.weights.dtypes import NUMPY, DType
 from provenance.weights.view import TensorFile, TensorInfo
 
 MAX_EXAMPLES: Final = 2**24
-"""Most examples of one metric."""
+"""Most examples of one metric: their differences take 128 MiB."""
 
 BLOCK: Final = 2**16
 """Examples read together."""

@@ -1,9 +1,6 @@
 """Norms of vectors of floats, summed by blocks, with a stated error bound.
 
-The order of every addition is fixed. The squares of a block, ``BLOCK`` floats or fewer, are added
-to ``LANES`` sums: lane *j* adds the squares *j*, *j* + ``LANES``, *j* + 2 ``LANES`` and so on, in
-that order. Then the upper half of the lanes is added to the lower half, lane by lane, until one is
-left. The sums of all blocks are added by ``math.fsum``, rounded once. So a norm depends only on
+The order of every addition is fixed (docs/spec/equality.md, "Error"), so a norm depends only on
 where blocks begin: not on threads, the size of reads, the processor, or whether ``_kernel.c`` or
 numpy adds (ADR 0011). A block that holds NaN, infinity, or values outside
 ``_LEAST`` to ``_LARGEST`` is measured by :func:`scaled`, which shifts it by a power of two first.

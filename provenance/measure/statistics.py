@@ -17,8 +17,6 @@ claim stricter, and lets each metric's result hold too, at the level of the whol
 The distributions are scipy's (extra ``stats``). So that no verdict depends on scipy's last digits,
 what it returns is enlarged by ``SCIPY_ERROR`` and rounded up to ``DIGITS`` significant digits. A
 limit that is written with no more digits decides as it would without the rounding.
-
-Limits: 2^30 trials; 2^31 draws of a bootstrap.
 """
 
 from __future__ import annotations

@@ -1,12 +1,5 @@
 """The in-toto Statement v1 (in-toto/attestation, ``spec/v1/statement.md``).
 
-::
-
-    {"_type": "https://in-toto.io/Statement/v1",
-     "subject": [{"name": "digits", "digest": {"sha256": "…"}}],
-     "predicateType": "https://slsa.dev/provenance/v1",
-     "predicate": {…}}
-
 Unknown fields of a Statement are ignored, as the specification asks. Our statements have one
 subject: with more, a verifier that accepts any matching one would accept part of a model.
 """

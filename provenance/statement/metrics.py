@@ -1,12 +1,7 @@
 """Metrics as a recorder keeps them: one JSON object (JCS) a line, in the order of writing.
 
-The line of one metric is ::
-
-    {"name":"loss","step":10,"value":0.25}
-
-A value that is not finite is a string: ``NaN``, ``Infinity`` or ``-Infinity``. ``step`` may be
-absent. They are the byproduct ``metrics`` of a training statement (``docs/spec/training.md``), of
-at most 256 MiB (about four million metrics).
+As ``{"name":"loss","step":10,"value":0.25}``; ``step`` may be absent. They are the byproduct
+``metrics`` of a training statement (``docs/spec/training.md``).
 """
 
 from __future__ import annotations
@@ -24,7 +19,7 @@ BYPRODUCT: Final = "metrics"
 """The name of the byproduct."""
 
 MAX_BYTES: Final = 256 * 2**20
-"""Most that a recorder keeps, and a reader reads, in bytes."""
+"""Most that a recorder keeps, and a reader reads, in bytes: about four million metrics."""
 
 NOT_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 """The values that JSON cannot hold, by their texts."""

@@ -1,13 +1,5 @@
 """The OpenSSF model signature, predicate v1.0 (ossf/model-signing-spec).
 
-::
-
-    {"predicateType": "https://model_signing/signature/v1.0",
-     "predicate": {
-       "resources": [{"name": "config.json", "algorithm": "sha256", "digest": "…"}, …],
-       "serialization": {"method": "files", "hash_type": "sha256",
-                         "allow_symlinks": false, "ignore_paths": [".git", …]}}}
-
 The subject's ``sha256`` is the root digest: SHA-256 over the raw digests in the order in which the
 resources are listed. We write the reference tool's order (by path components) and read any, because
 the specification's text has another one (by code points). Only signatures by whole files with

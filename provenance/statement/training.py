@@ -1,16 +1,8 @@
 """The training statement: SLSA Provenance v1 with our ``buildType`` (docs/spec/training.md).
 
-======================  ==================================================================
-SLSA field              what it holds here
-======================  ==================================================================
-externalParameters      the recipe, a closed set: an unknown name is refused
-internalParameters      the environment, by collector, and what drifted during the run
-resolvedDependencies    code, data, base model, configuration, installed distributions
-runDetails              builder, times, exit status, byproducts
-provenance_manifest     every file of the model: the root digest does not cover names
-======================  ==================================================================
-
-Integers beyond 2^53 are decimal strings. What is absent is not claimed.
+The recipe is a closed set: an unknown name is refused. The manifest states every file of the model,
+because the root digest does not cover names. Integers beyond 2^53 are decimal strings. What is
+absent is not claimed.
 """
 
 from __future__ import annotations

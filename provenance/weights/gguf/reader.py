@@ -15,9 +15,6 @@ where these leave room for two readings:
 
 The container facts are version, order of keys, order of tensors, alignment, and whether the end is
 padded. Together with tensors and metadata they determine the file's bytes.
-
-Limits: 100,000,000 bytes before the tensors, 65,536 keys, 100,000 tensors, 64 bytes a name,
-alignment 65,536; 2^53 - 1 bytes a tensor.
 """
 
 from __future__ import annotations

@@ -11,9 +11,8 @@ no two values have one text:
 Digests are of the value's bytes as they are in the file after type and count; a value has only one
 encoding.
 
-Limits, because llama.cpp trusted a file's counts and overflowed its buffers (CVE-2024-21802,
--21825, -21836, -23496, -23605): keys of 65,535 bytes (docs/gguf.md), strings of 16 MiB, 4,194,304
-strings and arrays in all arrays together, arrays 4 deep, all in the first 100,000,000 bytes.
+All is limited, because llama.cpp trusted a file's counts and overflowed its buffers
+(CVE-2024-21802, -21825, -21836, -23496, -23605).
 """
 
 from __future__ import annotations

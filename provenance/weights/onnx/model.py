@@ -10,8 +10,6 @@ Refused: tensors in segments, without a type, or with the name of another.
 
 Content but not tensors of the view: texts (in the digest of the graph), and packed elements that
 end inside a byte (an entry ``tensor NAME``, at most 64 KiB).
-
-Limits: those of ``protobuf``. The model without its tensors' bytes is held in memory.
 """
 
 from __future__ import annotations

@@ -9,9 +9,6 @@ tells whether the file has the usual one.
 
 The package ``onnx`` has the schema, and parses what has passed these checks. The numbers of tensors
 are left in the file; ``raw_data`` of each tensor holds their places instead (:func:`payloads`).
-
-Limits: 2 GiB - 1 a file (the format's own), 100 messages deep (the default of every parser),
-256 MiB and 1,000,000 fields beside the bytes that are left in the file.
 """
 # ruff: noqa: ANN401 - generated code has no types
 
