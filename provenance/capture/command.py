@@ -216,13 +216,10 @@ def _cleaned(text: str, places: Places, beside: str) -> str:
     return mark("variable").join(_cleaned_piece(piece, places, beside) for piece in pieces)
 
 
-def _byte_marks(match: re.Match[str]) -> str:
-    return "".join(f"${{byte:{byte:02x}}}" for byte in os.fsencode(match[0]))
-
-
 def _cleaned_piece(text: str, places: Places, beside: str) -> str:
     text = _with_places(_DOLLARS.sub(r"$\1{", text), places, relative=places.relative)
-    text = readable(_BYTE.sub(_byte_marks, text))
+    marks = "${{byte:{:02x}}}".format
+    text = readable(_BYTE.sub(lambda match: "".join(map(marks, os.fsencode(match[0]))), text))
     if len(places.home) > 1:
         boundary = r"(?=/|$|[\s:,;'\"])"
         text = re.sub(rf"(?<![\w/.$]){re.escape(places.home)}{boundary}", lambda _: "${home}", text)

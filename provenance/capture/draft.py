@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -79,7 +79,11 @@ def draft(before: Before, after: After, result: CommandResult | None) -> Recordi
         build=training.BuildDefinition(
             build_type=BUILD_TYPE,
             external_parameters=_recipe(before),
-            internal_parameters=_environment(before, after, result),
+            internal_parameters=Environment(
+                observed=("start", "end") if result else ("start",) if before.command else ("end",),
+                collectors=before.collectors,
+                drift=after.drift,
+            ),
             resolved_dependencies=_dependencies(before),
         ),
         run=training.RunDetails(
@@ -158,13 +162,6 @@ def _recipe(before: Before) -> training.Recipe:
         axes=inputs.axes,
         equality=inputs.equality,
     )
-
-
-def _environment(before: Before, after: After, result: CommandResult | None) -> Environment:
-    observed: tuple[Literal["start", "end"], ...] = ("start", "end")
-    if result is None:
-        observed = ("start",) if before.command else ("end",)
-    return training.Environment(observed=observed, collectors=before.collectors, drift=after.drift)
 
 
 def _dependencies(before: Before) -> tuple[ResourceDescriptor, ...]:

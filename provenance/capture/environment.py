@@ -290,11 +290,9 @@ def collect_container(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
 # ----------------------------------------------------------------------------------------- GPUs
 
 
-def _load_nvml() -> Any:  # noqa: ANN401 - nvidia-ml-py has no types
-    return importlib.import_module("pynvml")
-
-
-def collect_gpus(root: Path, load: Callable[[], Any] = _load_nvml) -> dict[str, Any]:
+def collect_gpus(
+    root: Path, load: Callable[[], Any] = lambda: importlib.import_module("pynvml")
+) -> dict[str, Any]:
     """Return the driver and the GPUs; empty if there are none.
 
     NVIDIA's come from the driver's management library (NVML), which creates no CUDA context. What

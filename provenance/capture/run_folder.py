@@ -114,7 +114,7 @@ class RunFolder:
 
     def write(self, name: str, value: object) -> None:
         """Put *value* into the file *name*."""
-        document = msgspec.to_builtins(value, enc_hook=_spell_path)
+        document = msgspec.to_builtins(value, enc_hook=str)  # of a Path: not UTF-8, as surrogates
         write_file(self.path / name, json.dumps(document).encode(), mode=0o600)
 
     def keep(self, name: str, value: object) -> None:
@@ -278,12 +278,6 @@ def process(pid: int) -> Process | None:
             return None
         state, _, born = done.stdout.strip().partition(" ")
     return Process(pid, born.strip()) if state and state[0] not in "ZX" else None
-
-
-def _spell_path(value: Any) -> str:  # noqa: ANN401 - msgspec's hook
-    if isinstance(value, Path):
-        return str(value)  # bytes that are not UTF-8 as surrogates, which JSON can escape
-    raise NotImplementedError
 
 
 def _parse_path(_kind: type, value: Any) -> Path:  # noqa: ANN401 - msgspec's hook

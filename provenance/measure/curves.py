@@ -21,7 +21,7 @@ of a limit adds first. :mod:`~provenance.measure.curve_files` reads curves from 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -86,8 +86,9 @@ def measure_curves(left: Curve, right: Curve, pointwise: float, window: int) -> 
     common = agreed = 0
     alone, divergence = False, None
     largest, largest_step = 0.0, None
-    for index, (step, a, b) in enumerate(_merged(left, right)):
-        apart = math.nan
+    first, second = (dict(zip(it.steps, it.values, strict=True)) for it in (left, right))
+    for index, step in enumerate(sorted(first.keys() | second.keys())):
+        a, b, apart = first.get(step), second.get(step), math.nan
         if a is None or b is None:
             alone = True
         else:
@@ -121,13 +122,6 @@ def relative_difference(a: float, b: float) -> float:
         return 0.0
     apart, size = abs(a - b), max(abs(a), abs(b))
     return apart / size if apart < math.inf else abs(a / 2 - b / 2) / (size / 2)
-
-
-def _merged(left: Curve, right: Curve) -> Iterator[tuple[int, float | None, float | None]]:
-    """Yield the steps of both sides in order, with the values, None where a side lacks the step."""
-    first, second = (dict(zip(it.steps, it.values, strict=True)) for it in (left, right))
-    for step in sorted(first.keys() | second.keys()):
-        yield step, first.get(step), second.get(step)
 
 
 def _terminal(left: Sequence[float], right: Sequence[float]) -> float:

@@ -106,7 +106,11 @@ def measure_each(
         for name, initial in jobs
     }
     pieces = (piece for pair in pairs.values() for piece in pair.pieces())
-    tasks = (partial(_survey, pairs, batch) for batch in batched(pieces))
+
+    def survey(batch: list[Piece]) -> list[Totals | None]:
+        return [pairs[piece.name].surveyed(piece) for piece in batch]
+
+    tasks = (partial(survey, batch) for batch in batched(pieces))
     found = (each for results in workers.results(tasks) for each in results)
     for pair in pairs.values():
         total, equal = pair.totals(), list[Piece]()
@@ -124,10 +128,6 @@ def measure_each(
         yield _measured(total, pair.info.shape)
 
 
-def _survey(pairs: Mapping[str, _Pair], batch: list[Piece]) -> list[Totals | None]:
-    return [pairs[piece.name].surveyed(piece) for piece in batch]
-
-
 class _Pair:
     """A tensor in the files that have it: left, right, and the initial weights if there are."""
 
@@ -142,10 +142,8 @@ class _Pair:
         self.info = files[0].tensors[name]
         if not all(self.info.is_like(file.tensors[name]) for file in files):
             raise UsageError("tensors of two types or shapes have no distance", where=name)
-        self._files = files
-        self._wanted = wanted
-        self._squares = squares
-        self._workers = workers
+        self._files, self._wanted = files, wanted
+        self._squares, self._workers = squares, workers
         self._direct = all(file.direct for file in files)
 
     def pieces(self) -> list[Piece]:

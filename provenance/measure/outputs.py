@@ -207,7 +207,7 @@ class _Meter:
             return found(disagreements=self._probes.count, notes=("exact-type",))
         notes = [] if rows is None else rows.notes()
         if self._not_finite:
-            return found(notes=_in_order("not-finite", *notes))
+            return found(notes=tuple(word for word in NOTES if word in ("not-finite", *notes)))
         largest, added = self._largest, self._sum.value()
         if not (math.isfinite(largest) and math.isfinite(added)):
             notes.append("overflow")
@@ -221,7 +221,7 @@ class _Meter:
             mean_difference=_finite(added / info.elements),
             kl_mean=kl_mean,
             disagreements=disagreements,
-            notes=_in_order(*notes),
+            notes=tuple(word for word in NOTES if word in notes),
         )
 
 
@@ -253,8 +253,14 @@ class _Rows:
             return
         others = changed[((a == tops[0]) != (b == tops[1])).any(axis=1)]
         self.answers.add(others + start // self._shape[1])
-        logs = _log_of_parts if self._given else _log_softmax
-        self.kl_sum.add(_divergence(logs(a, tops[0]), logs(b, tops[1])).tolist())
+        self.kl_sum.add(_divergence(self._logs(a, tops[0]), self._logs(b, tops[1])).tolist())
+
+    def _logs(self, rows: Floats, tops: Floats) -> Floats:
+        """Return the logarithms of the probabilities in *rows*."""
+        if self._given:
+            return np.log(rows / np.add.reduce(rows, axis=1, keepdims=True))
+        shifted = rows - tops
+        return shifted - np.log(np.add.reduce(np.exp(shifted), axis=1, keepdims=True))
 
     def _proper(self, rows: Floats) -> bool:
         """Tell whether every row is a distribution; NaN fails both tests."""
@@ -264,16 +270,6 @@ class _Rows:
     def notes(self) -> list[str]:
         notes = ["not-a-distribution"] * self.improper + ["not-finite"] * self.undefined
         return notes or ["infinite-divergence"] * (self.kl_sum.value() == math.inf)
-
-
-def _log_softmax(rows: Floats, tops: Floats) -> Floats:
-    shifted = rows - tops
-    shifted -= np.log(np.add.reduce(np.exp(shifted), axis=1, keepdims=True))
-    return shifted
-
-
-def _log_of_parts(rows: Floats, _: Floats) -> Floats:
-    return np.log(rows / np.add.reduce(rows, axis=1, keepdims=True))
 
 
 def _divergence(p: Floats, q: Floats) -> Floats:
@@ -290,7 +286,3 @@ def _divergence(p: Floats, q: Floats) -> Floats:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _in_order(*notes: str) -> tuple[str, ...]:
-    return tuple(word for word in NOTES if word in notes)

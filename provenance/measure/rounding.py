@@ -97,7 +97,11 @@ def round_codes(raw: Buffer, source: DType, target: DType) -> RoundedCodes:
     """Return the values in *raw*, of the type *source*, rounded to *target*, a narrower float."""
     if not is_narrower(target, source):
         raise UsageError(f"{source.name} is not rounded to {target.name}")
-    bits, wide = _widened(codes(raw, source), source)
+    bits, wide = codes(raw, source), "F64" if source.name == "F64" else "F32"
+    if source.name == "F16":
+        bits = bits.view("<f2").astype("<f4").view("<u4")
+    elif source.name == "BF16":
+        bits = bits.astype("<u4") << np.uint32(16)
     kind, to = LAYOUTS[wide], LAYOUTS[target.name]
     whole = bits.dtype.type
     top = whole(bits.dtype.itemsize * 8 - 1)
@@ -116,15 +120,6 @@ def round_codes(raw: Buffer, source: DType, target: DType) -> RoundedCodes:
     found |= sign
     found[overflow | nan] = 0
     return RoundedCodes(found.astype(f"<u{target.bits // 8}"), overflow, nan)
-
-
-def _widened(bits: Codes, source: DType) -> tuple[Codes, str]:
-    """Return the patterns of *bits* in the type that is rounded from, and its name."""
-    if source.name == "F16":
-        return bits.view("<f2").astype("<f4").view("<u4"), "F32"
-    if source.name == "BF16":
-        return bits.astype("<u4") << np.uint32(16), "F32"
-    return bits, source.name
 
 
 def _rounded_magnitudes(magnitude: Codes, source: Layout, target: Layout) -> Codes:

@@ -41,7 +41,7 @@ from provenance.transparency.log_state import (
 )
 from provenance.transparency.note import SignerKey, VerifierKey
 from provenance.transparency.tile_store import TileStore, make_folders, read_file
-from provenance.transparency.tiles import ENTRIES, WIDTH, Edge, Tile
+from provenance.transparency.tiles import ENTRIES, MAX_ENTRY_BYTES, WIDTH, Edge, Tile
 
 CHECKPOINT = "checkpoint"
 VKEY = "vkey"
@@ -134,7 +134,8 @@ def append(folder: Path, entries: Sequence[bytes], signer: SignerKey) -> tuple[i
     """
     if len(entries) > MAX_BATCH:
         raise UsageError(f"at most {MAX_BATCH} entries can be appended at once")
-    tiles.check_entries(entries)
+    if (longest := max(map(len, entries), default=0)) > MAX_ENTRY_BYTES:
+        raise UsageError(f"a log entry has at most {MAX_ENTRY_BYTES} bytes, and one has {longest}")
     leaves = [merkle.hash_leaf(entry) for entry in entries]
     with log_state.locked(folder):
         collected = log_state.find(folder, Collected)

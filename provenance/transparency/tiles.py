@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from provenance.errors import MalformedError, UsageError
+from provenance.errors import MalformedError
 from provenance.transparency import merkle
 from provenance.transparency.merkle import HASH_BYTES, MAX_SIZE
 
@@ -159,15 +159,8 @@ def parse_tile(data: bytes, tile: Tile, *, where: str | None = None) -> tuple[by
     return tuple(data[i : i + HASH_BYTES] for i in range(0, len(data), HASH_BYTES))
 
 
-def check_entries(entries: Sequence[bytes]) -> None:
-    """Return if each of *entries* fits in a bundle."""
-    longest = max(map(len, entries), default=0)
-    if longest > MAX_ENTRY_BYTES:
-        raise UsageError(f"a log entry has at most {MAX_ENTRY_BYTES} bytes, and one has {longest}")
-
-
 def format_bundle(entries: Sequence[bytes]) -> bytes:
-    """Return *entries*, checked for their lengths before, as an entry bundle."""
+    """Return *entries*, each of at most MAX_ENTRY_BYTES, as an entry bundle."""
     return b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
 
 

@@ -83,7 +83,10 @@ def look_again(
         if (later := now.get(repository.root)) is None:
             lost.append(ChangedInput(repository.name, problem="can no longer be looked at"))
             continue
-        drift += _drift(repository, later)
+        for name in ("commit", "tree"):
+            start, end = getattr(repository, name), getattr(later, name)
+            if start != end:
+                drift.append(Drift(repository.name, name, start or None, end or None))
         changes += _changes(repository, later, before, reads)
     # The training's interpreter may be known only after the run, and with it what is editable.
     late = [
@@ -100,13 +103,6 @@ def look_again(
     return Code(
         _with_reads(before, once, read), changed, tuple(sorted(drift, key=lambda d: d.collector))
     )
-
-
-def _drift(before: Repository, after: Repository) -> Iterator[Drift]:
-    for name in ("commit", "tree"):
-        start, end = getattr(before, name), getattr(after, name)
-        if start != end:
-            yield Drift(before.name, name, start or None, end or None)
 
 
 def _only_written(path: str, reads: Reads) -> bool:
@@ -166,7 +162,8 @@ def _read(
     paths = {
         path
         for path, first in reads.files.items()
-        if _was_there(path, first, before) and _is_code(path, repositories, before)
+        if (str(path) in before.present or first.ctime_ns < before.at)
+        and _is_code(path, repositories, before)
     }
     pairs = [(path, source) for path in paths if (source := bytecode.source_of(path))]
     honest = bytecode.honest(pairs, interpreter, before.around.environ, opened=reads.files)
@@ -182,7 +179,8 @@ def _read(
     for path in sorted(paths):
         if _is_in_model(path, before):
             name = MODEL + _text(path, before.around.model or path)
-            found[path] = ProgramFile(name, _digest_if_untouched(path, before, reads))
+            same = _state(path) == reads.files.get(path) and not before.around.hides(path)
+            found[path] = ProgramFile(name, digest_of(str(path)) if same else "")
             continue
         place = _place(path, repositories)
         source_name, name = (place[0].name, text_of(place[1])) if place else ("source", "")
@@ -198,10 +196,6 @@ def _read(
     for shown, sha256, path in sorted(elsewhere):
         found[path] = ProgramFile(free_name(shown, taken), sha256)
     return found, changes, large
-
-
-def _was_there(path: Path, first: FileState, before: ObservedSource) -> bool:
-    return str(path) in before.present or first.ctime_ns < before.at
 
 
 def _is_in_model(path: Path, before: ObservedSource) -> bool:
@@ -235,12 +229,6 @@ def _module(path: Path) -> str:
 
 def _text(path: Path, top: Path) -> str:
     return text_of(os.fsencode(os.path.relpath(path, top)))
-
-
-def _digest_if_untouched(path: Path, before: ObservedSource, reads: Reads) -> str:
-    """Return the digest of *path* if it is as it was read; "" if it is not, or is secret."""
-    same = _state(path) == reads.files.get(path)
-    return digest_of(str(path)) if same and not before.around.hides(path) else ""
 
 
 def _state(path: Path) -> FileState | None:

@@ -15,7 +15,7 @@ import itertools
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -140,7 +140,9 @@ def observe_source(
     )
     if before is not None:
         return observed
-    present = _present(observer)
+    tops = [root for root in observer.found if not observer.found.keys() & set(root.parents)]
+    inside = itertools.chain.from_iterable(walk(root, around) for root in tops)
+    present = {path: state_of(status) for path, status in itertools.islice(inside, MAX_PRESENT)}
     untracked, unhashed = _hash_untracked(observer.untracked, present, around)
     return replace(observed, present=present, untracked=untracked, unhashed=unhashed)
 
@@ -190,16 +192,13 @@ def _behind_links(observer: Observer) -> tuple[dict[Path, ProgramFile], list[tup
             if inside or observer.around.holds(real) or is_installed(real):
                 continue
             shown = repository.prefix + text_of(name)
-            python = (path for path, _ in _first(real, observer) if path.endswith(PYTHON))
+            first = itertools.islice(walk(real, observer.around), MAX_HASHED_FILES)
+            python = (path for path, _ in first if path.endswith(PYTHON))
             if os.path.isdir(real) and any(python):  # noqa: PTH112 - never raises
                 folders.append((shown, real))
             elif os.path.isfile(real) and real.name.endswith(PYTHON):  # noqa: PTH113 - as above
                 files[real] = ProgramFile(shown, digest_of(str(real)))
     return files, folders
-
-
-def _first(folder: Path, observer: Observer) -> Iterator[tuple[str, os.stat_result]]:
-    return itertools.islice(walk(folder, observer.around), MAX_HASHED_FILES)
 
 
 def _describe(
@@ -253,13 +252,6 @@ def _observe_editable(observer: Observer, name: str, path: Path) -> None:
     observer.observe_folder(path, name)
 
 
-def _present(observer: Observer) -> dict[str, FileState]:
-    """Return the state of every file in the outermost repositories."""
-    tops = [root for root in observer.found if not observer.found.keys() & set(root.parents)]
-    files = itertools.chain.from_iterable(walk(root, observer.around) for root in tops)
-    return {path: state_of(status) for path, status in itertools.islice(files, MAX_PRESENT)}
-
-
 def _hash_untracked(
     files: Mapping[str, str], present: Mapping[str, FileState], around: Surroundings
 ) -> tuple[dict[str, str], int]:
@@ -298,9 +290,7 @@ def describe_repositories(repositories: Iterable[Repository]) -> list[ResourceDe
     uncommitted changes; else it is an annotation.
     """
     described = []
-    for repository in repositories:
-        if not repository.count:
-            continue
+    for repository in (each for each in repositories if each.count):
         digest = {"gitTree": repository.tree}
         annotations: dict[str, object] = {}
         if not repository.is_git:
@@ -310,9 +300,6 @@ def describe_repositories(repositories: Iterable[Repository]) -> list[ResourceDe
         else:
             digest["gitCommit"] = repository.commit
         uri = f"git+{repository.uri}" if repository.uri else ""
-        described.append(
-            ResourceDescriptor(
-                name=repository.name, uri=uri, digest=digest, annotations=annotations
-            )
-        )
+        name = repository.name
+        described.append(ResourceDescriptor(name, uri, digest, annotations=annotations))
     return described

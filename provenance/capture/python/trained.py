@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -38,17 +38,16 @@ def who_trained(records: Records, model: Path, own: Software) -> Introduction | 
     if reason := _silent(records, places, own):
         return reason
     reported = {number for number, each in enumerate(processes) if each.reported}
-    wrote = {number for number, each in enumerate(processes) if _is_written(model, each.wrote)}
+    wrote = {
+        number
+        for number, each in enumerate(processes)  # the model may be a pattern of folders
+        if str(model) in each.wrote or any(fnmatchcase(path, f"{model}/*") for path in each.wrote)
+    }
     leaves = set(range(len(processes))) - {each.parent for each in processes}
     chosen = reported | wrote or leaves
     if len({places[number] for number in chosen}) != 1:
         return "Pythons of several environments may have trained"
     return processes[min(chosen)].said
-
-
-def _is_written(model: Path, wrote: Collection[str]) -> bool:
-    """Tell whether something was written below *model*, which may be a pattern of folders."""
-    return str(model) in wrote or any(fnmatchcase(path, f"{model}/*") for path in wrote)
 
 
 def environment_of(executable: str, prefix: str) -> tuple[str, str]:

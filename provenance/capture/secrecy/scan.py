@@ -40,8 +40,8 @@ MIN_LENGTH = 8
 """Shortest value searched, in characters: shorter ones occur everywhere."""
 
 COMMON_VALUES = frozenset(
-    "anonymous basic-auth changeme default development disabled disabled enabled localhost none"
-    " optional password production required sandbox staging true undefined unlimited".split()
+    "anonymous basic-auth changeme default development disabled enabled localhost none optional"
+    " password production required sandbox staging true undefined unlimited".split()
 )
 """Values that are not secret, in lower case."""
 

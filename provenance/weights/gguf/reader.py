@@ -119,21 +119,16 @@ def _keys(header: Header, number: int) -> tuple[dict[str, str], int, int | None]
         where = f"{header.where}: {key}"
         if key in metadata or (key == _ALIGNMENT and stated_at is not None):
             raise MalformedError("duplicate key", where=where)
-        if key == _ALIGNMENT:
-            alignment, stated_at = _stated_alignment(header, where), place
-        else:
+        if key != _ALIGNMENT:
             metadata[key] = read_value(header, where=where)
+            continue
+        if header.natural(4) != U32:
+            raise MalformedError("is not of type u32", where=where)
+        stated_at, alignment = place, header.natural(4)
+        if not MIN_ALIGNMENT <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
+            what = f"{alignment} is not a power of two from {MIN_ALIGNMENT} to {MAX_ALIGNMENT}"
+            raise MalformedError(what, where=where)
     return metadata, alignment, stated_at
-
-
-def _stated_alignment(header: Header, where: str) -> int:
-    if header.natural(4) != U32:
-        raise MalformedError("is not of type u32", where=where)
-    alignment = header.natural(4)
-    if not MIN_ALIGNMENT <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
-        what = f"{alignment} is not a power of two from {MIN_ALIGNMENT} to {MAX_ALIGNMENT}"
-        raise MalformedError(what, where=where)
-    return alignment
 
 
 def _tensors(header: Header, number: int) -> list[_Placed]:
