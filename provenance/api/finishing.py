@@ -307,7 +307,10 @@ def _claim_later(
             what = f"held a secret when the run ended: {', '.join(secrets)}"
             raise SecretError(what, where="the statement", fields=secrets)
         _require_set({in_names} - {""}, claimant)
-    looks = _moved_to(os.path.realpath(place), kept.read(MADE, Looks) or Looks(()))
+    looks = kept.read(MADE, Looks) or Looks(())
+    if len(looks.folders) == 1:  # it is the model's, wherever that is now
+        moved = msgspec.structs.replace(looks.folders[0], folder=os.path.realpath(place))
+        looks = Looks((moved,), looks.problem)
     with claimant.progress("hashing the model") as advance:
         began, roots = kept.plan().began, claimant.link_roots
         model = made.look_again(looks, place, advance, began=began, link_roots=roots)
@@ -323,13 +326,6 @@ def _claim_later(
             text = f"not there any more since the command ended: {some_of(missing)}"
             recorded = replace(recorded, warnings=(*recorded.warnings, text))
     return recorded
-
-
-def _moved_to(folder: str, looks: Looks) -> Looks:
-    """Return *looks* as they would be if the only folder that was looked at had been *folder*."""
-    if len(looks.folders) != 1:
-        return looks
-    return Looks((msgspec.structs.replace(looks.folders[0], folder=folder),), looks.problem)
 
 
 def _require_set(variables: Iterable[str], claimant: Claimant) -> None:

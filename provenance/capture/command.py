@@ -1,21 +1,10 @@
 """The command line as it may be published, and compared between rebuilders.
 
-==================  ===========================================================================
-``${model}``        the model's folder; likewise ``${data:ROLE}``, ``${config:NAME}``,
-                    ``${baseModel}``
-``${home}``         the home folder
-``${user}``         the user's name, as a part of a path
-``${byte:ff}``      a byte that is not UTF-8, and each dollar right before it
-``$${``             the characters ``${``
-==================  ===========================================================================
-
-An argument, or the value in ``NAME=VALUE`` (``--out=VALUE``), is replaced if it is a path of an
-input or the model in any spelling; a path inside one keeps the rest (``${model}/weights.npz``). So
-is an absolute path that stands for itself within an argument (``['/data/digits']``), and each word
-of a shell's command (``sh -c "python t.py data"``), except relative ones where it changes folders.
-An absolute path in the working folder becomes relative. A program with an absolute path, and every
-Python (behind ``nice``, or in a shell's command, too), is recorded by its last name. :func:`fill`
-replaces the placeholders with other paths.
+docs/spec/training.md, "The command", has the placeholders and says what they stand for. An argument
+is replaced if it is a path of an input or the model in any spelling, and so is a path within one;
+the words of a shell's command are relative paths, too, except where it changes folders. A program
+with an absolute path, and every Python (behind ``nice``, or in a shell's command, too), is recorded
+by its last name. :func:`fill` replaces the placeholders with other paths.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -45,15 +45,12 @@ _PRIVATE = re.compile(
 PrivateHandle = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | mldsa.MLDSA65PrivateKey
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True)
 class PrivateKey:
     """A private key that can sign."""
 
     public: PublicKey
-    _handle: PrivateHandle
-
-    def __repr__(self) -> str:
-        return f"PrivateKey(public={self.public!r})"
+    _handle: PrivateHandle = field(repr=False)
 
     def sign(self, message: bytes) -> bytes:
         """Return the signature over *message*, encoded as :mod:`provenance.keys.public` lists."""

@@ -20,7 +20,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -64,15 +64,9 @@ _SMALL_ORDER = frozenset({0, 1, _FIELD - 1, _ORDER_8, _FIELD - _ORDER_8})
 class PublicKey:
     """A public key: its algorithm's name and its SubjectPublicKeyInfo in DER."""
 
-    algorithm: str
+    algorithm: str = field(compare=False)
     spki: bytes
-    _handle: PublicHandle
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, PublicKey) and self.spki == other.spki
-
-    def __hash__(self) -> int:
-        return hash(self.spki)
+    _handle: PublicHandle = field(compare=False)
 
     @property
     def key_id(self) -> str:
@@ -122,7 +116,11 @@ def public_key_of(handle: object, *, where: str | None = None) -> PublicKey:
         name = CURVES[handle.curve.name][0]
     elif isinstance(handle, ed25519.Ed25519PublicKey):
         name = "ed25519"
-        _check_point(handle.public_bytes_raw(), where)
+        y = int.from_bytes(handle.public_bytes_raw(), "little") % 2**255  # without the sign of x
+        if y >= _FIELD:
+            raise MalformedError("non-canonical Ed25519 public key", where=where)
+        if y in _SMALL_ORDER:
+            raise MalformedError("low-order Ed25519 public key", where=where)
     elif isinstance(handle, mldsa.MLDSA65PublicKey):
         name = "ml-dsa-65"
     else:
@@ -131,14 +129,6 @@ def public_key_of(handle: object, *, where: str | None = None) -> PublicKey:
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     return PublicKey(name, spki, handle)
-
-
-def _check_point(raw: bytes, where: str | None) -> None:
-    y = int.from_bytes(raw, "little") % 2**255  # without the sign of x
-    if y >= _FIELD:
-        raise MalformedError("non-canonical Ed25519 public key", where=where)
-    if y in _SMALL_ORDER:
-        raise MalformedError("low-order Ed25519 public key", where=where)
 
 
 def parse_spki(spki: bytes, *, where: str | None = None) -> PublicKey:

@@ -5,10 +5,6 @@ other, and no optimisation of the graph (``ORT_DISABLE_ALL``): what is run is th
 file says, and on one machine the same model gives the same bits each time. Between processors and
 versions of onnxruntime outputs differ by rounding. No library of custom operators is loaded.
 
-**Probes** are arrays by the name of a model's input. The first axis of each counts probes, and each
-probe is run by itself, so no result depends on the size of a batch; a model's own batch axis is the
-second. **Outputs** are arrays by name with the same first axis.
-
 The model is read strictly first (:mod:`~provenance.weights.onnx.model`) and copied, with the files
 beside it and the probes, into one unnamed file: what runs is what was hashed, and nothing is left
 behind. It runs in a process of its own with limits (:mod:`~provenance.weights.isolated`), which is

@@ -6,11 +6,8 @@ integers, booleans or floats. The mean of the paired differences, left less righ
 
 Where every score on both sides is 0 or 1, the answers that changed are counted too, for means can
 be equal while every answer changed. (Measured: two honest rebuilds of equal accuracy, 0.4305, gave
-other predictions for 39.7 % of the examples.) The bound of the churn is exact.
-
-Where a score is NaN or infinite on either side, or an integer beyond 2^53, p is 1. The test is
-about the population from which the examples are drawn independently, not about single examples or
-subgroups.
+other predictions for 39.7 % of the examples.) Where a score is NaN or infinite on either side, or
+an integer beyond 2^53, p is 1.
 """
 
 from __future__ import annotations

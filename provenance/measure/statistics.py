@@ -8,11 +8,8 @@ tests are of *equivalence*: that the mean of paired differences is within a marg
 - :func:`tost`: two one-sided t tests, Schuirmann, J. Pharmacokinet. Biopharm. 15 (1987).
 - :func:`paired_bootstrap`: the same question without the normal distribution, by the percentile
   interval of level 1 - 2 alpha, Efron and Tibshirani, An Introduction to the Bootstrap (1993).
-- :func:`holm`: Holm, Scand. J. Statist. 6 (1979).
-
-**Several metrics.** To claim that *all* are equivalent, each may be tested at the full level
-(intersection-union test; Berger and Hsu, Statist. Sci. 11 (1996)). Holm's correction makes that
-claim stricter, and lets each metric's result hold too, at the level of the whole family.
+- :func:`holm`: Holm, Scand. J. Statist. 6 (1979). (That *all* are equivalent needs no correction:
+  Berger and Hsu, Statist. Sci. 11 (1996).)
 
 The distributions are scipy's (extra ``stats``). So that no verdict depends on scipy's last digits,
 what it returns is enlarged by ``SCIPY_ERROR`` and rounded up to ``DIGITS`` significant digits. A

@@ -122,7 +122,9 @@ def find_vkey(text: str | os.PathLike[str]) -> VerifierKey:
 
 def read_checkpoint(folder: Path, vkey: VerifierKey) -> Checkpoint:
     """Return the signed checkpoint of the log in *folder*."""
-    return _open_checkpoint(folder, vkey)[0]
+    path = folder / CHECKPOINT
+    raw = read_file(path, note.MAX_NOTE_BYTES)
+    return checkpoints.open_checkpoint(raw, vkey, where=str(path))
 
 
 def append(folder: Path, entries: Sequence[bytes], signer: SignerKey) -> tuple[int, ...]:
@@ -163,7 +165,8 @@ def publish(folder: Path, bodies: Sequence[bytes], signer: SignerKey) -> tuple[L
 
 def prove(folder: Path, indices: Sequence[int], vkey: VerifierKey) -> tuple[LogEntry, ...]:
     """Return the entries *indices*, each with its proof under the signed checkpoint."""
-    signed, raw = _open_checkpoint(folder, vkey)
+    raw = read_file(folder / CHECKPOINT, note.MAX_NOTE_BYTES)
+    signed = checkpoints.open_checkpoint(raw, vkey, where=str(folder / CHECKPOINT))
     store = TileStore(folder)
     subtree = store.subtree(signed.size)
 
@@ -280,9 +283,3 @@ def _collect(folder: Path, done: int, size: int) -> None:
         if tile.width == WIDTH:
             store.remove_partial(tile)
     log_state.write(folder, Collected(size))
-
-
-def _open_checkpoint(folder: Path, vkey: VerifierKey) -> tuple[Checkpoint, bytes]:
-    path = folder / CHECKPOINT
-    raw = read_file(path, note.MAX_NOTE_BYTES)
-    return checkpoints.open_checkpoint(raw, vkey, where=str(path)), raw

@@ -2,16 +2,8 @@
 
 git is asked only where a repository is, what is checked out, and which names are tracked or
 ignored; it never reads a file of the work tree. The bytes of tracked files are hashed here as they
-lie, and the tree is put together here, so nothing in a repository decides what counts: no filter,
-attribute, index mark, replacement, cache or setting (``ident``, ``core.ignoreCase``,
-``core.fileMode``, ``assume-unchanged``, ``core.worktree`` …). The repository is not modified.
-
-The *tree* has every name in the index, with these exceptions:
-
-- A file whose bytes are exactly what git checks out counts as in the index: line endings, ``ident``
-  and encodings as a **tracked** ``.gitattributes`` says, and the content of a Git LFS pointer.
-- A name that is missing on disk is not in it, unless sparse checkout omits it.
-- The model's folder stays as committed: else the tree would depend on the training's output.
+lie, and the tree is put together here, so nothing in a repository decides what counts
+(docs/spec/training.md, "The source"). The repository is not modified.
 
 A repository's configuration can name programs to run: hooks, filters, a file-system monitor. Here
 git runs none, ignores variables that redirect it, uses no network, takes no lock, and has a time
