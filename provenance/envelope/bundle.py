@@ -131,7 +131,11 @@ def parse(data: bytes, *, where: str | None = None) -> Bundle:
     if len(kinds) != 1:
         raise MalformedError("the bundle must name its signer in exactly one way", where=where)
     hint = material.public_key.hint if material.public_key is not None else ""
-    envelope = _envelope(document.dsse_envelope, f"{where or 'bundle'}: dsseEnvelope")
+    dsse, inside = document.dsse_envelope, f"{where or 'bundle'}: dsseEnvelope"
+    [signature] = dsse.signatures
+    payload = strict_base64.parse(dsse.payload, where=f"{inside}.payload")
+    sig = strict_base64.parse(signature.sig, where=f"{inside}.sig")
+    envelope = Envelope(dsse.payload_type, payload, signature.keyid or "", sig)
     return Bundle(envelope, kinds[0], hint, data)
 
 
@@ -172,10 +176,3 @@ def open_bundle(bundle: Bundle, keys: Sequence[PublicKey]) -> Opened:
 def _document(data: bytes, where: str | None) -> BundleDocument:
     value = strict_json.parse(data, where=where, max_values=MAX_VALUES)
     return strict_json.convert(value, BundleDocument, where=where, what="a Sigstore bundle")
-
-
-def _envelope(document: DsseEnvelope, where: str) -> Envelope:
-    (signature,) = document.signatures
-    payload = strict_base64.parse(document.payload, where=f"{where}.payload")
-    sig = strict_base64.parse(signature.sig, where=f"{where}.sig")
-    return Envelope(document.payload_type, payload, signature.keyid or "", sig)

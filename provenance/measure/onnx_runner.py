@@ -77,11 +77,13 @@ def outputs_of(
     """Return the outputs of *file*, an open ONNX model, on *probes*, by name.
 
     What runs is a copy of what is open. Errors call the model *where*; UnreadableError: it is not
-    ONNX, or does not run on these probes within *limits* (:func:`_limits`).
+    ONNX, or does not run on these probes within *limits*.
     """
     if not isinstance(file, OnnxFile):
         raise UnreadableError(f"is {file.format}, not ONNX: it cannot be run", where=where)
     _check(probes)
+    least, times, most = _MEMORY
+    size = sum(source.size for source in file.sources)
     with tempfile.TemporaryFile() as copy:
         _write(copy, file, probes)
         file.check_unchanged()
@@ -89,7 +91,7 @@ def outputs_of(
         child = Isolated(
             _CHILD,
             [str(copy.fileno())],
-            limits=limits if limits is not None else _limits(file),
+            limits=limits or Limits(SECONDS, min(least + times * size, most)),
             where=where,
             needs=("onnxruntime", "onnx"),
             descriptor=copy.fileno(),
@@ -101,12 +103,6 @@ def outputs_of(
         return _arrays(msgspec.json.decode(described, type=list[Output]), data)
     except (msgspec.DecodeError, TypeError, ValueError) as error:
         raise MalformedError("has outputs that cannot be read", where=where) from error
-
-
-def _limits(file: OnnxFile) -> Limits:
-    least, times, most = _MEMORY
-    size = sum(source.size for source in file.sources)
-    return Limits(SECONDS, min(least + times * size, most))
 
 
 def _check(probes: Mapping[str, NDArray[Any]]) -> None:
