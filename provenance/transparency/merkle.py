@@ -1,13 +1,7 @@
 """The Merkle tree of a transparency log (RFC 6962, section 2.1; RFC 9162, section 2.1; SHA-256).
 
-::
-
-    MTH({})     = SHA-256("")
-    MTH({d})    = SHA-256(0x00 || d)                           the hash of a leaf
-    MTH(D[0:n]) = SHA-256(0x01 || MTH(D[0:k]) || MTH(D[k:n]))  k: largest power of two below n
-
-The two prefixes keep a leaf from passing for an inner node. Hashes have 32 bytes; sizes and indices
-count leaves, from 0, up to 2^63 - 1.
+The hash over n leaves is that of two children, split at the largest power of two below n. Prefixes
+keep a leaf from passing for an inner node. Sizes and indices count leaves, from 0.
 
 Roots and proofs are made by O(log n) calls of a :data:`Subtree`. The checks need only their
 arguments.
