@@ -48,6 +48,7 @@ class Exceptions:
         self._same_base = same_base
         self._beside = sides.left.files.keys() | sides.right.files.keys()
         self._files: dict[Pair, Judged] = {}
+        self._known: dict[tuple[Pair, str | None, Path | None], list[tuple[Declared, bool]]] = {}
 
     def of_file(self, pair: Pair) -> Judged:
         """Judge the files of *pair*, which differ and which no rule judges."""
@@ -56,15 +57,13 @@ class Exceptions:
         return self._files[pair]
 
     def _of_file(self, pair: Pair) -> Judged:
-        against = files_differ(pair, self._sides)
-        about = self._about(pair)
+        against, about = files_differ(pair, self._sides), self._about(pair)
         if not about or (pair.weights and not pair.state) or self._holds_tensors(pair):
             return Judged(against)
-        for each, unsafe in about:
-            whole = each.member is None and each.selects(None) and (pair.both or each.optional)
-            if whole and self._reaches((each, unsafe), pair, None):
+        for declared, reached in self._selecting(pair, None, None):
+            if reached and (pair.both or declared[0].optional):
                 sides = (against[0].left, against[0].right)
-                return Judged((), excepted=(_excepted((each, unsafe), pair.name, None, sides),))
+                return Judged((), excepted=(_excepted(declared, pair.name, None, sides),))
         if pair.both is None or not any(each.keys for each, _ in about):
             return Judged(against)
         try:
@@ -88,13 +87,15 @@ class Exceptions:
 
     def _each(self, pair: Pair, differences: Iterable[Difference], measure: str) -> Judged:
         """Judge *differences*; *measure* is what findings about them are called."""
-        about = self._about(pair)
         excepted: dict[tuple[str | None, ...], Excepted] = {}
         findings: dict[str, Finding] = {}
+        about = self._about(pair)
         members = {each.member for each, _ in about}
         whole = {each.member for each, _ in about if each.keys is None}
         for member, difference in by_key(members, whole, differences):
-            for each in self._one(pair, about, member, difference):
+            if max(len(findings), len(excepted)) > MAX_LISTED:
+                break  # it is against the rule already
+            for each in self._one(pair, member, difference):
                 if isinstance(each, Finding):
                     named = replace(each, measure=f"{measure}: {each.measure}")
                     findings.setdefault(each.measure, named)
@@ -112,19 +113,16 @@ class Exceptions:
         return Judged(listed, excepted=tuple(excepted.values()))
 
     def _one(
-        self, pair: Pair, about: list[Declared], member: str | None, found: Difference
+        self, pair: Pair, member: str | None, found: Difference
     ) -> Iterator[Excepted | Finding]:
         """Yield what is to be said of one difference, or of each place of a list."""
-        known = member is not None or found.path is not None
-        selecting = [
-            it for it in about if known and it[0].member == member and it[0].selects(found.path)
-        ]
+        unknown = member is None and found.path is None
+        selecting = [] if unknown else self._selecting(pair, member, found.path)
         declared = next(
             (
-                (each, unsafe)
-                for each, unsafe in selecting
-                if fits(each, found, same_base=self._same_base)
-                and self._reaches((each, unsafe), pair, found.path)
+                it
+                for it, reached in selecting
+                if reached and fits(it[0], found, same_base=self._same_base)
             ),
             None,
         )
@@ -132,19 +130,31 @@ class Exceptions:
             yield _excepted(declared, pair.name, found.path, found.shown)
         elif found.inside:
             for each in found.inside:
-                yield from self._one(pair, about, member, each)
+                yield from self._one(pair, member, each)
         else:
-            base = any(each.as_ == "base-model" for each, _ in selecting) and not self._same_base
-            note = "other-base" if base else None
+            base = any(each.as_ == "base-model" for (each, _), _ in selecting)
+            note = "other-base" if base and not self._same_base else None
             key, (left, right) = ": ".join(filter(None, (member, found.key))), found.shown
             yield Finding(
                 file=pair.name, measure=key, held=False, left=left, right=right, note=note
             )
 
-    def _reaches(self, declared: Declared, pair: Pair, path: Path | None) -> bool:
-        each, unsafe = declared
-        names = pair.unit_names
-        return all(each.reaches(name, path, self._beside, unsafe=unsafe) for name in names)
+    def _selecting(
+        self, pair: Pair, member: str | None, path: Path | None
+    ) -> list[tuple[Declared, bool]]:
+        """Return the exceptions that select *path*, and whether each may reach it.
+
+        It is asked once for all places of a list, which patterns do not tell apart.
+        """
+        at = None if path is None else tuple(0 if isinstance(it, int) else it for it in path)
+        if (pair, member, at) not in self._known:
+            self._known[pair, member, at] = [
+                (it, all(it[0].reaches(name, at, self._beside, unsafe=it[1]) for name in names))
+                for names in [pair.unit_names]
+                for it in self._about(pair)
+                if it[0].member == member and it[0].selects(at)
+            ]
+        return self._known[pair, member, at]
 
 
 def fits(each: Except, found: Difference, *, same_base: bool) -> bool:

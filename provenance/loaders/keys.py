@@ -81,6 +81,11 @@ def _is_part(part: re.Pattern[str] | str, step: str | int) -> bool:
 
 def spelled(path: Path) -> str:
     """Return the pattern that selects *path*, and beside it only other places of its lists."""
+    return _spelled(tuple(0 if isinstance(step, int) else step for step in path))
+
+
+@lru_cache(maxsize=4096)
+def _spelled(path: Path) -> str:
     text = ""
     for step in path:
         if isinstance(step, int):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_BYTES: Final = 64 * 2**20
 """Longest side file that is read by key, in bytes."""
 
-MAX_VALUES: Final = 1_000_000
+MAX_VALUES: Final = 300_000
 """Most values in it."""
 
 MAX_TOML: Final = 2**20

@@ -23,6 +23,7 @@ _KINDS: Final = {'"': "text", "{": "object", "[": "list", "t": "boolean", "f": "
 _TYPED: Final = frozenset({"gguf", "hdf5", "keras", "npy", "npz", "skops"})
 """Formats whose texts begin with the value's type."""
 _ABSENT: Final = object()
+_in_json: Final = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 MAX_DEPTH: Final = 64
 """Deepest value, in keys and places."""
@@ -138,7 +139,7 @@ def _value(tree: object) -> Value | None:
         return tree if isinstance(tree, Value) else None
     if isinstance(tree, dt.date | dt.time):
         return Value("time", tree.isoformat())
-    text = json.dumps(tree, ensure_ascii=False, default=str)
+    text = _in_json(tree)
     if isinstance(tree, dict | list):
         return Value("list" if isinstance(tree, list) else "object", text)
     return json_value(text)
