@@ -5,6 +5,7 @@ The runs are stored (README.md), so that no framework is needed; `tests/integrat
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,3 +86,12 @@ def test_another_file_that_is_not_read_is_never_a_match(
     compared = provenance.compare(HERE / name / "published", rebuilt, equality=name)
     assert compared.outcome is not None
     assert compared.outcome.conclusion == "inconclusive"
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_the_page_names_what_is_excepted(name: str) -> None:
+    page = (HERE.parents[1] / "docs" / "frameworks.md").read_text()
+    assert f"`{name}`" in page
+    for stated, _ in declaration.builtin(name).exceptions:
+        words = {word for key in stated.keys or () for word in re.findall(r"\w{8,}", key)}
+        assert stated.file.rpartition("/")[2] in page or any(word in page for word in words), stated
