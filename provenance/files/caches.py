@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,15 +18,11 @@ _NAMED = re.compile(r"(models|datasets)--([\w.-]+?)(?:--([\w.-]+?))?", re.ASCII)
 _REVISION = re.compile(r"[0-9a-f]{40}")
 
 
-def link_roots(top: str, given: Iterable[Path]) -> tuple[str, ...]:
-    """Return below which folders links out of the real folder *top* may end: *given*, and caches.
+def caches_of(top: Path) -> Iterator[str]:
+    """Yield below which folders links out of the real folder *top* end, by its layout.
 
-    A cache that is a link itself does not count: its layout says nothing of where that leads.
+    They are not resolved: of a cache that is a link itself, the layout does not say where it leads.
     """
-    return (*(os.path.realpath(each) for each in given), *_caches(Path(top)))
-
-
-def _caches(top: Path) -> Iterator[str]:
     above = (top, *top.parents)
     for folder in above:
         if _is_snapshot(folder):

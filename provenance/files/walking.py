@@ -2,10 +2,10 @@
 
 A link counts as what it leads to, a file or folder in the same folder, under the link's name
 (trainers write ``last.ckpt -> epoch=3.ckpt``). A link out of the folder counts where it ends at a
-file below one of *link_roots*, or of the caches that are known (:mod:`~provenance.files.caches`).
-Any other, one to nothing, to a folder that it lies in, or to what *ignore* leaves out is refused,
-as are FIFOs, sockets and devices. *ignore* holds paths below the folder; one that ends with ``/``
-is a folder's, and no link's; another is a file's.
+file below one of *link_roots*, or leads at once to one in a cache whose layout is known
+(:mod:`~provenance.files.caches`). Any other, one to nothing, to a folder that it lies in, or to
+what *ignore* leaves out is refused, as are FIFOs, sockets and devices. *ignore* holds paths below
+the folder; one that ends with ``/`` is a folder's, and no link's; another is a file's.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from provenance.errors import MalformedError, ProvenanceError, UnreadableError, reason
-from provenance.files import caches
+from provenance.files.caches import caches_of
 from provenance.files.names import check_name, is_within
 from provenance.files.reading import Identity, identity, kind
 
@@ -78,10 +78,22 @@ class _Rules(NamedTuple):
     top: str
     ignore: frozenset[str]
     link_roots: tuple[str, ...]
+    caches: tuple[str, ...]
 
-    def admits(self, target: str) -> bool:
-        """Tell whether a link out of the folder may end at *target*."""
-        return any(Path(target).is_relative_to(each) for each in self.link_roots)
+    def admits(self, link: str, target: str) -> bool:
+        """Tell whether *link*, whose folder is real, may end at *target* out of the folder.
+
+        Whoever made the folder may have made what lies on a longer way to a cache, and can turn it.
+        """
+        if _is_below(target, self.link_roots):
+            return True
+        text = str(Path(link).readlink())
+        straight = os.path.normpath(Path(link).parent / text) == target
+        return straight and "/../" not in text.lstrip("./") and _is_below(target, self.caches)
+
+
+def _is_below(path: str, folders: Iterable[str]) -> bool:
+    return any(Path(path).is_relative_to(each) for each in folders)
 
 
 class _Folder(NamedTuple):
@@ -135,7 +147,8 @@ def walk_again(
 def _rules(root: Path, ignore: frozenset[str], link_roots: Sequence[Path]) -> _Rules:
     try:
         top = os.path.realpath(root)
-        return _Rules(root, top, ignore, caches.link_roots(top, link_roots))
+        given = tuple(os.path.realpath(each) for each in link_roots)
+        return _Rules(root, top, ignore, given, tuple(caches_of(Path(top))))
     except (OSError, ValueError) as error:  # ValueError: the path holds NUL
         raise UnreadableError(reason(error), where=str(root)) from error
 
@@ -185,13 +198,14 @@ def _follow(rules: _Rules, folder: _Folder, name: str) -> tuple[str, int]:
 
     This resolves names and opens nothing; a link that moves is noticed by who walks again.
     """
-    root, top, ignore, _ = rules
+    root, top, ignore = rules.root, rules.top, rules.ignore
     target, hint = os.path.realpath(root / folder.path / name), _COPY
     found, mode = os.path.relpath(target, top), 0
     with contextlib.suppress(FileNotFoundError):
         mode = os.lstat(target).st_mode
     inside = Path(target).is_relative_to(top)
-    if stat.S_ISREG(mode) and (not inside or is_within(found, ignore)) and rules.admits(target):
+    elsewhere = not inside or is_within(found, ignore)
+    if elsewhere and stat.S_ISREG(mode) and rules.admits(f"{top}/{folder.path}{name}", target):
         return target, mode
     if not inside:
         problem, hint = "that leaves the folder", _NAME_THE_ROOT

@@ -133,6 +133,27 @@ def escape_by_a_chain(blobs: Path) -> Path:
     return link
 
 
+def a_chain_in_the_cache(blobs: Path) -> Path:
+    (blobs / "next").symlink_to("x")
+    return blobs / "next"
+
+
+def a_chain_through_elsewhere(blobs: Path) -> Path:
+    (blobs.parents[1] / "next").symlink_to(blobs / "x")
+    return blobs.parents[1] / "next"
+
+
+def a_folder_on_the_way(blobs: Path) -> Path:
+    (blobs.parents[1] / "way").symlink_to(blobs)
+    return blobs.parents[1] / "way" / "x"
+
+
+def up_again_behind_a_link(blobs: Path) -> Path:
+    write_files(blobs.parents[1], {"deep/sub/x": b""})
+    (blobs.parents[1] / "way").symlink_to("deep/sub")
+    return blobs.parents[1] / "way" / ".." / ".." / blobs.relative_to(blobs.parents[1]) / "x"
+
+
 def escape_by_a_folder_of_blobs(blobs: Path) -> Path:
     write_files(blobs.parents[1], {"outside/x": b"evil"})
     (blobs / "folder").symlink_to("../../outside")
@@ -158,7 +179,9 @@ def nothing(blobs: Path) -> Path:
 
 REFUSED = (
     escape_above, escape_by_name, escape_to_another_repository, escape_by_dots, escape_by_a_blob,
-    escape_by_a_chain, escape_by_a_folder_of_blobs, a_folder, a_snapshot, a_fifo, nothing,
+    escape_by_a_chain, escape_by_a_folder_of_blobs, a_chain_in_the_cache,
+    a_chain_through_elsewhere, a_folder_on_the_way, up_again_behind_a_link,
+    a_folder, a_snapshot, a_fifo, nothing,
 )  # fmt: skip
 
 
@@ -181,6 +204,14 @@ def test_what_is_no_file_of_the_cache_is_refused(
         with pytest.raises(UnreadableError, match="is a symbolic link") as caught:
             look(snapshot)
         assert "cp -rL" in str(caught.value)
+
+
+def test_a_root_that_is_named_is_reached_on_any_way(tmp_path: Path) -> None:
+    snapshot, blobs = hub(tmp_path)
+    write_files(blobs, {"x": b"1"})
+    write_files(snapshot, {"config.json": b"{}"})
+    (snapshot / "weights").symlink_to(a_chain_through_elsewhere(blobs))
+    assert len(hash_folder(snapshot, link_roots=(blobs,)).entries) == 2
 
 
 def test_a_cache_that_is_a_link_itself_is_not_known(tmp_path: Path) -> None:
