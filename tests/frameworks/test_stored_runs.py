@@ -20,7 +20,10 @@ from tests.frameworks.forging import FORGERIES, UNREAD
 from tests.world import RECIPE, attest, declared
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from provenance.measure.findings import Outcome
+    from tests.frameworks.forging import Forgery
     from tests.world import Person
 
 HERE = Path(__file__).parent
@@ -30,34 +33,43 @@ ADAPTED = msgspec.structs.replace(
 
 
 @pytest.fixture
-def rebuilt(name: str, tmp_path: Path) -> Path:
-    """A copy of the rebuilt folder."""
-    return shutil.copytree(HERE / name / "rebuilt", tmp_path / "rebuilt")
+def judged(name: str, tmp_path: Path, alice: Person, bob: Person) -> Callable[[Forgery], Outcome]:
+    """Two people attest a folder each, the second forged, under *name* and with one base model."""
+
+    def judge(forge: Forgery) -> Outcome:
+        folders = [
+            shutil.copytree(HERE / name / which, tmp_path / which)
+            for which in ("published", "rebuilt")
+        ]
+        forge(folders[1])
+        for folder, person in zip(folders, (alice, bob), strict=True):
+            attest(folder, person, equality=declared(name), recipe=ADAPTED)
+        verdict = provenance.agree(folders, keys=[alice.public, bob.public])
+        [rebuild] = verdict.rebuilds
+        assert verdict.conclusion == rebuild.outcome.conclusion
+        return rebuild.outcome
+
+    return judge
 
 
-@pytest.fixture
-def outcome(name: str, rebuilt: Path, tmp_path: Path, alice: Person, bob: Person) -> Outcome:
-    """What two people who attest a folder each, under *name* and with one base model, agree on."""
-    published = shutil.copytree(HERE / name / "published", tmp_path / "published")
-    for folder, person in ((published, alice), (rebuilt, bob)):
-        attest(folder, person, equality=declared(name), recipe=ADAPTED)
-    verdict = provenance.agree([published, rebuilt], keys=[alice.public, bob.public])
-    [judged] = verdict.rebuilds
-    assert verdict.conclusion == judged.outcome.conclusion
-    return judged.outcome
+def nothing(folder: Path) -> None:
+    """Leave *folder* as it is."""
 
 
 @pytest.mark.parametrize("name", FORGERIES)
-def test_two_runs_agree(outcome: Outcome) -> None:
+def test_two_runs_agree(judged: Callable[[Forgery], Outcome]) -> None:
+    outcome = judged(nothing)
     assert outcome.conclusion == "match"
     assert outcome.strongest == "tensors"
     assert all(it.reason and not it.unsafe for it in outcome.exceptions)
 
 
 @pytest.mark.parametrize("name", FORGERIES)
-def test_what_is_excepted_is_what_the_runs_showed(name: str, outcome: Outcome) -> None:
+def test_what_is_excepted_is_what_the_runs_showed(
+    name: str, judged: Callable[[Forgery], Outcome]
+) -> None:
     """Every exception for the folder itself had an effect."""
-    shown = {it.reason for it in outcome.exceptions}
+    shown = {it.reason for it in judged(nothing).exceptions}
     for stated, _ in declaration.builtin(name).exceptions:
         seen = stated.reason in shown
         assert seen is not any((name, key) in UNSEEN for key in stated.keys or ()), stated
@@ -71,21 +83,17 @@ UNSEEN = {("kohya", "sshs_legacy_hash")}
     ("name", "forgery"),
     [(name, forgery) for name, found in FORGERIES.items() for forgery in found],
 )
-def test_a_forgery_is_a_mismatch(name: str, forgery: str, rebuilt: Path) -> None:
-    FORGERIES[name][forgery](rebuilt)
-    compared = provenance.compare(HERE / name / "published", rebuilt, equality=name)
-    assert compared.outcome is not None
-    assert compared.outcome.conclusion == "mismatch"
+def test_a_forgery_is_a_mismatch(
+    name: str, forgery: str, judged: Callable[[Forgery], Outcome]
+) -> None:
+    assert judged(FORGERIES[name][forgery]).conclusion == "mismatch"
 
 
 @pytest.mark.parametrize(("name", "forgery"), [("sklearn", forgery) for forgery in UNREAD])
 def test_another_file_that_is_not_read_is_never_a_match(
-    name: str, forgery: str, rebuilt: Path
+    forgery: str, judged: Callable[[Forgery], Outcome]
 ) -> None:
-    UNREAD[forgery](rebuilt)
-    compared = provenance.compare(HERE / name / "published", rebuilt, equality=name)
-    assert compared.outcome is not None
-    assert compared.outcome.conclusion == "inconclusive"
+    assert judged(UNREAD[forgery]).conclusion == "inconclusive"
 
 
 @pytest.mark.parametrize("name", FORGERIES)
