@@ -28,10 +28,7 @@ and embedded in the training statement. ::
 
 Unknown keys, other types, NaN and infinities, and values out of range are refused.
 
-The *canonical form* is JCS (RFC 8785) of the declaration as an object, with every default written
-out, the axes sorted, and the exceptions of built-in sets in full. The statement holds it, and its
-SHA-256 is the declaration's digest: white space, comments and the order of keys in the TOML do not
-change it.
+The statement holds the *canonical form* (section 1), whose SHA-256 is the declaration's digest.
 """
 
 from __future__ import annotations

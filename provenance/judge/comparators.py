@@ -1,17 +1,7 @@
-"""A declaration, applied to two models.
+"""A declaration, applied to two models: the steps of docs/spec/equality.md section 2.
 
-1. The declaration must fit (:mod:`~provenance.judge.coverage`).
-2. Models whose files are all equal satisfy every equality: the strongest that held is ``bytes``.
-3. Weights that differ and that a rule selects are read side by side, once for each file of initial
-   weights (:mod:`~provenance.judge.measured`).
-4. Each alternative is judged. Files that none of its rules selects must be equal byte for byte, but
-   for what exceptions admit; what several rules select must satisfy all. Files or tensors on one
-   side only, and other types, shapes or metadata, break it.
-5. Of the alternatives that held, the one with the best conclusion concludes, and among those the
-   strongest. If none held: ``inconclusive`` if one of them was only undecided because something
-   could not be read, otherwise ``mismatch``.
-
-The order of the two models does not matter.
+Weights that differ and that a rule selects are read side by side, once for each file of initial
+weights (:mod:`~provenance.judge.measured`). The order of the two models does not matter.
 """
 
 from __future__ import annotations

@@ -1,16 +1,8 @@
-"""Whether a declaration fits the models that it is applied to.
-
-In each alternative,
-
-1. every rule that is not ``optional`` must select something: else it is a typing error, and its
-   limits would never be applied;
-2. every tensor of every weight file that both models have must be covered: by a rule that selects
-   it; or its whole file by ``bytes``, as the initial weights or probes of a rule, or by a rule that
-   judges it through outputs, metrics or curves.
+"""Whether a declaration fits the models that it is applied to: docs/spec/equality.md section 2.1.
 
 A file without tensors, or of the state of a training, that no rule selects must be equal byte for
-byte and needs no rule. A weight
-file that cannot be read is covered by rules that select all of its tensors, and by equal bytes.
+byte and needs no rule. A weight file that cannot be read is covered by rules that select all of its
+tensors, and by equal bytes.
 """
 
 from __future__ import annotations

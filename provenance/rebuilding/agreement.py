@@ -6,17 +6,7 @@ largest distance between any two is also reported. A builder is a signing key th
 of its own: models by one key count once, and so do signatures of several keys on one attestation
 or one run. One differing model makes the result a mismatch: dissent is not outvoted.
 
-==============  ===============================================================================
-conclusion      when
-==============  ===============================================================================
-match           every rebuild equals the published model exactly (``bytes``, ``tensors``) or
-                in the narrower type that is shipped (``rounded``)
-consistent      every rebuild is within the declared tolerance; never called a match
-plausible       every rebuild's curves resemble the published ones; says nothing about weights
-mismatch        a rebuild differs by more, or followed another recipe
-inconclusive    something is missing (builders, a part of a recipe) or unreadable; or the files
-                are not the same, and nobody can tell whether the recipe was
-==============  ===============================================================================
+``docs/spec/verdict.md`` says when each conclusion is drawn.
 """
 
 from __future__ import annotations

@@ -1,21 +1,8 @@
 """The verdict: the signed outcome of comparing rebuilds (docs/spec/verdict.md).
 
-All conclusions are signed; the conclusion decides which predicate carries the verdict:
-
-======================================  =======================================================
-conclusion                              predicate
-======================================  =======================================================
-match by ``bytes``, independent         SLSA VSA v1, ``SLSA_BUILD_REPRODUCED``
-another match                           in-toto SVR v0.2 with a property of ours
-consistent                              the same, with another property
-plausible, mismatch, inconclusive       our own ``verdict/v1``
-======================================  =======================================================
-
-The verdict is the same object in all three: the field ``provenance_verdict`` of the first two, the
-whole predicate of the last. Agreement by tolerance, or by an equality that was not declared
-beforehand, is never called reproduced; nor is a match whose builders nobody says to be independent.
-
-Beside the conclusion each rebuild has another answer: whether it followed the published recipe.
+All conclusions are signed; the conclusion decides which predicate carries the verdict, the same
+object in all. Agreement by tolerance, or by an equality that was not declared beforehand, is never
+called reproduced; nor is a match whose builders nobody says to be independent.
 """
 
 from __future__ import annotations

@@ -1,13 +1,6 @@
 """What a training statement says of its run: step 6 of a verification.
 
-====================  ======================================================================
-level                 what is said; it is the word of its signer
-====================  ======================================================================
-``signed``            these are the files: there is no training statement
-``attested``          how they were made, too; nobody says that a recorder saw all of it
-``recorded``          a recorder saw the run begin, end, and write these files
-``rebuilt``           a verdict on it says that independent runs of distinct keys made it too
-====================  ======================================================================
+The evidence levels are the word of its signer (docs/spec/verification.md, "Whose word").
 """
 
 from __future__ import annotations

@@ -1,22 +1,4 @@
-"""Are these the weights that someone I trust attested? The numbered steps.
-
-1. *parse*: the claims are bundles, each with one signed envelope.
-2. *signature*: a given key signed at least one; where a claim names a given key, that key's
-   signature holds. Claims by other keys do not count.
-3. *statement*: each claim of a given key is a statement this version understands; an unknown
-   external parameter is refused.
-4. *subject*: its subject is the root digest of the manifest it carries; the expected name and root
-   digest are among them.
-5. *manifest*: the files are those of the manifest: none changed, missing, or extra. Of several
-   claims, those about these files count.
-6. *outcome*: the command that made them did not fail, and no input changed meanwhile (files that
-   were only added to one are shown); the first claim for which this holds is *the* claim. Its
-   evidence level (:mod:`~provenance.trust.outcome`) is at least the one that is required.
-7. *equality declaration*: it has the digest that the statement gives, and can be parsed; no
-   other claim about these files declares another one.
-8. *log proof*: if a log's key is given, the claim is in that log.
-9. *verdict*: if one is given, it says of the claim that it was rebuilt
-   (:func:`provenance.rebuilding.verdict.check_rebuilt`, after the others).
+"""Are these the weights that someone I trust attested? Steps 1 to 8 of docs/spec/verification.md.
 
 A step either holds and is reported, or raises; where nothing was checked it is *skipped*. Nothing
 here uses the clock or the network.

@@ -17,9 +17,6 @@ streams, of the same length.
 
 An array in Fortran order has to be transposed in memory: beyond ``MAX_TRANSPOSED`` it is refused as
 unreadable.
-
-Limits: header 10,000 bytes (numpy's default), 64 dimensions; those of
-:mod:`~provenance.weights.zip_archive`.
 """
 
 from __future__ import annotations

@@ -8,8 +8,6 @@ library (0.8.0) where a file could be read in two ways:
 - control characters in names are refused; only spaces (0x20) may follow the header's ``}``.
 
 As in the library, tensors cover the whole buffer: no gap, no overlap, nothing after the last.
-
-Limits: header 100 MB (the library's), 100,000 tensors, 64 dimensions, 2^53 - 1 bytes a tensor.
 """
 
 from __future__ import annotations

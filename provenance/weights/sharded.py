@@ -19,8 +19,6 @@ follow from the tensors and are left out. A shard not named like
 container fact ``sharding`` is the SHA-256 of the index; where the shards do not all state the same
 keys, the digest of it and of these. A fact of the shards' format is their common value, or the
 digest of all.
-
-Limits: index 64 MiB, 10,000 shards, 100,000 tensors in all.
 """
 
 from __future__ import annotations

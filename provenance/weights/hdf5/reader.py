@@ -21,10 +21,6 @@ apply their filters.
 
 All else (trees, heaps, times, free space) is the fact ``layout``, a digest of all bytes but the
 datasets' own.
-
-Limits: 100,000 objects, 250,000 chunks, 64 MiB of attributes; 256 MiB for a chunk, a row of chunks,
-and what of a dataset is unallocated; for libhdf5 4 GiB, and of processor time for each answer 20
-seconds and one for every 4 MiB of the file.
 """
 
 from __future__ import annotations
