@@ -78,30 +78,30 @@ def apply(
     _check_statistics(declaration)
     exceptions = Exceptions(declaration, weights.sides, same_base=same_base)
     judged = [
-        _judge(alternative, weights, Judged((), selection.unread), (exceptions, probes))
+        _judge(alternative, weights, selection.unread, exceptions, probes)
         for alternative, selection in zip(declaration.any, selections, strict=True)
     ]
     alternatives = tuple(map(_outcome, declaration.any, judged))
-    held = [
-        (-AGREES.index(alternative.concludes), STRENGTHS.index(outcome.strength), -number)
-        for number, (alternative, outcome) in enumerate(
-            zip(declaration.any, alternatives, strict=True)
-        )
-        if outcome.held
-    ]
+    best = min(
+        (number for number, outcome in enumerate(alternatives) if outcome.held),
+        key=lambda number: (
+            AGREES.index(declaration.any[number].concludes),
+            -STRENGTHS.index(alternatives[number].strength),
+        ),
+        default=None,
+    )
     undecided = any(outcome.held is None for outcome in alternatives)
-    concluded, strongest, number = max(held, default=(0, 0, 0))
     otherwise: Conclusion = "inconclusive" if undecided else "mismatch"
-    used = Judged.merged([judged[-number]] if held else judged)
+    used = Judged.merged(judged) if best is None else judged[best]
     contents = weights.all()
     distances = (pair.distance for value in contents for pair in value.tensors if pair.distance)
     effects = [effect for value in contents for effect in value.normalisers or ()]
     missing = (what for outcome in alternatives for what in outcome.missing)
     return Outcome(
-        conclusion=AGREES[-concluded] if held else otherwise,
+        conclusion=otherwise if best is None else declaration.any[best].concludes,
         declaration=declaration.digest,
         alternatives=alternatives,
-        strongest=STRENGTHS[strongest] if held else None,
+        strongest=None if best is None else alternatives[best].strength,
         first=next(filter(None, (value.first for value in contents)), None),
         distances=tuple(distances),
         normalisers=tuple(dict.fromkeys([*effects, *used.normalisers])),
@@ -154,11 +154,11 @@ def _identical(declaration: Declaration, sides: SideBySide) -> Outcome:
 def _judge(
     alternative: Alternative,
     weights: MeasuredWeights,
-    unread: Judged,
-    given: tuple[Exceptions, Path | None],
+    unread: tuple[str, ...],
+    exceptions: Exceptions,
+    probes: Path | None,
 ) -> Judged:
-    exceptions, probes = given
-    judged = [unread]
+    judged = [Judged((), unread)]
     for pair in weights.sides.changed:
         rules = tensor_rules(alternative, pair)
         if pair.both is not None and rules:
