@@ -1,15 +1,6 @@
 """The keys and values of a GGUF file, each value as one line of text.
 
-Format: ``gguf_metadata_kv_t`` of docs/gguf.md. The text of a value is its type and the value, and
-no two values have one text:
-
-- integers ``u32 8192``, booleans ``bool true``, floats ``f32 100000.0`` (the shortest decimal of
-  the value as float64; NaN by its bits, ``f32 nan:7fc00000``);
-- strings ``str "llama"``, quoted as in JSON; beyond ``MAX_SHOWN`` bytes length and digest;
-- arrays by number and digest: ``arr[str] 49152 values, 1010101 bytes, sha256 0c5e...``.
-
-Digests are of the value's bytes as they are in the file after type and count; a value has only one
-encoding.
+Format: ``gguf_metadata_kv_t`` of docs/gguf.md. ``docs/spec/equality.md`` section 7 has the texts.
 
 All is limited, because llama.cpp trusted a file's counts and overflowed its buffers
 (CVE-2024-21802, -21825, -21836, -23496, -23605).

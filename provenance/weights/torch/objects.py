@@ -1,23 +1,7 @@
 """Every value of any pickle or archive of torch, by its path: what is beside weights, not weights.
 
-A path (``provenance.loaders.keys``) has a text for each key and each attribute, and an integer for
-each place in a list or a tuple; the outermost value is at the empty path. A number, a text and the
-like has the text of ``values``. What holds others is an object of one member, its class, and what
-it holds follows below its path; so are objects, sets and tensors, which hold nothing that has a
-path unless they were given entries, items or a state of attributes:
-
-    {"dict":[]}  {"list":[]}  {"tuple":[]}                  the class alone; a dictionary whose keys
-    {"dict":[3,"a"]}                                        are not all text lists them, in order
-    {"set":["a","b"]}                                       sorted, if all are text or integers,
-                                                            else the call that makes it
-    {"transformers.trainer_utils.SchedulerType()":["linear"]}             a call with its arguments
-    {"pathlib.PosixPath":[]}                                made without a call of the class
-    {"a.C":{"arguments":[],"state":"attributes"}}           its attributes are below its path
-    {"global":"builtins.print"}  {"storage":[…]}            a name; bytes of tensors, digested
-
-So two files have the same values only if their pickles describe the same objects. Not content: the
-order of a dictionary whose keys are all text, how the pickle spells a value, and what is shared by
-two places. What contains itself is refused.
+``docs/spec/equality.md`` section 8, "Values of pickles", has the paths and texts. Two files have
+the same values only if their pickles describe the same objects.
 """
 
 from __future__ import annotations

@@ -1,43 +1,7 @@
 """What a torch checkpoint holds: its tensors, and the plain values beside them, each by its path.
 
-A path is the keys from the outermost collection inwards, joined with ``/``; places in lists and
-tuples count from 0. So a state dict's keys are its tensors' names. If what was saved is not a
-collection, its path is ``value``. Duplicate paths are refused.
-
-**Plain values** are content, each one text. An empty collection is ``{}`` or ``[]``, the rest is
-JSON (RFC 8785), except numbers: an integer is its digits, a float the shortest decimal that rounds
-to it (``1.0``, ``1e-05``, ``-0.0``). What JSON lacks is an object of one member:
-
-    {"float":"inf"}  {"float":"-inf"}  {"float":"nan 0x7ff8000000000000"}    not a finite number
-    {"complex":[1.0,-0.0]}                                                   each part as above
-    {"bytes":"00ff"}                                                         in hexadecimal
-    {"numpy.float64":1.0}                                                    a scalar of numpy
-    {"torch.device":"cuda:1"}  {"torch.dtype":"float32"}                     as torch shows them
-    {"set":["a","b"]}  {"global":"torch.qint8"}                              sorted; a name of torch
-
-**Arrays of numpy** that hold numbers are tensors. A tensor of another kind, such as a sparse one,
-is the collection of its parts (``tensors.parts``), each by its path: ``w/indices``, ``w/values``.
-
-**The structure** is content too: ``{"ema": {"w": A}}`` and ``{"ema/w": A}`` have the same paths,
-but only one of them has a key ``ema``. What was saved is *flat* if it is one dictionary from text
-to tensors and plain values, as a state dict is. Otherwise ``_structure`` says how it is nested: in
-JSON without white space, where ``*`` is a tensor or plain value, integer keys are bare, members of
-objects are sorted, a Counter or a tensor in parts has its name before it, and content in an
-attribute ``_metadata`` follows its dictionary after ``@``. So ``[{"w": A, 0: 1}, ()]`` is
-``[{"w":*,0:*},[]]``.
-
-**Not content**: the order of entries, and of the elements of a set of texts or integers; whether a
-collection is a dict or an OrderedDict, a list, a tuple or a torch.Size; and the versions 1 and 2 of
-modules in a state dict's attribute ``_metadata``: of torch's own modules, only those for
-quantisation have later ones, by which they load the same tensors in other ways. Anything else in
-that attribute is content, under ``_metadata`` and the module's name.
-
-**The best models** of Lightning's ModelCheckpoint are scores by absolute paths. Of a path below its
-``dirpath``, which is content too, that is written ``${dirpath}``, so that the score has one name
-wherever the folder lay.
-
-Limits: 100,000 tensors, 1,000,000 values, 32 levels, 64 MiB of names and texts. So a collection
-that is shared very often, or contains itself, is refused.
+``docs/spec/equality.md`` section 7, "Torch", has the texts of values, the structure, and what is
+not content. A collection that is shared very often, or contains itself, is beyond the limits below.
 """
 
 from __future__ import annotations
