@@ -21,6 +21,7 @@ from provenance.errors import ProvenanceError, UnreadableError, UsageError
 from provenance.files.caches import hub_uri
 from provenance.files.manifest import FileEntry, Manifest, hash_folder, hash_path
 from provenance.files.names import RESERVED
+from provenance.files.walking import walk_folders
 from provenance.keys import refuse_private_keys
 from provenance.statement.training import ChangedInput
 
@@ -143,7 +144,7 @@ def check_model_folder(inputs: Inputs) -> Path:
             where=str(inputs.model),
             hint="--model names the folder that the training fills",
         )
-    for path, _, names in os.walk(model):
+    for path, _, names in walk_folders(model):
         refuse_private_keys(Path(path), names)
     existing = model
     while not existing.exists():

@@ -11,6 +11,7 @@ the folder; one that ends with ``/`` is a folder's, and no link's; another is a 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -137,11 +138,24 @@ def walk_again(
                 continue
             path = f"{place.file}/" if is_folder else place.file
             if path in ignore or (not is_folder and name in ignore):
+                if (f"{name}/" if is_folder else name) not in ignore:
+                    what = f"is {path}, which is not part of the model, behind a symbolic link"
+                    refuse(UnreadableError(what, where=f"{root}/{name}", hint=_COPY))
                 continue
             if is_folder:
                 folders.append(_Folder(f"{name}/", path, place.links, (*folder.above, path)))
             else:
                 yield name, place
+
+
+def walk_folders(
+    root: Path, refuse: Callable[[OSError], None] | None = None
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield what ``os.walk`` does, which recurses before Python 3.12: too deep is refused."""
+    for path, folders, names in os.walk(root, onerror=refuse):
+        if path.count("/") > str(root).count("/") + MAX_DEPTH:
+            raise UnreadableError(f"is deeper than {MAX_DEPTH} folders", where=path)
+        yield path, folders, names
 
 
 def _rules(root: Path, ignore: frozenset[str], link_roots: Sequence[Path]) -> _Rules:
@@ -196,10 +210,18 @@ _NAME_THE_ROOT = "name the folder of such files with --link-root, or copy this o
 def _follow(rules: _Rules, folder: _Folder, name: str) -> tuple[str, int]:
     """Return where the link *name* in *folder* leads, and the mode of what is there.
 
-    This resolves names and opens nothing; a link that moves is noticed by who walks again.
+    This resolves names and opens nothing; a link that moves is noticed by who walks again. The
+    system follows 40 links at most; ``realpath``, which recurses, would follow them all.
     """
     root, top, ignore = rules.root, rules.top, rules.ignore
-    target, hint = os.path.realpath(root / folder.path / name), _COPY
+    path, where, hint = root / folder.path / name, f"{root}/{folder.name}{name}", _COPY
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            what = "is a symbolic link to itself, or the first of too many"
+            raise UnreadableError(what, where=where, hint=hint) from error
+    target = os.path.realpath(path)
     found, mode = os.path.relpath(target, top), 0
     with contextlib.suppress(FileNotFoundError):
         mode = os.lstat(target).st_mode
@@ -217,8 +239,5 @@ def _follow(rules: _Rules, folder: _Folder, name: str) -> tuple[str, int]:
         else:
             problem = "to a folder that it is in"
     else:
-        problem = (
-            "to nothing" if mode == 0 else "to itself" if stat.S_ISLNK(mode) else f"to {kind(mode)}"
-        )
-    where = f"{root}/{folder.name}{name}"
+        problem = "to nothing" if mode == 0 else f"to {kind(mode)}"
     raise UnreadableError(f"is a symbolic link {problem}", where=where, hint=hint)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from provenance.encoding import strict_base64
 from provenance.envelope import bundle
-from provenance.errors import ContentError, MalformedError, UnreadableError, count
+from provenance.errors import ContentError, MalformedError, UnreadableError, count, cut
 from provenance.files.atomic import TEMPORARY_SUFFIX
 from provenance.files.digest import hash_file
 from provenance.files.manifest import sizes_of
@@ -32,7 +32,7 @@ from provenance.files.names import (
     TEMPORARY,
 )
 from provenance.files.reading import read_file
-from provenance.files.walking import check_link, walk
+from provenance.files.walking import check_link, walk, walk_folders
 from provenance.weights.names import is_loaded
 
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ MAX_UNNAMED_BYTES = 2**28
 
 MAX_LEFTOVER_BYTES = 2**26
 """Largest file that a killed writer can have left."""
+
+MAX_NAMED = 20
+"""Most names in a text of what is not covered: more than other tools have."""
 
 
 def require_folder(path: Path) -> None:
@@ -163,7 +166,7 @@ def _leftovers(root: Path) -> list[str]:
 def _count_of(root: Path, name: str, stated: Collection[str], link_roots: Sequence[Path]) -> int:
     """Return how many files are in the folder *name* of another tool."""
     if name == ".git/":
-        return sum(len(files) for _, _, files in os.walk(root / name))
+        return sum(len(files) for _, _, files in walk_folders(root / name))
     inside = [name + each for each in walk(root / name, link_roots=link_roots)]
     for each in inside:
         if is_loaded(each) and each not in stated:
@@ -179,12 +182,13 @@ def not_compared(root: Path, uncovered: Iterable[str]) -> tuple[str, ...]:
 
 
 def in_words(not_covered: Mapping[str, int]) -> str:
-    """Return names and numbers of files as a text."""
-    texts = (
-        f"{name} ({count(number, 'file')})" if name.endswith("/") else name
-        for name, number in not_covered.items()
-    )
-    return ", ".join(texts)
+    """Return names and numbers of files as a text; a list is cut, and what we left comes last."""
+    names = sorted(not_covered, key=lambda name: name.startswith(f"{BYPRODUCTS}/"))
+    texts = [
+        f"{name} ({count(not_covered[name], 'file')})" if name.endswith("/") else name
+        for name in names
+    ]
+    return ", ".join(cut(texts, MAX_NAMED))
 
 
 def check_beside(

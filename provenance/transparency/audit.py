@@ -23,6 +23,7 @@ import msgspec
 
 from provenance.errors import LogProofError, MalformedError, UnreadableError, reason
 from provenance.files.atomic import TEMPORARY_SUFFIX
+from provenance.files.walking import walk_folders
 from provenance.transparency import checkpoint as checkpoints
 from provenance.transparency import log_state, merkle, tiles
 from provenance.transparency.checkpoint import Checkpoint
@@ -131,7 +132,7 @@ def _files(folder: Path) -> list[str]:
     found: list[str] = []
     if not os.path.lexists(folder / "tile"):
         return found
-    for parent, folders, names in os.walk(folder / "tile", onerror=refuse):
+    for parent, folders, names in walk_folders(folder / "tile", refuse):
         here = Path(parent)
         links = [name for name in folders if (here / name).is_symlink()]
         found.extend(str((here / name).relative_to(folder)) for name in (*names, *links))

@@ -198,6 +198,26 @@ def test_a_loop_of_two_links_is_refused(model: Path) -> None:
         hash_folder(model)
 
 
+@pytest.mark.parametrize("last", ["config.json", "nothing"])
+def test_a_long_chain_of_links_is_refused(model: Path, last: str) -> None:
+    for number in range(3000):
+        (model / f"link{number}").symlink_to(f"link{number - 1}" if number else last)
+    with pytest.raises(UnreadableError, match="symbolic link"):
+        hash_folder(model)
+
+
+@pytest.mark.parametrize("target", [".cache", "sub/../.cache"])
+def test_what_is_left_out_is_not_hidden_behind_a_link_to_the_folder_above_it(
+    model: Path, target: str
+) -> None:
+    fill(model, {".cache/huggingface/config.json": b"1"})
+    (model / "link").symlink_to(target)
+    for look in (hash_folder, walk, sizes_of):
+        with pytest.raises(UnreadableError, match="not part of the model") as caught:
+            look(model, ignore=RESERVED)
+        assert caught.value.where == f"{model}/link/huggingface"
+
+
 FOLLOWED = {
     "a file": ("config.json", {"link": "config.json"}),
     "a file further down": ("sub/tok.txt", {"link": "sub/tok.txt"}),

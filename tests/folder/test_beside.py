@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 
-from provenance.errors import ContentError
+from provenance.errors import ContentError, UnreadableError
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.trust.verification import verify_model
 from tests.world import attach, state, write_files
@@ -70,6 +71,22 @@ def test_byproducts_of_older_claims_stay(tmp_path: Path, alice: Person) -> None:
 def test_a_file_that_no_claim_names_is_told(model: Path, alice: Person) -> None:
     write_files(model, {f"provenance/{NAME}": DATA})
     assert "(1 file in provenance/ that no such claim names)" in manifest_detail(model, alice)
+
+
+def test_a_deep_folder_of_another_tool_is_refused(model: Path, alice: Person) -> None:
+    for depth in range(1200):
+        os.mkdir(f"{model}/.git/{'a/' * depth}")  # noqa: PTH102 - as Path.mkdir, without its parts
+    with pytest.raises(UnreadableError, match="is deeper than"):
+        verify_model(model, (alice.key.public,))
+
+
+def test_many_files_of_a_killed_writer_are_cut(model: Path, alice: Person) -> None:
+    names = [f"provenance/{number:064x}.tmp" for number in range(200)]
+    write_files(model, {**dict.fromkeys(names, b""), ".gitignore": b"x"})
+    detail = manifest_detail(model, alice)
+    assert "not covered: .gitignore, provenance/" in detail
+    assert len(detail) < 2000
+    assert "more" in detail
 
 
 def test_what_a_killed_writer_left_is_told(model: Path, alice: Person) -> None:
