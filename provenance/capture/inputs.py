@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from provenance.capture.secrecy.redact import readable, redact_text
 from provenance.errors import ProvenanceError, UnreadableError, UsageError
-from provenance.files.caches import hub_uri
+from provenance.files.caches import caches_of, hub_uri
 from provenance.files.manifest import FileEntry, Manifest, hash_folder, hash_path
 from provenance.files.names import RESERVED
 from provenance.files.walking import walk_folders
@@ -90,6 +90,15 @@ class HashedInput:
     place: InputPath
     manifest: Manifest
     uri: str = ""
+
+    def behind_links(self) -> Iterator[str]:
+        """Yield the paths of the files outside the input to which links in it may lead."""
+        root = self.place.path
+        if self.place.link_roots or any(map(os.path.isdir, caches_of(root))):
+            for entry in self.manifest.entries:
+                path = os.path.realpath(root / entry.name)
+                if not Path(path).is_relative_to(root):
+                    yield path
 
 
 def input_paths(inputs: Inputs) -> tuple[InputPath, ...]:

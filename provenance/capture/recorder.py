@@ -89,6 +89,7 @@ def observe_before(
         environ,
         model,
         known=(item.place.path for item in hashed),
+        files=(path for item in hashed for path in item.behind_links()),
         secret=redacted_files(words, folder, recorded.redacted),
     )
     files = program_files(

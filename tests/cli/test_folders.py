@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -282,3 +283,28 @@ def test_what_is_not_compared_is_told(
     assert verdict["rebuilds"][0]["outcome"]["not_compared"] == told
     write_files(other, {".github/hook.py": b""})
     refused(provenance("compare", one, other), 1, ".github/hook.py", "is code or weights")
+
+
+@pytest.mark.parametrize("lay", [snapshot, data_version_control])
+def test_what_an_input_links_to_is_the_input_and_no_code_that_was_read(
+    here: Path, provenance: Shell, alice: Person, lay: Callable[[Path, Path], Path]
+) -> None:
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "x"]):
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *words], check=True
+        )
+    folder = lay(here, write_files(here.parent / "source", {"rows.csv": b"1,2\n"}))
+    beside = (folder / "rows.csv").resolve().with_name("undeclared.csv")
+    beside.write_bytes(b"3,4\n")
+    read = f"open({str(folder / 'rows.csv')!r}).read(); open({str(beside)!r}).read()"
+    train = [sys.executable, "-c", f"{read}; {TRAIN[-1]}"]
+    key = ("--key", alice.private)
+    ran = provenance("record", "--model", "out", *key, "--data", f"d={folder}", "--", *train)
+    assert ran.status == 0, ran
+    build = statement(here / "out")["predicate"]["buildDefinition"]
+    read_by_run = [
+        Path(file["name"]).name for file in build["externalParameters"]["source"]["read"]
+    ]
+    untracked = build["internalParameters"]["collectors"]["untracked"]["values"]["files"]
+    assert {Path(name).name for name in (*read_by_run, *untracked)} >= {"undeclared.csv"}
+    assert not {name for name in (*read_by_run, *untracked) if name.endswith(b"rows.csv".hex())}

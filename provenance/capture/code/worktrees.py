@@ -90,10 +90,11 @@ class Surroundings:
         model: Path | None = None,
         known: Iterable[Path] = (),
         secret: frozenset[str] = frozenset(),
+        files: Iterable[str] = (),
     ) -> Surroundings:
-        """Return these, with links resolved."""
+        """Return these, with links resolved; *files* are known, too, and are resolved already."""
         paths = frozenset(os.path.realpath(path) for path in (*known, *([model] if model else [])))
-        return cls(environ, model, paths, tuple(f"{path}/" for path in paths), secret)
+        return cls(environ, model, paths.union(files), tuple(f"{path}/" for path in paths), secret)
 
     def holds(self, path: str | Path) -> bool:
         """Tell whether *path*, without links in it, is in the model or in what is known."""
