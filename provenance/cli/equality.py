@@ -134,7 +134,7 @@ def _selections(
 
     with progress("hashing") as advance:
         found = model_of_folder(model, advance)
-    excepted = [find_reached(each, found) for each, _ in declared.exceptions]
+    excepted = [find_reached(each, found) for each in declared.exceptions]
     sides = SideBySide(found, found)
     return check_coverage(declared, sides), excepted, unread_files(sides)
 

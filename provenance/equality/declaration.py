@@ -35,7 +35,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
@@ -43,7 +43,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 import msgspec
 
 from provenance.encoding import strict_json
-from provenance.equality.exceptions import Except, fault_by_table
+from provenance.equality.exceptions import Except, UnsafeExcept, fault_by_table
 from provenance.equality.exceptions import fault as fault_of_exception
 from provenance.equality.lattice import LATER, LATTICE, STRENGTHS, Conclusion, Strength
 from provenance.equality.rules import EvidenceRule, Rule, fault, number_of_patterns
@@ -108,8 +108,7 @@ class Document(
     exceptions: Annotated[tuple[_Name, ...], msgspec.Meta(max_length=16)] = ()
     """Built-in declarations whose ``except`` are taken; the canonical form holds them instead."""
     except_: _Excepts = ()
-    unsafe_except: _Excepts = ()
-    """Exceptions that may reach what loaders obey."""
+    unsafe_except: Annotated[tuple[UnsafeExcept, ...], msgspec.Meta(max_length=256)] = ()
 
 
 class Declaration(msgspec.Struct, frozen=True):
@@ -121,7 +120,7 @@ class Declaration(msgspec.Struct, frozen=True):
     any: tuple[Alternative, ...]
     canonical: bytes
     except_: tuple[Except, ...] = ()
-    unsafe_except: tuple[Except, ...] = ()
+    unsafe_except: tuple[UnsafeExcept, ...] = ()
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -129,10 +128,9 @@ class Declaration(msgspec.Struct, frozen=True):
         return tuple(rule for alternative in self.any for rule in alternative.all)
 
     @property
-    def exceptions(self) -> Iterator[tuple[Except, bool]]:
-        """Yield the exceptions, and whether each is unsafe: the safe ones first."""
-        yield from ((each, False) for each in self.except_)
-        yield from ((each, True) for each in self.unsafe_except)
+    def exceptions(self) -> tuple[Except, ...]:
+        """The exceptions, the safe ones first."""
+        return (*self.except_, *self.unsafe_except)
 
     @property
     def digest(self) -> str:
@@ -155,8 +153,8 @@ def strength_of(rule: Rule) -> Strength:
 def parse(data: bytes, *, where: str | None = None) -> Declaration:
     """Return the declaration that *data* spells in TOML."""
     declaration = _read(parse_toml(data, where), where)
-    for number, (exception, unsafe) in enumerate(declaration.exceptions, 1):
-        if (wrong := fault_by_table(exception, unsafe=unsafe)) is not None:
+    for number, exception in enumerate(declaration.exceptions, 1):
+        if (wrong := fault_by_table(exception)) is not None:
             raise MalformedError(f"exception {number}: {wrong}", where=where)
     return declaration
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator
 from pathlib import PurePosixPath
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 import msgspec
 
@@ -41,6 +41,9 @@ class Except(
     side lacks the value, or the file. ``set`` is the built-in set that it was taken from.
     """
 
+    unsafe: ClassVar[bool] = False
+    """Whether it may reach what loaders obey."""
+
     file: _Pattern
     reason: Annotated[str, msgspec.Meta(max_length=2000)]
     keys: Annotated[tuple[_Pattern, ...], msgspec.Meta(min_length=1, max_length=64)] | None = None
@@ -64,9 +67,7 @@ class Except(
         """Return what the table calls its part of the file *name*."""
         return name if self.member is None else f"{name}!{self.member}"
 
-    def reaches(
-        self, name: str, path: Path | None, beside: Collection[str], *, unsafe: bool
-    ) -> bool:
+    def reaches(self, name: str, path: Path | None, beside: Collection[str]) -> bool:
         """Tell whether it may reach the value at *path* of the file *name*; None: all of it.
 
         *beside* are the names of all files of the model.
@@ -74,11 +75,17 @@ class Except(
         named = self.named(name)
         if path is None:
             free = table().is_free(named, None, beside) and not carries_tensors(named)
-            return _never(named) is None and (unsafe or free)
+            return _never(named) is None and (self.unsafe or free)
         if self.as_ is not None:
             taken = table().is_set if self.as_ == "set" else table().names_base
             return taken(named, path)
-        return unsafe or table().is_free(named, path, beside)
+        return self.unsafe or table().is_free(named, path, beside)
+
+
+class UnsafeExcept(Except, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One that says openly that it may reach what loaders obey."""
+
+    unsafe: ClassVar[bool] = True
 
 
 def _never(name: str) -> str | None:
@@ -130,7 +137,7 @@ def _fault_of_key(pattern: str) -> str | None:
     return f"the key {pattern!r} has '**', which only the table may have" if everything else None
 
 
-def fault_by_table(it: Except, *, unsafe: bool) -> str | None:
+def fault_by_table(it: Except) -> str | None:
     """Return why *it* could admit nothing, or something that it must not, as far as shows here.
 
     Whoever writes a declaration is told this. A signed one is read by other versions of the table
@@ -140,17 +147,17 @@ def fault_by_table(it: Except, *, unsafe: bool) -> str | None:
     if it.keys is None:
         if (why := _never(named)) is not None:
             return f"{named!r} {why}, so no exception is about it as a whole"
-        return None if it.reaches(it.file, None, (), unsafe=unsafe) else _obeyed(named, None)
+        return None if it.reaches(it.file, None, ()) else _obeyed(named, None)
     suffix = PurePosixPath(named).suffix.lower()
     if suffix not in SUFFIXES and (it.member is not None or not carries_tensors(it.file)):
         return f"no keys are read in what is called {named!r}"
-    return next(filter(None, (_against_key(it, key, unsafe=unsafe) for key in it.keys)), None)
+    return next(filter(None, (_against_key(it, key) for key in it.keys)), None)
 
 
-def _against_key(it: Except, key: str, *, unsafe: bool) -> str | None:
+def _against_key(it: Except, key: str) -> str | None:
     named = it.named(it.file)
-    if it.reaches(it.file, example(key), (), unsafe=unsafe):
-        met = not unsafe and it.as_ is None and table().obeying(named, key, ())
+    if it.reaches(it.file, example(key), ()):
+        met = not it.unsafe and it.as_ is None and table().obeying(named, key, ())
         return _obeyed(named, key) if met else None
     if it.as_ is None:
         return _obeyed(named, key)

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from provenance.measure.contents import Contents
     from provenance.weights.model import Pair, SideBySide
 
-    Declared = tuple[Except, bool]
-    """An exception, and whether it is unsafe."""
-
 MAX_TEXT: Final = 4096
 """Longest text that is admitted on either side, in characters: a path (PATH_MAX)."""
 
@@ -43,12 +40,12 @@ class Exceptions:
         self, declaration: Declaration, sides: SideBySide, *, same_base: bool = False
     ) -> None:
         """Judge pairs of *sides*; *same_base*: both claims name one base model by digest."""
-        self._declared = tuple(declaration.exceptions)
+        self._declared = declaration.exceptions
         self._sides = sides
         self._same_base = same_base
         self._beside = sides.left.files.keys() | sides.right.files.keys()
         self._files: dict[Pair, Judged] = {}
-        self._known: dict[tuple[Pair, str | None, Path | None], list[tuple[Declared, bool]]] = {}
+        self._known: dict[tuple[Pair, str | None, Path | None], list[tuple[Except, bool]]] = {}
 
     def of_file(self, pair: Pair) -> Judged:
         """Judge the files of *pair*, which differ and which no rule judges."""
@@ -61,10 +58,10 @@ class Exceptions:
         if not about or (pair.weights and not pair.state) or self._holds_tensors(pair):
             return Judged(against)
         for declared, reached in self._selecting(pair, None, None):
-            if reached and (pair.both or declared[0].optional):
+            if reached and (pair.both or declared.optional):
                 sides = (against[0].left, against[0].right)
                 return Judged((), excepted=(_excepted(declared, pair.name, None, sides),))
-        if pair.both is None or not any(each.keys for each, _ in about):
+        if pair.both is None or not any(each.keys for each in about):
             return Judged(against)
         try:
             return self._each(pair, side_differences(pair, self._sides), "value")
@@ -81,17 +78,17 @@ class Exceptions:
         """Judge what the weights *pair* state beside their tensors."""
         return self._each(pair, contents.metadata, "metadata") if contents.metadata else Judged(())
 
-    def _about(self, pair: Pair) -> list[Declared]:
+    def _about(self, pair: Pair) -> list[Except]:
         names = pair.unit_names
-        return [it for it in self._declared if all(map(it[0].selects_file, names))]
+        return [it for it in self._declared if all(map(it.selects_file, names))]
 
     def _each(self, pair: Pair, differences: Iterable[Difference], measure: str) -> Judged:
         """Judge *differences*; *measure* is what findings about them are called."""
         excepted: dict[tuple[str | None, ...], Excepted] = {}
         findings: dict[str, Finding] = {}
         about = self._about(pair)
-        members = {each.member for each, _ in about}
-        whole = {each.member for each, _ in about if each.keys is None}
+        members = {each.member for each in about}
+        whole = {each.member for each in about if each.keys is None}
         for member, difference in by_key(members, whole, differences):
             if max(len(findings), len(excepted)) > MAX_LISTED:
                 break  # it is against the rule already
@@ -118,21 +115,19 @@ class Exceptions:
         """Yield what is to be said of one difference, or of each place of a list."""
         unknown = member is None and found.path is None
         selecting = [] if unknown else self._selecting(pair, member, found.path)
-        declared = next(
-            (
-                it
-                for it, reached in selecting
-                if reached and fits(it[0], found, same_base=self._same_base)
-            ),
-            None,
+        admitting = (
+            each
+            for each, reached in selecting
+            if reached and fits(each, found, same_base=self._same_base)
         )
+        declared = next(admitting, None)
         if declared is not None:
             yield _excepted(declared, pair.name, found.path, found.shown)
         elif found.inside:
             for each in found.inside:
                 yield from self._one(pair, member, each)
         else:
-            base = any(each.as_ == "base-model" for (each, _), _ in selecting)
+            base = any(each.as_ == "base-model" for each, _ in selecting)
             note = "other-base" if base and not self._same_base else None
             key, (left, right) = ": ".join(filter(None, (member, found.key))), found.shown
             yield Finding(
@@ -141,7 +136,7 @@ class Exceptions:
 
     def _selecting(
         self, pair: Pair, member: str | None, path: Path | None
-    ) -> list[tuple[Declared, bool]]:
+    ) -> list[tuple[Except, bool]]:
         """Return the exceptions that select *path*, and whether each may reach it.
 
         It is asked once for all places of a list, which patterns do not tell apart.
@@ -149,10 +144,10 @@ class Exceptions:
         at = None if path is None else tuple(0 if isinstance(it, int) else it for it in path)
         if (pair, member, at) not in self._known:
             self._known[pair, member, at] = [
-                (it, all(it[0].reaches(name, at, self._beside, unsafe=it[1]) for name in names))
+                (it, all(it.reaches(name, at, self._beside) for name in names))
                 for names in [pair.unit_names]
                 for it in self._about(pair)
-                if it[0].member == member and it[0].selects(at)
+                if it.member == member and it.selects(at)
             ]
         return self._known[pair, member, at]
 
@@ -199,9 +194,9 @@ def by_key(
 
 
 def _excepted(
-    declared: Declared, file: str, path: Path | None, sides: tuple[str | None, str | None]
+    each: Except, file: str, path: Path | None, sides: tuple[str | None, str | None]
 ) -> Excepted:
-    (each, unsafe), (left, right) = declared, sides
+    left, right = sides
     return Excepted(
         file=file,
         member=each.member,
@@ -210,7 +205,7 @@ def _excepted(
         right=right,
         reason=each.reason,
         set=each.set,
-        unsafe=unsafe,
+        unsafe=each.unsafe,
     )
 
 

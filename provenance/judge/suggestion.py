@@ -115,7 +115,7 @@ def _proposed(
     keys = None if found.path is None else (spelled(found.path),)
     for as_ in _HOW:
         each = Except(file=name, reason="-", keys=keys, member=member, optional=optional, as_=as_)
-        reached = each.reaches(file, found.path, beside, unsafe=False)
+        reached = each.reaches(file, found.path, beside)
         if reached and fits(each, found, same_base=True) and fault(each) is None:
             yield msgspec.structs.replace(each, reason="", keys=None), found
             return

@@ -91,7 +91,7 @@ def agree(
         declaration.version,
         declaration.digest,
         unsafe_equality is None,
-        declaration.document if any(declaration.exceptions) else None,
+        declaration.document if declaration.exceptions else None,
     )
     parts = [_judge_rebuild(n, r, recipes[n], applied) for n, r in enumerate(rebuilds, 1)]
     if any(gap != recipe.NO_DATA for each in recipes for gap in recipe.gaps(each)):

@@ -305,23 +305,23 @@ def _contradictions(verdict: Verdict) -> Iterator[str]:
 
 def _undeclared(verdict: Verdict) -> Iterator[str]:
     """Yield which exceptions were used that the declaration has not."""
-    applied, declared = verdict.equality, tuple[tuple[Except, bool], ...]()
+    applied, declared = verdict.equality, tuple[Except, ...]()
     if applied.declaration is not None:
         declaration = from_document(applied.declaration)
-        declared = tuple(declaration.exceptions)
+        declared = declaration.exceptions
         if declaration.digest != applied.sha256:
             yield "its declaration is not the one that was applied"
     for used in (each for rebuild in verdict.rebuilds for each in rebuild.outcome.exceptions):
-        if not any(_is_of(used, *each) for each in declared):
+        if not any(_is_of(used, each) for each in declared):
             yield f"an exception was used that is not declared: {used.file}"
 
 
-def _is_of(used: Excepted, each: Except, unsafe: bool) -> bool:  # noqa: FBT001 - as declared
+def _is_of(used: Excepted, each: Except) -> bool:
     """Tell whether *used* is an effect of the exception *each*."""
     path = None if used.key is None else example(used.key)
     said = (used.member, used.reason, used.set, used.unsafe)
     return (
-        said == (each.member, each.reason, each.set, unsafe)
+        said == (each.member, each.reason, each.set, each.unsafe)
         and all(map(each.selects_file, used.file.split(" | ")))
         and each.selects(path)
     )

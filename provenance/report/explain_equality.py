@@ -10,7 +10,7 @@ import msgspec
 
 from provenance.equality import declaration as declarations
 from provenance.equality.declaration import Alternative, strength_of
-from provenance.equality.exceptions import Except
+from provenance.equality.exceptions import Except, UnsafeExcept
 from provenance.equality.lattice import LATTICE
 from provenance.equality.rules import (
     Behaviour,
@@ -48,7 +48,7 @@ class EqualityFile(msgspec.Struct, frozen=True, rename={"except_": "except"}):
     axes: tuple[str, ...]
     any: tuple[Alternative, ...]
     except_: tuple[Except, ...]
-    unsafe_except: tuple[Except, ...]
+    unsafe_except: tuple[UnsafeExcept, ...]
 
 
 def equality_content(declaration: Declaration) -> EqualityFile:
@@ -95,8 +95,8 @@ def declaration_rows(
             more += [f"here: {_selected(selections[number].rules[index])}"] if selections else []
             lines += [row("", text, depth) for text in more]
         lines.append(row("", f"then: {alternative.concludes}", depth))
-    for number, (exception, unsafe) in enumerate(declaration.exceptions):
-        lines.append(row("apart from", _exception(exception, unsafe=unsafe), depth))
+    for number, exception in enumerate(declaration.exceptions):
+        lines.append(row("apart from", _exception(exception), depth))
         lines.append(row("", f"because {exception.reason}", depth))
         if excepted:
             lines.append(row("", f"here: {_excepted(excepted[number])}", depth))
@@ -110,7 +110,7 @@ def _excepted(found: Reached) -> str:
     return held + ", ".join(cut(found.units, SHOWN_PATTERNS))
 
 
-def _exception(it: Except, *, unsafe: bool) -> str:
+def _exception(it: Except) -> str:
     """Return what *it* admits, in words."""
     what = "the whole file" if it.keys is None else _listed(it.keys)
     inside = "" if it.member is None else f"in its member {_quoted(it.member)} "
@@ -120,7 +120,7 @@ def _exception(it: Except, *, unsafe: bool) -> str:
         " as another name of the same base model": it.as_ == "base-model",
         ", where there is such a value": it.optional,
         f" (of the set {it.set})": it.set is not None,
-        " (UNSAFE: loaders may go by it)": unsafe,
+        " (UNSAFE: loaders may go by it)": it.unsafe,
     }
     said = "".join(text for text, holds in limits.items() if holds)
     return f"{_quoted(it.file)}: {inside}{what}{said}"
@@ -146,9 +146,9 @@ def consequences(declaration: Declaration) -> list[str]:
             lines.append(f"  {kind} guarantees: {LATTICE[kind].guarantees}")
             lines.append(f"  {kind} admits:     {LATTICE[kind].admits}")
         lines += [f"  note: {text}" for rule in alternative.all for text in _notes(rule)]
-    but = ", but for what is excepted" if any(declaration.exceptions) else ""
+    but = ", but for what is excepted" if declaration.exceptions else ""
     lines.append(f"any file without tensors that no rule selects must be equal byte for byte{but}")
-    if any(declaration.exceptions):
+    if declaration.exceptions:
         lines.append("a program may read what is excepted, and do something else by it")
     if declaration.unsafe_except:
         lines.append("UNSAFE: loaders may go by what an unsafe exception is about")

@@ -182,4 +182,4 @@ def test_a_signed_exception_that_the_table_is_against_is_read_and_judged_value_b
     document["except"][0] |= {"file": "config.json", "keys": ["auto_map.*"]}
     declared = from_document(document)
     (each,) = declared.except_
-    assert not each.reaches("config.json", ("auto_map", "AutoModel"), (), unsafe=False)
+    assert not each.reaches("config.json", ("auto_map", "AutoModel"), ())

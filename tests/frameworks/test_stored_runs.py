@@ -70,7 +70,7 @@ def test_what_is_excepted_is_what_the_runs_showed(
 ) -> None:
     """Every exception for the folder itself had an effect."""
     shown = {it.reason for it in judged(nothing).exceptions}
-    for stated, _ in declaration.builtin(name).exceptions:
+    for stated in declaration.builtin(name).exceptions:
         seen = stated.reason in shown
         assert seen is not any((name, key) in UNSEEN for key in stated.keys or ()), stated
 
@@ -100,6 +100,6 @@ def test_another_file_that_is_not_read_is_never_a_match(
 def test_the_page_names_what_is_excepted(name: str) -> None:
     page = (HERE.parents[1] / "docs" / "frameworks.md").read_text()
     assert f"`{name}`" in page
-    for stated, _ in declaration.builtin(name).exceptions:
+    for stated in declaration.builtin(name).exceptions:
         words = {word for key in stated.keys or () for word in re.findall(r"\w{8,}", key)}
         assert stated.file.rpartition("/")[2] in page or any(word in page for word in words), stated
