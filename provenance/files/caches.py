@@ -29,8 +29,13 @@ def caches_of(top: Path) -> Iterator[str]:
             yield f"{folder.parent.parent}/blobs"
     for owner, cache in ((".dvc", "cache"), (".git", "annex/objects")):
         repository = next((folder for folder in above if (folder / owner).is_dir()), None)
-        if repository is not None:
+        if repository is not None and _owner(repository / owner) == _owner(top):
             yield f"{repository / owner}/{cache}"
+
+
+def _owner(path: Path) -> int:
+    """Return whose *path* is: in a folder of everybody's, as ``/tmp``, others can plant a cache."""
+    return path.stat().st_uid
 
 
 def _is_snapshot(folder: Path) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from provenance.errors import UnreadableError
+from provenance.files import caches
 from provenance.files.caches import hub_uri
 from provenance.files.manifest import hash_folder, hash_path, look_at, sizes_of
 from provenance.files.names import RESERVED
@@ -223,6 +224,18 @@ def test_a_cache_that_is_a_link_itself_is_not_known(tmp_path: Path) -> None:
     with pytest.raises(UnreadableError, match="leaves the folder"):
         hash_folder(snapshot)
     assert len(hash_folder(snapshot, link_roots=(blobs,)).entries) == 1
+
+
+@pytest.mark.parametrize("layout", [dvc, annex])
+def test_a_cache_that_somebody_else_planted_above_the_folder_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: Callable[[Path], tuple[Path, Path]]
+) -> None:
+    folder, cache = layout(tmp_path)
+    lay(folder, cache)
+    assert walk(folder).keys() == FILES.keys()
+    monkeypatch.setattr(caches, "_owner", lambda path: int(path.name in (".dvc", ".git")))
+    with pytest.raises(UnreadableError, match="that leaves the folder"):
+        walk(folder)
 
 
 def test_another_repositorys_cache_is_not_known(tmp_path: Path) -> None:
