@@ -91,7 +91,7 @@ def test_the_attributes_of_an_object_have_their_names_as_paths(
 ) -> None:
     found = values_of(pickle.dumps(Arguments(report_to=["wandb"], inner=Arguments()), protocol))
     assert {path: text for path, text in found.items() if path[:1] != ("inner",)} == {
-        (): f'{{"{HERE}.Arguments":{{"arguments":[],"state":"attributes"}}}}',
+        (): f'{{"{HERE}.Arguments":{{"arguments":[],"state":{{"attributes":[]}}}}}}',
         ("output_dir",): '"out"',
         ("colour",): f'{{"{HERE}.Colour()":["red"]}}',
         ("betas",): '{"tuple":[]}',
@@ -436,3 +436,14 @@ def test_a_number_that_is_wider_than_python_spells(values_of: Read) -> None:
     raw = (1 << 100_000).to_bytes(12_501, "little", signed=True)
     (text,) = values_of(b"\x80\x02\x8b" + struct.pack("<i", len(raw)) + raw + b".").values()
     assert text == '{"int":"0x1' + "0" * 25_000 + '"}'
+
+
+@pytest.mark.parametrize("make", [lambda it: {it}, lambda it: frozenset({it, "a"})])
+def test_a_wide_number_in_a_set_is_read_too(values_of: Read, make: Callable[[int], object]) -> None:
+    (text,) = values_of(pickle.dumps(make(1 << 30_000), 4)).values()
+    assert '{"int":"0x1' in text
+
+
+def test_no_attributes_are_not_the_text_attributes(values_of: Read) -> None:
+    made = b"\x80\x04cm\nC\n)\x81"
+    assert values_of(made + b"}b.") != values_of(made + b"\x8c\x0aattributesb.")

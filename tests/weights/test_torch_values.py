@@ -186,6 +186,14 @@ def test_the_structure_is_canonical_whatever_the_order() -> None:
     assert structure(one) == structure(other) == r'{"\"":*,"a":*,"b":[*],10:*}'
 
 
+def test_values_in_another_order_are_another_structure() -> None:
+    """Of hyperparameters a module may make its layers one after the other."""
+    one = {"w": ONE, "hyper_parameters": {"layers": {"b": 1, "a": 2}}}
+    other = {"hyper_parameters": {"layers": {"a": 2, "b": 1}}, "w": ONE}
+    assert structure(one) == r'{"hyper_parameters":{"layers":{"b":*,"a":*}},"w":*}'
+    assert structure(other) == r'{"hyper_parameters":{"layers":{"a":*,"b":*}},"w":*}'
+
+
 @given(
     st.recursive(
         st.none() | st.sampled_from([1, "_structure", 1.5]),

@@ -68,9 +68,9 @@ def test_a_trainers_checkpoint_is_tensors_and_metadata(opened: Opener) -> None:
     assert array(file, "model/w") == [1, 2]
     assert array(file, "optimizer/state/0/exp_avg") == [3, 4]
     assert {**file.metadata} == {
-        "_structure": '{"args":{"best":*,"device":*,"dtype":*,"empty":[],"name":*,"raw":*,"seed":*,'
-        '"shape":[*,*],"worst":*},"model":{"w":*},"optimizer":{"param_groups":[{"amsgrad":*,'
-        '"betas":[*,*],"fused":*,"lr":*,"params":[*]}],"state":{0:{"exp_avg":*,"step":*}}},'
+        "_structure": '{"args":{"name":*,"seed":*,"dtype":*,"device":*,"shape":[*,*],"best":*,'
+        '"worst":*,"empty":[],"raw":*},"model":{"w":*},"optimizer":{"param_groups":[{"lr":*,'
+        '"betas":[*,*],"fused":*,"amsgrad":*,"params":[*]}],"state":{0:{"exp_avg":*,"step":*}}},'
         '"scheduler":{"milestones":Counter{3:*}}}',
         "optimizer/state/0/step": "7",
         "optimizer/param_groups/0/lr": "1e-05",

@@ -49,7 +49,6 @@ _HOLDERS: Final = (list, tuple, dict, Made, Key, Reference)
 _MAX_BYTES: Final = 1024
 """Longest bytes that are spelled; longer ones are digested."""
 
-_MAX_BITS: Final = 8192
 _READ: Final = 2**20
 
 
@@ -136,8 +135,6 @@ class _Values(Walk):
             case bytes() if len(value) > _MAX_BYTES:
                 digest = hashlib.sha256(value).hexdigest()
                 text = tagged("bytes", f'"{len(value)} bytes, sha256 {digest}"')
-            case int() if value.bit_length() > _MAX_BITS:
-                text = tagged("int", f'"{value:#x}"')
             case _:
                 text = plain_text(value, self.where)
         return text
@@ -163,7 +160,7 @@ class _Values(Walk):
             members["keys"] = self._listed(made.entries)
         if made.state:
             attributes = parted and _attributes(made) is not None
-            members["state"] = '"attributes"' if attributes else self.text(made.state[0])
+            members["state"] = '{"attributes":[]}' if attributes else self.text(made.state[0])
         if not parted:
             members["values"] = self._listed([*made.items, *made.entries.values()])
         return tagged(kind, "{" + ",".join(f'"{k}":{text}' for k, text in members.items()) + "}")

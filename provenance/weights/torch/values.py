@@ -51,6 +51,9 @@ ROOT: Final = "value"
 STRUCTURE: Final = "_structure"
 """The path of the structure of what is not flat."""
 
+_MAX_BITS: Final = 8192
+"""Widest integer in decimal digits, of which Python writes 4300; objects may have wider ones."""
+
 _LEAF: Final = "*"
 _FOLDER: Final = "${dirpath}"
 _VERSIONS: Final = (1, 2)
@@ -203,6 +206,7 @@ class _Contents(Walk):
         self.enter(value)
         self.types.append(("/".join(map(str, path)), found.kind))
         steps = int if found.kind in _LISTS else str
+        arrays = len(self.tensors) + len(self.arrays)
         inside = [
             (key, self.visit(entry, self._join(path, steps(key)), depth + 1))
             for key, entry in found.entries
@@ -217,7 +221,8 @@ class _Contents(Walk):
             return f"[{','.join(nested for _, nested in inside)}]"
         attribute = f"@{_braces(modules)}" if modules else ""
         name = "" if found.kind in _DICTS else found.kind.rpartition(".")[2]
-        return f"{name}{_braces(inside)}{attribute}"
+        plain = arrays == len(self.tensors) + len(self.arrays)
+        return f"{name}{_braces(inside, ordered=plain)}{attribute}"
 
     def _modules(self, value: object, path: Path, depth: int) -> list[tuple[str | int, str]]:
         """Take in a state dict's ``_metadata``: a dictionary for each module."""
@@ -283,12 +288,12 @@ def _name(path: Path) -> str:
     return "/".join(map(str, path)) if path else ROOT
 
 
-def _braces(entries: list[tuple[str | int, str]]) -> str:
-    members = (
+def _braces(entries: list[tuple[str | int, str]], *, ordered: bool = False) -> str:
+    members = [
         f"{json.dumps(key, ensure_ascii=False) if isinstance(key, str) else key}:{nested}"
         for key, nested in entries
-    )
-    return f"{{{','.join(sorted(members))}}}"
+    ]
+    return f"{{{','.join(members if ordered else sorted(members))}}}"
 
 
 def _collection(value: object, where: str) -> _Collection | None:
@@ -338,7 +343,8 @@ def plain_text(value: object, where: str) -> str:
         case None | bool():
             text: str | None = json.dumps(value)
         case int():
-            text = str(value)
+            wide = value.bit_length() > _MAX_BITS
+            text = tagged("int", f'"{value:#x}"') if wide else str(value)
         case float():
             text = _float_text(value)
         case str():
@@ -379,7 +385,8 @@ def call_text(made: Made, where: str) -> str | None:
         case (str() as text,) if kind in (_DEVICE, LAYOUT):
             return tagged(kind, json.dumps(text, ensure_ascii=False))
         case (str() as device, int() as index) if kind == _DEVICE:
-            return tagged(kind, json.dumps(f"{device}:{index}", ensure_ascii=False))
+            shown = f"{device}:{plain_text(index, where)}"
+            return tagged(kind, json.dumps(shown, ensure_ascii=False))
         case (float() as real, float() as imaginary) if kind in _COMPLEX:
             return tagged("complex", f"[{_float_text(real)},{_float_text(imaginary)}]")
         case (dtype, raw) if kind in _NUMPY_SCALARS:
