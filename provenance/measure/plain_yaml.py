@@ -107,4 +107,6 @@ def _scalar(text: str) -> object:
     if text.lower() in ("null", "~"):
         return None
     kind = "boolean" if text.lower() in _BOOLEANS else "text"
+    if text[0] in "+-.=<" or text[0].isdecimal():  # a number or a time, to some readers
+        kind = "unquoted"
     return Value(kind, json.dumps(text, ensure_ascii=False))

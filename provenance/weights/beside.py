@@ -94,8 +94,8 @@ def is_within(left: Value, right: Value, tolerance: float) -> bool:
 def tree_differences(left: object, right: object, path: Path = ()) -> Iterator[Difference]:
     """Yield every value in which two trees of JSON or TOML values differ.
 
-    What only one side has is listed with all that is in it. A list whose elements are in another
-    order is one difference.
+    What only one side has is listed with all that is in it, of which a collection is shown empty. A
+    list whose elements are in another order is one difference, and so are an object's keys.
     """
     if len(path) > MAX_DEPTH:
         raise MalformedError(f"nested deeper than {MAX_DEPTH} levels")
@@ -103,11 +103,16 @@ def tree_differences(left: object, right: object, path: Path = ()) -> Iterator[D
         inside = tuple(_inside(left, right, path))
         yield Difference(spelled(path), path, _value(left), _value(right), inside)
     elif isinstance(left, dict | list) and type(left) is type(right):
+        if isinstance(left, dict) and isinstance(right, dict):
+            yield from _order(left, right, path)
+        yield from _inside(left, right, path)
+    elif left is _ABSENT or right is _ABSENT:
+        shown = (type(it)() if isinstance(it, dict | list) else it for it in (left, right))
+        one, other = map(_value, shown)
+        yield Difference(spelled(path), path, one, other)
         yield from _inside(left, right, path)
     elif (one := _value(left)) != (other := _value(right)):
         yield Difference(spelled(path), path, one, other)
-        if one is None or other is None:
-            yield from _inside(left, right, path)
 
 
 def tree_paths(tree: object) -> list[Path]:
@@ -122,6 +127,17 @@ def _inside(left: Any, right: Any, path: Path) -> Iterator[Difference]:  # noqa:
     )
     for key in sorted(mine.keys() | theirs.keys()):
         yield from tree_differences(mine.get(key, _ABSENT), theirs.get(key, _ABSENT), (*path, key))
+
+
+def _order(left: dict[str, Any], right: dict[str, Any], path: Path) -> Iterator[Difference]:
+    """Yield the orders of the keys that two objects share, where they are two.
+
+    Loaders go by them: PEFT takes the first of ``alpha_pattern`` that fits a module.
+    """
+    mine, theirs = [it for it in left if it in right], [it for it in right if it in left]
+    if mine != theirs:
+        one, other = (Value("order", json.dumps(it, ensure_ascii=False)) for it in (mine, theirs))
+        yield Difference(spelled(path), path, one, other)
 
 
 def _reordered(left: list[object], right: list[object]) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from provenance.errors import UnreadableError
+from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.gguf.reader import GgufFile
 from provenance.weights.hdf5.keras import KerasFile
 from provenance.weights.hdf5.reader import Hdf5File
@@ -47,7 +47,12 @@ def companions(path: Path, *, by_name: bool = False) -> tuple[str, ...]:
     with Source(path) as source:
         if not by_name and _kind(source) is not None:  # it is no index, and no model in ONNX
             return ()
-        return external_files(path) if whole is None else tuple(read_index(source, whole).shards)
+        if whole is None:
+            return external_files(path)
+        index = read_index(source, whole)
+        if by_name and index.misfits:  # a loader may follow it all the same
+            raise MalformedError(index.misfits[0], where=path.name)
+        return tuple(index.shards)
 
 
 def open_tensors(

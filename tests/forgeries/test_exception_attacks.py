@@ -15,6 +15,7 @@ import pytest
 
 from provenance.equality.declaration import from_document, parse
 from provenance.judge.comparators import compare_models
+from provenance.weights.beside import tree_differences
 from tests.judge.models import write
 from tests.weights.gguf_writing import KEYS, TENSORS, File, scalar
 from tests.weights.writing import archive, entry, npy, safetensors
@@ -312,3 +313,47 @@ def test_weights_that_are_called_state_are_compared_byte_for_byte(judge: Any) ->
         assert judge(every, {name: mine}, {name: theirs}).conclusion == "mismatch"
     for one, other in (("model.bin", "training_args.bin"), ("training_args.bin", "model.bin")):
         assert judge([], {one: mine}, {other: mine}).conclusion == "mismatch"
+
+
+def test_the_order_of_keys_is_never_a_spelling(judge: Any) -> None:  # noqa: ANN401
+    """PEFT scales by the first pattern that fits a module."""
+
+    def config(first: str, *, patterns: dict[str, int]) -> bytes:
+        return text({"target_modules": [first, "k", "q"], "alpha_pattern": patterns})
+
+    name = "adapter_config.json"
+    exception = [{"file": name, "keys": ["target_modules"], "as": "set"}]
+    mine = config("v", patterns={"q": 1, ".*": 64})
+    reordered = mine.replace(b'["v", "k", "q"]', b'["q", "v", "k"]')
+    assert reordered != mine
+    assert judge(exception, {name: mine}, {name: reordered}).conclusion == "match"
+    swapped = config("v", patterns={".*": 64, "q": 1})
+    assert judge(exception, {name: mine}, {name: swapped}).conclusion == "mismatch"
+
+
+@pytest.mark.parametrize(
+    ("index", "shard"),
+    [
+        ("pytorch_model.bin.index.json", "./README.md"),
+        ("pytorch_model.bin.index.json", "sub/../README.md"),
+        ("sub/model.safetensors.index.json", "../README.md"),
+    ],
+)
+def test_a_file_that_an_index_names_by_a_way_is_not_excepted(
+    judge: Any,  # noqa: ANN401
+    index: str,
+    shard: str,
+) -> None:
+    same = {index: text({"weight_map": {"w": shard}})}
+    exception = [{"file": "README.md"}]
+    files = ({"README.md": b"a", **same}, {"README.md": b"b", **same})
+    assert judge(exception, *files).conclusion == "mismatch"
+
+
+def test_what_one_side_lacks_is_spelled_once_however_deep() -> None:
+    nested: object = "x" * 10_000
+    for _ in range(50):
+        nested = {"a": nested}
+    found = [it.left.text for it in tree_differences({"b": nested}, {}) if it.left is not None]
+    assert len(found) == 51
+    assert len("".join(found)) < 11_000

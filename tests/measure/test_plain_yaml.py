@@ -68,6 +68,11 @@ def test_a_text_that_is_quoted_is_no_boolean_and_no_number() -> None:
     assert [value.kind for value in found.values()] == ["text", "boolean", "text", "number"]
 
 
+@pytest.mark.parametrize("text", ["1_000", "0x1F", ".5", ".inf", "+1", "2026-01-01", "1:30", "="])
+def test_what_some_readers_take_for_a_number_is_not_that_text(text: str) -> None:
+    assert parse_yaml(f"a: {text}\n".encode(), "p") != parse_yaml(f"a: '{text}'\n".encode(), "p")
+
+
 @pytest.mark.parametrize(
     "text",
     [
