@@ -41,7 +41,8 @@ class Value(NamedTuple):
     @property
     def number(self) -> Decimal | None:
         """Return the number that it is, if it is a finite one."""
-        found = None if self.kind == "text" else _NUMBER.search(self.text)
+        array = "[" in self.text  # of HDF5 in hexadecimal
+        found = None if self.kind == "text" or array else _NUMBER.search(self.text)
         return None if found is None else Decimal(found[1])
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from provenance.equality.declaration import from_document, parse
 from provenance.judge.comparators import compare_models
-from provenance.weights.beside import tree_differences
+from provenance.weights.beside import is_within, stated_value, tree_differences
 from tests.judge.models import write
 from tests.weights.gguf_writing import KEYS, TENSORS, File, scalar
 from tests.weights.writing import archive, entry, npy, safetensors
@@ -348,6 +348,11 @@ def test_a_file_that_an_index_names_by_a_way_is_not_excepted(
     exception = [{"file": "README.md"}]
     files = ({"README.md": b"a", **same}, {"README.md": b"b", **same})
     assert judge(exception, *files).conclusion == "mismatch"
+
+
+def test_an_array_in_hexadecimal_is_no_number() -> None:
+    ten, forty = (stated_value(f"float32 [] 0000{it}", "hdf5") for it in ("2041", "2042"))
+    assert not is_within(ten, forty, 1)
 
 
 def test_what_one_side_lacks_is_spelled_once_however_deep() -> None:
