@@ -164,7 +164,7 @@ def test_paths_that_the_signer_leaves_out(here: Path, provenance: Shell, alice: 
 OPENED = {
     "code": "logs/hook.py", "a library": "logs/x.so", "weights": "logs/a.safetensors",
     "another case": "logs/CONFIG.JSON", "a configuration": "logs/config.json",
-    "a checkpoint": "logs/x.ckpt",
+    "a checkpoint": "logs/x.ckpt", "a compressed pickle": "logs/model.pkl.gz",
 }  # fmt: skip
 
 

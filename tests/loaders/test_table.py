@@ -91,7 +91,9 @@ def test_what_is_unknown_or_obeyed_is_not_free(name: str) -> None:
     assert not table().is_free(name, None)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "a/modeling.py"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "pytorch_model.bin", "a/modeling.py", "m.joblib.xz", "m.pkl.z"]
+)
 def test_weights_and_code_are_known_by_their_names(name: str) -> None:
     assert table().opens_as_code_or_weights(name)
 
