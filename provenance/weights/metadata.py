@@ -28,20 +28,17 @@ def metadata_differences(left: TensorFile, right: TensorFile) -> tuple[Differenc
         {k: v for k, v in file.metadata.items() if k != "format" or format_key(file) is None}
         for file in (left, right)
     )
-    keys = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
-    return tuple(_difference(key, (left, right), (mine, theirs)) for key in keys)
-
-
-def _difference(
-    key: str, files: tuple[TensorFile, TensorFile], stated: tuple[dict[str, str], dict[str, str]]
-) -> Difference:
-    having = [(file, said[key]) for file, said in zip(files, stated, strict=True) if key in said]
-    paths = {file.path_of(key) for file, _ in having}
-    left, right = (
-        stated_value(said[key], file.format) if key in said else None
-        for file, said in zip(files, stated, strict=True)
-    )
-    return Difference(key, paths.pop() if len(paths) == 1 else None, left, right)
+    found = []
+    for key in sorted(mine.keys() | theirs.keys()):
+        if mine.get(key) != theirs.get(key):
+            sides = ((left, mine.get(key)), (right, theirs.get(key)))
+            paths = {file.path_of(key) for file, text in sides if text is not None}
+            path = paths.pop() if len(paths) == 1 else None
+            one, other = (
+                None if it is None else stated_value(it, file.format) for file, it in sides
+            )
+            found.append(Difference(key, path, one, other))
+    return tuple(found)
 
 
 def format_key(file: TensorFile) -> str | None:

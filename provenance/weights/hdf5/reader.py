@@ -7,10 +7,8 @@ describes the file; then contiguous datasets are read here, others from it, a fe
 
 A tensor is a dataset, named by its path without the first ``/``. Opaque elements are of the type
 ``RAW``, byte by byte along a last dimension, or bfloat16 where Keras says so in an attribute.
-Attributes are content: each is an entry ``path@name`` of the metadata, as ``text`` (``bytes``: of
-fixed length) and JSON, or type, shape and bytes in hexadecimal. So are datasets of texts, under
-their path; ``groups`` lists the groups without tensors. Several hard links to one dataset are tied
-weights.
+Attributes and datasets of texts are content: ``docs/spec/equality.md`` section 7 has their keys.
+Several hard links to one dataset are tied weights.
 
 Refused: soft and external links, a second link to a group, ``@`` in an attribute's name, numbers in
 other files or unallocated without a fill value, virtual datasets, named types, elements that are

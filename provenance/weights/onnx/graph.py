@@ -2,12 +2,7 @@
 
 Format: ``onnx.proto`` and ``docs/IR.md`` of onnx/onnx.
 
-**Names.** An initialiser has its own name, and the tensor of a ``Constant`` node that of the node's
-output: they stand for the same value. Another tensor in an attribute is ``node.attribute``, of
-several ``node.attribute[0]``; a node has the name of its first output that is not empty, or
-``node[3]``. Prefixes: ``node.attribute/`` in an inner graph, ``function DOMAIN:NAME:OVERLOAD/`` in
-a function, ``training[0].initialization/`` and ``training[0].algorithm/`` in training. A sparse
-tensor is two: its name with ``/values`` and ``/indices``.
+``docs/spec/equality.md`` section 7 has the names.
 
 **The graph** is content: the digest of graph, functions, training and devices, which are
 ``ModelProto`` without its other fields and without the numbers of tensors, as the library
