@@ -29,7 +29,7 @@ def caches_of(top: Path) -> Iterator[str]:
             yield f"{folder.parent.parent}/blobs"
     for owner, cache in ((".dvc", "cache"), (".git", "annex/objects")):
         repository = next((folder for folder in above if (folder / owner).is_dir()), None)
-        if repository is not None and _owner(repository / owner) == _owner(top):
+        if repository and top.exists() and _owner(repository / owner) == _owner(top):
             yield f"{repository / owner}/{cache}"
 
 
