@@ -1,8 +1,8 @@
 """What two weight files state beside their tensors: metadata, and facts of their containers.
 
 Metadata are content (a hyperparameter, a tokenizer, the graph of an ONNX model) and are compared
-key by key, except for the key by which a safetensors file names the framework that wrote it: the
-normaliser ``format-key``. Facts are dropped, each by its normaliser.
+key by key. Facts are dropped, each by its normaliser. Between two formats the key by which a
+safetensors file names the framework that wrote it is dropped; within one, accelerate goes by it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ _FRAMEWORKS: Final = frozenset({"pt", "tf", "flax", "np", "mlx", "jax"})
 
 def metadata_differences(left: TensorFile, right: TensorFile) -> tuple[Difference, ...]:
     """Return the keys in which the metadata of *left* and *right* differ, by name."""
+    one_format = left.format == right.format
     mine, theirs = (
-        {k: v for k, v in file.metadata.items() if k != "format" or format_key(file) is None}
+        {k: v for k, v in file.metadata.items() if one_format or not _names_framework(file, k, v)}
         for file in (left, right)
     )
     found = []
@@ -41,10 +42,8 @@ def metadata_differences(left: TensorFile, right: TensorFile) -> tuple[Differenc
     return tuple(found)
 
 
-def format_key(file: TensorFile) -> str | None:
-    """Return the framework that a safetensors file names, if that is all that its key says."""
-    value = file.metadata.get("format") if file.format == "safetensors" else None
-    return value if value in _FRAMEWORKS else None
+def _names_framework(file: TensorFile, key: str, value: str) -> bool:
+    return file.format == "safetensors" and key == "format" and value in _FRAMEWORKS
 
 
 def effects(
@@ -63,8 +62,6 @@ def effects(
         found = {each for each in Normaliser if facts.get(each) != others.get(each)}
     if tied or left.aliases != right.aliases:
         found.add(Normaliser.TIED_WEIGHTS)
-    if format_key(left) != format_key(right):
-        found.add(Normaliser.FORMAT_KEY)
     if not found and content_equal:
         if left.format not in ("npz", "skops"):
             return None

@@ -58,7 +58,6 @@ class Normaliser(StrEnum):
     SHARDING = "sharding", 1, "loaders join the shards by the index, which places each tensor"
     CONTAINER_FORMAT = "container-format", 1, "both formats, read strictly, hold the same tensors"
     TIED_WEIGHTS = "tied-weights", 2, "tied names have equal bits, stored once or repeated"
-    FORMAT_KEY = "format-key", 1, "'format' only names the framework that wrote the file"
     OBJECT_IDS = "object-ids", 1, "numbers of objects only say which are the same, and that is kept"
     WEIGHT_FILE_NAME = "weight-file-name", 1, "loaders look for the weights under either name"
 

@@ -20,8 +20,8 @@ SAMPLES = {
 """The valid files by which each reader is tested."""
 
 OF_PAIRS = {
-    Normaliser.CONTAINER_FORMAT, Normaliser.FORMAT_KEY, Normaliser.SHARDING,
-    Normaliser.TIED_WEIGHTS, Normaliser.WEIGHT_FILE_NAME,
+    Normaliser.CONTAINER_FORMAT, Normaliser.SHARDING, Normaliser.TIED_WEIGHTS,
+    Normaliser.WEIGHT_FILE_NAME,
 }  # fmt: skip
 """Normalisers that no single file shows."""
 
@@ -87,6 +87,5 @@ def test_between_two_formats_one_normaliser_drops_every_fact() -> None:
     left, right = Facts({"order": "1"}), Facts({"order": "2"}, "npz")
     assert [effect.name for effect in between(left, right) or ()] == ["container-format"]
     right.aliases = (("a", "b"),)
-    left.metadata = {"format": "pt"}
     names = [effect.name for effect in between(left, right) or ()]
-    assert names == ["container-format", "tied-weights", "format-key"]
+    assert names == ["container-format", "tied-weights"]
