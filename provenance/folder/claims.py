@@ -15,7 +15,7 @@ import stat
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from provenance.encoding import strict_base64
 from provenance.envelope import bundle
@@ -129,7 +129,7 @@ def not_covered(
     """Return what lies in the model's folder *root* and no claim covers, with numbers of files.
 
     That is the bookkeeping of other tools and what a killed writer left. A ContentError if a folder
-    of theirs holds code or weights that are not *stated*; git names its own files as it likes.
+    of theirs holds code or weights that are not *stated*; git names those in its stores.
     A link under a file's name counts as that file; whether it may, the walk of the model says.
     """
     found: dict[str, int] = {}
@@ -163,13 +163,23 @@ def _leftovers(root: Path) -> list[str]:
     return [f"{BYPRODUCTS}/{name}" for name in names if _LEFTOVER_NAME.fullmatch(name)]
 
 
+_GIT_STORES: Final = tuple(
+    f".git/{name}/" for name in ("annex", "lfs", "logs", "modules", "objects", "refs", "worktrees")
+)
+"""Folders in which git and its extensions name files as content and branches are called."""
+
+
 def _count_of(root: Path, name: str, stated: Collection[str], link_roots: Sequence[Path]) -> int:
     """Return how many files are in the folder *name* of another tool."""
     if name == ".git/":
-        return sum(len(files) for _, _, files in walk_folders(root / name))
-    inside = [name + each for each in walk(root / name, link_roots=link_roots)]
+        walked = walk_folders(root / name)
+        inside = [
+            os.path.relpath(f"{at}/{file}", root) for at, _, files in walked for file in files
+        ]
+    else:
+        inside = [name + each for each in walk(root / name, link_roots=link_roots)]
     for each in inside:
-        if is_loaded(each) and each not in stated:
+        if is_loaded(each) and each not in stated and not each.startswith(_GIT_STORES):
             what, hint = f"is code or weights, and no claim covers {name}", "move it away"
             raise ContentError(what, where=f"{root}/{each}", hint=hint)
     return len(inside)

@@ -12,6 +12,7 @@ The caller gives the digests of the files; each file that is read is checked aga
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from provenance.weights.names import WeightSet
     from provenance.weights.view import TensorFile
 
+
+MAX_SETTINGS_BYTES: Final = 64 * 2**20
+"""Largest settings in which names of files are looked for."""
 
 _MAX_CONFIG: Final = 2**20
 _TIED: Final = re.compile(rb'(?<!\\)"tie_word_embeddings":(\w*)')
@@ -108,11 +112,14 @@ class Model:
 
     @cached_property
     def named(self) -> frozenset[str] | None:
-        """The files in which weights say that their tensors are, case aside.
+        """The files in which weights say that their tensors are, and those that settings name.
 
-        None where some do not say it in a way that is read here.
+        All without regard to case; None where some do not say it in a way that is read here.
         """
-        found: set[str] = set()
+        if (mentioned := self._mentioned()) is None:
+            return None
+        lowered = map(str.casefold, self.files)
+        found = {name for name in lowered if PurePosixPath(name).name in mentioned}
         for unit in self.units.values():
             if table().consults_index(unit.main) and whole_name(unit.main) is None:
                 return None  # one that loaders read, and nothing here
@@ -123,6 +130,30 @@ class Model:
             folder = PurePosixPath(unit.main).parent
             found.update((folder / name).as_posix().casefold() for name in names)
         return frozenset(found)
+
+    def _mentioned(self) -> set[str] | None:
+        """Return the last parts of all texts in settings, case aside; None where they are not read.
+
+        A tokenizer's settings can name any file as its vocabulary.
+        """
+        found: set[str] = set()
+        for name in self.files:
+            roles = {each.role for each in table().opened_by(name).values()}
+            if not name.casefold().endswith(".json") or not (
+                "settings" in roles or ("tokenizer" in roles and "config" in name.casefold())
+            ):
+                continue
+            try:  # as leniently as loaders do: what they read must not pass for nothing
+                waiting = [json.loads(self.read(name, MAX_SETTINGS_BYTES))]
+            except (ValueError, RecursionError, UnreadableError):
+                return None
+            while waiting:
+                value = waiting.pop()
+                if isinstance(value, str):
+                    found.add(value.rpartition("/")[2].casefold())
+                elif isinstance(value, dict | list):
+                    waiting += value.values() if isinstance(value, dict) else value
+        return found
 
     def path(self, name: str) -> Path:
         """Return where the file *name* is, which must be in the folder and of its size."""

@@ -98,6 +98,17 @@ def test_what_a_killed_writer_left_is_told(model: Path, alice: Person) -> None:
 def test_what_git_keeps_is_told(model: Path, alice: Person) -> None:
     write_files(model, {".git/hooks/post-checkout": b"#!/bin/sh\n", ".gitattributes": b"*\n"})
     assert "not covered: .git/ (1 file), .gitattributes" in manifest_detail(model, alice)
+    write_files(model, {".git/refs/heads/fix.py": b"", ".git/logs/refs/heads/fix.py": b""})
+    assert "not covered: .git/ (3 files), .gitattributes" in manifest_detail(model, alice)
+
+
+@pytest.mark.parametrize("name", [".git/x.py", ".git/hooks/model.safetensors", ".git/a/b/net.pt"])
+def test_code_and_weights_beside_what_git_keeps_are_refused(
+    model: Path, alice: Person, name: str
+) -> None:
+    write_files(model, {name: b"evil"})
+    with pytest.raises(ContentError, match=r"is code or weights, and no claim covers \.git/"):
+        manifest_detail(model, alice)
 
 
 def test_git_names_count_below_the_top(model: Path, alice: Person) -> None:

@@ -350,6 +350,28 @@ def test_a_file_that_an_index_names_by_a_way_is_not_excepted(
     assert judge(exception, *files).conclusion == "mismatch"
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("tokenizer_config.json", {"vocab_file": "README.md"}),
+        ("sub/tokenizer_config.json", {"vocab_file": "../readme.MD"}),
+        ("config.json", {"files": [{"class_info": "./README.md"}], "limit": float("inf")}),
+        ("config.json", {"class_info": "READM\u0045.md"}),
+    ],
+)
+def test_a_file_that_settings_name_is_not_excepted(
+    judge: Any,  # noqa: ANN401
+    name: str,
+    value: dict[str, object],
+) -> None:
+    same: Files = {**W, name: json.dumps(value).encode()}
+    files = ({"README.md": b"a", **same}, {"README.md": b"b", **same})
+    assert judge([{"file": "README.md"}], *files).conclusion == "mismatch"
+    others: Files = {**W, name: json.dumps({"limit": float("inf"), "x": "READ ME.md"}).encode()}
+    files = ({"README.md": b"a", **others}, {"README.md": b"b", **others})
+    assert judge([{"file": "README.md"}], *files).conclusion == "match"
+
+
 def test_an_array_in_hexadecimal_is_no_number() -> None:
     ten, forty = (stated_value(f"float32 [] 0000{it}", "hdf5") for it in ("2041", "2042"))
     assert not is_within(ten, forty, 1)
