@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import settings
 from tests.world import Person, Shell, attest, declared, make_person, write_files
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 # No deadline: a busy machine is not a defect. In CI the same examples every time, so that a change
@@ -90,3 +92,18 @@ def model(alices_model: Path, tmp_path: Path) -> Path:
 def provenance(capsys: pytest.CaptureFixture[str]) -> Shell:
     """The command line, called in this process."""
     return Shell(capsys)
+
+
+@pytest.fixture
+def deepen() -> Iterator[Callable[[Path], None]]:
+    """Return what makes folders in a folder, deeper than Python before 3.12 can walk or remove."""
+    made: list[Path] = []
+
+    def make(folder: Path) -> None:
+        made.append(folder)
+        for depth in range(1200):
+            os.mkdir(f"{folder}/{'a/' * depth}")  # noqa: PTH102 - pathlib takes a second for each
+
+    yield make
+    for folder in made:
+        subprocess.run(["rm", "-rf", folder], check=True)
