@@ -179,7 +179,7 @@ def _count_of(root: Path, name: str, stated: Collection[str], link_roots: Sequen
     else:
         inside = [name + each for each in walk(root / name, link_roots=link_roots)]
     for each in inside:
-        if is_loaded(each) and each not in stated and not each.startswith(_GIT_STORES):
+        if not each.startswith(_GIT_STORES) and each not in stated and is_loaded(each):
             what, hint = f"is code or weights, and no claim covers {name}", "move it away"
             raise ContentError(what, where=f"{root}/{each}", hint=hint)
     return len(inside)
