@@ -40,20 +40,23 @@ from provenance.capture.process import run
 result = run(
     sys.argv[1:], folder=Path(), environ=os.environ, clock=lambda: datetime.now(UTC)
 )
-print("recorder:", result.status, result.signal, flush=True)
+os.write(1, f"recorder: {result.status} {result.signal}\\n".encode())
 sys.exit(result.status)
 """
 
-# A training that says when it is ready and what reached it; it ends when told to.
+# A training that says when it is ready and what reached it; it ends when told to. Each line is
+# one write: print is several under PYTHONUNBUFFERED, and other processes write to the same pipe.
 TRAINING = """
-import signal, sys, time
+import os, signal, sys, time
+def say(text):
+    os.write(1, f"training: {text}\\n".encode())
 def tell(number, frame):
-    print("training:", signal.Signals(number).name, flush=True)
+    say(signal.Signals(number).name)
     if signal.Signals(number).name in sys.argv[1:]:
         sys.exit(7)
 for name in ("SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
     signal.signal(signal.Signals[name], tell)
-print("training: ready", flush=True)
+say("ready")
 while True:
     time.sleep(0.05)
 """
