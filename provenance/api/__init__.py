@@ -5,6 +5,7 @@
   ``weaknesses``: what the signer is told then.
 - ``repeating``: rebuild.
 - ``checking``: verify, compare, agree.
+- ``declaring``: what ``equality check`` and ``suggest`` do.
 - ``arguments``: paths may be texts; keys are files or loaded; equalities are built-in names, files
   or declarations; a log's key is its text, a file, or a ``VerifierKey``.
 

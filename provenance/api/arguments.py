@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from provenance.errors import UsageError
-from provenance.folder.claims import require_folder
+from provenance.errors import UnreadableError, UsageError
+from provenance.folder.claims import not_compared, not_covered, require_folder
 from provenance.keys import PrivateKey, PublicKey, load_private, load_public
 
 if TYPE_CHECKING:
     from provenance.equality.declaration import Declaration
     from provenance.folder.attach import Log
     from provenance.transparency.note import VerifierKey
+    from provenance.weights.model import Model
 
 T = TypeVar("T")
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -63,6 +65,38 @@ def link_roots(folders: Sequence[PathLike]) -> tuple[Path, ...]:
     for each in found:
         require_folder(each)
     return found
+
+
+def open_models(
+    paths: Sequence[PathLike], roots: Sequence[PathLike], progress: Progress
+) -> tuple[list[Model], bool]:
+    """Return the models at *paths*, opened, and whether these are folders: else each is one file.
+
+    Links in folders may lead to files below *roots*, and into the caches that are known.
+    """
+    from provenance.weights import model  # noqa: PLC0415 - needs numpy
+
+    places = [a_path(each) for each in several(paths, "models")]
+    for path in places:
+        if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises where it may not look
+            raise UnreadableError("no such file or folder", where=str(path))
+    folders = {path.is_dir() for path in places}
+    if len(folders) > 1:
+        raise UsageError(
+            "a folder and a file cannot be compared",
+            where=", ".join(map(str, places)),
+            hint="name folders alone, or files alone",
+        )
+    linked, found = link_roots(roots), []
+    for path in places:
+        with progress("hashing") as advance:
+            if not path.is_dir():
+                found.append(model.model_of_file(path, advance))
+                continue
+            others = not_compared(path, not_covered(path, link_roots=linked))
+            opened = model.model_of_folder(path, advance, link_roots=linked)
+            found.append(replace(opened, not_compared=others))
+    return found, True in folders
 
 
 def read_password(password: Password) -> bytes | None:

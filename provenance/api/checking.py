@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from provenance.api.arguments import (
     a_path,
     declaration,
     log_key,
+    open_models,
     optional_path,
     private_key,
     public_keys,
@@ -32,11 +32,9 @@ from provenance.errors import (
     MalformedError,
     PolicyError,
     ProvenanceError,
-    UnreadableError,
     UsageError,
     count,
 )
-from provenance.folder.claims import not_compared, not_covered
 from provenance.trust import verification
 from provenance.trust.contents import Reading
 from provenance.trust.outcome import LEVELS, Level, Word
@@ -49,7 +47,6 @@ if TYPE_CHECKING:
     from provenance.measure.findings import Outcome
     from provenance.rebuilding.verdict import Verdict
     from provenance.transparency.note import VerifierKey
-    from provenance.weights.model import Model
 
 
 def verify(  # noqa: PLR0913 - each option of the verb, by name
@@ -154,23 +151,13 @@ def compare(
     from provenance.judge.comparators import apply  # noqa: PLC0415 - needs numpy
     from provenance.judge.measured import MeasuredWeights, wanted_by  # noqa: PLC0415
     from provenance.judge.side_by_side import list_differences  # noqa: PLC0415
-    from provenance.weights import model as models  # noqa: PLC0415
+    from provenance.weights.model import SideBySide  # noqa: PLC0415
 
     declared = None if equality is None else declaration(equality)
     if probes is not None and declared is None:
         raise UsageError("--probes needs --equality")
-    folders = _are_folders(Path(left), Path(right))
-    roots = arguments.link_roots(link_roots)
-    model = models.model_of_file
-    if folders:
-        model = partial(models.model_of_folder, link_roots=roots)
-
-    def opened(path: Path) -> Model:
-        others = not_compared(path, not_covered(path, link_roots=roots)) if folders else ()
-        with progress("hashing") as advance:
-            return replace(model(path, advance), not_compared=others)
-
-    sides = models.SideBySide(opened(Path(left)), opened(Path(right)), named=not folders)
+    (mine, theirs), folders = open_models((left, right), link_roots, progress)
+    sides = SideBySide(mine, theirs, named=not folders)
     with progress("comparing") as advance:
         weights = MeasuredWeights(sides, wanted_by(declared, view=True, on_bytes=advance))
         outcome = None
@@ -275,17 +262,3 @@ def _override(
         hint = "--unsafe-other-equality applies it all the same, and the verdict says so"
         raise PolicyError(what, where=where, hint=hint)
     return expected
-
-
-def _are_folders(left: Path, right: Path) -> bool:
-    """Tell whether both are folders; refuse what is missing, and a folder with a file."""
-    for path in (left, right):
-        if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises where it may not look
-            raise UnreadableError("no such file or folder", where=str(path))
-    if left.is_dir() != right.is_dir():
-        raise UsageError(
-            "a folder and a file cannot be compared",
-            where=f"{left}, {right}",
-            hint="name two folders, or two files",
-        )
-    return left.is_dir()

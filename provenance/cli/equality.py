@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from provenance.api import declaring
 from provenance.cli.help import Group
-from provenance.cli.options import PATH, json_option
+from provenance.cli.options import PATH, json_option, link_root_option
 from provenance.equality.declaration import BUILT_IN, builtin, builtin_text, find
 from provenance.errors import one_line
 from provenance.report.explain_equality import (
@@ -19,11 +18,8 @@ from provenance.report.explain_equality import (
     equality_content,
     heading_rows,
 )
+from provenance.report.progress import progress
 from provenance.report.terminal import print_json, print_lines
-
-if TYPE_CHECKING:
-    from provenance.equality.declaration import Declaration
-    from provenance.judge.coverage import Reached, Selection
 
 
 @click.group(
@@ -87,56 +83,43 @@ def show(name: str, *, as_json: bool) -> None:
 )
 @click.argument("declaration", metavar="FILE|NAME")
 @click.argument("model", type=PATH, metavar="[MODEL]", required=False)
+@link_root_option
 @json_option
-def check(declaration: str, model: Path | None, *, as_json: bool) -> None:
+def check(
+    declaration: str, model: Path | None, *, link_roots: tuple[Path, ...], as_json: bool
+) -> None:
     """Say in plain words what a declaration demands, guarantees, and admits.
 
     With MODEL, a folder, it is also checked to fit: every rule selects something there, and every
     tensor is covered by a rule. Weight files that no rule can read are listed. Exit status 0: it is
     a declaration, and fits; 1: it does not fit; 3: it is not a declaration.
     """
-    declared = find(declaration)
-    selections, excepted, unread = _selections(declared, model) if model else ((), (), ())
+    declared, fit = find(declaration), declaring.Fit((), (), ())
+    if model is not None:
+        fit = declaring.check(declared, model, link_roots=link_roots, progress=progress)
     if as_json:
         print_json(
             {
                 "declaration": equality_content(declared),
                 "consequences": consequences(declared),
-                "selections": selections,
-                "excepted": excepted,
-                "unread": unread,
+                "selections": fit.selections,
+                "excepted": fit.excepted,
+                "unread": fit.unread,
             }
         )
         return
     lines = [
         f"{one_line(declaration)}: equality declaration",
         *heading_rows(declared),
-        *declaration_rows(declared, selections=selections, excepted=excepted),
+        *declaration_rows(declared, selections=fit.selections, excepted=fit.excepted),
         "",
         *consequences(declared),
     ]
     if model is not None:
         lines += ["", f"fits {model}"]
-        lines += [f"  not read: {why}" for why in unread]
-        lines += [f"  {UNREAD}"] if unread else []
+        lines += [f"  not read: {why}" for why in fit.unread]
+        lines += [f"  {UNREAD}"] if fit.unread else []
     print_lines(one_line(line) for line in lines)
-
-
-def _selections(
-    declared: Declaration, model: Path
-) -> tuple[Sequence[Selection], Sequence[Reached], Sequence[str]]:
-    from provenance.weights import check_numpy
-
-    check_numpy()
-    from provenance.judge.coverage import check_coverage, find_reached, unread_files
-    from provenance.report.progress import progress
-    from provenance.weights.model import SideBySide, model_of_folder
-
-    with progress("hashing") as advance:
-        found = model_of_folder(model, advance)
-    excepted = [find_reached(each, found) for each in declared.exceptions]
-    sides = SideBySide(found, found)
-    return check_coverage(declared, sides), excepted, unread_files(sides)
 
 
 @command.command(
@@ -151,28 +134,22 @@ def _selections(
 @click.argument("left", type=PATH, metavar="A")
 @click.argument("right", type=PATH, metavar="B")
 @click.option("--output", type=PATH, metavar="FILE", help="Where the declaration goes.")
+@link_root_option
 @json_option
-def suggest(left: Path, right: Path, output: Path | None, *, as_json: bool) -> None:
+def suggest(
+    left: Path, right: Path, output: Path | None, *, link_roots: tuple[Path, ...], as_json: bool
+) -> None:
     """Propose a declaration under which the models in the folders A and B are the same.
 
     Both are rebuilds of your own, with equal weights. What else differs is proposed as an exception
     without a reason, which no command takes until you fill it in: say only what you know. What a
     loader may go by is not proposed. Exit status 1: the weights are not equal.
     """
-    from provenance.weights import check_numpy
-
-    check_numpy()
+    found = declaring.suggest(left, right, link_roots=link_roots, progress=progress)
     from provenance.files.atomic import create_file
-    from provenance.judge import suggestion
-    from provenance.judge.measured import MeasuredWeights, wanted_by
-    from provenance.report.progress import progress
-    from provenance.weights.model import SideBySide, model_of_folder
+    from provenance.judge.suggestion import to_toml
 
-    with progress("hashing") as advance:
-        sides = SideBySide(model_of_folder(left, advance), model_of_folder(right, advance))
-    with progress("comparing") as advance:
-        found = suggestion.suggest(MeasuredWeights(sides, wanted_by(None, on_bytes=advance)))
-    text = suggestion.to_toml(found)
+    text = to_toml(found)
     if output is not None:
         create_file(output, text.encode())
     if as_json:

@@ -98,10 +98,15 @@ def test_a_root_is_named_for_every_command(here: Path, provenance: Shell, alice:
         ("verify", folder, "--key", alice.public),
         ("attest", folder, *key),
         ("sign", folder, *key),
+        ("equality", "check", "bytes", folder),
     ]
     for command in commands:
         refused(provenance(*command), 3, "leaves the folder", "--link-root", "cp -rL")
         assert provenance(*command, *root).status == 0
+    weights = write_files(here / "weights", {"w.safetensors": (2).to_bytes(8, "little") + b"{}"})
+    linked = link_into(here / "linked", here / "store", weights)
+    refused(provenance("equality", "suggest", weights, linked), 3, "leaves the folder")
+    assert 'equality = "tensors"' in provenance("equality", "suggest", weights, linked, *root).out
     refused(provenance("agree", source, folder, "--key", alice.public), 3, "leaves the folder")
     assert provenance("agree", source, folder, "--key", alice.public, *root).status == 1
     refused(provenance("sign", folder, *key, "--link-root", "nowhere"), 3, "no such folder")
