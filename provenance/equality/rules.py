@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from provenance.equality.patterns import fault as fault_of_pattern
+from provenance.equality.patterns import selects_tensor
 from provenance.files.names import is_plain
 
 MAX_RELATIVE: Final = 10.0
@@ -38,6 +39,7 @@ _Patterns = Annotated[
 _Relative = Annotated[float, msgspec.Meta(ge=MIN_RELATIVE, le=MAX_RELATIVE)]
 _Difference = Annotated[float, msgspec.Meta(ge=MIN_DIFFERENCE, le=MAX_DIFFERENCE)]
 _Rate = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+_Rank = Annotated[int, msgspec.Meta(ge=0, le=64)]
 _Confidence = Annotated[float, msgspec.Meta(ge=0.5, lt=1)]
 _Level = Annotated[float, msgspec.Meta(gt=0, le=0.5)]
 
@@ -87,9 +89,9 @@ class Close(_Form, frozen=True):
     """P4: the selected tensors differ by little, in L2 and in L-infinity."""
 
     relative_l2: _Relative
-    """Of the update's (or the weights') L2 norm."""
+    """Of the update's (or the weights') L2 norm, to which a magnitude adds a bounded part."""
     relative_linf: _Relative
-    """Of the update's (or the weights') largest magnitude."""
+    """Of the update's (or the weights') largest magnitude, bounded likewise."""
     reason: _Text
     files: _Patterns | None = None
     tensors: _Patterns = ("*",)
@@ -100,6 +102,14 @@ class Close(_Form, frozen=True):
     relative_to: Literal["update", "weights"] = "update"
     nan: Nan = "refused"
     signed_zero: SignedZero = "equal"
+    relative_l2_rows: _Relative | None = None
+    """Of the root mean square of the rows' L2 norms in that base; for tensors of two dimensions or
+    more, whose rows are the slices along the first axis."""
+    min_rank: _Rank | None = None
+    max_rank: _Rank | None = None
+    """How many dimensions a tensor has that the rule selects."""
+    max_share: _Rate | None = None
+    """How much of all elements of a weight file the selected tensors may hold."""
 
 
 class Behaviour(_Form, frozen=True):
@@ -172,6 +182,22 @@ TensorRule = Tensors | Rounded | Close
 EvidenceRule = Behaviour | Metrics | Curves
 """Rules that judge the tensors of weight files, and those that judge what a model does."""
 
+
+def takes(rule: TensorRule, name: str, rank: int) -> bool:
+    """Tell whether *rule* selects the tensor *name*, of *rank* dimensions."""
+    if isinstance(rule, Close):
+        least, most = rule.min_rank, rule.max_rank
+        if rank < (least or 0) or (most is not None and rank > most):
+            return False
+    return selects_tensor(rule.tensors, name)
+
+
+def takes_all(rule: TensorRule) -> bool:
+    """Tell whether *rule* selects every tensor, of whatever name and rank."""
+    ranks = (rule.min_rank, rule.max_rank) if isinstance(rule, Close) else ()
+    return rule.tensors == ("*",) and not any(each is not None for each in ranks)
+
+
 _PATTERN_KEYS: Final = ("files", "tensors", "outputs", "samples", "metrics", "curves", "sources")
 
 
@@ -195,11 +221,13 @@ def fault(rule: Rule) -> str | None:
         few = rule.test == "bootstrap" and rule.alpha * (rule.resamples + 1) < 1
         return "so few resamples can never show equivalence at this level" if few else None
     if isinstance(rule, Close):
-        return _fault_of_initial(rule)
+        return _fault_of_close(rule)
     return _fault_of_behaviour(rule) if isinstance(rule, Behaviour) else None
 
 
-def _fault_of_initial(rule: Close) -> str | None:
+def _fault_of_close(rule: Close) -> str | None:
+    if rule.max_rank is not None and rule.max_rank < (rule.min_rank or 0):
+        return "'max_rank' is below 'min_rank': it selects nothing"
     if rule.initial is None:
         needed = rule.relative_to == "update"
         return "needs 'initial', or relative_to = \"weights\"" if needed else None

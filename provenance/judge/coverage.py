@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from provenance.equality.declaration import place
-from provenance.equality.patterns import selects_tensor
-from provenance.equality.rules import Close, Curves, EvidenceRule, Rule, TensorRule
+from provenance.equality.rules import (
+    Close,
+    Curves,
+    EvidenceRule,
+    Rule,
+    TensorRule,
+    takes,
+    takes_all,
+)
 from provenance.errors import MalformedError, PolicyError, UnreadableError, count, some_of
 from provenance.judge import selection as select
 from provenance.measure.side_files import paths_in
@@ -83,19 +90,19 @@ def unread_files(sides: SideBySide) -> list[str]:
     return [why for pair in weights if isinstance(why := _tensor_names(sides, pair), str)]
 
 
-_Names = Callable[["Pair"], tuple[frozenset[str], frozenset[str]] | str]
-"""The names of a pair's tensors on each side, or why they could not be read."""
+_Names = Callable[["Pair"], tuple[dict[str, int], dict[str, int]] | str]
+"""The tensors of a pair on each side, each with its rank, or why they could not be read."""
 
 
-def _tensor_names(sides: SideBySide, pair: Pair) -> tuple[frozenset[str], frozenset[str]] | str:
+def _tensor_names(sides: SideBySide, pair: Pair) -> tuple[dict[str, int], dict[str, int]] | str:
     found = []
     for model, unit in ((sides.left, pair.left), (sides.right, pair.right)):
         if unit is None or not unit.weights:
-            found.append(frozenset[str]())
+            found.append(dict[str, int]())
             continue
         try:
             with model.open(unit, unit.name) as file:
-                found.append(frozenset(file.tensors))
+                found.append({name: len(it.shape) for name, it in file.tensors.items()})
         except (MalformedError, UnreadableError) as error:
             return str(error)
     return found[0], found[1]
@@ -147,7 +154,7 @@ def _selected(rule: TensorRule, chosen: list[Pair], names: _Names) -> int | None
         found = names(pair)
         if isinstance(found, str):
             return None
-        total += sum(selects_tensor(rule.tensors, name) for name in found[0] | found[1])
+        total += sum(takes(rule, *each) for each in (found[0] | found[1]).items())
     return total
 
 
@@ -157,13 +164,13 @@ def _check_pair(alternative: Alternative, who: str, pair: Pair, names: _Names) -
     if any(covered(alternative, pair) for covered in covers):
         return None
     rules = select.tensor_rules(alternative, pair)
-    if any(rule.tensors == ("*",) for rule in rules):
+    if any(map(takes_all, rules)):
         return None
     found = names(pair)
     if isinstance(found, str):
         return None if pair.same else found
-    both = sorted(found[0] & found[1])
-    bare = [n for n in both if not any(selects_tensor(rule.tensors, n) for rule in rules)]
+    both = {name: rank for name, rank in sorted(found[0].items()) if name in found[1]}
+    bare = [n for n, rank in both.items() if not any(takes(rule, n, rank) for rule in rules)]
     if bare:
         what = f"{who} covers {count(len(bare), 'tensor')}: {some_of(bare)}"
         raise PolicyError(what, where=pair.name, hint="add a rule for them")

@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from provenance.equality.patterns import selects_tensor
-from provenance.equality.rules import Close, Rounded, TensorRule
+from provenance.equality.rules import Close, Rounded, TensorRule, takes
 from provenance.measure.findings import Finding, Judged, unlike
 from provenance.measure.squares import at_most, enlarged
 
@@ -34,15 +33,22 @@ def judge_contents(file: str, found: Sequence[tuple[TensorRule, Contents]]) -> J
     contents = found[0][1]
     findings = _structure(file, contents)
     missing: list[str] = []
+    used: dict[TensorRule, None] = {}
     for index, pair in enumerate(contents.tensors):
         if not pair.differing:
             continue
         for rule, each in found:
-            if not selects_tensor(rule.tensors, pair.name):
+            if pair.left is None or not takes(rule, pair.name, len(pair.left.shape)):
                 continue
+            used[rule] = None
             judged = _judge(file, rule, each, each.tensors[index])
             findings.extend(judged.findings)
             missing.extend(judged.missing)
+    findings += [
+        _share(file, rule, rule.max_share, contents)
+        for rule in used
+        if isinstance(rule, Close) and rule.max_share is not None
+    ]
     return Judged(tuple(dict.fromkeys(findings)), tuple(dict.fromkeys(missing)))
 
 
@@ -64,6 +70,18 @@ def _structure(file: str, contents: Contents) -> list[Finding]:
     )
     unlikes = (pair for pair in contents.tensors if pair.differing is None)
     return against + [unlike(file, pair.name, pair.left, pair.right) for pair in unlikes]
+
+
+def _share(file: str, rule: Close, limit: float, contents: Contents) -> Finding:
+    """Judge how much of the file the tensors hold that *rule* selects."""
+    sizes = [
+        (it.elements, takes(rule, it.name, len(it.shape)))
+        for pair in contents.tensors
+        if (it := pair.left) is not None
+    ]
+    share = sum(size for size, taken in sizes if taken) / sum(size for size, _ in sizes)
+    measure = "share-of-parameters"
+    return Finding(file=file, measure=measure, held=share <= limit, value=share, limit=limit)
 
 
 def _bits(file: str, pair: TensorPair, note: str | None = None) -> Finding:
@@ -130,13 +148,14 @@ def _beyond_distance(rule: Close, distance: TensorDistance | None) -> str | None
 def _distances(
     rule: Close, found: Callable[..., Finding], distance: TensorDistance
 ) -> tuple[Finding, ...]:
-    """Judge the two relative norms, and ULP if limited: all must be within their limits."""
-    l2, linf = distance.relative_l2_weights, distance.relative_linf_weights
-    if rule.relative_to == "update":
-        l2 = _stricter(l2, distance.relative_l2_update)
-        linf = _stricter(linf, distance.relative_linf_update)
+    """Judge the relative norms, and ULP if limited: all must be within their limits."""
     why = next((word for word in distance.notes if word in _ABSENT[rule.relative_to]), None)
-    norms = (("relative-l2", l2, rule.relative_l2), ("relative-linf", linf, rule.relative_linf))
+    norms = [
+        (name.replace("_", "-"), _stricter(rule, distance, name), limit)
+        for name in ("relative_l2", "relative_linf", "relative_l2_rows")
+        if (limit := getattr(rule, name)) is not None
+        and (name != "relative_l2_rows" or len(distance.shape) > 1)
+    ]
     findings = [
         found(
             measure=f"{measure}-of-{rule.relative_to}",
@@ -159,6 +178,10 @@ def _distances(
     return tuple(findings)
 
 
-def _stricter(of_weights: float | None, of_update: float | None) -> float | None:
+def _stricter(rule: Close, distance: TensorDistance, name: str) -> float | None:
     """Return the larger: distant initial weights would make any part of the update small."""
+    of_weights: float | None = getattr(distance, f"{name}_weights")
+    if rule.relative_to == "weights":
+        return of_weights
+    of_update: float | None = getattr(distance, f"{name}_update")
     return None if of_weights is None or of_update is None else max(of_weights, of_update)

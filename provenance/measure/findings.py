@@ -73,6 +73,14 @@ class TensorDistance(msgspec.Struct, frozen=True, kw_only=True):
     """L2 as a part of the smaller of both updates' L2 norms."""
     relative_linf_update: float | None = None
     """L-infinity as a part of the smaller of both updates' largest magnitudes."""
+    relative_l2_rows_weights: float | None = None
+    """The largest L2 of a row (a slice along the first axis), as a part of the root mean square of
+    the rows' norms in the smaller of both tensors; of two dimensions or more."""
+    relative_l2_rows_update: float | None = None
+    """The same, as a part of the smaller of both updates."""
+    outlying_share: float | None = None
+    """How much of the squared L2 norm of a tensor a few large elements carry, which the relative
+    distances leave out; the larger of both sides."""
     initial: str | None = None
     """The file of initial weights that the updates start from."""
     max_ulp: int | None = None

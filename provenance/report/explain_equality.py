@@ -198,7 +198,9 @@ def demand(rule: Rule) -> str:  # noqa: PLR0911 - one for each kind of rule
             start = f" {_quoted(rule.initial)}" if rule.initial is not None else ""
             ulp = f", at most {rule.max_ulp} ULP" if rule.max_ulp is not None else ""
             zero = "" if rule.signed_zero == "equal" else ", -0 apart from +0"
-            limits = f"L2 ≤ {rule.relative_l2:g} and L∞ ≤ {rule.relative_linf:g}"
+            rows = rule.relative_l2_rows
+            row = f", of a row L2 ≤ {rows:g}" if rows is not None else ""
+            limits = f"L2 ≤ {rule.relative_l2:g}{row} and L∞ ≤ {rule.relative_linf:g}"
             return f"{limits} of {of}{start}{ulp}{zero}{_nan(rule)}: {_tensors(rule)}"
         case Behaviour():
             return f"{_answers(rule)}, as {rule.kind}"
@@ -232,7 +234,17 @@ def _answers(rule: Behaviour) -> str:
 
 def _tensors(rule: Tensors | Rounded | Close) -> str:
     tensors = "every tensor" if rule.tensors == ("*",) else f"tensors {_listed(rule.tensors)}"
-    return f"{tensors} of {_files(rule)}"
+    return f"{tensors}{_only(rule) if isinstance(rule, Close) else ''} of {_files(rule)}"
+
+
+def _only(rule: Close) -> str:
+    named = {
+        "at least {} dimensions": rule.min_rank,
+        "at most {} dimensions": rule.max_rank,
+        "together at most {:g} of all elements": rule.max_share,
+    }
+    said = ", ".join(words.format(it) for words, it in named.items() if it is not None)
+    return f" ({said})" if said else ""
 
 
 def _files(rule: Bytes | Tensors | Rounded | Close) -> str:
