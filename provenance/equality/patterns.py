@@ -1,26 +1,18 @@
-"""Patterns that select files and tensors, matched in time linear in pattern times name.
+"""Patterns that select files and tensors: globs (:mod:`provenance.loaders.globs`) in order.
 
-The syntax is that of ``.gitignore``, without escapes and directories:
-
-- ``*`` matches any characters, ``?`` one, ``[a-z]`` and ``[!a-z]`` one of a set;
-- in file patterns these do not match ``/``; ``**`` matches any number of whole folders; a pattern
-  without ``/`` is matched with the last part of the name, one with ``/`` with the whole;
-- in tensor patterns ``/`` is an ordinary character;
-- a pattern that begins with ``!`` excludes; the last one that matches decides.
-
-No library is used: ``*a*a*a*a*b`` would become a regular expression that takes exponential time,
-and patterns come from untrusted documents.
+The syntax is that of ``.gitignore``, without escapes and directories. File patterns are globs of
+paths; in tensor patterns ``/`` is an ordinary character. A pattern that begins with ``!`` excludes;
+the last one that matches decides.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from fnmatch import translate
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
 from provenance.files.names import is_plain
+from provenance.loaders.globs import Globs
 
 MAX_LENGTH: Final = 256
 """Longest pattern, in characters."""
@@ -40,41 +32,19 @@ def fault(pattern: str) -> str | None:
 
 def selects_file(patterns: Sequence[str], name: str) -> bool:
     """Tell whether *patterns* select the file *name* (parts joined by ``/``)."""
-    return _last(patterns, lambda pattern: _matches_path(pattern, name))
+    return _last(tuple(patterns), name, paths=True)
 
 
 def selects_tensor(patterns: Sequence[str], name: str) -> bool:
     """Tell whether *patterns* select the tensor *name*."""
-    return _last(patterns, lambda pattern: _glob(pattern).match(name) is not None)
+    return _last(tuple(patterns), name, paths=False)
 
 
-def _last(patterns: Sequence[str], matches: Callable[[str], bool]) -> bool:
-    for pattern in reversed(patterns):
-        if matches(pattern.removeprefix("!")):
-            return not pattern.startswith("!")
-    return False
+def _last(patterns: tuple[str, ...], name: str, *, paths: bool) -> bool:
+    matching = _globs(patterns, paths=paths).matching(name)
+    return bool(matching) and not patterns[matching[-1]].startswith("!")
 
 
-@lru_cache(maxsize=4096)
-def _glob(pattern: str) -> re.Pattern[str]:
-    """Return *pattern* compiled; each star is atomic, so that nothing is tried twice."""
-    return re.compile(translate(pattern))
-
-
-def _matches_path(pattern: str, name: str) -> bool:
-    parts = name.split("/")
-    if "/" not in pattern:
-        return _glob(pattern).match(parts[-1]) is not None
-    # reached[i]: the pattern's parts so far match the first i parts of the name.
-    reached = [True] + [False] * len(parts)
-    for wanted in pattern.removeprefix("/").split("/"):
-        if wanted == "**":
-            for index in range(1, len(reached)):
-                reached[index] = reached[index] or reached[index - 1]
-        else:
-            glob = _glob(wanted)
-            reached = [False] + [
-                before and glob.match(part) is not None
-                for before, part in zip(reached, parts, strict=False)
-            ]
-    return reached[-1]
+@lru_cache(maxsize=1024)  # MAX_PATTERNS of a declaration
+def _globs(patterns: tuple[str, ...], *, paths: bool) -> Globs:
+    return Globs([pattern.removeprefix("!") for pattern in patterns], paths=paths)

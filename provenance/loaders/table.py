@@ -5,15 +5,14 @@ What the table does not know is taken to be opened and obeyed.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Iterator
-from fnmatch import translate
-from functools import cache, lru_cache
+from collections.abc import Collection, Iterator, Sequence
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import msgspec
 
+from provenance.loaders.globs import Globs
 from provenance.loaders.keys import example, selects, selects_any
 
 if TYPE_CHECKING:
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 
 Role = Literal["weights", "index", "settings", "tokenizer", "template", "code"]
 """What a loader takes a file for."""
+
+_Entry = TypeVar("_Entry")
 
 
 class Opened(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,7 +76,7 @@ class Reading(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     why: str
 
 
-class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """The table; ``version`` is in every verdict that used it."""
 
     version: int
@@ -100,16 +101,22 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         self, name: str, beside: Collection[str] | None = None
     ) -> Iterator[tuple[Loader, Opened]]:
         state = self.is_state(name)
-        folded = name.casefold()  # for a file system that finds CONFIG.json as config.json
-        for loader in self.loader:
-            for each in loader.opens:
-                # "*.pt" stands for weights of any name, which a state's name says it is not.
-                if (
-                    is_file(each.file.casefold(), folded)
-                    and not (state and each.file.startswith("*."))
-                    and (beside is None or _looks(each, PurePosixPath(name), beside))
-                ):
-                    yield loader, each
+        # Folded for a file system that finds CONFIG.json as config.json.
+        for loader, each in self._opened.standing_for(name.casefold()):
+            # "*.pt" stands for weights of any name, which a state's name says it is not.
+            if not (state and each.file.startswith("*.")) and (
+                beside is None or _looks(each, PurePosixPath(name), beside)
+            ):
+                yield loader, each
+
+    @cached_property
+    def _opened(self) -> _ByName[tuple[Loader, Opened]]:
+        entries = [(loader, each) for loader in self.loader for each in loader.opens]
+        return _ByName(entries, [each.file.casefold() for _, each in entries])
+
+    @cached_property
+    def _freed(self) -> _ByName[Free]:
+        return _ByName(self.free, [each.file for each in self.free])
 
     def opens_as_code_or_weights(self, name: str) -> bool:
         """Tell whether a loader takes the file *name* for code or weights."""
@@ -126,7 +133,7 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         self, name: str, path: keys.Path | None, beside: Collection[str] | None = None
     ) -> bool:
         """Tell whether no loader obeys the value at *path* of the file *name*; None: any of it."""
-        stated = [free for free in self.free if is_file(free.file, name)]
+        stated = self._freed.standing_for(name)
         opens = [each for _, each in self._opens(name, beside)]
         if path is None:
             return any(free.keys == ("**",) for free in stated) and not opens
@@ -154,7 +161,7 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def is_state(self, name: str) -> bool:
         """Tell whether the file *name* is the state of a training, which no loader opens."""
-        return any(free.state and is_file(free.file, name) for free in self.free)
+        return any(free.state for free in self._freed.standing_for(name))
 
     def is_set(self, name: str, path: keys.Path) -> bool:
         """Tell whether loaders take the list at *path* of the file *name* for a set."""
@@ -165,8 +172,9 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return _reads(self.base, name, path)
 
 
-def _reads(readings: Iterable[Reading], name: str, path: keys.Path) -> bool:
-    return any(is_file(it.file, name) and selects_any(it.keys, path) for it in readings)
+def _reads(readings: Sequence[Reading], name: str, path: keys.Path) -> bool:
+    found = _ByName(readings, [it.file for it in readings]).standing_for(name)
+    return any(selects_any(it.keys, path) for it in found)
 
 
 def _meet(one: str, other: str) -> bool:
@@ -180,18 +188,16 @@ def _looks(each: Opened, name: PurePosixPath, beside: Collection[str]) -> bool:
     )
 
 
-@lru_cache(maxsize=2**14)  # asked of each value of a file, about the file
-def is_file(pattern: str, name: str) -> bool:
-    """Tell whether *pattern* (see :class:`Opened`) stands for the file *name*."""
-    if "/" not in pattern:
-        return _expression(pattern).match(name.rpartition("/")[2]) is not None
-    parts = pattern.split("/"), name.split("/")
-    return len(parts[0]) == len(parts[1]) and all(map(is_file, *parts))
+class _ByName(Generic[_Entry]):
+    """Entries of the table, found by the names of the files that they stand for."""
 
+    def __init__(self, entries: Sequence[_Entry], files: Sequence[str]) -> None:
+        self._entries = entries
+        self._globs = Globs(files, paths=True)
 
-@cache
-def _expression(pattern: str) -> re.Pattern[str]:
-    return re.compile(translate(pattern))
+    def standing_for(self, name: str) -> list[_Entry]:
+        """Return those that stand for the file *name*, in the order of the table."""
+        return [self._entries[index] for index in self._globs.matching(name)]
 
 
 @cache

@@ -6,9 +6,12 @@ import re
 from itertools import product
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from provenance.loaders import keys
-from provenance.loaders.table import Free, is_file, table
+from provenance.loaders.table import Free, Opened, table
+from tests.loaders.test_globs import alone
 
 FREE = [(free, pattern) for free in table().free for pattern in free.keys]
 
@@ -74,7 +77,8 @@ def test_the_state_of_a_training_is_opened_by_no_loader(name: str) -> None:
     assert not table().opens_as_code_or_weights(name)
     for loader in table().loader:
         for each in loader.opens:
-            assert not is_file(each.file, name) or each.file.startswith("*."), (loader.name, each)
+            found = alone(each.file, name, paths=True)
+            assert not found or each.file.startswith("*."), (loader.name, each)
 
 
 def test_sets_and_names_of_bases_are_in_files_that_loaders_open() -> None:
@@ -118,9 +122,39 @@ def test_a_member_of_an_archive_is_no_file_of_that_name() -> None:
     assert not table().is_free("model.keras!config.json", ("registered_name",))
 
 
+def opened_alone(name: str) -> dict[str, Opened]:
+    """Return what opens the file *name*, entry by entry."""
+    found: dict[str, Opened] = {}
+    free = [it for it in table().free if alone(it.file, name, paths=True)]
+    for loader in table().loader:
+        for each in loader.opens:
+            stands = alone(each.file.casefold(), name.casefold(), paths=True)
+            if stands and not (each.file.startswith("*.") and any(it.state for it in free)):
+                found.setdefault(loader.name, each)
+    return found
+
+
+OPENED = [name for it in table().loader for each in it.opens for name in names_of(each.file)]
+FREED = [name for free in table().free for name in names_of(free.file)]
+PARTS = sorted({part for name in OPENED + FREED for part in re.split(r"([./_!-])", name)})
+
+
+@pytest.mark.parametrize("name", sorted({*OPENED, *FREED}))
+def test_a_file_is_found_as_by_its_entry_alone(name: str) -> None:
+    assert table().opened_by(name) == opened_alone(name)
+    assert table().opened_by(name.upper()) == opened_alone(name.upper())
+
+
+@given(st.lists(st.sampled_from(PARTS) | st.text(max_size=3), max_size=9).map("".join))
+def test_any_name_is_found_as_by_each_entry_alone(name: str) -> None:
+    assert table().opened_by(name) == opened_alone(name)
+    states = [it for it in table().free if it.state and alone(it.file, name, paths=True)]
+    assert table().is_state(name) is bool(states)
+
+
 def test_a_file_is_found_by_its_name_in_any_folder_and_by_its_path_in_one() -> None:
-    assert is_file("config.json", "unet/config.json")
-    assert is_file("*.safetensors", "model-00001-of-00002.safetensors")
-    assert is_file("1_Pooling/config.json", "1_Pooling/config.json")
-    assert not is_file("1_Pooling/config.json", "x/1_Pooling/config.json")
-    assert not is_file("config.json", "config.jsonx")
+    assert "transformers" in table().opened_by("unet/config.json")
+    assert "transformers" in table().opened_by("model-00001-of-00002.safetensors")
+    assert table().opened_by("custom_generate/requirements.txt")
+    assert not table().opened_by("x/custom_generate/requirements.txt")
+    assert not table().opened_by("config.jsonx")
