@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 import tempfile
@@ -14,9 +13,8 @@ import ml_dtypes
 import numpy as np
 
 from provenance.equality.declaration import parse
-from provenance.files.manifest import FileEntry
 from provenance.judge.comparators import compare_models
-from provenance.weights.model import Model
+from provenance.weights.model import Model, model_of_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -136,12 +134,7 @@ def our_answer(left: bytes, right: bytes, rule: str, name: str = "model.safetens
 def _model(root: Path, name: str, data: bytes) -> Model:
     root.mkdir()
     (root / name).write_bytes(data)
-    return Model(root, {name: described(name, data)})
-
-
-def described(name: str, data: bytes) -> FileEntry:
-    """Return the file *name* of the bytes *data* as a manifest has it."""
-    return FileEntry(name, len(data), hashlib.sha256(data).hexdigest())
+    return model_of_folder(root)
 
 
 def _judged(outcome: Any) -> str:  # noqa: ANN401 - an Outcome

@@ -14,12 +14,11 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import load_file
 
-from benchmarks.equality.answers import described
 from provenance.equality.declaration import builtin
 from provenance.judge.comparators import compare_models
-from provenance.judge.measured import MeasuredWeights, wanted_by
+from provenance.judge.measured import MeasuredWeights
 from provenance.judge.side_by_side import list_differences
-from provenance.weights.model import Model, SideBySide, model_of_file
+from provenance.weights.model import SideBySide, model_of_file, model_of_folder
 
 if TYPE_CHECKING:
     from provenance.equality.declaration import Declaration
@@ -85,7 +84,7 @@ def rebuild(network: str, start: str, run: str, declaration: Declaration) -> Reb
     """Return how far *run* of *network* is from the run *start*."""
     base, other = (VECTORS / f"{weights(network, name)}.safetensors" for name in (start, run))
     sides = SideBySide(model_of_file(base), model_of_file(other), named=True)
-    (compared,) = list_differences(MeasuredWeights(sides, wanted_by(None, view=True)))
+    (compared,) = list_differences(MeasuredWeights(sides, None, view=True))
     tensors = compared.tensors or ()
     distances = [tensor.distance for tensor in tensors if tensor.distance is not None]
     floats = [each for each in distances if each.linf is not None]
@@ -162,9 +161,7 @@ def compare(base: Path, other: Path, declaration: Declaration) -> Outcome:
             root = Path(folder) / side
             root.mkdir()
             shutil.copyfile(path, root / "model.safetensors")
-            data = path.read_bytes()
-            entry = described("model.safetensors", data)
-            models.append(Model(root, {"model.safetensors": entry}))
+            models.append(model_of_folder(root))
         return compare_models(models[0], models[1], declaration)
 
 

@@ -67,10 +67,8 @@ def link_roots(folders: Sequence[PathLike]) -> tuple[Path, ...]:
     return found
 
 
-def open_models(
-    paths: Sequence[PathLike], roots: Sequence[PathLike], progress: Progress
-) -> tuple[list[Model], bool]:
-    """Return the models at *paths*, opened, and whether these are folders: else each is one file.
+def open_models(paths: Sequence[PathLike], roots: Sequence[PathLike]) -> tuple[list[Model], bool]:
+    """Return the models at *paths*, and whether these are folders: else each is one file.
 
     Links in folders may lead to files below *roots*, and into the caches that are known.
     """
@@ -89,13 +87,11 @@ def open_models(
         )
     linked, found = link_roots(roots), []
     for path in places:
-        with progress("hashing") as advance:
-            if not path.is_dir():
-                found.append(model.model_of_file(path, advance))
-                continue
-            others = not_compared(path, not_covered(path, link_roots=linked))
-            opened = model.model_of_folder(path, advance, link_roots=linked)
-            found.append(replace(opened, not_compared=others))
+        if not path.is_dir():
+            found.append(model.model_of_file(path))
+            continue
+        others = not_compared(path, not_covered(path, link_roots=linked))
+        found.append(replace(model.model_of_folder(path, link_roots=linked), not_compared=others))
     return found, True in folders
 
 

@@ -149,17 +149,17 @@ def compare(
     """
     check_numpy()
     from provenance.judge.comparators import apply  # noqa: PLC0415 - needs numpy
-    from provenance.judge.measured import MeasuredWeights, wanted_by  # noqa: PLC0415
+    from provenance.judge.measured import MeasuredWeights  # noqa: PLC0415
     from provenance.judge.side_by_side import list_differences  # noqa: PLC0415
     from provenance.weights.model import SideBySide  # noqa: PLC0415
 
     declared = None if equality is None else declaration(equality)
     if probes is not None and declared is None:
         raise UsageError("--probes needs --equality")
-    (mine, theirs), folders = open_models((left, right), link_roots, progress)
+    (mine, theirs), folders = open_models((left, right), link_roots)
     sides = SideBySide(mine, theirs, named=not folders)
     with progress("comparing") as advance:
-        weights = MeasuredWeights(sides, wanted_by(declared, view=True, on_bytes=advance))
+        weights = MeasuredWeights(sides, declared, view=True, on_bytes=advance)
         outcome = None
         if declared is not None:  # first, so that one that does not fit is refused at once
             outcome = apply(declared, weights, probes=optional_path(probes))

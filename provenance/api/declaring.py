@@ -29,7 +29,6 @@ def check(
     model: PathLike,
     *,
     link_roots: Sequence[PathLike] = (),
-    progress: Progress = silent,
 ) -> Fit:
     """Return how *equality* fits *model*: every rule selects something, and all are covered."""
     check_numpy()
@@ -41,7 +40,7 @@ def check(
     from provenance.weights.model import SideBySide  # noqa: PLC0415
 
     declared = declaration(equality)
-    (found,), folders = open_models([model], link_roots, progress)
+    (found,), folders = open_models([model], link_roots)
     sides = SideBySide(found, found, named=not folders)
     excepted = [find_reached(each, found) for each in declared.exceptions]
     return Fit(check_coverage(declared, sides), excepted, unread_files(sides))
@@ -57,10 +56,10 @@ def suggest(
     """Return what could be declared of *left* and *right*, rebuilds with equal weights."""
     check_numpy()
     from provenance.judge import suggestion  # noqa: PLC0415 - needs numpy
-    from provenance.judge.measured import MeasuredWeights, wanted_by  # noqa: PLC0415
+    from provenance.judge.measured import MeasuredWeights  # noqa: PLC0415
     from provenance.weights.model import SideBySide  # noqa: PLC0415
 
-    (mine, theirs), folders = open_models((left, right), link_roots, progress)
+    (mine, theirs), folders = open_models((left, right), link_roots)
     sides = SideBySide(mine, theirs, named=not folders)
     with progress("comparing") as advance:
-        return suggestion.suggest(MeasuredWeights(sides, wanted_by(None, on_bytes=advance)))
+        return suggestion.suggest(MeasuredWeights(sides, None, on_bytes=advance))

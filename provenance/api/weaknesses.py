@@ -29,7 +29,7 @@ def misfit(model: Path, statement: TrainingStatement) -> ProvenanceError | None:
         from provenance.judge.coverage import check_coverage  # noqa: PLC0415 - needs numpy
         from provenance.weights.model import Model, SideBySide  # noqa: PLC0415
 
-        opened = Model(model, statement.manifest.by_name())
+        opened = Model(model, {each.name: each.size for each in statement.manifest.entries})
         check_coverage(from_document(stated.declaration), SideBySide(opened, opened))
     except (PolicyError, UnavailableError) as error:
         return error

@@ -96,7 +96,7 @@ def check(
     """
     declared, fit = find(declaration), declaring.Fit((), (), ())
     if model is not None:
-        fit = declaring.check(declared, model, link_roots=link_roots, progress=progress)
+        fit = declaring.check(declared, model, link_roots=link_roots)
     if as_json:
         print_json(
             {

@@ -116,8 +116,9 @@ def _read(model: Model, unit: Unit, measure: str) -> _Probes:
     with model.open(unit, unit.name) as file:
         arrays = probes_of(file, where=unit.name)
     said = tuple(
-        Finding(file=name, measure=measure, held=True, left=file.sha256, right=file.sha256)
-        for name, file in unit.files.items()
+        Finding(file=name, measure=measure, held=True, left=sha256, right=sha256)
+        for name in unit.files
+        for sha256 in [model.digest(name)]
     )
     return _Probes(arrays, said)
 

@@ -17,7 +17,7 @@ from provenance.errors import UnavailableError, UsageError
 from provenance.judge.coverage import check_coverage
 from provenance.judge.evidence import judge_evidence
 from provenance.judge.exceptions import Exceptions, files_differ
-from provenance.judge.measured import MeasuredWeights, wanted_by
+from provenance.judge.measured import MeasuredWeights
 from provenance.judge.selection import by_bytes, is_reference, judged_by_evidence, tensor_rules
 from provenance.judge.tensors import judge_contents
 from provenance.loaders.table import table
@@ -45,7 +45,7 @@ def compare_models(
 
     *on_bytes* is called with the numbers of bytes compared.
     """
-    weights = MeasuredWeights(SideBySide(left, right), wanted_by(declaration, on_bytes=on_bytes))
+    weights = MeasuredWeights(SideBySide(left, right), declaration, on_bytes=on_bytes)
     return apply(declaration, weights, probes=probes, same_base=same_base)
 
 
@@ -73,7 +73,7 @@ def apply(
         with open_tensors(probes):  # refused before anything is compared
             pass
     selections = check_coverage(declaration, weights.sides)
-    if not weights.sides.changed:
+    if not weights.changed:
         return _identical(declaration, weights.sides)
     _check_statistics(declaration)
     exceptions = Exceptions(declaration, weights.sides, same_base=same_base)
@@ -159,7 +159,7 @@ def _judge(
     probes: Path | None,
 ) -> Judged:
     judged = [Judged((), unread)]
-    for pair in weights.sides.changed:
+    for pair in weights.changed:
         rules = tensor_rules(alternative, pair)
         if pair.both is not None and rules:
             judged.append(_judge_weights(pair, rules, weights, exceptions))

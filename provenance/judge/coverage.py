@@ -81,7 +81,7 @@ def check_coverage(declaration: Declaration, sides: SideBySide) -> tuple[Selecti
         ContentError: a file is not the one that was hashed.
     """
     names, every = cache(partial(_tensor_names, sides)), declaration.any
-    return tuple(_check(every, number, sides.pairs, names) for number in range(len(every)))
+    return tuple(_check(every, number, sides, names) for number in range(len(every)))
 
 
 def unread_files(sides: SideBySide) -> list[str]:
@@ -109,9 +109,9 @@ def _tensor_names(sides: SideBySide, pair: Pair) -> tuple[dict[str, int], dict[s
 
 
 def _check(
-    alternatives: tuple[Alternative, ...], number: int, pairs: tuple[Pair, ...], names: _Names
+    alternatives: tuple[Alternative, ...], number: int, sides: SideBySide, names: _Names
 ) -> Selection:
-    alternative = alternatives[number]
+    alternative, pairs = alternatives[number], sides.pairs
     rules: list[Selected] = []
     for index, rule in enumerate(alternative.all):
         where = place(alternatives, number, index)
@@ -134,8 +134,8 @@ def _check(
         for pair in pairs
         if pair.weights and (not pair.state or select.tensor_rules(alternative, pair))
     )
-    unread = (_check_pair(alternative, who, pair, names) for pair in judged)
-    return Selection(tuple(rules), tuple(filter(None, unread)))
+    unread = ((pair, _check_pair(alternative, who, pair, names)) for pair in judged)
+    return Selection(tuple(rules), tuple(why for it, why in unread if why and not sides.same(it)))
 
 
 def _chosen(alternative: Alternative, rule: Rule, pair: Pair) -> bool:
@@ -168,7 +168,7 @@ def _check_pair(alternative: Alternative, who: str, pair: Pair, names: _Names) -
         return None
     found = names(pair)
     if isinstance(found, str):
-        return None if pair.same else found
+        return found
     both = {name: rank for name, rank in sorted(found[0].items()) if name in found[1]}
     bare = [n for n, rank in both.items() if not any(takes(rule, n, rank) for rule in rules)]
     if bare:

@@ -212,11 +212,13 @@ def _excepted(
 def files_differ(pair: Pair, sides: SideBySide) -> tuple[Finding, ...]:
     """Return a finding for each file of *pair* that is not the same on both sides."""
     findings = []
+    left, right = sides.left, sides.right
     for name in pair.files:
-        mine, theirs = sides.left.files.get(name), sides.right.files.get(name)
-        if mine and theirs and (mine.size, mine.sha256) == (theirs.size, theirs.sha256):
+        if (both := name in left.files and name in right.files) and sides.equal_files(name, name):
             continue
-        measure = "bytes" if mine and theirs else "presence"
-        left, right = mine.sha256 if mine else None, theirs.sha256 if theirs else None
-        findings.append(Finding(file=name, measure=measure, held=False, left=left, right=right))
+        digests = [each.digest(name) if name in each.files else None for each in (left, right)]
+        measure = "bytes" if both else "presence"
+        findings.append(
+            Finding(file=name, measure=measure, held=False, left=digests[0], right=digests[1])
+        )
     return tuple(findings)

@@ -1,36 +1,39 @@
 """The weights of two models, measured: each pair once for each file of initial weights.
 
-What to measure is decided first (:func:`wanted_by`), so that every rule, and the view without a
-declaration, uses the same reading.
+What to measure is decided first, so that every rule, and the view without a declaration, uses the
+same reading; that tells, too, whether files that keep tensors as they are have equal bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Final
 
 from provenance.equality.rules import Close, Rounded
 from provenance.errors import MalformedError, UnreadableError
+from provenance.judge.selection import tensor_rules
 from provenance.measure.contents import Contents, read_contents
 from provenance.measure.distances import Wanted
 from provenance.weights.normalisers import Normaliser
+from provenance.weights.view import same_beside
 
 if TYPE_CHECKING:
     from provenance.equality.declaration import Declaration
     from provenance.weights.model import Pair, SideBySide, Unit
+    from provenance.weights.view import TensorFile
+
+_PLACED: Final = frozenset({".safetensors", ".gguf", ".npy"})
+"""Suffixes of the formats in which tensors lie as they are: one reading shows all."""
 
 
-def wanted_by(
-    declaration: Declaration | None,
-    *,
-    view: bool = False,
-    on_bytes: Callable[[int], None] | None = None,
+def _wanted(
+    declaration: Declaration | None, *, view: bool, on_bytes: Callable[[int], None] | None
 ) -> Wanted:
-    """Return what must be measured to judge by *declaration* and, with *view*, to show the models.
-
-    *on_bytes* is called with the numbers of bytes compared.
-    """
+    """Return what must be measured to judge by *declaration* and, with *view*, to show it."""
     rules = declaration.rules if declaration is not None else ()
     close = [rule for rule in rules if isinstance(rule, Close)]
     return Wanted(
@@ -44,11 +47,33 @@ def wanted_by(
 class MeasuredWeights:
     """The weights of *sides*, each pair measured when it is first asked for."""
 
-    def __init__(self, sides: SideBySide, wanted: Wanted) -> None:
-        """Measure what is *wanted* whenever a pair of *sides* is read."""
+    def __init__(
+        self,
+        sides: SideBySide,
+        declaration: Declaration | None,
+        *,
+        view: bool = False,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> None:
+        """Measure what *declaration* needs and, with *view*, what is shown of *sides*.
+
+        *on_bytes* is called with the numbers of bytes compared.
+        """
         self.sides = sides
-        self._wanted = wanted
-        self._read: dict[tuple[Pair, str | None], Contents | str] = {}
+        self._wanted = _wanted(declaration, view=view, on_bytes=on_bytes)
+        self._alternatives = declaration.any if declaration is not None else ()
+        self._read: dict[Pair, dict[str | None, Contents | str]] = {}
+
+    @cached_property
+    def changed(self) -> tuple[Pair, ...]:
+        """The pairs whose files are not all equal."""
+        return tuple(pair for pair in self.sides.pairs if not self.same_files(pair))
+
+    def same_files(self, pair: Pair) -> bool:
+        """Tell whether both units of *pair* have the same files, byte for byte."""
+        if not self._stated and pair.files_of_both not in self.sides.known and _placed(pair):
+            self.of(pair, None)
+        return self.sides.same(pair)
 
     def of(self, pair: Pair, initial: str | None) -> Contents | str:
         """Return what *pair* holds, measured from *initial* weights, or why it cannot be read.
@@ -56,16 +81,27 @@ class MeasuredWeights:
         Without *initial*, or where the models do not have the same one, any reading is returned:
         only the updates depend on it.
         """
-        start = self.sides.unit(initial) if initial is not None else None
+        read = self._read.setdefault(pair, {})
+        start = self.sides.unit(initial)
         if start is None:
-            initial = next((at for read, at in self._read if read == pair), None)
-        if (pair, initial) not in self._read:
-            self._read[pair, initial] = self._contents(pair, initial, start)
-        return self._read[pair, initial]
+            initial, start = next(((at, None) for at in read), self._planned(pair))
+        if initial not in read:
+            read[initial] = self._contents(pair, initial, start)
+        return read[initial]
+
+    def _planned(self, pair: Pair) -> tuple[str | None, Unit | None]:
+        """Return the initial weights that a rule asks for *pair*, and both models have, if any."""
+        for alternative in self._alternatives:
+            for rule in tensor_rules(alternative, pair):
+                name = rule.initial if isinstance(rule, Close) else None
+                if (unit := self.sides.unit(name)) is not None:
+                    return name, unit
+        return None, None
 
     def all(self) -> list[Contents]:
         """Return every pair that could be read, in the order in which they were."""
-        return [value for value in self._read.values() if isinstance(value, Contents)]
+        every = (contents for read in self._read.values() for contents in read.values())
+        return [contents for contents in every if isinstance(contents, Contents)]
 
     def same(self) -> bool | None:
         """Tell whether all weights are equal bit for bit; None: some were not read, or are none."""
@@ -74,29 +110,49 @@ class MeasuredWeights:
         return None if unknown else all(found)
 
     def _same(self, pair: Pair) -> bool | None:
-        if pair.both is None or pair.same or pair.renamed:
+        if pair.both is None or self.sides.equal(pair):
             return pair.both is not None
-        for (read, _), contents in self._read.items():
-            if read == pair and isinstance(contents, Contents) and not contents.doubts:
+        for contents in self._read.get(pair, {}).values():
+            if isinstance(contents, Contents) and not contents.doubts:
                 return all(each.differing == 0 for each in contents.tensors)
         return None
 
     def _contents(self, pair: Pair, initial: str | None, start: Unit | None) -> Contents | str:
         try:
             tied = self.sides.tied(pair)
-            with self.sides.opened(pair) as files:
-                if start is None or initial is None:
-                    contents = read_contents(pair.name, files, self._wanted, tied=tied)
-                else:
-                    with self.sides.left.open(start, initial) as file:
-                        begun = (initial, file)
-                        contents = read_contents(pair.name, files, self._wanted, begun, tied=tied)
-                        file.check_unchanged()
+            with ExitStack() as stack:
+                files = stack.enter_context(self.sides.opened(pair))
+                begun = None
+                if start is not None and initial is not None:
+                    begun = initial, stack.enter_context(self.sides.left.open(start, initial))
+                contents = read_contents(pair.name, files, self._wanted, begun, tied=tied)
+                if begun is not None:
+                    begun[1].check_unchanged()
+                if not self._stated:
+                    self._learn(pair, files, contents)
         except (MalformedError, UnreadableError) as error:
             return str(error)
         # Equal bytes under two names need no other explanation.
-        normalisers = () if pair.renamed else contents.normalisers
+        normalisers = () if self.sides.renamed(pair) else contents.normalisers
         if pair.both is None or pair.both[0].name == pair.both[1].name or normalisers is None:
             return contents
         renamed = Normaliser.WEIGHT_FILE_NAME.had_effect_on(pair.name)
         return replace(contents, normalisers=(*normalisers, renamed))
+
+    @property
+    def _stated(self) -> bool:
+        return None not in (self.sides.left.sha256, self.sides.right.sha256)
+
+    def _learn(self, pair: Pair, files: tuple[TensorFile, TensorFile], contents: Contents) -> None:
+        """Note whether the files of *pair* have equal bytes, where *contents* tells."""
+        if contents.metadata or any(each.differing != 0 for each in contents.tensors):
+            self.sides.known[pair.files_of_both] = False
+        elif same_beside(*files):
+            self.sides.known[pair.files_of_both] = True
+
+
+def _placed(pair: Pair) -> bool:
+    """Tell whether tensors lie in the files of both units as they are, by their names."""
+    return pair.both is not None and all(
+        PurePosixPath(unit.name).suffix.lower() in _PLACED for unit in pair.both
+    )

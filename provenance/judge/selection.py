@@ -119,7 +119,7 @@ def in_both(pairs: Iterable[Pair], sides: SideBySide) -> tuple[list[Pair], Judge
 
 def _absent(pair: Pair, sides: SideBySide) -> Finding:
     left, right = (
-        None if unit is None else model.files[unit.main].sha256
+        None if unit is None else model.digest(unit.main)
         for model, unit in ((sides.left, pair.left), (sides.right, pair.right))
     )
     return Finding(file=pair.name, measure="presence", held=False, left=left, right=right)

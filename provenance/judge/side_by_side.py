@@ -77,8 +77,9 @@ def _compared(pair: Pair, weights: MeasuredWeights) -> FileComparison:
     if pair.both is None:
         state: FileState = "missing-left" if pair.left is None else "missing-right"
         return FileComparison(name=pair.name, state=state)
-    if pair.same or not all(unit.weights for unit in pair.both):
-        same = pair.same or pair.renamed
+    same = weights.same_files(pair)
+    if same or not all(unit.weights for unit in pair.both):
+        same = same or weights.sides.renamed(pair)
         return FileComparison(name=pair.name, state="equal" if same else "changed")
     contents = weights.of(pair, None)
     if not isinstance(contents, Contents):

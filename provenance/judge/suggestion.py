@@ -55,7 +55,7 @@ def suggest(weights: MeasuredWeights) -> Suggestion:
     keys: dict[Except, dict[str, None]] = {}
     refused: list[str] = []
     beside = sides.left.files.keys() | sides.right.files.keys()
-    for pair in sides.changed:
+    for pair in weights.changed:
         for member, difference in _differences(pair, weights):
             for each, found in _proposed(pair.name, member, difference, beside):
                 if each is not None:
@@ -70,7 +70,7 @@ def suggest(weights: MeasuredWeights) -> Suggestion:
 
 
 def _check_weights(weights: MeasuredWeights) -> None:
-    for pair in weights.sides.changed:
+    for pair in weights.changed:
         if pair.weights and not pair.state and pair.both:
             read = weights.of(pair, None)
             if not isinstance(read, Contents):

@@ -64,7 +64,8 @@ def paths_in(unit: Unit, model: Model, member: str | None) -> list[Path]:
 
 def pickled_values(name: str, model: Model) -> tuple[dict[Path, Value], frozenset[str]]:
     """Return the values of the pickle or archive of torch *name*, and the names it asks for."""
-    with Source(model.path(name), name=name, sha256=model.files[name].sha256) as source:
+    stated = None if model.sha256 is None else model.sha256[name]
+    with Source(model.path(name), name=name, sha256=stated) as source:
         texts, names = plain_values(source)
     return {path: json_value(text) for path, text in texts.items()}, names
 

@@ -186,7 +186,9 @@ def _model(verified: Verified, declaration: Declaration) -> Model:
     if asked and verified.claim is not None:
         recorded = read_byproduct(verified.root, verified.claim.training, metrics.BYPRODUCT)
     others = not_compared(verified.root, verified.not_covered)
-    return Model(verified.root, verified.manifest.by_name(), recorded, others)
+    entries = verified.manifest.entries
+    sizes, sha256 = ({it.name: getattr(it, key) for it in entries} for key in ("size", "sha256"))
+    return Model(verified.root, sizes, sha256, recorded, others)
 
 
 Part = tuple[Conclusion, list[str]]

@@ -1,4 +1,4 @@
-"""A model as the comparison sees it: files with digests, grouped into what is compared as one.
+"""A model as the comparison sees it: files with sizes, grouped into what is compared as one.
 
 A *unit* is a file, or the files that hold one set of weights: an index and its shards, or an ONNX
 model with its external data. Two models are paired unit by unit, by name. If each side has one
@@ -6,7 +6,9 @@ weight unit left over, in the same folder and under names that loaders take for 
 (``model.safetensors`` and ``pytorch_model.bin``), these two are a pair as well: the outcome then
 lists the normaliser ``weight-file-name``.
 
-The caller gives the digests of the files; each file that is read is checked against its digest.
+Where digests are stated, each file that is read is checked against its own. Without them, as when
+two models are only looked at, nothing is hashed: whether two files are equal is found by comparing
+their bytes. Either way a file must stay the one that was first looked at.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,13 +27,14 @@ from typing import TYPE_CHECKING, Final
 from provenance.encoding import strict_json
 from provenance.errors import ContentError, MalformedError, UnreadableError
 from provenance.files.digest import hash_file
-from provenance.files.manifest import FileEntry, hash_folder
+from provenance.files.manifest import sizes_of
 from provenance.files.names import RESERVED
-from provenance.files.reading import read_file
+from provenance.files.reading import Identity, identity, read_file
 from provenance.loaders.table import table
 from provenance.weights.names import ONNX, carries_tensors, suffix_of, weight_sets, whole_name
 from provenance.weights.opening import companions, open_tensors
 from provenance.weights.sharded import ShardedFile
+from provenance.weights.source import Source, same_part
 
 if TYPE_CHECKING:
     from provenance.weights.names import WeightSet
@@ -53,8 +56,8 @@ class Unit:
     """Of the file, or of the whole that the files make up; parts joined by ``/``."""
     main: str
     """The file that is opened: the file itself, the index, the ONNX model."""
-    files: Mapping[str, FileEntry] = field(hash=False)
-    """All of its files by name, sorted."""
+    files: tuple[str, ...] = field(hash=False)
+    """The names of all of its files, sorted."""
 
     @property
     def weights(self) -> bool:
@@ -69,14 +72,18 @@ class Unit:
 
 @dataclass(frozen=True)
 class Model:
-    """A model: its folder, and its files by name (parts joined by ``/``)."""
+    """A model: its folder, and the sizes of its files by name (parts joined by ``/``)."""
 
     root: Path
-    files: Mapping[str, FileEntry]
+    files: Mapping[str, int]
+    sha256: Mapping[str, str] | None = None
+    """The digest that each file must have, in hexadecimal, where digests are stated."""
     recorded: bytes | None = None
     """The metrics that its training statement recorded, JSON lines, where that is at hand."""
     not_compared: tuple[str, ...] = ()
     """What lies in its folder and is no part of it: claims, and what other tools keep."""
+    _states: dict[str, Identity] = field(default_factory=dict, repr=False, compare=False)
+    """The files that were looked at, as they were then."""
 
     @cached_property
     def units(self) -> Mapping[str, Unit]:
@@ -92,11 +99,11 @@ class Model:
         units: dict[str, Unit] = {}
         for found in sets:
             main = found.index if found.index is not None else found.files[0]
-            names = sorted({main, *found.files, *data[found.name]})
-            units[found.name] = Unit(found.name, main, {name: self.files[name] for name in names})
+            names = tuple(sorted({main, *found.files, *data[found.name]}))
+            units[found.name] = Unit(found.name, main, names)
             taken |= {main, *found.files}
         rest = self.files.keys() - taken
-        return units | {name: Unit(name, name, {name: self.files[name]}) for name in rest}
+        return units | {name: Unit(name, name, (name,)) for name in rest}
 
     def _data_of(self, found: WeightSet) -> list[str]:
         """Return the files of this model that hold the external data of *found*, a set in ONNX."""
@@ -158,26 +165,39 @@ class Model:
         return found
 
     def path(self, name: str) -> Path:
-        """Return where the file *name* is, which must be in the folder and of its size."""
+        """Return where the file *name* is, which must be in the folder and as it was."""
         plain = PurePosixPath(name)
         if plain.is_absolute() or ".." in plain.parts or "\0" in name:
             raise MalformedError("the name leaves the model's folder", where=name)
         path = self.root / plain
         try:
-            size = path.stat().st_size
+            status = path.stat()
         except OSError as error:
             raise UnreadableError("cannot be read", where=name) from error
-        if size != self.files[name].size:
-            raise UnreadableError("its size is not that of its manifest", where=name)
+        if status.st_size != self.files[name]:
+            raise UnreadableError("has another size than before", where=name)
+        if self._states.setdefault(name, state := identity(status)) != state:
+            raise ContentError("is no longer the file that was looked at", where=name)
         return path
 
+    def digest(self, name: str) -> str:
+        """Return the SHA-256 of the file *name* in hexadecimal: as stated, or computed now."""
+        if self.sha256 is not None:
+            return self.sha256[name]
+        try:
+            return hash_file(self.path(name), follow=True)[0]
+        except UnreadableError as error:  # whose `where` is a path of this machine
+            raise UnreadableError(error.what, where=name, hint=error.hint) from error
+
     def open(self, unit: Unit, shown: str) -> TensorFile:
-        """Return the weights of *unit*, open and checked by digest; errors call them *shown*."""
+        """Return the weights of *unit*, open, with the digests stated; errors call it *shown*."""
         folder = PurePosixPath(unit.main).parent
         paths = {name: self.path(name) for name in unit.files}
         digests = {
-            PurePosixPath(name).relative_to(folder).as_posix(): file.sha256
-            for name, file in unit.files.items()
+            PurePosixPath(name).relative_to(folder).as_posix(): None
+            if self.sha256 is None
+            else self.sha256[name]
+            for name in unit.files
         }
         file = open_tensors(paths[unit.main], name=shown, sha256=digests)
         if isinstance(file, ShardedFile) and not self._consults(unit.main):
@@ -190,12 +210,12 @@ class Model:
         return not known or table().consults_index(index, self.files)
 
     def read(self, name: str, max_bytes: int) -> bytes:
-        """Return the bytes of the file *name*, at most *max_bytes*, checked by digest."""
+        """Return the bytes of the file *name*, at most *max_bytes*, with the digest stated."""
         try:
             data = read_file(self.path(name), max_bytes)
         except UnreadableError as error:  # whose `where` is a path of this machine
             raise UnreadableError(error.what, where=name, hint=error.hint) from error
-        if hashlib.sha256(data).hexdigest() != self.files[name].sha256:
+        if self.sha256 is not None and hashlib.sha256(data).hexdigest() != self.sha256[name]:
             raise ContentError("is no longer the file that was hashed", where=name)
         return data
 
@@ -211,23 +231,20 @@ class Model:
         return {*_TIED.findall(strict_json.format(config))} == {b"true"}  # of its parts, too
 
 
-def model_of_folder(
-    folder: Path,
-    on_bytes: Callable[[int], None] | None = None,
-    *,
-    link_roots: Sequence[Path] = (),
-) -> Model:
-    """Return the model in *folder*, hashed; *on_bytes* is told the bytes as they are read."""
-    found = hash_folder(folder, ignore=RESERVED, link_roots=link_roots, progress=on_bytes)
-    return Model(folder, found.by_name())
+def model_of_folder(folder: Path, *, link_roots: Sequence[Path] = ()) -> Model:
+    """Return the model in *folder*, of which nothing is read yet."""
+    sizes = sizes_of(folder, ignore=RESERVED, link_roots=link_roots)
+    if not sizes:
+        raise UnreadableError("holds no files", where=str(folder))
+    return Model(folder, sizes)
 
 
-def model_of_file(path: Path, on_bytes: Callable[[int], None] | None = None) -> Model:
-    """Return the file at *path*, and those beside it that belong to it, as a model, hashed."""
+def model_of_file(path: Path) -> Model:
+    """Return the file at *path*, and those beside it that belong to it, as a model."""
     files = {}
     for name in (path.name, *companions(path)):
-        sha256, size = hash_file(path.parent / name, on_bytes, follow=True)
-        files[name] = FileEntry(name, size, sha256)
+        with Source(path.parent / name) as source:
+            files[name] = source.size
     return Model(path.parent, files)
 
 
@@ -256,21 +273,6 @@ class Pair:
         return None if self.left is None or self.right is None else (self.left, self.right)
 
     @property
-    def same(self) -> bool:
-        """Whether both units are there, with the same files, byte for byte."""
-        return self.both is not None and self.both[0].files == self.both[1].files
-
-    @property
-    def renamed(self) -> bool:
-        """Whether the units have two names and the same bytes."""
-        if self.both is None or self.both[0].name == self.both[1].name:
-            return False
-        left, right = (
-            sorted((file.size, file.sha256) for file in unit.files.values()) for unit in self.both
-        )
-        return left == right
-
-    @property
     def weights(self) -> bool:
         """Whether either holds tensors."""
         return any(unit.weights for unit in self._units)
@@ -289,6 +291,11 @@ class Pair:
     def files(self) -> tuple[str, ...]:
         """Return the names of all files, sorted."""
         return tuple(sorted({name for unit in self._units for name in unit.files}))
+
+    @property
+    def files_of_both(self) -> tuple[str, ...]:
+        """Return the names of the left unit's files, then of the right unit's."""
+        return tuple(name for unit in self._units for name in unit.files)
 
     @property
     def _units(self) -> tuple[Unit, ...]:
@@ -313,6 +320,8 @@ class SideBySide:
     right: Model
     named: bool = False
     """Whether each is one file, named by the user to be compared with the other."""
+    known: dict[tuple[str, ...], bool] = field(default_factory=dict, repr=False, compare=False)
+    """Whether files that were read are equal: those of the left side, then of the right."""
 
     @property
     def not_compared(self) -> tuple[str, ...]:
@@ -335,15 +344,52 @@ class SideBySide:
             found.remove(rights[0])
         return tuple(found)
 
-    @cached_property
-    def changed(self) -> tuple[Pair, ...]:
-        """Return the pairs whose files are not all equal."""
-        return tuple(pair for pair in self.pairs if not pair.same)
+    def equal(self, pair: Pair) -> bool:
+        """Tell whether the files of both units, in the order of names, are the same bytes."""
+        if pair.both is None or len(pair.both[0].files) != len(pair.both[1].files):
+            return False
+        if pair.files_of_both not in self.known:
+            names = list(zip(*(unit.files for unit in pair.both), strict=True))
+            self.known[pair.files_of_both] = all(
+                self.left.files[one] == self.right.files[other] for one, other in names
+            ) and all(self.equal_files(one, other) for one, other in names)
+        return self.known[pair.files_of_both]
+
+    def equal_files(self, one: str, other: str) -> bool:
+        """Tell whether the file *one* of the left model is *other* of the right, byte for byte."""
+        if (one, other) not in self.known:
+            self.known[one, other] = self._equal_files(one, other)
+        return self.known[one, other]
+
+    def _equal_files(self, one: str, other: str) -> bool:
+        left, right = self.left, self.right
+        if left.files[one] != right.files[other] or (left is right and one == other):
+            return left.files[one] == right.files[other]
+        if left.sha256 is not None and right.sha256 is not None:
+            return left.sha256[one] == right.sha256[other]
+        with (
+            Source(left.path(one), name=f"{one} (left)") as mine,
+            Source(right.path(other), name=f"{other} (right)") as theirs,
+        ):
+            equal = same_part(mine, theirs, 0, mine.size)
+            mine.check_unchanged()
+            theirs.check_unchanged()
+        return equal
+
+    def same(self, pair: Pair) -> bool:
+        """Tell whether both units are there, with the same files, byte for byte."""
+        if pair.both is None or pair.both[0].files != pair.both[1].files:
+            return False
+        return self.equal(pair)
+
+    def renamed(self, pair: Pair) -> bool:
+        """Tell whether the units have two names and the same bytes."""
+        return len(pair.unit_names) > 1 and self.equal(pair)
 
     def unit(self, name: str | None) -> Unit | None:
         """Return the unit *name* if both models have it, with the same bytes."""
         for pair in self.pairs if name is not None else ():
-            if name in pair.names and pair.same:
+            if name in pair.names and self.same(pair):
                 return pair.left
         return None
 

@@ -125,6 +125,8 @@ class NpyFile(SourceFile):
             {name: info for name, info in infos.items() if name not in self.metadata}
         )
         headers = [self._arrays[name][1] for name in sorted(self._arrays)]
+        if self.direct and not any(it.fortran or it.element.big_endian for it in headers):
+            self._offsets = {name: self._arrays[name][1].start for name in self.tensors}
         self.container = stated(
             {
                 Normaliser.SPELLING: [header.spelling for header in headers],

@@ -59,7 +59,7 @@ def open_tensors(
     path: Path,
     *,
     name: str | None = None,
-    sha256: Mapping[str, str] | None = None,
+    sha256: Mapping[str, str | None] | None = None,
 ) -> TensorFile:
     """Open the weight file at *path*, its structure checked; errors call it *name*.
 

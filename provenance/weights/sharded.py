@@ -43,7 +43,7 @@ from provenance.weights.view import SourceFile, check_count, fact_digest
 
 if TYPE_CHECKING:
     from provenance.weights.source import Source
-    from provenance.weights.view import TensorFile, TensorInfo
+    from provenance.weights.view import Part, TensorFile, TensorInfo
 
     Opener = Callable[[Path, str, str | None], TensorFile]
     """Opens the file at a path: what errors call it, and the SHA-256 that it should have."""
@@ -131,12 +131,13 @@ class ShardedFile(SourceFile):
     """The doubt that the index does not fit the shards."""
 
     def __init__(
-        self, source: Source, index: Path, opener: Opener, sha256: Mapping[str, str] | None
+        self, source: Source, index: Path, opener: Opener, sha256: Mapping[str, str | None] | None
     ) -> None:
         """Read the index in *source*, which is the file *index*, and check its shards.
 
         *opener* opens a shard. *sha256*, in hexadecimal, is what the index and the shards should
-        have, by their names in the folder: all of them, and no other file.
+        have (None: that is not checked), by their names in the folder: all of them, and no other
+        file.
         """
         super().__init__(source)
         read = read_index(source, index.name.removesuffix(_SUFFIX))
@@ -179,6 +180,13 @@ class ShardedFile(SourceFile):
         """Yield the tensor's bytes. See :meth:`~provenance.weights.view.TensorFile.pieces`."""
         with self._using(self._places[name]) as file:
             yield from file.pieces(name, begin, end, step)
+
+    def parts(self) -> Iterator[Part]:
+        """Yield the index, and each shard."""
+        yield self._source, {}
+        for name in sorted(self._states):
+            with self._using(name) as file:
+                yield from file.parts()
 
     @contextmanager
     def _using(self, name: str) -> Iterator[TensorFile]:

@@ -13,6 +13,7 @@ import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -22,12 +23,12 @@ import numpy as np
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError, UsageError
 from provenance.weights.dtypes import DTYPES, NUMPY, DType
+from provenance.weights.source import Source, same_part
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from provenance.weights.normalisers import Normaliser
-    from provenance.weights.source import Source
 
 MAX_RANK: Final = 64
 """Most dimensions of a tensor; numpy's own limit."""
@@ -121,6 +122,10 @@ def describe(name: str, dtype: str | DType, shape: Sequence[object], *, where: s
     return TensorInfo(name, known, tuple(sizes), elements, bits // 8)
 
 
+Part = tuple[Source, Mapping[str, tuple[int, int]]]
+"""A file, and where each tensor that it keeps begins and ends, in order."""
+
+
 class TensorFile(ABC):
     """An open weight file. Close it, or use it as a context manager."""
 
@@ -167,6 +172,13 @@ class TensorFile(ABC):
     def pieces(self, name: str, begin: int, end: int, step: int) -> Iterator[memoryview]:
         """Return the bytes from *begin* to *end* of a tensor, *step* at a time: see `chunks`."""
 
+    def parts(self) -> Iterator[Part]:
+        """Yield each file with its tensors' places; nothing where any is stored otherwise.
+
+        A file is open until the next is asked for.
+        """
+        yield from ()
+
     def check_unchanged(self) -> None:  # noqa: B027 - arrays in memory have nothing to check
         """Raise UnreadableError if the file was written to since it was opened."""
 
@@ -183,9 +195,19 @@ class TensorFile(ABC):
 class SourceFile(TensorFile):
     """A weight file that is read from a source, which it closes."""
 
+    _offsets: Mapping[str, int] = MappingProxyType({})
+    """Where each tensor begins, of those that lie in the file as they are returned."""
+
     def __init__(self, source: Source) -> None:
         """Read from *source*."""
         self._source = source
+
+    def parts(self) -> Iterator[Part]:
+        """Yield the file, if every tensor lies in it as it is returned."""
+        if self._offsets.keys() == self.tensors.keys():
+            found = ((name, info.nbytes) for name, info in self.tensors.items())
+            at = self._offsets
+            yield self._source, {name: (at[name], at[name] + nbytes) for name, nbytes in found}
 
     def check_unchanged(self) -> None:
         """Raise UnreadableError if the file was written to since it was opened."""
@@ -198,9 +220,6 @@ class SourceFile(TensorFile):
 
 class PlacedFile(SourceFile):
     """A weight file that stores each tensor in one piece, byte for byte as it is returned."""
-
-    _offsets: Mapping[str, int]
-    """Where each tensor begins."""
 
     def pieces(self, name: str, begin: int, end: int, step: int) -> Iterator[memoryview]:
         """Return the tensor's bytes as they lie in the file."""
@@ -233,6 +252,23 @@ class ArraysFile(TensorFile):
     def pieces(self, name: str, begin: int, end: int, step: int) -> Iterator[memoryview]:
         """Return the array's bytes."""
         return cut(self._raw[name], begin, end, step)
+
+
+def same_beside(left: TensorFile, right: TensorFile) -> bool:
+    """Tell whether all bytes beside the tensors are the same, and the tensors at the same places.
+
+    If so, equal tensors make equal files. False where a format does not tell.
+    """
+    found = False
+    for one, other in zip_longest(left.parts(), right.parts()):
+        if one is None or other is None or one[0].size != other[0].size or one[1] != other[1]:
+            return False
+        found, done = True, 0
+        for begin, end in (*one[1].values(), (one[0].size, 0)):
+            if not same_part(one[0], other[0], done, begin):
+                return False
+            done = end
+    return found
 
 
 def cut(data: memoryview, begin: int, end: int, step: int) -> Iterator[memoryview]:

@@ -6,9 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from provenance.files.manifest import FileEntry
 from provenance.judge.comparators import apply
-from provenance.judge.measured import MeasuredWeights, wanted_by
+from provenance.judge.measured import MeasuredWeights
 from provenance.judge.side_by_side import list_differences
 from provenance.weights.model import Model, SideBySide, model_of_file
 from tests.weights.writing import simple
@@ -41,18 +40,20 @@ reason = "made up"
 """An equality of what the model ``m.onnx`` answers to probes from outside."""
 
 
-def describe(data: bytes, name: str = "") -> FileEntry:
-    return FileEntry(name, len(data), hashlib.sha256(data).hexdigest())
+def described(root: Path, files: Mapping[str, bytes]) -> Model:
+    """Return the model of *files* in the folder *root*, with their digests."""
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    return Model(root, {name: len(data) for name, data in files.items()}, digests)
 
 
 def side_by_side(left: Model | Path, right: Model | Path) -> tuple[FileComparison, ...]:
     """Return two models, or two files, as a person is shown them."""
-    return list_differences(MeasuredWeights(_sides(left, right), wanted_by(None, view=True)))
+    return list_differences(MeasuredWeights(_sides(left, right), None, view=True))
 
 
 def judge_files(left: Path, right: Path, declaration: Declaration) -> Outcome:
     """Return what *declaration* says of two files that somebody named."""
-    return apply(declaration, MeasuredWeights(_sides(left, right), wanted_by(declaration)))
+    return apply(declaration, MeasuredWeights(_sides(left, right), declaration))
 
 
 def _sides(left: Model | Path, right: Model | Path) -> SideBySide:
@@ -65,11 +66,11 @@ def _sides(left: Model | Path, right: Model | Path) -> SideBySide:
 
 def write(root: Path, files: Mapping[str, Content]) -> Model:
     """Write *files*, each bytes or the arrays of a safetensors file, below *root*."""
-    described = {}
+    written = {}
     for name, content in files.items():
         data = content if isinstance(content, bytes) else simple(content)
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-        described[name] = describe(data)
-    return Model(root, described)
+        written[name] = data
+    return described(root, written)

@@ -8,11 +8,10 @@ import pytest
 from provenance.encoding import strict_json
 from provenance.equality.declaration import Declaration, builtin, parse
 from provenance.errors import MalformedError, PolicyError
-from provenance.files.manifest import FileEntry
 from provenance.judge.comparators import compare_models
 from provenance.measure.findings import NOTES
 from provenance.weights.model import Model
-from tests.judge.models import describe, write
+from tests.judge.models import write
 from tests.weights.writing import archive, entry, npy, safetensors, simple
 
 if TYPE_CHECKING:
@@ -431,8 +430,8 @@ def test_a_file_that_changed_since_its_manifest_is_inconclusive(tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["../m.npz", "/m.npz", "a/../../m.npz", "m\0.npz"])
 def test_names_that_leave_the_folder_are_refused(tmp_path: Path, name: str) -> None:
-    left = Model(tmp_path, {name: describe(b"1")})
-    right = Model(tmp_path, {name: FileEntry("", 1, "0" * 64)})
+    left = Model(tmp_path, {name: 1}, {name: "1" * 64})
+    right = Model(tmp_path, {name: 1}, {name: "0" * 64})
     outcome = compare_models(left, right, TENSORS)
     assert outcome.conclusion == "inconclusive"
     with pytest.raises(MalformedError, match="leaves"):

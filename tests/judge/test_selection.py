@@ -52,7 +52,7 @@ def test_arrays_alike_and_what_is_against_the_others(sides: SideBySide) -> None:
 
 
 def test_what_one_model_alone_has_is_told_with_its_digest(sides: SideBySide) -> None:
-    digest = sides.left.files["notes.txt"].sha256
+    digest = sides.left.digest("notes.txt")
     both, judged = in_both(sides.pairs, sides)
     assert [pair.name for pair in both] == [FILE]
     assert judged.findings == (

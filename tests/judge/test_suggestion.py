@@ -11,7 +11,7 @@ import pytest
 from provenance.equality.declaration import parse
 from provenance.errors import MalformedError, PolicyError
 from provenance.judge.comparators import compare_models
-from provenance.judge.measured import MeasuredWeights, wanted_by
+from provenance.judge.measured import MeasuredWeights
 from provenance.judge.suggestion import suggest, to_toml
 from provenance.weights.model import SideBySide
 from tests.judge.models import write
@@ -48,7 +48,7 @@ def model(root: Path, number: int = 0, **more: Content) -> SideBySide:
 
 
 def proposed(sides: SideBySide) -> str:
-    return to_toml(suggest(MeasuredWeights(sides, wanted_by(None))))
+    return to_toml(suggest(MeasuredWeights(sides, None)))
 
 
 def test_what_is_proposed_makes_them_agree_once_the_reasons_are_given(tmp_path: Path) -> None:

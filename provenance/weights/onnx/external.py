@@ -97,7 +97,7 @@ def location_of(tensor: Any, *, where: str) -> str:
 
 
 def open_beside(
-    folder: Path, location: str, *, name: str, sha256: Mapping[str, str] | None
+    folder: Path, location: str, *, name: str, sha256: Mapping[str, str | None] | None
 ) -> Source:
     """Open the file at *location* below *folder*; errors begin with *name*, the model's."""
     where = f"{name}: {location}"

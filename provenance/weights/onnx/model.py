@@ -48,7 +48,7 @@ class OnnxFile(SourceFile):
     format = "onnx"
 
     def __init__(
-        self, source: Source, folder: Path, sha256: Mapping[str, str] | None = None
+        self, source: Source, folder: Path, sha256: Mapping[str, str | None] | None = None
     ) -> None:
         """Read and check the model that *source* is; files beside it are in *folder*.
 
@@ -63,7 +63,7 @@ class OnnxFile(SourceFile):
             self.close()
             raise
 
-    def _read(self, parsed: Parsed, folder: Path, sha256: Mapping[str, str] | None) -> None:
+    def _read(self, parsed: Parsed, folder: Path, sha256: Mapping[str, str | None] | None) -> None:
         where = self._source.name
         said, orders = content(parsed.model, where=where)
         self._places: dict[str, data.Place] = {}
