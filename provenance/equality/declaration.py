@@ -45,8 +45,8 @@ import msgspec
 from provenance.encoding import strict_json
 from provenance.equality.exceptions import Except, UnsafeExcept, fault_by_table
 from provenance.equality.exceptions import fault as fault_of_exception
-from provenance.equality.lattice import LATER, LATTICE, STRENGTHS, Conclusion, Strength
-from provenance.equality.rules import EvidenceRule, Rule, fault, number_of_patterns
+from provenance.equality.lattice import LATER, STRENGTHS, Strength
+from provenance.equality.rules import Rule, fault, number_of_patterns
 from provenance.errors import MalformedError, UnreadableError, UsageError
 from provenance.files.reading import read_file
 
@@ -79,19 +79,6 @@ class Alternative(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def strength(self) -> Strength:
         """The weakest equality among the rules."""
         return min((strength_of(rule) for rule in self.all), key=STRENGTHS.index)
-
-    @property
-    def concludes(self) -> Conclusion:
-        """What may be said of two models for which it holds.
-
-        At most *plausible* where weights are judged only by numbers in files: the builder wrote
-        them, and any weights can have them beside them.
-        """
-        reported = any(
-            isinstance(rule, EvidenceRule) and rule.files and not getattr(rule, "run", None)
-            for rule in self.all
-        )
-        return "plausible" if reported else LATTICE[self.strength].concludes
 
 
 class Document(

@@ -47,7 +47,8 @@ _ALL: Final = (
         guarantees="the outputs on these probes are within the limits; on inputs like the probes"
             " the answers differ at most at the rate that is stated",
         admits="a backdoor: no number of probes finds a trigger that is not among them; where the"
-            " outputs are files, any weights, for they are what a builder reports"),
+            " outputs are files, any weights, for they are what a builder reports: if nothing else"
+            " speaks for some, it concludes 'plausible'"),
     Equality("close", "P4", "consistent",
         compares="tensors, by relative L2 and relative L-infinity together",
         guarantees="every tensor is within both limits of its counterpart",
@@ -56,7 +57,8 @@ _ALL: Final = (
     Equality("rounded", "P2", "match",
         compares="tensors after one rounding to the type that is shipped",
         guarantees="the weights that are shipped in the narrower type are the same in every bit",
-        admits="drift below one rounding step, and steering of values near a rounding boundary"),
+        admits="drift below one rounding step, and steering of values near a rounding boundary:"
+            " where it is not shown that the narrower type is shipped, it concludes 'consistent'"),
     Equality("tensors", "P1", "match",
         compares="names, types, shapes and bits of tensors, and every other file",
         guarantees="the same bits are used",

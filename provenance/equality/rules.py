@@ -8,7 +8,7 @@ ranges are checked when the declaration is read, and the rest by :func:`fault`.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -78,6 +78,8 @@ class Rounded(_Form, frozen=True):
     to: Literal["F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"]
     """The type rounded to (to nearest, ties to even); both sides are wider."""
     reason: _Text
+    ships: _Text | None = None
+    """The file of the same model that holds them rounded; by default any that does."""
     files: _Patterns | None = None
     tensors: _Patterns = ("*",)
     optional: bool = False
@@ -199,6 +201,7 @@ def takes_all(rule: TensorRule) -> bool:
 
 
 _PATTERN_KEYS: Final = ("files", "tensors", "outputs", "samples", "metrics", "curves", "sources")
+_NAME_KEYS: Final = ("ships", "initial", "run", "probes")
 
 
 def number_of_patterns(rule: Rule) -> int:
@@ -209,12 +212,8 @@ def number_of_patterns(rule: Rule) -> int:
 def fault(rule: Rule) -> str | None:
     """Return what is wrong with *rule* beyond types and ranges, or nothing."""
     for name in rule.__struct_fields__:
-        value = getattr(rule, name)
-        if isinstance(value, float) and not math.isfinite(value):
-            return f"{name!r} is not finite"
-        for pattern in value or () if name in _PATTERN_KEYS else ():
-            if (what := fault_of_pattern(pattern)) is not None:
-                return f"the pattern {pattern!r} in {name!r} {what}"
+        if (what := _fault_of_value(name, getattr(rule, name))) is not None:
+            return what
     if rule.reason is not None and not rule.reason.strip():
         return "the reason is empty"
     if isinstance(rule, Metrics):
@@ -225,15 +224,25 @@ def fault(rule: Rule) -> str | None:
     return _fault_of_behaviour(rule) if isinstance(rule, Behaviour) else None
 
 
+def _fault_of_value(name: str, value: Any) -> str | None:  # noqa: ANN401 - of any key
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{name!r} is not finite"
+    if name in _NAME_KEYS and not (value is None or (value.isprintable() and is_plain(value))):
+        return f"{name!r} {value!r} is not the name of a file in the model"
+    for pattern in value or () if name in _PATTERN_KEYS else ():
+        if (what := fault_of_pattern(pattern)) is not None:
+            return f"the pattern {pattern!r} in {name!r} {what}"
+    return None
+
+
 def _fault_of_close(rule: Close) -> str | None:
     if rule.max_rank is not None and rule.max_rank < (rule.min_rank or 0):
         return "'max_rank' is below 'min_rank': it selects nothing"
     if rule.initial is None:
         needed = rule.relative_to == "update"
         return "needs 'initial', or relative_to = \"weights\"" if needed else None
-    if rule.relative_to == "weights":
-        return "'initial' has no use with relative_to = \"weights\""
-    return _fault_of_name("initial", rule.initial)
+    useless = rule.relative_to == "weights"
+    return "'initial' has no use with relative_to = \"weights\"" if useless else None
 
 
 def _fault_of_behaviour(rule: Behaviour) -> str | None:
@@ -241,11 +250,6 @@ def _fault_of_behaviour(rule: Behaviour) -> str | None:
         return "needs either 'outputs', files of both models, or 'run', a model to be run"
     if rule.run is None and rule.probes is not None:
         return "'probes' has no use without 'run'"
-    named = _fault_of_name("run", rule.run) or _fault_of_name("probes", rule.probes)
-    return named or _fault_of_limits(rule)
-
-
-def _fault_of_limits(rule: Behaviour) -> str | None:
     distances = (rule.max_difference, rule.mean_difference, rule.kl_divergence)
     if distances == (None, None, None) and rule.disagreement is None:
         return "needs a limit: max_difference, mean_difference, kl_divergence or disagreement"
@@ -254,8 +258,3 @@ def _fault_of_limits(rule: Behaviour) -> str | None:
     if rule.kind == "labels" and distances != (None, None, None):
         return "'labels' have no distance: only 'disagreement'"
     return None
-
-
-def _fault_of_name(key: str, name: str | None) -> str | None:
-    plain = name is None or (name.isprintable() and is_plain(name))
-    return None if plain else f"{key!r} {name!r} is not the name of a file in the model"

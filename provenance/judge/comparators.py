@@ -10,25 +10,37 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from provenance.equality.declaration import place
 from provenance.equality.lattice import AGREES, STRENGTHS, Conclusion
-from provenance.equality.rules import Behaviour, Close, Metrics, TensorRule
+from provenance.equality.patterns import selects_tensor
+from provenance.equality.rules import Behaviour, Close, Metrics, Rounded
 from provenance.errors import UnavailableError, UsageError
 from provenance.judge.coverage import check_coverage
 from provenance.judge.evidence import judge_evidence
-from provenance.judge.exceptions import Exceptions, files_differ
+from provenance.judge.exceptions import Exceptions
 from provenance.judge.measured import MeasuredWeights
-from provenance.judge.selection import by_bytes, is_reference, judged_by_evidence, tensor_rules
+from provenance.judge.selection import Judges, files_differ, judges_of
 from provenance.judge.tensors import judge_contents
 from provenance.loaders.table import table
 from provenance.measure.contents import Contents
-from provenance.measure.findings import AlternativeOutcome, Judged, Outcome
+from provenance.measure.findings import (
+    AS_NARROWER,
+    REPORTED,
+    SHIPPED,
+    AlternativeOutcome,
+    Finding,
+    Judged,
+    Outcome,
+)
 from provenance.measure.statistics import check_scipy
 from provenance.weights.model import Model, SideBySide
 from provenance.weights.opening import open_tensors
 
 if TYPE_CHECKING:
     from provenance.equality.declaration import Alternative, Declaration
+    from provenance.judge.coverage import Selection
     from provenance.weights.model import Pair
 
 
@@ -78,14 +90,14 @@ def apply(
     _check_statistics(declaration)
     exceptions = Exceptions(declaration, weights.sides, same_base=same_base)
     judged = [
-        _judge(alternative, weights, selection.unread, exceptions, probes)
+        _judge(alternative, weights, selection, exceptions, probes)
         for alternative, selection in zip(declaration.any, selections, strict=True)
     ]
     alternatives = tuple(map(_outcome, declaration.any, judged))
     best = min(
         (number for number, outcome in enumerate(alternatives) if outcome.held),
         key=lambda number: (
-            AGREES.index(declaration.any[number].concludes),
+            AGREES.index(alternatives[number].concludes),
             -STRENGTHS.index(alternatives[number].strength),
         ),
         default=None,
@@ -98,7 +110,7 @@ def apply(
     effects = [effect for value in contents for effect in value.normalisers or ()]
     missing = (what for outcome in alternatives for what in outcome.missing)
     return Outcome(
-        conclusion=otherwise if best is None else declaration.any[best].concludes,
+        conclusion=otherwise if best is None else alternatives[best].concludes,
         declaration=declaration.digest,
         alternatives=alternatives,
         strongest=None if best is None else alternatives[best].strength,
@@ -115,14 +127,19 @@ def apply(
 
 def _outcome(alternative: Alternative, judged: Judged) -> AlternativeOutcome:
     """Return what was *judged* of *alternative*; with an exception it is not one of bytes."""
-    against = any(not finding.held for finding in judged.findings)
     less = alternative.strength == "bytes" and (judged.excepted or judged.normalisers)
     return AlternativeOutcome(
         strength="tensors" if less else alternative.strength,
-        held=False if against else None if judged.missing else True,
+        held=_held(judged),
         findings=tuple(dict.fromkeys(judged.findings)),
         missing=tuple(dict.fromkeys(judged.missing)),
     )
+
+
+def _held(judged: Judged) -> bool | None:
+    """Tell whether what was *judged* holds; None: nothing is against it, and some is missing."""
+    against = any(not finding.held for finding in judged.findings)
+    return False if against else None if judged.missing else True
 
 
 def _check_statistics(declaration: Declaration) -> None:
@@ -154,28 +171,50 @@ def _identical(declaration: Declaration, sides: SideBySide) -> Outcome:
 def _judge(
     alternative: Alternative,
     weights: MeasuredWeights,
-    unread: tuple[str, ...],
+    selection: Selection,
     exceptions: Exceptions,
     probes: Path | None,
 ) -> Judged:
-    judged = [Judged((), unread)]
+    judged = [Judged((), selection.unread)]
+    weighed: dict[int, tuple[Pair, Judges]] = {}
     for pair in weights.changed:
-        rules = tensor_rules(alternative, pair)
-        if pair.both is not None and rules:
-            judged.append(_judge_weights(pair, rules, weights, exceptions))
-        elif is_reference(alternative, pair) or by_bytes(alternative, pair):
+        judges = judges_of(alternative, pair, weights.sides)
+        if judges.exact:
             judged.append(Judged(files_differ(pair, weights.sides)))
-        elif pair.both is None or not judged_by_evidence(alternative, pair):
+        elif pair.both is None or judges.beside:
             judged.append(exceptions.of_file(pair))
+        elif judges.rules:
+            weighed[len(judged)] = pair, judges
+            judged.append(_judge_weights(pair, judges, weights, exceptions))
+        if pair.name in selection.reported:
+            reported = Finding(file=pair.name, measure=REPORTED, held=True, note=REPORTED)
+            judged.append(Judged((reported,)))
     judged += judge_evidence(alternative, weights.sides, probes)
+    if alternative.strength == "rounded" and _held(Judged.merged(judged)):
+        for number, (pair, judges) in weighed.items():
+            for rule in judges.rules:
+                if isinstance(rule, Rounded):
+                    judged[number] = _shipped(judged[number], pair, rule, weights)
     return Judged.merged(judged)
 
 
+def _shipped(judged: Judged, pair: Pair, rule: Rounded, weights: MeasuredWeights) -> Judged:
+    """Return what was *judged* of *pair*, with what both models ship as *rule* rounds it marked."""
+    measure = f"{AS_NARROWER}{rule.to}"
+    names = [it.tensor for it in judged.findings if it.measure == measure and it.tensor is not None]
+    found = weights.shipped(pair, rule, [it for it in names if selects_tensor(rule.tensors, it)])
+    findings = (
+        replace(it, note=SHIPPED) if it.measure == measure and it.tensor in found else it
+        for it in judged.findings
+    )
+    return replace(judged, findings=tuple(findings))
+
+
 def _judge_weights(
-    pair: Pair, rules: tuple[TensorRule, ...], weights: MeasuredWeights, exceptions: Exceptions
+    pair: Pair, judges: Judges, weights: MeasuredWeights, exceptions: Exceptions
 ) -> Judged:
     found = []
-    for rule in rules:
+    for rule in judges.rules:
         initial = rule.initial if isinstance(rule, Close) else None
         contents = weights.of(pair, initial)
         if not isinstance(contents, Contents):
@@ -184,4 +223,4 @@ def _judge_weights(
             return Judged((), contents.doubts)
         found.append((rule, contents))
     beside = exceptions.of_metadata(pair, found[0][1])
-    return Judged.merged([beside, judge_contents(pair.name, found)])
+    return Judged.merged([beside, judge_contents(pair.name, judges, found)])

@@ -7,8 +7,7 @@ tensors, and by equal bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, partial
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,11 +19,10 @@ from provenance.equality.rules import (
     EvidenceRule,
     Rule,
     TensorRule,
-    takes,
     takes_all,
 )
 from provenance.errors import MalformedError, PolicyError, UnreadableError, count, some_of
-from provenance.judge import selection as select
+from provenance.judge.selection import Judges, holds_evidence, judges_of, runs, selects
 from provenance.measure.side_files import paths_in
 
 if TYPE_CHECKING:
@@ -44,10 +42,15 @@ class Selected(msgspec.Struct, frozen=True):
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """What one alternative selects, rule by rule; ``unread``: why weights that differ cannot be."""
+    """What one alternative selects, rule by rule.
+
+    ``unread`` says why weights that differ cannot be read. ``reported`` is what only numbers that a
+    builder reports speak for.
+    """
 
     rules: tuple[Selected, ...]
     unread: tuple[str, ...]
+    reported: tuple[str, ...]
 
 
 class Reached(msgspec.Struct, frozen=True):
@@ -80,43 +83,23 @@ def check_coverage(declaration: Declaration, sides: SideBySide) -> tuple[Selecti
         PolicyError: a rule selects nothing, or no rule covers a tensor.
         ContentError: a file is not the one that was hashed.
     """
-    names, every = cache(partial(_tensor_names, sides)), declaration.any
-    return tuple(_check(every, number, sides, names) for number in range(len(every)))
+    return tuple(_check(declaration.any, number, sides) for number in range(len(declaration.any)))
 
 
 def unread_files(sides: SideBySide) -> list[str]:
     """Return why weight files cannot be read: what no rule about tensors can judge."""
     weights = (pair for pair in sides.pairs if pair.weights and not pair.state)
-    return [why for pair in weights if isinstance(why := _tensor_names(sides, pair), str)]
+    return [why for pair in weights if isinstance(why := sides.ranks(pair), str)]
 
 
-_Names = Callable[["Pair"], tuple[dict[str, int], dict[str, int]] | str]
-"""The tensors of a pair on each side, each with its rank, or why they could not be read."""
-
-
-def _tensor_names(sides: SideBySide, pair: Pair) -> tuple[dict[str, int], dict[str, int]] | str:
-    found = []
-    for model, unit in ((sides.left, pair.left), (sides.right, pair.right)):
-        if unit is None or not unit.weights:
-            found.append(dict[str, int]())
-            continue
-        try:
-            with model.open(unit, unit.name) as file:
-                found.append({name: len(it.shape) for name, it in file.tensors.items()})
-        except (MalformedError, UnreadableError) as error:
-            return str(error)
-    return found[0], found[1]
-
-
-def _check(
-    alternatives: tuple[Alternative, ...], number: int, sides: SideBySide, names: _Names
-) -> Selection:
+def _check(alternatives: tuple[Alternative, ...], number: int, sides: SideBySide) -> Selection:
     alternative, pairs = alternatives[number], sides.pairs
+    judges = {pair: judges_of(alternative, pair, sides) for pair in pairs}
     rules: list[Selected] = []
     for index, rule in enumerate(alternative.all):
         where = place(alternatives, number, index)
-        chosen = [pair for pair in pairs if _chosen(alternative, rule, pair)]
-        found = _selected(rule, chosen, names) if isinstance(rule, TensorRule) else None
+        chosen = [pair for pair in pairs if _chosen(rule, pair, judges[pair])]
+        found = _selected(rule, chosen, judges, sides) if isinstance(rule, TensorRule) else None
         recorded = isinstance(rule, Curves) and rule.sources is None  # is in no file
         optional = isinstance(rule, TensorRule) and rule.optional
         if (found == 0 or not (chosen or recorded)) and not optional:
@@ -129,48 +112,49 @@ def _check(
             raise PolicyError(what, hint=hint)
         rules.append(Selected(tuple(pair.name for pair in chosen), found))
     who = f"no rule of alternative {number + 1}" if len(alternatives) > 1 else "no rule"
-    judged = (
-        pair
+    unread = [
+        why
         for pair in pairs
-        if pair.weights and (not pair.state or select.tensor_rules(alternative, pair))
-    )
-    unread = ((pair, _check_pair(alternative, who, pair, names)) for pair in judged)
-    return Selection(tuple(rules), tuple(why for it, why in unread if why and not sides.same(it)))
+        if (why := _check_pair(who, pair, judges[pair], sides)) and not sides.same(pair)
+    ]
+    reported = [pair for pair in pairs if judges[pair].reports]
+    if not any(each.weights and each.looks for each in judges.values()):
+        reported = [pair for pair in pairs if judges[pair].reports or judges[pair].evidence]
+    names = tuple(pair.name for pair in reported)
+    return Selection(tuple(rules), tuple(unread), names)
 
 
-def _chosen(alternative: Alternative, rule: Rule, pair: Pair) -> bool:
+def _chosen(rule: Rule, pair: Pair, judges: Judges) -> bool:
     if isinstance(rule, EvidenceRule):
-        return select.holds_evidence(rule, pair) or select.runs(rule, pair)
-    if isinstance(rule, TensorRule):
-        reference = select.is_reference(alternative, pair)
-        return not reference and select.judges_tensors(alternative, rule, pair)
-    return select.selects(rule, pair)
+        return holds_evidence(rule, pair) or runs(rule, pair)
+    return rule in judges.rules if isinstance(rule, TensorRule) else selects(rule, pair)
 
 
-def _selected(rule: TensorRule, chosen: list[Pair], names: _Names) -> int | None:
+def _selected(
+    rule: TensorRule, chosen: list[Pair], judges: Mapping[Pair, Judges], sides: SideBySide
+) -> int | None:
     """Return how many tensors *rule* selects; None: some cannot be read."""
     total = 0
     for pair in chosen:
-        found = names(pair)
+        found = sides.ranks(pair)
         if isinstance(found, str):
             return None
-        total += sum(takes(rule, *each) for each in (found[0] | found[1]).items())
+        every = (found[0] | found[1]).items()
+        total += sum(judges[pair].judges(rule, *each) for each in every)
     return total
 
 
-def _check_pair(alternative: Alternative, who: str, pair: Pair, names: _Names) -> str | None:
+def _check_pair(who: str, pair: Pair, judges: Judges, sides: SideBySide) -> str | None:
     """Refuse a tensor of *pair* that no rule covers; return why it could not be read."""
-    covers = (select.is_reference, select.judged_by_evidence, select.by_bytes)
-    if any(covered(alternative, pair) for covered in covers):
+    if not (judges.rules or judges.weights) or judges.exact or any(map(takes_all, judges.rules)):
         return None
-    rules = select.tensor_rules(alternative, pair)
-    if any(map(takes_all, rules)):
+    if not judges.rules and (judges.asked or judges.through):
         return None
-    found = names(pair)
+    found = sides.ranks(pair)
     if isinstance(found, str):
-        return found
+        return None if judges.evidence and not judges.rules else found  # it is told by the others
     both = {name: rank for name, rank in sorted(found[0].items()) if name in found[1]}
-    bare = [n for n, rank in both.items() if not any(takes(rule, n, rank) for rule in rules)]
+    bare = [name for name, rank in both.items() if not judges.covers(name, rank)]
     if bare:
         what = f"{who} covers {count(len(bare), 'tensor')}: {some_of(bare)}"
         raise PolicyError(what, where=pair.name, hint="add a rule for them")

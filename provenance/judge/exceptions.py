@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from provenance.errors import MalformedError, UnreadableError
+from provenance.judge.selection import files_differ
 from provenance.loaders.keys import Path, spelled
-from provenance.measure.findings import Excepted, Finding, Judged
+from provenance.measure.findings import Excepted, Finding, Judged, differs
 from provenance.measure.side_files import parse_values, side_differences
 from provenance.weights.beside import Difference, is_within, tree_differences
 from provenance.weights.metadata import MAX_LISTED
@@ -92,10 +93,9 @@ class Exceptions:
         for member, difference in by_key(members, whole, differences):
             if max(len(findings), len(excepted)) > MAX_LISTED:
                 break  # it is against the rule already
-            for each in self._one(pair, member, difference):
+            for each in self._one(pair, member, measure, difference):
                 if isinstance(each, Finding):
-                    named = replace(each, measure=f"{measure}: {each.measure}")
-                    findings.setdefault(each.measure, named)
+                    findings.setdefault(each.measure, each)
                     continue
                 place = (each.member, each.key, each.reason)
                 first = excepted.setdefault(place, each)
@@ -110,7 +110,7 @@ class Exceptions:
         return Judged(listed, excepted=tuple(excepted.values()))
 
     def _one(
-        self, pair: Pair, member: str | None, found: Difference
+        self, pair: Pair, member: str | None, measure: str, found: Difference
     ) -> Iterator[Excepted | Finding]:
         """Yield what is to be said of one difference, or of each place of a list."""
         unknown = member is None and found.path is None
@@ -125,14 +125,12 @@ class Exceptions:
             yield _excepted(declared, pair.name, found.path, found.shown)
         elif found.inside:
             for each in found.inside:
-                yield from self._one(pair, member, each)
+                yield from self._one(pair, member, measure, each)
         else:
             base = any(each.as_ == "base-model" for each, _ in selecting)
             note = "other-base" if base and not self._same_base else None
-            key, (left, right) = ": ".join(filter(None, (member, found.key))), found.shown
-            yield Finding(
-                file=pair.name, measure=key, held=False, left=left, right=right, note=note
-            )
+            what = measure if member is None else f"{measure}: {member}"
+            yield differs(pair.name, what, found, note)
 
     def _selecting(
         self, pair: Pair, member: str | None, path: Path | None
@@ -207,18 +205,3 @@ def _excepted(
         set=each.set,
         unsafe=each.unsafe,
     )
-
-
-def files_differ(pair: Pair, sides: SideBySide) -> tuple[Finding, ...]:
-    """Return a finding for each file of *pair* that is not the same on both sides."""
-    findings = []
-    left, right = sides.left, sides.right
-    for name in pair.files:
-        if (both := name in left.files and name in right.files) and sides.equal_files(name, name):
-            continue
-        digests = [each.digest(name) if name in each.files else None for each in (left, right)]
-        measure = "bytes" if both else "presence"
-        findings.append(
-            Finding(file=name, measure=measure, held=False, left=digests[0], right=digests[1])
-        )
-    return tuple(findings)

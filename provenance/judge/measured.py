@@ -6,7 +6,7 @@ same reading; that tells, too, whether files that keep tensors as they are have 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
@@ -15,16 +15,22 @@ from typing import TYPE_CHECKING, Final
 
 from provenance.equality.rules import Close, Rounded
 from provenance.errors import MalformedError, UnreadableError
-from provenance.judge.selection import tensor_rules
+from provenance.judge.selection import judges_of
 from provenance.measure.contents import Contents, read_contents
 from provenance.measure.distances import Wanted
+from provenance.measure.rounding import is_rounding
+from provenance.weights.dtypes import DTYPES
 from provenance.weights.normalisers import Normaliser
 from provenance.weights.view import same_beside
 
 if TYPE_CHECKING:
     from provenance.equality.declaration import Declaration
+    from provenance.weights.dtypes import DType
     from provenance.weights.model import Pair, SideBySide, Unit
     from provenance.weights.view import TensorFile
+
+MAX_FORMS: Final = 16
+"""Most files of weights among which the narrower form is looked for where no rule names it."""
 
 _PLACED: Final = frozenset({".safetensors", ".gguf", ".npy"})
 """Suffixes of the formats in which tensors lie as they are: one reading shows all."""
@@ -92,7 +98,7 @@ class MeasuredWeights:
     def _planned(self, pair: Pair) -> tuple[str | None, Unit | None]:
         """Return the initial weights that a rule asks for *pair*, and both models have, if any."""
         for alternative in self._alternatives:
-            for rule in tensor_rules(alternative, pair):
+            for rule in judges_of(alternative, pair, self.sides).rules:
                 name = rule.initial if isinstance(rule, Close) else None
                 if (unit := self.sides.unit(name)) is not None:
                     return name, unit
@@ -108,6 +114,29 @@ class MeasuredWeights:
         found = [self._same(pair) for pair in self.sides.pairs if pair.weights and not pair.state]
         unknown = not found or (None in found and False not in found)
         return None if unknown else all(found)
+
+    def shipped(self, pair: Pair, rule: Rounded, names: Sequence[str]) -> set[str]:
+        """Return which tensors *names* of *pair* both models hold as *rule* rounds them, too.
+
+        They are in a file of weights that is equal in every bit: the one that the rule names, or
+        any of a few. It is asked when all weights are read.
+        """
+        others = [it for it in self.sides.pairs if it.weights and rule.ships in (None, *it.names)]
+        found: set[str] = set()
+        for other in others if names and len(others) <= MAX_FORMS else ():
+            if self._same(other):
+                found |= self._rounded(pair, other, DTYPES[rule.to], names)
+        return found
+
+    def _rounded(self, pair: Pair, other: Pair, to: DType, names: Sequence[str]) -> set[str]:
+        try:
+            with self.sides.opened(pair) as wide, self.sides.opened(other) as narrow:
+                forms = [*zip(wide, narrow, strict=True)]
+                if any(file.doubts for file in narrow):
+                    return set()
+                return {it for it in names if all(is_rounding(it, to, *each) for each in forms)}
+        except (MalformedError, UnreadableError):
+            return set()
 
     def _same(self, pair: Pair) -> bool | None:
         if pair.both is None or self.sides.equal(pair):

@@ -7,18 +7,33 @@ A pair is judged by its bytes, by its tensors, or through what the model does (*
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Final
 
 from provenance.equality.patterns import selects_file, selects_tensor
-from provenance.equality.rules import Behaviour, Bytes, Close, EvidenceRule, Metrics, TensorRule
-from provenance.measure.findings import Finding, Judged, unlike
+from provenance.equality.rules import (
+    Behaviour,
+    Bytes,
+    Close,
+    EvidenceRule,
+    Metrics,
+    TensorRule,
+    takes,
+)
+from provenance.loaders.table import table
+from provenance.measure.findings import Finding, Judged, differs, unlike
 from provenance.weights.metadata import metadata_differences
+from provenance.weights.model import STEMS
 
 if TYPE_CHECKING:
     from provenance.equality.declaration import Alternative
     from provenance.equality.rules import Rule
     from provenance.weights.model import Pair, SideBySide
     from provenance.weights.view import TensorFile
+
+_ARRAYS: Final = ("*.npy", "*.npz")
+"""How the table names arrays that a loader opens only where something names them."""
 
 
 def selects(rule: Rule, pair: Pair) -> bool:
@@ -38,59 +53,122 @@ def selects(rule: Rule, pair: Pair) -> bool:
 
 def holds_evidence(rule: EvidenceRule, pair: Pair) -> bool:
     """Tell whether *pair* holds what *rule* judges by: outputs, scores or curves."""
-    if isinstance(rule, Behaviour):
-        return rule.outputs is not None and _by_its_name(rule.outputs, pair)
-    patterns = rule.samples if isinstance(rule, Metrics) else rule.sources
-    return patterns is not None and _by_its_name(patterns, pair)
+    return _by_its_name(_patterns(rule), pair)
 
 
-def is_reference(alternative: Alternative, pair: Pair) -> bool:
-    """Tell whether *pair* is the initial weights or the probes of a rule, which must be equal."""
-    named = {rule.initial for rule in alternative.all if isinstance(rule, Close)}
-    named |= {rule.probes for rule in alternative.all if isinstance(rule, Behaviour)}
-    return any(name in named for name in pair.names)
+@dataclass(frozen=True, slots=True)
+class Judges:
+    """What judges a pair under one alternative."""
+
+    exact: bool
+    """It must be equal byte for byte: by a rule, or as initial weights or probes."""
+    rules: tuple[TensorRule, ...]
+    """Those that judge its tensors."""
+    evidence: tuple[Sequence[str], ...]
+    """Of each rule that finds outputs, scores or curves in it, the patterns of their names."""
+    alone: bool
+    """Whether what these select is nothing else: no loader takes it for weights."""
+    asked: bool
+    """Whether it is run."""
+    through: bool
+    """Whether a rule judges it through numbers that are elsewhere."""
+    weights: bool
+    """Whether it holds weights, and not the state of a training."""
+
+    def judges(self, rule: TensorRule, name: str, rank: int) -> bool:
+        """Tell whether *rule* judges the tensor *name*: without ``files``, no mere evidence."""
+        return takes(rule, name, rank) and (rule.files is not None or not self.leaves(name))
+
+    def leaves(self, name: str) -> bool:
+        """Tell whether the array *name* is evidence and nothing else."""
+        return self.alone and self._is_evidence(name)
+
+    def covers(self, name: str, rank: int) -> bool:
+        """Tell whether something judges the tensor *name*."""
+        if any(self.judges(rule, name, rank) for rule in self.rules):
+            return True
+        return (self.alone or not self.rules) and self._is_evidence(name)
+
+    def _is_evidence(self, name: str) -> bool:
+        return any(selects_tensor(patterns, name) for patterns in self.evidence)
+
+    @property
+    def looks(self) -> bool:
+        """Whether the weights themselves are looked at."""
+        return self.exact or bool(self.rules) or self.asked
+
+    @property
+    def reports(self) -> bool:
+        """Whether what a builder reports is all that speaks for weights in it."""
+        reported = self.through or (bool(self.evidence) and not self.alone)
+        return self.weights and reported and not self.looks
+
+    @property
+    def beside(self) -> bool:
+        """Whether it is a side file, which must be equal but for what is excepted."""
+        return not (self.looks or self.reports or (self.evidence and self.alone))
 
 
-def tensor_rules(alternative: Alternative, pair: Pair) -> tuple[TensorRule, ...]:
-    """Return the rules that judge the tensors of *pair*; none if its bytes are judged."""
-    if is_reference(alternative, pair) or by_bytes(alternative, pair):
-        return ()
-    return tuple(
-        rule
-        for rule in alternative.all
-        if isinstance(rule, TensorRule) and judges_tensors(alternative, rule, pair)
+def judges_of(alternative: Alternative, pair: Pair, sides: SideBySide) -> Judges:
+    """Return what judges *pair* of *sides* under *alternative*."""
+    rules = alternative.all
+    references = {rule.initial for rule in rules if isinstance(rule, Close)}
+    references |= {rule.probes for rule in rules if isinstance(rule, Behaviour)}
+    reference = any(name in references for name in pair.names)
+    holding = [it for it in rules if isinstance(it, EvidenceRule) and holds_evidence(it, pair)]
+    found = Judges(
+        exact=reference or any(isinstance(it, Bytes) and selects(it, pair) for it in rules),
+        rules=tuple(
+            it for it in rules if isinstance(it, TensorRule) and selects(it, pair) and not reference
+        ),
+        evidence=tuple(map(_arrays, holding)),
+        alone=bool(holding) and all(_is_nothing_else(it, pair, sides) for it in holding),
+        asked=any(runs(it, pair) for it in rules),
+        through=any(isinstance(it, EvidenceRule) and selects(it, pair) for it in rules),
+        weights=pair.weights and not pair.state,
     )
+    if found.alone and found.rules and not isinstance(ranks := sides.ranks(pair), str):
+        every = (ranks[0] | ranks[1]).items()
+        judging = (it for it in found.rules if any(found.judges(it, *each) for each in every))
+        found = replace(found, rules=tuple(judging))
+    return found
 
 
-def judges_tensors(alternative: Alternative, rule: TensorRule, pair: Pair) -> bool:
-    """Tell whether *rule* judges the tensors of *pair*.
-
-    A rule without ``files`` does not judge what is evidence for another rule.
-    """
-    evidence = [other for other in alternative.all if isinstance(other, EvidenceRule)]
-    if rule.files is None and any(holds_evidence(other, pair) for other in evidence):
-        return False
-    return selects(rule, pair)
-
-
-def judged_by_evidence(alternative: Alternative, pair: Pair) -> bool:
-    """Tell whether *pair* is judged by evidence alone."""
-    if is_reference(alternative, pair) or by_bytes(alternative, pair):
-        return False
-    rules = [rule for rule in alternative.all if isinstance(rule, EvidenceRule)]
-    return not tensor_rules(alternative, pair) and any(
-        selects(rule, pair) or holds_evidence(rule, pair) or runs(rule, pair) for rule in rules
-    )
-
-
-def by_bytes(alternative: Alternative, pair: Pair) -> bool:
-    """Tell whether a rule judges *pair* by its bytes."""
-    return any(isinstance(rule, Bytes) and selects(rule, pair) for rule in alternative.all)
-
-
-def runs(rule: EvidenceRule, pair: Pair) -> bool:
+def runs(rule: Rule, pair: Pair) -> bool:
     """Tell whether *pair* is a model that *rule* runs."""
     return isinstance(rule, Behaviour) and rule.run in pair.names
+
+
+def _patterns(rule: EvidenceRule) -> Sequence[str]:
+    """Return the patterns of the files that hold what *rule* judges by."""
+    if isinstance(rule, Behaviour):
+        return rule.outputs or ()
+    return rule.samples if isinstance(rule, Metrics) else rule.sources or ()
+
+
+def _arrays(rule: EvidenceRule) -> Sequence[str]:
+    """Return the patterns of the arrays that *rule* judges by; curves are in no arrays."""
+    if isinstance(rule, Behaviour):
+        return rule.tensors
+    return rule.metrics if isinstance(rule, Metrics) else ()
+
+
+def _is_nothing_else(rule: EvidenceRule, pair: Pair, sides: SideBySide) -> bool:
+    """Tell whether *pair*, in which *rule* finds what it judges by, is nothing to a loader.
+
+    Of the formats of weights only NumPy's can be: *rule* must name the file, and nobody else may.
+    """
+    last = PurePosixPath(pair.name).name
+    if pair.state or (pair.weights and last.partition(".")[0] in STEMS):
+        return False
+    exact = (it for it in _patterns(rule) if it.rpartition("/")[2] == last)
+    if pair.weights and not any(selects_file([it], pair.name) for it in exact):
+        return False
+    opened = table().opened_by(pair.name).values()
+    named = (side.named for side in (sides.left, sides.right))
+    return all(each.file in _ARRAYS for each in opened) and not any(
+        names is None or pair.name.casefold() in names for names in named
+    )
 
 
 def _by_its_name(patterns: Sequence[str], pair: Pair) -> bool:
@@ -113,16 +191,23 @@ def evidence_pairs(rule: EvidenceRule, sides: SideBySide) -> tuple[list[Pair], J
 def in_both(pairs: Iterable[Pair], sides: SideBySide) -> tuple[list[Pair], Judged]:
     """Return the *pairs* that both models have, and the findings about the others."""
     every = list(pairs)
-    absent = tuple(_absent(pair, sides) for pair in every if pair.both is None)
-    return [pair for pair in every if pair.both is not None], Judged(absent)
+    absent = (it for pair in every if pair.both is None for it in files_differ(pair, sides))
+    return [pair for pair in every if pair.both is not None], Judged(tuple(absent))
 
 
-def _absent(pair: Pair, sides: SideBySide) -> Finding:
-    left, right = (
-        None if unit is None else model.digest(unit.main)
-        for model, unit in ((sides.left, pair.left), (sides.right, pair.right))
-    )
-    return Finding(file=pair.name, measure="presence", held=False, left=left, right=right)
+def files_differ(pair: Pair, sides: SideBySide) -> tuple[Finding, ...]:
+    """Return a finding for each file of *pair* that is not the same on both sides."""
+    findings = []
+    left, right = sides.left, sides.right
+    for name in pair.files:
+        if (both := name in left.files and name in right.files) and sides.equal_files(name, name):
+            continue
+        digests = [each.digest(name) if name in each.files else None for each in (left, right)]
+        measure = "bytes" if both else "presence"
+        findings.append(
+            Finding(file=name, measure=measure, held=False, left=digests[0], right=digests[1])
+        )
+    return tuple(findings)
 
 
 def matched(
@@ -130,18 +215,15 @@ def matched(
 ) -> tuple[list[str], list[Finding]]:
     """Return the arrays that *patterns* select, and findings about those that are not comparable.
 
-    Comparable arrays are on both sides and have the same type and shape.
+    Comparable arrays are on both sides and have the same type and shape. What one side alone has is
+    a finding, whatever selects it.
     """
     alike: list[str] = []
-    against = [
-        Finding(file=file, measure=f"metadata: {it.key}", held=False, left=mine, right=theirs)
-        for it in metadata_differences(left, right)
-        for mine, theirs in [it.shown]
-    ]
+    against = [differs(file, "metadata", it) for it in metadata_differences(left, right)]
     for name in {**left.tensors, **right.tensors}:
-        if not selects_tensor(patterns, name):
-            continue
         one, other = left.tensors.get(name), right.tensors.get(name)
+        if one is not None and other is not None and not selects_tensor(patterns, name):
+            continue
         if one is not None and other is not None and one.is_like(other):
             alike.append(name)
         else:

@@ -17,7 +17,8 @@ from provenance.equality.declaration import BUILT_IN, builtin
 from provenance.equality.exceptions import SUFFIXES, Except, fault
 from provenance.errors import MalformedError, PolicyError, UnreadableError, one_line
 from provenance.judge.comparators import apply
-from provenance.judge.exceptions import by_key, files_differ, fits
+from provenance.judge.exceptions import by_key, fits
+from provenance.judge.selection import files_differ
 from provenance.loaders.keys import spelled
 from provenance.measure.contents import Contents
 from provenance.measure.side_files import side_differences

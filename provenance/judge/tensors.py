@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from provenance.equality.rules import Close, Rounded, TensorRule, takes
-from provenance.measure.findings import Finding, Judged, unlike
+from provenance.equality.rules import Close, Rounded, TensorRule
+from provenance.measure.findings import AS_NARROWER, Finding, Judged, unlike
 from provenance.measure.squares import at_most, enlarged
 
 if TYPE_CHECKING:
+    from provenance.judge.selection import Judges
     from provenance.measure.contents import Contents, TensorPair
     from provenance.measure.findings import TensorDistance
 
@@ -24,11 +25,17 @@ _ABSENT: Final = {
 }
 
 
-def judge_contents(file: str, found: Sequence[tuple[TensorRule, Contents]]) -> Judged:
+MAX_LOST: Final = 0.5
+"""Largest part of the elements that are not zero of which rounding may leave no digit."""
+
+
+def judge_contents(
+    file: str, judges: Judges, found: Sequence[tuple[TensorRule, Contents]]
+) -> Judged:
     """Judge the pair of weights *file* under each of one or more rules, with what was read for it.
 
-    What was read differs only in the initial weights. Metadata are judged apart
-    (:mod:`~provenance.judge.exceptions`).
+    *judges* says which judges what. What was read differs only in the initial weights. Metadata are
+    judged apart (:mod:`~provenance.judge.exceptions`).
     """
     contents = found[0][1]
     findings = _structure(file, contents)
@@ -38,14 +45,14 @@ def judge_contents(file: str, found: Sequence[tuple[TensorRule, Contents]]) -> J
         if not pair.differing:
             continue
         for rule, each in found:
-            if pair.left is None or not takes(rule, pair.name, len(pair.left.shape)):
+            if pair.left is None or not judges.judges(rule, pair.name, len(pair.left.shape)):
                 continue
             used[rule] = None
             judged = _judge(file, rule, each, each.tensors[index])
             findings.extend(judged.findings)
             missing.extend(judged.missing)
     findings += [
-        _share(file, rule, rule.max_share, contents)
+        _share(file, rule, rule.max_share, judges, contents)
         for rule in used
         if isinstance(rule, Close) and rule.max_share is not None
     ]
@@ -72,12 +79,12 @@ def _structure(file: str, contents: Contents) -> list[Finding]:
     return against + [unlike(file, pair.name, pair.left, pair.right) for pair in unlikes]
 
 
-def _share(file: str, rule: Close, limit: float, contents: Contents) -> Finding:
+def _share(file: str, rule: Close, limit: float, judges: Judges, contents: Contents) -> Finding:
     """Judge how much of the file the tensors hold that *rule* selects."""
     sizes = [
-        (it.elements, takes(rule, it.name, len(it.shape)))
+        (it.elements, judges.judges(rule, it.name, len(it.shape)))
         for pair in contents.tensors
-        if (it := pair.left) is not None
+        if (it := pair.left) is not None and not judges.leaves(it.name)
     ]
     share = sum(size for size, taken in sizes if taken) / sum(size for size, _ in sizes)
     measure = "share-of-parameters"
@@ -108,10 +115,12 @@ def _judge_rounded(file: str, rule: Rounded, pair: TensorPair) -> Finding:
     differing, place = rounded.differing, rounded.first
     if rule.signed_zero == "equal":
         differing, place = differing - rounded.zero_signs, rounded.first_value
-    return Finding(
-        file=file,
-        tensor=pair.name,
-        measure=f"differing-elements-as-{rule.to}",
+    found = partial(Finding, file=file, tensor=pair.name)
+    if rounded.lost > MAX_LOST * rounded.nonzero:
+        share = rounded.lost / rounded.nonzero
+        return found(measure=f"lost-as-{rule.to}", held=False, value=share, limit=MAX_LOST)
+    return found(
+        measure=f"{AS_NARROWER}{rule.to}",
         held=differing == 0,
         value=float(differing),
         limit=0.0,

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from provenance.equality.lattice import Conclusion, Strength
+from provenance.equality.lattice import LATTICE, Conclusion, Strength
 from provenance.weights.normalisers import Normalised
 
 if TYPE_CHECKING:
+    from provenance.weights.beside import Difference
     from provenance.weights.view import TensorInfo
 
 NOTES: Final[Mapping[str, str]] = MappingProxyType(
@@ -43,6 +44,8 @@ NOTES: Final[Mapping[str, str]] = MappingProxyType(
         "not-read": "an exception selects values in it, and they cannot be read on both sides",
         "too-many": "exceptions select more values than an outcome lists",
         "other-base": "it is not known that both were made from the same base model",
+        "reported": "numbers that a builder reported are all that speaks for these weights",
+        "shipped": "both models hold it in the narrower type, too, equal in every bit",
     }
 )
 """Why a number is absent."""
@@ -50,6 +53,16 @@ NOTES: Final[Mapping[str, str]] = MappingProxyType(
 NEVER_HELD: Final = frozenset({"presence", "bytes", "type-and-shape", "container", "distribution"})
 """Measures that are only found where something is against a rule; so are ``metadata: KEY`` and
 ``value: KEY``."""
+
+
+AS_NARROWER: Final = "differing-elements-as-"
+"""How the measure of a tensor begins that was compared after rounding."""
+
+REPORTED: Final = "reported"
+"""The note of weights of which only reported numbers were judged."""
+
+SHIPPED: Final = "shipped"
+"""The note of a tensor that is equal once rounded, and of which the narrower form is shipped."""
 
 
 class TensorDistance(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,6 +189,13 @@ def unlike(file: str, tensor: str, left: TensorInfo | None, right: TensorInfo | 
     return Finding(file=file, measure=measure, held=False, tensor=tensor, left=one, right=two)
 
 
+def differs(file: str, what: str, found: Difference, note: str | None = None) -> Finding:
+    """Return the finding that a value of *file* beside the tensors differs; *what* it is called."""
+    measure = ": ".join(filter(None, (what, found.key)))
+    left, right = found.shown
+    return Finding(file=file, measure=measure, held=False, left=left, right=right, note=note)
+
+
 class AlternativeOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """One alternative, judged."""
 
@@ -187,6 +207,16 @@ class AlternativeOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What differed, held or not, and what was measured of what the models do; tensors that are
     equal in every bit are not listed."""
     missing: tuple[str, ...] = ()
+
+    @property
+    def concludes(self) -> Conclusion:
+        """What may be said of the models where it holds."""
+        if any(each.note == REPORTED for each in self.findings):
+            return "plausible"
+        rounded = (each for each in self.findings if each.measure.startswith(AS_NARROWER))
+        if self.strength == "rounded" and any(each.note != SHIPPED for each in rounded):
+            return "consistent"
+        return LATTICE[self.strength].concludes
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from provenance.errors import UsageError
-from provenance.measure.pieces import Piece, Workers, cut, place_in, read_chunks
+from provenance.measure.pieces import BLOCK, Piece, Workers, cut, place_in, read_chunks
 from provenance.measure.squares import Bits, Codes
 from provenance.weights.dtypes import Buffer, DType, codes
 from provenance.weights.view import TensorFile
@@ -81,6 +81,11 @@ class Rounding:
     """Elements with NaN on either side."""
     zero_signs: int
     """Elements of ``differing`` whose codes are zeros of two signs."""
+    lost: int
+    """Elements that are not zero, and of which rounding leaves no digit on either side: they become
+    zero, or the target's least number."""
+    nonzero: int
+    """Elements that are not zero on both sides."""
     first: tuple[int, ...] | None
     """Place of the first element that differs."""
     first_value: tuple[int, ...] | None
@@ -156,13 +161,15 @@ def measure_rounded(
     pieces = cut(info, direct=left.direct and right.direct)
     tasks = (partial(_compare, piece, (left, right), target, workers) for piece in pieces)
     found = [chunk for chunks in workers.results(tasks) for chunk in chunks]
-    columns = zip((0,) * 4, *(counts for counts, _, _ in found), strict=True)
-    differing, overflow, nan, zero_signs = map(sum, columns)
+    columns = zip((0,) * 6, *(counts for counts, _, _ in found), strict=True)
+    differing, overflow, nan, zero_signs, lost, nonzero = map(sum, columns)
     return Rounding(
         differing,
         overflow,
         nan,
         zero_signs,
+        lost,
+        nonzero,
         first=place_in(info.shape, _earliest(first for _, first, _ in found)),
         first_value=place_in(info.shape, _earliest(value for _, _, value in found)),
     )
@@ -184,14 +191,38 @@ def _compare(
         one, other = (round_codes(chunk, source, target) for chunk in chunks)
         overflow = one.overflow | other.overflow
         nan = one.nan | other.nan
+        before = [codes(chunk, source) for chunk in chunks]
         unequal: Bits = one.codes != other.codes
-        unequal |= nan & (codes(chunks[0], source) != codes(chunks[1], source))
+        unequal |= nan & (before[0] != before[1])
         unequal |= overflow
-        both = (one.codes | other.codes) << one.codes.dtype.type(1)
+        both = _magnitudes(one.codes | other.codes)
         zero_signs: Bits = unequal & (both == 0) & ~overflow & ~nan
-        counts = [int(np.count_nonzero(each)) for each in (unequal, overflow, nan, zero_signs)]
+        nonzero = _magnitudes(before[0] | before[1]) != 0
+        lost = nonzero & (both <= both.dtype.type(2)) & ~overflow & ~nan
+        marked = (unequal, overflow, nan, zero_signs, lost, nonzero)
+        counts = [int(np.count_nonzero(each)) for each in marked]
         found.append((counts, _first(unequal, start), _first(unequal & ~zero_signs, start)))
     return found
+
+
+def is_rounding(name: str, target: DType, wide: TensorFile, narrow: TensorFile) -> bool:
+    """Tell whether the tensor *name* of *narrow* is that of *wide*, rounded to *target*."""
+    info, shipped = wide.tensors.get(name), narrow.tensors.get(name)
+    if info is None or shipped is None or (shipped.dtype, shipped.shape) != (target, info.shape):
+        return False
+    if not is_narrower(target, info.dtype):
+        return False
+    for raw, codes_there in zip(wide.chunks(name, BLOCK), narrow.chunks(name, BLOCK), strict=True):
+        found = round_codes(raw, info.dtype, target)
+        other = (found.codes != codes(codes_there, target)) | found.overflow | found.nan
+        if other.any():
+            return False
+    return True
+
+
+def _magnitudes(found: Codes) -> Codes:
+    """Return *found* without signs, doubled."""
+    return found << found.dtype.type(1)
 
 
 def _first(marked: Bits, start: int) -> int | None:

@@ -19,7 +19,7 @@ from provenance.encoding import strict_json
 from provenance.envelope import bundle as bundles
 from provenance.equality.declaration import from_document
 from provenance.equality.exceptions import Except
-from provenance.equality.lattice import AGREES, LATTICE, STRENGTHS, Conclusion, Strength
+from provenance.equality.lattice import AGREES, STRENGTHS, Conclusion, Strength
 from provenance.errors import MalformedError, PolicyError, SignatureError
 from provenance.files.names import CLAIMS
 from provenance.folder.claims import read_bundles
@@ -46,7 +46,11 @@ TENSORS_PROPERTY = "TRAINING_PROVENANCE_SAME_TENSORS"
 ROUNDED_PROPERTY = "TRAINING_PROVENANCE_SAME_ROUNDED_TENSORS"
 CONSISTENT_PROPERTY = "TRAINING_PROVENANCE_CONSISTENT"
 
-_PROPERTIES = {"bytes": BYTES_PROPERTY, "tensors": TENSORS_PROPERTY, "rounded": ROUNDED_PROPERTY}
+_PROPERTIES: dict[Strength | None, str] = {
+    "bytes": BYTES_PROPERTY,
+    "tensors": TENSORS_PROPERTY,
+    "rounded": ROUNDED_PROPERTY,
+}
 """The property of a match, by the equality that held."""
 
 _STATED_AS_AGREEMENT: tuple[Conclusion, ...] = ("match", "consistent")
@@ -174,8 +178,8 @@ def to_statement(verdict: Verdict, verifier: Verifier) -> Statement:
     version = {"training-provenance": verifier.version}
     who = {"id": verifier_uri(verifier.key_id), "version": version}
     agreed = verdict.conclusion in _STATED_AS_AGREEMENT and verdict.equality.declared
-    by_bytes = verdict.conclusion == "match" and verdict.strongest == "bytes"
-    if agreed and by_bytes and verdict.independent:
+    by, matched = verdict.strongest, verdict.conclusion == "match"
+    if agreed and matched and by == "bytes" and verdict.independent:
         vsa = {
             "verifier": who,
             "timeVerified": verifier.time,
@@ -195,7 +199,7 @@ def to_statement(verdict: Verdict, verifier: Verifier) -> Statement:
         svr = {
             "verifier": {**who, "policies": [policy]},
             "timeCreated": verifier.time,
-            "properties": [_PROPERTIES.get(verdict.strongest or "", CONSISTENT_PROPERTY)],
+            "properties": [_PROPERTIES.get(by if matched else None, CONSISTENT_PROPERTY)],
             "provenance_verdict": body,
         }
         return Statement(subject, uris.IN_TOTO_SVR, svr)
@@ -330,20 +334,23 @@ def _is_of(used: Excepted, each: Except) -> bool:
 def _unfounded(outcome: Outcome) -> Iterator[str]:
     """Yield why the conclusion of *outcome* does not follow from its alternatives."""
     strongest, conclusion = outcome.strongest, outcome.conclusion
-    agreed = conclusion in AGREES
-    if agreed != (strongest is not None) or (strongest and not _allows(strongest, conclusion)):
-        yield f"a rebuild is called {conclusion} by {strongest or 'no equality'}"
+    # Equal files satisfy every equality: all alternatives hold, and ``bytes`` is the strongest.
+    equal = strongest == "bytes" and all(each.held for each in outcome.alternatives)
+    holding = [each for each in outcome.alternatives if each.held]
+    allowed = {each.concludes for each in holding if each.strength == strongest}
     for alternative in outcome.alternatives:
         if any(finding.held and not _may_hold(finding) for finding in alternative.findings):
             yield "a finding is called held, and its own numbers are against it"
         against = any(not finding.held for finding in alternative.findings)
         if alternative.held and (against or alternative.missing):
             yield "an alternative holds, and what was found is against it"
-    held = {alternative.strength for alternative in outcome.alternatives if alternative.held}
-    # Equal files satisfy every equality: all alternatives hold, and ``bytes`` is the strongest.
-    equal = strongest == "bytes" and all(each.held for each in outcome.alternatives)
+    held = {each.strength for each in holding}
     if not outcome.alternatives or not (equal or strongest in held or strongest is None):
         yield f"its strongest equality is called {strongest}"
+    agreed = conclusion in AGREES
+    unfounded = conclusion not in allowed and not (equal and conclusion == "match")
+    if agreed != (strongest is not None) or (agreed and unfounded):
+        yield f"a rebuild is called {conclusion} by {strongest or 'no equality'}"
     if strongest is None and held:
         yield "an alternative holds, and no equality is said to"
     called_same = strongest in ("bytes", "tensors") or outcome.same_weights
@@ -351,11 +358,6 @@ def _unfounded(outcome: Outcome) -> Iterator[str]:
         yield "tensors differ that are called the same"
     if outcome.exceptions and "bytes" in (strongest, *held):
         yield "files are called the same that differ in what was excepted"
-
-
-def _allows(strongest: Strength, conclusion: Conclusion) -> bool:
-    """Tell whether *strongest* allows *conclusion*, which may be weaker (plausible)."""
-    return conclusion in (LATTICE[strongest].concludes, "plausible")
 
 
 def _may_hold(finding: Finding) -> bool:

@@ -26,7 +26,7 @@ LIKENESS: dict[Conclusion, str] = {
     "match": "same model by {}",
     "consistent": "within the declared tolerance by {}, which is not proof of honesty:"
     " a change that small can hide a backdoor",
-    "plausible": "the curves look alike, which says nothing about the weights",
+    "plausible": "what was reported looks alike by {}, which says nothing about the weights",
 }
 """What is said of models that agree."""
 

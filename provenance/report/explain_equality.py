@@ -94,7 +94,7 @@ def declaration_rows(
             more += [f"because {rule.reason}"] if rule.reason is not None else []
             more += [f"here: {_selected(selections[number].rules[index])}"] if selections else []
             lines += [row("", text, depth) for text in more]
-        lines.append(row("", f"then: {alternative.concludes}", depth))
+        lines.append(row("", f"then: {LATTICE[alternative.strength].concludes}", depth))
     for number, exception in enumerate(declaration.exceptions):
         lines.append(row("apart from", _exception(exception), depth))
         lines.append(row("", f"because {exception.reason}", depth))
@@ -141,7 +141,7 @@ def consequences(declaration: Declaration) -> list[str]:
     for number, alternative in enumerate(declaration.any, 1):
         which = f"alternative {number} " if len(declaration.any) > 1 else ""
         by = f"as its weakest rule, '{alternative.strength}'"
-        lines.append(f"{which}concludes '{alternative.concludes}' {by}")
+        lines.append(f"{which}concludes '{LATTICE[alternative.strength].concludes}' {by}")
         for kind in dict.fromkeys(map(strength_of, alternative.all)):
             lines.append(f"  {kind} guarantees: {LATTICE[kind].guarantees}")
             lines.append(f"  {kind} admits:     {LATTICE[kind].admits}")

@@ -322,6 +322,9 @@ class SideBySide:
     """Whether each is one file, named by the user to be compared with the other."""
     known: dict[tuple[str, ...], bool] = field(default_factory=dict, repr=False, compare=False)
     """Whether files that were read are equal: those of the left side, then of the right."""
+    _ranks: dict[Pair, tuple[dict[str, int], dict[str, int]] | str] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def not_compared(self) -> tuple[str, ...]:
@@ -393,6 +396,17 @@ class SideBySide:
                 return pair.left
         return None
 
+    def ranks(self, pair: Pair) -> tuple[dict[str, int], dict[str, int]] | str:
+        """Return the ranks of the tensors of *pair* on each side, or why they cannot be read."""
+        if pair not in self._ranks:
+            sides = ((self.left, pair.left), (self.right, pair.right))
+            try:
+                left, right = (_ranks(model, unit) for model, unit in sides)
+                self._ranks[pair] = left, right
+            except (MalformedError, UnreadableError) as error:
+                self._ranks[pair] = str(error)
+        return self._ranks[pair]
+
     def tied(self, pair: Pair) -> bool:
         """Tell whether the configurations of both models tie the weights of *pair*."""
         return all(
@@ -412,6 +426,13 @@ class SideBySide:
             yield left, right
             left.check_unchanged()
             right.check_unchanged()
+
+
+def _ranks(model: Model, unit: Unit | None) -> dict[str, int]:
+    if unit is None or not unit.weights:
+        return {}
+    with model.open(unit, unit.name) as file:
+        return {name: len(info.shape) for name, info in file.tensors.items()}
 
 
 def _alike(left: str, right: str) -> bool:

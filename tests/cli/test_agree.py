@@ -315,7 +315,7 @@ def test_models_are_run_on_probes_that_were_drawn_afterwards(
 @pytest.mark.parametrize(
     ("last", "status", "line"),
     [
-        (1.0, 0, "verdict   plausible: the curves look alike"),
+        (1.0, 0, "verdict   plausible: what was reported looks alike by curves"),
         (1.1, 1, "verdict   mismatch"),
         (None, 1, "because   rebuild 1: recorded metrics (right): not at hand"),
     ],

@@ -102,9 +102,8 @@ def test_weights_judged_by_reported_numbers_alone_are_plausible_at_best(
     alone = declare(ANSWERS + "files = ['m.safetensors']\n")
     outcome = judge(alone, published, replaced)
     assert (outcome.conclusion, outcome.strongest) == ("plausible", "behaviour")
-    assert alone.any[0].concludes == "plausible"
-    beside = declare(CLOSE, ANSWERS)
-    assert beside.any[0].concludes == "consistent"
+    near: Files = {"m.safetensors": {"w": W["w"] * np.float32(1 + 1e-7)}, "logits.npy": LOGITS}
+    assert judge(declare(CLOSE, ANSWERS), published, near).conclusion == "consistent"
 
 
 def test_a_file_called_as_a_pair_does_not_stand_in_for_it(judge: Any) -> None:  # noqa: ANN401

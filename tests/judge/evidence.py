@@ -61,6 +61,11 @@ class Answer:
         }
 
     @property
+    def measures(self) -> set[str]:
+        """What was measured."""
+        return {finding.measure for finding in self.findings} - {"reported"}
+
+    @property
     def missing(self) -> str:
         return "\n".join(self.outcome.missing)
 

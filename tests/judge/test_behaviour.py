@@ -138,7 +138,7 @@ def test_labels_agree_or_they_do_not(judge: Judge) -> None:
     right[:4] = 9 - left[:4]
     answer = judge(outputs(left), outputs(right), rule("labels", "disagreement = 0.05"))
     assert answer.conclusion == "plausible"
-    assert {finding.measure for finding in answer.findings} == {"disagreement-bound"}
+    assert answer.measures == {"disagreement-bound"}
     assert answer.found("disagreement-bound").value == disagreement_bound(4, 200, 0.95)
     undecided = judge(outputs(left), outputs(right), rule("labels", "disagreement = 0.02"))
     assert undecided.conclusion == "inconclusive"
@@ -256,16 +256,24 @@ def test_another_type_or_shape_is_against_the_rule(judge: Judge) -> None:
     ):
         answer = judge(outputs(LOGITS), outputs(other), ANY)
         assert answer.against == {"y type-and-shape"}
-        assert (answer.findings[0].left, answer.findings[0].right) == ("F32[400, 5]", said)
+        found = answer.found("type-and-shape")
+        assert (found.left, found.right) == ("F32[400, 5]", said)
 
 
-def test_an_array_that_the_rule_does_not_select_does_not_count(judge: Judge) -> None:
-    left: dict[str, Content] = {OUTPUTS: {"y": LOGITS, "noise": LOGITS}}
-    right: dict[str, Content] = {OUTPUTS: {"y": LOGITS, "noise": LOGITS[1:]}}
-    assert judge(left, right, ANY + "tensors = ['y']").conclusion == "plausible"
-    nothing = judge(left, right, ANY + "tensors = ['logits']")
-    assert nothing.conclusion == "inconclusive"
-    assert nothing.missing == f"{OUTPUTS}: no output that the rule selects"
+def test_an_array_that_the_rule_does_not_select_needs_another_rule(judge: Judge) -> None:
+    left: dict[str, Content] = {"y.npz": _arrays(y=LOGITS, noise=LOGITS)}
+    right: dict[str, Content] = {"y.npz": _arrays(y=LOGITS, noise=LOGITS + 1)}
+    only = rule("values", "max_difference = 1e30", "tensors = ['y']", where="outputs = ['y.npz']")
+    for files in (left, right):
+        with pytest.raises(PolicyError, match="no rule covers 1 tensor: noise"):
+            judge(left, files, only)
+    exact = "equality = 'tensors'\nfiles = ['y.npz']\ntensors = ['noise']"
+    assert judge(left, left, only, exact).conclusion == "plausible"
+    assert judge(left, right, only, exact).against == {"noise differing-elements"}
+
+
+def _arrays(**arrays: Array) -> bytes:
+    return archive({f"{name}.npy": npy(array) for name, array in arrays.items()})
 
 
 def test_a_file_of_outputs_on_one_side_only_is_against_the_rule(judge: Judge) -> None:
@@ -365,7 +373,8 @@ PROBES: Array = np.random.default_rng(2).standard_normal((40, 1, 3)).astype("<f4
 
 def onnx_model(row: Array, probes: Array | None = PROBES) -> dict[str, Content]:
     """Return a model that adds *row* to its input, with *probes*."""
-    files: dict[str, Content] = {"m.onnx": written(model([tensor("w", row.astype("<f4"))]))}
+    onnx = written(model([tensor("w", row.astype("<f4"))]))
+    files: dict[str, Content] = {"m.onnx": onnx, WEIGHTS: {"w": np.zeros(4, "<f4")}}
     return files if probes is None else files | {"probes.safetensors": simple({"x": probes})}
 
 
@@ -478,6 +487,7 @@ CANNOT_RUN: dict[str, tuple[dict[str, Content], str]] = {
 def test_what_cannot_be_run_leaves_the_rule_undecided(judge: Judge, case: str) -> None:
     files, words = CANNOT_RUN[case]
     left, right = (onnx_model(row) | files for row in WEIGHT)
+    del left[WEIGHTS], right[WEIGHTS]
     answer = judge(left, right, run_rule("max_difference = 9.0"))
     assert answer.conclusion == "inconclusive"
     assert words in answer.missing
@@ -485,6 +495,7 @@ def test_what_cannot_be_run_leaves_the_rule_undecided(judge: Judge, case: str) -
 
 def test_only_onnx_is_run(judge: Judge) -> None:
     files = onnx_model(WEIGHT[0]) | {"other.safetensors": simple({"w": WEIGHT})}
+    del files[WEIGHTS]
     where = "run = 'other.safetensors'"
     exact = "equality = 'tensors'\nfiles = ['m.onnx']"
     probes = "probes = 'probes.safetensors'"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from provenance.errors import UnavailableError
+from provenance.errors import PolicyError, UnavailableError
 from provenance.measure.statistics import disagreement_bound
 from tests.judge.evidence import THROUGH, Judge
 
@@ -115,7 +115,7 @@ def test_means_whose_difference_is_beyond_float64(judge: Judge) -> None:
     assert answer.found("difference-of-means").value == largest * 2
     far = both(judge, (np.full(1, largest * 4), np.full(1, -largest * 4)), rule(margin=1e30))
     assert far.against == {"accuracy not-equivalent-p-tost not-finite"}
-    assert {finding.measure for finding in far.findings} == {"not-equivalent-p-tost"}
+    assert far.measures == {"not-equivalent-p-tost"}
 
 
 # --- Several metrics ------------------------------------------------------------------------------
@@ -144,16 +144,19 @@ def test_the_level_is_shared_by_all_metrics_of_all_files(judge: Judge) -> None:
     assert same.conclusion == "plausible"
 
 
-def test_metrics_that_the_rule_does_not_select_do_not_count(judge: Judge) -> None:
+def test_metrics_that_the_rule_does_not_select_need_another_rule(judge: Judge) -> None:
     left, right = wavering(1000)
     files: tuple[dict[str, Content], dict[str, Content]] = (
         {SCORES: {"f1": left, "loss": left}},
         {SCORES: {"f1": right, "loss": right + 9}},
     )
-    assert judge(*files, rule("metrics = ['f1']", margin=0.2)).conclusion == "plausible"
+    with pytest.raises(PolicyError, match="no rule covers 1 tensor: loss"):
+        judge(*files, rule("metrics = ['f1']", margin=0.2))
     answer = judge(*files, rule(margin=0.2))
     assert answer.against == {"loss not-equivalent-p-tost"}
-    nothing = judge(*files, rule("metrics = ['bleu', 'rouge']"))
+    wide = "equality = 'close'\nrelative_to = 'weights'\nrelative_l2 = 10\nrelative_linf = 10\n"
+    apart = ({SCORES: {"f1": left + 2}}, {SCORES: {"f1": right + 2}})
+    nothing = judge(*apart, rule("metrics = ['bleu', 'rouge']"), wide + f"files = ['{SCORES}']")
     assert nothing.conclusion == "inconclusive"
     assert nothing.missing == "no metric that the rule selects: bleu, rouge"
 
@@ -190,10 +193,7 @@ def test_scores_that_are_no_answers_have_no_churn(judge: Judge) -> None:
     answer = both(judge, pair, rule("max_churn = 0.99", margin=0.2))
     assert answer.against == {"accuracy churn-bound answers-not-0-or-1"}
     without = both(judge, pair, rule(margin=0.2))
-    assert {finding.measure for finding in without.findings} == {
-        "not-equivalent-p-tost",
-        "difference-of-means",
-    }
+    assert without.measures == {"not-equivalent-p-tost", "difference-of-means"}
 
 
 # --- What is on one side, or of no use ------------------------------------------------------------

@@ -48,7 +48,9 @@ def test_arrays_alike_and_what_is_against_the_others(sides: SideBySide) -> None:
             ("c", "presence", None, "F32[2]", False),
         }
         assert matched(FILE, ["*", "!b", "!c"], left, left) == (["a"], [])
-        assert matched(FILE, ["z"], left, right) == ([], [])
+        _, against = matched(FILE, ["z"], left, right)
+        assert {f.tensor for f in against} == {"a", "c"}  # what one side alone has is told
+        assert matched(FILE, ["z"], left, left) == ([], [])
 
 
 def test_what_one_model_alone_has_is_told_with_its_digest(sides: SideBySide) -> None:

@@ -138,7 +138,7 @@ STEP = 2.0**-40
 
 def test_rounded_to_the_same_bits(tmp_path: Path) -> None:
     outcome = judged(tmp_path, ROUNDED, wide(1, 2), wide(1 + STEP, 2))
-    assert (outcome.conclusion, outcome.strongest) == ("match", "rounded")
+    assert (outcome.conclusion, outcome.strongest) == ("consistent", "rounded")
     outcome = judged(tmp_path / "far", ROUNDED, wide(1, 1), wide(1, 1 + 2**-20))
     assert findings(outcome) == (
         Finding(
@@ -173,7 +173,7 @@ def test_nan_is_rounded_only_where_declared(tmp_path: Path) -> None:
     (finding,) = findings(judged(tmp_path, ROUNDED, left, right))
     assert (finding.held, finding.note) == (False, "not-a-number")
     declared = judged(tmp_path / "declared", ROUNDED + "nan = 'same-bits'\n", left, right)
-    assert (declared.conclusion, declared.strongest) == ("match", "rounded")
+    assert (declared.conclusion, declared.strongest) == ("consistent", "rounded")
     other = np.array([0x7FF8000000000001], "<u8").view("<f8")[0]
     payload = judged(tmp_path / "p", ROUNDED + "nan = 'same-bits'\n", left, wide(other, 1))
     assert payload.conclusion == "mismatch"
@@ -184,7 +184,7 @@ def test_signs_of_zero_that_rounding_leaves(tmp_path: Path) -> None:
     distinct = judged(tmp_path, ROUNDED, left, right)
     assert [(f.held, f.value, f.place) for f in findings(distinct)] == [(False, 1.0, (1,))]
     equal = judged(tmp_path / "equal", ROUNDED + "signed_zero = 'equal'\n", left, right)
-    assert (equal.conclusion, equal.strongest) == ("match", "rounded")
+    assert (equal.conclusion, equal.strongest) == ("consistent", "rounded")
 
 
 def test_several_rules_for_one_tensor_must_all_hold(tmp_path: Path) -> None:

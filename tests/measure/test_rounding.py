@@ -211,9 +211,9 @@ def compared(left: Array, right: Array, target: str, threads: int = 1) -> Roundi
 def test_tensors_that_round_to_the_same() -> None:
     left = np.array([[1.0, 2.0], [3.0, 1 + 2**-8]], "<f4")
     right = np.array([[1.0 + 1e-3, 2.0], [3.0, 1 + 2**-7]], "<f4")
-    assert compared(left, right, "BF16") == Rounding(1, 0, 0, 0, (1, 1), (1, 1))
+    assert compared(left, right, "BF16") == Rounding(1, 0, 0, 0, 0, 4, (1, 1), (1, 1))
     right[1, 1] = 1
-    assert compared(left, right, "BF16") == Rounding(0, 0, 0, 0, None, None)
+    assert compared(left, right, "BF16") == Rounding(0, 0, 0, 0, 0, 4, None, None)
 
 
 def test_zeros_overflow_and_nan_are_told_apart() -> None:
@@ -221,7 +221,14 @@ def test_zeros_overflow_and_nan_are_told_apart() -> None:
     left = np.array([0.0, 1e-30, 1e9, nan, nan, np.inf, 7.0], "<f4")
     right = np.array([-0.0, -1e-30, 1e9, nan, other, 1.0, 7.0], "<f4")
     assert compared(left, right, "F8_E4M3") == Rounding(
-        differing=5, overflow=2, nan=2, zero_signs=2, first=(0,), first_value=(2,)
+        differing=5,
+        overflow=2,
+        nan=2,
+        zero_signs=2,
+        lost=1,
+        nonzero=6,
+        first=(0,),
+        first_value=(2,),
     )
 
 
@@ -244,7 +251,7 @@ def test_pieces_add_up(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     left = np.ones(1024, "<f4")
     right = left.copy()
     right[[300, 301, 900]] = 2, -1, 3
-    assert compared(left, right, "BF16", threads) == Rounding(3, 0, 0, 0, (300,), (300,))
+    assert compared(left, right, "BF16", threads) == Rounding(3, 0, 0, 0, 0, 1024, (300,), (300,))
 
 
 def test_chunks_of_a_piece_add_up() -> None:
@@ -256,11 +263,18 @@ def test_chunks_of_a_piece_add_up() -> None:
     for chunk in (0, 1):
         right[chunk * pieces.READ_ALONE + 10] = 2
     assert compared(left, right, "F8_E4M3") == Rounding(
-        differing=5, overflow=1, nan=1, zero_signs=1, first=(3,), first_value=(7,)
+        differing=5,
+        overflow=1,
+        nan=1,
+        zero_signs=1,
+        lost=0,
+        nonzero=left.size - 1,
+        first=(3,),
+        first_value=(7,),
     )
 
 
 def test_signs_differ_not_of_zeros_alone() -> None:
     """The code of 2 is a single bit, beside the sign."""
     two = np.array([2.0], "<f4")
-    assert compared(two, -two, "BF16") == Rounding(1, 0, 0, 0, (0,), (0,))
+    assert compared(two, -two, "BF16") == Rounding(1, 0, 0, 0, 0, 1, (0,), (0,))

@@ -112,17 +112,29 @@ def test_the_same_tensors_in_another_container(builds: Builds, alice: Person, bo
 
 def test_the_same_tensors_once_they_are_rounded(builds: Builds, alice: Person, bob: Person) -> None:
     wide = TRAINED.astype(np.float64)
-    models = [
-        builds("a", alice, {"model.safetensors": save({"w": wide})}, equality=declared(ROUNDED)),
-        builds("b", bob, {"model.safetensors": save({"w": wide * (1 + 1e-12)})}),
-    ]
-    verdict = agree(models)
-    assert (verdict.conclusion, verdict.strongest) == ("match", "rounded")
-    statement = sent(verdict)
-    assert statement.predicate_type == uris.IN_TOTO_SVR
-    assert statement.predicate["properties"] == [ROUNDED_PROPERTY]
-    assert b"REPRODUCED" not in intoto.format(statement)
-    assert from_statement(statement) == verdict
+    shipped = {"shipped.safetensors": save({"w": TRAINED})}
+    for more, conclusion, stated in (
+        ({}, "consistent", CONSISTENT_PROPERTY),
+        (shipped, "match", ROUNDED_PROPERTY),
+    ):
+        one, other = ({"model.safetensors": save({"w": wide * (1 + by)})} for by in (0, 1e-12))
+        name = f"{conclusion}-a", f"{conclusion}-b"
+        models = [
+            builds(name[0], alice, one | more, equality=declared(ROUNDED)),
+            builds(name[1], bob, other | more),
+        ]
+        verdict = agree(models)
+        assert (verdict.conclusion, verdict.strongest) == (conclusion, "rounded")
+        statement = sent(verdict)
+        assert statement.predicate_type == uris.IN_TOTO_SVR
+        assert statement.predicate["properties"] == [stated]
+        assert b"REPRODUCED" not in intoto.format(statement)
+        assert from_statement(statement) == verdict
+    note = b'"note":"shipped",'
+    assert note in intoto.format(statement)
+    unshipped = intoto.parse(intoto.format(statement).replace(note, b""))
+    with pytest.raises(MalformedError, match="a rebuild is called match by rounded"):
+        from_statement(unshipped)
 
 
 def test_the_worst_of_several_conclusions_is_that_of_all() -> None:
