@@ -19,12 +19,12 @@ def hashing(files: list[Path]) -> None:
 
 def tensors(files: list[Path]) -> None:
     """Compare the tensors of two files."""
-    from provenance.measure.contents import read_contents  # noqa: PLC0415
+    from provenance.measure.contents import Beside, read_contents  # noqa: PLC0415
     from provenance.measure.distances import Wanted  # noqa: PLC0415
     from provenance.weights.opening import open_tensors  # noqa: PLC0415
 
     with open_tensors(files[0]) as left, open_tensors(files[1]) as right:
-        assert read_contents("model", (left, right), Wanted(), None).tensors
+        assert read_contents([Beside("model", 0, 1)], (left, right), Wanted())[0].tensors
 
 
 if __name__ == "__main__":

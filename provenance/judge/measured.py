@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from provenance.equality.rules import Close, Rounded
 from provenance.errors import MalformedError, UnreadableError
 from provenance.judge.selection import judges_of
-from provenance.measure.contents import Contents, read_contents
+from provenance.measure.contents import Beside, Contents, read_contents
 from provenance.measure.distances import Wanted
 from provenance.measure.rounding import is_rounding
 from provenance.weights.dtypes import DTYPES
@@ -148,13 +148,13 @@ class MeasuredWeights:
 
     def _contents(self, pair: Pair, initial: str | None, start: Unit | None) -> Contents | str:
         try:
-            tied = self.sides.tied(pair)
             with ExitStack() as stack:
                 files = stack.enter_context(self.sides.opened(pair))
                 begun = None
                 if start is not None and initial is not None:
                     begun = initial, stack.enter_context(self.sides.left.open(start, initial))
-                contents = read_contents(pair.name, files, self._wanted, begun, tied=tied)
+                beside = Beside(pair.name, 0, 1, self.sides.tied(pair))
+                (contents,) = read_contents([beside], files, self._wanted, begun)
                 if begun is not None:
                     begun[1].check_unchanged()
                 if not self._stated:

@@ -1,4 +1,4 @@
-"""Two weight files of one name, read side by side: what differs, and by how much.
+"""Weight files, read side by side: what differs in each pair of them, and by how much.
 
 :mod:`~provenance.judge.comparators` judges them under a declaration.
 """
@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from provenance.equality.patterns import selects_tensor
-from provenance.measure.distances import Measured, Wanted, measure_each
+from provenance.measure.distances import Job, Measured, Wanted, measure_each
 from provenance.measure.findings import Divergence, TensorDistance
 from provenance.measure.pieces import Workers
-from provenance.measure.rounding import Rounding, is_narrower, measure_rounded
 from provenance.measure.squares import Norm, cosine
-from provenance.weights.dtypes import DTYPES
 from provenance.weights.metadata import effects, metadata_differences
 from provenance.weights.view import tensor_digest
 
 if TYPE_CHECKING:
+    from provenance.measure.distances import Found
+    from provenance.measure.pieces import Digests
+    from provenance.measure.rounding import Rounding
     from provenance.weights.beside import Difference
     from provenance.weights.normalisers import Normalised
     from provenance.weights.view import TensorFile, TensorInfo
@@ -76,30 +76,79 @@ class Contents:
         return None
 
 
+class Beside(NamedTuple):
+    """Two of the files that are read together, by their places, and what the pair is called."""
+
+    name: str
+    left: int
+    right: int
+    tied: bool = False
+    """Both models say that their output layer is their embedding."""
+
+
 def read_contents(
-    name: str,
-    files: tuple[TensorFile, TensorFile],
+    pairs: Sequence[Beside],
+    files: Sequence[TensorFile],
     wanted: Wanted,
     initial: tuple[str, TensorFile] | None = None,
-    *,
-    tied: bool = False,
-) -> Contents:
-    """Return what the open *files*, left and right, both called *name*, hold.
+    digests: Digests | None = None,
+) -> list[Contents]:
+    """Return what each of *pairs* of the open *files* holds.
 
-    *initial* is the name of the file of initial weights, and the file, open. *tied*: both models
-    say that their output layer is their embedding.
+    All pairs have the first file, or tensors like those of the first. *initial* is the name of the
+    file of initial weights, and the file, open. *digests* are fed with what is read.
     """
-    pairs = tuple(_pairs(name, files, wanted, initial))
-    head = _tied_head(pairs, files) if tied else None
-    pairs = tuple(replace(pair, differing=0) if pair is head else pair for pair in pairs)
+    start, begun = initial if initial is not None else (None, None)
+    jobs, places = [], dict[str, dict[Beside, int]]()
+    for name, info in files[0].tensors.items():
+        # A tensor without elements has nothing to measure, and a header can list very many.
+        each = [pair for pair in pairs if _alike(files, pair, info)] if info.elements else []
+        if each:
+            numbers = sorted({number for pair in each for number in (pair.left, pair.right)})
+            used = [files[number] for number in numbers]
+            started = [begun] if begun is not None and _has(begun, info) else []
+            at = [(numbers.index(pair.left), numbers.index(pair.right)) for pair in each]
+            jobs.append(Job(name, [*used, *started], at, initial=bool(started)))
+            places[name] = {pair: number for number, pair in enumerate(each)}
+    nbytes = sum(files[0].tensors[job.name].nbytes for job in jobs)
+    with Workers(wanted.threads, nbytes, len(files)) as workers:
+        found = measure_each(jobs, wanted, workers, digests)
+        measured = {job.name: each for job, each in zip(jobs, found, strict=True)}
+    return [
+        _contents(
+            pair,
+            (files[pair.left], files[pair.right]),
+            {name: measured[name][at[pair]] for name, at in places.items() if pair in at},
+            start,
+            {job.name for job in jobs if job.initial},
+        )
+        for pair in pairs
+    ]
+
+
+def _alike(files: Sequence[TensorFile], pair: Beside, info: TensorInfo) -> bool:
+    return _has(files[pair.left], info) and _has(files[pair.right], info)
+
+
+def _contents(
+    pair: Beside,
+    files: tuple[TensorFile, TensorFile],
+    measured: Mapping[str, Found],
+    initial: str | None,
+    started: Container[str],
+) -> Contents:
+    """Return what the *files* of *pair* hold, of which the tensors were *measured*."""
+    pairs = tuple(_pairs(pair.name, files, measured, initial, started))
+    head = _tied_head(pairs, files) if pair.tied else None
+    pairs = tuple(replace(each, differing=0) if each is head else each for each in pairs)
     metadata = metadata_differences(*files)
-    equal = not metadata and all(pair.differing == 0 for pair in pairs)
+    equal = not metadata and all(each.differing == 0 for each in pairs)
     return Contents(
-        file=name,
+        file=pair.name,
         tensors=pairs,
-        initial=initial[0] if initial is not None else None,
+        initial=initial,
         metadata=metadata,
-        normalisers=effects(name, *files, content_equal=equal, tied=head is not None),
+        normalisers=effects(pair.name, *files, content_equal=equal, tied=head is not None),
         doubts=(*files[0].doubts, *files[1].doubts),
     )
 
@@ -120,57 +169,29 @@ def _tied_head(
 def _pairs(
     file: str,
     files: tuple[TensorFile, TensorFile],
-    wanted: Wanted,
-    initial: tuple[str, TensorFile] | None,
+    measured: Mapping[str, Found],
+    initial: str | None,
+    started: Container[str],
 ) -> Iterator[TensorPair]:
     """Yield every tensor of either file: those of the left one, then those of the right alone."""
     left, right = (each.tensors for each in files)
-    start, begun = initial if initial is not None else (None, None)
-    alike = {name for name, info in left.items() if _has(files[1], info)}
-    started = {name for name in alike if begun is not None and _has(begun, left[name])}
-    # A tensor without elements has nothing to measure, and a header can list very many.
-    filled = [name for name, info in left.items() if name in alike and info.elements]
-    jobs = [(name, begun if name in started else None) for name in filled]
-    with Workers(wanted.threads, sum(left[name].nbytes for name in filled)) as workers:
-        found = measure_each(jobs, *files, wanted, workers)
-        for name in {**left, **right}:
-            distance, rounded, differing = None, {}, 0 if name in alike else None
-            if name in alike and left[name].elements:
-                measured = next(found)
-                differing = measured.differing
-                if differing:
-                    distance = _distance(
-                        file, left[name], measured, start if name in started else None
-                    )
-                    rounded = _rounded(name, files, wanted, workers)
-            yield TensorPair(
-                name,
-                left.get(name),
-                right.get(name),
-                differing,
-                distance,
-                in_initial=name in started,
-                rounded=rounded,
-            )
+    for name in {**left, **right}:
+        one, other = left.get(name), right.get(name)
+        alike = one is not None and _has(files[1], one)
+        distance, differing = None, 0 if alike else None
+        rounded: Mapping[str, Rounding] = {}
+        if name in measured and one is not None:
+            found, rounded = measured[name]
+            if differing := found.differing:
+                begun = initial if name in started else None
+                distance = _distance(file, one, found, begun)
+        yield TensorPair(name, one, other, differing, distance, name in started, rounded)
 
 
 def _has(file: TensorFile, info: TensorInfo) -> bool:
     """Tell whether *file* has a tensor of the name, type and shape of *info*."""
     mine = file.tensors.get(info.name)
     return mine is not None and mine.is_like(info)
-
-
-def _rounded(
-    name: str, files: tuple[TensorFile, TensorFile], wanted: Wanted, workers: Workers
-) -> dict[str, Rounding]:
-    """Return the comparison after each rounding that is wanted of the tensor *name*."""
-    source = files[0].tensors[name].dtype
-    targets = {to for to, patterns in wanted.rounded if selects_tensor(patterns, name)}
-    return {
-        to: measure_rounded(name, *files, DTYPES[to], workers)
-        for to in sorted(targets)
-        if is_narrower(DTYPES[to], source)
-    }
 
 
 def _distance(file: str, info: TensorInfo, found: Measured, initial: str | None) -> TensorDistance:

@@ -1,7 +1,9 @@
-"""The distance of two tensors, in constant memory, with a stated error bound.
+"""The distance of tensors, in constant memory, with a stated error bound.
 
-Equal pieces are not widened; where the tensor differs elsewhere and a norm needs them, they are
-read again. So equal tensors cost a comparison of bytes and no arithmetic.
+All that is wanted of a tensor, in all files, is found in one reading. Equal chunks are compared and
+not widened before the first that differs; where a norm needs them then, one side of these is read
+again. So equal tensors cost no arithmetic. Where digests are taken, nothing is read again: equal
+chunks are measured at once.
 
 Elements are compared by their bits alone: -0 is not +0, and NaN equals only NaN with the same
 payload. Elements of which one is NaN or infinite have no distance and no part in any norm; where
@@ -18,18 +20,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from provenance.equality.patterns import selects_tensor
 from provenance.errors import UnavailableError, UsageError
 from provenance.measure.pieces import Piece, Workers, batched, cut, place_in, read_chunks
+from provenance.measure.rounding import Rounded, Rounding, is_narrower
 from provenance.measure.squares import Norm, Squares
 from provenance.measure.totals import Totals
-from provenance.weights.view import CHUNK_UNIT, TensorFile
+from provenance.weights.dtypes import DTYPES
+from provenance.weights.source import same_bytes
+from provenance.weights.view import TensorFile
 
-_COMPARED = 2**18
-"""Bytes of each file that are compared at a time, while none was found to differ: what was read
-of both is still in the processor's cache."""
+if TYPE_CHECKING:
+    from provenance.measure.pieces import Digests
+    from provenance.weights.view import TensorInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,107 +96,158 @@ def check_arithmetic() -> None:
         raise UnavailableError("flush-to-zero is enabled: subnormal numbers would be lost")
 
 
-def measure_each(
-    jobs: Sequence[tuple[str, TensorFile | None]],
-    left: TensorFile,
-    right: TensorFile,
-    wanted: Wanted,
-    workers: Workers,
-) -> Iterator[Measured]:
-    """Yield how far each tensor of *jobs* is apart in *left* and *right*, in their order.
+Found = tuple[Measured, Mapping[str, Rounding]]
+"""What was found of two tensors, and of both after each rounding that is wanted."""
 
-    A job is a tensor's name, and the file of the initial weights that its updates start from.
+
+class Job(NamedTuple):
+    """A tensor in the *files* that are read together; *initial* weights, if there are, are last."""
+
+    name: str
+    files: Sequence[TensorFile]
+    pairs: Sequence[tuple[int, int]]
+    """Which of the files are compared with one another."""
+    initial: bool = False
+
+
+def measure_each(
+    jobs: Sequence[Job], wanted: Wanted, workers: Workers, digests: Digests | None = None
+) -> Iterator[list[Found]]:
+    """Yield how far each pair of *jobs* is apart, in their order.
+
+    *digests* are fed with what is read, of which nothing is then read again.
     """
     squares = Squares(compiled=wanted.compiled)
-    pairs = {
-        name: _Pair(name, (left, right, *([initial] if initial else [])), wanted, squares, workers)
-        for name, initial in jobs
-    }
-    pieces = (piece for pair in pairs.values() for piece in pair.pieces())
+    tensors = {job.name: _Tensor(job, wanted, squares, workers, digests) for job in jobs}
+    pieces = (piece for tensor in tensors.values() for piece in tensor.pieces())
 
-    def survey(batch: list[Piece]) -> list[Totals | None]:
-        return [pairs[piece.name].surveyed(piece) for piece in batch]
+    def read(batch: list[Piece]) -> list[list[_Part | None]]:
+        return [tensors[piece.name].read(piece) for piece in batch]
 
-    tasks = (partial(survey, batch) for batch in batched(pieces))
+    tasks = (partial(read, batch) for batch in batched(pieces))
     found = (each for results in workers.results(tasks) for each in results)
-    for pair in pairs.values():
-        total, equal = pair.totals(), list[Piece]()
-        for piece in pair.pieces():
-            part = next(found)
-            if part is None:
-                equal.append(piece)
-            else:
-                total.merge(part)
+    for tensor in tensors.values():
+        totals = tensor.parts()
+        for piece in tensor.pieces():
+            for total, part in zip(totals, next(found), strict=True):
+                if part is not None:
+                    total.merge(part)
             if wanted.on_bytes is not None:
-                wanted.on_bytes(pair.info.dtype.nbytes(piece.stop - piece.start))
-        if total.differing and total.norms:
-            for part in workers.results(partial(pair.measured, each, equal=True) for each in equal):
-                total.merge(part)
-        yield _measured(total, pair.info.shape)
+                wanted.on_bytes(tensor.info.dtype.nbytes(piece.stop - piece.start))
+        for number, total in enumerate(totals):
+            if total.totals.differing:
+                again = (partial(tensor.again, number, piece) for piece in tensor.equal[number])
+                for part in workers.results(again):
+                    total.merge(part)
+        yield [total.found() for total in totals]
 
 
-class _Pair:
-    """A tensor in the files that have it: left, right, and the initial weights if there are."""
+class _Part:
+    """What was found of a pair of tensors, or of a part of it."""
+
+    def __init__(self, info: TensorInfo, wanted: Wanted, *, initial: bool) -> None:
+        self._info = info
+        self.totals = Totals(info.dtype, norms=wanted.norms, ulp=wanted.ulp, initial=initial)
+        self.rounded = {
+            to: Rounded(info.dtype, DTYPES[to])
+            for to, patterns in sorted(wanted.rounded)
+            if is_narrower(DTYPES[to], info.dtype) and selects_tensor(patterns, info.name)
+        }
+
+    @np.errstate(all="ignore")
+    def add(self, start: int, chunks: Sequence[memoryview], squares: Squares) -> None:
+        self.totals.add(start, chunks, squares)
+        for each in self.rounded.values():
+            each.add(start, chunks[0], chunks[1])
+
+    def merge(self, other: _Part) -> None:
+        self.totals.merge(other.totals)
+        for to, each in self.rounded.items():
+            each.merge(other.rounded[to])
+
+    def found(self) -> Found:
+        shape, differing = self._info.shape, self.totals.differing
+        rounded = self.rounded.items() if differing else ()
+        return _measured(self.totals, shape), {to: it.rounding(shape) for to, it in rounded}
+
+
+class _Tensor:
+    """A tensor in the files that are read together."""
 
     def __init__(
         self,
-        name: str,
-        files: tuple[TensorFile, ...],
+        job: Job,
         wanted: Wanted,
         squares: Squares,
         workers: Workers,
+        digests: Digests | None,
     ) -> None:
-        self.info = files[0].tensors[name]
-        if not all(self.info.is_like(file.tensors[name]) for file in files):
-            raise UsageError("tensors of two types or shapes have no distance", where=name)
-        self._files, self._wanted = files, wanted
-        self._squares, self._workers = squares, workers
-        self._direct = all(file.direct for file in files)
+        self.info = job.files[0].tensors[job.name]
+        if not all(self.info.is_like(file.tensors[job.name]) for file in job.files):
+            raise UsageError("tensors of two types or shapes have no distance", where=job.name)
+        self._job, self._wanted = job, wanted
+        self._squares, self._workers, self._digests = squares, workers, digests
+        self._direct = all(file.direct for file in job.files)
+        self._sides = len(job.files) - job.initial
+        (first, *_) = self.parts()
+        self._whole = first.totals.norms or bool(first.rounded)
+        """Whether what is equal counts too, where anything differs."""
+        self._again = self._direct and digests is None
+        """Whether what is equal may be read again."""
+        self._differ = [False] * len(job.pairs)
+        """The pairs of which something was found to differ."""
+        self.equal: list[list[Piece]] = [[] for _ in job.pairs]
+        """What is equal in each pair, and was not measured."""
 
     def pieces(self) -> list[Piece]:
-        return cut(self.info, direct=self._direct)
+        """Return what one thread reads at a time; digests are fed in order, a read at a time."""
+        size = None if self._digests is None else self._step
+        return cut(self.info, direct=self._direct, size=size)
 
-    def totals(self) -> Totals:
-        initial = len(self._files) > 2  # noqa: PLR2004 - left, right and initial
-        return Totals(
-            self.info.dtype, norms=self._wanted.norms, ulp=self._wanted.ulp, initial=initial
-        )
+    @property
+    def _step(self) -> int:
+        return self._workers.read // self.info.dtype.components
 
-    def surveyed(self, piece: Piece) -> Totals | None:
-        """Return the totals of *piece*, or None where its bytes are the same in both files.
+    def parts(self) -> list[_Part]:
+        return [_Part(self.info, self._wanted, initial=self._job.initial) for _ in self._job.pairs]
 
-        A stream is not begun twice: it is measured at once.
+    def read(self, piece: Piece) -> list[_Part | None]:
+        """Return what is found in *piece*, of each pair; None where nothing was measured.
+
+        What is equal is measured only where the pair differs before it, or cannot be read again.
         """
-        dtype = self.info.dtype
-        step = _COMPARED * 8 // dtype.bits * dtype.block // CHUNK_UNIT * CHUNK_UNIT
-        if self._direct and all(
-            _same_bytes(*chunks) or self._workers.stopped
-            for _, chunks in read_chunks(self._files[:2], piece, step)
-        ):
-            return None
-        return self.measured(piece)
-
-    @np.errstate(all="ignore")
-    def measured(self, piece: Piece, *, equal: bool = False) -> Totals:
-        """Return the totals of *piece*; of one that is *equal* in both files, one is read."""
-        check_arithmetic()
-        totals = self.totals()
-        files = (self._files[0], *self._files[2:]) if equal else self._files
-        step = self._workers.read // self.info.dtype.components
-        for start, chunks in read_chunks(files, piece, step):
+        job, step = self._job, self._step
+        found: list[_Part | None] = [None] * len(job.pairs)
+        for start, chunks in read_chunks(job.files, piece, step):
             if self._workers.stopped:
                 break
-            totals.add(start, (chunks[0], *chunks) if equal else chunks, self._squares)
-        return totals
+            if self._digests is not None:
+                begin = self.info.dtype.nbytes(start)
+                self._digests.feed(job.name, begin, job.files, chunks, self._workers)
+            for number, (one, other) in enumerate(job.pairs):
+                equal = same_bytes(chunks[one], chunks[other])
+                self._differ[number] |= not equal
+                if not equal or (self._whole and (self._differ[number] or not self._again)):
+                    part = found[number] = found[number] or self._begun()
+                    sides = chunks[one], chunks[one if equal else other]
+                    part.add(start, (*sides, *chunks[self._sides :]), self._squares)
+                elif self._whole:
+                    self.equal[number].append(Piece(job.name, start, min(start + step, piece.stop)))
+        return found
 
+    def again(self, number: int, piece: Piece) -> _Part:
+        """Return what is found in *piece*, which is equal in both files of a pair: one is read."""
+        part = self._begun()
+        files = [self._job.files[self._job.pairs[number][0]], *self._job.files[self._sides :]]
+        for start, chunks in read_chunks(files, piece, self._step):
+            if self._workers.stopped:
+                break
+            part.add(start, (chunks[0], *chunks), self._squares)
+        return part
 
-def _same_bytes(left: memoryview, right: memoryview) -> bool:
-    """Tell whether two chunks of one length are the same, eight bytes at a time."""
-    whole = len(left) // 8 * 8
-    return (
-        np.array_equal(np.frombuffer(left[:whole], "<u8"), np.frombuffer(right[:whole], "<u8"))
-        and left[whole:] == right[whole:]
-    )
+    def _begun(self) -> _Part:
+        check_arithmetic()
+        return self.parts()[0]
 
 
 def _measured(totals: Totals, shape: tuple[int, ...]) -> Measured:

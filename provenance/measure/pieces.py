@@ -10,12 +10,14 @@ and what is under way ends at its next block.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from threading import Condition
 from typing import Final, Self, TypeVar
 
 import numpy as np
@@ -43,6 +45,9 @@ MAX_THREADS: Final = 6
 SMALL: Final = 2**24
 """Bytes of a model for which a further thread is worth its start."""
 
+_PATIENCE: Final = 0.1
+"""Seconds after which a thread that waits for its turn asks whether it is still wanted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -53,9 +58,9 @@ class Piece:
     stop: int
 
 
-def cut(info: TensorInfo, *, direct: bool) -> list[Piece]:
-    """Return the pieces of a tensor, in order; one if it is a stream or empty."""
-    step = PIECE if direct and info.elements else max(info.elements, 1)
+def cut(info: TensorInfo, *, direct: bool, size: int | None = None) -> list[Piece]:
+    """Return the pieces, of *size* elements, of a tensor, in order; one if it is a stream."""
+    step = (size or PIECE) if direct and info.elements else max(info.elements, 1)
     return [
         Piece(info.name, start, min(start + step, info.elements))
         for start in range(0, info.elements or 1, step)
@@ -102,11 +107,16 @@ def cores() -> int:
 class Workers:
     """Threads for one comparison. A context manager: no thread outlives it."""
 
-    def __init__(self, threads: int | None, nbytes: int) -> None:
-        """Take *threads*, or as many as there are processors and as *nbytes* to read are worth."""
+    def __init__(self, threads: int | None, nbytes: int, files: int = 2) -> None:
+        """Take *threads*, or as many as there are processors and as *nbytes* to read are worth.
+
+        Each reads as many *files* at once.
+        """
         worth = 1 + nbytes // SMALL
         self.threads = min(threads or min(cores(), worth), MAX_THREADS)
         self.read = READ if self.threads > 1 else READ_ALONE
+        if files > 3:  # noqa: PLR2004 - two and initial weights: memory stays bounded with more
+            self.read = max(BLOCK, self.read * 3 // files // BLOCK * BLOCK)
         """How many floats of a piece to read at a time."""
         self.stopped = False
         """Whether results are no longer wanted: what is under way may end."""
@@ -137,3 +147,78 @@ class Workers:
             result = begun.popleft().result()
             begun.extend(self._pool.submit(task) for task in islice(waiting, 1))
             yield result
+
+
+class Digests:
+    """SHA-256 of files, of the very bytes that threads read of their tensors."""
+
+    def __init__(self) -> None:
+        """Begin with no file."""
+        self._streams: list[tuple[TensorFile, str, _Stream]] = []
+        self._places: dict[tuple[TensorFile, str], tuple[_Stream, int, bytes]] = {}
+
+    def begin(self, files: Iterable[TensorFile], names: Sequence[str]) -> None:
+        """Take those of *files* in which just the tensors *names*, which will be read, are.
+
+        They must be in this order; what is between them is read now. Other files are left alone.
+        """
+        order = {name: number for number, name in enumerate(names)}
+        for file in files:
+            for part in file.parts():
+                filled = {name: at for name, at in part.places.items() if at[0] < at[1]}
+                numbers = [order.get(name, -1) for name in filled]
+                if -1 in numbers or numbers != sorted(numbers):
+                    continue
+                stream, done = _Stream(part.source.size), 0
+                for name, (begin, end) in filled.items():
+                    between = part.source.read(done, begin - done)
+                    self._places[file, name], done = (stream, begin, between), end
+                stream.tail = part.source.read(done, part.source.size - done)
+                self._streams.append((file, part.name, stream))
+
+    def feed(
+        self,
+        name: str,
+        begin: int,
+        files: Iterable[TensorFile],
+        chunks: Iterable[memoryview],
+        workers: Workers,
+    ) -> None:
+        """Add *chunks* of the tensor *name*, from its byte *begin* on, each in its file's turn."""
+        for file, chunk in zip(files, chunks, strict=True):
+            if (file, name) in self._places:
+                stream, start, between = self._places[file, name]
+                stream.add(start + begin, b"" if begin else between, chunk, workers)
+
+    def of(self, file: TensorFile) -> dict[str, str]:
+        """Return the digest of each file that *file* was read from, by ``Part.name``."""
+        mine = ((name, stream) for other, name, stream in self._streams if other is file)
+        return {name: stream.digest() for name, stream in mine if stream.complete}
+
+
+class _Stream:
+    """The digest of one file, which threads add to in the order of its bytes."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._done, self.tail = size, 0, b""
+        self._hasher, self._turn = hashlib.sha256(), Condition()
+
+    def add(self, begin: int, between: bytes, chunk: memoryview, workers: Workers) -> None:
+        with self._turn:
+            while self._done != begin - len(between):
+                if workers.stopped:
+                    return
+                self._turn.wait(_PATIENCE)
+        self._hasher.update(between)
+        self._hasher.update(chunk)
+        with self._turn:
+            self._done = begin + len(chunk)
+            self._turn.notify_all()
+
+    @property
+    def complete(self) -> bool:
+        return self._done + len(self.tail) == self._size
+
+    def digest(self) -> str:
+        self._hasher.update(self.tail)
+        return self._hasher.hexdigest()

@@ -9,16 +9,15 @@ narrower ones of F32, F16, BF16 and the eight-bit floats; formats as in the sour
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from provenance.errors import UsageError
-from provenance.measure.pieces import BLOCK, Piece, Workers, cut, place_in, read_chunks
+from provenance.measure.pieces import BLOCK, place_in
 from provenance.measure.squares import Bits, Codes
 from provenance.weights.dtypes import Buffer, DType, codes
 from provenance.weights.view import TensorFile
@@ -151,47 +150,21 @@ def _rounded_magnitudes(magnitude: Codes, source: Layout, target: Layout) -> Cod
     return significand
 
 
-def measure_rounded(
-    name: str, left: TensorFile, right: TensorFile, target: DType, workers: Workers
-) -> Rounding:
-    """Return how the tensors *name* of *left* and *right* compare when rounded to *target*."""
-    info = left.tensors[name]
-    if not info.is_like(right.tensors[name]):
-        raise UsageError("tensors of two types or shapes are not rounded together", where=name)
-    pieces = cut(info, direct=left.direct and right.direct)
-    tasks = (partial(_compare, piece, (left, right), target, workers) for piece in pieces)
-    found = [chunk for chunks in workers.results(tasks) for chunk in chunks]
-    columns = zip((0,) * 6, *(counts for counts, _, _ in found), strict=True)
-    differing, overflow, nan, zero_signs, lost, nonzero = map(sum, columns)
-    return Rounding(
-        differing,
-        overflow,
-        nan,
-        zero_signs,
-        lost,
-        nonzero,
-        first=place_in(info.shape, _earliest(first for _, first, _ in found)),
-        first_value=place_in(info.shape, _earliest(value for _, _, value in found)),
-    )
+class Rounded:
+    """The running comparison of one pair of tensors, or of a part of it, after rounding."""
 
+    def __init__(self, source: DType, target: DType) -> None:
+        """Begin with nothing: elements of the type *source* are rounded to *target*."""
+        self._types = source, target
+        self._counts = [0] * 6
+        self._firsts: list[tuple[int | None, int | None]] = [(None, None)]
 
-def _earliest(places: Iterable[int | None]) -> int | None:
-    return next((place for place in places if place is not None), None)
-
-
-def _compare(
-    piece: Piece, files: tuple[TensorFile, TensorFile], target: DType, workers: Workers
-) -> list[tuple[list[int], int | None, int | None]]:
-    """Return of each chunk the numbers of a :class:`Rounding`, and the first places."""
-    source = files[0].tensors[piece.name].dtype
-    found = []
-    for start, chunks in read_chunks(files, piece, workers.read):
-        if workers.stopped:
-            break
-        one, other = (round_codes(chunk, source, target) for chunk in chunks)
+    def add(self, start: int, left: Buffer, right: Buffer) -> None:
+        """Add a chunk that begins at the element *start*."""
+        one, other = (round_codes(chunk, *self._types) for chunk in (left, right))
         overflow = one.overflow | other.overflow
         nan = one.nan | other.nan
-        before = [codes(chunk, source) for chunk in chunks]
+        before = [codes(chunk, self._types[0]) for chunk in (left, right)]
         unequal: Bits = one.codes != other.codes
         unequal |= nan & (before[0] != before[1])
         unequal |= overflow
@@ -201,8 +174,23 @@ def _compare(
         lost = nonzero & (both <= both.dtype.type(2)) & ~overflow & ~nan
         marked = (unequal, overflow, nan, zero_signs, lost, nonzero)
         counts = [int(np.count_nonzero(each)) for each in marked]
-        found.append((counts, _first(unequal, start), _first(unequal & ~zero_signs, start)))
-    return found
+        self._counts = list(map(sum, zip(self._counts, counts, strict=True)))
+        self._firsts.append((_first(unequal, start), _first(unequal & ~zero_signs, start)))
+
+    def merge(self, other: Rounded) -> None:
+        """Add another part of the tensor."""
+        self._counts = list(map(sum, zip(self._counts, other._counts, strict=True)))
+        self._firsts += other._firsts
+
+    def rounding(self, shape: tuple[int, ...]) -> Rounding:
+        """Return what was found of the tensor of this *shape*."""
+        firsts = [
+            min((place for place in places if place is not None), default=None)
+            for places in zip(*self._firsts, strict=True)
+        ]
+        first, value = (place_in(shape, place) for place in firsts)
+        differing, overflow, nan, zero_signs, lost, nonzero = self._counts
+        return Rounding(differing, overflow, nan, zero_signs, lost, nonzero, first, value)
 
 
 def is_rounding(name: str, target: DType, wide: TensorFile, narrow: TensorFile) -> bool:

@@ -39,11 +39,11 @@ from provenance.errors import MalformedError, UnreadableError, cut
 from provenance.files import names
 from provenance.files.reading import identity, unreadable
 from provenance.weights.normalisers import Normaliser
-from provenance.weights.view import SourceFile, check_count, fact_digest
+from provenance.weights.view import Part, SourceFile, check_count, fact_digest
 
 if TYPE_CHECKING:
     from provenance.weights.source import Source
-    from provenance.weights.view import Part, TensorFile, TensorInfo
+    from provenance.weights.view import TensorFile, TensorInfo
 
     Opener = Callable[[Path, str, str | None], TensorFile]
     """Opens the file at a path: what errors call it, and the SHA-256 that it should have."""
@@ -183,10 +183,10 @@ class ShardedFile(SourceFile):
 
     def parts(self) -> Iterator[Part]:
         """Yield the index, and each shard."""
-        yield self._source, {}
+        yield Part("", self._source, {})
         for name in sorted(self._states):
             with self._using(name) as file:
-                yield from file.parts()
+                yield from (part._replace(name=name) for part in file.parts())
 
     @contextmanager
     def _using(self, name: str) -> Iterator[TensorFile]:

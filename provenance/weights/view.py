@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import msgspec
 import numpy as np
@@ -122,8 +122,14 @@ def describe(name: str, dtype: str | DType, shape: Sequence[object], *, where: s
     return TensorInfo(name, known, tuple(sizes), elements, bits // 8)
 
 
-Part = tuple[Source, Mapping[str, tuple[int, int]]]
-"""A file, and where each tensor that it keeps begins and ends, in order."""
+class Part(NamedTuple):
+    """A file of weights that keeps tensors as they are returned."""
+
+    name: str
+    """Beside the file that was opened; empty for that one."""
+    source: Source
+    places: Mapping[str, tuple[int, int]]
+    """Where each tensor begins and ends, in order."""
 
 
 class TensorFile(ABC):
@@ -207,7 +213,8 @@ class SourceFile(TensorFile):
         if self._offsets.keys() == self.tensors.keys():
             found = ((name, info.nbytes) for name, info in self.tensors.items())
             at = self._offsets
-            yield self._source, {name: (at[name], at[name] + nbytes) for name, nbytes in found}
+            places = {name: (at[name], at[name] + nbytes) for name, nbytes in found}
+            yield Part("", self._source, places)
 
     def check_unchanged(self) -> None:
         """Raise UnreadableError if the file was written to since it was opened."""
@@ -261,11 +268,13 @@ def same_beside(left: TensorFile, right: TensorFile) -> bool:
     """
     found = False
     for one, other in zip_longest(left.parts(), right.parts()):
-        if one is None or other is None or one[0].size != other[0].size or one[1] != other[1]:
+        if one is None or other is None or one.source.size != other.source.size:
+            return False
+        if one.places != other.places:
             return False
         found, done = True, 0
-        for begin, end in (*one[1].values(), (one[0].size, 0)):
-            if not same_part(one[0], other[0], done, begin):
+        for begin, end in (*one.places.values(), (one.source.size, 0)):
+            if not same_part(one.source, other.source, done, begin):
                 return False
             done = end
     return found

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provenance.measure import pieces, squares, totals
-from provenance.measure.contents import read_contents
-from provenance.measure.distances import Measured, Wanted, measure_each
+from provenance.measure.contents import Beside, read_contents
+from provenance.measure.distances import Job, Measured, Wanted, measure_each
 from provenance.measure.pieces import Piece, Workers, batched, cut
 from provenance.measure.squares import at_most
 from provenance.weights.dtypes import DTYPES
@@ -125,8 +125,8 @@ def test_many_tensors_of_many_sizes(monkeypatch: pytest.MonkeyPatch, tmp_path: P
             open_tensors(tmp_path / "r.safetensors") as two,
             Workers(threads, 0) as workers,
         ):
-            jobs = [(name, None) for name in one.tensors]
-            answers.append(list(measure_each(jobs, one, two, wanted, workers)))
+            jobs = [Job(name, [one, two], [(0, 1)]) for name in one.tensors]
+            answers.append([found for ((found, _),) in measure_each(jobs, wanted, workers)])
         assert sum(done) == 4 * sum(sizes)
     assert answers[0] == answers[1] == answers[2]
     assert [found.differing for found in answers[0]] == [
@@ -164,7 +164,7 @@ def test_the_container_and_the_order_of_tensors_do_not_matter(tmp_path: Path) ->
                 open_tensors(tmp_path / f"l{one}") as first,
                 open_tensors(tmp_path / f"r{two}") as second,
             ):
-                contents = read_contents("m", (first, second), Wanted())
+                (contents,) = read_contents([Beside("m", 0, 1)], (first, second), Wanted())
             found[one, two] = {pair.name: pair.distance for pair in contents.tensors}
     expected = found["1.safetensors", "1.safetensors"]
     assert expected["array"] is not None

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from provenance.measure.distances import measure_each
+from provenance.measure.distances import Job, measure_each
 from provenance.measure.pieces import Workers
 from provenance.weights.dtypes import DTYPES, NUMPY
 from provenance.weights.view import TensorFile, TensorInfo, describe
@@ -101,6 +101,8 @@ def measure(
     initial: TensorFile | None = None,
 ) -> Measured:
     """Return how far the tensors *name* of *left* and *right* are apart."""
+    files = [left, right, *([initial] if initial is not None else [])]
+    job = Job(name, files, [(0, 1)], initial=initial is not None)
     with Workers(wanted.threads, left.tensors[name].nbytes) as workers:
-        (found,) = measure_each([(name, initial)], left, right, wanted, workers)
+        (((found, _),),) = measure_each([job], wanted, workers)
     return found

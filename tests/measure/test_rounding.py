@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from provenance.errors import UsageError
 from provenance.measure import pieces
+from provenance.measure.distances import Job, Wanted, measure_each
 from provenance.measure.pieces import Workers
-from provenance.measure.rounding import LAYOUTS, Rounding, is_narrower, measure_rounded, round_codes
+from provenance.measure.rounding import LAYOUTS, Rounding, is_narrower, round_codes
 from provenance.weights.dtypes import DTYPES
 from tests.measure.in_memory import COMPONENTS, Array, InMemory
 
@@ -200,12 +201,12 @@ def test_only_narrower_floats_are_rounded_to(source: str, target: str) -> None:
 
 
 def compared(left: Array, right: Array, target: str, threads: int = 1) -> Rounding:
-    names = {"<f8": "F64", "<f4": "F32"}
-    dtype = names[left.dtype.str]
+    dtype = {"<f8": "F64", "<f4": "F32"}[left.dtype.str]
+    job = Job("t", [InMemory(left, dtype), InMemory(right, dtype)], [(0, 1)])
+    wanted = Wanted(norms=False, rounded=((target, ("*",)),))
     with Workers(threads, 0) as workers:
-        return measure_rounded(
-            "t", InMemory(left, dtype), InMemory(right, dtype), DTYPES[target], workers
-        )
+        (((_, found),),) = measure_each([job], wanted, workers)
+    return found[target]
 
 
 def test_tensors_that_round_to_the_same() -> None:
@@ -230,19 +231,6 @@ def test_zeros_overflow_and_nan_are_told_apart() -> None:
         first=(0,),
         first_value=(2,),
     )
-
-
-def test_tensors_of_two_kinds_are_not_rounded_together() -> None:
-    ones = np.ones(3, "<f4")
-    with Workers(1, 0) as workers:
-        with pytest.raises(UsageError, match="two types or shapes"):
-            measure_rounded(
-                "t", InMemory(ones, "F32"), InMemory(ones[:2], "F32"), DTYPES["F16"], workers
-            )
-        with pytest.raises(UsageError, match="F32 is not rounded to F64"):
-            measure_rounded(
-                "t", InMemory(ones, "F32"), InMemory(ones, "F32"), DTYPES["F64"], workers
-            )
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
