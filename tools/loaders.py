@@ -57,8 +57,14 @@ def _key(each: Opened) -> object:
 
 def _file(each: Opened) -> str:
     text = f"{each.order}. `{each.file}`" if each.order else f"`{each.file}`"
+    if each.part:
+        text += f" ({each.part})"
     if each.beside:
         text += f" (beside `{each.beside}`)"
+    if each.first:
+        text += " (the first by name)"
+    if each.above:
+        text += " (first where it was asked for a subfolder)"
     return text + (f" (unless {_code(each.unless)})" if each.unless else "")
 
 

@@ -44,6 +44,7 @@ from provenance.weights import check_numpy
 if TYPE_CHECKING:
     from provenance.judge.side_by_side import FileComparison
     from provenance.keys import PrivateKey, PublicKey
+    from provenance.loaders.choice import Apart
     from provenance.measure.findings import Outcome
     from provenance.rebuilding.verdict import Verdict
     from provenance.transparency.note import VerifierKey
@@ -124,13 +125,15 @@ class Comparison:
     files: tuple[FileComparison, ...]
     outcome: Outcome | None
     not_compared: tuple[str, ...]
+    apart: tuple[Apart, ...] = ()
+    """What loaders take on either side, where the two are not compared with each other."""
 
     @property
     def same(self) -> bool:
         """Whether the equality holds; without one, whether tensors and other files are the same."""
         if self.outcome is not None:
             return self.outcome.conclusion in AGREES
-        return all(item.same for item in self.files)
+        return not self.apart and all(item.same for item in self.files)
 
 
 def compare(
@@ -163,7 +166,7 @@ def compare(
         outcome = None
         if declared is not None:  # first, so that one that does not fit is refused at once
             outcome = apply(declared, weights, probes=optional_path(probes))
-        return Comparison(list_differences(weights), outcome, sides.not_compared)
+        return Comparison(list_differences(weights), outcome, sides.not_compared, sides.apart)
 
 
 def agree(  # noqa: PLR0913 - each option of the verb, by name

@@ -52,7 +52,7 @@ def command(
     if as_json:
         print_json(compared)
     else:
-        lines = comparison_lines(compared.files, compared.not_compared)
+        lines = comparison_lines(compared.files, compared.not_compared, compared.apart)
         lines += outcome_lines(compared.outcome) if compared.outcome is not None else []
         print_lines(lines)
     return 0 if compared.same else 1

@@ -175,7 +175,7 @@ def _judge(
     exceptions: Exceptions,
     probes: Path | None,
 ) -> Judged:
-    judged = [Judged((), selection.unread)]
+    judged = [Judged(_loaded_apart(weights.sides), selection.unread)]
     weighed: dict[int, tuple[Pair, Judges]] = {}
     for pair in weights.changed:
         judges = judges_of(alternative, pair, weights.sides)
@@ -196,6 +196,20 @@ def _judge(
                 if isinstance(rule, Rounded):
                     judged[number] = _shipped(judged[number], pair, rule, weights)
     return Judged.merged(judged)
+
+
+def _loaded_apart(sides: SideBySide) -> tuple[Finding, ...]:
+    """Return a finding for the weights that loaders take, and that are compared with no others."""
+    return tuple(
+        Finding(
+            file=" | ".join(filter(None, (each.left, each.right))),
+            measure=f"loaded by {', '.join(each.loaders)}",
+            held=False,
+            left=each.left,
+            right=each.right,
+        )
+        for each in sides.apart
+    )
 
 
 def _shipped(judged: Judged, pair: Pair, rule: Rounded, weights: MeasuredWeights) -> Judged:

@@ -148,8 +148,8 @@ def _check_pair(who: str, pair: Pair, judges: Judges, sides: SideBySide) -> str 
     """Refuse a tensor of *pair* that no rule covers; return why it could not be read."""
     if not (judges.rules or judges.weights) or judges.exact or any(map(takes_all, judges.rules)):
         return None
-    if not judges.rules and (judges.asked or judges.through):
-        return None
+    if not judges.rules and (judges.asked or judges.through or len(pair.unit_names) > 1):
+        return None  # weights under two names that no rule selects are a difference
     found = sides.ranks(pair)
     if isinstance(found, str):
         return None if judges.evidence and not judges.rules else found  # it is told by the others

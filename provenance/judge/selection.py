@@ -24,7 +24,6 @@ from provenance.equality.rules import (
 from provenance.loaders.table import table
 from provenance.measure.findings import Finding, Judged, differs, unlike
 from provenance.weights.metadata import metadata_differences
-from provenance.weights.model import STEMS
 
 if TYPE_CHECKING:
     from provenance.equality.declaration import Alternative
@@ -34,6 +33,14 @@ if TYPE_CHECKING:
 
 _ARRAYS: Final = ("*.npy", "*.npz")
 """How the table names arrays that a loader opens only where something names them."""
+
+_STEMS: Final = frozenset(
+    {
+        "model", "pytorch_model", "tf_model", "flax_model", "diffusion_pytorch_model",
+        "adapter_model",
+    }
+)  # fmt: skip
+"""Stems of weight files for which loaders look, whatever their format."""
 
 
 def selects(rule: Rule, pair: Pair) -> bool:
@@ -159,7 +166,7 @@ def _is_nothing_else(rule: EvidenceRule, pair: Pair, sides: SideBySide) -> bool:
     Of the formats of weights only NumPy's can be: *rule* must name the file, and nobody else may.
     """
     last = PurePosixPath(pair.name).name
-    if pair.state or (pair.weights and last.partition(".")[0] in STEMS):
+    if pair.state or (pair.weights and last.partition(".")[0] in _STEMS):
         return False
     exact = (it for it in _patterns(rule) if it.rpartition("/")[2] == last)
     if pair.weights and not any(selects_file([it], pair.name) for it in exact):

@@ -32,7 +32,14 @@ class Opened(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     the model's folder, another is looked for in any folder."""
     role: Role
     order: int = 0
-    """Of files of one role the one with the least is taken, where it is there."""
+    """Of weights and indexes for one part, the one with the least is taken that is there; 0: none
+    is, but where it is named to the loader."""
+    part: str = ""
+    """Of what they are the weights, where that is not the model."""
+    first: bool = False
+    """Whether, of several files that fit, the first by name is taken; otherwise none is chosen."""
+    above: bool = False
+    """Whether it is looked for in the folder of which this one was named as a subfolder first."""
     obeys: tuple[str, ...] = ("**",)
     """Patterns of the keys by which it goes (``provenance.loaders.keys``)."""
     ignores: tuple[str, ...] = ()

@@ -51,8 +51,9 @@ NOTES: Final[Mapping[str, str]] = MappingProxyType(
 """Why a number is absent."""
 
 NEVER_HELD: Final = frozenset({"presence", "bytes", "type-and-shape", "container", "distribution"})
-"""Measures that are only found where something is against a rule; so are ``metadata: KEY`` and
-``value: KEY``."""
+NEVER_HELD_OF: Final = ("metadata: ", "value: ", "loaded by ")
+"""Measures that are only found where something is against a rule, and how such begin that end with
+a key or with loaders."""
 
 
 AS_NARROWER: Final = "differing-elements-as-"

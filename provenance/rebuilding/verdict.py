@@ -24,7 +24,7 @@ from provenance.errors import MalformedError, PolicyError, SignatureError
 from provenance.files.names import CLAIMS
 from provenance.folder.claims import read_bundles
 from provenance.loaders.keys import example
-from provenance.measure.findings import NEVER_HELD, Excepted, Finding, Outcome
+from provenance.measure.findings import NEVER_HELD, NEVER_HELD_OF, Excepted, Finding, Outcome
 from provenance.rebuilding.recipe import Answer, Difference, answer
 from provenance.statement import intoto, uris
 from provenance.statement.intoto import Statement, Subject
@@ -362,7 +362,7 @@ def _unfounded(outcome: Outcome) -> Iterator[str]:
 
 def _may_hold(finding: Finding) -> bool:
     """Tell whether a finding with these numbers can hold."""
-    if finding.measure in NEVER_HELD or finding.measure.startswith(("metadata: ", "value: ")):
+    if finding.measure in NEVER_HELD or finding.measure.startswith(NEVER_HELD_OF):
         return False
     if finding.limit is None:
         return True

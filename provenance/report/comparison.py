@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         MetadataDifference,
         TensorComparison,
     )
+    from provenance.loaders.choice import Apart
     from provenance.measure.findings import Divergence, Excepted, Finding, Outcome, TensorDistance
 
 SHOWN_TENSORS, SHOWN_METADATA, SHOWN_FINDINGS, SHOWN_EXCEPTED, SHOWN_KEYS = 40, 10, 5, 20, 3
@@ -30,7 +31,9 @@ _COLUMNS: Final = ("tensor", "type", "shape", "differ", "L2", "L∞", "worst at"
 
 
 def comparison_lines(
-    files: Sequence[FileComparison], not_compared: Sequence[str] = ()
+    files: Sequence[FileComparison],
+    not_compared: Sequence[str] = (),
+    apart: Sequence[Apart] = (),
 ) -> list[str]:
     """Return a line for each file, and under a changed weight file a table of its tensors."""
     lines = []
@@ -46,6 +49,9 @@ def comparison_lines(
             names = ", ".join(normaliser.name for normaliser in item.normalisers)
             lines.append(dim(f"    the containers differ: {names}"))
         lines += _tensor_lines(item)
+    for each in apart:
+        taken = (one_line(name or "nothing") for name in (each.left, each.right))
+        lines.append(f"{bad('≠')} {' from A, '.join(taken)} from B: {', '.join(each.loaders)}")
     lines += [dim(f"– {one_line(name)}  not compared") for name in not_compared]
     equal = sum(item.state == "equal" for item in files)
     alike = sum(item.same_tensors for item in files)

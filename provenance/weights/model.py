@@ -1,10 +1,9 @@
 """A model as the comparison sees it: files with sizes, grouped into what is compared as one.
 
 A *unit* is a file, or the files that hold one set of weights: an index and its shards, or an ONNX
-model with its external data. Two models are paired unit by unit, by name. If each side has one
-weight unit left over, in the same folder and under names that loaders take for one another
-(``model.safetensors`` and ``pytorch_model.bin``), these two are a pair as well: the outcome then
-lists the normaliser ``weight-file-name``.
+model with its external data. Two models are paired unit by unit, by name. What a loader takes in
+one model for what it takes in the other (``model.safetensors`` for ``pytorch_model.bin``) is a pair
+as well: the outcome then lists the normaliser ``weight-file-name``.
 
 Where digests are stated, each file that is read is checked against its own. Without them, as when
 two models are only looked at, nothing is hashed: whether two files are equal is found by comparing
@@ -16,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from provenance.files.digest import hash_file
 from provenance.files.manifest import sizes_of
 from provenance.files.names import RESERVED
 from provenance.files.reading import Identity, identity, read_file
+from provenance.loaders.choice import Apart, Taken, differing
 from provenance.loaders.table import table
 from provenance.weights.names import ONNX, carries_tensors, suffix_of, weight_sets, whole_name
 from provenance.weights.opening import companions, open_tensors
@@ -302,16 +302,6 @@ class Pair:
         return tuple(unit for unit in (self.left, self.right) if unit is not None)
 
 
-STEMS: Final = frozenset(
-    {
-        "model", "pytorch_model", "tf_model", "flax_model", "diffusion_pytorch_model",
-        "adapter_model",
-    }
-)  # fmt: skip
-"""Conventional stems of weight files, any of which loaders look for. (``*_WEIGHTS_NAME`` of Hugging
-Face's transformers, diffusers and peft.)"""
-
-
 @dataclass(frozen=True)
 class SideBySide:
     """Two models to be compared."""
@@ -333,19 +323,54 @@ class SideBySide:
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
-        """Return the units of both, by name."""
+        """Return the units of both, by name, and those that a loader takes for one another.
+
+        A unit can be in several, as loaders prefer one name or another.
+        """
         mine, theirs = self.left.units, self.right.units
         if self.named and len(mine) == len(theirs) == 1:
             (left,), (right,) = mine.values(), theirs.values()
             return (Pair(left, right, named=True),)
-        names = sorted(mine.keys() | theirs.keys())
-        found = [Pair(mine.get(name), theirs.get(name)) for name in names]
-        lefts = [pair for pair in found if pair.right is None and pair.weights]
-        rights = [pair for pair in found if pair.left is None and pair.weights]
-        if len(lefts) == len(rights) == 1 and _alike(lefts[0].name, rights[0].name):
-            found[found.index(lefts[0])] = Pair(lefts[0].left, rights[0].right)
-            found.remove(rights[0])
-        return tuple(found)
+        both = {(name, name) for name in mine.keys() & theirs.keys()}
+        for _, one, other in self._differing:
+            if one.known and other.known:
+                both.add((one.name, other.name))
+        lefts, rights = {left for left, _ in both}, {right for _, right in both}
+        pairs = [Pair(mine[left], theirs[right]) for left, right in both]
+        pairs += [Pair(unit, None) for name, unit in mine.items() if name not in lefts]
+        pairs += [Pair(None, unit) for name, unit in theirs.items() if name not in rights]
+        return tuple(sorted(pairs, key=lambda pair: pair.unit_names))
+
+    @cached_property
+    def _differing(self) -> list[tuple[str, Taken, Taken]]:
+        sets = (
+            {
+                unit.main: unit.name
+                for unit in model.units.values()
+                if unit.weights and not unit.state
+            }
+            for model in (self.left, self.right)
+        )
+        return [] if self.named else differing(*sets)
+
+    @cached_property
+    def apart(self) -> tuple[Apart, ...]:
+        """Return what loaders take on either side without its being compared with each other.
+
+        What a loader takes on one side only, and because it fits a pattern, is left to its name.
+        """
+        compared = {tuple(unit.name for unit in pair.both) for pair in self.pairs if pair.both}
+        alone = {pair.name for pair in self.pairs if pair.both is None}
+        loaders: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for loader, *taken in self._differing:
+            left, right = (each.name for each in taken)
+            fitting = left and right and alone.isdisjoint((left, right))
+            if (left, right) not in compared and (fitting or any(each.known for each in taken)):
+                loaders[left, right].append(loader)
+        return tuple(
+            Apart(loaders=tuple(dict.fromkeys(names)), left=left or None, right=right or None)
+            for (left, right), names in loaders.items()
+        )
 
     def equal(self, pair: Pair) -> bool:
         """Tell whether the files of both units, in the order of names, are the same bytes."""
@@ -433,10 +458,3 @@ def _ranks(model: Model, unit: Unit | None) -> dict[str, int]:
         return {}
     with model.open(unit, unit.name) as file:
         return {name: len(info.shape) for name, info in file.tensors.items()}
-
-
-def _alike(left: str, right: str) -> bool:
-    """Tell whether loaders take *left* for *right*: one folder, and equal or conventional stems."""
-    one, other = PurePosixPath(left), PurePosixPath(right)
-    stems = {one.name.partition(".")[0], other.name.partition(".")[0]}
-    return one.parent == other.parent and (len(stems) == 1 or stems <= STEMS)

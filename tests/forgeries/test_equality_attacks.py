@@ -17,6 +17,7 @@ from tests.judge.models import write
 from tests.weights.onnx_writing import model as onnx_model
 from tests.weights.onnx_writing import tensor as onnx_tensor
 from tests.weights.onnx_writing import written
+from tests.weights.torch_writing import saved
 from tests.weights.writing import archive, npy, simple
 
 if TYPE_CHECKING:
@@ -107,17 +108,17 @@ def test_weights_judged_by_reported_numbers_alone_are_plausible_at_best(
 
 
 def test_a_file_called_as_a_pair_does_not_stand_in_for_it(judge: Any) -> None:  # noqa: ANN401
-    posing = "model.safetensors | pytorch_model.safetensors"
+    posing = "model.safetensors | pytorch_model.bin"
     published: Files = {"model.safetensors": W, posing: W}
     rebuilt: Files = {
-        "pytorch_model.safetensors": NEGATED,
+        "pytorch_model.bin": saved(NEGATED),
         posing: simple(W)[:8] + simple(W)[8:],
     }
     assert judge(builtin("tensors"), published, rebuilt).conclusion == "mismatch"
-    honest: Files = {"pytorch_model.safetensors": W, posing: W}
+    honest: Files = {"pytorch_model.bin": saved(W), posing: W}
     outcome = judge(builtin("tensors"), published, honest)
     assert outcome.conclusion == "match"
-    assert {n.name for n in outcome.normalisers} == {"weight-file-name"}
+    assert {n.name for n in outcome.normalisers} == {"weight-file-name", "container-format"}
 
 
 def _padded(content: bytes) -> bytes:
@@ -130,10 +131,15 @@ def test_weights_may_not_move_to_another_folder_or_an_unusual_name(
 ) -> None:
     published: Files = {"model.safetensors": W, "checker/model.safetensors": NEGATED}
     moved = _padded(simple(NEGATED))
-    for name in ("docs/unused.safetensors", "docs/model.safetensors", "checker/unused.safetensors"):
+    for name in (
+        "docs/unused.safetensors",
+        "docs/model.safetensors",
+        "checker/unused.safetensors",
+        "checker/pytorch_model.safetensors",
+    ):
         rebuilt: Files = {"model.safetensors": W, name: moved}
         assert judge(builtin("tensors"), published, rebuilt).conclusion == "mismatch", name
-    usual: Files = {"model.safetensors": W, "checker/pytorch_model.safetensors": moved}
+    usual: Files = {"model.safetensors": W, "checker/pytorch_model.bin": saved(NEGATED)}
     assert judge(builtin("tensors"), published, usual).conclusion == "match"
 
 

@@ -17,7 +17,7 @@ from provenance.judge.comparators import compare_models
 from provenance.judge.side_by_side import MetadataDifference
 from provenance.weights.model import model_of_file
 from tests.judge.models import judge_files, side_by_side, write
-from tests.weights.torch_writing import checkpoint, ordered, storage, tensor, versions
+from tests.weights.torch_writing import saved
 from tests.weights.writing import archive, npy
 
 if TYPE_CHECKING:
@@ -28,15 +28,6 @@ ARRAYS = {
     "conv.bias": np.array([0.0, -0.0, 5e-324, 1e-40], "<f4"),
 }
 """-0 and a subnormal among them."""
-
-
-def _torch(arrays: dict[str, Any]) -> bytes:
-    entries = {
-        name: tensor(storage(str(key), array.size), array.shape)
-        for key, (name, array) in enumerate(arrays.items())
-    }
-    data = {str(key): array.tobytes() for key, array in enumerate(arrays.values())}
-    return checkpoint(ordered(entries, versions(conv=1)), data)
 
 
 def _hdf5(arrays: dict[str, Any]) -> bytes:
@@ -53,7 +44,7 @@ FORMATS = {
     "fortran.npz": lambda arrays: archive(
         {f"{n}.npy": npy(np.asfortranarray(a.astype(">f4"))) for n, a in arrays.items()}, 8
     ),
-    "pytorch_model.bin": _torch,
+    "pytorch_model.bin": lambda arrays: saved(arrays, conv=1),
     "model.h5": _hdf5,
 }
 
@@ -136,7 +127,7 @@ def test_two_sets_that_are_left_over_are_not_guessed_at(tmp_path: Path) -> None:
 
 def test_metadata_that_mean_something_are_compared_across_formats(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(save(ARRAYS, metadata={"prompt": "obey"}))
-    (tmp_path / "b.bin").write_bytes(_torch(ARRAYS))
+    (tmp_path / "b.bin").write_bytes(saved(ARRAYS))
     (compared,) = side_by_side(tmp_path / "a.safetensors", tmp_path / "b.bin")
     assert not compared.same_tensors
     assert compared.metadata == (MetadataDifference("prompt", "obey", None),)

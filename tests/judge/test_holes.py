@@ -173,7 +173,7 @@ def test_tied_weights_are_compared_under_each_name(tmp_path: Path) -> None:
     """A checkpoint of torch stores tied weights once; another format repeats them."""
     stored = storage("0", 2)
     state = ordered({"embed": tensor(stored, (2,)), "head": tensor(stored, (2,))})
-    tied = write(tmp_path / "tied", {"model.pt": checkpoint(state, {"0": floats(1, 2)})})
+    tied = write(tmp_path / "tied", {"pytorch_model.bin": checkpoint(state, {"0": floats(1, 2)})})
     declared = parse(declaration(TENSORS))
     for head, conclusion in (((1, 2), "match"), ((1, 3), "mismatch")):
         tensors = {"embed": np.array([1, 2], np.float32), "head": np.array(head, np.float32)}

@@ -250,6 +250,16 @@ def checkpoint(
     return zipped({f"{root}/{name}": data for name, data in inside.items()})
 
 
+def saved(arrays: Mapping[str, Any], **modules: int) -> bytes:
+    """Return a checkpoint of the float32 *arrays*, and of versions of *modules*."""
+    entries = {
+        name: tensor(storage(str(key), array.size), array.shape)
+        for key, (name, array) in enumerate(arrays.items())
+    }
+    data = {str(key): array.tobytes() for key, array in enumerate(arrays.values())}
+    return checkpoint(ordered(entries, versions(**modules)), data)
+
+
 def floats(*values: float) -> bytes:
     return np.array(values, "<f4").tobytes()
 

@@ -1,0 +1,130 @@
+"""Which weights each loader takes in a folder, of those that it takes in place of one another.
+
+What a loader opens only where it is named to it (``order`` 0: variants, GGUF, ONNX) is no choice.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from provenance.loaders.globs import Globs
+from provenance.loaders.table import table
+
+if TYPE_CHECKING:
+    from provenance.loaders.table import Opened
+
+
+class Chain(NamedTuple):
+    """Files that a loader takes in place of one another: the first that is there."""
+
+    loader: str
+    """With its version, and what it takes them for, where that is not the model."""
+    files: tuple[Opened, ...]
+
+
+class Taken(NamedTuple):
+    """The set of weights that a loader takes, if any."""
+
+    name: str = ""
+    known: bool = False
+    """Whether it looks for just this name, and not for any that fits a pattern."""
+
+
+class Apart(msgspec.Struct, frozen=True, kw_only=True):
+    """What loaders take in two models, or nothing: it is not compared with each other."""
+
+    loaders: tuple[str, ...]
+    left: str | None
+    right: str | None
+
+
+_Sets = Mapping[str, str]
+"""Names of sets of weights, by the file that is opened."""
+_Place = tuple[str, bool, str | None]
+"""A folder; whether names are found whatever their case; the folder that was asked for it."""
+
+
+@cache
+def _chains() -> tuple[Chain, ...]:
+    found: dict[str, list[Opened]] = defaultdict(list)
+    for loader in table().loader:
+        for each in loader.opens:
+            if each.order:
+                part = f" ({each.part})" if each.part else ""
+                found[f"{loader.name} {loader.version}{part}"].append(each)
+    ordered = {name: sorted(files, key=lambda each: each.order) for name, files in found.items()}
+    return tuple(Chain(name, tuple(files)) for name, files in ordered.items())
+
+
+def differing(left: _Sets, right: _Sets) -> list[tuple[str, Taken, Taken]]:
+    """Return the loaders that take weights of other names in two models, and which on each side."""
+    if left == right:
+        return []
+    mine, theirs = _by_place(left), _by_place(right)
+    found: set[tuple[str, Taken, Taken]] = set()
+    for place in mine.keys() | theirs.keys():
+        plain = (*place[:2], None)
+        one, other = ({**side.get(plain, {}), **side.get(place, {})} for side in (mine, theirs))
+        pairs = ((each, one.get(each, Taken()), other.get(each, Taken())) for each in one | other)
+        found.update(pair for pair in pairs if pair[1].name != pair[2].name)
+    return sorted(found)
+
+
+def _by_place(sets: _Sets) -> dict[_Place, dict[str, Taken]]:
+    """Return what every loader takes, by its name, at each place."""
+    folders: dict[str, tuple[dict[str, str], dict[str, str]]] = defaultdict(lambda: ({}, {}))
+    for main, name in sets.items():
+        folder, _, last = main.rpartition("/")
+        names, wholes = folders[folder]
+        names[last] = name
+        if name != main:
+            wholes[name.rpartition("/")[2]] = name
+    folded = {folder: (_folded(one), _folded(two)) for folder, (one, two) in folders.items()}
+    found: dict[_Place, dict[str, Taken]] = {}
+    for any_case, spelled in ((False, folders), (True, folded)):
+        for folder, inside in spelled.items():
+            found[folder, any_case, None] = _takes(_chains(), *inside, {})
+            for top in {"", folder.rpartition("/")[0]} & spelled.keys() - {folder}:
+                asked = [chain for chain in _chains() if any(it.above for it in chain.files)]
+                found[folder, any_case, top] = _takes(asked, *inside, spelled[top][0])
+    return found
+
+
+def _folded(names: _Sets) -> dict[str, str]:
+    """Return *names* as a file system has them that does not tell capitals apart."""
+    last = sorted(names, key=lambda name: name == name.casefold())
+    return {name.casefold(): names[name] for name in last}
+
+
+def _takes(chains: Iterable[Chain], names: _Sets, wholes: _Sets, above: _Sets) -> dict[str, Taken]:
+    """Return what *chains* take of *names*; *above* are those of the folder that was asked.
+
+    Shards that a loader has no index for, and fails on, it takes for the *wholes* that they are.
+    """
+    found: dict[str, Taken] = {}
+    for chain in chains:
+        for inside in (names, wholes):
+            taken = next(_fitting(chain, inside, above), None)
+            if taken is not None:
+                found.setdefault(chain.loader, taken)
+    return found
+
+
+def _fitting(chain: Chain, inside: _Sets, above: _Sets) -> Iterator[Taken]:
+    for each in chain.files:
+        for names in (above, inside) if each.above else (inside,):
+            if "*" not in each.file:
+                if each.file in names:
+                    yield Taken(names[each.file], known=True)
+            elif fitting := sorted(filter(_glob(each.file).matching, names)):
+                yield Taken(names[fitting[0]]) if each.first or len(fitting) == 1 else Taken()
+
+
+@cache
+def _glob(pattern: str) -> Globs:
+    return Globs([pattern], paths=False)

@@ -1,0 +1,226 @@
+"""Attacks through names: the same tensors, laid out so that a loader takes others.
+
+Both models may be the attacker's. Each shows the unchanged pair, which is accepted.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from provenance.api import checking
+from provenance.equality.declaration import builtin, parse
+from provenance.judge.comparators import compare_models
+from provenance.report.comparison import comparison_lines
+from tests.judge.models import write
+from tests.weights.torch_writing import saved as torch
+from tests.weights.writing import npy, simple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from provenance.equality.declaration import Declaration
+    from provenance.measure.findings import Outcome
+    from tests.judge.models import Content
+
+    Arrays = Mapping[str, np.ndarray[Any, Any]]
+    Files = Mapping[str, Content]
+
+GOOD = {"w": np.linspace(-1, 1, 8, dtype="<f4")}
+EVIL = {"w": -GOOD["w"]}
+HEAD = "format = 1\nversion = 1\nname = 'x'\n[[any]]\n[[any.all]]\n"
+ROUNDED = HEAD + "equality = 'rounded'\nto = 'BF16'\nreason = 'a test'\n"
+BEHAVIOUR = (
+    HEAD + "equality = 'behaviour'\nkind = 'logits'\nmax_difference = 0.1\nreason = 'a test'\n"
+    "outputs = ['logits.npy']\nfiles = ['**']\n"
+)
+LOGITS = npy(np.linspace(0, 1, 9, dtype="<f4").reshape(3, 3))
+
+
+def sharded(arrays: Arrays, name: str = "model.safetensors") -> Files:
+    stem, _, suffix = name.partition(".")
+    shard = f"{stem}-00001-of-00001.{suffix}"
+    total = sum(array.nbytes for array in arrays.values())
+    index = {"metadata": {"total_size": total}, "weight_map": dict.fromkeys(arrays, shard)}
+    whole = simple(arrays) if suffix == "safetensors" else torch(arrays)
+    return {f"{name}.index.json": json.dumps(index).encode(), shard: whole}
+
+
+SAFE, BIN = "model.safetensors", "pytorch_model.bin"
+DIFFUSERS = "diffusion_pytorch_model"
+ATTACKS: dict[str, tuple[Files, Files]] = {
+    **{
+        f"renamed to {name}": ({SAFE: GOOD, BIN: torch(EVIL)}, {name: GOOD, BIN: torch(EVIL)})
+        for name in (
+            "tf_model.safetensors",
+            "adapter_model.safetensors",
+            "model.fp16.safetensors",
+            "flax_model.safetensors",
+            "Model.safetensors",
+            "MODEL.SAFETENSORS",
+            "diffusion_pytorch_model.safetensors",
+            "pytorch_model.safetensors",
+            "model-00001-of-00001.safetensors",
+        )
+    },
+    "below an index": (
+        {**sharded(GOOD), BIN: torch(EVIL)},
+        {**sharded(GOOD, "tf_model.safetensors"), BIN: torch(EVIL)},
+    ),
+    "another part hides the model": (
+        {f"unet/{DIFFUSERS}.safetensors": GOOD, f"{DIFFUSERS}.safetensors": EVIL},
+        {
+            **{
+                f"unet/{name}": data
+                for name, data in sharded(GOOD, f"{DIFFUSERS}.safetensors").items()
+            },
+            f"{DIFFUSERS}.safetensors": EVIL,
+        },
+    ),
+    "an index hides a whole file": (
+        {f"{DIFFUSERS}.safetensors": GOOD},
+        {f"{DIFFUSERS}.safetensors": GOOD, **sharded(EVIL, f"{DIFFUSERS}.safetensors")},
+    ),
+    "a whole file hides an index": (sharded(GOOD), {**sharded(GOOD), SAFE: EVIL}),
+    "preferred by accelerate": ({SAFE: GOOD}, {SAFE: GOOD, BIN: torch(EVIL)}),
+    "preferred by timm where there are shards": (
+        {SAFE: GOOD, BIN: torch(EVIL)},
+        {**sharded(GOOD), BIN: torch(EVIL)},
+    ),
+    "one of several that LoRA would take": (
+        {"pytorch_lora_weights.safetensors": GOOD, "x.safetensors": EVIL},
+        {"pytorch_lora_weights.bin": torch(GOOD), "x.safetensors": EVIL},
+    ),
+    "one of several that timm would take": (
+        {f"{DIFFUSERS}.safetensors": GOOD, "x.safetensors": EVIL},
+        {f"{DIFFUSERS}.bin": torch(GOOD), "x.safetensors": EVIL},
+    ),
+    "an adapter below another": (
+        {"adapter_model.safetensors": GOOD, "adapter_model.bin": torch(EVIL)},
+        {SAFE: GOOD, "adapter_model.bin": torch(EVIL)},
+    ),
+    "found where capitals are not told apart": (
+        {"Model.safetensors": EVIL, BIN: torch(GOOD)},
+        {"Model.safetensors": EVIL, SAFE: GOOD},
+    ),
+    "on one side only": ({SAFE: GOOD, "x.bin": b""}, {"tf_model.h5": simple(GOOD), "x.bin": b""}),
+    "in a folder of a part": (
+        {"unet/model.safetensors": GOOD, f"unet/{BIN}": torch(EVIL)},
+        {"unet/tf_model.safetensors": GOOD, f"unet/{BIN}": torch(EVIL)},
+    ),
+    "moved to another folder": ({SAFE: GOOD}, {"sub/model.safetensors": GOOD}),
+    "Keras": (
+        {"model.weights.h5": simple(GOOD), "model.weights.npz": simple(EVIL)},
+        {"weights.h5": simple(GOOD), "model.weights.npz": simple(EVIL)},
+    ),
+}
+DECLARED: dict[str, Declaration] = {
+    "tensors": builtin("tensors"),
+    "close-float32": builtin("close-float32"),
+    "rounded": parse(ROUNDED.encode()),
+}
+
+
+def _judge(root: Path, declared: Declaration, left: Files, right: Files) -> Outcome:
+    one, other = write(root / "left", left), write(root / "right", right)
+    there, back = compare_models(one, other, declared), compare_models(other, one, declared)
+    assert (there.conclusion, there.strongest) == (back.conclusion, back.strongest)
+    return there
+
+
+def _padded(files: Files) -> Files:
+    """Return *files* with other bytes and the same tensors."""
+    return {
+        name: data if isinstance(data, bytes) else _pad(simple(data))
+        for name, data in files.items()
+    }
+
+
+def _pad(content: bytes) -> bytes:
+    end = 8 + int.from_bytes(content[:8], "little")
+    return end.to_bytes(8, "little") + content[8:end] + b" " * 8 + content[end:]
+
+
+@pytest.mark.parametrize("name", DECLARED)
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_match_means_that_loaders_take_the_same(attack: str, name: str, tmp_path: Path) -> None:
+    left, right = ATTACKS[attack]
+    for number, files in enumerate((left, right)):
+        sound = _judge(tmp_path / f"sound-{number}", DECLARED[name], files, _padded(files))
+        assert sound.conclusion in ("match", "consistent")
+    forged = _judge(tmp_path / "forged", DECLARED[name], left, right)
+    assert forged.conclusion == "mismatch"
+    loaded = [it for it in forged.alternatives[0].findings if it.measure.startswith("loaded by ")]
+    assert all(it.left or it.right for it in loaded)
+
+
+@pytest.mark.parametrize("attack", sorted(ATTACKS.keys() - {"a whole file hides an index"}))
+def test_outputs_do_not_speak_for_weights_under_another_name(attack: str, tmp_path: Path) -> None:
+    left, right = ({**files, "logits.npy": LOGITS} for files in ATTACKS[attack])
+    declared = parse(BEHAVIOUR.encode())
+    other = {name: data if isinstance(data, bytes) else EVIL for name, data in left.items()}
+    assert _judge(tmp_path / "sound", declared, left, other).conclusion != "mismatch"
+    assert _judge(tmp_path / "forged", declared, left, right).conclusion == "mismatch"
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_people_are_shown_what_loaders_take(attack: str, tmp_path: Path) -> None:
+    left, right = ATTACKS[attack]
+    for name, files in {"left": left, "right": right, "sound": _padded(left)}.items():
+        write(tmp_path / name, files)
+    assert checking.compare(tmp_path / "left", tmp_path / "sound").same
+    shown = checking.compare(tmp_path / "left", tmp_path / "right")
+    assert not shown.same
+    text = "\n".join(comparison_lines(shown.files, shown.not_compared, shown.apart))
+    assert "≠" in text
+    for each in shown.apart:
+        assert all(f"{loader}" in text for loader in each.loaders)
+
+
+CROSSING: dict[str, tuple[Files, Files]] = {
+    "transformers and timm": ({SAFE: GOOD}, {BIN: torch(GOOD)}),
+    "shards": (sharded(GOOD), {SAFE: GOOD}),
+    "shards of torch": (sharded(GOOD, BIN), {SAFE: GOOD}),
+    "shards of both": (sharded(GOOD, BIN), sharded(GOOD)),
+    "PEFT": ({"adapter_model.safetensors": GOOD}, {"adapter_model.bin": torch(GOOD)}),
+    "diffusers": (
+        {f"unet/{DIFFUSERS}.safetensors": GOOD, f"vae/{DIFFUSERS}.safetensors": EVIL},
+        {f"unet/{DIFFUSERS}.bin": torch(GOOD), **{
+            f"vae/{name}": data for name, data in sharded(EVIL, f"{DIFFUSERS}.safetensors").items()
+        }},
+    ),
+    "LoRA": ({"pytorch_lora_weights.safetensors": GOOD}, {"pytorch_lora_weights.bin": torch(GOOD)}),
+    "a file for one loader, and one for another": (
+        {SAFE: GOOD, BIN: torch(GOOD)}, {BIN: torch(GOOD)}
+    ),
+    "another beside them": (
+        {SAFE: GOOD, "x.ckpt": torch(EVIL)}, {BIN: torch(GOOD), "x.ckpt": torch(EVIL)}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CROSSING)
+def test_formats_are_compared_where_loaders_take_one_for_the_other(
+    case: str, tmp_path: Path
+) -> None:
+    left, right = CROSSING[case]
+    outcome = _judge(tmp_path, builtin("tensors"), left, right)
+    assert (outcome.conclusion, outcome.strongest) == ("match", "tensors")
+    changed: Files = {name: EVIL if data is GOOD else data for name, data in left.items()}
+    if any(data is GOOD for data in left.values()):
+        forged = _judge(tmp_path / "forged", builtin("tensors"), changed, right)
+        assert forged.conclusion == "mismatch"
+
+
+def test_a_finding_names_loaders_and_files(tmp_path: Path) -> None:
+    outcome = _judge(tmp_path, builtin("tensors"), *ATTACKS["one of several that LoRA would take"])
+    findings = outcome.alternatives[0].findings
+    (finding,) = (it for it in findings if "diffusers" in it.measure)
+    assert (finding.left, finding.right) == (
+        "pytorch_lora_weights.safetensors",
+        "x.safetensors",
+    )
