@@ -16,17 +16,17 @@ import hashlib
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from provenance.encoding import strict_json
 from provenance.errors import ContentError, MalformedError, UnreadableError
 from provenance.files.digest import hash_file
-from provenance.files.manifest import Seen, sizes_of
+from provenance.files.manifest import sizes_of
 from provenance.files.names import RESERVED
 from provenance.files.reading import Identity, identity, read_file
 from provenance.loaders.choice import Apart, Taken, differing
@@ -84,8 +84,6 @@ class Model:
     """What lies in its folder and is no part of it: claims, and what other tools keep."""
     _states: dict[str, Identity] = field(default_factory=dict, repr=False, compare=False)
     """The files that were looked at, as they were then."""
-    confirmed: dict[str, Seen] = field(default_factory=dict, repr=False, compare=False)
-    """The files that were read whole, with the digests stated."""
 
     @cached_property
     def units(self) -> Mapping[str, Unit]:
@@ -191,39 +189,20 @@ class Model:
         except UnreadableError as error:  # whose `where` is a path of this machine
             raise UnreadableError(error.what, where=name, hint=error.hint) from error
 
-    def open(self, unit: Unit, shown: str, *, later: bool = False) -> TensorFile:
-        """Return the weights of *unit*, open, with the digests stated; errors call it *shown*.
-
-        *later*: whoever reads them confirms the digests.
-        """
+    def open(self, unit: Unit, shown: str) -> TensorFile:
+        """Return the weights of *unit*, open, with the digests stated; errors call it *shown*."""
         folder = PurePosixPath(unit.main).parent
         paths = {name: self.path(name) for name in unit.files}
-        stated = None if later or self.confirmed.keys() >= {*unit.files} else self.sha256
         digests = {
             PurePosixPath(name).relative_to(folder).as_posix(): None
-            if stated is None
-            else stated[name]
+            if self.sha256 is None
+            else self.sha256[name]
             for name in unit.files
         }
         file = open_tensors(paths[unit.main], name=shown, sha256=digests)
-        if stated is not None:
-            self.confirm({name: stated[name] for name in unit.files})
         if isinstance(file, ShardedFile) and not self._consults(unit.main):
             file.doubts = tuple(doubt for doubt in file.doubts if doubt != file.misfit)
         return file
-
-    def confirm(self, found: Mapping[str, str]) -> None:
-        """Note that files, by name, were read whole and have the digests *found*."""
-        for name, sha256 in found.items():
-            if self.sha256 is not None and sha256 != self.sha256[name]:
-                raise ContentError("is no longer the file that was hashed", where=name)
-            self.confirmed[name] = Seen(self.files[name], sha256, self._states[name])
-
-    def check_unchanged(self, now: Mapping[str, Seen]) -> None:
-        """Raise ContentError if a file that was read is not the one that there is *now*."""
-        for name, state in self._states.items():
-            if name not in now or now[name].identity != state:
-                raise ContentError("changed while it was read", where=f"{self.root}/{name}")
 
     def _consults(self, index: str) -> bool:
         """Tell whether a loader may go by the *index*: not where it is known to look elsewhere."""
@@ -236,8 +215,8 @@ class Model:
             data = read_file(self.path(name), max_bytes)
         except UnreadableError as error:  # whose `where` is a path of this machine
             raise UnreadableError(error.what, where=name, hint=error.hint) from error
-        if self.sha256 is not None and name not in self.confirmed:
-            self.confirm({name: hashlib.sha256(data).hexdigest()})
+        if self.sha256 is not None and hashlib.sha256(data).hexdigest() != self.sha256[name]:
+            raise ContentError("is no longer the file that was hashed", where=name)
         return data
 
     def ties(self, folder: PurePosixPath) -> bool:
@@ -333,9 +312,6 @@ class SideBySide:
     """Whether each is one file, named by the user to be compared with the other."""
     known: dict[tuple[str, ...], bool] = field(default_factory=dict, repr=False, compare=False)
     """Whether files that were read are equal: those of the left side, then of the right."""
-    _ranks: dict[Pair, tuple[dict[str, int], dict[str, int]] | str] = field(
-        default_factory=dict, repr=False, compare=False
-    )
 
     @property
     def not_compared(self) -> tuple[str, ...]:
@@ -442,16 +418,10 @@ class SideBySide:
                 return pair.left
         return None
 
-    def ranks(self, pair: Pair) -> tuple[dict[str, int], dict[str, int]] | str:
-        """Return the ranks of the tensors of *pair* on each side, or why they cannot be read."""
-        if pair not in self._ranks:
-            sides = ((self.left, pair.left), (self.right, pair.right))
-            try:
-                left, right = (_ranks(model, unit) for model, unit in sides)
-                self._ranks[pair] = left, right
-            except (MalformedError, UnreadableError) as error:
-                self._ranks[pair] = str(error)
-        return self._ranks[pair]
+    @cached_property
+    def ranks(self) -> Callable[[Pair], tuple[dict[str, int], dict[str, int]] | str]:
+        """Tell the rank of each tensor of a pair on each side, or why they cannot be read."""
+        return cache(partial(_ranks, self))
 
     def tied(self, pair: Pair) -> bool:
         """Tell whether the configurations of both models tie the weights of *pair*."""
@@ -474,8 +444,15 @@ class SideBySide:
             right.check_unchanged()
 
 
-def _ranks(model: Model, unit: Unit | None) -> dict[str, int]:
-    if unit is None or not unit.weights:
-        return {}
-    with model.open(unit, unit.name, later=True) as file:
-        return {name: len(info.shape) for name, info in file.tensors.items()}
+def _ranks(sides: SideBySide, pair: Pair) -> tuple[dict[str, int], dict[str, int]] | str:
+    found = []
+    for model, unit in ((sides.left, pair.left), (sides.right, pair.right)):
+        if unit is None or not unit.weights:
+            found.append(dict[str, int]())
+            continue
+        try:
+            with model.open(unit, unit.name) as file:
+                found.append({name: len(it.shape) for name, it in file.tensors.items()})
+        except (MalformedError, UnreadableError) as error:
+            return str(error)
+    return found[0], found[1]
