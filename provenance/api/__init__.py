@@ -5,7 +5,7 @@
   ``weaknesses``: what the signer is told then.
 - ``repeating``: rebuild.
 - ``checking``: verify, compare, agree.
-- ``declaring``: what ``equality check`` and ``suggest`` do.
+- ``declaring``: what ``equality check``, ``suggest`` and ``calibrate`` do.
 - ``arguments``: paths may be texts; keys are files or loaded; equalities are built-in names, files
   or declarations; a log's key is its text, a file, or a ``VerifierKey``.
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, NamedTuple
 
-from provenance.api.arguments import PathLike, Progress, declaration, open_models, silent
+from provenance.api.arguments import PathLike, Progress, declaration, open_models, several, silent
+from provenance.errors import UsageError
 from provenance.weights import check_numpy
 
 if TYPE_CHECKING:
     from provenance.equality.declaration import Declaration
+    from provenance.judge.calibration import Calibration
     from provenance.judge.coverage import Reached, Selection
     from provenance.judge.suggestion import Suggestion
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
+class Fit(NamedTuple):
     """What a declaration selects and excepts in a model, and why weight files are not read."""
 
     selections: Sequence[Selection]
@@ -63,3 +64,44 @@ def suggest(
     sides = SideBySide(mine, theirs, named=not folders)
     with progress("comparing") as advance:
         return suggestion.suggest(MeasuredWeights(sides, None, on_bytes=advance))
+
+
+def calibrate(
+    rebuilds: Sequence[PathLike],
+    *,
+    others: Sequence[PathLike] = (),
+    name: str = "mine",
+    initial: str | None = None,
+    link_roots: Sequence[PathLike] = (),
+    progress: Progress = silent,
+) -> Calibration:
+    """Return how far *rebuilds* are apart, the one to publish first, and limits for a declaration.
+
+    *others* followed another recipe. *name* is the declaration's, and *initial* the file in each
+    folder with the weights before training, by which distances are measured.
+    """
+    check_numpy()
+    from provenance.judge import calibration  # noqa: PLC0415 - needs numpy
+    from provenance.judge.measured import MeasuredWeights  # noqa: PLC0415
+    from provenance.weights.model import SideBySide  # noqa: PLC0415
+
+    number, tried = len(several(rebuilds, "rebuilds")), calibration.trial(name, initial)
+    if number < 2:  # noqa: PLR2004
+        raise UsageError("one rebuild has no distance", hint="name two or more")
+    paths = [*rebuilds, *several(others, "others")]
+    if len({*map(str, paths)}) < len(paths):
+        raise UsageError("a model is named twice", where=", ".join(map(str, paths)))
+    found, folders = open_models(paths, link_roots)
+    with progress("comparing") as advance:
+
+        def measured(pairs: Iterable[tuple[int, int]]) -> dict[tuple[str, str], MeasuredWeights]:
+            return {
+                (str(paths[a]), str(paths[b])): MeasuredWeights(
+                    SideBySide(found[a], found[b], named=not folders), tried, on_bytes=advance
+                )
+                for a, b in pairs
+            }
+
+        honest = measured(combinations(range(number), 2))
+        strange = measured((0, it) for it in range(number, len(paths)))
+        return calibration.calibrate(honest, strange, number, tried)

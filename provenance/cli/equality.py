@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -146,13 +147,63 @@ def suggest(
     loader may go by is not proposed. Exit status 1: the weights are not equal.
     """
     found = declaring.suggest(left, right, link_roots=link_roots, progress=progress)
-    from provenance.files.atomic import create_file
     from provenance.judge.suggestion import to_toml
 
     text = to_toml(found)
+    _deliver(text, {"suggestion": found, "toml": text}, output, as_json=as_json)
+
+
+def _deliver(text: str, document: object, output: Path | None, *, as_json: bool) -> None:
+    from provenance.files.atomic import create_file
+
     if output is not None:
         create_file(output, text.encode())
     if as_json:
-        print_json({"suggestion": found, "toml": text})
+        print_json(document)
     elif output is None:
         click.echo(text, nl=False)
+
+
+@command.command(
+    "calibrate",
+    short_help="Propose limits from several rebuilds of your own.",
+    examples=(
+        "provenance equality calibrate first second third --other other-seed",
+        "provenance equality calibrate a.safetensors b.safetensors --output mine.toml",
+    ),
+    next_step="check what it admits: 'provenance equality check FILE first', then declare it.",
+)
+@click.argument("rebuilds", type=PATH, metavar="REBUILD...", nargs=-1, required=True)
+@click.option(
+    "--other",
+    "others",
+    type=PATH,
+    multiple=True,
+    metavar="MODEL",
+    help="Made by another recipe (seed, order, precision): must lie outside. Repeatable.",
+)
+@click.option("--initial", metavar="FILE", help="Weights before training, in each folder.")
+@click.option("--name", default="mine", metavar="NAME", help="Of the declaration (mine).")
+@click.option("--output", type=PATH, metavar="FILE", help="Where the declaration goes.")
+@link_root_option
+@json_option
+def calibrate(
+    rebuilds: tuple[Path, ...],
+    *,
+    output: Path | None,
+    as_json: bool,
+    **options: Any,  # noqa: ANN401 - the library's own, passed on
+) -> int:
+    """Propose a declaration under which each REBUILD agrees with each, and nothing else shown.
+
+    They are folders, or weight files, made by one recipe, the one to publish first: by other thread
+    counts, instruction sets and machines. Limits are three times the largest distance of two. What
+    differs beside the tensors is refused. Exit status 1: no limit tells rebuilds from another
+    recipe, or from anything.
+    """
+    found = declaring.calibrate(rebuilds, progress=progress, **options)
+    _deliver(found.toml, found, None if found.against else output, as_json=as_json)
+    said = [f"no limits: {each}" for each in found.against]
+    for each in (*said, *(f"warning: {each}" for each in found.warnings)):
+        print_lines([one_line(f"provenance: {each}")], err=True)
+    return 1 if found.against else 0

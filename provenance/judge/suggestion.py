@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -126,16 +126,27 @@ def _proposed(
         yield None, found
 
 
-def to_toml(suggestion: Suggestion) -> str:
-    """Return *suggestion* as a declaration in TOML."""
-    lines = ["format = 1", 'name = "mine"', "version = 1"]
+def to_toml(
+    suggestion: Suggestion,
+    name: str = "mine",
+    alternatives: Sequence[Sequence[Mapping[str, Any]]] = (({"equality": "tensors"},),),
+) -> str:
+    """Return *suggestion* as a declaration in TOML, with the rules of *alternatives*."""
+    head: dict[str, object] = {"format": 1, "name": name, "version": 1}
     if suggestion.equality not in (None, "bytes", "tensors"):
-        lines.append(f"exceptions = [{json.dumps(suggestion.equality)}]")
-    lines += ["", "[[any]]", "[[any.all]]", 'equality = "tensors"']
+        head["exceptions"] = [suggestion.equality]
+    lines = _stated(head)
+    for rules in alternatives:
+        lines.append("[[any]]")
+        lines += [line for rule in rules for line in ("[[any.all]]", *_stated(rule))]
     for each in suggestion.exceptions:
         value = msgspec.to_builtins(each)
         stated = {key: value[key] for key in sorted(value) if value[key] not in (None, False)}
-        lines += ["", "[[except]]", *(f"{k} = {json.dumps(it)}" for k, it in stated.items())]
-    lines += [""] * bool(suggestion.refused)
+        lines += ["[[except]]", *_stated(stated)]
     lines += [f"# not proposed: {one_line(each)}" for each in suggestion.refused]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _stated(values: Mapping[str, object]) -> list[str]:
+    """Return *values* in TOML, and an empty line."""
+    return [*(f"{key} = {json.dumps(it, ensure_ascii=False)}" for key, it in values.items()), ""]

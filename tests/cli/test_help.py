@@ -38,7 +38,8 @@ EACH = pytest.mark.parametrize("words", EVERY, ids=" ".join)
 
 
 def test_every_command_is_walked() -> None:
-    groups = {"equality": {"list", "show", "check", "suggest"}, "log": {"init", "audit"}}
+    equality = {"list", "show", "check", "suggest", "calibrate"}
+    groups = {"equality": equality, "log": {"init", "audit"}}
     assert {words[0] for words in EVERY if words} == set(cli.COMMANDS)
     for name, below in groups.items():
         assert {words[1] for words in EVERY if words[:1] == (name,) and words[1:]} == below

@@ -25,6 +25,7 @@ from provenance.envelope.bundle import BundleDocument
 from provenance.equality import declaration
 from provenance.errors import ProvenanceError
 from provenance.files.atomic import TEMPORARY_SUFFIX, write_file
+from provenance.judge.calibration import Calibration
 from provenance.report.explain import Shown
 from provenance.statement.uris import BASE, BUILD_TYPE
 from provenance.transparency.entry import EntryDocument
@@ -91,9 +92,10 @@ DOCUMENTS = (
             documents.EqualityShown,
             documents.EqualityChecked,
             documents.EqualitySuggested,
+            Calibration,
         ),
         "Output of equality --json",
-        "What equality list, show, check and suggest print with --json.",
+        "What equality list, show, check, suggest and calibrate print with --json.",
     ),
     Document("agree-output", (documents.Judged,), "Output of agree --json"),
 )
