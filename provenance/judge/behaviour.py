@@ -14,8 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from provenance.errors import MalformedError, UnreadableError, UsageError
-from provenance.judge.selection import evidence_pairs, in_both, matched
+from provenance.errors import UnreadableError, UsageError
+from provenance.judge.selection import each_in_both, holds_evidence, matched, runs
 from provenance.measure.findings import Finding, Judged
 from provenance.measure.onnx_runner import outputs_of, probes_of
 from provenance.measure.outputs import KL_ERROR, Outputs, measure_outputs
@@ -56,19 +56,16 @@ class _Probes:
 
 def judge_outputs(rule: Behaviour, sides: SideBySide) -> Judged:
     """Judge the files of outputs that *rule* selects."""
-    pairs, absent = evidence_pairs(rule, sides)
-    judged = [absent]
-    for pair in pairs:
-        try:
-            with sides.opened(pair) as (left, right):
-                judged.append(_judge_arrays(rule, pair.name, left, right))
-        except (MalformedError, UnreadableError) as error:
-            judged.append(Judged((), (str(error),)))
-    return Judged.merged(judged)
+
+    def judge(pair: Pair) -> Judged:
+        with sides.opened(pair) as (left, right):
+            return _judge_arrays(rule, pair.name, left, right)
+
+    return each_in_both(sides, partial(holds_evidence, rule), judge)
 
 
-def judge_run(rule: Behaviour, run: str, sides: SideBySide, probes: Path | None) -> Judged:
-    """Run the ONNX model *run* of both models on the same probes, and judge the outputs.
+def judge_run(rule: Behaviour, sides: SideBySide, probes: Path | None) -> Judged:
+    """Run the ONNX model that *rule* names of both models on the same probes; judge the outputs.
 
     The file *probes* replaces the probes that *rule* names; one that cannot be read is an error.
     """
@@ -77,18 +74,14 @@ def judge_run(rule: Behaviour, run: str, sides: SideBySide, probes: Path | None)
         model = model_of_file(probes)
         (unit,) = model.units.values()
         given = _read(model, unit, "probes-from-outside")
-    pairs, absent = in_both((pair for pair in sides.pairs if run in pair.names), sides)
-    judged = [absent]
-    for pair in pairs:
-        try:
-            asked = given or _of_the_models(rule, sides)
-            left, right = _answers(pair, sides, asked)
-        except (MalformedError, UnreadableError, UsageError) as error:
-            judged.append(Judged((), (str(error),)))
-            continue
-        judged.append(Judged(asked.said))
-        judged.append(_judge_arrays(rule, pair.name, left, right, asked.distinct))
-    return Judged.merged(judged)
+
+    def judge(pair: Pair) -> Judged:
+        asked = given or _of_the_models(rule, sides)
+        left, right = _answers(pair, sides, asked)
+        judged = _judge_arrays(rule, pair.name, left, right, asked.distinct)
+        return Judged.merged([Judged(asked.said), judged])
+
+    return each_in_both(sides, partial(runs, rule), judge)
 
 
 def _answers(pair: Pair, sides: SideBySide, asked: _Probes) -> list[ArraysFile]:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from provenance.equality.declaration import place
 from provenance.equality.lattice import AGREES, STRENGTHS, Conclusion
 from provenance.equality.patterns import selects_tensor
-from provenance.equality.rules import Behaviour, Close, Metrics, Rounded
+from provenance.equality.rules import Behaviour, Close, Metrics, Rounded, TensorRule
 from provenance.errors import UnavailableError, UsageError
 from provenance.judge.coverage import check_coverage
 from provenance.judge.evidence import judge_evidence
@@ -127,19 +127,14 @@ def apply(
 
 def _outcome(alternative: Alternative, judged: Judged) -> AlternativeOutcome:
     """Return what was *judged* of *alternative*; with an exception it is not one of bytes."""
+    against = any(not finding.held for finding in judged.findings)
     less = alternative.strength == "bytes" and (judged.excepted or judged.normalisers)
     return AlternativeOutcome(
         strength="tensors" if less else alternative.strength,
-        held=_held(judged),
+        held=False if against else None if judged.missing else True,
         findings=tuple(dict.fromkeys(judged.findings)),
         missing=tuple(dict.fromkeys(judged.missing)),
     )
-
-
-def _held(judged: Judged) -> bool | None:
-    """Tell whether what was *judged* holds; None: nothing is against it, and some is missing."""
-    against = any(not finding.held for finding in judged.findings)
-    return False if against else None if judged.missing else True
 
 
 def _check_statistics(declaration: Declaration) -> None:
@@ -176,25 +171,24 @@ def _judge(
     probes: Path | None,
 ) -> Judged:
     judged = [Judged(_loaded_apart(weights.sides), selection.unread)]
-    weighed: dict[int, tuple[Pair, Judges]] = {}
+    weighed: dict[int, tuple[Pair, tuple[TensorRule, ...]]] = {}
     for pair in weights.changed:
         judges = judges_of(alternative, pair, weights.sides)
         if judges.exact:
             judged.append(Judged(files_differ(pair, weights.sides)))
-        elif pair.both is None or judges.beside:
+        elif pair.both is None or not (judges.looks or judges.reports or judges.alone):
             judged.append(exceptions.of_file(pair))
         elif judges.rules:
-            weighed[len(judged)] = pair, judges
+            weighed[len(judged)] = pair, judges.rules
             judged.append(_judge_weights(pair, judges, weights, exceptions))
         if pair.name in selection.reported:
             reported = Finding(file=pair.name, measure=REPORTED, held=True, note=REPORTED)
             judged.append(Judged((reported,)))
     judged += judge_evidence(alternative, weights.sides, probes)
-    if alternative.strength == "rounded" and _held(Judged.merged(judged)):
-        for number, (pair, judges) in weighed.items():
-            for rule in judges.rules:
-                if isinstance(rule, Rounded):
-                    judged[number] = _shipped(judged[number], pair, rule, weights)
+    for number, (pair, rules) in weighed.items():
+        for rule in rules if alternative.strength == "rounded" else ():
+            if isinstance(rule, Rounded):
+                judged[number] = _shipped(judged[number], pair, rule, weights)
     return Judged.merged(judged)
 
 
@@ -215,7 +209,7 @@ def _loaded_apart(sides: SideBySide) -> tuple[Finding, ...]:
 def _shipped(judged: Judged, pair: Pair, rule: Rounded, weights: MeasuredWeights) -> Judged:
     """Return what was *judged* of *pair*, with what both models ship as *rule* rounds it marked."""
     measure = f"{AS_NARROWER}{rule.to}"
-    names = [it.tensor for it in judged.findings if it.measure == measure and it.tensor is not None]
+    names = [it.tensor or "" for it in judged.findings if it.measure == measure and it.held]
     found = weights.shipped(pair, rule, [it for it in names if selects_tensor(rule.tensors, it)])
     findings = (
         replace(it, note=SHIPPED) if it.measure == measure and it.tensor in found else it

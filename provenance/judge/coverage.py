@@ -19,7 +19,6 @@ from provenance.equality.rules import (
     EvidenceRule,
     Rule,
     TensorRule,
-    takes_all,
 )
 from provenance.errors import MalformedError, PolicyError, UnreadableError, count, some_of
 from provenance.judge.selection import Judges, holds_evidence, judges_of, runs, selects
@@ -118,7 +117,7 @@ def _check(alternatives: tuple[Alternative, ...], number: int, sides: SideBySide
         if (why := _check_pair(who, pair, judges[pair], sides)) and not sides.same(pair)
     ]
     reported = [pair for pair in pairs if judges[pair].reports]
-    if not any(each.weights and each.looks for each in judges.values()):
+    if not any(it.weights and not it.state and judges[it].looks for it in pairs):
         reported = [pair for pair in pairs if judges[pair].reports or judges[pair].evidence]
     names = tuple(pair.name for pair in reported)
     return Selection(tuple(rules), tuple(unread), names)
@@ -146,10 +145,8 @@ def _selected(
 
 def _check_pair(who: str, pair: Pair, judges: Judges, sides: SideBySide) -> str | None:
     """Refuse a tensor of *pair* that no rule covers; return why it could not be read."""
-    if not (judges.rules or judges.weights) or judges.exact or any(map(takes_all, judges.rules)):
+    if judges.whole:
         return None
-    if not judges.rules and (judges.asked or judges.through or len(pair.unit_names) > 1):
-        return None  # weights under two names that no rule selects are a difference
     found = sides.ranks(pair)
     if isinstance(found, str):
         return None if judges.evidence and not judges.rules else found  # it is told by the others

@@ -19,7 +19,7 @@ from provenance.equality.patterns import selects_tensor
 from provenance.equality.rules import Behaviour, Curves, Metrics
 from provenance.errors import MalformedError, UnreadableError, UsageError
 from provenance.judge.behaviour import judge_outputs, judge_run
-from provenance.judge.selection import evidence_pairs, matched
+from provenance.judge.selection import each_in_both, holds_evidence, matched
 from provenance.measure.curve_files import parse_curves
 from provenance.measure.curves import CurveDistance, measure_curves
 from provenance.measure.findings import Finding, Judged
@@ -31,7 +31,7 @@ from provenance.statement.metrics import MAX_BYTES
 if TYPE_CHECKING:
     from provenance.equality.declaration import Alternative
     from provenance.measure.curves import Curve
-    from provenance.weights.model import Model, SideBySide, Unit
+    from provenance.weights.model import Model, Pair, SideBySide, Unit
 
 RECORDED: Final = "recorded metrics"
 """What findings call the metrics of the training statement, which are not a file of the model."""
@@ -46,7 +46,7 @@ def judge_evidence(
     """
     for rule in alternative.all:
         if isinstance(rule, Behaviour) and rule.run is not None:
-            yield judge_run(rule, rule.run, sides, probes)
+            yield judge_run(rule, sides, probes)
         elif isinstance(rule, Behaviour):
             yield judge_outputs(rule, sides)
         elif isinstance(rule, Metrics):
@@ -57,21 +57,21 @@ def judge_evidence(
 
 def judge_metrics(rule: Metrics, sides: SideBySide) -> Judged:
     """Judge the metrics in the files of scores that *rule* selects."""
-    pairs, absent = evidence_pairs(rule, sides)
-    findings, missing = list(absent.findings), list[str]()
     measured: list[tuple[str, Metric]] = []
-    for pair in pairs:
-        try:
-            with sides.opened(pair) as (left, right):
-                names, against = matched(pair.name, rule.metrics, left, right)
-                findings += against
-                for name in names:
-                    try:
-                        measured.append((pair.name, measure_metric(name, left, right, rule)))
-                    except UsageError as error:  # the array holds no scores
-                        missing.append(f"{pair.name}: {error}")
-        except (MalformedError, UnreadableError) as error:
-            missing.append(str(error))
+
+    def judge(pair: Pair) -> Judged:
+        missing = []
+        with sides.opened(pair) as (left, right):
+            names, against = matched(pair.name, rule.metrics, left, right)
+            for name in names:
+                try:
+                    measured.append((pair.name, measure_metric(name, left, right, rule)))
+                except UsageError as error:  # the array holds no scores
+                    missing.append(f"{pair.name}: {error}")
+        return Judged(tuple(against), tuple(missing))
+
+    judged = each_in_both(sides, partial(holds_evidence, rule), judge)
+    findings, missing = list(judged.findings), list(judged.missing)
     if not (measured or findings or missing):
         missing.append(f"no metric that the rule selects: {', '.join(rule.metrics)}")
     adjusted = holm([metric.test.p for _, metric in measured])
@@ -103,27 +103,17 @@ def _judge_metric(rule: Metrics, file: str, metric: Metric, p: float) -> list[Fi
 def judge_curves(rule: Curves, sides: SideBySide) -> Judged:
     """Judge the curves that *rule* selects, in files of both models or in what was recorded."""
     if rule.sources is None:
-        return _judge_source(rule, RECORDED, (sides.left, None), (sides.right, None))
-    pairs, absent = evidence_pairs(rule, sides)
-    judged = (
-        _judge_source(rule, pair.name, (sides.left, pair.left), (sides.right, pair.right))
-        for pair in pairs
-    )
-    return Judged.merged([absent, *judged])
+        try:
+            found = _recorded(sides.left, "left"), _recorded(sides.right, "right")
+        except (MalformedError, UnreadableError) as error:
+            return Judged((), (str(error),))
+        return _judge_curves(rule, RECORDED, *found)
 
+    def judge(pair: Pair) -> Judged:
+        units = zip((sides.left, sides.right), pair.both or (), ("left", "right"), strict=True)
+        return _judge_curves(rule, pair.name, *(_in_file(*each) for each in units))
 
-def _judge_source(
-    rule: Curves, name: str, left: tuple[Model, Unit | None], right: tuple[Model, Unit | None]
-) -> Judged:
-    """Judge the curves in one file of both models; without a unit, those that were recorded."""
-    try:
-        curves = [
-            _in_file(model, unit, side) if unit is not None else _recorded(model, side)
-            for (model, unit), side in ((left, "left"), (right, "right"))
-        ]
-    except (MalformedError, UnreadableError) as error:
-        return Judged((), (str(error),))
-    return _judge_curves(rule, name, *curves)
+    return each_in_both(sides, partial(holds_evidence, rule), judge)
 
 
 def _recorded(model: Model, side: str) -> Mapping[str, Curve]:

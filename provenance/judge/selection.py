@@ -6,21 +6,25 @@ A pair is judged by its bytes, by its tensors, or through what the model does (*
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from provenance.equality.patterns import selects_file, selects_tensor
 from provenance.equality.rules import (
     Behaviour,
     Bytes,
-    Close,
+    Curves,
     EvidenceRule,
     Metrics,
     TensorRule,
     takes,
+    takes_all,
 )
+from provenance.errors import MalformedError, UnreadableError, UsageError
 from provenance.loaders.table import table
 from provenance.measure.findings import Finding, Judged, differs, unlike
 from provenance.weights.metadata import metadata_differences
@@ -33,14 +37,6 @@ if TYPE_CHECKING:
 
 _ARRAYS: Final = ("*.npy", "*.npz")
 """How the table names arrays that a loader opens only where something names them."""
-
-_STEMS: Final = frozenset(
-    {
-        "model", "pytorch_model", "tf_model", "flax_model", "diffusion_pytorch_model",
-        "adapter_model",
-    }
-)  # fmt: skip
-"""Stems of weight files for which loaders look, whatever their format."""
 
 
 def selects(rule: Rule, pair: Pair) -> bool:
@@ -60,27 +56,32 @@ def selects(rule: Rule, pair: Pair) -> bool:
 
 def holds_evidence(rule: EvidenceRule, pair: Pair) -> bool:
     """Tell whether *pair* holds what *rule* judges by: outputs, scores or curves."""
-    return _by_its_name(_patterns(rule), pair)
+    return _by_its_name(_evidence(rule)[0], pair)
+
+
+def runs(rule: Rule, pair: Pair) -> bool:
+    """Tell whether *pair* is a model that *rule* runs."""
+    return isinstance(rule, Behaviour) and rule.run in pair.names
 
 
 @dataclass(frozen=True, slots=True)
 class Judges:
     """What judges a pair under one alternative."""
 
-    exact: bool
-    """It must be equal byte for byte: by a rule, or as initial weights or probes."""
     rules: tuple[TensorRule, ...]
     """Those that judge its tensors."""
     evidence: tuple[Sequence[str], ...]
-    """Of each rule that finds outputs, scores or curves in it, the patterns of their names."""
+    """The patterns of the arrays in it that rules take for outputs or scores."""
     alone: bool
-    """Whether what these select is nothing else: no loader takes it for weights."""
-    asked: bool
-    """Whether it is run."""
-    through: bool
-    """Whether a rule judges it through numbers that are elsewhere."""
-    weights: bool
-    """Whether it holds weights, and not the state of a training."""
+    """Whether these are nothing else: no loader takes the file for anything."""
+    exact: bool
+    """Whether it must be equal byte for byte: by a rule, or as initial weights or probes."""
+    looks: bool
+    """Whether the weights themselves are looked at."""
+    reports: bool
+    """Whether what a builder reports is all that speaks for weights in it."""
+    whole: bool
+    """Whether all tensors are covered, whatever their names; or it holds no weights."""
 
     def judges(self, rule: TensorRule, name: str, rank: int) -> bool:
         """Tell whether *rule* judges the tensor *name*: without ``files``, no mere evidence."""
@@ -92,72 +93,61 @@ class Judges:
 
     def covers(self, name: str, rank: int) -> bool:
         """Tell whether something judges the tensor *name*."""
-        if any(self.judges(rule, name, rank) for rule in self.rules):
-            return True
-        return (self.alone or not self.rules) and self._is_evidence(name)
+        judged = any(self.judges(rule, name, rank) for rule in self.rules)
+        return judged or ((self.alone or not self.rules) and self._is_evidence(name))
 
     def _is_evidence(self, name: str) -> bool:
         return any(selects_tensor(patterns, name) for patterns in self.evidence)
 
-    @property
-    def looks(self) -> bool:
-        """Whether the weights themselves are looked at."""
-        return self.exact or bool(self.rules) or self.asked
-
-    @property
-    def reports(self) -> bool:
-        """Whether what a builder reports is all that speaks for weights in it."""
-        reported = self.through or (bool(self.evidence) and not self.alone)
-        return self.weights and reported and not self.looks
-
-    @property
-    def beside(self) -> bool:
-        """Whether it is a side file, which must be equal but for what is excepted."""
-        return not (self.looks or self.reports or (self.evidence and self.alone))
-
 
 def judges_of(alternative: Alternative, pair: Pair, sides: SideBySide) -> Judges:
     """Return what judges *pair* of *sides* under *alternative*."""
-    rules = alternative.all
-    references = {rule.initial for rule in rules if isinstance(rule, Close)}
-    references |= {rule.probes for rule in rules if isinstance(rule, Behaviour)}
-    reference = any(name in references for name in pair.names)
-    holding = [it for it in rules if isinstance(it, EvidenceRule) and holds_evidence(it, pair)]
-    found = Judges(
-        exact=reference or any(isinstance(it, Bytes) and selects(it, pair) for it in rules),
-        rules=tuple(
-            it for it in rules if isinstance(it, TensorRule) and selects(it, pair) and not reference
-        ),
-        evidence=tuple(map(_arrays, holding)),
-        alone=bool(holding) and all(_is_nothing_else(it, pair, sides) for it in holding),
-        asked=any(runs(it, pair) for it in rules),
-        through=any(isinstance(it, EvidenceRule) and selects(it, pair) for it in rules),
-        weights=pair.weights and not pair.state,
+    every = alternative.all
+    fixed = {getattr(rule, key, None) for rule in every for key in ("initial", "probes")}
+    reference = not fixed.isdisjoint(pair.names)
+    exact = reference or any(isinstance(it, Bytes) and selects(it, pair) for it in every)
+    rules = [it for it in every if isinstance(it, TensorRule) and selects(it, pair)]
+    rules = [] if reference else rules
+    holding = [it for it in every if isinstance(it, EvidenceRule) and holds_evidence(it, pair)]
+    evidence = tuple(_evidence(it)[1] for it in holding)
+    alone = bool(holding) and all(_is_nothing_else(it, pair, sides) for it in holding)
+    whole = exact or any(map(takes_all, rules))
+    if alone and rules and not isinstance(ranks := sides.ranks(pair), str):
+        names = ranks[0] | ranks[1]
+        if all(any(selects_tensor(it, name) for it in evidence) for name in names):
+            rules = [it for it in rules if it.files is not None]
+    asked = any(runs(it, pair) for it in every)
+    through = any(isinstance(it, EvidenceRule) and selects(it, pair) for it in every)
+    one_name = len(pair.unit_names) == 1  # weights under two that no rule selects are a difference
+    weights, looks = pair.weights and not pair.state, exact or asked or bool(rules)
+    return Judges(
+        rules=tuple(rules),
+        evidence=evidence,
+        alone=alone,
+        exact=exact,
+        looks=looks,
+        reports=weights and not looks and (through or (bool(holding) and not alone)),
+        whole=whole or not (rules or (weights and one_name and not asked and not through)),
     )
-    if found.alone and found.rules and not isinstance(ranks := sides.ranks(pair), str):
-        every = (ranks[0] | ranks[1]).items()
-        judging = (it for it in found.rules if any(found.judges(it, *each) for each in every))
-        found = replace(found, rules=tuple(judging))
-    return found
 
 
-def runs(rule: Rule, pair: Pair) -> bool:
-    """Tell whether *pair* is a model that *rule* runs."""
-    return isinstance(rule, Behaviour) and rule.run in pair.names
+_HELD: Final[Mapping[type, tuple[str, str]]] = MappingProxyType(
+    {Behaviour: ("outputs", "tensors"), Metrics: ("samples", "metrics"), Curves: ("sources", "")}
+)
 
 
-def _patterns(rule: EvidenceRule) -> Sequence[str]:
-    """Return the patterns of the files that hold what *rule* judges by."""
-    if isinstance(rule, Behaviour):
-        return rule.outputs or ()
-    return rule.samples if isinstance(rule, Metrics) else rule.sources or ()
+def _evidence(rule: EvidenceRule) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the patterns of the files that hold what *rule* judges by, and of arrays in them."""
+    files, arrays = _HELD[type(rule)]
+    return getattr(rule, files) or (), getattr(rule, arrays, ())
 
 
-def _arrays(rule: EvidenceRule) -> Sequence[str]:
-    """Return the patterns of the arrays that *rule* judges by; curves are in no arrays."""
-    if isinstance(rule, Behaviour):
-        return rule.tensors
-    return rule.metrics if isinstance(rule, Metrics) else ()
+@cache
+def _stems() -> frozenset[str]:
+    """Return the stems of the weights for which loaders look by their whole name."""
+    opens = (each for loader in table().loader for each in loader.opens)
+    known = (each.file for each in opens if each.role == "weights" and "*" not in each.file)
+    return frozenset(name.rpartition("/")[2].partition(".")[0] for name in known)
 
 
 def _is_nothing_else(rule: EvidenceRule, pair: Pair, sides: SideBySide) -> bool:
@@ -166,11 +156,10 @@ def _is_nothing_else(rule: EvidenceRule, pair: Pair, sides: SideBySide) -> bool:
     Of the formats of weights only NumPy's can be: *rule* must name the file, and nobody else may.
     """
     last = PurePosixPath(pair.name).name
-    if pair.state or (pair.weights and last.partition(".")[0] in _STEMS):
-        return False
-    exact = (it for it in _patterns(rule) if it.rpartition("/")[2] == last)
-    if pair.weights and not any(selects_file([it], pair.name) for it in exact):
-        return False
+    if pair.weights:
+        exact = [it for it in _evidence(rule)[0] if it.rpartition("/")[2] == last]
+        if pair.state or last.partition(".")[0] in _stems() or not _any(exact, (pair.name,)):
+            return False
     opened = table().opened_by(pair.name).values()
     named = (side.named for side in (sides.left, sides.right))
     return all(each.file in _ARRAYS for each in opened) and not any(
@@ -190,9 +179,21 @@ def _any(patterns: Sequence[str], names: Sequence[str]) -> bool:
     return any(selects_file(patterns, name) for name in names)
 
 
-def evidence_pairs(rule: EvidenceRule, sides: SideBySide) -> tuple[list[Pair], Judged]:
-    """Return the pairs that *rule* judges by, and findings about those that one side lacks."""
-    return in_both((pair for pair in sides.pairs if holds_evidence(rule, pair)), sides)
+def each_in_both(
+    sides: SideBySide, chosen: Callable[[Pair], bool], judge: Callable[[Pair], Judged]
+) -> Judged:
+    """Return what *judge* says of each pair that is *chosen*, and what one side alone has.
+
+    What it cannot read is missing.
+    """
+    pairs, absent = in_both(filter(chosen, sides.pairs), sides)
+    judged = [absent]
+    for pair in pairs:
+        try:
+            judged.append(judge(pair))
+        except (MalformedError, UnreadableError, UsageError) as error:
+            judged.append(Judged((), (str(error),)))
+    return Judged.merged(judged)
 
 
 def in_both(pairs: Iterable[Pair], sides: SideBySide) -> tuple[list[Pair], Judged]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from provenance.equality.lattice import AGREES
 from provenance.errors import count, cut, one_line
+from provenance.measure.findings import REPORTED
 from provenance.report.explain_text import MAX_TEXT, MAX_VALUE, shorten
 from provenance.report.terminal import bad, dim, good, table
 
@@ -19,7 +20,14 @@ if TYPE_CHECKING:
         TensorComparison,
     )
     from provenance.loaders.choice import Apart
-    from provenance.measure.findings import Divergence, Excepted, Finding, Outcome, TensorDistance
+    from provenance.measure.findings import (
+        AlternativeOutcome,
+        Divergence,
+        Excepted,
+        Finding,
+        Outcome,
+        TensorDistance,
+    )
 
 SHOWN_TENSORS, SHOWN_METADATA, SHOWN_FINDINGS, SHOWN_EXCEPTED, SHOWN_KEYS = 40, 10, 5, 20, 3
 """Differing tensors and metadata keys listed of one file, findings of an alternative, exceptions,
@@ -72,6 +80,7 @@ def outcome_lines(outcome: Outcome) -> list[str]:
         lines.append(f"  alternative {number} (weakest rule: {alternative.strength}) {word}")
         if alternative.held:
             lines += _worst_lines(alternative.findings)
+            lines += [f"    {one_line(text)}" for text in _less(alternative)]
             continue
         lines += [f"    missing: {one_line(text)}" for text in alternative.missing]
         failed = [one_line(_finding(each)) for each in alternative.findings if not each.held]
@@ -150,6 +159,15 @@ def _worst_lines(findings: Sequence[Finding]) -> list[str]:
             if each.measure not in nearest or part > nearest[each.measure][0]:
                 nearest[each.measure] = part, each
     return [dim(f"    at most: {one_line(_finding(finding))}") for _, finding in nearest.values()]
+
+
+def _less(alternative: AlternativeOutcome) -> Iterator[str]:
+    """Yield why *alternative*, which holds, concludes less than its equality can."""
+    if files := [each.file for each in alternative.findings if each.note == REPORTED]:
+        what = "plausible: only numbers that a builder reports speak for"
+        yield f"{what} {', '.join(cut(files, SHOWN_FINDINGS))}"
+    elif alternative.strength == "rounded" and alternative.concludes != "match":
+        yield "consistent: nothing shows that the narrower type is shipped"
 
 
 def _tensor_lines(item: FileComparison) -> list[str]:

@@ -92,9 +92,10 @@ def declaration_rows(
             lines.append(row(label, f"{strength_of(rule)}: {demand(rule)}", depth))
             more = ["where there are such tensors"] if getattr(rule, "optional", False) else []
             more += [f"because {rule.reason}"] if rule.reason is not None else []
-            more += [f"here: {_selected(selections[number].rules[index])}"] if selections else []
+            here = [_selected(rule, each.rules[index]) for each in selections[number : number + 1]]
+            more += [f"here: {text}" for text in here]
             lines += [row("", text, depth) for text in more]
-        lines.append(row("", f"then: {LATTICE[alternative.strength].concludes}", depth))
+        lines += [row("", text, depth) for text in _then(alternative, selections[number:])]
     for number, exception in enumerate(declaration.exceptions):
         lines.append(row("apart from", _exception(exception), depth))
         lines.append(row("", f"because {exception.reason}", depth))
@@ -126,7 +127,23 @@ def _exception(it: Except) -> str:
     return f"{_quoted(it.file)}: {inside}{what}{said}"
 
 
-def _selected(selected: Selected) -> str:
+def _then(alternative: Alternative, selected: Sequence[Selection]) -> Iterator[str]:
+    """Yield what *alternative* concludes, in a model or in any."""
+    concluded: str = LATTICE[alternative.strength].concludes
+    if alternative.strength == "rounded":
+        concluded += " if the narrower type is shipped, too; otherwise consistent"
+    yield f"then: {concluded}"
+    reported = any(isinstance(rule, EvidenceRule) for rule in alternative.all)
+    files = _listed(selected[0].reported) if selected else "any weights"
+    if reported and (not selected or selected[0].reported):
+        yield f"but plausible if {files} differ: nothing but what a builder reports is judged"
+
+
+def _selected(rule: Rule, selected: Selected) -> str:
+    if isinstance(rule, EvidenceRule) and selected.units:
+        asked = isinstance(rule, Behaviour) and rule.run is not None
+        what = "the answers of" if asked else "what is reported in"
+        return f"{what} {', '.join(cut(selected.units, SHOWN_PATTERNS))}"
     if selected.tensors == 0:
         return "nothing"
     if not selected.units:
@@ -173,12 +190,14 @@ def _notes(rule: Rule) -> Iterator[str]:
         rate = f"a rate of at most {rule.disagreement:g}"
         yield f"needs {fewest:,} probes or more: with fewer, not even equal answers can show {rate}"
     if isinstance(rule, Rounded):
-        alike = f"values that {rule.to} cannot distinguish are equal, and below its smallest step"
-        yield f"{alike} all are: right only if the weights are shipped in it"
+        alike = f"values that {rule.to} cannot distinguish are equal: right only if the weights are"
+        yield f"{alike} shipped in it, in {_quoted(rule.ships) if rule.ships else 'another file'}"
     if isinstance(rule, EvidenceRule) and not (isinstance(rule, Behaviour) and rule.run):
         yield "numbers in files are what a builder reports: they can be put beside any weights"
     if isinstance(rule, EvidenceRule) and rule.files is not None:
         yield f"the weights in {_listed(rule.files)} are judged by this rule alone"
+    if isinstance(rule, Behaviour | Metrics) and not getattr(rule, "run", None):
+        yield "in the files of evidence, all else is judged as weights are, by the other rules"
 
 
 def demand(rule: Rule) -> str:  # noqa: PLR0911 - one for each kind of rule

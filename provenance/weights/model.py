@@ -16,10 +16,10 @@ import hashlib
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
@@ -312,9 +312,6 @@ class SideBySide:
     """Whether each is one file, named by the user to be compared with the other."""
     known: dict[tuple[str, ...], bool] = field(default_factory=dict, repr=False, compare=False)
     """Whether files that were read are equal: those of the left side, then of the right."""
-    _ranks: dict[Pair, tuple[dict[str, int], dict[str, int]] | str] = field(
-        default_factory=dict, repr=False, compare=False
-    )
 
     @property
     def not_compared(self) -> tuple[str, ...]:
@@ -421,16 +418,10 @@ class SideBySide:
                 return pair.left
         return None
 
-    def ranks(self, pair: Pair) -> tuple[dict[str, int], dict[str, int]] | str:
-        """Return the ranks of the tensors of *pair* on each side, or why they cannot be read."""
-        if pair not in self._ranks:
-            sides = ((self.left, pair.left), (self.right, pair.right))
-            try:
-                left, right = (_ranks(model, unit) for model, unit in sides)
-                self._ranks[pair] = left, right
-            except (MalformedError, UnreadableError) as error:
-                self._ranks[pair] = str(error)
-        return self._ranks[pair]
+    @cached_property
+    def ranks(self) -> Callable[[Pair], tuple[dict[str, int], dict[str, int]] | str]:
+        """Tell the rank of each tensor of a pair on each side, or why they cannot be read."""
+        return cache(partial(_ranks, self))
 
     def tied(self, pair: Pair) -> bool:
         """Tell whether the configurations of both models tie the weights of *pair*."""
@@ -453,8 +444,15 @@ class SideBySide:
             right.check_unchanged()
 
 
-def _ranks(model: Model, unit: Unit | None) -> dict[str, int]:
-    if unit is None or not unit.weights:
-        return {}
-    with model.open(unit, unit.name) as file:
-        return {name: len(info.shape) for name, info in file.tensors.items()}
+def _ranks(sides: SideBySide, pair: Pair) -> tuple[dict[str, int], dict[str, int]] | str:
+    found = []
+    for model, unit in ((sides.left, pair.left), (sides.right, pair.right)):
+        if unit is None or not unit.weights:
+            found.append(dict[str, int]())
+            continue
+        try:
+            with model.open(unit, unit.name) as file:
+                found.append({name: len(it.shape) for name, it in file.tensors.items()})
+        except (MalformedError, UnreadableError) as error:
+            return str(error)
+    return found[0], found[1]

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from provenance.equality.declaration import BUILT_IN, builtin, builtin_text, parse
 from tests.rebuilding.builds import CLOSE, files
+from tests.weights.writing import simple
 from tests.world import refused, write_files
 
 if TYPE_CHECKING:
@@ -122,7 +124,7 @@ def test_check_explains_every_kind_of_rule(provenance: Shell, tmp_path: Path) ->
     text = provenance("equality", "check", tmp_path / "all.toml").out
     for words in (
         "equal bit for bit once rounded to BF16, -0 as +0, NaN equal to the same bits: every",
-        "right only if the weights are shipped in it",
+        "right only if the weights are shipped in it, in another file",
         "mean KL divergence in nats ≤ 0.001, top answers differ at a rate ≤ 0.01 (upper bound",
         ": the outputs in 'logits.npy', as logits",
         "needs 299 probes or more",
@@ -153,6 +155,47 @@ def test_check_against_a_model(provenance: Shell, tmp_path: Path) -> None:
     assert document["selections"][0]["rules"] == [
         {"units": ["initial.safetensors", "model.safetensors"], "tensors": 2}
     ]
+
+
+def test_check_says_what_only_reported_numbers_speak_for(provenance: Shell, tmp_path: Path) -> None:
+    model = write_files(tmp_path / "model", files())
+    text = (
+        b"format = 1\nname = 'x'\nversion = 1\n[[any]]\n[[any.all]]\nequality = 'behaviour'\n"
+        b"kind = 'values'\nmax_difference = 1.0\nreason = 'a test'\n"
+        b"outputs = ['model.safetensors']\n[[any.all]]\nequality = 'tensors'\noptional = true\n"
+    )
+    every, other = tmp_path / "every.toml", tmp_path / "other.toml"
+    every.write_bytes(text)
+    other.write_bytes(text + b"files = ['initial.safetensors']\n")
+    said = provenance("equality", "check", every, model).out
+    assert "here: what is reported in model.safetensors" in said
+    assert "here: 2 tensors of initial.safetensors, model.safetensors" in said
+    assert "here: nothing" not in said
+    assert "but plausible" not in said
+    said = provenance("equality", "check", other, model).out
+    assert "but plausible if 'model.safetensors' differ: nothing but what a builder" in said
+    assert "but plausible if any weights differ" in provenance("equality", "check", other).out
+
+
+def test_compare_says_why_it_concludes_less(provenance: Shell, tmp_path: Path) -> None:
+    folders = [tmp_path / side for side in "ab"]
+    for by, folder in enumerate(folders):
+        write_files(folder, {"m.safetensors": simple({"w": np.full(4, 1 + by * 1e-9)})})
+    head = "format = 1\nname = 'x'\nversion = 1\n[[any]]\n[[any.all]]\nreason = 'a test'\n"
+    for rule, words in (
+        (
+            "equality = 'rounded'\nto = 'F16'\n",
+            "consistent: nothing shows that the narrower type is shipped",
+        ),
+        (
+            "equality = 'behaviour'\nkind = 'values'\nmax_difference = 1.0\noutputs = ['m.*']\n",
+            "plausible: only numbers that a builder reports speak for m.safetensors",
+        ),
+    ):
+        (tmp_path / "x.toml").write_text(head + rule)
+        said = provenance("compare", *folders, "--equality", tmp_path / "x.toml").out
+        assert words in said
+        assert f"{words.partition(':')[0]} by " in said
 
 
 def test_check_says_beforehand_which_files_no_rule_can_read(
