@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from provenance.errors import MalformedError, UnreadableError
 from provenance.judge.selection import files_differ
+from provenance.loaders.globs import Globs
 from provenance.loaders.keys import Path, spelled
 from provenance.measure.findings import Excepted, Finding, Judged, differs
 from provenance.measure.side_files import parse_values, side_differences
@@ -42,6 +43,7 @@ class Exceptions:
     ) -> None:
         """Judge pairs of *sides*; *same_base*: both claims name one base model by digest."""
         self._declared = declaration.exceptions
+        self._globs = Globs([f"/{it.file}" for it in self._declared], paths=True)
         self._sides = sides
         self._same_base = same_base
         self._beside = sides.left.files.keys() | sides.right.files.keys()
@@ -81,7 +83,8 @@ class Exceptions:
 
     def _about(self, pair: Pair) -> list[Except]:
         names = pair.unit_names
-        return [it for it in self._declared if all(map(it.selects_file, names))]
+        some = [self._declared[index] for index in self._globs.matching(names[0])]
+        return [it for it in some if all(map(it.selects_file, names))]
 
     def _each(self, pair: Pair, differences: Iterable[Difference], measure: str) -> Judged:
         """Judge *differences*; *measure* is what findings about them are called."""

@@ -98,7 +98,8 @@ class MeasuredWeights:
     def _planned(self, pair: Pair) -> tuple[str | None, Unit | None]:
         """Return the initial weights that a rule asks for *pair*, and both models have, if any."""
         for alternative in self._alternatives:
-            for rule in judges_of(alternative, pair, self.sides).rules:
+            named = {it.initial for it in alternative.all if isinstance(it, Close)} - {None}
+            for rule in judges_of(alternative, pair, self.sides).rules if named else ():
                 name = rule.initial if isinstance(rule, Close) else None
                 if (unit := self.sides.unit(name)) is not None:
                     return name, unit

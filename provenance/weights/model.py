@@ -413,10 +413,16 @@ class SideBySide:
 
     def unit(self, name: str | None) -> Unit | None:
         """Return the unit *name* if both models have it, with the same bytes."""
-        for pair in self.pairs if name is not None else ():
-            if name in pair.names and self.same(pair):
-                return pair.left
-        return None
+        found = self._by_name.get(name, ()) if name is not None else ()
+        return next((pair.left for pair in found if self.same(pair)), None)
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Pair]]:
+        found: dict[str, list[Pair]] = {}
+        for pair in self.pairs:
+            for name in pair.names:
+                found.setdefault(name, []).append(pair)
+        return found
 
     @cached_property
     def ranks(self) -> Callable[[Pair], tuple[dict[str, int], dict[str, int]] | str]:

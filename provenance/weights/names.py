@@ -52,7 +52,9 @@ def whole_name(name: str) -> str | None:
 
 def suffix_of(name: str) -> str:
     """Return the suffix of *name*, or of the weights that it is an index of."""
-    return PurePosixPath(whole_name(name) or name).suffix.lower()
+    last = (whole_name(name) or name).rpartition("/")[2]
+    dot = last.rfind(".")  # asked too often for pathlib
+    return last[dot:].lower() if 0 < dot < len(last) - 1 else ""
 
 
 def is_readable(name: str) -> bool:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provenance.weights.names import WeightSet, carries_tensors, weight_sets
+from provenance.weights.names import WeightSet, carries_tensors, suffix_of, weight_sets
 
 ONE, TWO = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -80,3 +82,8 @@ def test_every_weight_file_is_in_one_set_and_names_are_unique(names: list[str]) 
     held = [name for found in sets for name in (*found.files, *filter(None, [found.index]))]
     assert sorted(held) == sorted(filter(carries_tensors, names))
     assert len({found.name for found in sets}) == len(sets)
+
+
+@given(st.text(alphabet="ab.NPZ", min_size=1, max_size=8).filter(lambda name: name.strip(".")))
+def test_a_suffix_is_what_pathlib_calls_so(name: str) -> None:
+    assert suffix_of(f"a.b/{name}") == PurePosixPath(name).suffix.lower()
