@@ -24,7 +24,7 @@ def tensors(files: list[Path]) -> None:
     from provenance.weights.opening import open_tensors  # noqa: PLC0415
 
     with open_tensors(files[0]) as left, open_tensors(files[1]) as right:
-        assert read_contents([Beside("model", 0, 1)], (left, right), Wanted())[0].tensors
+        assert read_contents([Beside("model", 0, 1)], (left, right), Wanted())[0]
 
 
 if __name__ == "__main__":

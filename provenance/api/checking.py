@@ -209,10 +209,11 @@ def agree(  # noqa: PLR0913 - each option of the verb, by name
     expected = None if equality is None else declaration(equality)
     if not models:
         raise UsageError("there is no model")
+    reading = Reading(arguments.link_roots(link_roots), later=True)
     verified: list[Verified] = []
     for model in several(models, "models"):
         try:
-            verified.append(verify(model, keys=trusted, link_roots=link_roots, progress=progress))
+            verified.append(verification.verify_model(Path(model), trusted, reading=reading))
         except ProvenanceError as error:
             raise error.inside(str(model)) from error
     override = None

@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Self
 
 import msgspec
@@ -126,7 +127,7 @@ def as_manifest(seen: Mapping[str, Seen]) -> Manifest:
     return Manifest(_in_order(FileEntry(name, it.size, it.sha256) for name, it in seen.items()))
 
 
-def look_at(
+def look_at(  # noqa: PLR0913 - how a folder is read, and two listeners
     root: Path,
     *,
     ignore: frozenset[str] = frozenset(),
@@ -134,15 +135,19 @@ def look_at(
     progress: Callable[[int], None] | None = None,
     check: Check | None = None,
     refuse: Callable[[ProvenanceError], None] = raise_it,
+    known: Mapping[str, Seen] = MappingProxyType({}),
 ) -> dict[str, Seen]:
     """Return the files in the folder *root* by name, as :func:`hash_folder` reads them.
 
-    Whatever is wrong goes to *refuse*; if that returns, what is concerned is left out.
+    Whatever is wrong goes to *refuse*; if that returns, what is concerned is left out. Files that
+    are *known* were read whole, and are not read again.
     """
     places = walk(root, ignore=ignore, link_roots=link_roots, refuse=refuse)
     files = [name for name, place in places.items() if place.file == name]
     files += {at.file: None for at in places.values() if at.file.startswith("/")}
-    hashed = _hash_all(root, files, progress, check, refuse)
+    hashed = {places[name].file: seen for name, seen in known.items() if name in places}
+    unread = [name for name in files if name not in hashed]
+    hashed |= _hash_all(root, unread, progress, check, refuse)
     seen = {name: hashed[at.file] for name, at in places.items() if at.file in hashed}
     for name in _changed_since(root, places, hashed, walk_again(root, ignore, link_roots, refuse)):
         what, hint = "changed while the folder was read", "try again when nothing writes to it"

@@ -6,9 +6,9 @@ same reading; that tells, too, whether files that keep tensors as they are have 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
@@ -18,6 +18,7 @@ from provenance.errors import MalformedError, UnreadableError
 from provenance.judge.selection import judges_of
 from provenance.measure.contents import Beside, Contents, read_contents
 from provenance.measure.distances import Wanted
+from provenance.measure.pieces import Digests
 from provenance.measure.rounding import is_rounding
 from provenance.weights.dtypes import DTYPES
 from provenance.weights.normalisers import Normaliser
@@ -26,7 +27,7 @@ from provenance.weights.view import same_beside
 if TYPE_CHECKING:
     from provenance.equality.declaration import Declaration
     from provenance.weights.dtypes import DType
-    from provenance.weights.model import Pair, SideBySide, Unit
+    from provenance.weights.model import Model, Pair, SideBySide, Unit
     from provenance.weights.view import TensorFile
 
 MAX_FORMS: Final = 16
@@ -66,7 +67,7 @@ class MeasuredWeights:
         *on_bytes* is called with the numbers of bytes compared.
         """
         self.sides = sides
-        self._wanted = _wanted(declaration, view=view, on_bytes=on_bytes)
+        self.wanted = _wanted(declaration, view=view, on_bytes=on_bytes)
         self._alternatives = declaration.any if declaration is not None else ()
         self._read: dict[Pair, dict[str | None, Contents | str]] = {}
 
@@ -149,19 +150,39 @@ class MeasuredWeights:
 
     def _contents(self, pair: Pair, initial: str | None, start: Unit | None) -> Contents | str:
         try:
-            with ExitStack() as stack:
-                files = stack.enter_context(self.sides.opened(pair))
-                begun = None
-                if start is not None and initial is not None:
-                    begun = initial, stack.enter_context(self.sides.left.open(start, initial))
-                beside = Beside(pair.name, 0, 1, self.sides.tied(pair))
-                (contents,) = read_contents([beside], files, self._wanted, begun)
-                if begun is not None:
-                    begun[1].check_unchanged()
-                if not self._stated:
-                    self._learn(pair, files, contents)
+            (contents,) = _read([(self, pair)], initial, start)
         except (MalformedError, UnreadableError) as error:
             return str(error)
+        if contents is None:
+            raise RuntimeError("a tensor of two files was not compared")
+        return contents
+
+    def note(self, pair: Pair, initial: str | None, contents: Contents) -> None:
+        """Take *contents* for what *pair* holds, measured from *initial* weights."""
+        self._read.setdefault(pair, {})[initial] = contents
+
+    def asked(self) -> Iterator[tuple[Pair, str | None, Unit | None]]:
+        """Yield the pairs whose tensors rules ask for, and from which initial weights."""
+        for pair in self.changed:
+            judges = (judges_of(each, pair, self.sides) for each in self._alternatives)
+            if pair.both is not None and any(it.rules and not it.exact for it in judges):
+                yield pair, *self._planned(pair)
+
+    @property
+    def _stated(self) -> bool:
+        return None not in (self.sides.left.sha256, self.sides.right.sha256)
+
+    def learn(self, pair: Pair, files: tuple[TensorFile, TensorFile], contents: Contents) -> None:
+        """Note whether the *files* of *pair* have equal bytes, where *contents* tells."""
+        if self._stated:
+            return
+        if contents.metadata or any(each.differing != 0 for each in contents.tensors):
+            self.sides.known[pair.files_of_both] = False
+        elif same_beside(*files):
+            self.sides.known[pair.files_of_both] = True
+
+    def explained(self, pair: Pair, contents: Contents) -> Contents:
+        """Return *contents* of *pair* with what its names add."""
         # Equal bytes under two names need no other explanation.
         normalisers = () if self.sides.renamed(pair) else contents.normalisers
         if pair.both is None or pair.both[0].name == pair.both[1].name or normalisers is None:
@@ -169,16 +190,96 @@ class MeasuredWeights:
         renamed = Normaliser.WEIGHT_FILE_NAME.had_effect_on(pair.name)
         return replace(contents, normalisers=(*normalisers, renamed))
 
-    @property
-    def _stated(self) -> bool:
-        return None not in (self.sides.left.sha256, self.sides.right.sha256)
 
-    def _learn(self, pair: Pair, files: tuple[TensorFile, TensorFile], contents: Contents) -> None:
-        """Note whether the files of *pair* have equal bytes, where *contents* tells."""
-        if contents.metadata or any(each.differing != 0 for each in contents.tensors):
-            self.sides.known[pair.files_of_both] = False
-        elif same_beside(*files):
-            self.sides.known[pair.files_of_both] = True
+def read_together(every: Sequence[MeasuredWeights]) -> None:
+    """Read what rules ask of *every* two models, and each file of each model once.
+
+    The first model is the left one of the first two. What cannot be read so, such as files that are
+    not laid out as those of the first, is left to be read two by two.
+    """
+    for group in _groups(every):
+        try:
+            found = _read(group.pairs, group.initial, group.start)
+        except (MalformedError, UnreadableError):
+            continue
+        for (weights, pair), contents in zip(group.pairs, found, strict=True):
+            if contents is not None:
+                weights.note(pair, group.initial, contents)
+
+
+def _groups(every: Sequence[MeasuredWeights]) -> Collection[_Group]:
+    groups: dict[tuple[str, str | None], _Group] = {}
+    for weights in every:
+        for pair, initial, start in weights.asked():
+            if not _placed(pair):
+                continue
+            star = weights.sides.left is every[0].sides.left
+            for group in groups.values() if not star else ():
+                if group.start == start and group.members >= _members(weights, pair):
+                    group.pairs.append((weights, pair))
+            if star and pair.left is not None:
+                group = groups.setdefault((pair.left.name, initial), _Group(initial, start))
+                group.pairs.append((weights, pair))
+                group.members |= _members(weights, pair)
+    return groups.values()
+
+
+@dataclass
+class _Group:
+    """Pairs of which the files are read together."""
+
+    initial: str | None
+    start: Unit | None
+    pairs: list[tuple[MeasuredWeights, Pair]] = field(default_factory=list)
+    members: set[tuple[int, str]] = field(default_factory=set)
+
+
+def _members(weights: MeasuredWeights, pair: Pair) -> set[tuple[int, str]]:
+    models = weights.sides.left, weights.sides.right
+    return {(id(it), unit.name) for it, unit in zip(models, pair.both or (), strict=True)}
+
+
+def _read(
+    pairs: Sequence[tuple[MeasuredWeights, Pair]], initial: str | None, start: Unit | None
+) -> list[Contents | None]:
+    """Return what each of *pairs* holds, measured from *initial* weights.
+
+    Digests that are stated are confirmed by the same reading.
+    """
+    (first, _), later = pairs[0], all(_placed(pair) for _, pair in pairs)
+    opened: dict[tuple[int, str], tuple[Model, Unit, TensorFile]] = {}
+    with ExitStack() as stack:
+
+        def place(model: Model, unit: Unit, shown: str) -> int:
+            if (key := (id(model), unit.name)) not in opened:
+                file = stack.enter_context(model.open(unit, shown, later=later))
+                opened[key] = model, unit, file
+            return [*opened].index(key)
+
+        beside = []
+        for weights, pair in pairs:
+            models = zip((weights.sides.left, weights.sides.right), pair.both or (), strict=True)
+            sides = zip(models, ("left", "right"), strict=True)
+            left, right = (place(*each, f"{pair.name} ({side})") for each, side in sides)
+            beside.append(Beside(pair.name, left, right, weights.sides.tied(pair)))
+        files = [file for _, _, file in opened.values()]
+        begun = None
+        if start is not None and initial is not None:
+            number = place(first.sides.left, start, initial)
+            begun = initial, [*opened.values()][number][2]
+        digests = Digests() if later and first.sides.left.sha256 is not None else None
+        found = read_contents(beside, files, first.wanted, begun, digests)
+        for model, unit, file in opened.values():
+            file.check_unchanged()
+            folder = PurePosixPath(unit.main).parent
+            for name, sha256 in digests.of(file).items() if digests is not None else ():
+                model.confirm({(folder / name).as_posix() if name else unit.main: sha256})
+        results = []
+        for (weights, pair), at, contents in zip(pairs, beside, found, strict=True):
+            if contents is not None:
+                weights.learn(pair, (files[at.left], files[at.right]), contents)
+            results.append(contents and weights.explained(pair, contents))
+    return results
 
 
 def _placed(pair: Pair) -> bool:

@@ -92,11 +92,12 @@ def read_contents(
     wanted: Wanted,
     initial: tuple[str, TensorFile] | None = None,
     digests: Digests | None = None,
-) -> list[Contents]:
+) -> list[Contents | None]:
     """Return what each of *pairs* of the open *files* holds.
 
-    All pairs have the first file, or tensors like those of the first. *initial* is the name of the
-    file of initial weights, and the file, open. *digests* are fed with what is read.
+    None is a pair without the first file that has a tensor which the first has not. *initial* is
+    the name of the file of initial weights, and the file, open. *digests* are fed with what is
+    read.
     """
     start, begun = initial if initial is not None else (None, None)
     jobs, places = [], dict[str, dict[Beside, int]]()
@@ -106,21 +107,25 @@ def read_contents(
         if each:
             numbers = sorted({number for pair in each for number in (pair.left, pair.right)})
             used = [files[number] for number in numbers]
-            started = [begun] if begun is not None and _has(begun, info) else []
+            last = [begun] if begun is not None and _has(begun, info) else []
             at = [(numbers.index(pair.left), numbers.index(pair.right)) for pair in each]
-            jobs.append(Job(name, [*used, *started], at, initial=bool(started)))
+            jobs.append(Job(name, [*used, *last], at, initial=bool(last)))
             places[name] = {pair: number for number, pair in enumerate(each)}
     nbytes = sum(files[0].tensors[job.name].nbytes for job in jobs)
+    if digests is not None:
+        for file in (*files, *([] if begun is None else [begun])):
+            digests.begin(file, [job.name for job in jobs if file in job.files])
     with Workers(wanted.threads, nbytes, len(files)) as workers:
         found = measure_each(jobs, wanted, workers, digests)
         measured = {job.name: each for job, each in zip(jobs, found, strict=True)}
+    started = {job.name for job in jobs if job.initial}
     return [
         _contents(
             pair,
             (files[pair.left], files[pair.right]),
             {name: measured[name][at[pair]] for name, at in places.items() if pair in at},
             start,
-            {job.name for job in jobs if job.initial},
+            started,
         )
         for pair in pairs
     ]
@@ -136,8 +141,11 @@ def _contents(
     measured: Mapping[str, Found],
     initial: str | None,
     started: Container[str],
-) -> Contents:
-    """Return what the *files* of *pair* hold, of which the tensors were *measured*."""
+) -> Contents | None:
+    """Return what the *files* of *pair* hold; None: a tensor was not *measured*."""
+    alike = (it for it in files[0].tensors.values() if it.elements and _has(files[1], it))
+    if not all(info.name in measured for info in alike):
+        return None
     pairs = tuple(_pairs(pair.name, files, measured, initial, started))
     head = _tied_head(pairs, files) if pair.tied else None
     pairs = tuple(replace(each, differing=0) if each is head else each for each in pairs)

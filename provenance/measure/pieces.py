@@ -157,24 +157,23 @@ class Digests:
         self._streams: list[tuple[TensorFile, str, _Stream]] = []
         self._places: dict[tuple[TensorFile, str], tuple[_Stream, int, bytes]] = {}
 
-    def begin(self, files: Iterable[TensorFile], names: Sequence[str]) -> None:
-        """Take those of *files* in which just the tensors *names*, which will be read, are.
+    def begin(self, file: TensorFile, names: Sequence[str]) -> None:
+        """Take *file*, if in it are just the tensors *names*, which will be read, in this order.
 
-        They must be in this order; what is between them is read now. Other files are left alone.
+        What is between them is read now.
         """
         order = {name: number for number, name in enumerate(names)}
-        for file in files:
-            for part in file.parts():
-                filled = {name: at for name, at in part.places.items() if at[0] < at[1]}
-                numbers = [order.get(name, -1) for name in filled]
-                if -1 in numbers or numbers != sorted(numbers):
-                    continue
-                stream, done = _Stream(part.source.size), 0
-                for name, (begin, end) in filled.items():
-                    between = part.source.read(done, begin - done)
-                    self._places[file, name], done = (stream, begin, between), end
-                stream.tail = part.source.read(done, part.source.size - done)
-                self._streams.append((file, part.name, stream))
+        for part in file.parts():
+            filled = {name: at for name, at in part.places.items() if at[0] < at[1]}
+            numbers = [order.get(name, -1) for name in filled]
+            if -1 in numbers or numbers != sorted(numbers):
+                continue
+            stream, done = _Stream(part.source.size), 0
+            for name, (begin, end) in filled.items():
+                between = part.source.read(done, begin - done)
+                self._places[file, name], done = (stream, begin, between), end
+            stream.tail = part.source.read(done, part.source.size - done)
+            self._streams.append((file, part.name, stream))
 
     def feed(
         self,

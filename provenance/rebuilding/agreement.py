@@ -12,8 +12,8 @@ or one run. One differing model makes the result a mismatch: dissent is not outv
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,10 +22,12 @@ import msgspec
 
 from provenance.encoding import strict_base64
 from provenance.equality.lattice import Conclusion
-from provenance.equality.rules import Curves
-from provenance.errors import PolicyError, UsageError
+from provenance.equality.rules import Close, Curves
+from provenance.errors import PolicyError, ProvenanceError, UsageError
 from provenance.folder.claims import not_compared, read_byproduct
-from provenance.judge.comparators import compare_models
+from provenance.judge.comparators import apply
+from provenance.judge.coverage import check_coverage
+from provenance.judge.measured import MeasuredWeights, read_together
 from provenance.rebuilding import recipe, verdict
 from provenance.rebuilding.verdict import (
     AppliedEquality,
@@ -37,7 +39,9 @@ from provenance.rebuilding.verdict import (
     worst,
 )
 from provenance.statement import metrics
-from provenance.weights.model import Model
+from provenance.trust.contents import confirm
+from provenance.trust.verification import claimed_files
+from provenance.weights.model import Model, SideBySide
 
 if TYPE_CHECKING:
     from provenance.equality.declaration import Declaration
@@ -61,8 +65,11 @@ def agree(
     *quorum* is how many builders must agree, including the publisher; *independent* is for whoever
     will sign the verdict to say of them. *unsafe_equality* replaces
     the declared equality; the verdict says so. *probes* is a file of probes drawn after the models
-    were committed to. *on_bytes* is called with the bytes compared on each side. Raises PolicyError
-    if a model has no training statement, or no equality was declared.
+    were committed to. *on_bytes* is called with the bytes compared on each side, or hashed.
+
+    Every file is confirmed to be the one that was signed by what was read of it, before anything is
+    said. Raises PolicyError if a model has no training statement, or no equality was declared, and
+    ContentError where a file is not the one stated.
     """
     if len(models) < verdict.SMALLEST_AGREEMENT:
         hint = "the published one first, then its rebuilds"
@@ -77,15 +84,15 @@ def agree(
             where=str(models[0].root),
             hint="record with --equality",
         )
-    compare = partial(compare_models, declaration=declaration, probes=probes, on_bytes=on_bytes)
     files = [_model(model, declaration) for model in models]
+    weights = {
+        pair: MeasuredWeights(
+            SideBySide(files[pair[0]], files[pair[1]]), declaration, on_bytes=on_bytes
+        )
+        for pair in combinations(range(len(files)), 2)
+    }
     parties, reached = _builders(claims, quorum)
     recipes = [claim.training.recipe for claim in claims]
-    bases = [recipe.same_base(recipes[0], each) for each in recipes]
-    rebuilds = tuple(
-        _rebuild(party, compare(files[0], model, same_base=base), claims[0], claim)
-        for party, model, claim, base in list(zip(parties, files, claims, bases, strict=True))[1:]
-    )
     applied = AppliedEquality(
         declaration.name,
         declaration.version,
@@ -93,11 +100,31 @@ def agree(
         unsafe_equality is None,
         declaration.document if declaration.exceptions else None,
     )
-    parts = [_judge_rebuild(n, r, recipes[n], applied) for n, r in enumerate(rebuilds, 1)]
-    if any(gap != recipe.NO_DATA for each in recipes for gap in recipe.gaps(each)):
-        parts.append(("inconclusive", []))  # nobody can repeat it; a training may do without data
-    parts.append(reached)
-    conclusion = worst(part[0] for part in parts)
+    with _confirming(models, files, on_bytes):
+        _read(weights, declaration)
+        rebuilds = tuple(
+            _rebuild(
+                party,
+                apply(
+                    declaration,
+                    weights[0, number],
+                    probes=probes,
+                    same_base=recipe.same_base(recipes[0], recipes[number]),
+                ),
+                claims[0],
+                claims[number],
+            )
+            for number, party in list(enumerate(parties))[1:]
+        )
+        parts = [_judge_rebuild(n, r, recipes[n], applied) for n, r in enumerate(rebuilds, 1)]
+        if any(gap != recipe.NO_DATA for each in recipes for gap in recipe.gaps(each)):
+            parts.append(("inconclusive", []))  # nobody repeats it; a training may do without data
+        parts.append(reached)
+        conclusion = worst(part[0] for part in parts)
+        apart = [each.outcome for each in rebuilds] if conclusion == "consistent" else []
+        if apart:
+            others = (each for pair, each in weights.items() if 0 not in pair)
+            apart += [apply(declaration, each, probes=probes) for each in others]
     return Verdict(
         conclusion,
         applied,
@@ -107,8 +134,39 @@ def agree(
         quorum,
         independent,
         tuple(reason for part in parts for reason in part[1]),
-        _diameter(files, rebuilds, compare) if conclusion == "consistent" else None,
+        _diameter(apart) if apart else None,
     )
+
+
+def _read(weights: Mapping[tuple[int, int], MeasuredWeights], declaration: Declaration) -> None:
+    """Read the models once, as far as *declaration* asks for.
+
+    All are compared with the first, and with one another where a diameter may be told.
+    """
+    star = [each for pair, each in weights.items() if 0 in pair]
+    for each in star:
+        check_coverage(declaration, each.sides)  # one that does not fit is refused before
+    wide = any(isinstance(rule, Close) for rule in declaration.rules)
+    read_together(star + [each for pair, each in weights.items() if wide and 0 not in pair])
+
+
+@contextmanager
+def _confirming(
+    models: Sequence[Verified], files: Sequence[Model], on_bytes: Callable[[int], None] | None
+) -> Iterator[None]:
+    """Refuse *models* whose *files* are not those that were signed, whatever else is found."""
+    failure: ProvenanceError | None = None
+    try:
+        yield
+    except ProvenanceError as error:
+        failure = error
+    for verified, model in zip(models, files, strict=True):
+        try:
+            confirm(model, claimed_files(_claim(verified)), verified.reading, on_bytes)
+        except ProvenanceError as error:
+            raise error.inside(str(model.root)) from error
+    if failure is not None:
+        raise failure
 
 
 def _claim(model: Verified) -> Claim:
@@ -221,11 +279,7 @@ def _judge_rebuild(
     return worst(conclusions), reasons
 
 
-def _diameter(
-    files: Sequence[Model], rebuilds: Sequence[Rebuild], compare: Callable[[Model, Model], Outcome]
-) -> Diameter:
-    outcomes = [rebuild.outcome for rebuild in rebuilds]
-    outcomes += [compare(a, b) for a, b in combinations(files[1:], 2)]
+def _diameter(outcomes: Sequence[Outcome]) -> Diameter:
     distances = [distance for outcome in outcomes for distance in outcome.distances]
     relative = (d.relative_l2_update for d in distances if d.relative_l2_update is not None)
     linf = (d.linf for d in distances if d.linf is not None)

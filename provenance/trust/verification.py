@@ -121,6 +121,7 @@ class Verified:
     not_covered: Mapping[str, int]
     warnings: tuple[str, ...]
     steps: tuple[Step, ...]
+    reading: Reading = Reading()  # noqa: RUF009 - frozen
 
 
 def verify_model(  # noqa: PLR0913 - what is verified, against what, and two listeners
@@ -194,6 +195,7 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
         uncovered,
         (*_warnings(root, name, policy), *_unsigned(left_out)),
         tuple(steps),
+        reading,
     )
 
 
@@ -218,11 +220,12 @@ def verify_claims(path: Path, keys: Sequence[PublicKey]) -> tuple[Claim, Declara
 
 def _files_of(stated: Statements) -> Iterator[Stated]:
     """Yield the files that each statement names; a model signature counts beside no claim."""
-    yield from map(_claimed_files, stated.claims)
+    yield from map(claimed_files, stated.claims)
     yield from () if stated.claims else map(_signed_files, stated.signatures)
 
 
-def _claimed_files(claim: Claim) -> Stated:
+def claimed_files(claim: Claim) -> Stated:
+    """Return the files that *claim* is about."""
     entries = claim.training.manifest.entries
     digests = {entry.name: entry.sha256 for entry in entries}
     return Stated(claim.where, digests, {entry.name: entry.size for entry in entries})
@@ -239,7 +242,7 @@ def _select(
     """Step 5: the training claims and the model signatures that are about these files."""
     matching = stated.matching(manifest)
     if stated.claims and not matching:
-        check_files(root, manifest, _claimed_files(stated.claims[-1]))
+        check_files(root, manifest, claimed_files(stated.claims[-1]))
         raise ContentError("the files differ from the manifest", where=str(root))
     for signed in stated.signatures:
         check_files(root, manifest, _signed_files(signed))

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final
 from provenance.encoding import strict_json
 from provenance.errors import ContentError, MalformedError, UnreadableError
 from provenance.files.digest import hash_file
-from provenance.files.manifest import sizes_of
+from provenance.files.manifest import Seen, sizes_of
 from provenance.files.names import RESERVED
 from provenance.files.reading import Identity, identity, read_file
 from provenance.loaders.choice import Apart, Taken, differing
@@ -84,6 +84,8 @@ class Model:
     """What lies in its folder and is no part of it: claims, and what other tools keep."""
     _states: dict[str, Identity] = field(default_factory=dict, repr=False, compare=False)
     """The files that were looked at, as they were then."""
+    confirmed: dict[str, Seen] = field(default_factory=dict, repr=False, compare=False)
+    """The files that were read whole, with the digests stated."""
 
     @cached_property
     def units(self) -> Mapping[str, Unit]:
@@ -189,20 +191,39 @@ class Model:
         except UnreadableError as error:  # whose `where` is a path of this machine
             raise UnreadableError(error.what, where=name, hint=error.hint) from error
 
-    def open(self, unit: Unit, shown: str) -> TensorFile:
-        """Return the weights of *unit*, open, with the digests stated; errors call it *shown*."""
+    def open(self, unit: Unit, shown: str, *, later: bool = False) -> TensorFile:
+        """Return the weights of *unit*, open, with the digests stated; errors call it *shown*.
+
+        *later*: whoever reads them confirms the digests.
+        """
         folder = PurePosixPath(unit.main).parent
         paths = {name: self.path(name) for name in unit.files}
+        stated = None if later or self.confirmed.keys() >= {*unit.files} else self.sha256
         digests = {
             PurePosixPath(name).relative_to(folder).as_posix(): None
-            if self.sha256 is None
-            else self.sha256[name]
+            if stated is None
+            else stated[name]
             for name in unit.files
         }
         file = open_tensors(paths[unit.main], name=shown, sha256=digests)
+        if stated is not None:
+            self.confirm({name: stated[name] for name in unit.files})
         if isinstance(file, ShardedFile) and not self._consults(unit.main):
             file.doubts = tuple(doubt for doubt in file.doubts if doubt != file.misfit)
         return file
+
+    def confirm(self, found: Mapping[str, str]) -> None:
+        """Note that files, by name, were read whole and have the digests *found*."""
+        for name, sha256 in found.items():
+            if self.sha256 is not None and sha256 != self.sha256[name]:
+                raise ContentError("is no longer the file that was hashed", where=name)
+            self.confirmed[name] = Seen(self.files[name], sha256, self._states[name])
+
+    def check_unchanged(self, now: Mapping[str, Seen]) -> None:
+        """Raise ContentError if a file that was read is not the one that there is *now*."""
+        for name, state in self._states.items():
+            if name not in now or now[name].identity != state:
+                raise ContentError("changed while it was read", where=f"{self.root}/{name}")
 
     def _consults(self, index: str) -> bool:
         """Tell whether a loader may go by the *index*: not where it is known to look elsewhere."""
@@ -215,8 +236,8 @@ class Model:
             data = read_file(self.path(name), max_bytes)
         except UnreadableError as error:  # whose `where` is a path of this machine
             raise UnreadableError(error.what, where=name, hint=error.hint) from error
-        if self.sha256 is not None and hashlib.sha256(data).hexdigest() != self.sha256[name]:
-            raise ContentError("is no longer the file that was hashed", where=name)
+        if self.sha256 is not None and name not in self.confirmed:
+            self.confirm({name: hashlib.sha256(data).hexdigest()})
         return data
 
     def ties(self, folder: PurePosixPath) -> bool:
@@ -457,7 +478,7 @@ def _ranks(sides: SideBySide, pair: Pair) -> tuple[dict[str, int], dict[str, int
             found.append(dict[str, int]())
             continue
         try:
-            with model.open(unit, unit.name) as file:
+            with model.open(unit, unit.name, later=True) as file:
                 found.append({name: len(it.shape) for name, it in file.tensors.items()})
         except (MalformedError, UnreadableError) as error:
             return str(error)

@@ -165,6 +165,7 @@ def test_the_container_and_the_order_of_tensors_do_not_matter(tmp_path: Path) ->
                 open_tensors(tmp_path / f"r{two}") as second,
             ):
                 (contents,) = read_contents([Beside("m", 0, 1)], (first, second), Wanted())
+                assert contents is not None
             found[one, two] = {pair.name: pair.distance for pair in contents.tensors}
     expected = found["1.safetensors", "1.safetensors"]
     assert expected["array"] is not None
