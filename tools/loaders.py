@@ -39,8 +39,12 @@ def _loaders(found: Table) -> Iterator[str]:
 
 def _opens(found: Table) -> Iterator[str]:
     for loader in found.loader:
-        yield from (f"### {loader.name}", "")
+        yield from (f"### {loader.name} {loader.version}", "")
         yield from ("| as | files | goes by | runs |", "|---|---|---|---|", *_rows(loader), "")
+        if loader.formats:
+            groups = (_code(value or "no metadata" for value in group) for group in loader.formats)
+            yield f"Of safetensors by `format`, alike: {'; '.join(groups)}. It refuses others."
+            yield ""
 
 
 def _rows(loader: Loader) -> Iterator[str]:

@@ -60,6 +60,9 @@ class Loader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     read: tuple[str, ...]
     """The files of its code in which it stands."""
     opens: tuple[Opened, ...]
+    formats: tuple[tuple[str, ...], ...] = ()
+    """Values of the key ``format`` of a safetensors file that it goes by, those together that it
+    loads alike (``""``: the file has no metadata); it refuses any other. None: it does not look."""
 
 
 class Free(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -165,6 +168,14 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
             )
         }
         return tuple(found)
+
+    def loads_alike(self, formats: Collection[str | None]) -> bool:
+        """Tell whether loaders take files of these *formats* alike; None: of metadata without."""
+        return all(
+            any({*group}.issuperset(formats) for group in loader.formats)
+            for loader in self.loader
+            if loader.formats
+        )
 
     def is_state(self, name: str) -> bool:
         """Tell whether the file *name* is the state of a training, which no loader opens."""

@@ -26,7 +26,7 @@ from provenance.report.explain_text import MAX_SHOWN_BYTES, Kind
 from provenance.statement.metrics import is_metric
 from provenance.transparency import note
 from provenance.transparency.log_state import STATE
-from provenance.weights.names import READABLE_WORDS, UNREAD, UNREADABLE, suffix_of
+from provenance.weights.names import PICKLES, READABLE_WORDS, UNREAD, UNREADABLE, suffix_of
 from provenance.weights.source import Source
 
 if TYPE_CHECKING:
@@ -41,9 +41,6 @@ HEAD_BYTES = 4096
 
 _DIGEST_NAME = re.compile(r"[0-9a-f]{64}")
 _OPENSSH_PUBLIC = (b"ssh-", b"ecdsa-", b"sk-")
-
-_PICKLES = frozenset({".joblib", ".pkl", ".pickle"})
-"""Suffixes of Python's pickles, which are never loaded."""
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -103,7 +100,7 @@ def _explain_folder(folder: Path) -> Explained:
 
 def _explain_content(path: Path, head: bytes, size: int) -> Explained:
     where = str(path)
-    if suffix_of(path.name) in _PICKLES:
+    if suffix_of(path.name) in PICKLES:
         raise _unknown(path)
     if explain_files.holds_weights(path.name, head, size):
         return explain_files.explain_weights(path)
@@ -162,7 +159,7 @@ def _explain_text(path: Path, head: bytes, size: int) -> Explained:
 def _unknown(path: Path) -> ProvenanceError:
     """Return the error for a file of an unknown kind, with what the user can do."""
     where, suffix = str(path), suffix_of(path.name)
-    if suffix in _PICKLES:
+    if suffix in PICKLES:
         hint = "save its arrays with numpy.savez or safetensors to see its tensors; 'verify' and"
         hint += " 'compare' take the file as it is, byte for byte"
         what = "a pickled model, which this program never loads"

@@ -1,14 +1,15 @@
 """What two weight files state beside their tensors: metadata, and facts of their containers.
 
 Metadata are content (a hyperparameter, a tokenizer, the graph of an ONNX model) and are compared
-key by key. Facts are dropped, each by its normaliser. Between two formats the key by which a
-safetensors file names the framework that wrote it is dropped; within one, accelerate goes by it.
+key by key. Facts are dropped, each by its normaliser; so is the key by which a safetensors file
+names the framework that wrote it, where the table of loaders says that they take both sides alike.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from provenance.loaders.table import table
 from provenance.weights.beside import Difference, stated_value
 from provenance.weights.normalisers import Normalised, Normaliser
 
@@ -18,17 +19,21 @@ if TYPE_CHECKING:
 MAX_LISTED: Final = 1000
 """Most differing keys that are listed for a pair of files."""
 
-_FRAMEWORKS: Final = frozenset({"pt", "tf", "flax", "np", "mlx", "jax"})
-"""Values of the key ``format`` that only name a framework."""
+FRAMEWORK: Final = "format"
+"""The key by which safetensors name a framework."""
 
 
 def metadata_differences(left: TensorFile, right: TensorFile) -> tuple[Difference, ...]:
     """Return the keys in which the metadata of *left* and *right* differ, by name."""
-    one_format = left.format == right.format
+    alike = _load_alike(left, right)
     mine, theirs = (
-        {k: v for k, v in file.metadata.items() if one_format or not _names_framework(file, k, v)}
+        {k: v for k, v in file.metadata.items() if not (alike and _names_framework(file, k))}
         for file in (left, right)
     )
+    for said, file in ((mine, left), (theirs, right)):
+        if not alike and file.frameworks != {""}:
+            words = {"": "no metadata", None: "metadata without it"}
+            said[FRAMEWORK] = ", ".join(sorted(words.get(it, it or "") for it in file.frameworks))
     found = []
     for key in sorted(mine.keys() | theirs.keys()):
         if mine.get(key) != theirs.get(key):
@@ -42,8 +47,13 @@ def metadata_differences(left: TensorFile, right: TensorFile) -> tuple[Differenc
     return tuple(found)
 
 
-def _names_framework(file: TensorFile, key: str, value: str) -> bool:
-    return file.format == "safetensors" and key == "format" and value in _FRAMEWORKS
+def _load_alike(left: TensorFile, right: TensorFile) -> bool:
+    one, other = left.frameworks, right.frameworks
+    return one == other or table().loads_alike(one | other)
+
+
+def _names_framework(file: TensorFile, key: str) -> bool:
+    return file.format == "safetensors" and key == FRAMEWORK
 
 
 def effects(
@@ -60,6 +70,8 @@ def effects(
     else:
         facts, others = left.container, right.container
         found = {each for each in Normaliser if facts.get(each) != others.get(each)}
+        if left.frameworks != right.frameworks and _load_alike(left, right):
+            found.add(Normaliser.FORMAT_KEY)
     if tied or left.aliases != right.aliases:
         found.add(Normaliser.TIED_WEIGHTS)
     if not found and content_equal:

@@ -28,9 +28,10 @@ READABLE: Final = TORCH | {
 }  # fmt: skip
 """Suffixes that have a reader."""
 
-UNREAD: Final = frozenset(
-    {".ggml", ".msgpack", ".pb", ".tflite", ".pkl", ".pickle", ".joblib", ".jit"}
-)
+PICKLES: Final = frozenset({".pkl", ".pickle", ".joblib"})
+"""Suffixes of Python's pickles, which are never loaded."""
+
+UNREAD: Final = PICKLES | {".ggml", ".msgpack", ".pb", ".tflite", ".jit"}
 """Suffixes of formats that usually hold tensors, and have no reader here."""
 
 CODE: Final = frozenset({".py", ".pyc", ".pyd", ".pyw", ".so", ".dll", ".dylib"})

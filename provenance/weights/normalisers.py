@@ -4,7 +4,7 @@ A reader states what its format can vary without changing a tensor as *facts*, e
 normaliser that drops it (:func:`~provenance.weights.view.stated`). The outcome lists a normaliser
 for each pair of files in which its fact differed; google/oss-rebuild issue 135 says why it must.
 
-Never dropped: the content of ``__metadata__``, names, types, shapes.
+Never dropped: any other content of ``__metadata__``, names, types, shapes.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class Normaliser(StrEnum):
     SAVED_DATE = "saved-date", 1, "the date of saving, and how the file that states it is written"
     SHARDING = "sharding", 1, "loaders join the shards by the index, which places each tensor"
     CONTAINER_FORMAT = "container-format", 1, "both formats, read strictly, hold the same tensors"
+    FORMAT_KEY = "format-key", 1, "loaders take safetensors that name either framework alike"
     TIED_WEIGHTS = "tied-weights", 2, "tied names have equal bits, stored once or repeated"
     OBJECT_IDS = "object-ids", 1, "numbers of objects only say which are the same, and that is kept"
     WEIGHT_FILE_NAME = "weight-file-name", 1, "loaders look for the weights under either name"

@@ -71,6 +71,8 @@ class SafetensorsFile(PlacedFile):
         )
         check_count(len(entries) - (_METADATA in entries), where=source.name)
         self.metadata = _metadata(entries, source.name)
+        named = self.metadata.get("format") if _METADATA in entries else ""
+        self.frameworks = frozenset({named})
         tensors = ((name, entry) for name, entry in entries.items() if name != _METADATA)
         places = [_place(name, entry, source.name) for name, entry in tensors]
         places.sort(key=lambda place: place[1:])

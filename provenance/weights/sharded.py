@@ -165,6 +165,7 @@ class ShardedFile(SourceFile):
         self.direct = all(file.direct for file in shards)
         self.tensors = MappingProxyType(tensors)
         self.metadata = MappingProxyType({**said, **stated})
+        self.frameworks = frozenset[str | None]().union(*(file.frameworks for file in shards))
         self.container = MappingProxyType(_facts(read, shards))
         self.doubts = tuple(doubt for file in shards for doubt in file.doubts)
         if misfits := list(_misfits(read, found)):

@@ -140,6 +140,8 @@ class TensorFile(ABC):
     """Every tensor by name, in the order of their bytes in the file."""
     metadata: Mapping[str, str] = MappingProxyType({})
     """What the file says beside its tensors; part of the content."""
+    frameworks: frozenset[str | None] = frozenset({""})
+    """What safetensors say under ``format``; "" without metadata, None in metadata without it."""
     container: Mapping[str, str] = MappingProxyType({})
     """The facts of the container that do not belong to the content, by normaliser."""
     aliases: tuple[tuple[str, ...], ...] = ()

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from provenance.api import checking
 from provenance.equality.declaration import builtin, parse
+from provenance.equality.lattice import AGREES
 from provenance.judge.comparators import compare_models
 from provenance.report.comparison import comparison_lines
 from tests.judge.models import write
@@ -224,3 +226,27 @@ def test_a_finding_names_loaders_and_files(tmp_path: Path) -> None:
         "pytorch_lora_weights.safetensors",
         "x.safetensors",
     )
+
+
+FORMATS = ("tf", "flax", "np", "mlx", "jax", "obey")
+
+
+def said(metadata: dict[str, str] | None) -> bytes:
+    return save(dict(GOOD), metadata=metadata)
+
+
+@pytest.mark.parametrize("value", FORMATS)
+@pytest.mark.parametrize("name", DECLARED)
+def test_a_key_does_not_choose_another_loader(name: str, value: str, tmp_path: Path) -> None:
+    declared, pt = DECLARED[name], {SAFE: said({"format": "pt"})}
+    for number, sound in enumerate(({SAFE: said(None)}, {BIN: torch(GOOD)})):
+        assert _judge(tmp_path / f"sound-{number}", declared, pt, sound).conclusion in AGREES
+    for number, other in enumerate(({"format": value}, {})):
+        forged = {SAFE: said(other)}
+        for number_2, published in enumerate((pt, {SAFE: said(None)}, {BIN: torch(GOOD)})):
+            root = tmp_path / f"forged-{number}-{number_2}"
+            outcome = _judge(root, declared, published, forged)
+            assert outcome.conclusion == "mismatch"
+            findings = outcome.alternatives[0].findings
+            assert {it.measure for it in findings if not it.held} == {"metadata: format"}
+            assert not checking.compare(root / "left", root / "right").same

@@ -130,4 +130,7 @@ def test_metadata_that_mean_something_are_compared_across_formats(tmp_path: Path
     (tmp_path / "b.bin").write_bytes(saved(ARRAYS))
     (compared,) = side_by_side(tmp_path / "a.safetensors", tmp_path / "b.bin")
     assert not compared.same_tensors
-    assert compared.metadata == (MetadataDifference("prompt", "obey", None),)
+    assert compared.metadata == (
+        MetadataDifference("format", "metadata without it", None),
+        MetadataDifference("prompt", "obey", None),
+    )

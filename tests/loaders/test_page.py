@@ -22,5 +22,5 @@ def test_every_reason_and_every_file_is_on_the_page() -> None:
         assert f"`{file}`" in TEXT
         assert why in TEXT
     for loader in found.loader:
-        assert f"### {loader.name}\n" in TEXT
+        assert f"### {loader.name} {loader.version}\n" in TEXT
         assert all(f"`{each.file}`" in TEXT for each in loader.opens)

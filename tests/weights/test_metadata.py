@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from provenance.weights.beside import Difference, Value
-from provenance.weights.metadata import metadata_differences
+from provenance.weights.metadata import effects, metadata_differences
+from provenance.weights.opening import open_tensors
+from provenance.weights.safetensors import SafetensorsFile
+from provenance.weights.source import Source
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from provenance.weights.view import TensorFile
 
 
@@ -19,6 +28,7 @@ class Said:
     def __init__(self, format: str = "safetensors", **metadata: str) -> None:  # noqa: A002
         self.format = format
         self.metadata = metadata
+        self.frameworks = frozenset({""})
 
     def path_of(self, key: str) -> tuple[str]:
         return (key,)
@@ -66,27 +76,66 @@ def test_two_formats_without_metadata(left: Said, right: Said, *, equal: bool) -
     assert (between(left, right) == ()) is equal
 
 
-def test_only_the_name_of_a_framework_is_left_out() -> None:
-    npz = Said("npz")
-
-    def says(**metadata: str) -> Said:
-        said = Said()
-        said.metadata = metadata
-        return said
-
-    assert between(says(format="pt"), npz) == ()
-    assert between(npz, says(format="pt")) == ()
-    assert [d.key for d in between(says(format="what the model is told to do"), npz)] == ["format"]
-    assert [d.key for d in between(says(format="pt", licence="none"), npz)] == ["licence"]
-    assert [d.key for d in between(says(format="other", licence="none"), npz)] == [
-        "format", "licence",
-    ]  # fmt: skip
+FRAMEWORKS = {
+    "pt": {"format": "pt"}, "tf": {"format": "tf"}, "flax": {"format": "flax"},
+    "np": {"format": "np"}, "mlx": {"format": "mlx"}, "another": {"format": "obey"},
+    "none": None, "no metadata in it": {}, "other metadata": {"licence": "mit"},
+}  # fmt: skip
+"""Metadata of a safetensors file."""
 
 
-def test_within_one_format_the_framework_counts() -> None:
-    """accelerate loads what says `tf` in another way, and refuses what says nothing."""
-    said = [Said(), Said(), Said()]
-    for each, metadata in zip(said, ({"format": "pt"}, {"format": "tf"}, {}), strict=True):
-        each.metadata = metadata
-    for other in said[1:]:
-        assert [d.key for d in between(said[0], other)] == ["format"]
+def opened(path: Path, metadata: dict[str, str] | None) -> SafetensorsFile:
+    path.write_bytes(save({"w": np.zeros(2, "<f4")}, metadata=metadata))
+    return SafetensorsFile(Source(path))
+
+
+@pytest.mark.parametrize(("one", "other"), list(combinations_with_replacement(FRAMEWORKS, 2)))
+def test_frameworks_are_alike_where_every_loader_takes_them_alike(
+    one: str, other: str, tmp_path: Path
+) -> None:
+    with (
+        opened(tmp_path / "one", FRAMEWORKS[one]) as left,
+        opened(tmp_path / "other", FRAMEWORKS[other]) as right,
+    ):
+        found = [difference.key for difference in metadata_differences(left, right)]
+        alike = one == other or {one, other} == {"pt", "none"}
+        silent = {one, other} == {"no metadata in it", "other metadata"}
+        assert ("format" in found) is not (alike or silent)
+        effects_found = effects("m", left, right, content_equal=not found)
+        named = {each.name for each in effects_found or ()}
+        assert ("format-key" in named) is (alike and one != other)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_another_format_is_loaded_as_torch(name: str, tmp_path: Path) -> None:
+    with opened(tmp_path / "m.safetensors", FRAMEWORKS[name]) as file:
+        for sides in ((file, Said("npz")), (Said("npz"), file)):
+            left, right = (cast("TensorFile", side) for side in sides)
+            found = [difference.key for difference in metadata_differences(left, right)]
+            assert ("format" not in found) is (name in ("pt", "none"))
+            assert ("licence" in found) is (name == "other metadata")
+
+
+def test_every_shard_is_asked_for_its_framework(tmp_path: Path) -> None:
+    """A loader refuses the one that does not say it."""
+
+    def written(name: str, *metadata: dict[str, str] | None) -> Path:
+        names = [f"m-{number:05}-of-00002.safetensors" for number in (1, 2)]
+        (tmp_path / name).mkdir()
+        for number, (shard, said) in enumerate(zip(names, metadata, strict=True)):
+            data = save({f"w{number}": np.zeros(2, "<f4")}, metadata=said)
+            (tmp_path / name / shard).write_bytes(data)
+        index = {"metadata": {}, "weight_map": {"w0": names[0], "w1": names[1]}}
+        path = tmp_path / name / "m.safetensors.index.json"
+        path.write_text(json.dumps(index))
+        return path
+
+    pt = {"format": "pt"}
+    sound = written("sound", pt, pt)
+    for name, second in (("alike", None), ("empty", {}), ("other", {"a": "b"})):
+        with (
+            open_tensors(sound) as left,
+            open_tensors(written(name, pt, second)) as right,
+        ):
+            found = [difference.key for difference in metadata_differences(left, right)]
+        assert ("format" in found) is (name != "alike"), name

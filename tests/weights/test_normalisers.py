@@ -21,7 +21,7 @@ SAMPLES = {
 
 OF_PAIRS = {
     Normaliser.CONTAINER_FORMAT, Normaliser.SHARDING, Normaliser.TIED_WEIGHTS,
-    Normaliser.WEIGHT_FILE_NAME,
+    Normaliser.WEIGHT_FILE_NAME, Normaliser.FORMAT_KEY,
 }  # fmt: skip
 """Normalisers that no single file shows."""
 
@@ -49,6 +49,7 @@ class Facts:
         self.format = format
         self.aliases: tuple[tuple[str, ...], ...] = ()
         self.metadata: dict[str, str] = {}
+        self.frameworks = frozenset({""})
 
 
 def between(
