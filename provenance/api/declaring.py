@@ -33,18 +33,14 @@ def check(
 ) -> Fit:
     """Return how *equality* fits *model*: every rule selects something, and all are covered."""
     check_numpy()
-    from provenance.judge.coverage import (  # noqa: PLC0415 - needs numpy
-        check_coverage,
-        find_reached,
-        unread_files,
-    )
+    from provenance.judge import coverage  # noqa: PLC0415 - needs numpy
     from provenance.weights.model import SideBySide  # noqa: PLC0415
 
     declared = declaration(equality)
     (found,), folders = open_models([model], link_roots)
     sides = SideBySide(found, found, named=not folders)
-    excepted = [find_reached(each, found) for each in declared.exceptions]
-    return Fit(check_coverage(declared, sides), excepted, unread_files(sides))
+    excepted = [coverage.find_reached(each, found) for each in declared.exceptions]
+    return Fit(coverage.check_coverage(declared, sides), excepted, coverage.unread_files(sides))
 
 
 def suggest(

@@ -194,12 +194,11 @@ def calibrate(
     as_json: bool,
     **options: Any,  # noqa: ANN401 - the library's own, passed on
 ) -> int:
-    """Propose a declaration under which each REBUILD agrees with each, and nothing else shown.
+    """Propose limits within which each REBUILD agrees with each, and no other recipe does.
 
-    They are folders, or weight files, made by one recipe, the one to publish first: by other thread
-    counts, instruction sets and machines. Limits are three times the largest distance of two. What
-    differs beside the tensors is refused. Exit status 1: no limit tells rebuilds from another
-    recipe, or from anything.
+    They are folders, or weight files, made by one recipe, the one to publish first: with other
+    thread counts, instruction sets, machines. Limits are three times the largest distance of two.
+    What differs beside the tensors is refused. Exit status 1: no limit is of use.
     """
     found = declaring.calibrate(rebuilds, progress=progress, **options)
     _deliver(found.toml, found, None if found.against else output, as_json=as_json)

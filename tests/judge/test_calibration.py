@@ -208,6 +208,22 @@ def test_what_differs_beside_the_weights_is_refused(tmp_path: Path) -> None:
     assert calibrate([folder / "model.safetensors" for folder in folders]).against == ()
 
 
+def test_so_many_vectors_have_patterns_that_a_rule_can_hold(tmp_path: Path) -> None:
+    vectors = {f"layers.{number}.key.bias": (BIAS, 0.02) for number in range(90)}
+    big = {"big": (RANDOM.normal(size=(300, 300)), 1e-6)}
+    main, wide = close(calibrate(rebuilds(tmp_path, more=vectors | big)))
+    assert wide.tensors == ("layers.*.key.bias",)
+    assert main.relative_l2 < 1e-4
+
+
+def test_the_name_of_a_folder_cannot_leave_its_comment(tmp_path: Path) -> None:
+    first, second, third = rebuilds(tmp_path)
+    other = rebuilds(tmp_path / 'x"\n[[unsafe_except]]\n', 4, weight=0.5)[3]
+    found = calibrate([first, second, third], others=[other])
+    assert len(close(found)) == 1
+    assert "\n[[unsafe_except]]" not in found.toml
+
+
 def test_updates_are_measured_from_the_initial_weights(tmp_path: Path) -> None:
     start: Content = {"weight": WEIGHT.astype("f4")}
     folders = []

@@ -85,6 +85,16 @@ def test_what_a_value_says_cannot_leave_its_comment(tmp_path: Path) -> None:
     assert "\n[[except]]" not in proposed(SideBySide(sides["left"], sides["right"]))
 
 
+def test_a_name_beyond_the_basic_plane_is_spelled_as_toml_spells_it(tmp_path: Path) -> None:
+    weights: Content = {"w": np.zeros(1, "f4")}
+    left, right = (
+        write(tmp_path / side, {"m.safetensors": weights, "events.out.tfevents.😀": side.encode()})
+        for side in ("left", "right")
+    )
+    text = proposed(SideBySide(left, right)).replace('reason = ""', 'reason = "two runs"')
+    assert compare_models(left, right, parse(text.encode())).conclusion == "match"
+
+
 def test_a_built_in_declaration_that_covers_all_is_taken(tmp_path: Path) -> None:
     weights: Content = {"w": np.zeros(1, "f4")}
     models = {}
