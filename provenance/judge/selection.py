@@ -210,11 +210,9 @@ def files_differ(pair: Pair, sides: SideBySide) -> tuple[Finding, ...]:
     for name in pair.files:
         if (both := name in left.files and name in right.files) and sides.equal_files(name, name):
             continue
-        digests = [each.digest(name) if name in each.files else None for each in (left, right)]
+        one, two = (it.digest(name) if name in it.files else None for it in (left, right))
         measure = "bytes" if both else "presence"
-        findings.append(
-            Finding(file=name, measure=measure, held=False, left=digests[0], right=digests[1])
-        )
+        findings.append(Finding(file=name, measure=measure, held=False, left=one, right=two))
     return tuple(findings)
 
 

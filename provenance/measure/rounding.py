@@ -168,9 +168,9 @@ class Rounded:
         unequal: Bits = one.codes != other.codes
         unequal |= nan & (before[0] != before[1])
         unequal |= overflow
-        both = _magnitudes(one.codes | other.codes)
+        both = (one.codes | other.codes) << one.codes.dtype.type(1)
         zero_signs: Bits = unequal & (both == 0) & ~overflow & ~nan
-        nonzero = _magnitudes(before[0] | before[1]) != 0
+        nonzero = ((before[0] | before[1]) << before[0].dtype.type(1)) != 0
         lost = nonzero & (both <= both.dtype.type(2)) & ~overflow & ~nan
         marked = (unequal, overflow, nan, zero_signs, lost, nonzero)
         counts = [int(np.count_nonzero(each)) for each in marked]
@@ -195,22 +195,14 @@ class Rounded:
 
 def is_rounding(name: str, target: DType, wide: TensorFile, narrow: TensorFile) -> bool:
     """Tell whether the tensor *name* of *narrow* is that of *wide*, rounded to *target*."""
-    info, shipped = wide.tensors.get(name), narrow.tensors.get(name)
-    if info is None or shipped is None or (shipped.dtype, shipped.shape) != (target, info.shape):
-        return False
-    if not is_narrower(target, info.dtype):
+    info, shipped = wide.tensors[name], narrow.tensors.get(name)
+    if shipped is None or (shipped.dtype, shipped.shape) != (target, info.shape):
         return False
     for raw, codes_there in zip(wide.chunks(name, BLOCK), narrow.chunks(name, BLOCK), strict=True):
         found = round_codes(raw, info.dtype, target)
-        other = (found.codes != codes(codes_there, target)) | found.overflow | found.nan
-        if other.any():
+        if ((found.codes != codes(codes_there, target)) | found.overflow | found.nan).any():
             return False
     return True
-
-
-def _magnitudes(found: Codes) -> Codes:
-    """Return *found* without signs, doubled."""
-    return found << found.dtype.type(1)
 
 
 def _first(marked: Bits, start: int) -> int | None:
