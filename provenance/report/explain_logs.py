@@ -13,13 +13,12 @@ from provenance.keys import parse_spki
 from provenance.report.explain_text import Explained, explained, fields, row, rows
 from provenance.transparency import checkpoint as checkpoints
 from provenance.transparency import log_state, merkle, note, rekor, tiles
-from provenance.transparency.leaf_index import INDEX
 from provenance.transparency.log import CHECKPOINT, VKEY, read_vkey
 from provenance.transparency.log_state import FILES, STATE, Collected, Pending, Settings, TreeState
 from provenance.transparency.tile_store import read_file
 from provenance.transparency.tiles import ENTRIES, WIDTH, Tile
 
-_STATE_FILES = ("version", *FILES.values(), INDEX)
+_STATE_FILES = ("version", *FILES.values())
 
 
 def is_log_folder(folder: Path) -> bool:

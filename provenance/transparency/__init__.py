@@ -9,7 +9,7 @@ entry was changed or removed, so the log cannot show different statements to dif
 - ``rekor``: what is logged for a signed envelope.
 - ``entry``: an entry with its proof, as bundles hold it; its check.
 - ``log``, ``audit``: a log kept in a folder, and its audit. Of the folder, ``tile_store`` holds the
-  tiles, ``log_state`` the writer's own files, and ``leaf_index`` where each entry stands.
+  tiles and ``log_state`` the writer's own files.
 
 The formats are described in ``docs/spec/log.md``.
 """

@@ -13,7 +13,7 @@ import contextlib
 import functools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
 from provenance.errors import (
@@ -28,7 +28,7 @@ from provenance.files import atomic
 from provenance.files.atomic import TEMPORARY_SUFFIX
 from provenance.keys import load_private
 from provenance.transparency import checkpoint as checkpoints
-from provenance.transparency import leaf_index, log_state, merkle, note, rekor, tiles
+from provenance.transparency import log_state, merkle, note, rekor, tiles
 from provenance.transparency.checkpoint import Checkpoint
 from provenance.transparency.entry import InclusionProof, LogEntry
 from provenance.transparency.log_state import (
@@ -143,15 +143,12 @@ def append(folder: Path, entries: Sequence[bytes], signer: SignerKey) -> tuple[i
         collected = log_state.find(folder, Collected)
         tree, edge = _recover(folder, signer)
         store = TileStore(folder)
-        prefixes = leaf_index.read(store, tree.size)
-        positions = leaf_index.find(store, tree.size, prefixes, set(leaves))
         by_leaf = dict(zip(leaves, entries, strict=True))
+        positions = _positions(store, tree.size, by_leaf)
         if new := {leaf: entry for leaf, entry in by_leaf.items() if leaf not in positions}:
             grown = _grow(folder, tree, edge, new)
             _publish(folder, grown, signer)
             positions |= dict(zip(new, range(tree.size, grown.size), strict=True))
-            if grown.size // WIDTH > tree.size // WIDTH:
-                leaf_index.write(folder, prefixes + leaf_index.join(new))
             tree = grown
         with contextlib.suppress(UnavailableError):  # then it is done after the next append
             _collect(folder, collected.from_size if collected else 0, tree.size)
@@ -219,6 +216,15 @@ def _recover(folder: Path, signer: SignerKey) -> tuple[TreeState, Edge]:
     if (signed.size, signed.root) != (tree.size, tree.root):
         _publish(folder, tree, signer)
     return tree, edge
+
+
+def _positions(store: TileStore, size: int, wanted: Container[bytes]) -> dict[bytes, int]:
+    """Return the first position of those of *wanted* that are leaves of the tree of *size*."""
+    found: dict[bytes, int] = {}
+    for position, leaf in enumerate(store.leaves(size)):
+        if leaf in wanted:
+            found.setdefault(leaf, position)
+    return found
 
 
 def _grow(folder: Path, tree: TreeState, edge: Edge, new: dict[bytes, bytes]) -> TreeState:

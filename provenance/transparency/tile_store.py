@@ -43,12 +43,10 @@ class TileStore:
         """Return the edge of the tree of *size*."""
         return tuple(self.hashes(tile) if tile else () for tile in tiles.edge_tiles(size))
 
-    def leaves(self, start: int, size: int) -> Iterator[bytes]:
-        """Yield the leaf hashes from *start* on in the tree of *size*."""
-        for index in range(start // WIDTH, -(-size // WIDTH)):
-            first = index * WIDTH
-            row = self.hashes(Tile(0, index, min(WIDTH, size - first)))
-            yield from row[max(0, start - first) :]
+    def leaves(self, size: int) -> Iterator[bytes]:
+        """Yield the leaf hashes of the tree of *size*, in order."""
+        for first in range(0, size, WIDTH):
+            yield from self.hashes(Tile(0, first // WIDTH, min(WIDTH, size - first)))
 
     def write(self, tile: Tile, data: bytes) -> None:
         """Write *data* as *tile*."""

@@ -13,7 +13,7 @@ import pytest
 
 from provenance.errors import UnavailableError
 from provenance.keys import write_pair
-from provenance.transparency import audit, checkpoint, leaf_index
+from provenance.transparency import audit, checkpoint
 from provenance.transparency import log as logs
 
 if TYPE_CHECKING:
@@ -195,14 +195,6 @@ def test_the_disk_may_be_full_at_every_step(grown: Path, signer: SignerKey, tmp_
     assert step > 30, "the steps are not counted"
 
 
-def test_a_full_disk_keeps_the_index_behind_and_no_more(
-    log: Path, signer: SignerKey, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(leaf_index, "write", lambda *_args: None)
-    assert logs.append(log, OLD + NEW, signer) == tuple(range(270))
-    assert logs.append(log, OLD[:3], signer) == (0, 1, 2)
-
-
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
 def test_every_file_is_on_the_disk_before_the_next_depends_on_it(
     grown: Path, signer: SignerKey, monkeypatch: pytest.MonkeyPatch
@@ -244,6 +236,5 @@ def test_every_file_is_on_the_disk_before_the_next_depends_on_it(
         *tiles,
         ".state/treeState",
         "checkpoint",
-        ".state/leaves",
         ".state/gcState",
     ]

@@ -19,7 +19,7 @@ from provenance.errors import (
     UsageError,
 )
 from provenance.keys import generate, write_pair
-from provenance.transparency import audit, entry, leaf_index, merkle, note
+from provenance.transparency import audit, entry, merkle, note
 from provenance.transparency import log as logs
 
 if TYPE_CHECKING:
@@ -85,7 +85,6 @@ def test_the_layout_is_tessera_s(log: Path, signer: SignerKey) -> None:
     }
     assert {name for name in files(log) if name.startswith(".state/")} == {
         ".state/gcState",
-        ".state/leaves",
         ".state/publish.lock",
         ".state/signer.json",
         ".state/treeState",
@@ -129,91 +128,15 @@ def test_a_log_may_have_any_path(signer: SignerKey, tmp_path: Path) -> None:
     write_pair(signer.private, tmp_path / "log.key")
     logs.init(place, signer.name, tmp_path / "log.key")
     assert logs.append(place, bodies(0, 300), signer) == tuple(range(300))
-    assert len((place / ".state/leaves").read_bytes()) == 256 * leaf_index.PREFIX
 
 
 def test_entries_are_found(log: Path, signer: SignerKey) -> None:
     logs.append(log, bodies(0, 600), signer)
     for number in (0, 255, 256, 599):
         assert logs.append(log, [body(number)], signer) == (number,)
-    many = list(reversed(range(500, 600)))  # searched in one pass
+    many = list(reversed(range(500, 600)))
     assert logs.append(log, [body(number) for number in many], signer) == tuple(many)
     assert logs.append(log, [*(body(number) for number in many), b"other"], signer)[-1] == 600
-
-
-def damage_index(log: Path) -> None:
-    (log / ".state/leaves").write_bytes(b"not an index" * 100)
-
-
-def forget_index(log: Path) -> None:
-    (log / ".state/leaves").unlink()
-
-
-def swap_index(log: Path) -> None:
-    """Put an index there that says of another leaf where it is."""
-    other = [merkle.hash_leaf(body(number)) for number in reversed(range(300))]
-    leaf_index.write(log, leaf_index.join(other))
-
-
-def lengthen_index(log: Path) -> None:
-    """Put an index there of a log that was longer."""
-    leaves = [merkle.hash_leaf(body(number)) for number in range(300)]
-    leaf_index.write(log, leaf_index.join([*leaves, *[merkle.hash_leaf(b"gone")] * 300]))
-
-
-def shorten_index(log: Path) -> None:
-    path = log / ".state/leaves"
-    path.write_bytes(path.read_bytes()[:-13])
-
-
-def mistake_index(log: Path) -> None:
-    """Put an index there that has a leaf where the log has another."""
-    path = log / ".state/leaves"
-    data = path.read_bytes()
-    path.write_bytes(leaf_index.join([merkle.hash_leaf(b"gone")]) + data[leaf_index.PREFIX :])
-
-
-def replace_index_by_fifo(log: Path) -> None:
-    (log / ".state/leaves").unlink()
-    os.mkfifo(log / ".state/leaves")
-
-
-@pytest.mark.parametrize(
-    "harm",
-    [
-        damage_index,
-        forget_index,
-        swap_index,
-        lengthen_index,
-        shorten_index,
-        mistake_index,
-        replace_index_by_fifo,
-    ],
-)
-def test_the_index_is_only_a_cache(log: Path, signer: SignerKey, harm: object) -> None:
-    logs.append(log, bodies(0, 300), signer)
-    assert callable(harm)
-    harm(log)
-    assert logs.append(log, [body(299), body(9), b"gone"], signer) == (299, 9, 300)
-    assert logs.append(log, [b"gone", body(7)], signer) == (300, 7)
-    audit.audit(log, signer.verifier)
-
-
-def test_an_append_reads_few_files_of_a_long_log(
-    log: Path, signer: SignerKey, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    logs.append(log, bodies(0, 5000), signer)
-    opened: list[str] = []
-    real = os.open
-
-    def counting(path: str | Path, flags: int, mode: int = 0o777) -> int:
-        if "/tile/" in str(path) and not flags & (os.O_CREAT | os.O_DIRECTORY):
-            opened.append(str(path))
-        return real(path, flags, mode)
-
-    monkeypatch.setattr(os, "open", counting)
-    logs.append(log, [body(5000)], signer)
-    assert len(opened) <= 10, opened
 
 
 def test_a_log_without_its_key_or_state_is_unreadable(log: Path, tmp_path: Path) -> None:
