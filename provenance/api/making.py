@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Unpack
 
 from provenance.api.arguments import (
     PathLike,
@@ -24,24 +24,17 @@ from provenance.api.arguments import (
 from provenance.api.finishing import Claimant, Given, Recorded, complete
 from provenance.api.weaknesses import misfit
 from provenance.capture import made, process, recorder, remarks, run_folder
-from provenance.capture.draft import Recording, with_model
+from provenance.capture.draft import Before, Recording, with_model
 from provenance.capture.inputs import Inputs
-from provenance.capture.run_folder import PLAN, Plan
+from provenance.capture.remarks import Remark
+from provenance.capture.run_folder import PLAN, Plan, RunFolder
 from provenance.capture.secrecy.scan import live_secrets
+from provenance.equality.declaration import Declaration
 from provenance.errors import CommandError, PolicyError, ProvenanceError, UsageError
 from provenance.folder import attach as beside
 from provenance.folder.claims import model_name, require_folder
 from provenance.keys import PrivateKey
 from provenance.statement.training import DeclaredEquality
-
-if TYPE_CHECKING:
-    from typing import Unpack
-
-    from provenance.capture.draft import Before
-    from provenance.capture.remarks import Remark
-    from provenance.capture.run_folder import RunFolder
-    from provenance.equality.declaration import Declaration
-
 
 DEFAULT_EQUALITY = "bytes"
 

@@ -6,18 +6,14 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Unpack
 
 from provenance.api.arguments import PathLike, a_path, public_keys, silent
+from provenance.api.finishing import Recorded
 from provenance.api.making import Stated, inputs_of, record
 from provenance.errors import PolicyError, UsageError
+from provenance.keys import PrivateKey, PublicKey
 from provenance.rebuilding import repetition
-
-if TYPE_CHECKING:
-    from typing import Unpack
-
-    from provenance.api.finishing import Recorded
-    from provenance.keys import PrivateKey, PublicKey
 
 
 def rebuild(

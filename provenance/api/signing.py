@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from provenance.api import arguments
 from provenance.api.arguments import (
@@ -21,17 +20,15 @@ from provenance.api.arguments import (
     silent,
 )
 from provenance.errors import UsageError
+from provenance.files.manifest import Manifest
 from provenance.files.names import MODEL_SIGNATURE, is_plain
 from provenance.files.pointers import unfetched
 from provenance.folder import attach as beside
+from provenance.folder.attach import Published
 from provenance.folder.claims import require_folder
 from provenance.keys import ALGORITHMS, PrivateKey, PublicKey, generate
 from provenance.keys import write_pair as write_key_pair
 from provenance.transparency.note import format_vkey
-
-if TYPE_CHECKING:
-    from provenance.files.manifest import Manifest
-    from provenance.folder.attach import Published
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from provenance.errors import PolicyError, ProvenanceError, UnavailableError, count
 from provenance.files.names import MODEL_SIGNATURE
 from provenance.files.pointers import FETCH, unfetched
+from provenance.keys import PublicKey
+from provenance.statement.training import TrainingStatement
 from provenance.trust.outcome import failure_of, notes_of, outcome_detail
 from provenance.trust.verification import claim_that_counts
 from provenance.weights import check_numpy
-
-if TYPE_CHECKING:
-    from provenance.keys import PublicKey
-    from provenance.statement.training import TrainingStatement
 
 
 def misfit(model: Path, statement: TrainingStatement) -> ProvenanceError | None:

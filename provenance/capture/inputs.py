@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from provenance.capture.secrecy.redact import readable, redact_text
 from provenance.errors import ProvenanceError, UnreadableError, UsageError
@@ -23,10 +22,7 @@ from provenance.files.manifest import FileEntry, Manifest, hash_folder, hash_pat
 from provenance.files.names import RESERVED
 from provenance.files.walking import walk_folders
 from provenance.keys import refuse_private_keys
-from provenance.statement.training import ChangedInput
-
-if TYPE_CHECKING:
-    from provenance.statement.training import DeclaredEquality
+from provenance.statement.training import ChangedInput, DeclaredEquality
 
 MAX_LISTED = 1000
 """Most files of a changed input in each list: a changed data set of millions stays a short text."""

@@ -21,7 +21,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from provenance import __version__
 from provenance.capture.code.named import is_piped, program_files, program_folders, redacted_files
@@ -31,8 +31,15 @@ from provenance.capture.code.worktrees import Surroundings
 from provenance.capture.command import Places, record_command
 from provenance.capture.draft import After, Before, Recording, draft
 from provenance.capture.environment import collect_environment, find_drift
-from provenance.capture.inputs import check_model_folder, hash_again, hash_input, input_paths
-from provenance.capture.process import find_program
+from provenance.capture.inputs import (
+    HashedInput,
+    Inputs,
+    check_model_folder,
+    hash_again,
+    hash_input,
+    input_paths,
+)
+from provenance.capture.process import CommandResult, find_program
 from provenance.capture.python import startup
 from provenance.capture.python.packages import (
     Software,
@@ -47,10 +54,6 @@ from provenance.capture.secrecy.scan import live_secrets
 from provenance.errors import UnreadableError, UsageError
 from provenance.statement import intoto
 from provenance.statement.training import Collected, Drift, to_statement
-
-if TYPE_CHECKING:
-    from provenance.capture.inputs import HashedInput, Inputs
-    from provenance.capture.process import CommandResult
 
 
 def observe_before(

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
+from provenance.api.finishing import Given, Recorded
+from provenance.api.making import Stated
+from provenance.capture.remarks import Remark
 from provenance.cli.options import (
     PATH,
     json_option,
@@ -20,11 +23,6 @@ from provenance.errors import UsageError, one_line
 from provenance.report.progress import progress
 from provenance.report.recording import captured_document, captured_lines, not_covered_lines
 from provenance.report.terminal import print_json, print_lines
-
-if TYPE_CHECKING:
-    from provenance.api.finishing import Given, Recorded
-    from provenance.api.making import Stated
-    from provenance.capture.remarks import Remark
 
 F = TypeVar("F", bound="Callable[..., Any]")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -29,9 +29,7 @@ from provenance.report.verification import (
     verified_document,
 )
 from provenance.trust.outcome import LEVELS
-
-if TYPE_CHECKING:
-    from provenance.trust.verification import Step
+from provenance.trust.verification import Step
 
 
 @click.command(

@@ -11,13 +11,14 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from provenance.encoding import strict_base64, strict_json
 from provenance.envelope import bundle as bundles
 from provenance.envelope import dsse
+from provenance.envelope.bundle import Bundle
 from provenance.errors import (
     ContentError,
     LogProofError,
@@ -27,7 +28,7 @@ from provenance.errors import (
     UsageError,
 )
 from provenance.files.atomic import locked, storage_error, write_file
-from provenance.files.manifest import hash_folder
+from provenance.files.manifest import Manifest, hash_folder
 from provenance.files.names import BYPRODUCTS, CLAIMS, MODEL_SIGNATURE, RESERVED, is_within
 from provenance.files.walking import check_link, raise_it, walk, walk_again
 from provenance.folder.claims import (
@@ -38,20 +39,15 @@ from provenance.folder.claims import (
     read_bundles,
     require_folder,
 )
-from provenance.keys import parse_spki, refuse_private_key
+from provenance.keys import PrivateKey, PublicKey, parse_spki, refuse_private_key
 from provenance.statement import intoto, model_signature
+from provenance.statement.training import TrainingStatement
 from provenance.transparency import entry as log_entries
 from provenance.transparency import log as logs
 from provenance.transparency import rekor
+from provenance.transparency.entry import LogEntry
+from provenance.transparency.note import SignerKey, VerifierKey
 from provenance.weights.names import opened_by
-
-if TYPE_CHECKING:
-    from provenance.envelope.bundle import Bundle
-    from provenance.files.manifest import Manifest
-    from provenance.keys import PrivateKey, PublicKey
-    from provenance.statement.training import TrainingStatement
-    from provenance.transparency.entry import LogEntry
-    from provenance.transparency.note import SignerKey, VerifierKey
 
 
 class Log(NamedTuple):

@@ -15,10 +15,11 @@ import stat
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from provenance.encoding import strict_base64
 from provenance.envelope import bundle
+from provenance.envelope.bundle import Bundle
 from provenance.errors import ContentError, MalformedError, UnreadableError, count, cut
 from provenance.files.atomic import TEMPORARY_SUFFIX
 from provenance.files.digest import hash_file
@@ -33,11 +34,8 @@ from provenance.files.names import (
 )
 from provenance.files.reading import read_file
 from provenance.files.walking import check_link, walk, walk_folders
+from provenance.statement.training import TrainingStatement
 from provenance.weights.names import is_loaded
-
-if TYPE_CHECKING:
-    from provenance.envelope.bundle import Bundle
-    from provenance.statement.training import TrainingStatement
 
 MAX_CLAIMS_BYTES = 2**28
 """Largest claims file read, in bytes: they are all in memory, three times. It holds seventeen

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from provenance.equality.lattice import AGREES, LATTICE
+from provenance.equality.lattice import AGREES, LATTICE, Conclusion
 from provenance.errors import count, cut, one_line
+from provenance.rebuilding.verdict import Diameter, Rebuild, Verdict
 from provenance.report.comparison import (
     apart_from,
     conclusion_text,
@@ -14,10 +14,6 @@ from provenance.report.comparison import (
     outcome_lines,
 )
 from provenance.report.terminal import bad, dim
-
-if TYPE_CHECKING:
-    from provenance.equality.lattice import Conclusion
-    from provenance.rebuilding.verdict import Diameter, Rebuild, Verdict
 
 SHOWN_DISTANCES, SHOWN_ENVIRONMENT = 8, 12
 """Tensors, those farthest apart first, and differing environment values listed of one rebuild."""

@@ -12,26 +12,22 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
 from provenance.encoding import strict_json
-from provenance.errors import MalformedError, UnreadableError
+from provenance.errors import MalformedError, ProvenanceError, UnreadableError
 from provenance.files.names import BYPRODUCTS
 from provenance.files.reading import read_file
 from provenance.keys.public import MAX_KEY_BYTES
 from provenance.report import explain_equality, explain_files, explain_logs, explain_signed
-from provenance.report.explain_text import MAX_SHOWN_BYTES, Kind
+from provenance.report.explain_text import MAX_SHOWN_BYTES, Explained, Kind
 from provenance.statement.metrics import is_metric
 from provenance.transparency import note
 from provenance.transparency.log_state import STATE
 from provenance.weights.names import PICKLES, READABLE_WORDS, UNREAD, UNREADABLE, suffix_of
 from provenance.weights.source import Source
-
-if TYPE_CHECKING:
-    from provenance.errors import ProvenanceError
-    from provenance.report.explain_text import Explained
 
 NOT_VERIFIED = "not verified: this is what it says; nothing of it was checked"
 """The last line of every explanation."""

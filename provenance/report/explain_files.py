@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError, ProvenanceError, count
@@ -23,19 +23,17 @@ from provenance.report.explain_signed import byproducts_by_digest, describe_bund
 from provenance.report.explain_text import (
     MAX_SHOWN_BYTES,
     MAX_SHOWN_VALUES,
+    Explained,
     explained,
     fields,
     row,
 )
 from provenance.statement import intoto
+from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.metrics import parse_metrics
 from provenance.weights import check_numpy
 from provenance.weights.kinds import kind_of
 from provenance.weights.names import is_readable
-
-if TYPE_CHECKING:
-    from provenance.report.explain_text import Explained
-    from provenance.statement.intoto import ResourceDescriptor
 
 MAX_METRICS_BYTES = 16 * 2**20
 """Largest file of metrics that is summed up, in bytes: 250,000 lines, read in two seconds."""

@@ -9,15 +9,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from provenance.encoding import strict_base64, strict_json
 from provenance.envelope import bundle as bundles
+from provenance.envelope.bundle import Bundle
 from provenance.envelope.dsse import IN_TOTO_PAYLOAD
 from provenance.equality import declaration as declarations
-from provenance.errors import MalformedError, count
+from provenance.errors import MalformedError, ProvenanceError, count
 from provenance.keys import parse_spki
 from provenance.rebuilding import verdict as verdicts
 from provenance.report.agreement import verdict_lines
@@ -25,6 +26,7 @@ from provenance.report.explain_equality import declaration_rows
 from provenance.report.explain_text import (
     MAX_SHOWN_DOCUMENTS,
     MAX_SHOWN_VALUES,
+    Explained,
     cell,
     explained,
     fields,
@@ -33,16 +35,11 @@ from provenance.report.explain_text import (
 )
 from provenance.report.verification import recipe_rows
 from provenance.statement import intoto, model_signature, training, uris
+from provenance.statement.intoto import ResourceDescriptor, Statement
+from provenance.statement.training import Collected, DeclaredEquality
 from provenance.transparency import checkpoint, note
 from provenance.transparency import entry as log_entries
 from provenance.trust.outcome import failure_of, file_notes, outcome_detail
-
-if TYPE_CHECKING:
-    from provenance.envelope.bundle import Bundle
-    from provenance.errors import ProvenanceError
-    from provenance.report.explain_text import Explained
-    from provenance.statement.intoto import ResourceDescriptor, Statement
-    from provenance.statement.training import Collected, DeclaredEquality
 
 _SAID = ("verificationResult", "verifiedLevels", "timeVerified", "slsaVersion", "properties",
          "timeCreated")  # fmt: skip

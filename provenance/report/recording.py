@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from provenance.errors import count
 from provenance.folder.claims import in_words
 from provenance.report.verification import code_texts, input_text
 from provenance.statement import metrics
-
-if TYPE_CHECKING:
-    from provenance.statement.training import Collected, TrainingStatement
+from provenance.statement.training import Collected, TrainingStatement
 
 
 def captured_lines(statement: TrainingStatement) -> list[str]:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from provenance.errors import MAX_PART, SHOWN, count, cut, one_line, some_of
 from provenance.report.explain_text import shorten
 from provenance.report.terminal import bad, dim, good
-from provenance.statement.training import Source
-from provenance.trust.verification import STEPS
-
-if TYPE_CHECKING:
-    from provenance.statement.training import Input, TrainingStatement
-    from provenance.trust.verification import Step, Verified
+from provenance.statement.training import Input, Source, TrainingStatement
+from provenance.trust.verification import STEPS, Step, Verified
 
 STEP_HANG: Final = 25
 """Column in which the text of a step stands."""

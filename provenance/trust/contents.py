@@ -18,6 +18,7 @@ from provenance.files.digest import hash_file
 from provenance.files.manifest import (
     Differences,
     FileEntry,
+    Manifest,
     as_manifest,
     compare_sizes,
     hash_folder,
@@ -31,7 +32,6 @@ from provenance.loaders.table import table
 from provenance.weights.names import opened_by
 
 if TYPE_CHECKING:
-    from provenance.files.manifest import Manifest
     from provenance.weights.model import Model
 
 Progress = Callable[[int], None] | None

@@ -6,16 +6,13 @@ The evidence levels are the word of its signer (docs/spec/verification.md, "Whos
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import msgspec
 
 from provenance.errors import SHOWN, PolicyError, count, cut, some_of
-from provenance.statement.training import changed_text
-
-if TYPE_CHECKING:
-    from provenance.statement.training import TrainingStatement
-    from provenance.trust.opening import Claim, Signed
+from provenance.statement.training import TrainingStatement, changed_text
+from provenance.trust.opening import Claim, Signed
 
 Level = Literal["signed", "attested", "recorded", "rebuilt"]
 """An evidence level."""

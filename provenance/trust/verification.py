@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
+from provenance.envelope.bundle import Bundle
+from provenance.envelope.dsse import Opened
 from provenance.equality import declaration as declarations
+from provenance.equality.declaration import Declaration
 from provenance.errors import (
     ContentError,
     LogProofError,
@@ -25,6 +27,7 @@ from provenance.errors import (
     count,
     some_of,
 )
+from provenance.files.manifest import Manifest
 from provenance.files.names import MODEL_SIGNATURE
 from provenance.folder.claims import (
     check_beside,
@@ -35,10 +38,13 @@ from provenance.folder.claims import (
     read_claims,
     require_folder,
 )
+from provenance.keys import PublicKey
+from provenance.statement.model_signature import ModelSignature
 from provenance.transparency import entry as log_entries
 from provenance.transparency import rekor
+from provenance.transparency.note import VerifierKey
 from provenance.trust.contents import Reading, Stated, check_files, hash_stated
-from provenance.trust.opening import Claim, Signed, open_all, understand
+from provenance.trust.opening import Claim, Signed, Statements, open_all, understand
 from provenance.trust.outcome import (
     Level,
     Word,
@@ -49,16 +55,6 @@ from provenance.trust.outcome import (
     outcome_detail,
 )
 from provenance.weights.names import opened_by
-
-if TYPE_CHECKING:
-    from provenance.envelope.bundle import Bundle
-    from provenance.envelope.dsse import Opened
-    from provenance.equality.declaration import Declaration
-    from provenance.files.manifest import Manifest
-    from provenance.keys import PublicKey
-    from provenance.statement.model_signature import ModelSignature
-    from provenance.transparency.note import VerifierKey
-    from provenance.trust.opening import Statements
 
 STEPS = (
     "parse",
