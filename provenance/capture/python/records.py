@@ -20,7 +20,7 @@ from provenance.capture.python.inside import MAX_LINE_BYTES
 from provenance.capture.run import MAX_NAME_BYTES, MAX_STEP, RECORDS
 from provenance.errors import UnreadableError, reason
 from provenance.files.atomic import storage_error
-from provenance.statement.metrics import MAX_BYTES, NOT_FINITE, Metric, format_metric
+from provenance.statement.metrics import MAX_BYTES, Metric, format_metric
 
 MAX_RECORDS_BYTES = MAX_BYTES
 """Most bytes of records read: about four million metrics. The rest is dropped."""
@@ -44,6 +44,10 @@ MAX_STARTED = 16384
 _Id = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 _Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Text = Annotated[str, msgspec.Meta(max_length=4096, pattern=r"\A[^\0\ud800-\udfff]*\Z")]
+_Name = Annotated[
+    str,
+    msgspec.Meta(min_length=1, max_length=MAX_NAME_BYTES, pattern=r"\A[^\ud800-\udfff]*\Z"),
+]
 _Path = Annotated[str, msgspec.Meta(max_length=4096, pattern=r"\A/[^\0\ud800-\udfff]*\Z")]
 
 
@@ -132,12 +136,19 @@ class Records:
     reads: Reads = field(default_factory=Reads)
 
 
-class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    metric: str | None = None
-    seed: str | None = None
-    dropped: int | None = None
-    value: float | str | None = None
-    step: int | None = None
+class _Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    metric: _Name
+    value: float | Literal["NaN", "Infinity", "-Infinity"]
+    step: Annotated[int, msgspec.Meta(ge=-MAX_STEP, le=MAX_STEP)] | None = None
+
+
+class _Seed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    seed: _Name
+    value: Annotated[str, msgspec.Meta(pattern=r"\A(?:0|-?[1-9][0-9]{0,1299})\Z")]
+
+
+class _Dropped(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    dropped: Annotated[int, msgspec.Meta(ge=1, le=MAX_STEP)]
 
 
 class _Introduced(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -168,10 +179,12 @@ class _Reports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 _Told = _Introduced | _Read | _Wrote | Started | _Lost | _Reports
 
-_decoder = msgspec.json.Decoder(_Line)
-_decoders: Mapping[bytes, msgspec.json.Decoder[_Told]] = {
+_decoders: Mapping[bytes, msgspec.json.Decoder[_Metric | _Seed | _Dropped | _Told]] = {
     name: msgspec.json.Decoder(kind)
     for name, kind in {
+        b"metric": _Metric,
+        b"seed": _Seed,
+        b"dropped": _Dropped,
         b"process": _Introduced,
         b"read": _Read,
         b"wrote": _Wrote,
@@ -199,22 +212,22 @@ def read_records(directory: Path) -> Records:
     told = _Processes()
     count = dropped = damaged = 0
     for data in _lines(directory / RECORDS):
-        line = None if data is None else _parse(data)
-        if line is None:
-            damaged += 1
-        elif not isinstance(line, _Line):
-            told.take(line)
-        elif line.dropped is not None:
-            dropped += line.dropped
-        elif line.metric is not None and line.value is not None:
-            metrics += format_metric(Metric(line.metric, line.value, line.step))
-            count += 1
-            if line.metric in last or len(last) < MAX_LAST_VALUES:
-                last[line.metric] = line.value
-        elif line.seed is not None and _has_room(seeds, line.seed):
-            seeds[line.seed] = merge_seeds(seeds.get(line.seed), str(line.value))
-        else:
-            dropped += 1
+        match None if data is None else _parse(data):
+            case None:
+                damaged += 1
+            case _Metric(metric=name, value=value, step=step):
+                metrics += format_metric(Metric(name, value, step))
+                count += 1
+                if name in last or len(last) < MAX_LAST_VALUES:
+                    last[name] = value
+            case _Seed(seed=name, value=text) if _has_room(seeds, name):
+                seeds[name] = merge_seeds(seeds.get(name), text)
+            case _Seed():
+                dropped += 1
+            case _Dropped(dropped=number):
+                dropped += number
+            case told_of_process:
+                told.take(told_of_process)
     return Records(
         metrics=bytes(metrics),
         count=count,
@@ -324,34 +337,10 @@ def _lines(path: Path) -> Iterator[bytes | None]:
         raise UnreadableError(f"cannot be read: {reason(error)}", where=str(path)) from error
 
 
-def _parse(data: bytes) -> _Line | _Told | None:
+def _parse(data: bytes) -> _Metric | _Seed | _Dropped | _Told | None:
     """Return the record *data*, or None if it is malformed."""
     decoder = _decoders.get(data[2 : data.find(b'"', 2)])
     try:
-        if decoder is not None:
-            return decoder.decode(data)
-        line = _decoder.decode(data)
+        return decoder.decode(data) if decoder else None
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return line if _is_record(line) else None
-
-
-def _is_record(line: _Line) -> bool:
-    """Tell whether *line* is a metric, a seed or a loss, within the limits."""
-    match line:
-        case _Line(metric=str(name), seed=None, dropped=None, value=value, step=step):
-            in_range = step is None or -MAX_STEP <= step <= MAX_STEP
-            return _is_name(name) and in_range and (type(value) is float or value in NOT_FINITE)
-        case _Line(metric=None, seed=str(name), dropped=None, value=str(text), step=None):
-            return _is_name(name) and parse_seed(text) == text
-        case _Line(metric=None, seed=None, dropped=int(count), value=None, step=None):
-            return 0 < count <= MAX_STEP
-        case _:
-            return False
-
-
-def _is_name(name: str) -> bool:
-    try:
-        return 0 < len(name.encode()) <= MAX_NAME_BYTES
-    except UnicodeEncodeError:  # a lone surrogate
-        return False

@@ -26,7 +26,7 @@ def read(folder: Path, data: bytes) -> records.Records:
 def test_metrics_leave_in_canonical_form_and_in_order(tmp_path: Path) -> None:
     data = (
         b'\n{"metric":"loss","value":1e2,"step":1}\n'
-        b'\n{"value":"NaN","metric":"z\\u0065"}\n'
+        b'\n{"metric":"z\\u0065","value":"NaN"}\n'
         b'{"metric":"loss","value":3}\n'
     )
     found = read(tmp_path, data)
