@@ -3,7 +3,7 @@
 In JSON, as in ``verificationMaterial.tlogEntries`` (sigstore/protobuf-specs,
 ``sigstore_rekor.proto``; 64-bit integers are decimal strings, bytes are base64). The proof is
 checked offline, in :data:`STEPS`; the error of a step names it in its ``where``. Time and promise
-come from Rekor v1; they are read and kept, and prove nothing here.
+come from Rekor v1, and prove nothing here.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ STEPS = ("log", "body", "checkpoint", "tree", "inclusion")
 5. inclusion: the body's leaf hash leads to that root by a path of the right length.
 """
 
-Hash = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"^[A-Za-z0-9+/]{43}=$"})]
-Decimal = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"^(0|[1-9][0-9]{0,18})$"})]
+Hash = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9+/]{43}=$")]
+Decimal = Annotated[str, msgspec.Meta(pattern=r"^(0|[1-9][0-9]{0,18})$")]
 
 
 class LogId(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -52,7 +52,7 @@ class KindVersion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class InclusionPromise(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """A promise of Rekor v1; read, and proves nothing here."""
+    """A promise of Rekor v1; it proves nothing here."""
 
     signed_entry_timestamp: Base64
 
@@ -99,10 +99,7 @@ class InclusionProof(msgspec.Struct, frozen=True):
 
 
 class LogEntry(msgspec.Struct, frozen=True):
-    """One entry of the log *log_id* (32 bytes), as it came: nothing of it is verified.
-
-    *integrated_time* (seconds since 1970, 0: none) and *promise* (empty: none) are Rekor v1's.
-    """
+    """One entry of the log *log_id* (32 bytes), as it came: nothing of it is verified."""
 
     index: int
     log_id: bytes
@@ -110,8 +107,6 @@ class LogEntry(msgspec.Struct, frozen=True):
     version: str
     body: bytes
     proof: InclusionProof
-    integrated_time: int = 0
-    promise: bytes = b""
 
 
 def check_entry(entry: LogEntry, *, body: bytes, vkey: VerifierKey) -> Checkpoint:
@@ -145,10 +140,6 @@ def parse_entry(value: object, where: str | None = None) -> LogEntry:
     body = strict_base64.parse(document.canonicalized_body, where=_inside(where, "body"))
     if len(body) > MAX_ENTRY_BYTES:
         raise MalformedError(f"a log entry has at most {MAX_ENTRY_BYTES} bytes", where=where)
-    promise = b""
-    if document.inclusion_promise:
-        timestamp = document.inclusion_promise.signed_entry_timestamp
-        promise = strict_base64.parse(timestamp, where=_inside(where, "inclusionPromise"))
     return LogEntry(
         index=_integer(document.log_index, "logIndex", where),
         log_id=_hash(document.log_id.key_id, "logId", where),
@@ -162,8 +153,6 @@ def parse_entry(value: object, where: str | None = None) -> LogEntry:
             hashes=tuple(_hash(item, "hashes", where) for item in proof.hashes),
             checkpoint=proof.checkpoint.envelope.encode(),
         ),
-        integrated_time=_integer(document.integrated_time or "0", "integratedTime", where),
-        promise=promise,
     )
 
 
@@ -182,8 +171,6 @@ def format_entry(entry: LogEntry) -> dict[str, Any]:
         ),
         canonicalized_body=text(entry.body),
         log_index=str(entry.index),
-        integrated_time=str(entry.integrated_time) if entry.integrated_time else msgspec.UNSET,
-        inclusion_promise=InclusionPromise(text(entry.promise)) if entry.promise else msgspec.UNSET,
     )
     return dict(msgspec.json.decode(msgspec.json.encode(document)))
 
@@ -193,10 +180,7 @@ def _integer(text: str, name: str, where: str | None) -> int:
 
 
 def _hash(text: str, name: str, where: str | None) -> bytes:
-    data = strict_base64.parse(text, where=_inside(where, name))
-    if len(data) != merkle.HASH_BYTES:
-        raise MalformedError(f"{name} has {len(data)} bytes, not 32", where=where)
-    return data
+    return strict_base64.parse(text, where=_inside(where, name))
 
 
 def _inside(where: str | None, name: str) -> str:

@@ -193,8 +193,8 @@ def test_an_entry_is_written_as_it_is_read(good: LogEntry) -> None:
     assert document["inclusionProof"]["treeSize"] == "7"
     assert "integratedTime" not in document
     assert entry.parse_entry(json.loads(json.dumps(document))) == good
-    dated = replace(good, integrated_time=1_750_000_000, promise=b"signed")
-    assert entry.parse_entry(entry.format_entry(dated)) == dated
+    dated = {"integratedTime": "1750000000", "inclusionPromise": {"signedEntryTimestamp": "c2ln"}}
+    assert entry.parse_entry(document | dated) == good  # they prove nothing
 
 
 def test_protobuf_leaves_out_zeros(good: LogEntry) -> None:
@@ -204,7 +204,6 @@ def test_protobuf_leaves_out_zeros(good: LogEntry) -> None:
     document["integratedTime"] = "0"
     parsed = entry.parse_entry(document)
     assert (parsed.index, parsed.proof.index, parsed.proof.hashes) == (0, 0, ())
-    assert parsed.integrated_time == 0
 
 
 def put(path: str, value: object) -> Callable[[dict[str, Any]], None]:
@@ -219,13 +218,13 @@ def put(path: str, value: object) -> Callable[[dict[str, Any]], None]:
 
 MALFORMED: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
     "index as a number": (r"got 'int' - at '\$\.logIndex'", put("logIndex", 5)),
-    "index with a leading zero": ("not a decimal", put("logIndex", "05")),
+    "index with a leading zero": ("matching regex", put("logIndex", "05")),
     "index of 2^63": ("not a decimal", put("logIndex", str(2**63))),
-    "a negative index": ("not a decimal", put("inclusionProof.logIndex", "-1")),
-    "size with a space": ("not a decimal", put("inclusionProof.treeSize", "7 ")),
-    "a time that is none": ("not a decimal", put("integratedTime", "now")),
-    "log id of 31 bytes": ("logId has 31 bytes", put("logId.keyId", "A" * 41 + "A==")),
-    "log id in URL base64": ("not base64", put("logId.keyId", "_" * 43 + "=")),
+    "a negative index": ("matching regex", put("inclusionProof.logIndex", "-1")),
+    "size with a space": ("matching regex", put("inclusionProof.treeSize", "7 ")),
+    "a time that is none": ("matching regex", put("integratedTime", "now")),
+    "log id of 31 bytes": ("matching regex", put("logId.keyId", "A" * 41 + "A==")),
+    "log id in URL base64": ("matching regex", put("logId.keyId", "_" * 43 + "=")),
     "no log id": (
         r"missing required field 'keyId' - at '\$\.logId'",
         lambda document: document["logId"].clear(),
@@ -234,7 +233,7 @@ MALFORMED: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
         "missing required field 'inclusionProof'",
         lambda document: document.pop("inclusionProof"),
     ),
-    "root of 33 bytes": ("rootHash has 33", put("inclusionProof.rootHash", "A" * 44)),
+    "root of 33 bytes": ("matching regex", put("inclusionProof.rootHash", "A" * 44)),
     "hashes that are no list": (
         r"got 'object' - at '\$\.inclusionProof\.hashes'",
         put("inclusionProof.hashes", {}),
