@@ -83,7 +83,7 @@ class Recorded:
 
     def document(self) -> dict[str, Any]:
         """Return the in-toto Statement."""
-        return intoto.to_document(training.to_statement(self.statement))
+        return dict(msgspec.to_builtins(training.to_statement(self.statement)))
 
     def after(self, said: tuple[Remark, ...]) -> Recorded:
         """Return this with what was *said* before the run."""

@@ -7,7 +7,7 @@ subject: with more, a verifier that accepts any matching one would accept part o
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -51,36 +51,23 @@ class ResourceDescriptor(msgspec.Struct, frozen=True, omit_defaults=True, rename
     annotations: dict[str, Any] = {}
 
 
-class Statement(msgspec.Struct, frozen=True):
+class Statement(
+    msgspec.Struct,
+    frozen=True,
+    tag_field="_type",
+    tag=STATEMENT,
+    rename={"predicate_type": "predicateType"},
+):
     """A parsed Statement; the predicate is still a JSON object."""
 
-    subject: tuple[Subject, ...]
-    predicate_type: str
-    predicate: dict[str, Any]
-
-
-class _Document(
-    msgspec.Struct, frozen=True, rename={"type": "_type", "predicate_type": "predicateType"}
-):
-    type: str
-    subject: tuple[Subject, ...]
+    subject: Annotated[tuple[Subject, ...], msgspec.Meta(min_length=1)]
     predicate_type: str
     predicate: dict[str, Any] = {}
 
 
 def format(statement: Statement) -> bytes:  # noqa: A001
     """Return *statement* in JCS."""
-    return strict_json.format(to_document(statement))
-
-
-def to_document(statement: Statement) -> dict[str, Any]:
-    """Return *statement* as a JSON object."""
-    return {
-        "_type": STATEMENT,
-        "subject": msgspec.to_builtins(statement.subject),
-        "predicateType": statement.predicate_type,
-        "predicate": statement.predicate,
-    }
+    return strict_json.format(statement)
 
 
 def parse(payload: bytes, *, where: str | None = None) -> Statement:
@@ -90,14 +77,13 @@ def parse(payload: bytes, *, where: str | None = None) -> Statement:
 
 def from_document(document: object, *, where: str | None = None) -> Statement:
     """Return the statement that the JSON value *document* is."""
-    received = strict_json.convert(document, _Document, where=where)
-    if received.type != STATEMENT:
-        raise MalformedError(f"not an in-toto Statement v1 but {received.type!r}", where=where)
-    if not received.subject:
-        raise MalformedError("the statement has no subject", where=where)
-    for subject in received.subject:
+    kind = document.get("_type") if isinstance(document, dict) else None
+    if kind != STATEMENT:
+        raise MalformedError(f"not an in-toto Statement v1: its _type is {kind!r}", where=where)
+    statement = strict_json.convert(document, Statement, where=where)
+    for subject in statement.subject:
         check_digests(subject.digest, where=where)
-    return Statement(received.subject, received.predicate_type, received.predicate)
+    return statement
 
 
 def from_opened(opened: Opened, *, where: str | None = None) -> Statement:

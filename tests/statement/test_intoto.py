@@ -24,14 +24,14 @@ def with_digest(digest: object) -> dict[str, Any]:
 
 
 REFUSED: dict[str, tuple[object, str]] = {
-    "a list": ([], "Expected 'object'"),
+    "a list": ([], "not an in-toto Statement v1"),
     "no type": ({k: v for k, v in DOCUMENT.items() if k != "_type"}, "_type"),
     "Statement v0.1": (
         DOCUMENT | {"_type": "https://in-toto.io/Statement/v0.1"},
         "not an in-toto Statement v1",
     ),
     "no subject": ({k: v for k, v in DOCUMENT.items() if k != "subject"}, "subject"),
-    "an empty list of subjects": (DOCUMENT | {"subject": []}, "has no subject"),
+    "an empty list of subjects": (DOCUMENT | {"subject": []}, "length >= 1"),
     "a subject that is a text": (DOCUMENT | {"subject": ["model"]}, "Expected 'object'"),
     "a subject without a name": (DOCUMENT | {"subject": [{"digest": {"sha256": HEX}}]}, "name"),
     "a subject without a digest": (DOCUMENT | {"subject": [{"name": "m"}]}, "digest"),
