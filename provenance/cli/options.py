@@ -20,9 +20,25 @@ PATH = click.Path(path_type=Path)
 """A path that the library checks itself, so that its error has one wording."""
 
 
-def json_option(command: F) -> F:
-    """Add ``--json``."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(command)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+trusted_keys_option = click.option(
+    "--key",
+    "key_paths",
+    type=PATH,
+    multiple=True,
+    metavar="PUB",
+    help="Public key that you trust; may be repeated. Nothing is trusted by default.",
+)
+
+link_root_option = click.option(
+    "--link-root",
+    "link_roots",
+    type=PATH,
+    multiple=True,
+    metavar="DIR",
+    help="Folder to whose files symbolic links may lead. Repeatable.",
+)
 
 
 def signing_options(command: F, *, required: bool = True) -> F:
@@ -32,30 +48,6 @@ def signing_options(command: F, *, required: bool = True) -> F:
     )(command)
     return click.option(
         "--key", "key_path", type=PATH, required=required, metavar="KEY", help="Private key (PEM)."
-    )(command)
-
-
-def trusted_keys_option(command: F) -> F:
-    """Add ``--key`` for public keys, any number of them."""
-    return click.option(
-        "--key",
-        "key_paths",
-        type=PATH,
-        multiple=True,
-        metavar="PUB",
-        help="Public key that you trust; may be repeated. Nothing is trusted by default.",
-    )(command)
-
-
-def link_root_option(command: F) -> F:
-    """Add ``--link-root``."""
-    return click.option(
-        "--link-root",
-        "link_roots",
-        type=PATH,
-        multiple=True,
-        metavar="DIR",
-        help="Folder to whose files symbolic links may lead. Repeatable.",
     )(command)
 
 

@@ -13,10 +13,9 @@ from typing import Any
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError, ProvenanceError, count
 from provenance.files.digest import hash_file
-from provenance.files.manifest import FileEntry, manifest_of
+from provenance.files.manifest import FileEntry, manifest_of, sizes_of
 from provenance.files.names import BYPRODUCTS, CLAIMS, MODEL_SIGNATURE, RESERVED, component_order
 from provenance.files.reading import unreadable
-from provenance.files.walking import walk
 from provenance.folder import claims
 from provenance.keys import load_private, parse_public_pem
 from provenance.report.explain_signed import byproducts_by_digest, describe_bundles
@@ -91,12 +90,8 @@ def explain_byproduct_folder(folder: Path) -> Explained:
 
 
 def _listed(folder: Path, ignore: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
-    places = walk(folder, ignore=ignore)
-    names = sorted(places, key=component_order)
-    try:
-        return [{"name": n, "size": (folder / places[n].file).lstat().st_size} for n in names]
-    except OSError as error:
-        raise unreadable(error, str(folder)) from error
+    sizes = sizes_of(folder, ignore=ignore)
+    return [{"name": name, "size": sizes[name]} for name in sorted(sizes, key=component_order)]
 
 
 def _described(byproducts: Path) -> dict[str, ResourceDescriptor]:
