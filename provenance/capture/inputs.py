@@ -36,10 +36,9 @@ class Inputs:
 
     ``model`` is the training's output folder. ``data`` are pairs of a role, which may be empty, and
     a path. ``seeds`` are decimal strings by the names of the generators. ``axes`` are the
-    differences that a rebuild may have. ``interpreter`` is the training's Python, if the command
-    does not identify it; a ``dry_run`` starts none. ``secret_variables`` hold passwords that the
-    training does not get. The command runs in ``working_folder``, to which paths are relative.
-    Links in folders may lead to files below ``link_roots``.
+    differences that a rebuild may have. A ``dry_run`` starts no Python. ``secret_variables`` hold
+    passwords that the training does not get. The command runs in ``working_folder``, to which paths
+    are relative. Links in folders may lead to files below ``link_roots``.
     """
 
     model: Path

@@ -97,8 +97,7 @@ def run(
     """Run *command* in *folder* and return how it ended.
 
     *run_directory* is passed to the program in its environment. *on_start* is told the command's
-    process number. Signals are handled only if this is
-    called in the main thread, as Python requires.
+    process number. Signals are handled only in the main thread, as Python requires.
     """
     variables = dict(environ)
     if run_directory is not None:

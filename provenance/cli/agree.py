@@ -26,7 +26,6 @@ from provenance.report.terminal import print_json, print_lines
 
 @click.command(
     cls=Command,
-    short_help="Judge whether rebuilds are the same model, as declared beforehand.",
     examples=(
         "provenance agree published rebuilt --key alice.pub --key bob.pub",
         """provenance agree published rebuilt --key alice.pub --key bob.pub \\
@@ -37,9 +36,7 @@ from provenance.report.terminal import print_json, print_lines
 @click.argument("models", type=PATH, nargs=-1, required=True, metavar="DIR DIR...")
 @trusted_keys_option
 @click.option(
-    "--equality",
-    metavar="FILE|NAME",
-    help="Refuse unless this is the declared equality.",
+    "--equality", metavar="FILE|NAME", help="Refuse unless this is the declared equality."
 )
 @click.option(
     "--unsafe-other-equality",

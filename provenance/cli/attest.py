@@ -15,7 +15,6 @@ from provenance.cli.recording import print_recorded, read_stated, recording_opti
 
 @click.command(
     cls=Command,
-    short_help="Sign how a model was made, after the fact.",
     examples=(
         "provenance attest model --key alice",
         "provenance attest model --key alice --data train=data.csv --seed 0",

@@ -32,11 +32,7 @@ PROGRAM_FILES = ("train.py", "config.toml", "equality.toml", "data.py")
 
 @click.command(
     cls=Command,
-    short_help="Do the whole job on a small real model.",
-    examples=(
-        "provenance demo",
-        "provenance demo --folder /tmp/demo",
-    ),
+    examples=("provenance demo", "provenance demo --folder /tmp/demo"),
     next_step="'provenance show demo/alice/model' explains what the demo made.",
 )
 @click.option(
@@ -120,8 +116,7 @@ def _run(line: str, folder: Path, place: str, status: int) -> None:
     done = subprocess.run(words, cwd=folder / place, env=environment, check=False)
     if done.returncode != status:
         raise RefusedError(
-            f"ended with status {done.returncode}, and should have with {status}",
-            where=line,
+            f"ended with status {done.returncode}, and should have with {status}", where=line
         )
     if status:
         click.echo(click.style(f"(exit status {status}, as it should be)", dim=True))

@@ -16,7 +16,6 @@ from provenance.report.terminal import print_json
 
 @click.command(
     cls=Command,
-    short_help="Make a key pair.",
     examples=(
         "provenance keygen alice",
         "provenance keygen keeper --algorithm ed25519 --password-env PASSWORD",

@@ -18,7 +18,6 @@ from provenance.transparency.note import MAX_NOTE_BYTES, format_vkey
 
 @click.group(
     cls=Group,
-    short_help="Make and audit a transparency log.",
     examples=(
         "provenance log init log --origin example.org/log --key keeper",
         "provenance log audit log --key log/vkey",

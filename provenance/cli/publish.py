@@ -15,7 +15,6 @@ from provenance.report.terminal import print_json
 
 @click.command(
     cls=Command,
-    short_help="Put a model's claims into a transparency log.",
     examples=(
         "provenance publish model --log log",
         "provenance publish model --log log --password-env PASSWORD",

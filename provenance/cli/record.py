@@ -14,12 +14,7 @@ from provenance.api import making
 from provenance.api.finishing import finish
 from provenance.cli.help import Command
 from provenance.cli.options import PATH
-from provenance.cli.recording import (
-    print_recorded,
-    read_given,
-    read_stated,
-    recording_options,
-)
+from provenance.cli.recording import print_recorded, read_given, read_stated, recording_options
 from provenance.errors import UnfinishedError, UsageError, as_typed
 
 _FINISHING = frozenset(
@@ -34,7 +29,6 @@ _GO_WITH = {"redact": "finish", "publisher_keys": "rebuild_of", "yes": "rebuild_
 
 @click.command(
     cls=Command,
-    short_help="Run a training command and sign how the model was made.",
     examples=(
         "provenance record --model model --key alice -- python train.py",
         """provenance record --model model --key alice --data train=data.csv \\

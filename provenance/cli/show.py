@@ -14,11 +14,7 @@ from provenance.report.terminal import print_json, print_lines
 
 @click.command(
     cls=Command,
-    short_help="Explain any file that this program writes.",
-    examples=(
-        "provenance show model",
-        "provenance show model/claims.jsonl --json",
-    ),
+    examples=("provenance show model", "provenance show model/claims.jsonl --json"),
     next_step="'provenance verify' checks the claims of a model, 'provenance log audit' a log.",
 )
 @click.argument("path", type=PATH)

@@ -25,7 +25,6 @@ from provenance.report.terminal import print_json, print_lines
 
 @click.command(
     cls=Command,
-    short_help="Sign a model's files (OpenSSF model signature).",
     examples=(
         "provenance sign model --key alice",
         "provenance sign model --key alice --password-env PASSWORD",
@@ -55,11 +54,7 @@ def command(
     The signature says which files these are, not how they were made; 'record' and 'attest' do.
     """
     signed = signing.sign(
-        model,
-        key=key_path,
-        password=read_password(password_env),
-        progress=progress,
-        **options,
+        model, key=key_path, password=read_password(password_env), progress=progress, **options
     )
     manifest = signed.manifest
     if as_json:

@@ -34,7 +34,6 @@ from provenance.trust.verification import Step
 
 @click.command(
     cls=Command,
-    short_help="Check that a key you trust attested these files.",
     examples=(
         "provenance verify model --key alice.pub",
         "provenance verify model --key alice.pub --log log/vkey",
@@ -43,17 +42,9 @@ from provenance.trust.verification import Step
 )
 @click.argument("model", type=PATH, metavar="DIR")
 @trusted_keys_option
+@click.option("--claims", type=PATH, metavar="FILE", help="Claims to check instead of DIR's own.")
 @click.option(
-    "--claims",
-    type=PATH,
-    metavar="FILE",
-    help="Claims to check instead of DIR's own.",
-)
-@click.option(
-    "--log",
-    "log",
-    metavar="VKEY",
-    help="The log's key, or its file: require a proof of that log.",
+    "--log", "log", metavar="VKEY", help="The log's key, or its file: require a proof of that log."
 )
 @click.option(
     "--require",
@@ -105,12 +96,7 @@ def command(
 
     try:
         verified = checking.verify(
-            model,
-            keys=tuple(keys),
-            log=vkey,
-            on_step=report,
-            progress=progress,
-            **options,
+            model, keys=tuple(keys), log=vkey, on_step=report, progress=progress, **options
         )
     except ProvenanceError as error:
         if as_json:

@@ -62,11 +62,9 @@ def test_help(option: str, provenance: Shell) -> None:
     assert all(name in ran.out for name in cli.COMMANDS)
 
 
-def test_the_list_of_commands_is_that_of_the_commands() -> None:
-    for name, short in cli.COMMANDS.items():
-        command = cli.cli.get_command(click.Context(cli.cli), name)
-        assert command is not None
-        assert command.get_short_help_str(100) == short
+def test_each_listed_command_is_there() -> None:
+    for name in cli.COMMANDS:
+        assert cli.cli.get_command(click.Context(cli.cli), name) is not None
 
 
 def test_version(provenance: Shell) -> None:
