@@ -10,6 +10,7 @@ header is read.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,7 @@ import msgspec
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError, ProvenanceError, UnreadableError
 from provenance.files.names import BYPRODUCTS
-from provenance.files.reading import read_file
+from provenance.files.reading import open_file, read_file, unreadable
 from provenance.keys.public import MAX_KEY_BYTES
 from provenance.report import explain_equality, explain_files, explain_logs, explain_signed
 from provenance.report.explain_text import MAX_SHOWN_BYTES, Explained, Kind
@@ -27,7 +28,6 @@ from provenance.statement.metrics import is_metric
 from provenance.transparency import note
 from provenance.transparency.log_state import STATE
 from provenance.weights.names import PICKLES, READABLE_WORDS, UNREAD, UNREADABLE, suffix_of
-from provenance.weights.source import Source
 
 NOT_VERIFIED = "not verified: this is what it says; nothing of it was checked"
 """The last line of every explanation."""
@@ -63,9 +63,12 @@ def explain(path: Path) -> Explained:
     """Return what the file or folder at *path* is and says."""
     if path.is_dir():
         return _explain_folder(path)
-    with Source(path) as source:
-        size = source.size
-        head = source.read(0, min(size, HEAD_BYTES))
+    descriptor, status = open_file(path, follow=True)
+    try:
+        with os.fdopen(descriptor, "rb") as file:
+            head, size = file.read(HEAD_BYTES), status.st_size
+    except OSError as error:
+        raise unreadable(error, str(path)) from error
     folder = path.absolute().parent.name
     if folder == STATE:
         return explain_logs.explain_state(path)
