@@ -6,7 +6,7 @@ same reading; that tells, too, whether files that keep tensors as they are have 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -78,7 +78,8 @@ class MeasuredWeights:
 
     def same_files(self, pair: Pair) -> bool:
         """Tell whether both units of *pair* have the same files, byte for byte."""
-        if not self._stated and pair.files_of_both not in self.sides.known and _placed(pair):
+        known = self.stated or pair.both is None or pair.files_of_both in self.sides.known
+        if not known and all(map(_placed, pair.both or ())):
             self.of(pair, None)
         return self.sides.same(pair)
 
@@ -169,12 +170,13 @@ class MeasuredWeights:
                 yield pair, *self._planned(pair)
 
     @property
-    def _stated(self) -> bool:
+    def stated(self) -> bool:
+        """Whether the digests of both models are stated."""
         return None not in (self.sides.left.sha256, self.sides.right.sha256)
 
     def learn(self, pair: Pair, files: tuple[TensorFile, TensorFile], contents: Contents) -> None:
         """Note whether the *files* of *pair* have equal bytes, where *contents* tells."""
-        if self._stated:
+        if self.stated:
             return
         if contents.metadata or any(each.differing != 0 for each in contents.tensors):
             self.sides.known[pair.files_of_both] = False
@@ -207,23 +209,6 @@ def read_together(every: Sequence[MeasuredWeights]) -> None:
                 weights.note(pair, group.initial, contents)
 
 
-def _groups(every: Sequence[MeasuredWeights]) -> Collection[_Group]:
-    groups: dict[tuple[str, str | None], _Group] = {}
-    for weights in every:
-        for pair, initial, start in weights.asked():
-            if not _placed(pair):
-                continue
-            star = weights.sides.left is every[0].sides.left
-            for group in groups.values() if not star else ():
-                if group.start == start and group.members >= _members(weights, pair):
-                    group.pairs.append((weights, pair))
-            if star and pair.left is not None:
-                group = groups.setdefault((pair.left.name, initial), _Group(initial, start))
-                group.pairs.append((weights, pair))
-                group.members |= _members(weights, pair)
-    return groups.values()
-
-
 @dataclass
 class _Group:
     """Pairs of which the files are read together."""
@@ -231,12 +216,24 @@ class _Group:
     initial: str | None
     start: Unit | None
     pairs: list[tuple[MeasuredWeights, Pair]] = field(default_factory=list)
-    members: set[tuple[int, str]] = field(default_factory=set)
 
 
-def _members(weights: MeasuredWeights, pair: Pair) -> set[tuple[int, str]]:
-    models = weights.sides.left, weights.sides.right
-    return {(id(it), unit.name) for it, unit in zip(models, pair.both or (), strict=True)}
+def _groups(every: Sequence[MeasuredWeights]) -> list[_Group]:
+    """Return what is asked of *every* two models; files that are in one pair are in one group."""
+    groups: list[_Group] = []
+    places: dict[tuple[int, str, str | None], _Group] = {}
+    for weights in every:
+        models = weights.sides.left, weights.sides.right
+        for pair, initial, start in weights.asked():
+            both = zip(models, pair.both or (), strict=True)
+            keys = [(id(model), unit.name, initial) for model, unit in both]
+            group = next((places[key] for key in keys if key in places), None)
+            if group is None:
+                group = _Group(initial, start)
+                groups.append(group)
+            group.pairs.append((weights, pair))
+            places |= dict.fromkeys(keys, group)
+    return groups
 
 
 def _read(
@@ -246,13 +243,13 @@ def _read(
 
     Digests that are stated are confirmed by the same reading.
     """
-    (first, _), later = pairs[0], all(_placed(pair) for _, pair in pairs)
+    first, _ = pairs[0]
     opened: dict[tuple[int, str], tuple[Model, Unit, TensorFile]] = {}
     with ExitStack() as stack:
 
         def place(model: Model, unit: Unit, shown: str) -> int:
             if (key := (id(model), unit.name)) not in opened:
-                file = stack.enter_context(model.open(unit, shown, later=later))
+                file = stack.enter_context(model.open(unit, shown, later=_placed(unit)))
                 opened[key] = model, unit, file
             return [*opened].index(key)
 
@@ -267,7 +264,7 @@ def _read(
         if start is not None and initial is not None:
             number = place(first.sides.left, start, initial)
             begun = initial, [*opened.values()][number][2]
-        digests = Digests() if later and first.sides.left.sha256 is not None else None
+        digests = Digests() if first.stated else None
         found = read_contents(beside, files, first.wanted, begun, digests)
         for model, unit, file in opened.values():
             file.check_unchanged()
@@ -282,8 +279,6 @@ def _read(
     return results
 
 
-def _placed(pair: Pair) -> bool:
-    """Tell whether tensors lie in the files of both units as they are, by their names."""
-    return pair.both is not None and all(
-        PurePosixPath(unit.name).suffix.lower() in _PLACED for unit in pair.both
-    )
+def _placed(unit: Unit) -> bool:
+    """Tell whether tensors lie in the files of *unit* as they are, by its name."""
+    return PurePosixPath(unit.name).suffix.lower() in _PLACED

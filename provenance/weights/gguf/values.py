@@ -39,7 +39,7 @@ MAX_SHOWN: Final = 1024
 
 _LENGTH: Final = struct.Struct("<Q")
 
-_WINDOW: Final = 2**20
+_WINDOW: Final = 2**14
 """Bytes read at a time."""
 
 U32: Final = 4

@@ -35,7 +35,7 @@ MAX_FIELDS: Final = 1_000_000
 MAX_STRUCTURE: Final = 2**28
 """Most bytes of text and the like that are held in memory: graphs hold traces of their source."""
 
-_WINDOW: Final = 2**18
+_WINDOW: Final = 2**15
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _LONGEST: Final = 10  # bytes of a variable-length integer of 64 bits
 _INT32: Final = (5, 14)  # int32 and enumerations, as types of ``FieldDescriptorProto``

@@ -74,6 +74,7 @@ class TorchFile(SourceFile):
     """An open checkpoint. See :class:`~provenance.weights.view.TensorFile`."""
 
     format = "torch"
+    direct = False  # a storage's CRC-32 covers all of it
 
     def __init__(self, source: Source) -> None:
         """Read and check the structure of *source*, its pickle, and what no tensor reaches."""
