@@ -1,25 +1,25 @@
-"""Measure ``provenance compare``, as a user types it, against reading both files, in one run.
+"""Measure ``provenance compare``, ``verify`` and ``agree`` as typed, against reading the files.
 
-    python benchmarks/compare_speed.py --gib 2 --folder /dev/shm      6 GiB there, some minutes
-    python benchmarks/compare_speed.py --before PATH/TO/provenance    and another version in turn
+    make bench ARGS="--folder /dev/shm"                               8 GiB there, 5 minutes
+    python benchmarks/compare_speed.py --gib 1 --only equal folder    a part, smaller
 
-Makes bfloat16 models of ``--gib`` GiB below ``--folder`` (a temporary one by default) and runs
-each command of a group in turn, ``--repeat`` times, on warm files:
+Below ``--folder`` (a temporary one by default) it makes bfloat16 models of ``--gib`` GiB and runs
+each command of a group in turn, ``--repeat`` times (the last two groups once), on warm files; what
+it made is removed:
 
-- reading: both files once, by ``pread`` on all cores: the physical limit;
-- equal: ``compare A B``: tensors equal in every bit, in files that differ in their metadata;
-- different: ``compare A B``: every element differs;
-- initial: ``compare A B --equality``: two folders of changed weights and the same initial ones, so
-  that the distance of each tensor is taken relative to its update as well;
-- no kernel: the same by numpy alone, as where the package was installed without a compiler;
-- allclose: a script of ``safetensors``, widened to float32, and ``numpy.allclose``;
-- (hashing), (tensors): the two parts of ``compare A B``, each with a start of its own;
-- many: ``compare A B`` of two files of 100,000 tensors of two bytes, which are equal.
+- equal: two files of one content, then of other metadata; beside ``cmp``, and hashing each file on
+  a core of its own, which nothing that signs or checks can beat;
+- different: no element is equal; with ``close-float32``, too;
+- signed: ``verify`` and ``agree`` of two signed folders of these;
+- script: models an eighth as large, beside a script of ``safetensors`` and ``numpy.allclose``; with
+  initial weights, and by numpy alone, as where the package was installed without a compiler;
+- folder: 10,000 files of 4 KB, equal and different, as safetensors and as npy;
+- many: two files of 100,000 tensors of two elements; with 64 patterns in eight rules, too.
 
-Beside seconds stand those of all processors together and the largest resident size in MB (the page
-cache is not in it); then the ratios of both times to reading. Machines are noisy: the ratios count,
-and the processor's seconds where others are at work. With ``--before``, the last columns are
-the ratios to the other version.
+"reading" is both models once, by ``pread`` on all cores: the physical limit. Beside seconds stand
+those of all processors together, the largest resident size in MB (the page cache is not in it), the
+ratios of both times to reading, and how many bytes were read for each byte of the models (Linux).
+Machines are noisy: the ratios count, and the processor's seconds where others are at work.
 """
 
 from __future__ import annotations
@@ -32,13 +32,10 @@ import struct
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmarks.speed.commands import HERE, OURS, Command, Run, in_turn, program
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 GIB = 2**30
 STEP = 2**24
@@ -47,20 +44,25 @@ STEP = 2**24
 SHARES = {"embedding": 2, "head": 2} | {f"layers.{number}": 1 for number in range(12)}
 """The tensors, and how many sixteenths of the model each takes."""
 
-DIFFER = frozenset({1})
-"""The exit status: metadata differ, or the tensors do."""
+ROW = 4096
+"""Elements of a row of a tensor."""
 
-EQUALITY = """
+ANY = frozenset({0, 1})
+"""The exit statuses of a comparison that was made, whatever it found."""
+
+CLOSE = """
+[[any.all]]
+equality = "close"
+relative_l2 = 0.5
+relative_linf = 0.9
+reason = "every element is measured, and none is far away"
+"""
+
+HEAD = """
 format = 1
 name = "benchmark"
 version = 1
 [[any]]
-[[any.all]]
-equality = "close"
-initial = "initial.safetensors"
-relative_l2 = 0.5
-relative_linf = 0.5
-reason = "every element is measured, and none is far away"
 """
 
 PATTERNS = """
@@ -73,11 +75,11 @@ for name, values in {"left": left, "right": left * numpy.float32(1.02), "initial
 
 
 def main() -> None:
-    """Make the data, measure, print the table."""
+    """Make the data, measure, print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--gib", type=float, default=1, help="size of a model")
+    parser.add_argument("--gib", type=float, default=4, help="size of a model")
     parser.add_argument("--folder", type=Path, help="where the models are made and removed")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--before", metavar="PROGRAM", help="'provenance' of another version")
@@ -86,101 +88,223 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="provenance-compare-", dir=arguments.folder))
     try:
         subprocess.run([sys.executable, "-c", PATTERNS, str(folder)], check=True)
-        make_model(folder / "left.safetensors", int(arguments.gib * GIB), "left")
-        without_kernel = copy_without_kernel(folder)
-        heads = ["s", "cpu s", "MB", "ratio", "of cpu", "/before", "of cpu"]
-        print(f"{'case':<24}" + "".join(f"{each:>9}" for each in heads))
+        heads = ["s", "cpu s", "MB", "ratio", "of cpu", "read"]
+        print(f"{'case':<36}" + "".join(f"{each:>9}" for each in heads))
         for name in (each for each in arguments.only if each in GROUPS):
-            commands = GROUPS[name](folder, int(arguments.gib * GIB))
-            for case in [case for case in commands if case in ("different", "initial")]:
-                words = [sys.executable, "-P", "-m", "provenance", *commands[case].words[1:]]
-                commands[f"{case}, no kernel"] = Command(
-                    words, commands[case].statuses, {"PYTHONPATH": str(without_kernel)}
-                )
-            if arguments.before:
-                words = [program(arguments.before), *commands[name].words[1:]]
-                commands["before"] = Command(words, commands[name].statuses)
-            found = in_turn(commands, arguments.repeat)
-            for line in rows(name, found):
-                print(line, flush=True)
+            for models, commands in GROUPS[name](folder, int(arguments.gib * GIB)):
+                for case, command in [*commands.items()] if arguments.before else ():
+                    words = [program(arguments.before), *command.words[1:]]
+                    if command.words[0] == OURS:
+                        commands[f"{case} (before)"] = Command(words, command.statuses)
+                times = 1 if name in ("folder", "many") else arguments.repeat
+                for line in rows(in_turn(commands, times), nbytes(models)):
+                    print(line, flush=True)
+            print()
     finally:
         shutil.rmtree(folder)
 
 
-def rows(group: str, found: dict[str, Run]) -> Iterator[str]:
-    """Yield a row for each case; reading, and the other version, are compared with."""
-    limit, before = found.get("reading"), found.pop("before", None)
+def rows(found: Mapping[str, Run], size: int) -> Iterator[str]:
+    """Yield a row for each case; *size* is the bytes of both models."""
+    limit = next(iter(found.values()))
     for name, each in found.items():
-        row = f"{name:<24}{each.seconds:>9.3f}{each.processor:>9.3f}{each.megabytes:>9.0f}"
-        for other in (limit, before if name == group else None):
-            if other is not None:
-                ratios = each.seconds / other.seconds, each.processor / other.processor
-                row += "".join(f"{ratio:>9.2f}" for ratio in ratios)
-        yield row
+        row = f"{name:<36}{each.seconds:>9.3f}{each.processor:>9.3f}{each.megabytes:>9.0f}"
+        row += f"{each.seconds / limit.seconds:>9.2f}{each.processor / limit.processor:>9.2f}"
+        yield row + f"{each.read / size:>9.2f}"
 
 
-def equal(folder: Path, size: int) -> dict[str, Command]:
-    """Two files of the same tensors."""
-    one, two = files(folder, "left", "same")
-    make_model(Path(two), size, "left", {"by": "b"})
-    return compared("equal", one, two, DIFFER)
+Group = Iterator[tuple[list[str], dict[str, Command]]]
+"""Models, and the commands that are run in turn on them; the first is the limit."""
 
 
-def different(folder: Path, size: int) -> dict[str, Command]:
+def equal(folder: Path, size: int) -> Group:
+    """Two files of the same bytes, then of other metadata."""
+    one, two = files(folder, "left", "right")
+    make_model(Path(one), size, "left", by="a")
+    make_model(Path(two), size, "left", by="a")
+    yield (
+        [one, two],
+        {
+            "reading": script("read_files", one, two),
+            "compare A B, one content": Command([OURS, "compare", one, two]),
+            "cmp A B": Command(["cmp", one, two]),
+            "SHA-256 of both, a core each": script("hash_files", one, two),
+        },
+    )
+    with Path(two).open("r+b") as file:  # the same length
+        file.write(head(header_of(size, by="b")))
+    yield (
+        [one, two],
+        {
+            "reading": script("read_files", one, two),
+            "compare A B, other metadata": Command([OURS, "compare", one, two], ANY),
+        },
+    )
+
+
+def different(folder: Path, size: int) -> Group:
     """Two files of which no element is equal."""
-    (folder / "same.safetensors").unlink(missing_ok=True)
     one, two = files(folder, "left", "right")
-    make_model(Path(two), size, "right")
-    allclose = Command([sys.executable, str(HERE / "allclose.py"), one, two], DIFFER)
-    return compared("different", one, two, DIFFER) | {"allclose": allclose}
+    make_model(Path(one), size, "left", by="a")
+    make_model(Path(two), size, "right", by="a")
+    words = [OURS, "compare", one, two]
+    yield (
+        [one, two],
+        {
+            "reading": script("read_files", one, two),
+            "compare A B, every element": Command(words, ANY),
+            "  --equality close-float32": Command([*words, "--equality", "close-float32"], ANY),
+        },
+    )
 
 
-def initial(folder: Path, size: int) -> dict[str, Command]:
-    """Two folders of changed weights, with the initial ones beside them."""
-    one, two = files(folder, "left", "right")
-    start = folder / "initial.safetensors"
-    make_model(Path(two), size, "right")
-    make_model(start, size, "initial")
-    for name, model in (("a", one), ("b", two)):
-        (folder / name).mkdir()
-        os.link(model, folder / name / "model.safetensors")
-        os.link(start, folder / name / "initial.safetensors")
-    declared = folder / "equality.toml"
-    declared.write_text(EQUALITY)
-    words = ["compare", str(folder / "a"), str(folder / "b"), "--equality", str(declared)]
-    return {"reading": reading(one, two), "initial": Command([OURS, *words])}
+def signed(folder: Path, size: int) -> Group:
+    """Two signed folders of different models."""
+    models = [str(folder / name) for name in ("one", "two")]
+    declared = declare(folder, CLOSE + 'relative_to = "weights"\n')
+    trusting: list[str] = []
+    for name, pattern in zip(models, ("left", "right"), strict=True):
+        Path(name).mkdir()
+        (made,) = files(folder, pattern)
+        make_model(Path(made), size, pattern, by="a")
+        os.link(made, Path(name) / "model.safetensors")
+        attest = [OURS, "attest", name, "--key", f"{name}.key", "--equality", declared]
+        for words in ([OURS, "keygen", f"{name}.key"], attest):
+            subprocess.run(words, check=True, capture_output=True)
+        trusting += ["--key", f"{name}.key.pub"]
+    agree = [OURS, "agree", *models, *trusting]
+    for chosen, command in (
+        (models[:1], {"verify A": Command([OURS, "verify", models[0], *trusting])}),
+        (models, {"agree A B, every element": Command(agree, ANY)}),
+    ):
+        yield chosen, {"reading": script("read_files", *chosen)} | command
+    for name in models:
+        shutil.rmtree(name)
 
 
-def many(folder: Path, _size: int) -> dict[str, Command]:
-    """Two files of 100,000 tensors of two bytes."""
-    one, two = files(folder, "many", "more")
-    for path, metadata in ((one, {"by": "a"}), (two, {"by": "b"})):
-        make_small(Path(path), 100_000, metadata)
-    return {"many": Command([OURS, "compare", one, two], DIFFER)}
+def script_group(folder: Path, size: int) -> Group:
+    """Models an eighth as large, with other ways to compare them."""
+    size = max(size // 8, 16 * STEP)
+    names = ("small-left", "small-right", "small-initial")
+    one, two, start = files(folder, *names)
+    for name, pattern in zip((one, two, start), ("left", "right", "initial"), strict=True):
+        make_model(Path(name), size, pattern, by="a")
+    pure = {"PYTHONPATH": str(copy_without_kernel(folder))}
+    python = [sys.executable, "-P", "-m", "provenance"]
+    yield (
+        [one, two],
+        {
+            "reading": script("read_files", one, two),
+            "compare A B, every element": Command([OURS, "compare", one, two], ANY),
+            "  without the compiled kernel": Command([*python, "compare", one, two], ANY, pure),
+            "safetensors and numpy.allclose": Command(script("allclose", one, two).words, ANY),
+        },
+    )
+    models = [folder / "a", folder / "b"]
+    for model, name in zip(models, (one, two), strict=True):
+        model.mkdir()
+        os.link(name, model / "model.safetensors")
+        os.link(start, model / "initial.safetensors")
+    declared = declare(folder, CLOSE + 'initial = "initial.safetensors"\n')
+    words = [OURS, "compare", *map(str, models), "--equality", declared]
+    yield (
+        [*map(str, models)],
+        {
+            "reading, with initial weights": script("read_files", *map(str, models)),
+            "compare A B --equality CLOSE": Command(words, ANY),
+        },
+    )
 
 
-GROUPS = {"equal": equal, "different": different, "initial": initial, "many": many}
+def many_files(folder: Path, _size: int) -> Group:
+    """Folders of 10,000 files of 4 KB."""
+    import numpy as np  # noqa: PLC0415 - start-up of what is measured does not wait for it
+
+    values = np.random.default_rng(1).standard_normal((10_000, 1000), dtype="f4")
+    for form in ("safetensors", "npy"):
+        models = {name: folder / f"{form}-{name}" for name in ("a", "same", "other")}
+        for name, model in models.items():
+            model.mkdir()
+            for number, row in enumerate(values * np.float32(1 + (name == "other") / 128)):
+                path = model / f"part-{number:05}.{form}"
+                if form == "npy":
+                    np.save(path, row)
+                    continue
+                tensor = {"dtype": "F32", "shape": [1000], "data_offsets": [0, 4000]}
+                header = {"__metadata__": {"by": "a" if name == "a" else "b"}, "weight": tensor}
+                path.write_bytes(head(header) + row.tobytes())
+        one, same, other = map(str, models.values())
+        yield (
+            [one, same],
+            {
+                "reading": script("read_files", one, same),
+                f"compare A B, {form}, equal": Command([OURS, "compare", one, same], ANY),
+                f"compare A B, {form}, different": Command([OURS, "compare", one, other], ANY),
+            },
+        )
 
 
-def compared(name: str, one: str, two: str, statuses: frozenset[int]) -> dict[str, Command]:
-    """Return the commands that every pair of files is measured by."""
-    inner = [sys.executable, str(HERE / "inner.py")]
-    return {
-        "reading": reading(one, two),
-        name: Command([OURS, "compare", one, two], statuses),
-        "  (hashing)": Command([*inner, "hashing", one, two]),
-        "  (tensors)": Command([*inner, "tensors", one, two]),
-    }
+def many_tensors(folder: Path, _size: int) -> Group:
+    """Two files of 100,000 tensors of two elements."""
+    one, same, other = files(folder, "many", "same", "other")
+    for name, by, value in ((one, "a", 1.0), (same, "b", 1.0), (other, "b", 1.25)):
+        header: dict[str, object] = {"__metadata__": {"by": by}}
+        for number in range(100_000):
+            place = [8 * number, 8 * number + 8]
+            tensor = {"dtype": "F32", "shape": [1, 2], "data_offsets": place}
+            header[f"model.layers.{number}.weight"] = tensor
+        Path(name).write_bytes(head(header) + struct.pack("<f", value) * 200_000)
+    rules = []
+    for last in range(8):  # a rule for each last digit but 8 and 9, and the first for all others
+        these = [f"model.layers.{'[0-9]' * places}{last}.weight" for places in range(8)]
+        not_these = ["*", *(f"!*{other}.weight" for other in range(1, 8))]
+        tensors = json.dumps(these if last else not_these)
+        rules.append(f'{CLOSE}relative_to = "weights"\ntensors = {tensors}\n')
+    declared = declare(folder, "".join(rules))
+    yield (
+        [one, other],
+        {
+            "reading": script("read_files", one, other),
+            "compare A B, equal": Command([OURS, "compare", one, same], ANY),
+            "compare A B, different": Command([OURS, "compare", one, other], ANY),
+            "  --equality with 64 patterns": Command(
+                [OURS, "compare", one, other, "--equality", declared], ANY
+            ),
+        },
+    )
 
 
-def reading(*names: str) -> Command:
-    """Return the command that reads files."""
-    return Command([sys.executable, str(HERE / "read_files.py"), *names])
+GROUPS = {
+    "equal": equal,
+    "different": different,
+    "signed": signed,
+    "script": script_group,
+    "folder": many_files,
+    "many": many_tensors,
+}
+
+
+def script(name: str, *words: str) -> Command:
+    """Return the command that runs a script beside this one."""
+    return Command([sys.executable, str(HERE / f"{name}.py"), *words])
+
+
+def declare(folder: Path, rules: str) -> str:
+    """Write a declaration of *rules* and return its path."""
+    path = folder / "equality.toml"
+    path.write_text(HEAD + rules)
+    return str(path)
 
 
 def files(folder: Path, *names: str) -> list[str]:
     """Return the paths of files of safetensors."""
     return [str(folder / f"{name}.safetensors") for name in names]
+
+
+def nbytes(models: list[str]) -> int:
+    """Return the bytes of *models*, files or folders."""
+    found = [it for name in models for it in [Path(name), *Path(name).glob("*")]]
+    return sum(it.stat().st_size for it in found if it.is_file())
 
 
 def copy_without_kernel(folder: Path) -> Path:
@@ -192,31 +316,26 @@ def copy_without_kernel(folder: Path) -> Path:
     return target
 
 
-def make_model(path: Path, size: int, pattern: str, metadata: dict[str, str] | None = None) -> None:
-    """Write a model of about *size* bytes, if it is not there: a pattern again and again."""
-    if path.exists():
-        return
-    header: dict[str, object] = {"__metadata__": {"format": "pt"} | (metadata or {})}
-    end = 0
-    for name, share in SHARES.items():
-        begin, end = end, end + size * share // 16 // STEP * STEP
-        place = [begin, end]
-        header[name] = {"dtype": "BF16", "shape": [(end - begin) // 2], "data_offsets": place}
+def make_model(path: Path, size: int, pattern: str, *, by: str) -> None:
+    """Write a model of about *size* bytes: a pattern again and again."""
     data = (path.parent / f"{pattern}.pattern").read_bytes()
+    header = header_of(size, by=by)
+    steps = sum(size * share // 16 // STEP for share in SHARES.values())
     with path.open("wb") as file:
         file.write(head(header))
-        for _ in range(end // STEP):
+        for _ in range(steps):
             file.write(data)
 
 
-def make_small(path: Path, count: int, metadata: dict[str, str]) -> None:
-    """Write a file of *count* tensors of two bytes."""
-    header: dict[str, object] = {"__metadata__": metadata}
-    for number in range(count):
-        place = [2 * number, 2 * number + 2]
-        tensor = {"dtype": "BF16", "shape": [1], "data_offsets": place}
-        header[f"model.layers.{number}.weight"] = tensor
-    path.write_bytes(head(header) + bytes(2 * count))
+def header_of(size: int, *, by: str) -> dict[str, object]:
+    """Return the header of a model of about *size* bytes."""
+    header: dict[str, object] = {"__metadata__": {"format": "pt", "by": by}}
+    end = 0
+    for name, share in SHARES.items():
+        begin, end = end, end + size * share // 16 // STEP * STEP
+        shape = [(end - begin) // 2 // ROW, ROW]
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+    return header
 
 
 def head(header: dict[str, object]) -> bytes:

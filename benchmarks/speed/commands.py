@@ -20,8 +20,13 @@ OURS = str(Path(sys.executable).with_name("provenance"))
 
 _LAUNCHER = """
 import json, os, sys, time
+def read():
+    try:
+        return int(open("/proc/self/io").read().split()[1])  # rchar, of those that ended, too
+    except OSError:
+        return 0
 quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
-began = time.perf_counter()
+before, began = read(), time.perf_counter()
 process = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, file_actions=quiet)
 _, status, usage = os.wait4(process, 0)
 seconds = time.perf_counter() - began
@@ -31,6 +36,7 @@ print(json.dumps({
     "seconds": seconds,
     "processor": usage.ru_utime + usage.ru_stime,
     "megabytes": usage.ru_maxrss / unit,
+    "read": read() - before,
 }))
 """
 """A small process starts each command: the size of whoever starts one counts as the command's."""
@@ -47,11 +53,13 @@ class Command:
 
 @dataclass(frozen=True)
 class Run:
-    """Seconds by the clock and of all processors, and the largest resident size in MB."""
+    """Seconds by the clock and of all processors, largest resident size in MB, and bytes read."""
 
     seconds: float
     processor: float
     megabytes: float
+    read: float = 0
+    """As Linux counts what was asked of it, from a cache or not; 0 elsewhere."""
 
 
 def run(command: Command) -> Run:
@@ -81,6 +89,7 @@ def summary(runs: Sequence[Run]) -> Run:
         statistics.median(each.seconds for each in runs),
         statistics.median(each.processor for each in runs),
         max(each.megabytes for each in runs),
+        statistics.median(each.read for each in runs),
     )
 
 
