@@ -165,8 +165,8 @@ def rebuild_table(runs: Sequence[Rebuild]) -> str:
     """Return the distances of *runs* from the base."""
     head = (
         "run", "differ", "as bfloat16", "max abs", "L2 overall", "worst L2", "worst L∞",
-        "without gradient, L2 / L∞", "key bias alone, L2", "logits", "flips", "`close-float32`",
-        "tensors against it",
+        "worst row", "without gradient, L2 / L∞", "key bias alone, L2", "logits", "flips",
+        "`close-float32`", "tensors against it",
     )  # fmt: skip
     return table(
         head,
@@ -179,6 +179,7 @@ def rebuild_table(runs: Sequence[Rebuild]) -> str:
                 f"{run.overall:.2g}",
                 f"{run.moved.relative_l2_weights:.2g} (`{short(run.moved.tensor)}`)",
                 f"{run.peak.relative_linf_weights:.2g} (`{short(run.peak.tensor)}`)",
+                f"{run.row.relative_l2_rows_weights:.2g} (`{short(run.row.tensor)}`)",
                 f"{run.idle.relative_l2_weights:.2g} / {run.idle_linf:.2g}",
                 "–" if run.key_bias is None else f"{run.key_bias:.2g}",
                 f"{run.logits:.2g}",
@@ -203,6 +204,7 @@ def diameter_table() -> str:
                     (
                         run.moved.relative_l2_weights or 0,
                         run.peak.relative_linf_weights or 0,
+                        run.row.relative_l2_rows_weights or 0,
                         run.idle.relative_l2_weights or 0,
                         run.idle_linf,
                         run.logits,
@@ -215,7 +217,7 @@ def diameter_table() -> str:
         conclusions = " ".join(f"*{each}*" for each in sorted({run.conclusion for run in runs}))
         rows.append((name, str(len(runs)), *(f"{number:.2g}" for number in largest), conclusions))
     head = (
-        "network", "pairs", "L2", "L∞", "without gradient, L2", "L∞", "logits",
+        "network", "pairs", "L2", "L∞", "row", "without gradient, L2", "L∞", "logits",
         "`close-float32`",
     )  # fmt: skip
     return table(head, rows)

@@ -63,6 +63,8 @@ class Rebuild:
     """Of the tensors that have a gradient, the one that is farthest in relative L2."""
     peak: TensorDistance
     """The same, in relative L-infinity."""
+    row: TensorDistance
+    """Of all, the one with the row that is farthest."""
     idle: TensorDistance
     """Of those that have none, in whole or in part, the farthest in relative L2."""
     idle_linf: float
@@ -100,6 +102,7 @@ def rebuild(network: str, start: str, run: str, declaration: Declaration) -> Reb
         _overall(floats, base, other),
         max(moved, key=lambda each: each.relative_l2_weights or 0),
         max(moved, key=lambda each: each.relative_linf_weights or 0),
+        max(floats, key=lambda each: each.relative_l2_rows_weights or 0),
         max(idle, key=lambda each: each.relative_l2_weights or 0),
         max(each.relative_linf_weights or 0 for each in idle),
         _key_bias(base, other),

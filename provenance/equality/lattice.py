@@ -51,7 +51,7 @@ _ALL: Final = (
             " speaks for some, it concludes 'plausible'"),
     Equality("close", "P4", "consistent",
         compares="tensors, by relative L2 and relative L-infinity together",
-        guarantees="every tensor is within both limits of its counterpart",
+        guarantees="every tensor is within the limits of its counterpart",
         admits="a backdoor, unless the limits are far below honest drift: a tolerance that covers"
             " honest end-to-end noise is wide enough to plant one"),
     Equality("rounded", "P2", "match",

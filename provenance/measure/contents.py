@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from provenance.measure.distances import Job, Measured, Wanted, measure_each
 from provenance.measure.findings import Divergence, TensorDistance
 from provenance.measure.pieces import Workers
-from provenance.measure.squares import Norm, cosine
+from provenance.measure.squares import LEAST_ERROR, Norm, cosine, enlarged
 from provenance.weights.metadata import effects, metadata_differences
 from provenance.weights.view import tensor_digest
 
@@ -215,11 +215,14 @@ def _distance(file: str, info: TensorInfo, found: Measured, initial: str | None)
         notes.append("overflow")
     else:
         numbers = {"l2": gap.l2, "linf": gap.largest}
-        if found.left is not None and found.right is not None:
-            numbers |= _relative("weights", gap, (found.left, found.right), notes)
+        if found.left is not None and found.right is not None and found.bases is not None:
+            numbers |= _relative("weights", found, found.bases, info, notes)
             numbers["cosine"] = cosine(found.left, found.right, gap)
-        if found.left_update is not None and found.right_update is not None:
-            numbers |= _relative("update", gap, (found.left_update, found.right_update), notes)
+            sides = zip((found.left, found.right), found.bases, strict=True)
+            shares = [1 - base.l2_ratio(norm) ** 2 for norm, base in sides if norm.root]
+            numbers["outlying_share"] = max([0.0, *shares])
+        if found.updates is not None:
+            numbers |= _relative("update", found, found.updates, info, notes)
         elif initial is not None:
             notes.append("initial-not-finite")
     max_ulp = found.max_ulp if not found.not_finite else None
@@ -246,9 +249,10 @@ def _distance(file: str, info: TensorInfo, found: Measured, initial: str | None)
 
 
 def _relative(
-    what: str, gap: Norm, bases: tuple[Norm, Norm], notes: list[str]
+    what: str, found: Measured, bases: tuple[Norm, Norm], info: TensorInfo, notes: list[str]
 ) -> dict[str, float | None]:
-    """Return *gap* as a part of the smaller of *bases*: symmetric, and the stricter of both."""
+    """Return the difference as a part of the smaller of *bases*: symmetric, and the stricter."""
+    gap = found.difference
     largest = min(norm.largest for norm in bases)
     if largest == 0:
         notes.append(f"zero-{what}")
@@ -256,11 +260,15 @@ def _relative(
     if any(math.isinf(norm.largest) for norm in bases):
         notes.append("overflow")
         return {}
-    smaller = min(bases, key=lambda norm: (norm.exponent, norm.root))
+    smaller = min(bases, key=lambda norm: norm.order)
     ratios = {
         f"relative_l2_{what}": gap.l2_ratio(smaller),
-        f"relative_linf_{what}": gap.largest / largest,
+        f"relative_linf_{what}": gap.largest / largest or (LEAST_ERROR if gap.largest else 0.0),
     }
-    if not all(map(math.isfinite, ratios.values())):
+    if found.row is not None:
+        rows = found.row.l2_ratio(smaller, math.sqrt(info.shape[0]))
+        ratios[f"relative_l2_rows_{what}"] = rows
+    kept = {name: it if math.isfinite(enlarged(it)) else None for name, it in ratios.items()}
+    if None in kept.values():
         notes.append("ratio-overflow")
-    return {name: ratio if math.isfinite(ratio) else None for name, ratio in ratios.items()}
+    return kept

@@ -64,12 +64,16 @@ class Measured:
     not_finite: int
     """Elements (parts, of complex ones) whose bits differ and of which one is NaN or infinite."""
     difference: Norm
+    row: Norm | None
+    """Of the longest row of the difference; None as the norms, or with fewer than 2 dimensions."""
     left: Norm | None
     right: Norm | None
     """None where not wanted, or where nothing differs."""
-    left_update: Norm | None
-    right_update: Norm | None
-    """None as the norms, without initial weights, or where these are not finite."""
+    bases: tuple[Norm, Norm] | None
+    """What a difference is a part of: left and right, which few large elements cannot lift; None
+    as the norms."""
+    updates: tuple[Norm, Norm] | None
+    """The same of both updates; None without initial weights, or where these are not finite."""
     max_ulp: int | None
     first: tuple[int, ...] | None
     """Place of the first element that differs."""
@@ -147,7 +151,7 @@ class _Part:
 
     def __init__(self, info: TensorInfo, wanted: Wanted, *, initial: bool) -> None:
         self._info = info
-        self.totals = Totals(info.dtype, norms=wanted.norms, ulp=wanted.ulp, initial=initial)
+        self.totals = Totals(info, norms=wanted.norms, ulp=wanted.ulp, initial=initial)
         self.rounded = {
             to: Rounded(info.dtype, DTYPES[to])
             for to, patterns in sorted(wanted.rounded)
@@ -258,10 +262,11 @@ def _measured(totals: Totals, shape: tuple[int, ...]) -> Measured:
         differing=totals.differing,
         not_finite=totals.not_finite,
         difference=difference.norm(),
+        row=totals.rows.longest() if norms and totals.rows.row else None,
         left=left.norm() if norms else None,
         right=right.norm() if norms else None,
-        left_update=left_update.norm() if updates else None,
-        right_update=right_update.norm() if updates else None,
+        bases=(left.base(), right.base()) if norms else None,
+        updates=(left_update.base(), right_update.base()) if updates else None,
         max_ulp=totals.max_ulp if totals.ulp else None,
         first=place_in(shape, totals.first),
         worst=place_in(shape, totals.worst()),

@@ -8,6 +8,7 @@ differ is told by their bits alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,19 +18,24 @@ from provenance.measure.squares import (
     Codes,
     Floats,
     Part,
+    Rows,
     Squares,
     SquareSum,
-    scaled,
+    measured,
     widened,
 )
-from provenance.weights.dtypes import DType, codes
+from provenance.weights.dtypes import codes
+
+if TYPE_CHECKING:
+    from provenance.weights.view import TensorInfo
 
 
 class Totals:
     """The running totals of one pair of tensors, or of a part of it."""
 
-    def __init__(self, dtype: DType, *, norms: bool, ulp: bool, initial: bool) -> None:
+    def __init__(self, info: TensorInfo, *, norms: bool, ulp: bool, initial: bool) -> None:
         """Begin with nothing. *norms*, *ulp*: what is wanted; *initial*: are there updates."""
+        dtype = info.dtype
         floats = dtype.kind != "exact"
         self.dtype = dtype
         self.norms = norms and floats
@@ -38,6 +44,8 @@ class Totals:
         """False from the first initial weight on that is NaN or infinite."""
         self.sums = [SquareSum() for _ in range(5)]
         """Of the difference, left, right, and the updates of both."""
+        rows = info.shape[0] if self.norms and len(info.shape) > 1 else 0
+        self.rows = Rows(info.elements // rows * dtype.components if rows else 0)
         self.differing = self.not_finite = self.nan = self.zero_signs = self.max_ulp = 0
         self.first: int | None = None
         self.parts = dict.fromkeys((part.name for part in dtype.parts), 0)
@@ -50,6 +58,7 @@ class Totals:
             self._worst = other._worst
         for total, more in zip(self.sums, other.sums, strict=True):
             total.merge(more)
+        self.rows.merge(other.rows)
         self.updates &= other.updates
         self.differing += other.differing
         self.not_finite += other.not_finite
@@ -88,53 +97,59 @@ class Totals:
         squares: Squares,
     ) -> None:
         """Add a chunk with the bits *sides*; where these are equal, *chunks* has one twice."""
-        dtype, (left, right) = self.dtype, sides
-        blocks = squares.blocks(chunks, dtype, norms=self.norms)
-        rows = zip(blocks.largest.T.tolist(), blocks.totals.T.tolist(), strict=True)
-        found = [list(map(Part, largest, totals)) for largest, totals in rows]
-        unusual = blocks.unusual().tolist()
-        if unusual:
+        dtype, (left, right), row = self.dtype, sides, self.rows.row
+        begin = start * dtype.components
+        found, zeros = squares.blocks(
+            chunks, dtype, norms=self.norms, row=row, before=begin % row if row else 0
+        )
+        if None in found:
             left, right = left.copy(), right.copy()
-        for number in unusual:
-            place = slice(number * BLOCK, (number + 1) * BLOCK)
-            values = [widened(codes(chunk, dtype)[place].tobytes(), dtype) for chunk in chunks]
-            found[number] = self._unusual(values, left[place], right[place], unequal[place])
-        if blocks.zeros:
+        for number, usual in enumerate(found):
+            place = slice(number * BLOCK, min((number + 1) * BLOCK, left.size))
+            parts = usual
+            if parts is None:
+                values = [widened(codes(chunk, dtype)[place].tobytes(), dtype) for chunk in chunks]
+                before = (begin + place.start) % row if row else 0
+                parts = self._measured(values, left[place], right[place], unequal[place], before)
+            if parts[0].largest > self.sums[0].largest:
+                one, two = (side[place].tobytes() for side in sides)
+                self._worst = start + place.start // dtype.components, (one, two)
+            for total, part in zip(self.sums, parts, strict=False):
+                total.add(part)
+            if row and parts[0].largest:
+                self.rows.add(begin + place.start, begin + place.stop, parts[0])
+        if zeros:
             signs: Bits = unequal & ((left | right) << left.dtype.type(1) == 0)
             self.zero_signs += _elements(signs, dtype.components)
         if self.ulp and chunks[0] is not chunks[1]:
             self.max_ulp = max(self.max_ulp, squares.apart(left, right, dtype))
-        apart = [parts[0].largest for parts in found]
-        if max(apart) > self.sums[0].largest:
-            begin = apart.index(max(apart)) * BLOCK
-            one, two = (side[begin : begin + BLOCK].tobytes() for side in sides)
-            self._worst = start + begin // dtype.components, (one, two)
-        for parts in found:
-            for total, part in zip(self.sums, parts, strict=False):
-                total.add(part)
 
-    def _unusual(
-        self, values: list[Floats], left: Codes, right: Codes, unequal: Bits
+    def _measured(
+        self, values: list[Floats], left: Codes, right: Codes, unequal: Bits, before: int
     ) -> list[Part]:
-        """Return what a block adds that holds what is not finite, or of any size.
+        """Return what a block adds that holds values of any size, or what is not finite.
 
-        The *values* are of left, right and initial. Places in which a side is not finite are
-        counted and cleared, in *left*, *right* and *unequal* too.
+        The *values* are of left, right and initial; *before* stand before the block in its first
+        row. Places in which a side is not finite are counted and cleared, in *left*, *right* and
+        *unequal* too.
         """
         a, b, *start = values
         lost = ~(np.isfinite(a) & np.isfinite(b))
-        self.not_finite += int(np.count_nonzero(unequal & lost))
-        self.nan += _elements(np.isnan(a) | np.isnan(b), self.dtype.components)
-        left[lost] = right[lost] = unequal[lost] = 0
-        rows = [a - b, a, b][: 3 if self.norms else 1]
+        if lost.any():
+            self.not_finite += int(np.count_nonzero(unequal & lost))
+            self.nan += _elements(np.isnan(a) | np.isnan(b), self.dtype.components)
+            left[lost] = right[lost] = unequal[lost] = 0
+        bases = [a, b] if self.norms else []
         for each in start:
             if np.isfinite(each[~lost]).all():
-                rows += [a - each, b - each]
+                bases += [a - each, b - each]
             else:
                 self.updates = False
-        for row in rows:
-            row[lost] = 0
-        return [scaled(row) for row in rows]
+        gap = a - b
+        for values_of in (gap, *bases):
+            values_of[lost] = 0
+        rows = measured(gap, self.rows.row, before, base=False)
+        return [rows, *(measured(each, base=True) for each in bases)]
 
     def worst(self) -> int | None:
         """Return the first element with the largest difference; None where every one is zero."""

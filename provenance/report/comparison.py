@@ -33,9 +33,12 @@ SHOWN_TENSORS, SHOWN_METADATA, SHOWN_FINDINGS, SHOWN_EXCEPTED, SHOWN_KEYS = 40, 
 """Differing tensors and metadata keys listed of one file, findings of an alternative, exceptions,
 and keys of one."""
 
+MIN_OUTLYING: Final = 0.01
+"""Part of a squared norm that few elements carry, from which on it is shown."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
-_COLUMNS: Final = ("tensor", "type", "shape", "differ", "L2", "L∞", "worst at", "ULP")
+_COLUMNS: Final = ("tensor", "type", "shape", "differ", "L2", "L∞", "row", "worst at", "ULP")
 
 
 def comparison_lines(
@@ -132,14 +135,22 @@ def distance_text(distance: TensorDistance) -> str:
         "L∞": distance.linf,
         "L2/update": distance.relative_l2_update,
         "L∞/update": distance.relative_linf_update,
+        "row L2/update": distance.relative_l2_rows_update,
         "L2/weights": distance.relative_l2_weights,
         "L∞/weights": distance.relative_linf_weights,
+        "row L2/weights": distance.relative_l2_rows_weights,
     }
     parts += [f"{name} {value:.3g}" for name, value in named.items() if value is not None]
     parts += [] if distance.max_ulp is None else [f"{distance.max_ulp:,} ULP"]
     exact = distance.parts or {}
     parts += [f"{number:,} {name}" for name, number in exact.items() if number]
-    return ", ".join([*parts, *distance.notes])
+    return ", ".join([*parts, *_outlying(distance), *distance.notes])
+
+
+def _outlying(distance: TensorDistance) -> list[str]:
+    """Return how much of a tensor few elements carry, where that is worth a word."""
+    share = distance.outlying_share or 0
+    return [f"{share:.0%} in few elements"] if share >= MIN_OUTLYING else []
 
 
 def _metadata_lines(metadata: Sequence[MetadataDifference]) -> list[str]:
@@ -176,12 +187,15 @@ def _tensor_lines(item: FileComparison) -> list[str]:
     lines = []
     if differing:
         rows = [_cells(tensor) for tensor in differing[:SHOWN_TENSORS]]
-        lines += [f"    {line}" for line in table(_COLUMNS, rows, right=frozenset({3, 4, 5, 7}))]
+        right = frozenset({3, 4, 5, 6, 8})
+        lines += [f"    {line}" for line in table(_COLUMNS, rows, right=right)]
         if len(differing) > SHOWN_TENSORS:
             lines.append(f"    and {len(differing) - SHOWN_TENSORS:,} more; --json has all")
         if any(each.distance and each.distance.l2 is not None for each in differing):
             norms = "L2 = ‖A-B‖ / the smaller of ‖A‖ and ‖B‖; L∞ the same of the largest"
             lines.append(dim(f"    {norms}"))
+        if any(each.distance and each.distance.relative_l2_rows_weights for each in differing):
+            lines.append(dim("    row = the largest L2 of a row, as a part of their mean square"))
         if item.first is not None:
             lines.append(dim(f"    they begin to differ at {_place(item.first)}"))
     if tensors:
@@ -201,7 +215,11 @@ def _cells(tensor: TensorComparison) -> tuple[str, ...]:
     if distance is None:
         return (name, dtype, shape, _state(tensor.state))
     exact = [f"{number:,} {part}" for part, number in (distance.parts or {}).items()]
-    norms = (distance.relative_l2_weights, distance.relative_linf_weights)
+    norms = (
+        distance.relative_l2_weights,
+        distance.relative_linf_weights,
+        distance.relative_l2_rows_weights,
+    )
     return (
         name,
         dtype,
@@ -210,7 +228,7 @@ def _cells(tensor: TensorComparison) -> tuple[str, ...]:
         *("" if value is None else f"{value:.3g}" for value in norms),
         _bracketed(distance.worst if distance.worst is not None else distance.first),
         "" if distance.max_ulp is None else f"{distance.max_ulp:,}",
-        ", ".join([*exact, *distance.notes]),
+        ", ".join([*exact, *_outlying(distance), *distance.notes]),
     )
 
 

@@ -182,8 +182,9 @@ def _notes(rule: Rule) -> Iterator[str]:
             yield "a limit of 1 or more admits any tensor of the same size"
         if rule.relative_to == "weights":
             yield "relative to the weights: training may move them by less than this limit"
-        if rule.max_ulp is None:
-            yield "one very large element hides what happens to the small ones beside it"
+        if rule.relative_l2_rows is None and rule.max_rank not in (0, 1):
+            yield "a single row, as of a rare token, may change by more: the limit is the tensor's"
+        yield "large elements that reach no answer hide the others where they are more than half"
     if isinstance(rule, Behaviour) and rule.disagreement is not None:
         # The exact bound of none in n is 1 - (1 - confidence)^(1/n) (Clopper and Pearson 1934).
         fewest = math.ceil(math.log1p(-rule.confidence) / math.log1p(-rule.disagreement))
@@ -258,9 +259,9 @@ def _tensors(rule: Tensors | Rounded | Close) -> str:
 
 def _only(rule: Close) -> str:
     named = {
-        "at least {} dimensions": rule.min_rank,
-        "at most {} dimensions": rule.max_rank,
-        "together at most {:g} of all elements": rule.max_share,
+        "rank ≥ {}": rule.min_rank,
+        "rank ≤ {}": rule.max_rank,
+        "together ≤ {:g} of all elements": rule.max_share,
     }
     said = ", ".join(words.format(it) for words, it in named.items() if it is not None)
     return f" ({said})" if said else ""

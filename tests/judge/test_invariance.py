@@ -40,8 +40,8 @@ def swapped(found: Measured) -> Measured:
         found,
         left=found.right,
         right=found.left,
-        left_update=found.right_update,
-        right_update=found.left_update,
+        bases=found.bases and found.bases[::-1],
+        updates=found.updates and found.updates[::-1],
     )
 
 
@@ -101,7 +101,6 @@ def test_threads_reads_and_streams(dtype: str, monkeypatch: pytest.MonkeyPatch) 
             for read in (512, 1024, 4096):
                 monkeypatch.setattr(pieces, "READ", read)
                 monkeypatch.setattr(pieces, "READ_ALONE", read)
-                monkeypatch.setattr(squares, "READ", read)
                 wanted = Wanted(ulp=True, threads=threads)
                 found.append(measure("t", left, right, wanted, initial=initial))
     assert found[0].differing > 0

@@ -15,9 +15,17 @@ from hypothesis import strategies as st
 
 from provenance.errors import MalformedError, UnavailableError, UsageError
 from provenance.measure import distances
+from provenance.measure.contents import Beside, read_contents
 from provenance.measure.distances import Measured, Wanted
 from provenance.measure.pieces import BLOCK, PIECE
-from provenance.measure.squares import RELATIVE_ERROR, Norm, at_most, cosine
+from provenance.measure.squares import (
+    LEAST_ERROR,
+    RELATIVE_ERROR,
+    Norm,
+    at_most,
+    cosine,
+    enlarged,
+)
 from provenance.weights import view
 from provenance.weights.dtypes import DTYPES, DType, Part
 from provenance.weights.opening import open_tensors
@@ -43,10 +51,13 @@ def exact_root(square: Fraction) -> Fraction:
 
 
 def close_to(value: float, exact: Fraction) -> bool:
-    """Tell whether *value* is within half the stated bound of *exact*."""
-    if exact < Fraction(2) ** -1000:  # reported in subnormal numbers; ratios are not made of these
-        return value < 2.0**-999
-    return abs(Fraction(value) - exact) <= exact * Fraction(RELATIVE_ERROR) / 2
+    """Tell whether *value* is within half the stated bound of *exact*, where it is normal."""
+    error = exact * Fraction(RELATIVE_ERROR) / 2
+    if exact < Fraction(2) ** -1022:
+        error += Fraction(LEAST_ERROR)
+    assert bool(value) == bool(exact)
+    assert enlarged(value) == math.inf or Fraction(enlarged(value)) >= exact
+    return abs(Fraction(value) - exact) <= error
 
 
 @pytest.mark.parametrize("dtype", COMPONENTS)
@@ -78,11 +89,14 @@ def test_norms_against_exact_arithmetic(dtype: str, data: st.DataObject) -> None
     check_norm(result.left, [Fraction(a[i]) for i in kept])
     check_norm(result.right, [Fraction(b[i]) for i in kept])
     if all(math.isfinite(w[i]) for i in kept):
-        check_norm(result.left_update, [Fraction(a[i]) - Fraction(w[i]) for i in kept])
-        check_norm(result.right_update, [Fraction(b[i]) - Fraction(w[i]) for i in kept])
+        assert result.updates is not None
+        for base, side in zip(result.updates, (a, b), strict=True):
+            check_base(base, [Fraction(side[i]) - Fraction(w[i]) for i in kept])
     else:
-        assert result.left_update is None
-        assert result.right_update is None
+        assert result.updates is None
+    assert result.bases is not None
+    for base, side in zip(result.bases, (a, b), strict=True):
+        check_base(base, [Fraction(side[i]) for i in kept])
 
 
 def elements(marked: list[bool], dtype: str) -> int:
@@ -107,6 +121,27 @@ def check_norm(norm: Norm | None, values: list[Fraction]) -> None:
         assert close_to(norm.l2, root)
     scaled = Fraction(norm.root) * Fraction(2) ** norm.exponent
     assert abs(scaled - root) <= root * Fraction(RELATIVE_ERROR) / 2
+
+
+def check_base(base: Norm, values: list[Fraction]) -> None:
+    if any(abs(to_float(value)) == math.inf for value in values):
+        assert base.largest == math.inf
+        return
+    square, largest = exact_base(values)
+    root = exact_root(square)
+    assert close_to(base.largest, largest)
+    scaled = Fraction(base.root) * Fraction(2) ** base.exponent
+    assert abs(scaled - root) <= root * Fraction(RELATIVE_ERROR) / 2
+
+
+def exact_base(values: list[Fraction]) -> tuple[Fraction, Fraction]:
+    """Return the square of the base of one block, and its L-infinity, as they are specified."""
+    filled = sorted(rounded for value in values if (rounded := abs(to_float(value))))
+    if not filled:
+        return Fraction(0), Fraction(0)
+    cap = 16 * Fraction(2) ** max(math.frexp(filled[(len(filled) - 1) // 2])[1] - 1, -1023)
+    capped = [min(abs(value), cap) for value in values]
+    return sum((value * value for value in capped), Fraction(0)), max(capped)
 
 
 def check_worst(result: Measured, gaps: dict[int, Fraction], dtype: str) -> None:
@@ -215,10 +250,10 @@ def test_what_is_not_finite_is_told_by_its_bits() -> None:
 def test_an_initial_tensor_that_is_not_finite_gives_no_update() -> None:
     left, right = np.array([1, 2], "<f4"), np.array([1, 3], "<f4")
     result = measured(left, right, "F32", np.array([0, np.nan], "<f4"))
-    assert result.left_update is None
+    assert result.updates is None
     far = measured(np.array([1e308, 1.0]), np.array([1e308, 2.0]), "F64", np.array([-1e308, 0.0]))
-    assert far.left_update is not None
-    assert far.left_update.largest == math.inf
+    assert far.updates is not None
+    assert far.updates[0].largest == math.inf
 
 
 def test_a_complex_element_differs_as_one() -> None:
@@ -294,7 +329,8 @@ def test_equal_blocks_add_to_the_norms() -> None:
     right[-1] = 3
     start = np.zeros_like(left)
     result = measured(left, right, "BF16", start)
-    for norm in (result.left, result.left_update):
+    assert result.updates is not None
+    for norm in (result.left, result.updates[0]):
         assert norm is not None
         assert norm.l2 == pytest.approx(math.sqrt(left.size), rel=1e-15)
     assert result.right is not None
@@ -391,7 +427,7 @@ def test_cosine_against_exact_arithmetic(left: list[float], right: list[float]) 
     squares = sum((a * a for a, _ in pairs), zero), sum((b * b for _, b in pairs), zero)
     if found is None:
         least, most = sorted(squares)
-        assert least * 2**20 < most * (1 + Fraction(RELATIVE_ERROR) * 4)
+        assert least * 2**20 <= most * (1 + Fraction(RELATIVE_ERROR) * 4)
         return
     product = sum((a * b for a, b in pairs), zero)
     exact = exact_root(product * product / squares[0] / squares[1]) * (1 if product > 0 else -1)
@@ -426,6 +462,48 @@ def test_at_most_adds_the_error_first() -> None:
     assert not at_most(math.nan, 1.0)
     assert not at_most(math.inf, 1.0)
     assert at_most(0.0, 1e-30)
+    assert (enlarged(0.0), enlarged(LEAST_ERROR)) == (0.0, 2 * LEAST_ERROR)
+
+
+EXTREMES = st.floats(allow_nan=False, allow_infinity=False) | st.builds(
+    math.ldexp, st.floats(-2, 2), st.integers(-1090, 1020)
+)
+
+
+@settings(max_examples=300)
+@given(pairs=st.lists(st.tuples(EXTREMES, EXTREMES), min_size=2, max_size=8))
+def test_ratios_against_exact_arithmetic(pairs: list[tuple[float, float]]) -> None:
+    pairs = pairs[: len(pairs) // 2 * 2]
+    left, right = (np.array(side).reshape(2, -1) for side in zip(*pairs, strict=True))
+    files = InMemory(left, "F64"), InMemory(right, "F64")
+    (found,) = read_contents([Beside("m", 0, 1)], files, Wanted())
+    assert found is not None
+    distance = found.tensors[0].distance
+    if distance is None or not {"overflow", "zero-weights"}.isdisjoint(distance.notes):
+        return
+    gaps = [
+        [Fraction(a) - Fraction(b) for a, b in zip(*it, strict=True)]
+        for it in zip(left.tolist(), right.tolist(), strict=True)
+    ]
+    sums = [sum((gap * gap for gap in row), Fraction(0)) for row in gaps]
+    bases = [exact_base([*map(Fraction, side.ravel().tolist())]) for side in (left, right)]
+    base = min(base for base, _ in bases)
+    exact = {
+        "l2": exact_root(sum(sums, Fraction(0))),
+        "linf": max(abs(gap) for row in gaps for gap in row),
+        "relative_l2_weights": exact_root(sum(sums, Fraction(0)) / base),
+        "relative_linf_weights": max(abs(gap) for row in gaps for gap in row)
+        / min(largest for _, largest in bases),
+        "relative_l2_rows_weights": exact_root(max(sums) / base * 2),
+    }
+    for name, expected in exact.items():
+        value = getattr(distance, name)
+        if value is None:
+            assert expected > Fraction(2) ** 1023
+            assert "ratio-overflow" in distance.notes
+        else:
+            assert close_to(value, expected)
+            assert not name.startswith("relative") or enlarged(value) < math.inf
 
 
 def test_arithmetic_that_loses_subnormals_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
