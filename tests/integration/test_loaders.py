@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from provenance.loaders.choice import differing
 from provenance.loaders.table import table
+from provenance.weights.names import weight_sets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +37,7 @@ pytestmark = [
 ]
 
 SCRIPT = Path(__file__).parent / "loads" / "loads.py"
+CHOSEN = Path(__file__).parent / "loads" / "chosen.py"
 
 Change = dict[str, Any]
 
@@ -281,3 +284,32 @@ def test_a_loader_does_as_the_table_says(name: str, tmp_path: Path) -> None:
         assert result == loaded, each
     for each in case.free:
         assert table().is_free(each["file"], each.get("path"), names), each
+
+
+CHOOSING = {
+    "transformers": "transformers",
+    "accelerate": "accelerate",
+    "diffusers": "diffusers",
+    "diffusers (LoRA)": "diffusers",
+    "PEFT": "peft",
+    "timm": "timm",
+    "sentence-transformers": "sentence_transformers",
+}
+
+
+@pytest.mark.parametrize("name", CHOOSING)
+def test_a_loader_takes_the_weights_that_the_table_says(name: str, tmp_path: Path) -> None:
+    """Of all, of what remains without those that it took, and so on."""
+    package, (loader, _, part) = CHOOSING[name], name.partition(" ")
+    if package not in _packages():
+        pytest.skip(f"{package} is not installed there")
+    version = next(each.version for each in table().loader if each.name == loader)
+    with _python(CHOSEN, name, tmp_path / "model") as run:
+        lines = [json.loads(line) for line in run.communicate(timeout=600)[0].splitlines()]
+    assert len(lines) > 2
+    for names, taken in lines:
+        sets = {found.index or found.files[0]: found.name for found in weight_sets(names)}
+        said = {who: left.name for who, left, _ in differing(sets, {}) if left.name}
+        expected = said.get(f"{loader} {version}{part and ' '}{part}")
+        assert (None if taken is None else sets[taken]) == expected, names
+    assert lines[-1][1] is None

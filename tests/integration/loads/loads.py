@@ -451,4 +451,5 @@ def main(name, folder):
         answers.write(loaded(name, copy))
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])
