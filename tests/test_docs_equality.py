@@ -11,10 +11,19 @@ import numpy as np
 import pytest
 
 from benchmarks.equality.answers import DIFFER, SAME, our_answers
-from benchmarks.equality.page import KEPT, PAGE, ask_torch, blocks, filled
-from benchmarks.equality.rebuilds import RUNS, VECTORS, weights
+from benchmarks.equality.limits import (
+    HONEST,
+    VECTOR_RUNS,
+    VECTORS,
+    honest,
+    networks,
+    others,
+    runs,
+    separates,
+)
+from benchmarks.equality.page import DECLARED, KEPT, PAGE, ask_torch, blocks, filled
 from benchmarks.equality.traps import TRAPS, Trap
-from provenance.equality.declaration import parse
+from provenance.equality.declaration import builtin, parse
 from provenance.judge.comparators import compare_models
 from provenance.weights.names import READABLE, UNREAD
 from tests.judge.models import write
@@ -58,21 +67,37 @@ def test_we_fall_into_none_of_the_traps(trap: Trap) -> None:
 
 
 @pytest.mark.parametrize("network", ["cnn", "tfm"])
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("run", VECTOR_RUNS)
 def test_the_declarations_of_the_page_judge_the_rebuilds(
     tmp_path: Path, network: str, run: str
 ) -> None:
     models = []
     for name in ("base_t1", run):
         files = {
-            "model.safetensors": VECTORS / f"{weights(network, name)}.safetensors",
+            "model.safetensors": VECTORS / f"{'tfm_' * (network == 'tfm')}{name}.safetensors",
             "logits.npy": VECTORS / f"{network}_logits_{name}.npy",
         }
         models.append(write(tmp_path / name, {to: path.read_bytes() for to, path in files.items()}))
     _, joined, _ = DECLARATIONS
     outcome = compare_models(models[0], models[1], parse(joined.encode()))
-    honest = run in ("aten_default", "aten_avx2", "t2")
-    assert outcome.conclusion == ("consistent" if honest else "mismatch")
+    judged = "consistent" if VECTOR_RUNS[run] in HONEST else "mismatch"
+    assert outcome.conclusion == judged
+    (stored,) = [r for r in runs("float32") if (r.network, r.name) == (network, VECTOR_RUNS[run])]
+    assert (stored.used(builtin("close-float32")) <= 1) == (judged == "consistent")
+
+
+@pytest.mark.parametrize("precision", DECLARED)
+def test_where_recipes_are_far_honest_rebuilds_stay_well_inside_what_is_built_in(
+    precision: str,
+) -> None:
+    declared = builtin(DECLARED[precision])
+    kept = {name: found for name, found in networks(precision).items() if separates(found)}
+    assert set(networks(precision)) - set(kept) == {"keras", "resnet"}
+    for found in kept.values():
+        assert max(run.used(declared) for run in honest(found)) < 0.6
+        assert min(run.used(declared) for run in others(found)) > 1
+    astray = [run for found in networks(precision).values() for run in others(found)]
+    assert all(run.used(declared) > 1 for run in astray)
 
 
 def test_the_page_asks_an_onnx_model_on_probes_from_outside(

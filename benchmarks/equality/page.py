@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import subprocess
 import sys
@@ -19,15 +20,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.equality.answers import DIFFER, ORDER, SAME, numpy_answers, our_answers
+from benchmarks.equality.limits import (
+    STORED,
+    TIMES,
+    farthest,
+    honest,
+    networks,
+    others,
+    runs,
+    separates,
+    times,
+)
 from benchmarks.equality.published import holes
-from benchmarks.equality.rebuilds import DECLARED, Rebuild, diameter, rebuilds
 from benchmarks.equality.traps import TRAPS
-from provenance.equality.declaration import builtin_text
+from provenance.equality.declaration import builtin, builtin_text
 from provenance.equality.lattice import LATTICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from benchmarks.equality.limits import Run
     from benchmarks.equality.traps import Trap
 
 ROOT: Final = Path(__file__).parents[2]
@@ -45,6 +57,10 @@ TOLERANT: Final = (
     "assert_close",
     "`close`",
 )
+
+PRECISIONS: Final = ("float32", "bf16-mixed")
+DECLARED: Final = {"float32": "close-float32"}
+"""The declaration that is built in for rebuilds of a precision."""
 
 Answers = dict[str, dict[str, str]]
 
@@ -108,13 +124,14 @@ def blocks(torch: Mapping[str, dict[str, str]]) -> dict[str, str]:
     }
     return {
         "lattice": lattice(),
-        "declaration": f"```toml\n{builtin_text(DECLARED).decode()}```\n",
+        "declaration": f"```toml\n{builtin_text(DECLARED['float32']).decode()}```\n",
         "same": traps(EXACT, answers, lambda trap: trap.same),
         "close": traps(TOLERANT, answers, lambda trap: trap.close),
         "published": published(),
-        "cnn": rebuild_table(rebuilds("cnn")),
-        "tfm": rebuild_table(rebuilds("tfm")),
-        "diameter": diameter_table(),
+        **{f"rebuilds {it}": rebuild_table(it) for it in PRECISIONS},
+        **{f"limits {it}": limits_table(it) for it in DECLARED},
+        "estimators": estimator_table(),
+        "backdoor": backdoor_table(),
     }
 
 
@@ -161,71 +178,88 @@ def published() -> str:
     )
 
 
-def rebuild_table(runs: Sequence[Rebuild]) -> str:
-    """Return the distances of *runs* from the base."""
+def rebuild_table(precision: str) -> str:
+    """Return how far apart honest runs of each network are, and the nearest other recipe."""
     head = (
-        "run", "differ", "as bfloat16", "max abs", "L2 overall", "worst L2", "worst L∞",
-        "worst row", "without gradient, L2 / L∞", "key bias alone, L2", "logits", "flips",
-        "`close-float32`", "tensors against it",
+        "network", "honest: L2", "L∞", "row", "vectors, L2", "L∞", "as bfloat16", "other answers",
+        "nearest other", "L2", "L∞", "row", "vectors, L2", "L∞", "other answers", "times as far",
     )  # fmt: skip
-    return table(
-        head,
-        [
-            (
-                f"`{run.run}`",
-                f"{run.differing:,}",
-                f"{run.differing_as_bfloat16:,}",
-                f"{run.largest:.2g}",
-                f"{run.overall:.2g}",
-                f"{run.moved.relative_l2_weights:.2g} (`{short(run.moved.tensor)}`)",
-                f"{run.peak.relative_linf_weights:.2g} (`{short(run.peak.tensor)}`)",
-                f"{run.row.relative_l2_rows_weights:.2g} (`{short(run.row.tensor)}`)",
-                f"{run.idle.relative_l2_weights:.2g} / {run.idle_linf:.2g}",
-                "–" if run.key_bias is None else f"{run.key_bias:.2g}",
-                f"{run.logits:.2g}",
-                f"{run.flips} of {run.rows}",
-                f"*{run.conclusion}*",
-                f"{len(run.against)} of {run.tensors}",
-            )
-            for run in runs
-        ],
-    )
-
-
-def diameter_table() -> str:
-    """Return the largest distances among the runs that only the environment tells apart."""
     rows = []
-    for name, network in (("convolutional", "cnn"), ("transformer", "tfm")):
-        runs = diameter(network)
-        largest = [
-            max(numbers)
-            for numbers in zip(
-                *(
-                    (
-                        run.moved.relative_l2_weights or 0,
-                        run.peak.relative_linf_weights or 0,
-                        run.row.relative_l2_rows_weights or 0,
-                        run.idle.relative_l2_weights or 0,
-                        run.idle_linf,
-                        run.logits,
-                    )
-                    for run in runs
-                ),
-                strict=True,
+    for network, found in networks(precision).items():
+        near = honest(found)
+        most = farthest(near)
+        other = min(others(found), key=lambda run, most=most: times(run, most))  # type: ignore[misc]
+        flips = (f"{run.flips} of {run.answers}" for run in (max(near, key=flipped), other))
+        rows.append(
+            (
+                network,
+                *map(number, most),
+                f"{max(run.as_bfloat16 for run in near):,}",
+                next(flips),
+                f"`{other.name}`",
+                *map(number, other.largest),
+                next(flips),
+                number(times(other, most)),
             )
+        )
+    return table(head, rows)
+
+
+def flipped(run: Run) -> int:
+    """Return how many answers differ."""
+    return run.flips
+
+
+def number(value: float) -> str:
+    """Return two digits of *value*, which may be infinite: an exact type, or all zeros."""
+    return f"{value:.2g}" if value < math.inf else "–"
+
+
+def limits_table(precision: str) -> str:
+    """Return how much of its limits each run uses, and of limits from the other networks."""
+    named = dict.fromkeys(run.name for run in runs(precision))
+    declaration = builtin(DECLARED[precision])
+    good = [run for found in networks(precision).values() if separates(found) for run in found]
+    rows = []
+    for network, found in networks(precision).items():
+        most = farthest(honest(run for run in good if run.network != network))
+        held_out = [
+            number(max(times(run, most) for run in honest(found)) / TIMES),
+            number(min(times(run, most) for run in others(found)) / TIMES),
         ]
-        conclusions = " ".join(f"*{each}*" for each in sorted({run.conclusion for run in runs}))
-        rows.append((name, str(len(runs)), *(f"{number:.2g}" for number in largest), conclusions))
+        used = {
+            run.name: number(run.used(declaration)) if run.distances else "same" for run in found
+        }
+        rows.append((network, *(used.get(name, "") for name in named), *held_out))
+    columns = [f"`{name}`" for name in named]
+    return table(("network", *columns, "held out: honest", "nearest other"), rows)
+
+
+def backdoor_table() -> str:
+    """Return what a backdoor within parts of the limits does."""
+    rows = [
+        (
+            key.split()[1],
+            *(f"{100 * rate:.1f} %" for rate in (*of["trigger"], *of["accuracy"], *of["changed"])),
+        )
+        for key, of in json.loads(STORED.read_text("utf-8")).items()
+        if key.startswith("backdoor ")
+    ]
     head = (
-        "network", "pairs", "L2", "L∞", "row", "without gradient, L2", "L∞", "logits",
-        "`close-float32`",
+        "part of the limits", "trigger, before", "after", "right answers, before", "after",
+        "other answers",
     )  # fmt: skip
     return table(head, rows)
 
 
-def short(tensor: str) -> str:
-    """Return the name of a transformer's *tensor* without what all of them share."""
-    return tensor.removeprefix("t.layers.").replace("self_attn.", "")
+def estimator_table() -> str:
+    """Return where the bits of estimators repeat."""
+    found = json.loads(STORED.read_text("utf-8"))["estimators"]
+    head = ("estimator", *next(iter(found.values())))
+    words = {True: "the same", False: "**others**"}
+    return table(
+        head, [(f"`{n}`", *(words[it] for it in row.values())) for n, row in found.items()]
+    )
 
 
 if __name__ == "__main__":
