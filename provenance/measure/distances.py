@@ -146,17 +146,21 @@ def measure_each(
         yield [total.found() for total in totals]
 
 
+def _rounded_to(info: TensorInfo, wanted: Wanted) -> list[str]:
+    return [
+        to
+        for to, patterns in sorted(wanted.rounded)
+        if is_narrower(DTYPES[to], info.dtype) and selects_tensor(patterns, info.name)
+    ]
+
+
 class _Part:
     """What was found of a pair of tensors, or of a part of it."""
 
     def __init__(self, info: TensorInfo, wanted: Wanted, *, initial: bool) -> None:
         self._info = info
         self.totals = Totals(info, norms=wanted.norms, ulp=wanted.ulp, initial=initial)
-        self.rounded = {
-            to: Rounded(info.dtype, DTYPES[to])
-            for to, patterns in sorted(wanted.rounded)
-            if is_narrower(DTYPES[to], info.dtype) and selects_tensor(patterns, info.name)
-        }
+        self.rounded = {to: Rounded(info.dtype, DTYPES[to]) for to in _rounded_to(info, wanted)}
 
     @np.errstate(all="ignore")
     def add(self, start: int, chunks: Sequence[memoryview], squares: Squares) -> None:
@@ -193,8 +197,8 @@ class _Tensor:
         self._squares, self._workers, self._digests = squares, workers, digests
         self._direct = all(file.direct for file in job.files)
         self._sides = len(job.files) - job.initial
-        (first, *_) = self.parts()
-        self._whole = first.totals.norms or bool(first.rounded)
+        floats = self.info.dtype.kind != "exact"
+        self._whole = (wanted.norms and floats) or bool(_rounded_to(self.info, wanted))
         """Whether what is equal counts too, where anything differs."""
         self._again = self._direct and digests is None
         """Whether what is equal may be read again."""
@@ -251,7 +255,7 @@ class _Tensor:
 
     def _begun(self) -> _Part:
         check_arithmetic()
-        return self.parts()[0]
+        return _Part(self.info, self._wanted, initial=self._job.initial)
 
 
 def _measured(totals: Totals, shape: tuple[int, ...]) -> Measured:
