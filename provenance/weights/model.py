@@ -236,7 +236,7 @@ class Model:
             data = read_file(self.path(name), max_bytes)
         except UnreadableError as error:  # whose `where` is a path of this machine
             raise UnreadableError(error.what, where=name, hint=error.hint) from error
-        if self.sha256 is not None and name not in self.confirmed:
+        if self.sha256 is not None:
             self.confirm({name: hashlib.sha256(data).hexdigest()})
         return data
 
