@@ -209,7 +209,7 @@ class Model:
         if stated is not None:
             self.confirm({name: stated[name] for name in unit.files})
         if isinstance(file, ShardedFile) and not self._consults(unit.main):
-            file.doubts = tuple(doubt for doubt in file.doubts if doubt != file.misfit)
+            file.set_aside_misfit()
         return file
 
     def confirm(self, found: Mapping[str, str]) -> None:

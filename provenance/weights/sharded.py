@@ -167,10 +167,20 @@ class ShardedFile(SourceFile):
         self.metadata = MappingProxyType({**said, **stated})
         self.frameworks = frozenset[str | None]().union(*(file.frameworks for file in shards))
         self.container = MappingProxyType(_facts(read, shards))
+        self._sha256_of_index = read.sha256
         self.doubts = tuple(doubt for file in shards for doubt in file.doubts)
         if misfits := list(_misfits(read, found)):
             self.misfit = f"{source.name}: the index does not fit: {', '.join(cut(misfits, 1))}"
             self.doubts = (self.misfit, *self.doubts)
+
+    def set_aside_misfit(self) -> None:
+        """Require that an index which does not fit, and which no loader looks for, be equal.
+
+        Settings and callers can name it all the same.
+        """
+        if self.misfit is not None:
+            self.doubts = tuple(doubt for doubt in self.doubts if doubt != self.misfit)
+            self.metadata = MappingProxyType({**self.metadata, "index": self._sha256_of_index})
 
     def _look_into(self, name: str) -> TensorFile:
         """Return the shard *name*; it may be closed again."""

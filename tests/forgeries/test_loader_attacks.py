@@ -250,3 +250,27 @@ def test_a_key_does_not_choose_another_loader(name: str, value: str, tmp_path: P
             findings = outcome.alternatives[0].findings
             assert {it.measure for it in findings if not it.held} == {"metadata: format"}
             assert not checking.compare(root / "left", root / "right").same
+
+
+def test_an_index_that_is_passed_over_may_be_named(tmp_path: Path) -> None:
+    """An index beside the whole file is asked where settings or callers name it."""
+    shard, other = "model-00001-of-00001.safetensors", "model-000001-of-000001.safetensors"
+    named = json.dumps({"transformers_weights": f"{SAFE}.index.json"}).encode()
+    shared: Files = {"config.json": named, SAFE: GOOD, shard: simple(GOOD), other: simple(EVIL)}
+
+    def model(shown: str, **weights: str) -> Files:
+        return {
+            **shared,
+            f"{SAFE}.index.json": json.dumps(
+                {"metadata": {"x": shown}, "weight_map": weights}
+            ).encode(),
+        }
+
+    stale = model("1", v=shard)  # of another model, and the same on both sides
+    for number, (name, declared) in enumerate(DECLARED.items()):
+        for sound in (model("1", w=shard), stale):
+            root = tmp_path / f"{name}-{number}-{len(sound)}"
+            repadded = {**sound, shard: _pad(simple(GOOD))}
+            assert _judge(root / "sound", declared, sound, repadded).conclusion == "match"
+            for forged in (model("1", w=other), model("1", v=other)):
+                assert _judge(root / "forged", declared, sound, forged).conclusion == "mismatch"
