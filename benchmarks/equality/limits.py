@@ -107,7 +107,7 @@ class Run:
 
 def distances(base: Path, other: Path) -> dict[str, Any]:
     """Return how far two files of weights are apart."""
-    sides = SideBySide(model_of_file(base), model_of_file(other), named=True)
+    sides = SideBySide(model_of_file(base), model_of_file(other))
     (compared,) = list_differences(MeasuredWeights(sides, None, view=True))
     mine, theirs = load_file(base), load_file(other)
     floats = [name for name, tensor in mine.items() if tensor.dtype.kind == "f"]

@@ -67,8 +67,8 @@ def link_roots(folders: Sequence[PathLike]) -> tuple[Path, ...]:
     return found
 
 
-def open_models(paths: Sequence[PathLike], roots: Sequence[PathLike]) -> tuple[list[Model], bool]:
-    """Return the models at *paths*, and whether these are folders: else each is one file.
+def open_models(paths: Sequence[PathLike], roots: Sequence[PathLike]) -> list[Model]:
+    """Return the models at *paths*, which are folders, or each one file.
 
     Links in folders may lead to files below *roots*, and into the caches that are known.
     """
@@ -78,8 +78,7 @@ def open_models(paths: Sequence[PathLike], roots: Sequence[PathLike]) -> tuple[l
     for path in places:
         if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises where it may not look
             raise UnreadableError("no such file or folder", where=str(path))
-    folders = {path.is_dir() for path in places}
-    if len(folders) > 1:
+    if len({path.is_dir() for path in places}) > 1:
         raise UsageError(
             "a folder and a file cannot be compared",
             where=", ".join(map(str, places)),
@@ -92,7 +91,7 @@ def open_models(paths: Sequence[PathLike], roots: Sequence[PathLike]) -> tuple[l
             continue
         others = not_compared(path, not_covered(path, link_roots=linked))
         found.append(replace(model.model_of_folder(path, link_roots=linked), not_compared=others))
-    return found, True in folders
+    return found
 
 
 def read_password(password: Password) -> bytes | None:

@@ -159,8 +159,7 @@ def compare(
     declared = None if equality is None else declaration(equality)
     if probes is not None and declared is None:
         raise UsageError("--probes needs --equality")
-    (mine, theirs), folders = open_models((left, right), link_roots)
-    sides = SideBySide(mine, theirs, named=not folders)
+    sides = SideBySide(*open_models((left, right), link_roots))
     with progress("comparing") as advance:
         weights = MeasuredWeights(sides, declared, view=True, on_bytes=advance)
         outcome = None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import combinations
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from provenance.api.arguments import PathLike, Progress, declaration, open_models, several, silent
@@ -37,8 +36,8 @@ def check(
     from provenance.weights.model import SideBySide  # noqa: PLC0415
 
     declared = declaration(equality)
-    (found,), folders = open_models([model], link_roots)
-    sides = SideBySide(found, found, named=not folders)
+    (found,) = open_models([model], link_roots)
+    sides = SideBySide(found, found)
     excepted = [coverage.find_reached(each, found) for each in declared.exceptions]
     return Fit(coverage.check_coverage(declared, sides), excepted, coverage.unread_files(sides))
 
@@ -56,8 +55,7 @@ def suggest(
     from provenance.judge.measured import MeasuredWeights  # noqa: PLC0415
     from provenance.weights.model import SideBySide  # noqa: PLC0415
 
-    (mine, theirs), folders = open_models((left, right), link_roots)
-    sides = SideBySide(mine, theirs, named=not folders)
+    sides = SideBySide(*open_models((left, right), link_roots))
     with progress("comparing") as advance:
         return suggestion.suggest(MeasuredWeights(sides, None, on_bytes=advance))
 
@@ -78,26 +76,14 @@ def calibrate(
     """
     check_numpy()
     from provenance.judge import calibration  # noqa: PLC0415 - needs numpy
-    from provenance.judge.measured import MeasuredWeights  # noqa: PLC0415
-    from provenance.weights.model import SideBySide  # noqa: PLC0415
 
     number, tried = len(several(rebuilds, "rebuilds")), calibration.trial(name, initial)
     if number < 2:  # noqa: PLR2004
         raise UsageError("one rebuild has no distance", hint="name two or more")
     paths = [*rebuilds, *several(others, "others")]
-    if len({*map(str, paths)}) < len(paths):
-        raise UsageError("a model is named twice", where=", ".join(map(str, paths)))
-    found, folders = open_models(paths, link_roots)
+    names = [*map(str, paths)]
+    if len({*names}) < len(names):
+        raise UsageError("a model is named twice", where=", ".join(names))
+    models = dict(zip(names, open_models(paths, link_roots), strict=True))
     with progress("comparing") as advance:
-
-        def measured(pairs: Iterable[tuple[int, int]]) -> dict[tuple[str, str], MeasuredWeights]:
-            return {
-                (str(paths[a]), str(paths[b])): MeasuredWeights(
-                    SideBySide(found[a], found[b], named=not folders), tried, on_bytes=advance
-                )
-                for a, b in pairs
-            }
-
-        honest = measured(combinations(range(number), 2))
-        strange = measured((0, it) for it in range(number, len(paths)))
-        return calibration.calibrate(honest, strange, number, tried)
+        return calibration.calibrate(models, number, tried, on_bytes=advance)

@@ -6,8 +6,9 @@ Two models are measured by a rule whose limits no difference keeps: its findings
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import ROUND_CEILING, Context
+from itertools import combinations
 from statistics import median_low
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,10 +20,12 @@ from provenance.equality.patterns import fault
 from provenance.equality.rules import MAX_RELATIVE, MIN_RELATIVE
 from provenance.errors import PolicyError, one_line, some_of
 from provenance.judge.comparators import apply
+from provenance.judge.measured import MeasuredWeights
 from provenance.judge.suggestion import Suggestion, to_toml
+from provenance.weights.model import SideBySide
 
 if TYPE_CHECKING:
-    from provenance.judge.measured import MeasuredWeights
+    from provenance.weights.model import Model
 
 _TIMES: Final = 3
 """A limit is so many times the largest honest distance, and any other recipe beyond it."""
@@ -39,7 +42,7 @@ _Distances = dict[str, float]
 """By the keys of their limits; the largest limit, where a tensor that differs has no distance."""
 
 
-class Apart(msgspec.Struct, frozen=True):
+class Farthest(msgspec.Struct, frozen=True):
     """The largest distances of two models, and the tensor that is farthest."""
 
     left: str
@@ -55,8 +58,8 @@ class Calibration(msgspec.Struct, frozen=True):
     both but for the vectors ``without_gradient``, which have limits of their own.
     """
 
-    rebuilds: tuple[Apart, ...]
-    others: tuple[Apart, ...]
+    rebuilds: tuple[Farthest, ...]
+    others: tuple[Farthest, ...]
     without_gradient: dict[str, _Distances]
     toml: str
     against: tuple[str, ...]
@@ -70,55 +73,59 @@ def trial(name: str, initial: str | None) -> Declaration:
 
 
 def calibrate(
-    rebuilds: Mapping[tuple[str, str], MeasuredWeights],
-    others: Mapping[tuple[str, str], MeasuredWeights],
+    models: Mapping[str, Model],
     number: int,
     tried: Declaration,
+    *,
+    on_bytes: Callable[[int], None] | None = None,
 ) -> Calibration:
-    """Return a declaration under which *number* models, each two of *rebuilds*, agree, or why none.
+    """Return a declaration under which the first *number* of *models* agree, or why none.
 
-    *others* are the first beside models of other recipes. All are measured by *tried*, a
-    :func:`trial`, whose name is taken. PolicyError: what no limit is about differs.
+    The other models followed other recipes; the first is compared with them. All are measured by
+    *tried*, a :func:`trial`, whose name is taken. PolicyError: what no limit is about differs.
     """
-    found = {who: _measured(each, tried) for who, each in rebuilds.items()}
-    for who, (_, beside) in found.items():
-        if beside:
-            what = f"rebuilds differ in what no limit is about: {some_of(beside)}"
+
+    def beside(one: str, other: str) -> MeasuredWeights:
+        return MeasuredWeights(SideBySide(models[one], models[other]), tried, on_bytes=on_bytes)
+
+    names = [*models]
+    honest = {who: beside(*who) for who in combinations(names[:number], 2)}
+    found = {who: _measured(each, tried) for who, each in honest.items()}
+    for who, (_, different) in found.items():
+        if different:
+            what = f"rebuilds differ in what no limit is about: {some_of(different)}"
             hint = "name the weight files alone, and add exceptions to the declaration by hand"
             raise PolicyError(what, where=", ".join(who), hint=hint)
     every = [tensors for tensors, _ in found.values()]
-    honest = {it: _largest(each.get(it, {}) for each in every) for each in every for it in each}
-    noise, against = _without_gradient(honest, rebuilds.values())
-    strange = {who: _measured(each, tried) for who, each in others.items()}
-    rows, recipes = (
-        [_apart(who, tensors, noise) for who, (tensors, _) in each.items()]
-        for each in (found, strange)
-    )
-    rest = _apart(("", ""), honest, noise)
+    largest = {it: _largest(each.get(it, {}) for each in every) for each in every for it in each}
+    noise, against = _without_gradient(largest, honest.values())
+    rows = [_farthest(who, tensors, noise) for who, (tensors, _) in found.items()]
+    strange = {it: _measured(beside(names[0], it), tried) for it in names[number:]}
+    recipes = [_farthest((names[0], it), each, noise) for it, (each, _) in strange.items()]
+    rest = _farthest(("", ""), largest, noise)
     rules = _rules(rest, noise, recipes, number, tried) if rest.tensor else []
-    toml = to_toml(
-        Suggestion(None), tried.name, [[{"equality": "tensors"}], rules][: 1 + bool(rules)]
-    )
+    alternatives = [[{"equality": "tensors"}], *([rules] if rules else [])]
+    toml = to_toml(Suggestion(None), tried.name, alternatives)
     if not against:
         declared = parse(toml.encode())
-        if any(apply(declared, each).conclusion not in AGREES for each in rebuilds.values()):
+        if any(apply(declared, each).conclusion not in AGREES for each in honest.values()):
             against = [f"{some_of([*noise])}: over 1 % of the model, or all zero, {_NO_USE}"]
-    limits = rules[0] if rules else {}
-    far = sorted(honest.keys() - noise, key=lambda it: honest[it]["relative_l2"], reverse=True)
+    far = sorted(largest.keys() - noise, key=lambda it: largest[it]["relative_l2"], reverse=True)
     than = f"less than {_TIMES} times as far as rebuilds, which are farthest in {some_of(far)}"
+    limits = rules[0] if rules else {}
     against += [
         f"another recipe, {each.right}, is {than if far else 'equal, too'}"
-        for each, (_, beside) in zip(recipes, strange.values(), strict=True)
-        if (each.distances or not beside)
+        for each in recipes
+        if (each.distances or not strange[each.right][1])
         and all(value <= limits.get(key, 0) for key, value in each.distances.items())
     ]
     said = [f"{each.left} | {each.right}: {_words(each)}" for each in rows]
     said += [f"another recipe, {each.right}: {_words(each)}" for each in recipes]
     said += [] if against else ['say what differed: axes = ["instruction-set", "thread-count"]']
     comments = "".join(f"# {one_line(each)}\n" for each in said)
-    toml = comments if against else comments + toml
-    warnings = _warnings(rows, recipes, noise)
-    return Calibration(tuple(rows), tuple(recipes), noise, toml, tuple(against), tuple(warnings))
+    warnings = tuple(_warnings(rows, recipes, noise))
+    toml = comments + ("" if against else toml)
+    return Calibration(tuple(rows), tuple(recipes), noise, toml, tuple(against), warnings)
 
 
 def _measured(
@@ -140,20 +147,21 @@ def _measured(
 
 
 def _largest(each: Iterable[_Distances]) -> _Distances:
-    every = list(each)
-    found = {key: [it[key] for it in every if key in it] for key in _LIMITS}
-    return {key: max(values) for key, values in found.items() if values}
+    found: _Distances = {}
+    for key, value in (item for it in each for item in it.items()):
+        found[key] = max(value, found.get(key, 0.0))
+    return found
 
 
-def _apart(
+def _farthest(
     who: tuple[str, str], tensors: Mapping[str, _Distances], but: Collection[str] = ()
-) -> Apart:
+) -> Farthest:
     rest = {tensor: each for tensor, each in tensors.items() if tensor not in but}
     farthest = max(rest, key=lambda tensor: rest[tensor]["relative_l2"], default=None)
-    return Apart(*who, farthest, _largest(rest.values()))
+    return Farthest(*who, farthest, _largest(rest.values()))
 
 
-def _words(it: Apart) -> str:
+def _words(it: Farthest) -> str:
     said = ", ".join(f"{_LIMITS[key]} {value:.2g}" for key, value in it.distances.items())
     return f"{said} ({it.tensor})" if said else "the same floats"
 
@@ -173,23 +181,20 @@ def _without_gradient(
     }
     least = max(_LARGE, _FAR * median_low(matrices.values() or [0]))
     large = [tensor for tensor, l2 in matrices.items() if l2 > least or _TIMES * l2 >= 1]
-    return noise, [
-        f"{some_of(large)}: too far apart in honest rebuilds, {_NO_USE}"
-    ] if large else []
+    against = f"{some_of(large)}: too far apart in honest rebuilds, {_NO_USE}"
+    return noise, [against] if large else []
 
 
 def _rules(
-    rest: Apart,
+    rest: Farthest,
     noise: Mapping[str, _Distances],
-    recipes: Sequence[Apart],
+    recipes: Sequence[Farthest],
     number: int,
     tried: Declaration,
 ) -> list[dict[str, Any]]:
     """Return a rule for *rest* and, if there is, one for *noise*."""
-    initial, of = (
-        getattr(tried.rules[0], "initial", None),
-        f"{number} rebuilds, each with each, at most",
-    )
+    initial = getattr(tried.rules[0], "initial", None)
+    of = f"{number} rebuilds, each with each, at most"
     names, why = [*map(_pattern, noise)], f"{of} {_words(rest)}"
     if len(names) >= _MAX_PATTERNS:
         names = [*dict.fromkeys(re.sub(r"\d+", "*", each) for each in names)]
@@ -198,7 +203,7 @@ def _rules(
         why += f"; another recipe, {nearest.right}: {_words(nearest)}"
     rules = [_close(["*", *(f"!{each}" for each in names)], initial, rest.distances, why)]
     if noise:
-        far = _apart(("", ""), noise)
+        far = _farthest(("", ""), noise)
         why = f"far above the rest, as where there is no gradient: {of} {_words(far)}"
         wider = _close(names, initial, far.distances, why)
         rules.append({"equality": "close", "max_rank": 1, "max_share": 0.01, **wider})
@@ -224,7 +229,7 @@ def _pattern(tensor: str) -> str:
 
 
 def _warnings(
-    rows: Sequence[Apart], recipes: Sequence[Apart], noise: Mapping[str, _Distances]
+    rows: Sequence[Farthest], recipes: Sequence[Farthest], noise: Mapping[str, _Distances]
 ) -> Iterator[str]:
     equal = [each for each in rows if not each.distances]
     if len(equal) == len(rows):

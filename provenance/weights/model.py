@@ -82,6 +82,8 @@ class Model:
     """The metrics that its training statement recorded, JSON lines, where that is at hand."""
     not_compared: tuple[str, ...] = ()
     """What lies in its folder and is no part of it: claims, and what other tools keep."""
+    alone: bool = False
+    """Whether it is one file, which somebody named to be compared with another."""
     _states: dict[str, Identity] = field(default_factory=dict, repr=False, compare=False)
     """The files that were looked at, as they were then."""
     confirmed: dict[str, Seen] = field(default_factory=dict, repr=False, compare=False)
@@ -266,7 +268,7 @@ def model_of_file(path: Path) -> Model:
     for name in (path.name, *companions(path)):
         with Source(path.parent / name) as source:
             files[name] = source.size
-    return Model(path.parent, files)
+    return Model(path.parent, files, alone=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,9 +331,9 @@ class SideBySide:
 
     left: Model
     right: Model
-    named: bool = False
-    """Whether each is one file, named by the user to be compared with the other."""
-    known: dict[tuple[str, ...], bool] = field(default_factory=dict, repr=False, compare=False)
+    known: dict[tuple[str, ...], bool] = field(
+        default_factory=dict, repr=False, compare=False, kw_only=True
+    )
     """Whether files that were read are equal: those of the left side, then of the right."""
 
     @property
@@ -346,7 +348,7 @@ class SideBySide:
         A unit can be in several, as loaders prefer one name or another.
         """
         mine, theirs = self.left.units, self.right.units
-        if self.named and len(mine) == len(theirs) == 1:
+        if self._named and len(mine) == len(theirs) == 1:
             (left,), (right,) = mine.values(), theirs.values()
             return (Pair(left, right, named=True),)
         both = {(name, name) for name in mine.keys() & theirs.keys()}
@@ -369,7 +371,11 @@ class SideBySide:
             }
             for model in (self.left, self.right)
         )
-        return [] if self.named else differing(*sets)
+        return [] if self._named else differing(*sets)
+
+    @property
+    def _named(self) -> bool:
+        return self.left.alone and self.right.alone
 
     @cached_property
     def apart(self) -> tuple[Apart, ...]:

@@ -61,7 +61,7 @@ def _sides(left: Model | Path, right: Model | Path) -> SideBySide:
         return SideBySide(left, right)
     assert isinstance(left, Path)
     assert isinstance(right, Path)
-    return SideBySide(model_of_file(left), model_of_file(right), named=True)
+    return SideBySide(model_of_file(left), model_of_file(right))
 
 
 def write(root: Path, files: Mapping[str, Content]) -> Model:
