@@ -7,8 +7,8 @@ same reading; that tells, too, whether files that keep tensors as they are have 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from provenance.weights.dtypes import DType
     from provenance.weights.model import Model, Pair, SideBySide, Unit
     from provenance.weights.view import TensorFile
+
+    _Pairs = list[tuple["MeasuredWeights", Pair]]
+    _Group = tuple[tuple[str | None, Unit | None], _Pairs]
+    """Initial weights, by name, and the pairs of which the files are read together."""
 
 MAX_FORMS: Final = 16
 """Most files of weights among which the narrower form is looked for where no rule names it."""
@@ -94,7 +98,10 @@ class MeasuredWeights:
         if start is None:
             initial, start = next(((at, None) for at in read), self._planned(pair))
         if initial not in read:
-            read[initial] = self._contents(pair, initial, start)
+            try:
+                _read([(self, pair)], initial, start)
+            except (MalformedError, UnreadableError) as error:
+                read[initial] = str(error)
         return read[initial]
 
     def _planned(self, pair: Pair) -> tuple[str | None, Unit | None]:
@@ -149,19 +156,6 @@ class MeasuredWeights:
                 return all(each.differing == 0 for each in contents.tensors)
         return None
 
-    def _contents(self, pair: Pair, initial: str | None, start: Unit | None) -> Contents | str:
-        try:
-            (contents,) = _read([(self, pair)], initial, start)
-        except (MalformedError, UnreadableError) as error:
-            return str(error)
-        if contents is None:
-            raise RuntimeError("a tensor of two files was not compared")
-        return contents
-
-    def note(self, pair: Pair, initial: str | None, contents: Contents) -> None:
-        """Take *contents* for what *pair* holds, measured from *initial* weights."""
-        self._read.setdefault(pair, {})[initial] = contents
-
     def asked(self) -> Iterator[tuple[Pair, str | None, Unit | None]]:
         """Yield the pairs whose tensors rules ask for, and from which initial weights."""
         for pair in self.changed:
@@ -174,23 +168,21 @@ class MeasuredWeights:
         """Whether the digests of both models are stated."""
         return None not in (self.sides.left.sha256, self.sides.right.sha256)
 
-    def learn(self, pair: Pair, files: tuple[TensorFile, TensorFile], contents: Contents) -> None:
-        """Note whether the *files* of *pair* have equal bytes, where *contents* tells."""
-        if self.stated:
-            return
-        if contents.metadata or any(each.differing != 0 for each in contents.tensors):
-            self.sides.known[pair.files_of_both] = False
-        elif same_beside(*files):
-            self.sides.known[pair.files_of_both] = True
-
-    def explained(self, pair: Pair, contents: Contents) -> Contents:
-        """Return *contents* of *pair* with what its names add."""
+    def take(
+        self, pair: Pair, initial: str | None, files: Sequence[TensorFile], contents: Contents
+    ) -> None:
+        """Take *contents* of the *files* of *pair*, measured from *initial* weights."""
+        if not self.stated:
+            if contents.metadata or any(each.differing != 0 for each in contents.tensors):
+                self.sides.known[pair.files_of_both] = False
+            elif same_beside(*files):
+                self.sides.known[pair.files_of_both] = True
         # Equal bytes under two names need no other explanation.
         normalisers = () if self.sides.renamed(pair) else contents.normalisers
-        if pair.both is None or pair.both[0].name == pair.both[1].name or normalisers is None:
-            return contents
-        renamed = Normaliser.WEIGHT_FILE_NAME.had_effect_on(pair.name)
-        return replace(contents, normalisers=(*normalisers, renamed))
+        if len(pair.unit_names) > 1 and normalisers is not None:
+            renamed = Normaliser.WEIGHT_FILE_NAME.had_effect_on(pair.name)
+            contents = replace(contents, normalisers=(*normalisers, renamed))
+        self._read.setdefault(pair, {})[initial] = contents
 
 
 def read_together(every: Sequence[MeasuredWeights]) -> None:
@@ -199,23 +191,9 @@ def read_together(every: Sequence[MeasuredWeights]) -> None:
     The first model is the left one of the first two. What cannot be read so, such as files that are
     not laid out as those of the first, is left to be read two by two.
     """
-    for group in _groups(every):
-        try:
-            found = _read(group.pairs, group.initial, group.start)
-        except (MalformedError, UnreadableError):
-            continue
-        for (weights, pair), contents in zip(group.pairs, found, strict=True):
-            if contents is not None:
-                weights.note(pair, group.initial, contents)
-
-
-@dataclass
-class _Group:
-    """Pairs of which the files are read together."""
-
-    initial: str | None
-    start: Unit | None
-    pairs: list[tuple[MeasuredWeights, Pair]] = field(default_factory=list)
+    for (initial, start), pairs in _groups(every):
+        with suppress(MalformedError, UnreadableError):
+            _read(pairs, initial, start)
 
 
 def _groups(every: Sequence[MeasuredWeights]) -> list[_Group]:
@@ -229,17 +207,15 @@ def _groups(every: Sequence[MeasuredWeights]) -> list[_Group]:
             keys = [(id(model), unit.name, initial) for model, unit in both]
             group = next((places[key] for key in keys if key in places), None)
             if group is None:
-                group = _Group(initial, start)
+                group = (initial, start), []
                 groups.append(group)
-            group.pairs.append((weights, pair))
+            group[1].append((weights, pair))
             places |= dict.fromkeys(keys, group)
     return groups
 
 
-def _read(
-    pairs: Sequence[tuple[MeasuredWeights, Pair]], initial: str | None, start: Unit | None
-) -> list[Contents | None]:
-    """Return what each of *pairs* holds, measured from *initial* weights.
+def _read(pairs: _Pairs, initial: str | None, start: Unit | None) -> None:
+    """Read what each of *pairs* holds, measured from *initial* weights.
 
     Digests that are stated are confirmed by the same reading.
     """
@@ -271,12 +247,9 @@ def _read(
             folder = PurePosixPath(unit.main).parent
             for name, sha256 in digests.of(file).items() if digests is not None else ():
                 model.confirm({(folder / name).as_posix() if name else unit.main: sha256})
-        results = []
         for (weights, pair), at, contents in zip(pairs, beside, found, strict=True):
             if contents is not None:
-                weights.learn(pair, (files[at.left], files[at.right]), contents)
-            results.append(contents and weights.explained(pair, contents))
-    return results
+                weights.take(pair, initial, (files[at.left], files[at.right]), contents)
 
 
 def _placed(unit: Unit) -> bool:

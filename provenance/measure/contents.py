@@ -100,39 +100,39 @@ def read_contents(
     read.
     """
     start, begun = initial if initial is not None else (None, None)
-    jobs, places = [], dict[str, dict[Beside, int]]()
+    jobs, places = [], dict[str, list[Beside]]()
     for name, info in files[0].tensors.items():
         # A tensor without elements has nothing to measure, and a header can list very many.
-        each = [pair for pair in pairs if _alike(files, pair, info)] if info.elements else []
+        having = [info.elements and _has(file, info) for file in files]
+        each = [pair for pair in pairs if having[pair.left] and having[pair.right]]
         if each:
             numbers = sorted({number for pair in each for number in (pair.left, pair.right)})
             used = [files[number] for number in numbers]
             last = [begun] if begun is not None and _has(begun, info) else []
             at = [(numbers.index(pair.left), numbers.index(pair.right)) for pair in each]
             jobs.append(Job(name, [*used, *last], at, initial=bool(last)))
-            places[name] = {pair: number for number, pair in enumerate(each)}
+            places[name] = each
     nbytes = sum(files[0].tensors[job.name].nbytes for job in jobs)
     if digests is not None:
         for file in (*files, *([] if begun is None else [begun])):
             digests.begin(file, [job.name for job in jobs if file in job.files])
     with Workers(wanted.threads, nbytes, len(files)) as workers:
-        found = measure_each(jobs, wanted, workers, digests)
-        measured = {job.name: each for job, each in zip(jobs, found, strict=True)}
+        each_found = measure_each(jobs, wanted, workers, digests)
+        measured = {
+            name: dict(zip(each, found, strict=True))
+            for (name, each), found in zip(places.items(), each_found, strict=True)
+        }
     started = {job.name for job in jobs if job.initial}
     return [
         _contents(
             pair,
             (files[pair.left], files[pair.right]),
-            {name: measured[name][at[pair]] for name, at in places.items() if pair in at},
+            {name: found[pair] for name, found in measured.items() if pair in found},
             start,
             started,
         )
         for pair in pairs
     ]
-
-
-def _alike(files: Sequence[TensorFile], pair: Beside, info: TensorInfo) -> bool:
-    return _has(files[pair.left], info) and _has(files[pair.right], info)
 
 
 def _contents(
