@@ -120,7 +120,7 @@ def _fitting(chain: Chain, inside: _Sets, above: _Sets) -> Iterator[Taken]:
         for names in (above, inside) if each.above else (inside,):
             if "*" not in each.file:
                 if each.file in names:
-                    yield Taken(names[each.file], known=True)
+                    yield Taken(names[each.file], known=not each.aside)
             elif fitting := sorted(filter(_glob(each.file).matching, names)):
                 yield Taken(names[fitting[0]]) if each.first or len(fitting) == 1 else Taken()
 

@@ -38,6 +38,9 @@ class Opened(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of what they are the weights, where that is not the model."""
     first: bool = False
     """Whether, of several files that fit, the first by name is taken; otherwise none is chosen."""
+    aside: bool = False
+    """Whether it is taken in a way that not every model serves: no pair is made for it, and where
+    one model has nothing that is taken so, that is no difference."""
     above: bool = False
     """Whether it is looked for in the folder of which this one was named as a subfolder first."""
     obeys: tuple[str, ...] = ("**",)

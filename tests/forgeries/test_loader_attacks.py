@@ -115,6 +115,10 @@ ATTACKS: dict[str, tuple[Files, Files]] = {
         {"unet/tf_model.safetensors": GOOD, f"unet/{BIN}": torch(EVIL)},
     ),
     "moved to another folder": ({SAFE: GOOD}, {"sub/model.safetensors": GOOD}),
+    "read by TensorFlow's classes of transformers": (
+        {SAFE: GOOD, BIN: torch(GOOD), "tf_model.h5": b"evil"},
+        {BIN: torch(GOOD), "tf_model.h5": b"evil"},
+    ),
     "Keras": (
         {"model.weights.h5": simple(GOOD), "model.weights.npz": simple(EVIL)},
         {"weights.h5": simple(GOOD), "model.weights.npz": simple(EVIL)},
