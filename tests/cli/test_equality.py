@@ -296,6 +296,9 @@ def test_suggest_proposes_what_differs(provenance: Shell, tmp_path: Path) -> Non
     refused(provenance("equality", "check", made), 3, "say why this may differ")
     document = provenance("equality", "suggest", left, right, "--json").document
     assert document["toml"] == printed
+    weights = right / "model.safetensors"
+    renamed = weights.rename(right / "other.safetensors")
+    assert provenance("equality", "suggest", left / weights.name, renamed).status == 0
     write_files(right, files(0.1))
     refused(provenance("equality", "suggest", left, right), 1, "do not have equal weights")
 

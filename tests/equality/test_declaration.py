@@ -163,6 +163,10 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         document(replaced("relative_to", '"update"') + "initial = '../a.npz'\n"),
         "not the name of a file",
     ),
+    "what is shipped leaves": (
+        document('equality = "rounded"\nto = "F16"\nreason = "x"\nships = "../a.npz"\n'),
+        "not the name of a file",
+    ),
     "relative to another": (document(replaced("relative_to", '"size"')), "relative_to|size"),
     "no pattern": (document(CLOSE + "tensors = []\n"), "tensors"),
     "bad pattern": (document(CLOSE + "files = ['../*']\n"), "pattern"),

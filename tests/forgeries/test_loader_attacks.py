@@ -185,6 +185,8 @@ def test_people_are_shown_what_loaders_take(attack: str, tmp_path: Path) -> None
     assert "≠" in text
     for each in shown.apart:
         assert all(f"{loader}" in text for loader in each.loaders)
+        assert "" not in (each.left, each.right)
+        assert f"{each.left or 'nothing'} from A, {each.right or 'nothing'} from B" in text
 
 
 CROSSING: dict[str, tuple[Files, Files]] = {

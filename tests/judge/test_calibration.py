@@ -107,6 +107,17 @@ def test_another_recipe_among_honest_distances_leaves_no_limit(tmp_path: Path) -
     assert calibrate(honest, others=[far]).against == ()
 
 
+def test_a_recipe_that_differs_beside_its_weights_is_told_by_them_alone(tmp_path: Path) -> None:
+    honest = rebuilds(tmp_path / "honest")
+    equal = shutil.copytree(honest[0], tmp_path / "equal")
+    near = rebuilds(tmp_path / "near", 4)[3]
+    for folder in (equal, near):
+        (folder / "data.json").write_text("[2]")
+    assert calibrate(honest, others=[equal]).against == ()
+    (why,) = calibrate(honest, others=[equal, near]).against
+    assert str(near) in why
+
+
 def test_the_limit_admits_any_rebuild_and_not_those_near_the_first_alone(tmp_path: Path) -> None:
     """Two that are on either side of the first are twice as far from each other."""
     step = RANDOM.normal(size=WEIGHT.shape)
@@ -181,7 +192,7 @@ def test_a_name_that_no_pattern_holds_is_selected_all_the_same(name: str, tmp_pa
     [
         ({"steps": np.array([3])}, "model.safetensors: steps"),
         ({"weight": WEIGHT[:3].astype("f4")}, "weight"),
-        ({"weight": np.full((40, 40), np.nan, "f4")}, "weight"),
+        ({"weight": np.full((40, 40), np.nan, "f4")}, "weight (not-finite)"),
     ],
 )
 def test_what_no_limit_is_about_must_be_equal(
