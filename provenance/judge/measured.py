@@ -129,11 +129,13 @@ class MeasuredWeights:
         """Return which tensors *names* of *pair* both models hold as *rule* rounds them, too.
 
         They are in a file of weights that is equal in every bit: the one that the rule names, or
-        any of a few. It is asked when all weights are read.
+        any of a few; none where a loader takes *pair* itself. It is asked when all weights are
+        read.
         """
         others = [it for it in self.sides.pairs if it.weights and rule.ships in (None, *it.names)]
         found: set[str] = set()
-        for other in others if names and len(others) <= MAX_FORMS else ():
+        looked = names and len(others) <= MAX_FORMS and not self.sides.loaded(pair)
+        for other in others if looked else ():
             if self._same(other):
                 found |= self._rounded(pair, other, DTYPES[rule.to], names)
         return found

@@ -75,6 +75,12 @@ def differing(left: _Sets, right: _Sets) -> list[tuple[str, Taken, Taken]]:
     return sorted(found)
 
 
+def taken_by_name(sets: _Sets) -> frozenset[str]:
+    """Return the weights of *sets* that a loader takes, and looks for by their name."""
+    every = (it for taken in _by_place(sets).values() for it in taken.values())
+    return frozenset(it.name for it in every if it.known)
+
+
 def _by_place(sets: _Sets) -> dict[_Place, dict[str, Taken]]:
     """Return what every loader takes, by its name, at each place."""
     folders: dict[str, tuple[dict[str, str], dict[str, str]]] = defaultdict(lambda: ({}, {}))

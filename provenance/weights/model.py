@@ -29,7 +29,7 @@ from provenance.files.digest import hash_file
 from provenance.files.manifest import Seen, sizes_of
 from provenance.files.names import RESERVED
 from provenance.files.reading import Identity, identity, read_file
-from provenance.loaders.choice import Apart, Taken, differing
+from provenance.loaders.choice import Apart, Taken, differing, taken_by_name
 from provenance.loaders.table import table
 from provenance.weights.names import ONNX, carries_tensors, suffix_of, weight_sets, whole_name
 from provenance.weights.opening import companions, open_tensors
@@ -108,6 +108,12 @@ class Model:
             taken |= {main, *found.files}
         rest = self.files.keys() - taken
         return units | {name: Unit(name, name, (name,)) for name in rest}
+
+    @property
+    def sets(self) -> dict[str, str]:
+        """Return the names of the weights that can be loaded, by the file that is opened."""
+        units = (unit for unit in self.units.values() if unit.weights and not unit.state)
+        return {unit.main: unit.name for unit in units}
 
     def _data_of(self, found: WeightSet) -> list[str]:
         """Return the files of this model that hold the external data of *found*, a set in ONNX."""
@@ -363,15 +369,12 @@ class SideBySide:
 
     @cached_property
     def _differing(self) -> list[tuple[str, Taken, Taken]]:
-        sets = (
-            {
-                unit.main: unit.name
-                for unit in model.units.values()
-                if unit.weights and not unit.state
-            }
-            for model in (self.left, self.right)
-        )
-        return [] if self._named else differing(*sets)
+        return [] if self._named else differing(self.left.sets, self.right.sets)
+
+    def loaded(self, pair: Pair) -> bool:
+        """Tell whether a loader takes either side of *pair* for what it looks for by name."""
+        sides = zip((self.left, self.right), pair.both or (), strict=True)
+        return any(unit.name in taken_by_name(model.sets) for model, unit in sides)
 
     @property
     def _named(self) -> bool:

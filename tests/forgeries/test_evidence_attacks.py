@@ -337,6 +337,25 @@ def test_each_tensor_that_differs_must_be_shipped(judge: Judge) -> None:
     assert judge(rounded(more="signed_zero = 'equal'\n"), one, other).conclusion == "consistent"
 
 
+def test_what_loaders_take_is_what_is_shipped(judge: Judge) -> None:
+    """The narrower form lies beside wide weights that loaders take: those are not the same."""
+    for wide, narrow in (
+        ("model.safetensors", "shipped.safetensors"),
+        ("pytorch_lora_weights.safetensors", "model.safetensors"),
+        ("unet/model.safetensors", "model.safetensors"),
+        ("Model.safetensors", "narrow.safetensors"),
+    ):
+        for more in ("", f"ships = '{narrow}'\n"):
+            one: Files = {wide: {"w": WIDE}, narrow: {"w": NARROW}}
+            other = one | {wide: {"w": DRIFT}}
+            assert judge(rounded(more=more), one, one).conclusion == "match"
+            assert judge(rounded(more=more), one, other).conclusion == "consistent"
+            aside, drifted = (
+                {"master.safetensors": x[wide], narrow: one[narrow]} for x in (one, other)
+            )
+            assert judge(rounded(more=more), aside, drifted).conclusion == "match"
+
+
 TINY_VALUES: dict[str, tuple[str, Array, Array]] = {
     "tiny for eight bits": ("F8_E4M3", WIDE * 1e-4, -WIDE * 2e-4),
     "scaled down": ("F16", WIDE * 1e-9, WIDE[::-1] * 1e-9),

@@ -112,12 +112,12 @@ def test_the_same_tensors_in_another_container(builds: Builds, alice: Person, bo
 
 def test_the_same_tensors_once_they_are_rounded(builds: Builds, alice: Person, bob: Person) -> None:
     wide = TRAINED.astype(np.float64)
-    shipped = {"shipped.safetensors": save({"w": TRAINED})}
+    shipped = {"model.safetensors": save({"w": TRAINED})}
     for more, conclusion, stated in (
         ({}, "consistent", CONSISTENT_PROPERTY),
         (shipped, "match", ROUNDED_PROPERTY),
     ):
-        one, other = ({"model.safetensors": save({"w": wide * (1 + by)})} for by in (0, 1e-12))
+        one, other = ({"master.safetensors": save({"w": wide * (1 + by)})} for by in (0, 1e-12))
         name = f"{conclusion}-a", f"{conclusion}-b"
         models = [
             builds(name[0], alice, one | more, equality=declared(ROUNDED)),
