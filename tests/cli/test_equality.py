@@ -139,6 +139,7 @@ def test_check_explains_every_kind_of_rule(provenance: Shell, tmp_path: Path) ->
         "then: plausible",
     ):
         assert words in text, words
+    assert text.count("in the files of evidence, all else is judged as weights are") == 2
     document = provenance("equality", "check", tmp_path / "all.toml", "--json").document
     assert document["declaration"]["version"] == 3
     assert document["selections"] == []

@@ -110,6 +110,11 @@ HIDING: dict[str, tuple[str, Callable[..., bytes], str]] = {
     "outputs in a folder": ("unet/w.safetensors", safetensors, outputs("unet/*", "!*.json")),
     "all arrays of weights in numpy": ("model.npz", arrays, outputs("model.npz")),
     "a star that selects weights in numpy": ("w.npz", arrays, outputs("*.npz")),
+    "a star beside the name of one array": (
+        "w.npz",
+        arrays,
+        outputs("w.npz", more="tensors = ['y']") + "[[any.all]]\n" + outputs("*.npz"),
+    ),
     "a name of weights in numpy": ("weights.npz", arrays, outputs("weights.npz")),
     "a name that Keras looks for": ("model.weights.npz", arrays, outputs("model.weights.npz")),
     "one array of many in numpy": ("y.npz", arrays, outputs("y.npz", more="tensors = ['y']")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -248,6 +249,12 @@ def test_updates_are_measured_from_the_initial_weights(tmp_path: Path) -> None:
     assert rule.relative_l2 > 100 * weights.relative_l2
     with pytest.raises(PolicyError, match="not a file of the model"):
         calibrate(folders, initial="none.safetensors")
+
+
+def test_the_bytes_that_are_read_are_reported(tmp_path: Path) -> None:
+    read: list[int] = []
+    calibrate(rebuilds(tmp_path, 2), progress=lambda _: nullcontext(read.append))
+    assert sum(read) == 4 * (WEIGHT.size + BIAS.size)
 
 
 def test_what_is_refused_at_once(tmp_path: Path) -> None:
