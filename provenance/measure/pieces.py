@@ -22,6 +22,7 @@ from typing import Final, Self, TypeVar
 
 import numpy as np
 
+from provenance.errors import UnreadableError
 from provenance.weights.view import TensorFile, TensorInfo
 
 Result = TypeVar("Result")
@@ -173,6 +174,9 @@ class Digests:
                 between = part.source.read(done, begin - done)
                 self._places[file, name], done = (stream, begin, between), end
             stream.tail = part.source.read(done, part.source.size - done)
+            first = next((self._places[file, name][2] for name in filled), stream.tail)
+            if not first.startswith(part.source.head):
+                raise UnreadableError("changed while it was read", where=part.source.name)
             self._streams.append((file, part.name, stream))
 
     def feed(

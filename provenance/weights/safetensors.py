@@ -65,6 +65,7 @@ class SafetensorsFile(PlacedFile):
         """Read and check the header of *source*."""
         super().__init__(source)
         header, self._start = _read_header(source)
+        source.head = (self._start - 8).to_bytes(8, "little") + header
         # The header begins with a brace, so what it spells is an object.
         entries = strict_json.parse(
             header, where=source.name, max_values=_MAX_VALUES, max_depth=_MAX_DEPTH

@@ -30,6 +30,8 @@ class Source:
         self.name = name if name is not None else str(path)
         self._descriptor, self._opened = open_file(path, follow=True, shown=self.name)
         self.size = self._opened.st_size
+        self.head = b""
+        """With what it begins, where a reader went by that: a later digest must be of the same."""
         if sha256 is not None:
             try:
                 self._check_digest(sha256)

@@ -5,7 +5,9 @@ Each shows the sound counterpart too, so that nothing is refused for another rea
 
 from __future__ import annotations
 
+import hashlib
 import json
+import mmap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +15,8 @@ import pytest
 
 from provenance.equality.declaration import builtin, parse
 from provenance.judge.comparators import compare_models
+from provenance.measure.pieces import Digests
+from provenance.weights.model import Model
 from tests.judge.models import write
 from tests.weights.onnx_writing import model as onnx_model
 from tests.weights.onnx_writing import tensor as onnx_tensor
@@ -21,10 +25,12 @@ from tests.weights.torch_writing import saved
 from tests.weights.writing import archive, npy, simple
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from provenance.equality.declaration import Declaration
     from provenance.measure.findings import Outcome
+    from provenance.weights.view import TensorFile
     from tests.judge.models import Content
 
     Files = dict[str, Content]
@@ -171,3 +177,43 @@ def test_onnx_does_not_take_weights_or_code_out_of_the_comparison(
         other: Files = {**published, name: data}
         assert judge(builtin("tensors"), published, other).conclusion == "mismatch", name
         assert judge(builtin("close-float32"), published, other).conclusion == "mismatch", name
+
+
+def test_a_header_that_is_there_only_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write through a map to pages that are dirty moves no time: the digest must tell."""
+    signed, other = ({"a": W["w"], "b": NEGATED["w"]}, {"b": W["w"], "a": NEGATED["w"]})
+    contents = [simple(arrays) for arrays in (signed, signed, other)]
+    ends = [8 + int.from_bytes(content[:8], "little") for content in contents]
+    padded = [
+        (end).to_bytes(8, "little") + content[8:end] + b" " * 8 + content[end:]
+        for content, end in zip(contents[1:], ends[1:], strict=True)
+    ]
+    begin = Digests.begin
+    for number, there in enumerate(padded):
+        models = []
+        for name, content in (("left", contents[0]), ("right", there)):
+            root = tmp_path / f"{name}-{number}"
+            found = write(root, {"model.safetensors": content})
+            digest = hashlib.sha256(content).hexdigest()
+            models.append(Model(found.root, found.files, {"model.safetensors": digest}))
+        with (models[1].root / "model.safetensors").open("r+b") as file:
+            data = mmap.mmap(file.fileno(), 0)
+        data[:] = there  # dirty before it is looked at
+        data[:] = padded[0]
+
+        def restored(
+            self: Digests,
+            file: TensorFile,
+            names: Sequence[str],
+            data: mmap.mmap = data,
+            there: bytes = there,
+        ) -> None:
+            data[:] = there
+            begin(self, file, names)
+
+        monkeypatch.setattr(Digests, "begin", restored)
+        conclusion = compare_models(models[0], models[1], builtin("tensors")).conclusion
+        assert conclusion == ("match" if number == 0 else "inconclusive")
+        data.close()
