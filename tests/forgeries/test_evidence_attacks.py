@@ -303,24 +303,24 @@ def test_rounded_is_a_match_where_the_narrower_form_is_shipped(judge: Judge) -> 
 
 DECOYS: dict[str, Files] = {
     "none": {},
-    "other values": {"decoy.safetensors": {"w": np.zeros_like(NARROW)}},
+    "other values": {"model.safetensors": {"w": np.zeros_like(NARROW)}},
     "one other value": {
-        "decoy.safetensors": {"w": np.where(NARROW.max() == NARROW, np.float32(2), NARROW)}
+        "model.safetensors": {"w": np.where(NARROW.max() == NARROW, np.float32(2), NARROW)}
     },
-    "another shape": {"decoy.safetensors": {"w": NARROW.reshape(20, 10)}},
-    "another name": {"decoy.safetensors": {"v": NARROW}},
-    "another type": {"decoy.safetensors": {"w": WIDE.astype("<f2")}},
-    "the wide one again": {"decoy.safetensors": {"w": WIDE}},
+    "another shape": {"model.safetensors": {"w": NARROW.reshape(20, 10)}},
+    "another name": {"model.safetensors": {"v": NARROW}},
+    "another type": {"model.safetensors": {"w": WIDE.astype("<f2")}},
+    "the wide one again": {"model.safetensors": {"w": WIDE}},
     "no weights": {"decoy.json": b"{}"},
-    "not what its name says": {"decoy.safetensors": arrays(w=NARROW)},
-    "malformed": {"decoy.safetensors": b"junk"},
+    "not what its name says": {"model.safetensors": arrays(w=NARROW)},
+    "malformed": {"model.safetensors": b"junk"},
 }
 
 
 @pytest.mark.parametrize("case", DECOYS)
 def test_rounded_is_no_match_where_something_else_is_shipped(judge: Judge, case: str) -> None:
-    one: Files = {"model.safetensors": {"w": WIDE}, **DECOYS[case]}
-    other = one | {"model.safetensors": {"w": DRIFT}}
+    one: Files = {"wide.safetensors": {"w": WIDE}, **DECOYS[case]}
+    other = one | {"wide.safetensors": {"w": DRIFT}}
     assert judge(rounded(), one, one).conclusion == "match"
     outcome = judge(rounded(), one, other)
     assert (outcome.conclusion, outcome.strongest) == ("consistent", "rounded")
