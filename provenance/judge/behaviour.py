@@ -86,8 +86,7 @@ def judge_run(rule: Behaviour, sides: SideBySide, probes: Path | None) -> Judged
 
 def _answers(pair: Pair, sides: SideBySide, asked: _Probes) -> list[ArraysFile]:
     answers = []
-    models = (sides.left, sides.right)
-    for model, unit, side in zip(models, pair.both or (), ("left", "right"), strict=True):
+    for model, unit, side in sides.each(pair):
         where = f"{pair.name} ({side})"
         with model.open(unit, where) as file:
             answers.append(ArraysFile(outputs_of(file, asked.arrays, where=where), where=where))

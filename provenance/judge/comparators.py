@@ -94,26 +94,23 @@ def apply(
         for alternative, selection in zip(declaration.any, selections, strict=True)
     ]
     alternatives = tuple(map(_outcome, declaration.any, judged))
-    best = min(
-        (number for number, outcome in enumerate(alternatives) if outcome.held),
-        key=lambda number: (
-            AGREES.index(alternatives[number].concludes),
-            -STRENGTHS.index(alternatives[number].strength),
-        ),
-        default=None,
+    best, used = min(
+        (each for each in zip(alternatives, judged, strict=True) if each[0].held),
+        key=lambda each: (AGREES.index(each[0].concludes), -STRENGTHS.index(each[0].strength)),
+        default=(None, None),
     )
     undecided = any(outcome.held is None for outcome in alternatives)
+    used = used or Judged.merged(judged)
     otherwise: Conclusion = "inconclusive" if undecided else "mismatch"
-    used = Judged.merged(judged) if best is None else judged[best]
     contents = weights.all()
     distances = (pair.distance for value in contents for pair in value.tensors if pair.distance)
     effects = [effect for value in contents for effect in value.normalisers or ()]
     missing = (what for outcome in alternatives for what in outcome.missing)
     return Outcome(
-        conclusion=otherwise if best is None else alternatives[best].concludes,
+        conclusion=otherwise if best is None else best.concludes,
         declaration=declaration.digest,
         alternatives=alternatives,
-        strongest=None if best is None else alternatives[best].strength,
+        strongest=None if best is None else best.strength,
         first=next(filter(None, (value.first for value in contents)), None),
         distances=tuple(distances),
         normalisers=tuple(dict.fromkeys([*effects, *used.normalisers])),

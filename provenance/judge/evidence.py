@@ -110,8 +110,7 @@ def judge_curves(rule: Curves, sides: SideBySide) -> Judged:
         return _judge_curves(rule, RECORDED, *found)
 
     def judge(pair: Pair) -> Judged:
-        units = zip((sides.left, sides.right), pair.both or (), ("left", "right"), strict=True)
-        return _judge_curves(rule, pair.name, *(_in_file(*each) for each in units))
+        return _judge_curves(rule, pair.name, *(_in_file(*each) for each in sides.each(pair)))
 
     return each_in_both(sides, partial(holds_evidence, rule), judge)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
@@ -47,14 +48,9 @@ class Exceptions:
         self._sides = sides
         self._same_base = same_base
         self._beside = sides.left.files.keys() | sides.right.files.keys()
-        self._files: dict[Pair, Judged] = {}
+        self.of_file = cache(self._of_file)
+        """Judge the files of a pair, which differ and which no rule judges."""
         self._known: dict[tuple[Pair, str | None, Path | None], list[tuple[Except, bool]]] = {}
-
-    def of_file(self, pair: Pair) -> Judged:
-        """Judge the files of *pair*, which differ and which no rule judges."""
-        if pair not in self._files:
-            self._files[pair] = self._of_file(pair)
-        return self._files[pair]
 
     def _of_file(self, pair: Pair) -> Judged:
         against, about = files_differ(pair, self._sides), self._about(pair)

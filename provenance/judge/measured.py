@@ -203,10 +203,8 @@ def _groups(every: Sequence[MeasuredWeights]) -> list[_Group]:
     groups: list[_Group] = []
     places: dict[tuple[int, str, str | None], _Group] = {}
     for weights in every:
-        models = weights.sides.left, weights.sides.right
         for pair, initial, start in weights.asked():
-            both = zip(models, pair.both or (), strict=True)
-            keys = [(id(model), unit.name, initial) for model, unit in both]
+            keys = [(id(model), unit.name, initial) for model, unit, _ in weights.sides.each(pair)]
             group = next((places[key] for key in keys if key in places), None)
             if group is None:
                 group = (initial, start), []
@@ -233,9 +231,8 @@ def _read(pairs: _Pairs, initial: str | None, start: Unit | None) -> None:
 
         beside = []
         for weights, pair in pairs:
-            models = zip((weights.sides.left, weights.sides.right), pair.both or (), strict=True)
-            sides = zip(models, ("left", "right"), strict=True)
-            left, right = (place(*each, f"{pair.name} ({side})") for each, side in sides)
+            each = weights.sides.each(pair)
+            left, right = (place(it, unit, f"{pair.name} ({side})") for it, unit, side in each)
             beside.append(Beside(pair.name, left, right, weights.sides.tied(pair)))
         files = [file for _, _, file in opened.values()]
         begun = None

@@ -6,7 +6,7 @@ A pair is judged by its bytes, by its tensors, or through what the model does (*
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
@@ -105,9 +105,10 @@ def judges_of(alternative: Alternative, pair: Pair, sides: SideBySide) -> Judges
     every = alternative.all
     fixed = {getattr(rule, key, None) for rule in every for key in ("initial", "probes")}
     reference = not fixed.isdisjoint(pair.names)
-    exact = reference or any(isinstance(it, Bytes) and selects(it, pair) for it in every)
-    rules = [it for it in every if isinstance(it, TensorRule) and selects(it, pair)]
-    rules = [] if reference else rules
+    chosen = [it for it in every if selects(it, pair)]
+    exact = reference or any(isinstance(it, Bytes) for it in chosen)
+    through = any(isinstance(it, EvidenceRule) for it in chosen)
+    rules = [it for it in chosen if isinstance(it, TensorRule) and not reference]
     holding = [it for it in every if isinstance(it, EvidenceRule) and holds_evidence(it, pair)]
     evidence = tuple(_evidence(it)[1] for it in holding)
     alone = bool(holding) and all(_is_nothing_else(it, pair, sides) for it in holding)
@@ -117,7 +118,6 @@ def judges_of(alternative: Alternative, pair: Pair, sides: SideBySide) -> Judges
         if all(any(selects_tensor(it, name) for it in evidence) for name in names):
             rules = [it for it in rules if it.files is not None]
     asked = any(runs(it, pair) for it in every)
-    through = any(isinstance(it, EvidenceRule) and selects(it, pair) for it in every)
     one_name = len(pair.unit_names) == 1  # weights under two that no rule selects are a difference
     weights, looks = pair.weights and not pair.state, exact or asked or bool(rules)
     return Judges(
@@ -186,21 +186,16 @@ def each_in_both(
 
     What it cannot read is missing.
     """
-    pairs, absent = in_both(filter(chosen, sides.pairs), sides)
-    judged = [absent]
+    pairs = [*filter(chosen, sides.pairs)]
+    judged = [Judged(files_differ(pair, sides)) for pair in pairs if pair.both is None]
     for pair in pairs:
+        if pair.both is None:
+            continue
         try:
             judged.append(judge(pair))
         except (MalformedError, UnreadableError, UsageError) as error:
             judged.append(Judged((), (str(error),)))
     return Judged.merged(judged)
-
-
-def in_both(pairs: Iterable[Pair], sides: SideBySide) -> tuple[list[Pair], Judged]:
-    """Return the *pairs* that both models have, and the findings about the others."""
-    every = list(pairs)
-    absent = (it for pair in every if pair.both is None for it in files_differ(pair, sides))
-    return [pair for pair in every if pair.both is not None], Judged(tuple(absent))
 
 
 def files_differ(pair: Pair, sides: SideBySide) -> tuple[Finding, ...]:

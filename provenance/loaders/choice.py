@@ -6,7 +6,7 @@ What a loader opens only where it is named to it (``order`` 0: variants, GGUF, O
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,14 +17,6 @@ from provenance.loaders.table import table
 
 if TYPE_CHECKING:
     from provenance.loaders.table import Opened
-
-
-class Chain(NamedTuple):
-    """Files that a loader takes in place of one another: the first that is there."""
-
-    loader: str
-    """With its version, and what it takes them for, where that is not the model."""
-    files: tuple[Opened, ...]
 
 
 class Taken(NamedTuple):
@@ -50,15 +42,18 @@ _Place = tuple[str, bool, str | None]
 
 
 @cache
-def _chains() -> tuple[Chain, ...]:
+def _chains() -> Mapping[str, Sequence[Opened]]:
+    """Return which files a loader takes in place of one another: the first that is there.
+
+    It is called by its version, too, and by what it takes them for, where that is not the model.
+    """
     found: dict[str, list[Opened]] = defaultdict(list)
     for loader in table().loader:
-        for each in loader.opens:
+        for each in sorted(loader.opens, key=lambda each: each.order):
             if each.order:
                 part = f" ({each.part})" if each.part else ""
                 found[f"{loader.name} {loader.version}{part}"].append(each)
-    ordered = {name: sorted(files, key=lambda each: each.order) for name, files in found.items()}
-    return tuple(Chain(name, tuple(files)) for name, files in ordered.items())
+    return found
 
 
 def differing(left: _Sets, right: _Sets) -> list[tuple[str, Taken, Taken]]:
@@ -91,12 +86,13 @@ def _by_place(sets: _Sets) -> dict[_Place, dict[str, Taken]]:
         if name != main:
             wholes[name.rpartition("/")[2]] = name
     folded = {folder: (_folded(one), _folded(two)) for folder, (one, two) in folders.items()}
+    chains = _chains()
+    asked = {it: files for it, files in chains.items() if any(each.above for each in files)}
     found: dict[_Place, dict[str, Taken]] = {}
     for any_case, spelled in ((False, folders), (True, folded)):
         for folder, inside in spelled.items():
-            found[folder, any_case, None] = _takes(_chains(), *inside, {})
+            found[folder, any_case, None] = _takes(chains, *inside, {})
             for top in {"", folder.rpartition("/")[0]} & spelled.keys() - {folder}:
-                asked = [chain for chain in _chains() if any(it.above for it in chain.files)]
                 found[folder, any_case, top] = _takes(asked, *inside, spelled[top][0])
     return found
 
@@ -107,22 +103,23 @@ def _folded(names: _Sets) -> dict[str, str]:
     return {name.casefold(): names[name] for name in last}
 
 
-def _takes(chains: Iterable[Chain], names: _Sets, wholes: _Sets, above: _Sets) -> dict[str, Taken]:
+def _takes(
+    chains: Mapping[str, Sequence[Opened]], names: _Sets, wholes: _Sets, above: _Sets
+) -> dict[str, Taken]:
     """Return what *chains* take of *names*; *above* are those of the folder that was asked.
 
     Shards that a loader has no index for, and fails on, it takes for the *wholes* that they are.
     """
     found: dict[str, Taken] = {}
-    for chain in chains:
-        for inside in (names, wholes):
-            taken = next(_fitting(chain, inside, above), None)
-            if taken is not None:
-                found.setdefault(chain.loader, taken)
+    for loader, files in chains.items():
+        fitting = (it for inside in (names, wholes) for it in _fitting(files, inside, above))
+        if (taken := next(fitting, None)) is not None:
+            found[loader] = taken
     return found
 
 
-def _fitting(chain: Chain, inside: _Sets, above: _Sets) -> Iterator[Taken]:
-    for each in chain.files:
+def _fitting(files: Sequence[Opened], inside: _Sets, above: _Sets) -> Iterator[Taken]:
+    for each in files:
         for names in (above, inside) if each.above else (inside,):
             if "*" not in each.file:
                 if each.file in names:

@@ -194,7 +194,7 @@ class Digests:
                 stream.add(start + begin, b"" if begin else between, chunk, workers)
 
     def of(self, file: TensorFile) -> dict[str, str]:
-        """Return the digest of each file that *file* was read from, by ``Part.name``."""
+        """Return the digest of each file that *file* was read from, by ``Placed.name``."""
         mine = ((name, stream) for other, name, stream in self._streams if other is file)
         return {name: stream.digest() for name, stream in mine if stream.complete}
 

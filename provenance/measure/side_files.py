@@ -36,11 +36,11 @@ def side_differences(pair: Pair, sides: SideBySide) -> tuple[Difference, ...]:
     """Return the values in which the two files of *pair* differ."""
     if pair.both is None:
         return ()
-    both = tuple(zip((sides.left, sides.right), pair.both, strict=True))
+    both = sides.each(pair)
     if not pair.weights:
-        trees = [parse_values(it.main, model.read(it.main, MAX_BYTES)) for model, it in both]
+        trees = [parse_values(it.main, model.read(it.main, MAX_BYTES)) for model, it, _ in both]
         return tuple(tree_differences(*trees))
-    (left, names), (right, others) = (pickled_values(it.main, model) for model, it in both)
+    (left, names), (right, others) = (pickled_values(it.main, model) for model, it, _ in both)
     if names != others:
         raise MalformedError("the two pickles ask for other names", where=pair.name)
     return tuple(

@@ -134,7 +134,7 @@ def _shifted(value: float, exponent: int) -> float:
         return math.inf
 
 
-class Part(NamedTuple):
+class BlockSum(NamedTuple):
     """What a block adds. A sum of squares is a number and an exponent: ``number * 4^exponent``."""
 
     largest: float
@@ -166,7 +166,7 @@ class SquareSum:
         self._reached: Counter[int] = Counter()
         """By binade: how many values are known to have it at least, and none above."""
 
-    def add(self, part: Part) -> None:
+    def add(self, part: BlockSum) -> None:
         """Add a block."""
         self.largest = max(self.largest, part.largest)
         self.add_total(*part.total)
@@ -245,7 +245,7 @@ class Rows:
         """The rows that are not known to be whole, by number."""
         self._begin: int | None = None
 
-    def add(self, begin: int, end: int, part: Part) -> None:
+    def add(self, begin: int, end: int, part: BlockSum) -> None:
         """Add the block from *begin* to *end*; blocks come in order, less those that are zero."""
         first, longest, last = part.rows
         self._begin = begin if self._begin is None else self._begin
@@ -303,7 +303,7 @@ class Squares:
 
     def blocks(
         self, chunks: Sequence[memoryview], dtype: DType, *, norms: bool, row: int, before: int
-    ) -> tuple[list[list[Part] | None], bool]:
+    ) -> tuple[list[list[BlockSum] | None], bool]:
         """Return what the blocks of *chunks*, of one length, add: left, right, and initial.
 
         Vectors are the difference; with *norms* left and right, too; and with an initial chunk
@@ -357,13 +357,13 @@ def _pointers(*arrays: NDArray[Any]) -> list[ctypes.c_void_p]:
     return [ctypes.c_void_p(each.ctypes.data) for each in arrays]
 
 
-def _parts(gap: list[float], *bases: list[float]) -> list[Part]:
+def _parts(gap: list[float], *bases: list[float]) -> list[BlockSum]:
     """Return what the kernel found of one block."""
     largest, total, first, longest, last = gap[:5]
     return [
-        Part(largest, (total, 0), rows=(first, longest, last)),
+        BlockSum(largest, (total, 0), rows=(first, longest, last)),
         *(
-            Part(
+            BlockSum(
                 largest, (total, 0), (capped, 0), int(binade), int(filled), tuple(map(int, reached))
             )
             for largest, total, capped, binade, filled, *reached in bases
@@ -371,7 +371,7 @@ def _parts(gap: list[float], *bases: list[float]) -> list[Part]:
     ]
 
 
-def measured(block: Floats, row: int = 0, before: int = 0, *, base: bool) -> Part:
+def measured(block: Floats, row: int = 0, before: int = 0, *, base: bool) -> BlockSum:
     """Return what one block adds; what *block* held is lost.
 
     Values are finite; differences of such may be infinite. A row has *row* values, of which
@@ -380,15 +380,15 @@ def measured(block: Floats, row: int = 0, before: int = 0, *, base: bool) -> Par
     np.abs(block, out=block)
     largest = float(np.maximum.reduce(block))
     if largest in (0.0, math.inf):
-        return Part(largest)
+        return BlockSum(largest)
     if not base:
         total = _squared(block, largest)
-        return Part(largest, total, rows=_rows(block, row, before) if row else (0.0, 0.0, 0.0))
+        return BlockSum(largest, total, rows=_rows(block, row, before) if row else (0.0, 0.0, 0.0))
     binade, filled, *reached = _median(block)
     cap = _shifted(1.0, binade + CAP)
     capped = _squared(np.minimum(block, cap), cap) if largest > cap else None
     total = _squared(block, largest)
-    return Part(largest, total, capped or total, binade, filled, tuple(reached))
+    return BlockSum(largest, total, capped or total, binade, filled, tuple(reached))
 
 
 def _median(sizes: Floats) -> list[int]:

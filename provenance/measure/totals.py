@@ -15,9 +15,9 @@ import numpy as np
 from provenance.measure.pieces import BLOCK
 from provenance.measure.squares import (
     Bits,
+    BlockSum,
     Codes,
     Floats,
-    Part,
     Rows,
     Squares,
     SquareSum,
@@ -126,7 +126,7 @@ class Totals:
 
     def _measured(
         self, values: list[Floats], left: Codes, right: Codes, unequal: Bits, before: int
-    ) -> list[Part]:
+    ) -> list[BlockSum]:
         """Return what a block adds that holds values of any size, or what is not finite.
 
         The *values* are of left, right and initial; *before* stand before the block in its first

@@ -12,7 +12,7 @@ or one run. One differing model makes the result a mismatch: dissent is not outv
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
@@ -85,12 +85,6 @@ def agree(
             hint="record with --equality",
         )
     files = [_model(model, declaration) for model in models]
-    weights = {
-        pair: MeasuredWeights(
-            SideBySide(files[pair[0]], files[pair[1]]), declaration, on_bytes=on_bytes
-        )
-        for pair in combinations(range(len(files)), 2)
-    }
     parties, reached = _builders(claims, quorum)
     recipes = [claim.training.recipe for claim in claims]
     applied = AppliedEquality(
@@ -101,30 +95,23 @@ def agree(
         declaration.document if declaration.exceptions else None,
     )
     with _confirming(models, files, on_bytes):
-        _read(weights, declaration)
-        rebuilds = tuple(
-            _rebuild(
-                party,
-                apply(
-                    declaration,
-                    weights[0, number],
-                    probes=probes,
-                    same_base=recipe.same_base(recipes[0], recipes[number]),
-                ),
-                claims[0],
-                claims[number],
-            )
-            for number, party in list(enumerate(parties))[1:]
-        )
+        star, others = _read(files, declaration, on_bytes)
+        bases = (recipe.same_base(recipes[0], each) for each in recipes[1:])
+        outcomes = [
+            apply(declaration, each, probes=probes, same_base=same)
+            for each, same in zip(star, bases, strict=True)
+        ]
+        judged = zip(parties[1:], outcomes, claims[1:], strict=True)
+        rebuilds = tuple(_rebuild(party, found, claims[0], it) for party, found, it in judged)
         parts = [_judge_rebuild(n, r, recipes[n], applied) for n, r in enumerate(rebuilds, 1)]
         if any(gap != recipe.NO_DATA for each in recipes for gap in recipe.gaps(each)):
             parts.append(("inconclusive", []))  # nobody repeats it; a training may do without data
         parts.append(reached)
         conclusion = worst(part[0] for part in parts)
-        apart = [each.outcome for each in rebuilds] if conclusion == "consistent" else []
-        if apart:
-            others = (each for pair, each in weights.items() if 0 not in pair)
-            apart += [apply(declaration, each, probes=probes) for each in others]
+        diameter = None
+        if conclusion == "consistent":
+            outcomes += [apply(declaration, each, probes=probes) for each in others]
+            diameter = _diameter(outcomes)
     return Verdict(
         conclusion,
         applied,
@@ -134,20 +121,25 @@ def agree(
         quorum,
         independent,
         tuple(reason for part in parts for reason in part[1]),
-        _diameter(apart) if apart else None,
+        diameter,
     )
 
 
-def _read(weights: Mapping[tuple[int, int], MeasuredWeights], declaration: Declaration) -> None:
-    """Read the models once, as far as *declaration* asks for.
+def _read(
+    files: Sequence[Model], declaration: Declaration, on_bytes: Callable[[int], None] | None
+) -> tuple[list[MeasuredWeights], list[MeasuredWeights]]:
+    """Return the models beside the first, and beside one another, read once as far as is asked.
 
-    All are compared with the first, and with one another where a diameter may be told.
+    One another are read where a diameter may be told.
     """
-    star = [each for pair, each in weights.items() if 0 in pair]
+    pairs = [*combinations(files, 2)]
+    weights = [MeasuredWeights(SideBySide(*pair), declaration, on_bytes=on_bytes) for pair in pairs]
+    star, others = weights[: len(files) - 1], weights[len(files) - 1 :]
     for each in star:
         check_coverage(declaration, each.sides)  # one that does not fit is refused before
     wide = any(isinstance(rule, Close) for rule in declaration.rules)
-    read_together(star + [each for pair, each in weights.items() if wide and 0 not in pair])
+    read_together(weights if wide else star)
+    return star, others
 
 
 @contextmanager

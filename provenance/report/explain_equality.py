@@ -53,15 +53,9 @@ class EqualityFile(msgspec.Struct, frozen=True, rename={"except_": "except"}):
 
 def equality_content(declaration: Declaration) -> EqualityFile:
     """Return *declaration* for programs."""
-    return EqualityFile(
-        declaration.name,
-        declaration.version,
-        declaration.digest,
-        declaration.axes,
-        declaration.any,
-        declaration.except_,
-        declaration.unsafe_except,
-    )
+    it = declaration
+    excepted = (it.except_, it.unsafe_except)
+    return EqualityFile(it.name, it.version, it.digest, it.axes, it.any, *excepted)
 
 
 def explain_equality(data: bytes, where: str) -> Explained:

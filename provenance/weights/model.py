@@ -19,7 +19,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
@@ -457,14 +457,28 @@ class SideBySide:
     @cached_property
     def ranks(self) -> Callable[[Pair], tuple[dict[str, int], dict[str, int]] | str]:
         """Tell the rank of each tensor of a pair on each side, or why they cannot be read."""
-        return cache(partial(_ranks, self))
+        return cache(self._ranks)
+
+    def _ranks(self, pair: Pair) -> tuple[dict[str, int], dict[str, int]] | str:
+        found = []
+        for model, unit in ((self.left, pair.left), (self.right, pair.right)):
+            if unit is None or not unit.weights:
+                found.append(dict[str, int]())
+                continue
+            try:
+                with model.open(unit, unit.name, later=True) as file:
+                    found.append({name: len(it.shape) for name, it in file.tensors.items()})
+            except (MalformedError, UnreadableError) as error:
+                return str(error)
+        return found[0], found[1]
 
     def tied(self, pair: Pair) -> bool:
         """Tell whether the configurations of both models tie the weights of *pair*."""
-        return all(
-            model.ties(PurePosixPath(unit.main).parent)
-            for model, unit in zip((self.left, self.right), pair.both or (), strict=True)
-        )
+        return all(it.ties(PurePosixPath(unit.main).parent) for it, unit, _ in self.each(pair))
+
+    def each(self, pair: Pair) -> list[tuple[Model, Unit, str]]:
+        """Return both models with their units of *pair*, and what errors call the sides."""
+        return [*zip((self.left, self.right), pair.both or (), ("left", "right"), strict=True)]
 
     @contextmanager
     def opened(self, pair: Pair) -> Iterator[tuple[TensorFile, TensorFile]]:
@@ -478,17 +492,3 @@ class SideBySide:
             yield left, right
             left.check_unchanged()
             right.check_unchanged()
-
-
-def _ranks(sides: SideBySide, pair: Pair) -> tuple[dict[str, int], dict[str, int]] | str:
-    found = []
-    for model, unit in ((sides.left, pair.left), (sides.right, pair.right)):
-        if unit is None or not unit.weights:
-            found.append(dict[str, int]())
-            continue
-        try:
-            with model.open(unit, unit.name, later=True) as file:
-                found.append({name: len(it.shape) for name, it in file.tensors.items()})
-        except (MalformedError, UnreadableError) as error:
-            return str(error)
-    return found[0], found[1]

@@ -39,7 +39,7 @@ from provenance.errors import MalformedError, UnreadableError, cut
 from provenance.files import names
 from provenance.files.reading import identity, unreadable
 from provenance.weights.normalisers import Normaliser
-from provenance.weights.view import Part, SourceFile, check_count, fact_digest
+from provenance.weights.view import Placed, SourceFile, check_count, fact_digest
 
 if TYPE_CHECKING:
     from provenance.weights.source import Source
@@ -192,9 +192,9 @@ class ShardedFile(SourceFile):
         with self._using(self._places[name]) as file:
             yield from file.pieces(name, begin, end, step)
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[Placed]:
         """Yield the index, and each shard."""
-        yield Part("", self._source, {})
+        yield Placed("", self._source, {})
         for name in sorted(self._states):
             with self._using(name) as file:
                 yield from (part._replace(name=name) for part in file.parts())

@@ -23,7 +23,7 @@ from provenance.encoding import strict_json
 from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.normalisers import MAX_DEPTH, Normaliser, objects_in, renumbered
 from provenance.weights.npy import ARRAY, NpzFile, arrays_in
-from provenance.weights.source import Part
+from provenance.weights.source import Section
 from provenance.weights.view import check_name, stated
 from provenance.weights.zip_archive import STORED, Member, member_digest, member_text, members
 
@@ -79,14 +79,15 @@ class SkopsFile(NpzFile):
         for name, member in self._members.items():
             if member.name in self._raw or name == _SCHEMA:
                 continue
+            where = f"{self._source.name}: {name}"
             if member.name.endswith(".npy"):
                 arrays[name] = member
             else:
                 if member.method != STORED:
                     what, hint = "a compressed archive in an archive", "dump it without compression"
-                    raise UnreadableError(what, where=f"{self._source.name}: {name}", hint=hint)
+                    raise UnreadableError(what, where=where, hint=hint)
                 member_digest(self._source, member)  # for its CRC-32
-                part = Part(self._source, member.start, member.size, f"{self._source.name}: {name}")
+                part = Section(self._source, member.start, member.size, where)
                 for short, each in arrays_in(part).items():
                     if (inner := f"{name}/{short}") in self._members:
                         raise MalformedError(f"two arrays named {inner!r}", where=self._source.name)

@@ -95,7 +95,7 @@ class Source:
             raise UnreadableError("changed while it was read", where=self.name)
 
 
-class Part(Source):
+class Section(Source):
     """A part of an open file, read as a file; closing it does nothing."""
 
     def __init__(self, whole: Source, start: int, size: int, name: str) -> None:

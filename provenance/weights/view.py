@@ -122,7 +122,7 @@ def describe(name: str, dtype: str | DType, shape: Sequence[object], *, where: s
     return TensorInfo(name, known, tuple(sizes), elements, bits // 8)
 
 
-class Part(NamedTuple):
+class Placed(NamedTuple):
     """A file of weights that keeps tensors as they are returned."""
 
     name: str
@@ -180,7 +180,7 @@ class TensorFile(ABC):
     def pieces(self, name: str, begin: int, end: int, step: int) -> Iterator[memoryview]:
         """Return the bytes from *begin* to *end* of a tensor, *step* at a time: see `chunks`."""
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[Placed]:
         """Yield each file with its tensors' places; nothing where any is stored otherwise.
 
         A file is open until the next is asked for.
@@ -210,13 +210,13 @@ class SourceFile(TensorFile):
         """Read from *source*."""
         self._source = source
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[Placed]:
         """Yield the file, if every tensor lies in it as it is returned."""
         if self._offsets.keys() == self.tensors.keys():
             found = ((name, info.nbytes) for name, info in self.tensors.items())
             at = self._offsets
             places = {name: (at[name], at[name] + nbytes) for name, nbytes in found}
-            yield Part("", self._source, places)
+            yield Placed("", self._source, places)
 
     def check_unchanged(self) -> None:
         """Raise UnreadableError if the file was written to since it was opened."""

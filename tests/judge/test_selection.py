@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from provenance.errors import MalformedError, UnreadableError
-from provenance.judge.selection import in_both, matched
-from provenance.measure.findings import Finding
+from provenance.judge.selection import each_in_both, matched
+from provenance.measure.findings import Finding, Judged
 from provenance.weights.model import SideBySide
 from tests.judge.models import write
 
@@ -55,12 +55,18 @@ def test_arrays_alike_and_what_is_against_the_others(sides: SideBySide) -> None:
 
 def test_what_one_model_alone_has_is_told_with_its_digest(sides: SideBySide) -> None:
     digest = sides.left.digest("notes.txt")
-    both, judged = in_both(sides.pairs, sides)
-    assert [pair.name for pair in both] == [FILE]
+    both: list[str] = []
+
+    def judge(pair: Pair) -> Judged:
+        both.append(pair.name)
+        return Judged(())
+
+    judged = each_in_both(sides, lambda _: True, judge)
+    assert both == [FILE]
     assert judged.findings == (
         Finding(file="notes.txt", measure="presence", held=False, left=digest),
     )
-    _, judged = in_both(turned(sides).pairs, turned(sides))
+    judged = each_in_both(turned(sides), lambda _: True, judge)
     assert judged.findings == (
         Finding(file="notes.txt", measure="presence", held=False, right=digest),
     )

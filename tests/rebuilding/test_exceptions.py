@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from provenance.errors import MalformedError
+from provenance.loaders.table import table
 from provenance.rebuilding.agreement import agree
 from provenance.rebuilding.verdict import (
     TENSORS_PROPERTY,
@@ -68,7 +69,7 @@ def test_what_was_excepted_is_listed_and_nothing_is_reproduced(verdict: Verdict)
     assert (verdict.conclusion, verdict.strongest) == ("match", "tensors")
     (used,) = verdict.rebuilds[0].outcome.exceptions
     assert (used.file, used.key, used.set) == ("trainer_state.json", RUNTIME, "hf-trainer 1")
-    assert verdict.rebuilds[0].outcome.loaders == 1
+    assert verdict.rebuilds[0].outcome.loaders == table().version
     statement = to_statement(verdict, Verifier("k", "0", "2026-01-01T00:00:00Z"))
     data = intoto.format(statement)
     assert statement.predicate_type == uris.IN_TOTO_SVR
