@@ -20,7 +20,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -103,6 +104,27 @@ def check_arithmetic() -> None:
 Found = tuple[Measured, Mapping[str, Rounding]]
 """What was found of two tensors, and of both after each rounding that is wanted."""
 
+EQUAL: Final[Found] = (
+    Measured(
+        differing=0,
+        not_finite=0,
+        difference=Norm(0.0, 0.0, 0),
+        row=None,
+        left=None,
+        right=None,
+        bases=None,
+        updates=None,
+        max_ulp=0,
+        first=None,
+        worst=None,
+        nan=None,
+        zero_signs=0,
+        parts=None,
+    ),
+    MappingProxyType({}),
+)
+"""What is found of equal tensors."""
+
 
 class Job(NamedTuple):
     """A tensor in the *files* that are read together; *initial* weights, if there are, are last."""
@@ -131,19 +153,25 @@ def measure_each(
     tasks = (partial(read, batch) for batch in batched(pieces))
     found = (each for results in workers.results(tasks) for each in results)
     for tensor in tensors.values():
-        totals = tensor.parts()
+        totals: list[_Part | None] = [None] * len(tensor.equal)
         for piece in tensor.pieces():
-            for total, part in zip(totals, next(found), strict=True):
-                if part is not None:
-                    total.merge(part)
+            for number, part in enumerate(next(found)):
+                totals[number] = _joined(totals[number], part)
             if wanted.on_bytes is not None:
                 wanted.on_bytes(tensor.info.dtype.nbytes(piece.stop - piece.start))
         for number, total in enumerate(totals):
-            if total.totals.differing:
+            if total is not None and total.totals.differing:
                 again = (partial(tensor.again, number, piece) for piece in tensor.equal[number])
                 for part in workers.results(again):
                     total.merge(part)
-        yield [total.found() for total in totals]
+        yield [EQUAL if total is None else total.found() for total in totals]
+
+
+def _joined(total: _Part | None, part: _Part | None) -> _Part | None:
+    if total is None or part is None:
+        return total or part
+    total.merge(part)
+    return total
 
 
 def _rounded_to(info: TensorInfo, wanted: Wanted) -> list[str]:
@@ -174,8 +202,9 @@ class _Part:
             each.merge(other.rounded[to])
 
     def found(self) -> Found:
-        shape, differing = self._info.shape, self.totals.differing
-        rounded = self.rounded.items() if differing else ()
+        if not self.totals.differing:
+            return EQUAL
+        shape, rounded = self._info.shape, self.rounded.items()
         return _measured(self.totals, shape), {to: it.rounding(shape) for to, it in rounded}
 
 
@@ -215,9 +244,6 @@ class _Tensor:
     @property
     def _step(self) -> int:
         return self._workers.read // self.info.dtype.components
-
-    def parts(self) -> list[_Part]:
-        return [_Part(self.info, self._wanted, initial=self._job.initial) for _ in self._job.pairs]
 
     def read(self, piece: Piece) -> list[_Part | None]:
         """Return what is found in *piece*, of each pair; None where nothing was measured.
@@ -259,18 +285,17 @@ class _Tensor:
 
 
 def _measured(totals: Totals, shape: tuple[int, ...]) -> Measured:
-    norms = totals.norms and totals.differing > 0
-    updates = norms and totals.updates
-    difference, left, right, left_update, right_update = totals.sums
+    norms = totals.norms
+    difference, *sides = totals.sums
     return Measured(
         differing=totals.differing,
         not_finite=totals.not_finite,
         difference=difference.norm(),
         row=totals.rows.longest() if norms and totals.rows.row else None,
-        left=left.norm() if norms else None,
-        right=right.norm() if norms else None,
-        bases=(left.base(), right.base()) if norms else None,
-        updates=(left_update.base(), right_update.base()) if updates else None,
+        left=sides[0].norm() if norms else None,
+        right=sides[1].norm() if norms else None,
+        bases=(sides[0].base(), sides[1].base()) if norms else None,
+        updates=(sides[2].base(), sides[3].base()) if totals.updates else None,
         max_ulp=totals.max_ulp if totals.ulp else None,
         first=place_in(shape, totals.first),
         worst=place_in(shape, totals.worst()),

@@ -318,7 +318,7 @@ class Squares:
             return [None] * count, True
         vectors = 2 * len(chunks) - 1
         found = np.empty((vectors, 5 + STEPS, count))
-        zeros = self._library[f"{_KERNELS[dtype.name]}_{len(chunks) - 2}"](
+        zeros = getattr(self._library, f"{_KERNELS[dtype.name]}_{len(chunks) - 2}")(
             *_pointers(*bits, *bits[:1][: 3 - len(bits)]),
             *map(ctypes.c_int64, (bits[0].size, BLOCK, row, before)),
             *_pointers(found),
@@ -338,7 +338,7 @@ class Squares:
         if self._library is None or dtype.name not in _KERNELS:
             one, two = _ordered(left), _ordered(right)
             return int(np.max(np.maximum(one, two) - np.minimum(one, two)))
-        function = self._library[f"apart_{_KERNELS[dtype.name]}"]
+        function = getattr(self._library, f"apart_{_KERNELS[dtype.name]}")
         function.restype = ctypes.c_uint64
         return int(function(*_pointers(left, right), ctypes.c_int64(left.size)))
 

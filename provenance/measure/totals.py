@@ -42,8 +42,8 @@ class Totals:
         self.ulp = ulp and floats
         self.updates = initial and self.norms
         """False from the first initial weight on that is NaN or infinite."""
-        self.sums = [SquareSum() for _ in range(5)]
-        """Of the difference, left, right, and the updates of both."""
+        self.sums = [SquareSum() for _ in range(1 + 2 * self.norms + 2 * self.updates)]
+        """Of the difference; with norms of left and right; and of the updates of both."""
         rows = info.shape[0] if self.norms and len(info.shape) > 1 else 0
         self.rows = Rows(info.elements // rows * dtype.components if rows else 0)
         self.differing = self.not_finite = self.nan = self.zero_signs = self.max_ulp = 0

@@ -107,14 +107,17 @@ class Section(Source):
         self._whole.read_into(self._start + offset, buffer)
 
 
+_FEW: Final = 1024
+"""Bytes that Python compares as fast as it finds out where they are."""
+
 _memcmp: Final = ctypes.CDLL(None).memcmp
 _memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
 
 def same_bytes(left: memoryview, right: memoryview) -> bool:
     """Tell whether two chunks are the same: by C, which needs no memory and no interpreter."""
-    if len(left) != len(right) or not left:
-        return len(left) == len(right)
+    if len(left) != len(right) or len(left) < _FEW:
+        return left.tobytes() == right.tobytes()
     places = (np.frombuffer(side, np.uint8).ctypes.data for side in (left, right))
     return bool(_memcmp(*places, len(left)) == 0)
 
