@@ -35,7 +35,7 @@ from provenance.files.names import (
 from provenance.files.reading import read_file
 from provenance.files.walking import check_link, walk, walk_folders
 from provenance.statement.training import TrainingStatement
-from provenance.weights.names import is_loaded
+from provenance.weights.names import is_loaded, opened_by
 
 MAX_CLAIMS_BYTES = 2**28
 """Largest claims file read, in bytes: they are all in memory, three times. It holds seventeen
@@ -177,8 +177,11 @@ def _count_of(root: Path, name: str, stated: Collection[str], link_roots: Sequen
     else:
         inside = [name + each for each in walk(root / name, link_roots=link_roots)]
     for each in inside:
-        if not each.startswith(_GIT_STORES) and each not in stated and is_loaded(each):
-            what, hint = f"is code or weights, and no claim covers {name}", "move it away"
+        loader = "" if each.casefold().endswith("readme.md") else opened_by(each)
+        if loader and not each.startswith(_GIT_STORES) and each not in stated:
+            # Settings, too: those of sentence-transformers name the folders of its modules.
+            what = "is code or weights" if is_loaded(each) else f"is opened by {loader}"
+            what, hint = f"{what}, and no claim covers {name}", "move it away"
             raise ContentError(what, where=f"{root}/{each}", hint=hint)
     return len(inside)
 

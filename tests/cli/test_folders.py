@@ -288,6 +288,11 @@ def test_what_is_not_compared_is_told(
     assert verdict["rebuilds"][0]["outcome"]["not_compared"] == told
     write_files(other, {".github/hook.py": b""})
     refused(provenance("compare", one, other), 1, ".github/hook.py", "is code or weights")
+    (other / ".github/hook.py").unlink()
+    # modules.json can name this folder, and sentence-transformers then obeys what is in it.
+    write_files(other, {".github/README.md": b"", ".cache/huggingface/1_Pooling/config.json": b""})
+    for name in ("1_Pooling/config.json", "is opened by"):
+        refused(provenance("compare", one, other), 1, name)
 
 
 @pytest.mark.parametrize("lay", [snapshot, data_version_control])
