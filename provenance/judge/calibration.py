@@ -34,7 +34,7 @@ _FAR, _LARGE = 30, 0.01
 """A matrix so many times as far as the middle one, by so much of itself, has no gradient."""
 
 _MAX_PATTERNS: Final = 64
-_LIMITS: Final = {"relative_l2": "L2", "relative_linf": "L∞"}
+_LIMITS: Final = {"relative_l2": "L2", "relative_linf": "L∞", "relative_l2_rows": "rows"}
 _ROUNDED_UP: Final = Context(prec=2, rounding=ROUND_CEILING)
 _NO_USE: Final = "so no limit is of use: let 'behaviour' judge"
 
