@@ -17,7 +17,6 @@ from provenance.report.terminal import print_json, print_lines
 
 @click.command(
     cls=Command,
-    short_help="Show two models side by side: files and tensors.",
     examples=(
         "provenance compare published rebuilt",
         "provenance compare a.safetensors b.gguf --equality close-float32",

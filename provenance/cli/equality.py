@@ -25,7 +25,6 @@ from provenance.report.terminal import print_json, print_lines
 
 @click.group(
     cls=Group,
-    short_help="Explain and check declarations of what counts as the same model.",
     examples=("provenance equality list", "provenance equality check tensors model"),
     next_step="declare an equality when you train: 'provenance record --equality FILE|NAME …'.",
 )
