@@ -42,7 +42,7 @@ def record(alice: Person, *script: str) -> list[str]:
 
 
 def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while not path.exists():
         assert time.monotonic() < deadline, f"{path} does not appear"
         time.sleep(0.01)
@@ -94,7 +94,7 @@ def test_control_c_at_a_terminal(tmp_path: Path, alice: Person) -> None:
         while part := os.read(leader, 4096):
             written += part
     os.close(leader)
-    assert process.wait(30) == 0, written
+    assert process.wait(300) == 0, written
     assert b"recorded 1 file" in written
     assert run_program("verify", tmp_path / "model", "--key", alice.public).status == 0
 
@@ -105,7 +105,7 @@ def wait_for_hashing(pid: int, path: Path) -> None:
     if not folder.exists():
         time.sleep(1)
         return
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         for link in list(folder.iterdir()):
             with contextlib.suppress(OSError):
@@ -129,7 +129,7 @@ def _take_the_terminal() -> None:
 def test_what_ends_the_recorder_after_the_run_says_how_to_go_on(
     tmp_path: Path, alice: Person, number: signal.Signals, runs: Path
 ) -> None:
-    script = "mkdir model; truncate -s 20G model/large.bin"  # sparse: it takes seconds to hash
+    script = "mkdir model; truncate -s 200G model/large.bin"  # sparse: it takes minutes to hash
     options = ["--model", "model", "--key", str(alice.private)]
     process = subprocess.Popen(
         [*PROGRAM, "record", *options, "--", "sh", "-c", script],
@@ -150,7 +150,7 @@ def test_what_ends_the_recorder_after_the_run_says_how_to_go_on(
 
 def test_control_c_while_hashing(model: Path, alice: Person) -> None:
     with (model / "large.bin").open("wb") as file:
-        file.truncate(20 * 2**30)  # sparse: it takes seconds to hash, and no disk
+        file.truncate(200 * 2**30)  # sparse: it takes minutes to hash, and no disk
     before = set(tree(model / "tokenizer"))
     document = statement_document(state(model / "tokenizer"))
     document["predicate"]["provenance_manifest"] = [
@@ -179,7 +179,7 @@ def test_control_c_while_hashing(model: Path, alice: Person) -> None:
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=600)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 60
         assert (process.returncode, err.strip()) == (130, "provenance: interrupted"), command
         assert (model / "claims.jsonl").read_bytes() == claims_before
         assert set(tree(model / "tokenizer")) == before

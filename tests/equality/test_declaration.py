@@ -211,7 +211,7 @@ def test_no_document_takes_long() -> None:
     began = time.monotonic()
     with pytest.raises(MalformedError):
         parse((line * (2**16 // len(line)))[: 2**16].encode())
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     with pytest.raises(tomllib.TOMLDecodeError):
         tomllib.loads("a.a = 1\na.a = 1\n")
 

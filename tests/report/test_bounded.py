@@ -67,7 +67,7 @@ def test_values_that_take_more_memory_than_bytes(tmp_path: Path, name: str) -> N
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert "more than" in said or "field" in said, said
-    assert peak < 10 * len(HOSTILE[name])
+    assert peak < 16 * len(HOSTILE[name])  # about 9; unbounded, 64 for each 3
 
 
 def test_many_documents_are_counted(model: Path) -> None:
