@@ -27,7 +27,7 @@ import numpy as np
 
 from provenance.equality.patterns import selects_tensor
 from provenance.errors import UnavailableError, UsageError
-from provenance.measure.pieces import Piece, Workers, batched, cut, place_in, read_chunks
+from provenance.measure.pieces import PIECE, Piece, Workers, batched, cut, place_in, read_chunks
 from provenance.measure.rounding import Rounded, Rounding, is_narrower
 from provenance.measure.squares import Norm, Squares
 from provenance.measure.totals import Totals
@@ -150,7 +150,8 @@ def measure_each(
     def read(batch: list[Piece]) -> list[list[_Part | None]]:
         return [tensors[piece.name].read(piece) for piece in batch]
 
-    tasks = (partial(read, batch) for batch in batched(pieces))
+    most = PIECE if digests is None else workers.read
+    tasks = (partial(read, batch) for batch in batched(pieces, most))
     found = (each for results in workers.results(tasks) for each in results)
     for tensor in tensors.values():
         totals: list[_Part | None] = [None] * len(tensor.equal)

@@ -68,13 +68,16 @@ def cut(info: TensorInfo, *, direct: bool, size: int | None = None) -> list[Piec
     ]
 
 
-def batched(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Yield *pieces* in lists of one, or of several small ones, for a thread to work on."""
+def batched(pieces: Iterable[Piece], most: int) -> Iterator[list[Piece]]:
+    """Yield *pieces* in lists of one, or of several small ones, for a thread to work on.
+
+    A list has no more than *most* elements, if not one piece.
+    """
     batch: list[Piece] = []
     elements = 0
     for piece in pieces:
         size = piece.stop - piece.start
-        if batch and elements + size > PIECE:
+        if batch and elements + size > most:
             yield batch
             batch, elements = [], 0
         batch.append(piece)

@@ -184,8 +184,8 @@ def test_pieces_are_cut_by_position_alone() -> None:
 
 def test_small_pieces_are_worked_on_together() -> None:
     size = pieces.PIECE
-    found = batched(Piece(str(n), 0, stop) for n, stop in enumerate((1, 2, size - 3, 1, size, 7)))
-    assert [[piece.name for piece in batch] for batch in found] == [
+    each = (Piece(str(n), 0, stop) for n, stop in enumerate((1, 2, size - 3, 1, size, 7)))
+    assert [[piece.name for piece in batch] for batch in batched(each, size)] == [
         ["0", "1", "2"],
         ["3"],
         ["4"],
