@@ -24,9 +24,8 @@ from benchmarks.equality.limits import (
 from benchmarks.equality.page import DECLARED, KEPT, PAGE, ask_torch, blocks, filled
 from benchmarks.equality.traps import TRAPS, Trap
 from provenance.equality.declaration import builtin, parse
-from provenance.judge.comparators import compare_models
 from provenance.weights.names import READABLE, UNREAD
-from tests.judge.models import write
+from tests.judge.models import compare_models, write
 from tests.weights.onnx_writing import model, tensor, written
 from tests.world import write_files
 

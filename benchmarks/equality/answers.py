@@ -13,8 +13,9 @@ import ml_dtypes
 import numpy as np
 
 from provenance.equality.declaration import parse
-from provenance.judge.comparators import compare_models
-from provenance.weights.model import Model, model_of_folder
+from provenance.judge.comparators import apply
+from provenance.judge.measured import MeasuredWeights
+from provenance.weights.model import Model, SideBySide, model_of_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -118,7 +119,7 @@ def close_rule(limit: float, max_ulp: int | None = None) -> str:
 
 
 def our_answer(left: bytes, right: bytes, rule: str, name: str = "model.safetensors") -> str:
-    """Return what ``compare_models`` answers in both orders, with the first reason."""
+    """Return what we answer in both orders, with the first reason."""
     text = f'format = 1\nname = "trap"\nversion = 1\n[[any]]\n[[any.all]]\n{rule}'
     declaration = parse(text.encode())
     with tempfile.TemporaryDirectory() as folder:
@@ -126,7 +127,10 @@ def our_answer(left: bytes, right: bytes, rule: str, name: str = "model.safetens
             _model(Path(folder) / side, name, data)
             for side, data in (("left", left), ("right", right))
         )
-        there, back = compare_models(one, two, declaration), compare_models(two, one, declaration)
+        there, back = (
+            apply(declaration, MeasuredWeights(SideBySide(*models), declaration))
+            for models in ((one, two), (two, one))
+        )
     found = {_judged(there), _judged(back)}
     return found.pop() if len(found) == 1 else ORDER
 

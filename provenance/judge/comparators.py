@@ -6,7 +6,6 @@ weights (:mod:`~provenance.judge.measured`). The order of the two models does no
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,6 @@ from provenance.errors import UnavailableError, UsageError
 from provenance.judge.coverage import check_coverage
 from provenance.judge.evidence import judge_evidence
 from provenance.judge.exceptions import Exceptions
-from provenance.judge.measured import MeasuredWeights
 from provenance.judge.selection import Judges, files_differ, judges_of
 from provenance.judge.tensors import judge_contents
 from provenance.loaders.table import table
@@ -35,30 +33,13 @@ from provenance.measure.findings import (
     Outcome,
 )
 from provenance.measure.statistics import check_scipy
-from provenance.weights.model import Model, SideBySide
 from provenance.weights.opening import open_tensors
 
 if TYPE_CHECKING:
     from provenance.equality.declaration import Alternative, Declaration
     from provenance.judge.coverage import Selection
-    from provenance.weights.model import Pair
-
-
-def compare_models(
-    left: Model,
-    right: Model,
-    declaration: Declaration,
-    *,
-    probes: Path | None = None,
-    same_base: bool = False,
-    on_bytes: Callable[[int], None] | None = None,
-) -> Outcome:
-    """Return the outcome of *declaration* on *left* and *right* (see :func:`apply`).
-
-    *on_bytes* is called with the numbers of bytes compared.
-    """
-    weights = MeasuredWeights(SideBySide(left, right), declaration, on_bytes=on_bytes)
-    return apply(declaration, weights, probes=probes, same_base=same_base)
+    from provenance.judge.measured import MeasuredWeights
+    from provenance.weights.model import Pair, SideBySide
 
 
 def apply(

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from provenance.equality.declaration import builtin, parse
-from provenance.judge.comparators import compare_models
 from tests.judge.judging import declaration, model
-from tests.judge.models import write
+from tests.judge.models import compare_models, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,13 +11,11 @@ import mmap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytest
 
 from provenance.equality.declaration import builtin, parse
-from provenance.judge.comparators import compare_models
 from provenance.measure.pieces import Digests
 from provenance.weights.model import Model
-from tests.judge.models import write
+from tests.judge.models import compare_models, write
 from tests.weights.onnx_writing import model as onnx_model
 from tests.weights.onnx_writing import tensor as onnx_tensor
 from tests.weights.onnx_writing import written
@@ -28,8 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import pytest
+
     from provenance.equality.declaration import Declaration
-    from provenance.measure.findings import Outcome
     from provenance.weights.view import TensorFile
     from tests.judge.models import Content
 
@@ -51,22 +50,6 @@ ANSWERS = (
 def declare(*rules: str) -> Declaration:
     text = "format = 1\nversion = 1\nname = 'x'\n[[any]]\n"
     return parse((text + "".join(f"[[any.all]]\n{rule}\n" for rule in rules)).encode())
-
-
-@pytest.fixture
-def judge(tmp_path: Path) -> Any:  # noqa: ANN401 - the function below
-    """Judge a rebuild against what was published, both ways."""
-    made = iter(range(100))
-
-    def judge(declaration: Declaration, published: Files, rebuilt: Files) -> Outcome:
-        folder = tmp_path / str(next(made))
-        left, right = write(folder / "published", published), write(folder / "rebuilt", rebuilt)
-        there = compare_models(left, right, declaration)
-        back = compare_models(right, left, declaration)
-        assert (there.conclusion, there.strongest) == (back.conclusion, back.strongest)
-        return there
-
-    return judge
 
 
 def test_evidence_does_not_switch_off_a_rule_for_the_weights(judge: Any) -> None:  # noqa: ANN401

@@ -16,10 +16,8 @@ import pytest
 from provenance.equality.declaration import parse
 from provenance.equality.lattice import AGREES
 from provenance.errors import PolicyError
-from provenance.judge.comparators import compare_models
 from tests.forgeries.test_equality_attacks import CLOSE, NEGATED, W, declare
 from tests.judge.judging import model as tensors_of
-from tests.judge.models import write
 from tests.weights.onnx_writing import model as onnx_model
 from tests.weights.onnx_writing import tensor as onnx_tensor
 from tests.weights.onnx_writing import written
@@ -28,7 +26,6 @@ from tests.weights.writing import archive, npy, simple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from provenance.equality.declaration import Declaration
     from provenance.measure.findings import Outcome
@@ -43,22 +40,6 @@ OUTPUTS = np.linspace(0, 1, 900, dtype="<f4").reshape(300, 3)
 NEAR = OUTPUTS + np.float32(1e-3)
 SCORES = np.linspace(0, 1, 400)
 EXACT = "equality = 'tensors'\n"
-
-
-@pytest.fixture
-def judge(tmp_path: Path) -> Judge:
-    """Judge a rebuild against what was published, both ways."""
-    made = iter(range(100))
-
-    def judge(declaration: Declaration, published: Given, rebuilt: Given) -> Outcome:
-        folder = tmp_path / str(next(made))
-        left, right = write(folder / "published", published), write(folder / "rebuilt", rebuilt)
-        there = compare_models(left, right, declaration)
-        back = compare_models(right, left, declaration)
-        assert (there.conclusion, there.strongest) == (back.conclusion, back.strongest)
-        return there
-
-    return judge
 
 
 def outputs(*files: str, more: str = "", kind: str = "values", limit: float = 1e30) -> str:

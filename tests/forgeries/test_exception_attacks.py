@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 
 from provenance.equality.declaration import from_document, parse
-from provenance.judge.comparators import compare_models
 from provenance.weights.beside import is_within, stated_value, tree_differences
-from tests.judge.models import write
+from tests.judge.models import both_ways
 from tests.weights.gguf_writing import KEYS, TENSORS, File, scalar
 from tests.weights.writing import archive, entry, npy, safetensors
 
@@ -40,21 +39,14 @@ def judge(tmp_path: Path) -> Any:  # noqa: ANN401 - the function below
     made = iter(range(1000))
 
     def judge(exceptions: list[dict[str, Any]], published: Files, rebuilt: Files) -> Outcome:
-        folder = tmp_path / str(next(made))
-        left, right = (
-            write(folder / side, {**W, **files})
-            for side, files in (("published", published), ("rebuilt", rebuilt))
-        )
         document = parse(HEAD).document
         for each in exceptions:
             stated = {"reason": "harmless", "optional": False} | each
             table = "unsafe_except" if stated.pop("unsafe", False) else "except"
             document.setdefault(table, []).append(stated)
         declared = from_document(document)
-        there = compare_models(left, right, declared)
-        back = compare_models(right, left, declared)
-        assert (there.conclusion, there.strongest) == (back.conclusion, back.strongest)
-        return there
+        folder = tmp_path / str(next(made))
+        return both_ways(folder, declared, {**W, **published}, {**W, **rebuilt})
 
     return judge
 

@@ -15,9 +15,8 @@ from safetensors.numpy import save
 from provenance.api import checking
 from provenance.equality.declaration import builtin, parse
 from provenance.equality.lattice import AGREES
-from provenance.judge.comparators import compare_models
 from provenance.report.comparison import comparison_lines
-from tests.judge.models import write
+from tests.judge.models import both_ways, write
 from tests.weights.torch_writing import saved as torch
 from tests.weights.writing import npy, simple
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from provenance.equality.declaration import Declaration
-    from provenance.measure.findings import Outcome
     from tests.judge.models import Content
 
     Arrays = Mapping[str, np.ndarray[Any, Any]]
@@ -131,13 +129,6 @@ DECLARED: dict[str, Declaration] = {
 }
 
 
-def _judge(root: Path, declared: Declaration, left: Files, right: Files) -> Outcome:
-    one, other = write(root / "left", left), write(root / "right", right)
-    there, back = compare_models(one, other, declared), compare_models(other, one, declared)
-    assert (there.conclusion, there.strongest) == (back.conclusion, back.strongest)
-    return there
-
-
 def _padded(files: Files) -> Files:
     """Return *files* with other bytes and the same tensors."""
     return {
@@ -156,9 +147,9 @@ def _pad(content: bytes) -> bytes:
 def test_a_match_means_that_loaders_take_the_same(attack: str, name: str, tmp_path: Path) -> None:
     left, right = ATTACKS[attack]
     for number, files in enumerate((left, right)):
-        sound = _judge(tmp_path / f"sound-{number}", DECLARED[name], files, _padded(files))
+        sound = both_ways(tmp_path / f"sound-{number}", DECLARED[name], files, _padded(files))
         assert sound.conclusion in ("match", "consistent")
-    forged = _judge(tmp_path / "forged", DECLARED[name], left, right)
+    forged = both_ways(tmp_path / "forged", DECLARED[name], left, right)
     assert forged.conclusion == "mismatch"
     loaded = [it for it in forged.alternatives[0].findings if it.measure.startswith("loaded by ")]
     assert all(it.left or it.right for it in loaded)
@@ -169,8 +160,8 @@ def test_outputs_do_not_speak_for_weights_under_another_name(attack: str, tmp_pa
     left, right = ({**files, "logits.npy": LOGITS} for files in ATTACKS[attack])
     declared = parse(BEHAVIOUR.encode())
     other = {name: data if isinstance(data, bytes) else EVIL for name, data in left.items()}
-    assert _judge(tmp_path / "sound", declared, left, other).conclusion != "mismatch"
-    assert _judge(tmp_path / "forged", declared, left, right).conclusion == "mismatch"
+    assert both_ways(tmp_path / "sound", declared, left, other).conclusion != "mismatch"
+    assert both_ways(tmp_path / "forged", declared, left, right).conclusion == "mismatch"
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -216,16 +207,18 @@ def test_formats_are_compared_where_loaders_take_one_for_the_other(
     case: str, tmp_path: Path
 ) -> None:
     left, right = CROSSING[case]
-    outcome = _judge(tmp_path, builtin("tensors"), left, right)
+    outcome = both_ways(tmp_path, builtin("tensors"), left, right)
     assert (outcome.conclusion, outcome.strongest) == ("match", "tensors")
     changed: Files = {name: EVIL if data is GOOD else data for name, data in left.items()}
     if any(data is GOOD for data in left.values()):
-        forged = _judge(tmp_path / "forged", builtin("tensors"), changed, right)
+        forged = both_ways(tmp_path / "forged", builtin("tensors"), changed, right)
         assert forged.conclusion == "mismatch"
 
 
 def test_a_finding_names_loaders_and_files(tmp_path: Path) -> None:
-    outcome = _judge(tmp_path, builtin("tensors"), *ATTACKS["one of several that LoRA would take"])
+    outcome = both_ways(
+        tmp_path, builtin("tensors"), *ATTACKS["one of several that LoRA would take"]
+    )
     findings = outcome.alternatives[0].findings
     (finding,) = (it for it in findings if "diffusers" in it.measure)
     assert (finding.left, finding.right) == (
@@ -246,12 +239,12 @@ def said(metadata: dict[str, str] | None) -> bytes:
 def test_a_key_does_not_choose_another_loader(name: str, value: str, tmp_path: Path) -> None:
     declared, pt = DECLARED[name], {SAFE: said({"format": "pt"})}
     for number, sound in enumerate(({SAFE: said(None)}, {BIN: torch(GOOD)})):
-        assert _judge(tmp_path / f"sound-{number}", declared, pt, sound).conclusion in AGREES
+        assert both_ways(tmp_path / f"sound-{number}", declared, pt, sound).conclusion in AGREES
     for number, other in enumerate(({"format": value}, {})):
         forged = {SAFE: said(other)}
         for number_2, published in enumerate((pt, {SAFE: said(None)}, {BIN: torch(GOOD)})):
             root = tmp_path / f"forged-{number}-{number_2}"
-            outcome = _judge(root, declared, published, forged)
+            outcome = both_ways(root, declared, published, forged)
             assert outcome.conclusion == "mismatch"
             findings = outcome.alternatives[0].findings
             assert {it.measure for it in findings if not it.held} == {"metadata: format"}
@@ -277,6 +270,6 @@ def test_an_index_that_is_passed_over_may_be_named(tmp_path: Path) -> None:
         for sound in (model("1", w=shard), stale):
             root = tmp_path / f"{name}-{number}-{len(sound)}"
             repadded = {**sound, shard: _pad(simple(GOOD))}
-            assert _judge(root / "sound", declared, sound, repadded).conclusion == "match"
+            assert both_ways(root / "sound", declared, sound, repadded).conclusion == "match"
             for forged in (model("1", w=other), model("1", v=other)):
-                assert _judge(root / "forged", declared, sound, forged).conclusion == "mismatch"
+                assert both_ways(root / "forged", declared, sound, forged).conclusion == "mismatch"

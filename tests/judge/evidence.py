@@ -10,9 +10,8 @@ import numpy as np
 
 from provenance.encoding import strict_json
 from provenance.equality.declaration import parse
-from provenance.judge.comparators import compare_models
 from provenance.measure.findings import NOTES, Outcome
-from tests.judge.models import write
+from tests.judge.models import compare_models, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

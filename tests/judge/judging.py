@@ -9,8 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from provenance.equality.declaration import parse
-from provenance.judge.comparators import compare_models
-from tests.judge.models import write
+from tests.judge.models import compare_models, write
 from tests.weights.writing import entry, safetensors
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from provenance.weights.model import Model, SideBySide, model_of_file
 from tests.weights.writing import simple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy as np
 
@@ -51,9 +51,27 @@ def side_by_side(left: Model | Path, right: Model | Path) -> tuple[FileCompariso
     return list_differences(MeasuredWeights(_sides(left, right), None, view=True))
 
 
-def judge_files(left: Path, right: Path, declaration: Declaration) -> Outcome:
-    """Return what *declaration* says of two files that somebody named."""
-    return apply(declaration, MeasuredWeights(_sides(left, right), declaration))
+def compare_models(
+    left: Model | Path,
+    right: Model | Path,
+    declaration: Declaration,
+    *,
+    probes: Path | None = None,
+    on_bytes: Callable[[int], None] | None = None,
+) -> Outcome:
+    """Return what *declaration* says of two models, or of two files that somebody named."""
+    weights = MeasuredWeights(_sides(left, right), declaration, on_bytes=on_bytes)
+    return apply(declaration, weights, probes=probes)
+
+
+def both_ways(
+    root: Path, declared: Declaration, left: Mapping[str, Content], right: Mapping[str, Content]
+) -> Outcome:
+    """Write two models below *root* and compare them both ways: the order must not matter."""
+    one, two = write(root / "left", left), write(root / "right", right)
+    there, back = compare_models(one, two, declared), compare_models(two, one, declared)
+    assert (there.conclusion, there.strongest) == (back.conclusion, back.strongest)
+    return there
 
 
 def _sides(left: Model | Path, right: Model | Path) -> SideBySide:

@@ -13,10 +13,9 @@ import pytest
 from safetensors.numpy import save
 
 from provenance.equality.declaration import builtin
-from provenance.judge.comparators import compare_models
 from provenance.judge.side_by_side import MetadataDifference
 from provenance.weights.model import model_of_file
-from tests.judge.models import judge_files, side_by_side, write
+from tests.judge.models import compare_models, side_by_side, write
 from tests.weights.torch_writing import saved
 from tests.weights.writing import archive, npy
 
@@ -55,7 +54,7 @@ def test_the_same_model_in_two_formats(one: str, other: str, tmp_path: Path) -> 
         (tmp_path / name).write_bytes(FORMATS[name](ARRAYS))
     (compared,) = side_by_side(tmp_path / one, tmp_path / other)
     assert compared.same_tensors, compared
-    outcome = judge_files(tmp_path / one, tmp_path / other, builtin("tensors"))
+    outcome = compare_models(tmp_path / one, tmp_path / other, builtin("tensors"))
     assert (outcome.conclusion, outcome.strongest) == ("match", "tensors")
     named = {effect.name for effect in outcome.normalisers}
     assert "weight-file-name" in named
@@ -72,7 +71,9 @@ def test_one_bit_is_seen_across_formats(name: str, tmp_path: Path) -> None:
     (compared,) = side_by_side(tmp_path / "reference.safetensors", tmp_path / name)
     assert compared.first is not None
     assert (compared.first.tensor, compared.first.index) == ("conv.bias", (0,))
-    outcome = judge_files(tmp_path / "reference.safetensors", tmp_path / name, builtin("tensors"))
+    outcome = compare_models(
+        tmp_path / "reference.safetensors", tmp_path / name, builtin("tensors")
+    )
     assert outcome.conclusion == "mismatch"
     (finding,) = (f for f in outcome.alternatives[0].findings if not f.held)
     assert (finding.tensor, finding.value, finding.place) == ("conv.bias", 1.0, (0,))

@@ -10,9 +10,8 @@ import pytest
 
 from provenance.equality import declaration
 from provenance.errors import ContentError, UnreadableError
-from provenance.judge.comparators import compare_models
 from provenance.weights.source import Source
-from tests.judge.models import write
+from tests.judge.models import compare_models, write
 from tests.weights.writing import simple
 
 if TYPE_CHECKING:

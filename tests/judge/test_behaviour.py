@@ -10,11 +10,10 @@ import pytest
 from onnx import helper
 
 from provenance.errors import ContentError, MalformedError, PolicyError, UnreadableError
-from provenance.judge.comparators import compare_models
 from provenance.measure.outputs import KL_ERROR
 from provenance.measure.statistics import disagreement_bound
 from tests.judge.evidence import THROUGH, WEIGHTS, Judge, declare
-from tests.judge.models import write
+from tests.judge.models import compare_models, write
 from tests.weights.onnx_writing import WEIGHT, external, model, tensor, written
 from tests.weights.writing import archive, npy, simple
 

@@ -14,7 +14,7 @@ from provenance.api.declaring import calibrate
 from provenance.equality.declaration import parse
 from provenance.equality.rules import Close, Tensors
 from provenance.errors import MalformedError, PolicyError, UsageError
-from tests.judge.models import judge_files, write
+from tests.judge.models import compare_models, write
 
 if TYPE_CHECKING:
     from provenance.judge.calibration import Calibration
@@ -80,12 +80,12 @@ def test_real_rebuilds_have_limits_that_refuse_other_recipes(network: str) -> No
     declared = parse(found.toml.encode())
     for one in honest:
         for two in honest:
-            assert judge_files(paths[one], paths[two], declared).conclusion in (
+            assert compare_models(paths[one], paths[two], declared).conclusion in (
                 "match",
                 "consistent",
             )
     for who in others:
-        assert judge_files(paths["base_t1"], paths[who], declared).conclusion == "mismatch"
+        assert compare_models(paths["base_t1"], paths[who], declared).conclusion == "mismatch"
     nearest = min(found.others, key=lambda each: each.distances["relative_l2"])
     for words in (
         "4 rebuilds",

@@ -8,10 +8,9 @@ import pytest
 from provenance.encoding import strict_json
 from provenance.equality.declaration import Declaration, builtin, parse
 from provenance.errors import MalformedError, PolicyError
-from provenance.judge.comparators import compare_models
 from provenance.measure.findings import NOTES
 from provenance.weights.model import Model
-from tests.judge.models import write
+from tests.judge.models import both_ways, compare_models, write
 from tests.weights.writing import archive, entry, npy, safetensors, simple
 
 if TYPE_CHECKING:
@@ -54,9 +53,7 @@ def judge(
     root: Path, left: Mapping[str, Content], right: Mapping[str, Content], how: Declaration
 ) -> Outcome:
     """Compare two models both ways: the order must not matter."""
-    one, two = write(root / "l", left), write(root / "r", right)
-    there, back = compare_models(one, two, how), compare_models(two, one, how)
-    assert (there.conclusion, there.strongest) == (back.conclusion, back.strongest)
+    there = both_ways(root, how, left, right)
     strict_json.parse(strict_json.format(there))
     return there
 

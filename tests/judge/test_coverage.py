@@ -9,10 +9,9 @@ import pytest
 
 from provenance.equality.declaration import parse
 from provenance.errors import PolicyError
-from provenance.judge.comparators import compare_models
 from provenance.judge.coverage import check_coverage, unread_files
 from provenance.weights.model import SideBySide
-from tests.judge.models import write
+from tests.judge.models import compare_models, write
 from tests.weights.writing import npy
 
 if TYPE_CHECKING:

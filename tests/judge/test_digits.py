@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from provenance.equality.declaration import parse
-from provenance.judge.comparators import compare_models
-from tests.judge.models import write
+from tests.judge.models import compare_models, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,9 +10,9 @@ import pytest
 from safetensors.numpy import save
 
 from provenance.equality.declaration import builtin
-from provenance.judge.comparators import compare_models
 from provenance.weights.model import model_of_folder
 from provenance.weights.torch.pickle_program import Made
+from tests.judge.models import compare_models
 from tests.weights.torch_writing import checkpoint, named, storage, tensor
 from tests.world import Shell, write_files
 

@@ -9,9 +9,8 @@ import pytest
 
 from provenance.equality.declaration import parse
 from provenance.errors import ContentError
-from provenance.judge.comparators import compare_models
 from tests.judge.evidence import THROUGH, WEIGHTS, Judge, declare
-from tests.judge.models import write
+from tests.judge.models import compare_models, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

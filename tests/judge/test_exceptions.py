@@ -11,9 +11,8 @@ import pytest
 
 from provenance.equality.declaration import from_document, parse
 from provenance.errors import MalformedError
-from provenance.judge.comparators import compare_models
 from tests.judge.judging import TENSORS, close, declaration
-from tests.judge.models import judge_files, write
+from tests.judge.models import both_ways, compare_models
 from tests.weights.onnx_writing import external, model, written
 from tests.weights.torch_writing import checkpoint
 from tests.weights.writing import entry, node, safetensors, skops
@@ -46,17 +45,10 @@ def judge(tmp_path: Path) -> Any:  # noqa: ANN401 - the function below
     made = iter(range(1000))
 
     def judge(exceptions: str, published: Files, rebuilt: Files, head: str = HEAD) -> Outcome:
-        folder = tmp_path / str(next(made))
-        left, right = (
-            write(folder / side, {**W, **files})
-            for side, files in (("published", published), ("rebuilt", rebuilt))
-        )
         declared = parse((head + exceptions).encode())
         assert from_document(declared.document) == declared
-        there = compare_models(left, right, declared)
-        back = compare_models(right, left, declared)
-        assert (there.conclusion, there.strongest) == (back.conclusion, back.strongest)
-        return there
+        folder = tmp_path / str(next(made))
+        return both_ways(folder, declared, {**W, **published}, {**W, **rebuilt})
 
     return judge
 
@@ -268,7 +260,7 @@ def test_a_container_says_when_it_was_made(
         with pytest.raises(MalformedError, match="obeyed by"):
             parse(text.encode())
         return
-    found = judge_files(
+    found = compare_models(
         STORED / "published" / file, STORED / "rebuilt" / file, parse(text.encode())
     )
     assert found.conclusion == conclusion

@@ -15,9 +15,8 @@ from safetensors.numpy import load
 
 from benchmarks.equality.published import merkle_text
 from provenance.equality.declaration import parse
-from provenance.judge.comparators import compare_models
 from tests.judge.judging import TENSORS, Judge, close, declaration, model, one
-from tests.judge.models import write
+from tests.judge.models import compare_models, write
 from tests.weights.torch_writing import checkpoint, floats, ordered, storage, tensor
 from tests.weights.writing import archive, entry, npy, safetensors
 

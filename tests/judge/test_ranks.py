@@ -9,9 +9,8 @@ import pytest
 
 from provenance.equality.declaration import parse
 from provenance.errors import MalformedError, PolicyError
-from provenance.judge.comparators import compare_models
 from tests.judge.judging import declaration, model
-from tests.judge.models import write
+from tests.judge.models import compare_models, write
 
 if TYPE_CHECKING:
     from pathlib import Path

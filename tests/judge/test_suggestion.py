@@ -10,11 +10,10 @@ import pytest
 
 from provenance.equality.declaration import parse
 from provenance.errors import MalformedError, PolicyError
-from provenance.judge.comparators import compare_models
 from provenance.judge.measured import MeasuredWeights
 from provenance.judge.suggestion import suggest, to_toml
 from provenance.weights.model import SideBySide
-from tests.judge.models import write
+from tests.judge.models import compare_models, write
 from tests.weights.writing import entry, safetensors
 
 if TYPE_CHECKING:

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from provenance.equality.declaration import parse
-from provenance.judge.comparators import compare_models
 from provenance.measure.findings import Divergence, Finding
 from provenance.measure.squares import RELATIVE_ERROR
-from tests.judge.models import write
+from tests.judge.models import compare_models, write
 from tests.weights.writing import simple
 
 if TYPE_CHECKING:

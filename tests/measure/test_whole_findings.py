@@ -12,7 +12,6 @@ import pytest
 from provenance.equality.declaration import builtin, parse
 from provenance.equality.rules import Metrics
 from provenance.errors import MalformedError, UsageError
-from provenance.judge.comparators import compare_models
 from provenance.measure.curves import Curve, CurveDistance, measure_curves, relative_difference
 from provenance.measure.findings import REPORTED, AlternativeOutcome, Finding
 from provenance.measure.outputs import Outputs, measure_outputs
@@ -20,7 +19,7 @@ from provenance.measure.samples import measure_metric
 from provenance.measure.squares import enlarged
 from provenance.measure.statistics import disagreement_bound, holm, tost
 from provenance.weights.view import ArraysFile
-from tests.judge.models import write
+from tests.judge.models import compare_models, write
 
 if TYPE_CHECKING:
     from pathlib import Path
