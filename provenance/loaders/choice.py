@@ -99,7 +99,7 @@ def _by_place(sets: _Sets) -> dict[_Place, dict[str, Taken]]:
 
 def _folded(names: _Sets) -> dict[str, str]:
     """Return *names* as a file system has them that does not tell capitals apart."""
-    last = sorted(names, key=lambda name: name == name.casefold())
+    last = sorted(names, key=lambda name: (name == name.casefold(), name))
     return {name.casefold(): names[name] for name in last}
 
 

@@ -432,7 +432,7 @@ def _summed(squares: Floats, size: int, lanes: int) -> Floats:
     if not squares.size:
         return squares
     rows = squares.reshape(-1, size)
-    while lanes > 1 and lanes // 2 >= size:  # the others would be zero
+    while lanes // 2 >= size:  # the others would be zero
         lanes //= 2
     full = size // lanes * lanes
     sums = np.add.reduce(rows[:, :full].reshape(len(rows), full // lanes, lanes), axis=1)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]
 
+EMPTY = np.zeros((0, 3), "<f4")
 LARGE = 2**20 + 5
 """Elements of the largest tensor: several pieces of :func:`small_pieces`."""
 
@@ -157,7 +158,7 @@ def _onnx(arrays: Arrays) -> dict[str, bytes]:
 
 
 PLACED: dict[str, Callable[[Arrays], dict[str, bytes]]] = {
-    "safetensors": lambda arrays: {"model.safetensors": simple(arrays)},
+    "safetensors": lambda arrays: {"model.safetensors": simple({"a": EMPTY, **arrays})},
     "sharded": _sharded,
     "gguf": _gguf,
     "npy": lambda arrays: {f"{name}.npy": npy(each) for name, each in arrays.items()},

@@ -37,7 +37,7 @@ def test_files_and_tensors_of_two_folders(tmp_path: Path) -> None:
     assert states == {"w": "changed", "n": "changed", "same": "equal", "new": "missing-left"}
     (w,) = [tensor for tensor in weights.tensors if tensor.name == "w"]
     assert w.distance is not None
-    assert (w.distance.differing, w.distance.linf) == (6, 0.5)
+    assert (w.distance.differing, w.distance.linf, w.distance.outlying_share) == (6, 0.5, 0)
     assert w.distance.l2 == pytest.approx(0.5 * 6**0.5)
     assert w.distance.relative_l2_weights == pytest.approx(0.5 * 6**0.5 / 91**0.5)
     assert w.distance.max_ulp is not None
@@ -132,3 +132,9 @@ def test_weights_that_loaders_take_for_the_same_are_one_pair(
 ) -> None:
     sides = SideBySide(write(tmp_path / "l", {left: b""}), write(tmp_path / "r", {right: b""}))
     assert [pair.both is not None for pair in sides.pairs] == ([True] if paired else [False] * 2)
+
+
+def test_files_that_only_fit_a_pattern_are_left_to_their_names(tmp_path: Path) -> None:
+    names = ("a.safetensors", "b.safetensors")
+    sides = SideBySide(*(write(tmp_path / name, {name: b""}) for name in names))
+    assert ([pair.name for pair in sides.pairs], sides.apart) == ([*names], ())

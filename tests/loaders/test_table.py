@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provenance.loaders import keys
+from provenance.loaders.choice import differing
 from provenance.loaders.table import Free, Opened, table
 from tests.loaders.test_globs import alone
 
@@ -105,6 +106,16 @@ def test_weights_and_code_are_known_by_their_names(name: str) -> None:
 def test_a_file_system_may_not_tell_capitals_apart() -> None:
     assert table().opens_as_code_or_weights("MODEL.SafeTensors")
     assert not table().is_free("Trainer_State.json", ("log_history", 0, "train_runtime"))
+
+
+def test_of_names_that_differ_in_capitals_a_loader_takes_its_own_or_the_last() -> None:
+    def taken(names: list[str]) -> set[str]:
+        found = differing({name: name for name in names}, {})
+        return {left.name for _, left, _ in found if left.known}
+
+    names = ["MODEL.safetensors", "Model.safetensors", "model.safetensors"]
+    assert taken(names) == taken(names[::-1]) == {"model.safetensors"}
+    assert taken(names[:2]) == taken(names[1::-1]) == {"Model.safetensors"}
 
 
 def test_an_index_is_consulted_where_a_loader_looks_for_its_name() -> None:
