@@ -34,6 +34,7 @@ from provenance.files.names import (
 )
 from provenance.files.reading import read_file
 from provenance.files.walking import check_link, walk, walk_folders
+from provenance.loaders.table import folded
 from provenance.statement.training import TrainingStatement
 from provenance.weights.names import is_loaded, opened_by
 
@@ -177,7 +178,7 @@ def _count_of(root: Path, name: str, stated: Collection[str], link_roots: Sequen
     else:
         inside = [name + each for each in walk(root / name, link_roots=link_roots)]
     for each in inside:
-        loader = "" if each.casefold().endswith("readme.md") else opened_by(each)
+        loader = "" if folded(each).endswith("readme.md") else opened_by(each)
         if loader and not each.startswith(_GIT_STORES) and each not in stated:
             # Settings, too: those of sentence-transformers name the folders of its modules.
             what = "is code or weights" if is_loaded(each) else f"is opened by {loader}"

@@ -17,6 +17,7 @@ from provenance.errors import MalformedError, UnreadableError
 from provenance.judge.selection import files_differ
 from provenance.loaders.globs import Globs
 from provenance.loaders.keys import Path, spelled
+from provenance.loaders.table import folded
 from provenance.measure.findings import Excepted, Finding, Judged, differs
 from provenance.measure.side_files import parse_values, side_differences
 from provenance.weights.beside import Difference, is_within, tree_differences
@@ -69,7 +70,7 @@ class Exceptions:
 
     def _holds_tensors(self, pair: Pair) -> bool:
         """Tell whether weights, though they are equal, may keep tensors in the files of *pair*."""
-        files = {name.casefold() for name in pair.files}
+        files = {folded(name) for name in pair.files}
         named = (side.named for side in (self._sides.left, self._sides.right))
         return any(names is None or not names.isdisjoint(files) for names in named)
 

@@ -25,7 +25,7 @@ from provenance.equality.rules import (
     takes_all,
 )
 from provenance.errors import MalformedError, UnreadableError, UsageError
-from provenance.loaders.table import table
+from provenance.loaders.table import folded, table
 from provenance.measure.findings import Finding, Judged, differs, unlike
 from provenance.weights.metadata import metadata_differences
 
@@ -163,7 +163,7 @@ def _is_nothing_else(rule: EvidenceRule, pair: Pair, sides: SideBySide) -> bool:
     opened = table().opened_by(pair.name).values()
     named = (side.named for side in (sides.left, sides.right))
     return all(each.file in _ARRAYS for each in opened) and not any(
-        names is None or pair.name.casefold() in names for names in named
+        names is None or folded(pair.name) in names for names in named
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from provenance.loaders.globs import Globs
-from provenance.loaders.table import table
+from provenance.loaders.table import folded, table
 
 if TYPE_CHECKING:
     from provenance.loaders.table import Opened
@@ -78,29 +78,32 @@ def taken_by_name(sets: _Sets) -> frozenset[str]:
 
 def _by_place(sets: _Sets) -> dict[_Place, dict[str, Taken]]:
     """Return what every loader takes, by its name, at each place."""
-    folders: dict[str, tuple[dict[str, str], dict[str, str]]] = defaultdict(lambda: ({}, {}))
-    for main, name in sets.items():
-        folder, _, last = main.rpartition("/")
-        names, wholes = folders[folder]
-        names[last] = name
-        if name != main:
-            wholes[name.rpartition("/")[2]] = name
-    folded = {folder: (_folded(one), _folded(two)) for folder, (one, two) in folders.items()}
     chains = _chains()
     asked = {it: files for it, files in chains.items() if any(each.above for each in files)}
     found: dict[_Place, dict[str, Taken]] = {}
-    for any_case, spelled in ((False, folders), (True, folded)):
-        for folder, inside in spelled.items():
+    for any_case in (False, True):
+        folders = _by_folder(sets, any_case=any_case)
+        for folder, inside in folders.items():
             found[folder, any_case, None] = _takes(chains, *inside, {})
-            for top in {"", folder.rpartition("/")[0]} & spelled.keys() - {folder}:
-                found[folder, any_case, top] = _takes(asked, *inside, spelled[top][0])
+            for top in {"", folder.rpartition("/")[0]} & folders.keys() - {folder}:
+                found[folder, any_case, top] = _takes(asked, *inside, folders[top][0])
     return found
 
 
-def _folded(names: _Sets) -> dict[str, str]:
-    """Return *names* as a file system has them that does not tell capitals apart."""
-    last = sorted(names, key=lambda name: (name == name.casefold(), name))
-    return {name.casefold(): names[name] for name in last}
+def _by_folder(sets: _Sets, *, any_case: bool) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
+    """Return, by folder, what is in *sets* by the files to open and by the wholes of shards.
+
+    *any_case*: as a file system has it that does not tell capitals apart.
+    """
+    spelled = folded if any_case else str
+    folders: dict[str, tuple[dict[str, str], dict[str, str]]] = defaultdict(lambda: ({}, {}))
+    for main in sorted(sets, key=lambda name: (name == folded(name), name)):
+        folder, _, last = spelled(main).rpartition("/")
+        names, wholes = folders[folder]
+        names[last] = sets[main]
+        if sets[main] != main:
+            wholes[spelled(sets[main]).rpartition("/")[2]] = sets[main]
+    return folders
 
 
 def _takes(

@@ -5,10 +5,11 @@ What the table does not know is taken to be opened and obeyed.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -22,6 +23,23 @@ Role = Literal["weights", "index", "settings", "tokenizer", "template", "code"]
 """What a loader takes a file for."""
 
 _Entry = TypeVar("_Entry")
+
+_FILLERS: Final = "\u115f\u1160\u3164\uffa0"
+"""Letters of Hangul that show nothing, and that file systems pass over."""
+
+
+def folded(name: str) -> str:
+    """Return *name* as a file system may find it: without regard to case and to what is not seen.
+
+    HFS+ and folders of ext4 so made pass over invisible characters; accents go with these.
+    """
+    if name.isascii():
+        return name.lower()
+    characters = unicodedata.normalize("NFD", name).casefold()
+    unseen = ("Cf", "Mn")
+    return "".join(
+        it for it in characters if unicodedata.category(it) not in unseen and it not in _FILLERS
+    )
 
 
 class Opened(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,8 +132,7 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
         self, name: str, beside: Collection[str] | None = None
     ) -> Iterator[tuple[Loader, Opened]]:
         state = self.is_state(name)
-        # Folded for a file system that finds CONFIG.json as config.json.
-        for loader, each in self._opened.standing_for(name.casefold()):
+        for loader, each in self._opened.standing_for(folded(name)):
             # "*.pt" stands for weights of any name, which a state's name says it is not.
             if not (state and each.file.startswith("*.")) and (
                 beside is None or _looks(each, PurePosixPath(name), beside)
@@ -125,7 +142,7 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     @cached_property
     def _opened(self) -> _ByName[tuple[Loader, Opened]]:
         entries = [(loader, each) for loader in self.loader for each in loader.opens]
-        return _ByName(entries, [each.file.casefold() for _, each in entries])
+        return _ByName(entries, [each.file.lower() for _, each in entries])
 
     @cached_property
     def _freed(self) -> _ByName[Free]:
@@ -203,8 +220,8 @@ def _meet(one: str, other: str) -> bool:
 
 
 def _looks(each: Opened, name: PurePosixPath, beside: Collection[str]) -> bool:
-    wanted = str(name.with_name(each.beside)).casefold() if each.beside else None
-    return (wanted is None or any(other.casefold() == wanted for other in beside)) and not any(
+    wanted = folded(str(name.with_name(each.beside))) if each.beside else None
+    return (wanted is None or any(folded(other) == wanted for other in beside)) and not any(
         str(name.with_name(other)) in beside for other in each.unless
     )
 

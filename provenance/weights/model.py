@@ -30,7 +30,7 @@ from provenance.files.manifest import Seen, sizes_of
 from provenance.files.names import RESERVED
 from provenance.files.reading import Identity, identity, read_file
 from provenance.loaders.choice import Apart, Taken, differing, taken_by_name
-from provenance.loaders.table import table
+from provenance.loaders.table import folded, table
 from provenance.weights.names import ONNX, carries_tensors, suffix_of, weight_sets, whole_name
 from provenance.weights.opening import companions, open_tensors
 from provenance.weights.sharded import ShardedFile
@@ -111,9 +111,11 @@ class Model:
 
     @property
     def sets(self) -> dict[str, str]:
-        """Return the names of the weights that can be loaded, by the file that is opened."""
-        units = (unit for unit in self.units.values() if unit.weights and not unit.state)
-        return {unit.main: unit.name for unit in units}
+        """Return the names of all weights, by the file that is opened.
+
+        States of a training too: timm takes the first `*.pth`, whatever it is.
+        """
+        return {unit.main: unit.name for unit in self.units.values() if unit.weights}
 
     def _data_of(self, found: WeightSet) -> list[str]:
         """Return the files of this model that hold the external data of *found*, a set in ONNX."""
@@ -135,7 +137,7 @@ class Model:
         """
         if (mentioned := self._mentioned()) is None:
             return None
-        lowered = map(str.casefold, self.files)
+        lowered = map(folded, self.files)
         found = {name for name in lowered if PurePosixPath(name).name in mentioned}
         for unit in self.units.values():
             if table().consults_index(unit.main) and whole_name(unit.main) is None:
@@ -145,7 +147,7 @@ class Model:
             except (MalformedError, UnreadableError):
                 return None
             folder = PurePosixPath(unit.main).parent
-            found.update((folder / name).as_posix().casefold() for name in names)
+            found.update(folded((folder / name).as_posix()) for name in names)
         return frozenset(found)
 
     def _mentioned(self) -> set[str] | None:
@@ -155,12 +157,10 @@ class Model:
         """
         found: set[str] = set()
         for name in self.files:
-            if not name.casefold().endswith(".json"):
+            if not folded(name).endswith(".json"):
                 continue  # asked first: the table takes longer
             roles = {each.role for each in table().opened_by(name).values()}
-            if "settings" not in roles and not (
-                "tokenizer" in roles and "config" in name.casefold()
-            ):
+            if "settings" not in roles and not ("tokenizer" in roles and "config" in folded(name)):
                 continue
             try:  # as leniently as loaders do: what they read must not pass for nothing
                 waiting = [json.loads(self.read(name, MAX_SETTINGS_BYTES))]
@@ -169,7 +169,7 @@ class Model:
             while waiting:
                 value = waiting.pop()
                 if isinstance(value, str):
-                    found.add(value.rpartition("/")[2].casefold())
+                    found.add(folded(value.rpartition("/")[2]))
                 elif isinstance(value, dict | list):
                     waiting += value.values() if isinstance(value, dict) else value
         return found

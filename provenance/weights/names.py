@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
-from provenance.loaders.table import table
+from provenance.loaders.table import folded, table
 
 TORCH: Final = frozenset({".pt", ".pth", ".bin", ".ckpt", ".tar"})
 """What ``torch.save`` writes; ``.tar`` is that of ``.pth.tar``."""
@@ -47,15 +47,16 @@ _SHARD: Final = re.compile(r"(?P<stem>.*)-[0-9]{5}-of-[0-9]{5}(?P<suffix>\.[^./]
 
 def whole_name(name: str) -> str | None:
     """Return the name of the weights that the file *name* is an index of; None if it is none."""
-    whole = name.removesuffix(_INDEX)
-    return whole if whole != name and PurePosixPath(whole).suffix else None
+    spelled = name if name.endswith(_INDEX) else folded(name)
+    whole = spelled.removesuffix(_INDEX)
+    return whole if whole != spelled and PurePosixPath(whole).suffix else None
 
 
 def suffix_of(name: str) -> str:
     """Return the suffix of *name*, or of the weights that it is an index of."""
     last = (whole_name(name) or name).rpartition("/")[2]
     dot = last.rfind(".")  # asked too often for pathlib
-    return last[dot:].lower() if 0 < dot < len(last) - 1 else ""
+    return folded(last[dot:]) if 0 < dot < len(last) - 1 else ""
 
 
 def is_readable(name: str) -> bool:
@@ -83,7 +84,7 @@ class WeightSet:
     """The files that hold one set of weights: a file, or an index and its shards."""
 
     name: str
-    """The file's, or the index's without ``.index.json`` unless there is a file called so."""
+    """The file's, or the index's, without ``.index.json`` unless there is a file called so."""
     index: str | None
     files: tuple[str, ...]
     """The file, or the shards, sorted; there may be none. The index is not among them."""
@@ -105,7 +106,8 @@ def weight_sets(names: Iterable[str]) -> tuple[WeightSet, ...]:
     for name in files:
         whole = whole_name(name)
         if whole is not None and carries_tensors(name):
-            sets.append(WeightSet(name if whole in files else whole, name, tuple(shards[whole])))
+            plain = whole not in files and name.endswith(_INDEX)
+            sets.append(WeightSet(whole if plain else name, name, tuple(shards[whole])))
             taken.update(shards[whole], [name])
     sets += [WeightSet(name, None, (name,)) for name in files - taken if carries_tensors(name)]
     return tuple(sorted(sets, key=lambda found: found.name))

@@ -38,6 +38,7 @@ from provenance.encoding import strict_json
 from provenance.errors import MalformedError, UnreadableError, cut
 from provenance.files import names
 from provenance.files.reading import identity, unreadable
+from provenance.loaders.table import folded
 from provenance.weights.normalisers import Normaliser
 from provenance.weights.view import Placed, SourceFile, check_count, fact_digest
 
@@ -117,7 +118,7 @@ def _misfit(shard: str, whole: str) -> str | None:
     if "/" in shard:
         return "is not in its folder"
     # One name to some file systems.
-    return "is named as the whole" if shard.casefold() == whole.casefold() else None
+    return "is named as the whole" if folded(shard) == folded(whole) else None
 
 
 class ShardedFile(SourceFile):

@@ -117,11 +117,40 @@ ATTACKS: dict[str, tuple[Files, Files]] = {
         {SAFE: GOOD, BIN: torch(GOOD), "tf_model.h5": b"evil"},
         {BIN: torch(GOOD), "tf_model.h5": b"evil"},
     ),
+    **{
+        f"a state of a training is the first *.pth beside {stem}": (
+            {f"{stem}.safetensors": GOOD, "rng_state.pth": torch(EVIL)},
+            {f"{stem}.bin": torch(GOOD), "rng_state.pth": torch(EVIL)},
+        )
+        for stem in ("adapter_model", DIFFUSERS)
+    },
+    **{
+        f"found as {twin!a} is": (
+            {twin: EVIL, f"{folder}{BIN}": torch(GOOD)},
+            {twin: EVIL, f"{folder}{SAFE}": GOOD},
+        )
+        for folder, twin in (
+            ("unet/", "Unet/model.safetensors"),
+            ("a/b/", "A/b/Model.safetensors"),
+            ("", "model\u200d.safetensors"),
+            ("", "m\u00adodel.safetensors"),
+            ("", "mo\u034fdel.safetensors"),
+            ("", "model\u3164.safetensors"),
+        )
+    },
     "Keras": (
         {"model.weights.h5": simple(GOOD), "model.weights.npz": simple(EVIL)},
         {"weights.h5": simple(GOOD), "model.weights.npz": simple(EVIL)},
     ),
 }
+UNREAD: dict[str, Files] = {
+    "model.safe\u200dtensors": {},
+    "model.\u017fafetensor\u017f": {},
+    "model.safetensors\u2060": {},
+    "model.safetensors.INDEX.json": {"x.safetensors": EVIL},
+    "model.safetensors.index.j\u017fon": {"x.safetensors": EVIL},
+}
+"""What other file systems find as weights, and nothing here reads, and what is beside it."""
 DECLARED: dict[str, Declaration] = {
     "tensors": builtin("tensors"),
     "close-float32": builtin("close-float32"),
@@ -153,6 +182,21 @@ def test_a_match_means_that_loaders_take_the_same(attack: str, name: str, tmp_pa
     assert forged.conclusion == "mismatch"
     loaded = [it for it in forged.alternatives[0].findings if it.measure.startswith("loaded by ")]
     assert all(it.left or it.right for it in loaded)
+
+
+@pytest.mark.parametrize("name", DECLARED)
+@pytest.mark.parametrize("twin", UNREAD)
+def test_nor_is_it_one_where_names_are_found_otherwise(
+    twin: str, name: str, tmp_path: Path
+) -> None:
+    index = json.dumps({"metadata": {}, "weight_map": {"w": "x.safetensors"}}).encode()
+    shared: Files = {twin: index if UNREAD[twin] else simple(EVIL), **UNREAD[twin]}
+    left, right = {**shared, SAFE: GOOD}, {**shared, BIN: torch(GOOD)}
+    for number, files in enumerate((left, right)):
+        sound = both_ways(tmp_path / f"sound-{number}", DECLARED[name], files, _padded(files))
+        assert sound.conclusion in AGREES
+    assert both_ways(tmp_path / "forged", DECLARED[name], left, right).conclusion not in AGREES
+    assert not checking.compare(tmp_path / "forged" / "left", tmp_path / "forged" / "right").same
 
 
 @pytest.mark.parametrize("attack", sorted(ATTACKS.keys() - {"a whole file hides an index"}))
