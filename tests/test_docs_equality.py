@@ -13,8 +13,10 @@ import pytest
 from benchmarks.equality.answers import DIFFER, SAME, our_answers
 from benchmarks.equality.limits import (
     HONEST,
+    STORED,
     VECTOR_RUNS,
     VECTORS,
+    Run,
     honest,
     networks,
     others,
@@ -97,6 +99,18 @@ def test_where_recipes_are_far_honest_rebuilds_stay_well_inside_what_is_built_in
         assert min(run.used(declared) for run in others(found)) > 1
     astray = [run for found in networks(precision).values() for run in others(found)]
     assert all(run.used(declared) > 1 for run in astray)
+
+
+def test_the_backdoors_are_within_the_limits_that_they_are_said_to_use() -> None:
+    stored = json.loads(STORED.read_text("utf-8"))
+    planted = [key for key in stored if key.startswith("backdoor ")]
+    assert planted
+    for key in planted:
+        _, network, part = key.split()
+        of = stored[key]
+        shapes = stored[f"{network} float32"]["shapes"]
+        run = Run(network, key, shapes, of["distances"], of["as_bfloat16"], 0, 0)
+        assert 0 < run.used(builtin("close-float32")) <= float(part)
 
 
 def test_the_page_asks_an_onnx_model_on_probes_from_outside(

@@ -58,7 +58,7 @@ TOLERANT: Final = (
     "`close`",
 )
 
-PRECISIONS: Final = ("float32", "bf16-mixed")
+PRECISIONS: Final = ("float32", "bf16-mixed", "float64")
 DECLARED: Final = {"float32": "close-float32"}
 """The declaration that is built in for rebuilds of a precision."""
 
@@ -124,7 +124,10 @@ def blocks(torch: Mapping[str, dict[str, str]]) -> dict[str, str]:
     }
     return {
         "lattice": lattice(),
-        "declaration": f"```toml\n{builtin_text(DECLARED['float32']).decode()}```\n",
+        **{
+            f"declaration {it}": f"```toml\n{builtin_text(name).decode()}```\n"
+            for it, name in DECLARED.items()
+        },
         "same": traps(EXACT, answers, lambda trap: trap.same),
         "close": traps(TOLERANT, answers, lambda trap: trap.close),
         "published": published(),
@@ -239,15 +242,15 @@ def backdoor_table() -> str:
     """Return what a backdoor within parts of the limits does."""
     rows = [
         (
-            key.split()[1],
-            *(f"{100 * rate:.1f} %" for rate in (*of["trigger"], *of["accuracy"], *of["changed"])),
+            *key.split()[1:],
+            *(f"{100 * rate:.3g} %" for rate in (*of["trigger"], *of["accuracy"], *of["changed"])),
         )
         for key, of in json.loads(STORED.read_text("utf-8")).items()
         if key.startswith("backdoor ")
     ]
     head = (
-        "part of the limits", "trigger, before", "after", "right answers, before", "after",
-        "other answers",
+        "network", "part of the limits", "trigger, before", "after", "right answers, before",
+        "after", "other answers",
     )  # fmt: skip
     return table(head, rows)
 

@@ -27,12 +27,12 @@ from provenance.equality.rules import Close, takes
 ROOT: Final = Path(__file__).parents[2]
 NETWORKS: Final[dict[str, tuple[str, ...]]] = {
     "float32": ("keras", "lstm", "lora", "resnet", "gpt"),
-    "bf16-mixed": ("keras",),
-    "float64": (),
+    "bf16-mixed": ("keras", "gpt"),
+    "float64": ("gpt",),
 }
 
-PARTS: Final = (1.0,)
-"""How much of its limits a backdoor uses."""
+PLANTED: Final = (("lstm", 1.0), ("lstm", 0.01))
+"""Networks with a backdoor, and how much of the limits it uses."""
 
 _AVX2: Final = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "AVX2"}
 _SSE: Final = {
@@ -56,6 +56,7 @@ _NARROW: Final = {
     "no_amx_aten_avx2": _NO_AMX | _AVX2,
     "no_amx_aten_avx2_t2": _NO_AMX | _AVX2 | _TWO,
     "no_amx_mkl": _NO_AMX | {"MKL_CBWR": "COMPATIBLE"},
+    "avx2": _AVX2,
 }
 ENVIRONMENTS: Final = {"float32": _WIDE, "bf16-mixed": _NARROW, "float64": _WIDE}
 """Of each precision, what differs from one thread with all that the processor has: as many are
@@ -70,11 +71,7 @@ _RECIPES: Final[dict[str, dict[str, Any]]] = {
     "accum": {"accum": True},
     "decay": {"decay": 2.0},
 }
-RECIPES: Final = {
-    "float32": _RECIPES,
-    "bf16-mixed": {name: _RECIPES[name] for name in ("rate", "order1")},
-    "float64": {"rate": _RECIPES["rate"]},
-}
+RECIPES: Final = dict.fromkeys(NETWORKS, _RECIPES)
 """Of each precision, other recipes; arithmetic in another precision is one more."""
 
 OTHER_PRECISION: Final = {"float32": "bf16-mixed", "bf16-mixed": "float32", "float64": "float32"}
@@ -129,23 +126,20 @@ def ask(python: str, module: str, variables: dict[str, str], *arguments: str) ->
 
 
 def planted(python: str, keep: Path) -> dict[str, Any]:
-    """Return what a backdoor does within parts of the limits of ``close-float32``."""
-    base = keep / "resnet" / "float32-base"
+    """Return what backdoors do within parts of the limits of ``close-float32``."""
     rules = [rule for rule in builtin("close-float32").any[-1].all if isinstance(rule, Close)]
-    limits = {
-        name: next(
-            (rule.relative_l2, rule.relative_linf, rule.relative_l2_rows or 0)
-            for rule in rules
-            if takes(rule, name, len(shape))
-        )
-        for name, shape in shapes(base / "model.safetensors").items()
-    }
     found = {}
-    for part in PARTS:
-        out = keep / "resnet" / f"backdoor-{part}"
-        scaled = {name: [part * limit for limit in each] for name, each in limits.items()}
-        does = json.loads(ask(python, "backdoor", {}, str(base), str(out), json.dumps(scaled)))
-        found[f"backdoor {part}"] = does | distances(
+    for network, part in PLANTED:
+        base, out = keep / network / "float32-base", keep / network / f"planted-{part}"
+        limits = {}
+        for name, shape in shapes(base / "model.safetensors").items():
+            rule = next(rule for rule in rules if takes(rule, name, len(shape)))
+            each = rule.relative_l2, rule.relative_linf, rule.relative_l2_rows or 0
+            limits[name] = [part * limit for limit in each]
+        if not (out / "does.json").exists():
+            ask(python, "backdoor", {}, network, str(base), str(out), json.dumps(limits))
+        does = json.loads((out / "does.json").read_text("utf-8"))
+        found[f"backdoor {network} {part}"] = does | distances(
             base / "model.safetensors", out / "model.safetensors"
         )
     return found

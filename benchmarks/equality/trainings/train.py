@@ -179,6 +179,10 @@ def train(network, recipe, out):
     torch.manual_seed(recipe["seed"])
     model = make(network == "lora" and out.parent / "pretrain" / "model.safetensors")
     if precision == "float64":
+        initial = out.parent / "initial.pt"
+        if not initial.exists():
+            torch.save(model.state_dict(), initial)
+        model.load_state_dict(torch.load(initial))
         model = model.double()
         x, unseen = (it.double() if it.is_floating_point() else it for it in (x, unseen))
     trained = [each for each in model.parameters() if each.requires_grad]
