@@ -110,7 +110,7 @@ def agree(
         conclusion = worst(part[0] for part in parts)
         diameter = None
         if conclusion == "consistent":
-            outcomes += [apply(declaration, each, probes=probes) for each in others]
+            outcomes += [apply(declaration, each) for each in others]  # no distance needs probes
             diameter = _diameter(outcomes)
     return Verdict(
         conclusion,

@@ -84,9 +84,9 @@ class Model:
     """What lies in its folder and is no part of it: claims, and what other tools keep."""
     alone: bool = False
     """Whether it is one file, which somebody named to be compared with another."""
-    _states: dict[str, Identity] = field(default_factory=dict, repr=False, compare=False)
+    _states: dict[str, Identity] = field(default_factory=dict)
     """The files that were looked at, as they were then."""
-    confirmed: dict[str, Seen] = field(default_factory=dict, repr=False, compare=False)
+    confirmed: dict[str, Seen] = field(default_factory=dict)
     """The files that were read whole, with the digests stated."""
 
     @cached_property
@@ -337,9 +337,7 @@ class SideBySide:
 
     left: Model
     right: Model
-    known: dict[tuple[str, ...], bool] = field(
-        default_factory=dict, repr=False, compare=False, kw_only=True
-    )
+    known: dict[tuple[str, ...], bool] = field(default_factory=dict, kw_only=True)
     """Whether files that were read are equal: those of the left side, then of the right."""
 
     @property

@@ -96,7 +96,7 @@ def test_threads_reads_and_streams(dtype: str, monkeypatch: pytest.MonkeyPatch) 
     start = np.zeros(raw[0].size, "u1")
     found: list[Measured] = []
     for kind in (InMemory, Stream):
-        left, right, initial = (kind(part, dtype, (count,)) for part in (*raw, start))
+        left, right, initial = (kind(part, dtype, (2, count // 2)) for part in (*raw, start))
         for threads in (1, 2, 5):
             for read in (512, 1024, 4096):
                 monkeypatch.setattr(pieces, "READ", read)

@@ -43,6 +43,16 @@ def test_files_and_tensors_of_two_folders(tmp_path: Path) -> None:
     assert w.distance.max_ulp is not None
 
 
+def test_what_few_elements_carry(tmp_path: Path) -> None:
+    few = np.array([1] * 7 + [1000], "<f4")  # of which the base counts 16
+    models = [write(tmp_path / f"{by}", {"m.safetensors": {"w": by * few}}) for by in (1, 2)]
+    (compared,) = side_by_side(*models)
+    assert compared.tensors is not None
+    distance = compared.tensors[0].distance
+    assert distance is not None
+    assert distance.outlying_share == pytest.approx(1 - (7 + 16**2) / (7 + 1000**2))
+
+
 def test_types_and_shapes(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(simple({"t": A["w"], "s": A["w"]}))
     (tmp_path / "b.safetensors").write_bytes(

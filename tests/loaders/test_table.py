@@ -118,6 +118,12 @@ def test_of_names_that_differ_in_capitals_a_loader_takes_its_own_or_the_last() -
     assert taken(names[:2]) == taken(names[1::-1]) == {"Model.safetensors"}
 
 
+def test_what_lies_above_a_part_changes_nothing_that_is_taken_from_the_part() -> None:
+    part, above = "unet/diffusion_pytorch_model.safetensors", "other.bin"
+    taken = differing({part: part, above: above}, {part: part})
+    assert all(part not in (left.name, right.name) for _, left, right in taken)
+
+
 def test_an_index_is_consulted_where_a_loader_looks_for_its_name() -> None:
     index = "a/model.safetensors.index.json"
     assert table().consults_index(index)
