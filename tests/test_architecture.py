@@ -156,6 +156,26 @@ def test_each_package_lists_its_modules() -> None:
     assert unlisted(REPOSITORY / ROOT) == []
 
 
+def thawed(text: str) -> list[str]:
+    """Return the records in a module whose values can be altered."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ClassDef):
+            said = [ast.unparse(it) for it in (*node.decorator_list, *node.bases, *node.keywords)]
+            record = any(it.startswith(("dataclass", "msgspec.Struct")) for it in said)
+            if record and not any("frozen=True" in it for it in said):
+                found.append(node.name)
+    return found
+
+
+def test_records_are_frozen() -> None:
+    for path in modules(REPOSITORY / ROOT).values():
+        assert thawed(path.read_text("utf-8")) == [], path
+    assert thawed("@dataclass\nclass A: ...\nclass B(msgspec.Struct): ...\n") == ["A", "B"]
+    sound = "@dataclass(frozen=True)\nclass A: ...\nclass B(msgspec.Struct, frozen=True): ...\n"
+    assert thawed(sound) == []
+
+
 # --- The test of the test -------------------------------------------------------------------------
 
 

@@ -45,6 +45,7 @@ equality = "close"
 relative_to = "weights"
 relative_l2 = 0.1
 relative_linf = 1
+max_rank = 2
 reason = "made up"
 """
 
@@ -244,6 +245,18 @@ def test_agree_reads_each_byte_once(
     with counted() as counts:
         verify(folders[0], keys=keys)
     assert share(counts, folders[0]) <= 1
+
+
+def test_no_digest_waits_for_a_tensor_that_one_side_alone_has(
+    tmp_path: Path, people: dict[str, Person]
+) -> None:
+    folders = []
+    for name, more in (("alice", {}), ("bob", {"a": np.ones(5, "f4")})):
+        root = write_files(tmp_path / name, {"m.safetensors": simple(more | WEIGHTS)})
+        attest(root, people[name], equality=declared(CLOSE))
+        folders.append(root)
+    keys = [person.key.public for person in people.values()]
+    assert agree(folders, keys=keys).conclusion == "mismatch"
 
 
 def test_many_small_files_are_read_once(tmp_path: Path) -> None:

@@ -186,6 +186,14 @@ def test_weights_without_reader_are_covered_by_a_rule_for_all_tensors(tmp_path: 
     assert "cannot be read by this version" in selection.unread[0]
 
 
+def test_weights_that_no_rule_selects_and_nobody_can_read_are_listed(tmp_path: Path) -> None:
+    files: dict[str, Content] = {"m.safetensors": {"w": np.ones(1)}}
+    one, two = (write(tmp_path / it, files | {"x.safetensors": it.encode()}) for it in "lr")
+    rule = declare("equality = 'tensors'\nfiles = ['m.safetensors']")
+    ((why,),) = (each.unread for each in check_coverage(rule, SideBySide(one, two)))
+    assert why.startswith("x.safetensors")
+
+
 def test_files_that_no_rule_can_read_are_listed(tmp_path: Path) -> None:
     files: dict[str, Content] = {
         "model.joblib": b"?", "m.safetensors": b"?", "optimizer.pt": b"?", "config.json": b"{}",

@@ -231,6 +231,8 @@ def test_zeros_overflow_and_nan_are_told_apart() -> None:
         first=(0,),
         first_value=(2,),
     )
+    lost = np.array([1e-30, 0], "<f4")  # counts on either side
+    assert compared(lost, lost[::-1].copy(), "F8_E4M3") == Rounding(0, 0, 0, 0, 2, 2, None, None)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

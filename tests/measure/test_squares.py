@@ -302,6 +302,14 @@ def test_a_base_against_exact_arithmetic(
         assert base.largest == largest
 
 
+@pytest.mark.parametrize("compiled", WAYS)
+def test_subnormal_numbers_are_in_one_binade(*, compiled: bool) -> None:
+    left = np.array([5e-324, 1e-320] * 5 + [1.0])
+    found = measure("t", InMemory(left, "F64"), InMemory(-left, "F64"), Wanted(compiled=compiled))
+    assert found.bases is not None
+    assert [base.largest for base in found.bases] == [2.0 ** (CAP - 1023)] * 2
+
+
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("compiled", WAYS)
 @pytest.mark.parametrize(("kind", "huge"), [(InMemory, 0), (InMemory, 0.001), (Stream, 0.001)])

@@ -139,3 +139,6 @@ def test_every_shard_is_asked_for_its_framework(tmp_path: Path) -> None:
         ):
             found = [difference.key for difference in metadata_differences(left, right)]
         assert ("format" in found) is (name != "alike"), name
+    paths = (tmp_path / name / sound.name for name in ("alike", "empty"))
+    with open_tensors(next(paths)) as left, open_tensors(next(paths)) as right:
+        assert [difference.key for difference in metadata_differences(left, right)] == ["format"]
