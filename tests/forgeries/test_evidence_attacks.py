@@ -16,6 +16,7 @@ import pytest
 from provenance.equality.declaration import parse
 from provenance.equality.lattice import AGREES
 from provenance.errors import PolicyError
+from provenance.judge.measured import MAX_FORMS
 from tests.forgeries.test_equality_attacks import CLOSE, NEGATED, W, declare
 from tests.judge.judging import model as tensors_of
 from tests.weights.onnx_writing import model as onnx_model
@@ -305,6 +306,18 @@ def test_rounded_is_no_match_where_something_else_is_shipped(judge: Judge, case:
     assert judge(rounded(), one, one).conclusion == "match"
     outcome = judge(rounded(), one, other)
     assert (outcome.conclusion, outcome.strongest) == ("consistent", "rounded")
+
+
+def test_what_is_shipped_is_looked_for_in_a_few_weights(judge: Judge) -> None:
+    few: Files = {f"{number}.safetensors": {"v": NARROW} for number in range(MAX_FORMS - 2)}
+    for more, conclusion in (
+        (few, "match"),
+        ({**few, "more.safetensors": {"v": NARROW}}, "consistent"),
+    ):
+        one: Files = {"wide.safetensors": {"w": WIDE}, "model.safetensors": {"w": NARROW}, **more}
+        assert (
+            judge(rounded(), one, one | {"wide.safetensors": {"w": DRIFT}}).conclusion == conclusion
+        )
 
 
 def test_each_tensor_that_differs_must_be_shipped(judge: Judge) -> None:
