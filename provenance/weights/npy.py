@@ -148,6 +148,8 @@ class NpyFile(SourceFile):
             given = member.size - header.start
             what = f"the array takes {header.info.nbytes} bytes, but {given} follow the header"
             raise MalformedError(what, where=where)
+        if self.direct:
+            self._source.head = bytes(data[: header.start])
         return header
 
     def _value(self, name: str, *, long: bool) -> str:

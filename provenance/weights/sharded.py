@@ -83,7 +83,7 @@ def read_index(source: Source, whole: str) -> ShardIndex:
     """Return the index in *source*, of the weights that are known as *whole*."""
     if source.size > MAX_INDEX:
         raise MalformedError(f"the index is longer than {MAX_INDEX} bytes", where=source.name)
-    data = source.read(0, source.size)
+    source.head = data = source.read(0, source.size)
     document = strict_json.parse(data, where=source.name, max_depth=_MAX_DEPTH)
     if not isinstance(document, dict) or not {"weight_map"} <= document.keys() <= _KEYS:
         raise MalformedError("an index has weight_map and metadata", where=source.name)

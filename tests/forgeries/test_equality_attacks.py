@@ -5,17 +5,18 @@ Each shows the sound counterpart too, so that nothing is refused for another rea
 
 from __future__ import annotations
 
-import hashlib
 import json
 import mmap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 
 from provenance.equality.declaration import builtin, parse
 from provenance.measure.pieces import Digests
-from provenance.weights.model import Model
-from tests.judge.models import compare_models, write
+from tests.judge.models import compare_models, described, write
+from tests.weights import gguf_writing as gguf
+from tests.weights.gguf_writing import filled
 from tests.weights.onnx_writing import model as onnx_model
 from tests.weights.onnx_writing import tensor as onnx_tensor
 from tests.weights.onnx_writing import written
@@ -25,8 +26,6 @@ from tests.weights.writing import archive, npy, simple
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-    import pytest
 
     from provenance.equality.declaration import Declaration
     from provenance.weights.view import TensorFile
@@ -162,29 +161,59 @@ def test_onnx_does_not_take_weights_or_code_out_of_the_comparison(
         assert judge(builtin("close-float32"), published, other).conclusion == "mismatch", name
 
 
+def _spaced(content: bytes) -> bytes:
+    """Return a safetensors file with other bytes in its header."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    return end.to_bytes(8, "little") + content[8:end] + b" " * 8 + content[end:]
+
+
+def _gguf(one: str, other: str, version: int = 2) -> bytes:
+    tensors = (filled(one, "F32", [8], 1), filled(other, "F32", [8], 2))
+    return gguf.File(tensors=tensors, version=version).written()
+
+
+def _index(stated: str, shard: str = "model-00001-of-00001.safetensors") -> bytes:
+    return json.dumps({"metadata": {"x": stated}, "weight_map": {"w": shard}}).encode()
+
+
+NPY = npy(W["w"].reshape(-1))
+HEADERS: dict[str, tuple[bytes, bytes, bytes]] = {
+    "model.safetensors": (
+        simple({"a": W["w"], "b": NEGATED["w"]}),
+        _spaced(simple({"a": W["w"], "b": NEGATED["w"]})),
+        _spaced(simple({"b": W["w"], "a": NEGATED["w"]})),
+    ),
+    "model.gguf": (_gguf("a", "b", 3), _gguf("a", "b"), _gguf("b", "a")),
+    "model.npy": (
+        NPY,
+        NPY.replace(b"}  ", b" } "),
+        NPY.replace(b"}  ", b" } ").replace(b"<f4", b"<i4"),
+    ),
+    "model.safetensors.index.json": (_index("1"), b" " + _index("1"), b" " + _index("2")),
+}
+"""A file, one that means the same, and one with the same bytes of tensors that does not."""
+
+
+@pytest.mark.parametrize("name", HEADERS)
 def test_a_header_that_is_there_only_while_it_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A write through a map to pages that are dirty moves no time: the digest must tell."""
-    signed, other = ({"a": W["w"], "b": NEGATED["w"]}, {"b": W["w"], "a": NEGATED["w"]})
-    contents = [simple(arrays) for arrays in (signed, signed, other)]
-    ends = [8 + int.from_bytes(content[:8], "little") for content in contents]
-    padded = [
-        (end).to_bytes(8, "little") + content[8:end] + b" " * 8 + content[end:]
-        for content, end in zip(contents[1:], ends[1:], strict=True)
-    ]
+    signed, shown, other = HEADERS[name]
+    assert len({signed, shown, other}) == 3
     begin = Digests.begin
-    for number, there in enumerate(padded):
+    for number, there in enumerate((shown, other)):
         models = []
-        for name, content in (("left", contents[0]), ("right", there)):
-            root = tmp_path / f"{name}-{number}"
-            found = write(root, {"model.safetensors": content})
-            digest = hashlib.sha256(content).hexdigest()
-            models.append(Model(found.root, found.files, {"model.safetensors": digest}))
-        with (models[1].root / "model.safetensors").open("r+b") as file:
+        for side, content in (("left", signed), ("right", there)):
+            files = {name: content}
+            if "index" in name:
+                files["model-00001-of-00001.safetensors"] = simple({"w": W["w"]})
+            found = write(tmp_path / f"{side}-{number}", dict(files))
+            models.append(described(found.root, files))
+        with (models[1].root / name).open("r+b") as file:
             data = mmap.mmap(file.fileno(), 0)
         data[:] = there  # dirty before it is looked at
-        data[:] = padded[0]
+        data[:] = shown
 
         def restored(
             self: Digests,

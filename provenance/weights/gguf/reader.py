@@ -77,6 +77,7 @@ class GgufFile(PlacedFile):
             raise MalformedError(f"more than {MAX_KEYS} keys", where=source.name)
         metadata, alignment, stated_at = _keys(header, keys)
         placed = _tensors(header, tensors)
+        source.head = header.since(0)
         in_order = sorted(placed, key=lambda tensor: tensor[1])
         start = _aligned(header.position, alignment) if placed else header.position
         padded = _check_places(source, header.position, start, in_order, alignment)
