@@ -171,10 +171,13 @@ _GIT_STORES: Final = tuple(
 def _count_of(root: Path, name: str, stated: Collection[str], link_roots: Sequence[Path]) -> int:
     """Return how many files are in the folder *name* of another tool."""
     if name == ".git/":
-        walked = walk_folders(root / name)
-        inside = [
-            os.path.relpath(f"{at}/{file}", root) for at, _, files in walked for file in files
-        ]
+        inside = []
+        for at, folders, files in walk_folders(root / name):
+            linked = (Path(at, it) for it in folders if os.path.islink(f"{at}/{it}"))  # noqa: PTH114
+            there = [f"{link}/{each}" for link in linked for each in walk(link)]
+            inside += [
+                os.path.relpath(it, root) for it in (*there, *(f"{at}/{it}" for it in files))
+            ]
     else:
         inside = [name + each for each in walk(root / name, link_roots=link_roots)]
     for each in inside:
@@ -188,7 +191,12 @@ def _count_of(root: Path, name: str, stated: Collection[str], link_roots: Sequen
 
 
 def not_compared(root: Path, uncovered: Iterable[str]) -> tuple[str, ...]:
-    """Return the names of what is no part of the model in *root*: claims, and the *uncovered*."""
+    """Return the names of what is no part of the model in *root*: claims, and the *uncovered*.
+
+    A ContentError if loaders would open a file among the byproducts, when settings name it.
+    """
+    if os.path.isdir(root / BYPRODUCTS):  # noqa: PTH112 - Path.is_dir raises where it may not look
+        _count_of(root, f"{BYPRODUCTS}/", (), ())
     own = (CLAIMS, MODEL_SIGNATURE, f"{BYPRODUCTS}/")
     return (*(name for name in own if os.path.lexists(root / name)), *uncovered)
 

@@ -31,7 +31,14 @@ from provenance.files.names import RESERVED
 from provenance.files.reading import Identity, identity, read_file
 from provenance.loaders.choice import Apart, Taken, differing, taken_by_name
 from provenance.loaders.table import folded, table
-from provenance.weights.names import ONNX, carries_tensors, suffix_of, weight_sets, whole_name
+from provenance.weights.names import (
+    ONNX,
+    brings_others,
+    carries_tensors,
+    suffix_of,
+    weight_sets,
+    whole_name,
+)
 from provenance.weights.opening import companions, open_tensors
 from provenance.weights.sharded import ShardedFile
 from provenance.weights.source import Source, same_part
@@ -270,6 +277,9 @@ def model_of_folder(folder: Path, *, link_roots: Sequence[Path] = ()) -> Model:
 
 def model_of_file(path: Path) -> Model:
     """Return the file at *path*, and those beside it that belong to it, as a model."""
+    if brings_others(path.name):
+        what = "is one of several files that are loaded together"
+        raise UnreadableError(what, where=str(path), hint="compare the folders")
     files = {}
     for name in (path.name, *companions(path)):
         with Source(path.parent / name) as source:

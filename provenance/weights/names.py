@@ -69,6 +69,14 @@ def carries_tensors(name: str) -> bool:
     return suffix_of(name) in READABLE | UNREAD
 
 
+def brings_others(name: str) -> bool:
+    """Tell whether who loads the file *name* opens others beside it that it is not read with."""
+    split = (
+        suffix_of(name) == ".gguf" and _SHARD.fullmatch(name) and not name.endswith("-00001.gguf")
+    )
+    return bool(split) or (whole_name(name) is None and table().consults_index(name))
+
+
 def is_loaded(name: str) -> bool:
     """Tell whether a loader may open a file of this *name* as code or as weights."""
     return suffix_of(name) in CODE | READABLE | UNREAD or table().opens_as_code_or_weights(name)

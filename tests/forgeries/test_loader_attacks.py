@@ -5,6 +5,7 @@ Both models may be the attacker's. Each shows the unchanged pair, which is accep
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,10 @@ from safetensors.numpy import save
 from provenance.api import checking
 from provenance.equality.declaration import builtin, parse
 from provenance.equality.lattice import AGREES
+from provenance.errors import ContentError, UnreadableError
 from provenance.report.comparison import comparison_lines
 from tests.judge.models import both_ways, write
+from tests.weights import gguf_writing as gguf
 from tests.weights.torch_writing import saved as torch
 from tests.weights.writing import npy, simple
 
@@ -317,3 +320,55 @@ def test_an_index_that_is_passed_over_may_be_named(tmp_path: Path) -> None:
             assert both_ways(root / "sound", declared, sound, repadded).conclusion == "match"
             for forged in (model("1", w=other), model("1", v=other)):
                 assert both_ways(root / "forged", declared, sound, forged).conclusion == "mismatch"
+
+
+@pytest.mark.parametrize("inside", ["x.safetensors", "config.json", "a/pytorch_model.bin", "x.py"])
+def test_what_is_no_part_of_the_model_is_not_loaded(inside: str, tmp_path: Path) -> None:
+    """An index, modules.json or auto_map can name any file, that of the byproducts' folder too."""
+    index = {"metadata": {}, "weight_map": {"w": f"provenance/{inside}"}}
+    modules = [{"path": "provenance", "type": "sentence_transformers.models.Transformer"}]
+    named: Files = {
+        "model.safetensors.index.json": json.dumps(index).encode(),
+        "modules.json": json.dumps(modules).encode(),
+    }
+    byproduct = {f"provenance/{hashlib.sha256(b'log').hexdigest()}": b"log"}
+    for side, content in (("left", b"good"), ("right", b"evil")):
+        write(tmp_path / side, {**named, **byproduct})
+        write(tmp_path / "forged" / side, {**named, f"provenance/{inside}": content})
+    assert checking.compare(tmp_path / "left", tmp_path / "right").same
+    with pytest.raises(ContentError, match=r"no claim covers provenance/"):
+        checking.compare(tmp_path / "forged" / "left", tmp_path / "forged" / "right")
+
+
+def test_nor_is_what_a_link_among_the_books_of_git_leads_to(tmp_path: Path) -> None:
+    modules = [{"path": ".git/x", "type": "sentence_transformers.models.Transformer"}]
+    named: Files = {"modules.json": json.dumps(modules).encode(), ".git/HEAD": b"ref"}
+    for side in ("left", "right"):
+        write(tmp_path / side, named)
+        write(tmp_path / f"{side}-weights", {"hook": b"#!/bin/sh"})
+        (tmp_path / side / ".git" / "x").symlink_to(tmp_path / f"{side}-weights")
+    assert checking.compare(tmp_path / "left", tmp_path / "right").same
+    write(tmp_path / "right-weights", {SAFE: EVIL})
+    with pytest.raises(ContentError, match=r"no claim covers \.git/"):
+        checking.compare(tmp_path / "left", tmp_path / "right")
+
+
+@pytest.mark.parametrize(
+    "name", ["m-00001-of-00002.gguf", "M-00001-of-00002.GGUF", "model.weights.json", ".metadata"]
+)
+def test_a_file_is_not_compared_without_those_that_it_brings(name: str, tmp_path: Path) -> None:
+    beside = {
+        "m-00002-of-00002.gguf",
+        "M-00002-of-00002.GGUF",
+        "model_00000.weights.h5",
+        "_.distcp",
+    }
+    content = gguf.File(gguf.KEYS, gguf.TENSORS).written()
+    for side in ("left", "right"):
+        others = dict.fromkeys(beside, side.encode())
+        write(tmp_path / side, {name: content, "m-00001-of-00001.gguf": content, **others})
+    left, right = tmp_path / "left", tmp_path / "right"
+    assert not checking.compare(left, right).same
+    assert checking.compare(left / "m-00001-of-00001.gguf", right / "m-00001-of-00001.gguf").same
+    with pytest.raises(UnreadableError, match="loaded together"):
+        checking.compare(left / name, right / name)
