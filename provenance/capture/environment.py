@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from provenance.capture.python.state import NAMES, PREFIXES
 from provenance.capture.secrecy.redact import readable, redact_variable
 from provenance.capture.secrecy.secrets import is_suspect_name, kind_of_name
 from provenance.errors import reason
@@ -42,29 +43,14 @@ _FIRST_PROCESSOR = 16 * 1024
 _MACHINE = b"training-provenance machine v1"
 _GPU = b"training-provenance gpu v1:"
 
-PREFIXES = tuple(
-    """ATEN_ BLIS_ CUBLAS_ CUBLASLT_ CUDA_ CUDNN_ DNNL_ FLASH_ATTENTION_ GLOO_ GOMP_ HIP_ HSA_ JAX_
-    KMP_ MIOPEN_ MKL_ NCCL_ NPY_ NUMBA_ NUMEXPR_ OMP_ ONEDNN_ OPENBLAS_ PYTORCH_ RCCL_ ROCBLAS_ TF_
-    TORCH_ TORCHDYNAMO_ TORCHINDUCTOR_ TRITON_ VECLIB_ XLA_""".split()
-)
-"""Variables kept: those of numerical, threading, accelerator and communication libraries."""
-
-NAMES = frozenset(
-    """ACCELERATE_MIXED_PRECISION GLIBC_TUNABLES GOTO_NUM_THREADS GROUP_RANK LD_PRELOAD LOCAL_RANK
-    LOCAL_WORLD_SIZE MALLOC_ARENA_MAX NVIDIA_TF32_OVERRIDE PL_GLOBAL_SEED PL_SEED_WORKERS
-    PYTHONDONTWRITEBYTECODE PYTHONHASHSEED PYTHONNOUSERSITE PYTHONOPTIMIZE PYTHONSAFEPATH RANK
-    ROCR_VISIBLE_DEVICES TOKENIZERS_PARALLELISM TORCHELASTIC_RESTART_COUNT USE_FLASH_ATTENTION
-    WORLD_SIZE""".split()
-)
-"""Other variables kept: interpreter seeds, ranks, loaders."""
-
 _TERRAFORM = ("TF_CLI_", "TF_DATA_", "TF_LOG", "TF_TOKEN_", "TF_VAR_", "TF_WORKSPACE")
 """Variables of Terraform, which shares TensorFlow's prefix and holds credentials."""
 
 _HOSTS = re.compile(
-    r"_(?:ADDR(?:ESS)?|COMM_ID|ENDPOINT|HOSTS?|HOSTNAME|BACKEND_TARGET)$|^TF_CONFIG$"
+    r"_(?:ADDR(?:ESS)?|COMM_ID|ENDPOINT|HOSTS?|HOSTNAME|BACKEND_TARGET|DIR)$|^TF_CONFIG$"
 )
-"""Names whose values name machines: ``JAX_COORDINATOR_ADDRESS``, ``TF_CONFIG``."""
+"""Names whose values name machines, or folders, and often users: ``JAX_COORDINATOR_ADDRESS``,
+``TF_CONFIG``, ``TORCHINDUCTOR_CACHE_DIR``."""
 
 _ANY_HOST = frozenset("localhost localhost.localdomain linux debian ubuntu host node vm".split())
 """Host names that do not identify a machine."""

@@ -48,7 +48,7 @@ from provenance.capture.python.packages import (
     read_software,
 )
 from provenance.capture.python.records import Reads, Records, parse_seed, read_records
-from provenance.capture.python.trained import environment_of, who_trained
+from provenance.capture.python.trained import describe_states, environment_of, who_trained
 from provenance.capture.secrecy.redact import redact_text
 from provenance.capture.secrecy.scan import live_secrets
 from provenance.errors import UnreadableError, UsageError
@@ -203,9 +203,10 @@ def _with_python_that_trained(
 
     What was installed during the run then counts as there before.
     """
-    before = replace(
-        before, collectors=before.collectors | {"reads": _describe_reads(records.reads)}
-    )
+    known = before.collectors["variables"].values.get("variables", {})
+    program = describe_states(records, known, environ)
+    told = {"reads": _describe_reads(records.reads), "program": program}
+    before = replace(before, collectors=before.collectors | told)
     said = who_trained(records, before.model, before.software)
     if isinstance(said, str):
         software = no_software("error" if records.processes else "absent", said)

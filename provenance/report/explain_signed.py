@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -248,6 +248,7 @@ def _training_rows(statement: Statement, where: str) -> list[str]:
         *rows("inputs", [text for text in changed if text not in outcome]),
         *rows("files", list(file_notes(claim))),
         *fields(rest),
+        *_program_rows(collectors.get("program")),
     ]
 
 
@@ -269,6 +270,15 @@ def _key_id(spki: str) -> str:
         return parse_spki(strict_base64.parse(spki)).key_id if spki else ""
     except MalformedError as error:
         return f"not understood: {error}"
+
+
+def _program_rows(said: Collected | None) -> Iterator[str]:
+    """Yield what the program that trained had set (docs/spec/training.md)."""
+    for when, label in (("step", "first step"), ("exit", "at exit")):
+        values = said.values.get(when) if said else None
+        if isinstance(values, dict):
+            texts = [f"{name}={cell(values[name])}" for name in sorted(values)]
+            yield from rows(label, texts, limit=100)
 
 
 def _collected(collected: Collected) -> str:

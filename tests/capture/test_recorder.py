@@ -153,6 +153,7 @@ def test_a_training_is_recorded_from_end_to_end(project: Project) -> None:
         "recorder": "ok",
         "metrics": "ok",
         "reads": "ok",
+        "program": "absent",
     }
     assert statement.build.internal_parameters.drift == ()
 

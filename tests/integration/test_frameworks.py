@@ -119,6 +119,14 @@ def reported(predicate: Mapping[str, Any]) -> dict[str, float]:
     return last
 
 
+def had_set(predicate: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the program that trained had set."""
+    collectors = predicate["buildDefinition"]["internalParameters"]["collectors"]
+    assert collectors["program"]["status"] == "ok"
+    values: dict[str, Any] = collectors["program"]["values"]
+    return values
+
+
 # --- Two runs -------------------------------------------------------------------------------------
 
 
@@ -136,6 +144,7 @@ def test_two_people_follow_one_recipe(
     folders = clone("alice"), clone("elsewhere/deeper/bob")
     if training.stray:
         (folders[1] / training.stray).write_text("nothing reads this\n")
+    states = []
     for folder, person in zip(folders, (alice, bob), strict=True):
         predicate = record(folder, person, environ, *training.words)
         verified = run_program(
@@ -149,6 +158,14 @@ def test_two_people_follow_one_recipe(
             name: versions[name] for name in training.packages.split()
         }
         assert "pytest" not in found  # that is in the recorder's environment
+        states.append(had_set(predicate))
+    if training.metric.startswith("loss"):  # torch took steps
+        first, other = (state["step"] for state in states)
+        for name in ("torch.initial_seed", "torch.get_num_threads", "optimizer.initialWeights"):
+            assert first[name] == other[name]
+    if "torchrun" in training.words:
+        [ranks] = {state["processes"] for state in states}
+        assert (ranks, states[0]["others"]["1"]["environ.RANK"]) == (2, "1")
     keys = (f"--key={person.public}" for person in (alice, bob))
     models = [folder / "model" for folder in folders]
     ran = run_program("agree", *models, *keys, "--json")

@@ -1,8 +1,9 @@
-"""The Pythons of a run, which say themselves what they are and what they open.
+"""The Pythons of a run, which say themselves what they are, what they open and what they have set.
 
-- ``startup``: a folder by which every Python of the run starts with ``inside``.
+- ``startup``: a folder by which every Python of the run starts with ``inside``, which has ``state``
+  look at what is set.
 - ``records``: reading what they and ``provenance.current_run()`` reported.
-- ``trained``: which of them trained.
+- ``trained``: which of them trained, and what it had set.
 - ``launchers``: the Python that a command starts, told before it runs.
 - ``packages``: what is installed there, as ``probe`` finds it.
 """

@@ -9,6 +9,7 @@ nobody trusts::
     {"read":"/r/a.py","size":9,"mtimeNs":1,"ctimeNs":2,"pid":7}
     {"wrote":"/r/out.txt","pid":7}
     {"started":"/usr/bin/bash","words":["python3"],"pid":7}
+    {"state":"exit","values":{"torch.get_num_threads":1, …},"pid":7}
     {"lost":1,"pid":7}
 
 Told are reads below the watched folders, what was imported from anywhere but the environment, and
@@ -17,12 +18,15 @@ what is opened in the model's folder: a run may go on from what lay there.
 ``parent`` is the nearest Python above that spoke, by the variable :data:`PARENT`. A ``read`` is the
 file's state just before it is first opened. Every write below the model's folder is one record that
 names that folder. Of a started program only those ``words`` are kept that name a Python, a launcher
-or a script of a shell. ``lost`` is told at 1, 2, 4, … losses: a process may end without a word.
+or a script of a shell. ``state`` is what :mod:`~provenance.capture.python.state` finds set in the
+process: before torch's first optimizer step (``step``, by a hook that torch offers) and when Python
+exits. ``lost`` is told at 1, 2, 4, … losses: a process may end without a word.
 
 One audit hook sees all. It never raises, holds no lock (a child may be forked while another thread
 is in here), opens nothing but the records, and passes on what a signal's handler raises in it.
 """
 
+import atexit
 import os
 import stat
 import sys
@@ -68,21 +72,31 @@ class Watch:
     """What this process has told. One object for each process, which a fork inherits."""
 
     def __init__(
-        self, records: str, watched: "Iterable[str]", left_out: "Iterable[str]", model: str
+        self,
+        records: str,
+        watched: "Iterable[str]",
+        left_out: "Iterable[str]",
+        model: str,
+        state: "Any",  # noqa: ANN401 - of importlib, which is not imported
     ) -> None:
-        """Tell in *records* of what is below *watched*, but not below *left_out*."""
-        self.records, self.model = records, model
+        """Tell in *records* of what is below *watched*, but not below *left_out*.
+
+        *state* loads the program that looks at what is set.
+        """
+        self.records, self.model, self.state = records, model, state
         self.pid, self.parent, self.forked = (
             os.getpid(),
             os.environ.get(_parent_in(records), ""),
             False,
         )
         self.lost = self.told_lost = self.starts = 0
+        self.steps_watched = False
         self.read_files: set[str] = set()
         self.written_files: set[str] = set()
         self.programs: set[str] = set()
         self.folders: dict[str, int] = {}
         self.kinds = _kinds(watched, left_out, model)
+        self.kinds[os.path.realpath(records.rpartition("/")[0])] = _SKIPPED
         self.handlers: Mapping[str, Callable[[Sequence[Any]], None]] = {
             "open": self.opened,
             "import": self.imported,
@@ -194,6 +208,12 @@ class Watch:
         """Take ``import``, which names the file of an extension module."""
         if arguments[1] is not None:
             self.read(arguments[1], imported=True)
+        if not self.steps_watched:
+            optimizers = sys.modules.get("torch.optim.optimizer")
+            register = getattr(optimizers, "register_optimizer_step_pre_hook", None)
+            if register is not None:
+                self.steps_watched = True
+                register(self.before_step(optimizers))
 
     def read_named(self, arguments: "Sequence[Any]") -> None:
         """Take the event of a file that another library opens."""
@@ -300,6 +320,37 @@ class Watch:
             return
         self.written_files.add(path)
         self.tell(f'"wrote":{_quoted(path)}')
+
+    # What is set in the process.
+
+    def before_step(self, optimizers: "Any") -> "Callable[..., None]":  # noqa: ANN401 - a module
+        """Return what torch calls before every step of an optimizer: it tells the state, once.
+
+        A compiler that follows the program into it finds nothing to do.
+        """
+        told = False
+
+        def before_step(optimizer: "Any", *_: object) -> None:  # noqa: ANN401 - torch's
+            nonlocal told
+            if not told and not optimizers.torch.compiler.is_compiling():
+                told = True
+                self.tell_state("step", optimizer)
+
+        return before_step
+
+    def tell_state(self, when: str, optimizer: object = None) -> None:
+        """Tell what is set in this process, if it has anything loaded that has a state."""
+        names: dict[str, Any] = {"__name__": "provenance_state"}
+        try:
+            exec(self.state.get_code("provenance_state"), names)  # noqa: S102 - our own
+            found = names["values"](optimizer)
+            texts = ",".join(f"{_quoted(name)}:{_json(found[name])}" for name in found)
+            if texts:
+                self.tell(f'"state":"{when}","values":{{{texts}}}')
+        except Exception as error:
+            if _is_foreign(error):
+                raise
+            self.lose()
 
     # Programs.
 
@@ -410,6 +461,12 @@ def _quoted(text: str) -> str:
     return f'"{text}"'
 
 
+def _json(value: object) -> str:
+    if isinstance(value, bool):
+        return _truth(value)
+    return str(value) if isinstance(value, int) else _quoted(str(value))
+
+
 def _truth(value: object) -> str:
     return "true" if value else "false"
 
@@ -435,12 +492,18 @@ class Finder:
 
 
 def start(
-    records: str, watched: "Sequence[str]", left_out: "Sequence[str]", model: str, text: str
+    records: str,
+    watched: "Sequence[str]",
+    left_out: "Sequence[str]",
+    model: str,
+    text: str,
+    state: object,
 ) -> None:
     """Begin to tell, and offer ``current_run``."""
     finder: Any = Finder(text)
     sys.meta_path.append(finder)
-    watch = Watch(records, watched, left_out, model)
+    watch = Watch(records, watched, left_out, model, state)
     if watch.introduce():
         os.environ[_parent_in(records)] = str(watch.pid)
         sys.addaudithook(watch.hook())
+        atexit.register(watch.tell_state, "exit")  # the first registered, so the last called

@@ -41,6 +41,9 @@ MAX_PROCESSES = 4096
 MAX_STARTED = 16384
 """Most started programs that are kept of a run."""
 
+MAX_STATES = 1024
+"""Most states that are kept of a run."""
+
 _Id = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 _Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Text = Annotated[str, msgspec.Meta(max_length=4096, pattern=r"\A[^\0\ud800-\udfff]*\Z")]
@@ -100,6 +103,17 @@ class Started(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pid: _Id
 
 
+class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What was set inside a process: before torch's first ``step``, or at its ``exit``."""
+
+    state: Literal["step", "exit"]
+    values: Annotated[
+        dict[_Name, bool | Annotated[int, msgspec.Meta(ge=-MAX_STEP, le=MAX_STEP)] | _Text],
+        msgspec.Meta(max_length=1024),
+    ]
+    pid: _Id
+
+
 @dataclass(frozen=True, slots=True)
 class Process:
     """A Python of the run with those that it forked.
@@ -113,6 +127,7 @@ class Process:
     reported: bool = False
     wrote: set[str] = field(default_factory=set)
     started: list[Started] = field(default_factory=list)
+    states: list[State] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +192,7 @@ class _Reports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reports: _Id
 
 
-_Told = _Introduced | _Read | _Wrote | Started | _Lost | _Reports
+_Told = _Introduced | _Read | _Wrote | Started | State | _Lost | _Reports
 
 _decoders: Mapping[bytes, msgspec.json.Decoder[_Metric | _Seed | _Dropped | _Told]] = {
     name: msgspec.json.Decoder(kind)
@@ -189,6 +204,7 @@ _decoders: Mapping[bytes, msgspec.json.Decoder[_Metric | _Seed | _Dropped | _Tol
         b"read": _Read,
         b"wrote": _Wrote,
         b"started": Started,
+        b"state": State,
         b"lost": _Lost,
         b"reports": _Reports,
     }.items()
@@ -249,7 +265,7 @@ class _Processes:
         self.known: dict[int, int] = {}
         self.files: dict[str, FileState] = {}
         self.written: set[str] = set()
-        self.count = self.lost = self.starts = self.strangers = 0
+        self.count = self.lost = self.starts = self.states = self.strangers = 0
 
     def take(self, line: _Told) -> None:
         match line:
@@ -265,6 +281,9 @@ class _Processes:
             case Started() if line.pid in self.known and self.starts < MAX_STARTED:
                 self.found[self.known[line.pid]].started.append(line)
                 self.starts += 1
+            case State() if line.pid in self.known and self.states < MAX_STATES:
+                self.found[self.known[line.pid]].states.append(line)
+                self.states += 1
             case _Lost(lost=lost):
                 self.lost += lost
             case _Reports(reports=pid) if pid in self.known:

@@ -5,7 +5,8 @@ child's ``PYTHONPATH``. Python imports that module when it starts, unless it is 
 ``-E`` or ``-S``. The module takes its folder off ``sys.path``, runs
 :mod:`~provenance.capture.python.inside`, and then the ``sitecustomize`` that would have been found
 without it. Any Python parses it; those before 3.8 only step aside. To compile ``inside`` takes most
-of the time, so it lies beside the folder, where Python keeps what it compiled.
+of the time, so it lies beside the folder, where Python keeps what it compiled; ``state``, which
+:mod:`~provenance.capture.python.inside` runs when there is something to ask, too.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ sys.path_importer_cache.pop(_here, None)
 if sys.version_info >= (3, 8):
     try:
         _names = {{"__name__": "provenance_inside"}}
-        _loader = type(__spec__.loader)("provenance_inside", {program})  # it keeps what it compiles
-        exec(_loader.get_code("provenance_inside"), _names)
-        _names["start"]({records}, {watched}, {left_out}, {model}, {run})
+        _load = type(__spec__.loader)  # it keeps what it compiles
+        _code = _load("provenance_inside", {inside}).get_code("provenance_inside")
+        exec(_code, _names)
+        _state = _load("provenance_state", {state})
+        _names["start"]({records}, {watched}, {left_out}, {model}, {run}, _state)
     except Exception:
         pass
 _ours = sys.modules.pop("sitecustomize", None)
@@ -64,9 +67,9 @@ def install(
         hint = "name another in TMPDIR"
         raise UnavailableError(f"its path holds {os.pathsep!r}", where=str(directory), hint=hint)
     package = resources.files("provenance.capture")
-    program = directory.absolute() / "inside.py"
+    programs = {name: directory.absolute() / f"{name}.py" for name in ("inside", "state")}
     values: dict[str, object] = {
-        "program": str(program),
+        **{name: str(path) for name, path in programs.items()},
         "records": str(directory.absolute() / RECORDS),
         "watched": [str(path) for path in watched],
         "left_out": [str(path) for path in left_out],
@@ -75,7 +78,8 @@ def install(
     }
     text = _SITECUSTOMIZE.format(**{name: ascii(value) for name, value in values.items()})
     try:
-        program.write_text(package.joinpath("python", "inside.py").read_text("utf-8"), "utf-8")
+        for at in programs.values():
+            at.write_text(package.joinpath("python", at.name).read_text("utf-8"), "utf-8")
         folder.mkdir(mode=0o700)
         folder.joinpath("sitecustomize.py").write_text(text, "ascii")
     except OSError as error:

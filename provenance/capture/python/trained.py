@@ -1,4 +1,4 @@
-"""Which Python trained, by what the run's Pythons said of themselves.
+"""Which Python trained, and what it had set, by what the run's Pythons said of themselves.
 
 Behind a launcher (``uv run``, ``make``, ``bash run.sh``, ``torchrun``, a Python that starts that of
 another environment) the command does not tell. Of the environments that spoke it is
@@ -15,15 +15,23 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any, Final
 
+from provenance.capture.environment import collect_variables
 from provenance.capture.python.inside import LAUNCHERS, SHELLS
 from provenance.capture.python.launchers import script_head
 from provenance.capture.python.packages import Software
-from provenance.capture.python.records import Introduction, Records, Started
+from provenance.capture.python.records import Introduction, Records, Started, State
 from provenance.capture.secrecy.redact import is_python, readable
+from provenance.statement.training import Collected
+
+MAX_RANKS: Final = 64
+"""Most processes of which the statement says what they had set."""
+
+_VARIABLE: Final = "environ."
 
 
 def who_trained(records: Records, model: Path, own: Software) -> Introduction | str:
@@ -48,6 +56,62 @@ def who_trained(records: Records, model: Path, own: Software) -> Introduction | 
     if len({places[number] for number in chosen}) != 1:
         return "Pythons of several environments may have trained"
     return processes[min(chosen)].said
+
+
+def describe_states(
+    records: Records, known: Mapping[str, str], environ: Mapping[str, str]
+) -> Collected:
+    """Return what the processes had set that took a step, else that wrote the model, else all.
+
+    The first state of the lowest rank is there in full, its later one and the last of every other
+    rank only where they differ from the one before and from its last. Of variables there are those
+    that are not as *known* to the recorder, whose *environ* serves to redact them.
+    """
+    told = [each for each in records.processes if each.states]
+    stepped = [each for each in told if each.states[0].state == "step"]
+    chosen = stepped or [each for each in told if each.reported or each.wrote] or told
+    if not chosen:
+        return Collected("absent", reason="no Python of the run said what it had set")
+    places = {name: environ[name] for name in ("HOME", "HOSTNAME") if name in environ}
+    described = [
+        {state.state: _described(state, known, places) for state in each.states}
+        for each in chosen[:MAX_RANKS]
+    ]
+    described.sort(key=lambda states: _rank([*states.values()][-1]))
+    values: dict[str, Any] = {"processes": len(chosen)}
+    before: dict[str, Any] = {}
+    for name, state in described[0].items():
+        values[name], before = _others(state, before), state
+    last = [[*states.values()][-1] for states in described]
+    others = {str(n): _others(each, last[0]) for n, each in enumerate(last) if n}
+    return Collected("ok", values | ({"others": others} if others else {}))
+
+
+def _described(state: State, known: Mapping[str, str], places: Mapping[str, str]) -> dict[str, Any]:
+    """Return the values of *state* by name, with its variables, apart, that are not as *known*."""
+    values = {n: readable(v) if isinstance(v, str) else v for n, v in state.values.items()}
+    environ = {n: str(values.pop(n)) for n in list(values) if n.startswith(_VARIABLE)}
+    environ = {name[len(_VARIABLE) :]: value for name, value in environ.items()}
+    found = collect_variables({**places, **environ})["variables"]
+    variables = {n: found.get(n) for n in sorted(found.keys() | known.keys())}
+    return values | {
+        _VARIABLE + name: value for name, value in variables.items() if value != known.get(name)
+    }
+
+
+def _rank(state: Mapping[str, Any]) -> int:
+    """Return the rank that *state* tells, or a high number."""
+    rank = str(state.get("torch.distributed.get_rank", state.get("environ.RANK", "")))
+    return int(rank) if rank.isdecimal() and len(rank) < 10 else 2**31  # noqa: PLR2004 - digits
+
+
+def _others(state: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what in *state* is another than *before*; null: no longer there.
+
+    The optimizer is asked before its first step alone.
+    """
+    names = [*state, *(n for n in before if n not in state and not n.startswith("optimizer"))]
+    return {n: state.get(n) for n in names if n not in before or state.get(n) != before[n]}
 
 
 def environment_of(executable: str, prefix: str) -> tuple[str, str]:

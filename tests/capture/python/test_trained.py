@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +26,11 @@ from provenance.capture.python.records import (
     Process,
     Records,
     Started,
+    State,
     prepare,
     read_records,
 )
-from provenance.capture.python.trained import who_trained
+from provenance.capture.python.trained import describe_states, who_trained
 from provenance.capture.recorder import listen, observe_after, observe_before
 from provenance.capture.run import RECORDS
 from provenance.statement.training import Collected
@@ -131,6 +133,81 @@ def test_a_model_whose_folder_the_run_names_is_written_below_the_pattern() -> No
         found = who_trained(records, Path(pattern), UNKNOWN)
         assert not isinstance(found, str)
         assert found.prefix == f"/no/{expected}"
+
+
+def with_states(*told: tuple[str, dict[str, Any]], **more: Any) -> Process:  # noqa: ANN401 - as above
+    states = [State(name, values, 1) for name, values in told]  # type: ignore[arg-type]
+    return replace(process("a", **more), states=states)
+
+
+def test_of_what_was_set_only_what_differs_is_said_twice() -> None:
+    first = {"torch.threads": 1, "torch.rng": "aa", "environ.OMP_NUM_THREADS": "1"}
+    optimizer = {"optimizer": "SGD"}
+    rank = {"environ.RANK": "0", "environ.OMP_NUM_THREADS": "1"}
+    found = describe_states(
+        Records(
+            processes=(
+                with_states(("exit", {"torch.threads": 9})),  # the launcher took no step
+                with_states(
+                    ("step", first | {"environ.RANK": "10"}), ("exit", first | {"torch.rng": "cc"})
+                ),
+                with_states(
+                    ("step", first | rank | optimizer), ("exit", {"torch.rng": "bb"} | rank)
+                ),
+                with_states(("step", first | rank | {"environ.RANK": "9"})),
+            )
+        ),
+        {"OMP_NUM_THREADS": "1", "MKL_CBWR": "AVX2"},
+        {},
+    )
+    gone = {"environ.MKL_CBWR": None}
+    assert (found.status, found.values["processes"]) == ("ok", 3)
+    assert found.values["step"] == {
+        "torch.threads": 1, "torch.rng": "aa", "environ.RANK": "0", **optimizer, **gone
+    }  # fmt: skip
+    assert found.values["exit"] == {"torch.rng": "bb", "torch.threads": None}
+    assert found.values["others"] == {
+        "1": {"torch.threads": 1, "torch.rng": "aa", "environ.RANK": "9"},
+        "2": {"torch.threads": 1, "torch.rng": "cc", "environ.RANK": None},
+    }
+
+
+@pytest.mark.parametrize(
+    ("processes", "seed"),
+    [
+        ((), None),
+        ((process("a"),), None),
+        ((with_states(("exit", {"seed": 1})), with_states(("exit", {"seed": 2}), wrote="/m")), 2),
+        (
+            (with_states(("exit", {"seed": 1})), with_states(("exit", {"seed": 2}), reported=True)),
+            2,
+        ),
+        ((with_states(("exit", {"seed": 1}), wrote="/m"), with_states(("step", {"seed": 2}))), 2),
+        ((process("b", wrote="/m"), with_states(("exit", {"seed": 1}))), 1),
+    ],
+)
+def test_what_the_processes_that_trained_had_set(
+    processes: tuple[Process, ...], seed: int | None
+) -> None:
+    found = describe_states(Records(processes=processes), {}, {})
+    state = found.values.get("step", found.values.get("exit"))
+    assert (found.status, state) == (("absent", None) if seed is None else ("ok", {"seed": seed}))
+
+
+def test_variables_that_a_program_set_are_redacted_as_all_others_are() -> None:
+    values = {
+        "environ.MKL_CBWR": "/home/ann/x",
+        "environ.TORCH_TOKEN": "hf_abcdefghijklmnopqrstuvwxyz",
+        "environ.TORCHINDUCTOR_CACHE_DIR": "/scratch/torchinductor_ann",
+        "environ.NCCL_SOCKET_IFNAME": "eth0",
+    }
+    found = describe_states(
+        Records(processes=(with_states(("exit", values)),)), {}, {"HOME": "/home/ann"}
+    )
+    assert found.values["exit"] == {
+        "environ.MKL_CBWR": "~/x",
+        "environ.NCCL_SOCKET_IFNAME": "eth0",
+    }
 
 
 def test_who_reports_without_having_spoken_is_a_stranger() -> None:
