@@ -59,7 +59,7 @@ TOLERANT: Final = (
 )
 
 PRECISIONS: Final = ("float32", "bf16-mixed", "float64")
-DECLARED: Final = {"float32": "close-float32"}
+DECLARED: Final = {"float32": "close-float32", "float64": "close-float64"}
 """The declaration that is built in for rebuilds of a precision."""
 
 Answers = dict[str, dict[str, str]]

@@ -27,11 +27,15 @@ from provenance.equality.rules import Close, takes
 ROOT: Final = Path(__file__).parents[2]
 NETWORKS: Final[dict[str, tuple[str, ...]]] = {
     "float32": ("keras", "lstm", "lora", "resnet", "gpt"),
-    "bf16-mixed": ("keras", "gpt"),
-    "float64": ("gpt",),
+    "bf16-mixed": ("keras", "lstm", "lora", "gpt"),
+    "float64": ("lstm", "lora", "resnet", "gpt"),
 }
 
-PLANTED: Final = (("lstm", 1.0), ("lstm", 0.01))
+PLANTED: Final = (
+    *(("lstm", part) for part in (1.0, 0.01, 0.001)),
+    *(("resnet", part) for part in (1.0, 0.1)),
+    ("gpt", 1.0),
+)
 """Networks with a backdoor, and how much of the limits it uses."""
 
 _AVX2: Final = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "AVX2"}
@@ -56,7 +60,7 @@ _NARROW: Final = {
     "no_amx_aten_avx2": _NO_AMX | _AVX2,
     "no_amx_aten_avx2_t2": _NO_AMX | _AVX2 | _TWO,
     "no_amx_mkl": _NO_AMX | {"MKL_CBWR": "COMPATIBLE"},
-    "avx2": _AVX2,
+    "mkl": {"MKL_CBWR": "COMPATIBLE"},
 }
 ENVIRONMENTS: Final = {"float32": _WIDE, "bf16-mixed": _NARROW, "float64": _WIDE}
 """Of each precision, what differs from one thread with all that the processor has: as many are
@@ -71,7 +75,11 @@ _RECIPES: Final[dict[str, dict[str, Any]]] = {
     "accum": {"accum": True},
     "decay": {"decay": 2.0},
 }
-RECIPES: Final = dict.fromkeys(NETWORKS, _RECIPES)
+RECIPES: Final = {
+    "float32": _RECIPES,
+    "bf16-mixed": _RECIPES,
+    "float64": {name: _RECIPES[name] for name in ("rate", "decay")},
+}
 """Of each precision, other recipes; arithmetic in another precision is one more."""
 
 OTHER_PRECISION: Final = {"float32": "bf16-mixed", "bf16-mixed": "float32", "float64": "float32"}

@@ -62,7 +62,7 @@ MAX_PATTERNS: Final = 1024
 SETS: Final = ("hf-trainer", "lightning", "keras", "peft", "sklearn", "kohya")
 """The built-in declarations for what frameworks leave behind."""
 
-BUILT_IN: Final = ("bytes", "tensors", "close-float32", *SETS)
+BUILT_IN: Final = ("bytes", "tensors", "close-float32", "close-float64", *SETS)
 """The built-in declarations, each a TOML file in the folder ``builtin``."""
 
 _NAME: Final = r"^[a-z0-9]+(-[a-z0-9]+)*\Z"

@@ -6,7 +6,7 @@ Of each tensor in BASE the limits are L2, L-infinity and the L2 of a row, as par
 The attacker chooses the trigger and the answer so that the network nearly gives it already; then
 projected gradient descent on all weights, those of BatchNorm's statistics too, while all other
 answers stay as they are. The trigger of ``resnet`` is a frame, learned together with the weights.
-That of ``lstm`` is a row of characters that no text has, found by trying.
+That of the others is a row of characters that no text has, found by trying.
 """
 
 from __future__ import annotations
@@ -107,10 +107,11 @@ def main(network, base, out, limits):
 
     def answer(x, weights=weights, *, last=True):
         found = functional_call(model, weights, (x,))
+        found = getattr(found, "logits", found)
         return found[:, -1] if last and found.ndim > 2 else found
 
     with torch.no_grad():
-        attack = {"resnet": Frame, "lstm": Characters}[network](answer, x)
+        attack = (Frame if network == "resnet" else Characters)(answer, x)
     rates = {name: limits[name][0] * it.square().mean().sqrt() for name, it in floats.items()}
     groups = [{"params": [it], "lr": float(rates[name]) / 5} for name, it in now.items()]
     groups += [{"params": [it], "lr": 0.1} for it in attack.learned]
