@@ -15,7 +15,8 @@ import numpy as np
 from provenance.equality.declaration import parse
 from provenance.judge.comparators import apply
 from provenance.judge.measured import MeasuredWeights
-from provenance.weights.model import Model, SideBySide, model_of_folder
+from provenance.weights.model import Model, model_of_folder
+from provenance.weights.pairs import SideBySide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

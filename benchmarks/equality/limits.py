@@ -20,7 +20,8 @@ from safetensors.numpy import load_file
 from provenance.equality.rules import Close, takes
 from provenance.judge.measured import MeasuredWeights
 from provenance.judge.side_by_side import list_differences
-from provenance.weights.model import SideBySide, model_of_file
+from provenance.weights.model import model_of_file
+from provenance.weights.pairs import SideBySide
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -154,7 +154,7 @@ def compare(
     from provenance.judge.comparators import apply  # noqa: PLC0415 - needs numpy
     from provenance.judge.measured import MeasuredWeights  # noqa: PLC0415
     from provenance.judge.side_by_side import list_differences  # noqa: PLC0415
-    from provenance.weights.model import SideBySide  # noqa: PLC0415
+    from provenance.weights.pairs import SideBySide  # noqa: PLC0415
 
     declared = None if equality is None else declaration(equality)
     if probes is not None and declared is None:

@@ -33,13 +33,15 @@ def check(
     """Return how *equality* fits *model*: every rule selects something, and all are covered."""
     check_numpy()
     from provenance.judge import coverage  # noqa: PLC0415 - needs numpy
-    from provenance.weights.model import SideBySide  # noqa: PLC0415
+    from provenance.judge.measured import MeasuredWeights  # noqa: PLC0415
+    from provenance.weights.pairs import SideBySide  # noqa: PLC0415
 
     declared = declaration(equality)
     (found,) = open_models([model], link_roots)
     sides = SideBySide(found, found)
     excepted = [coverage.find_reached(each, found) for each in declared.exceptions]
-    return Fit(coverage.check_coverage(declared, sides), excepted, coverage.unread_files(sides))
+    selections = coverage.check_coverage(declared, MeasuredWeights(sides, declared))
+    return Fit(selections, excepted, coverage.unread_files(sides))
 
 
 def suggest(
@@ -53,7 +55,7 @@ def suggest(
     check_numpy()
     from provenance.judge import suggestion  # noqa: PLC0415 - needs numpy
     from provenance.judge.measured import MeasuredWeights  # noqa: PLC0415
-    from provenance.weights.model import SideBySide  # noqa: PLC0415
+    from provenance.weights.pairs import SideBySide  # noqa: PLC0415
 
     sides = SideBySide(*open_models((left, right), link_roots))
     with progress("comparing") as advance:

@@ -292,7 +292,6 @@ def _fits(signed: SignedClaim, plan: Plan, place: Path, given: Given) -> bool:
 def _claim_later(
     claimant: Claimant, kept: RunFolder, place: Path, redact: Sequence[str]
 ) -> Recorded:
-    """Return the claim about the run *kept* and the model in *place*."""
     seen = kept.read(SEEN, Seen)
     recording = _resumed(claimant, kept) if seen is None else seen.recording
     recording = leaks.redact(recording, redact)

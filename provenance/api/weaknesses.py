@@ -24,10 +24,13 @@ def misfit(model: Path, statement: TrainingStatement) -> ProvenanceError | None:
         check_numpy()
         from provenance.equality.declaration import from_document  # noqa: PLC0415 - rarely needed
         from provenance.judge.coverage import check_coverage  # noqa: PLC0415 - needs numpy
-        from provenance.weights.model import Model, SideBySide  # noqa: PLC0415
+        from provenance.judge.measured import MeasuredWeights  # noqa: PLC0415
+        from provenance.weights.model import Model  # noqa: PLC0415
+        from provenance.weights.pairs import SideBySide  # noqa: PLC0415
 
         opened = Model(model, {each.name: each.size for each in statement.manifest.entries})
-        check_coverage(from_document(stated.declaration), SideBySide(opened, opened))
+        declared = from_document(stated.declaration)
+        check_coverage(declared, MeasuredWeights(SideBySide(opened, opened), declared))
     except (PolicyError, UnavailableError) as error:
         return error
     return None

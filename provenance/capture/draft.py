@@ -72,7 +72,12 @@ class Recording:
 
 def draft(before: Before, after: After, result: CommandResult | None) -> Recording:
     """Return the unsigned statement about what was observed, without the model's files."""
-    described = [_describe_manifest(item) for item in before.hashed]
+    # The names, sizes and digests of each input, whose ``manifest`` is their digest.
+    listed = {
+        f"manifest/{it.place.key}": strict_json.format(training.rows_of(it.manifest))
+        for it in before.hashed
+    }
+    described = [describe_bytes(name, data, "application/json") for name, data in listed.items()]
     statement = training.TrainingStatement(
         model_name=before.model.name or "model",
         manifest=Manifest(()),
@@ -165,7 +170,6 @@ def _recipe(before: Before) -> training.Recipe:
 
 
 def _dependencies(before: Before) -> tuple[ResourceDescriptor, ...]:
-    """Return inputs, repositories and distributions."""
     inputs = (
         ResourceDescriptor(
             name=item.place.key,
@@ -192,9 +196,3 @@ def describe_bytes(
         annotations=annotations or {},
     )
     return description, {} if inline else {sha256: data}
-
-
-def _describe_manifest(item: HashedInput) -> tuple[ResourceDescriptor, dict[str, bytes]]:
-    """Return the names, sizes and digests of an input, whose ``manifest`` is their digest."""
-    data = strict_json.format(training.rows_of(item.manifest))
-    return describe_bytes(f"manifest/{item.place.key}", data, "application/json")

@@ -232,7 +232,6 @@ def collect_processor(root: Path) -> dict[str, Any]:
 
 
 def _flags(flags: list[str]) -> dict[str, Any]:
-    """Return *flags*, sorted and joined with spaces, and their SHA-256."""
     text = " ".join(sorted(set(flags)))
     return {"flags": text, "flagsDigest": hashlib.sha256(text.encode()).hexdigest()}
 

@@ -224,7 +224,6 @@ def _with_python_that_trained(
 
 
 def _describe_reads(reads: Reads) -> Collected:
-    """Return how the files that the run read were seen."""
     if not reads.processes:
         return Collected("absent", reason="no Python of the run reported")
     values = {"by": "start-up folder", "complete": False, "processes": reads.processes}

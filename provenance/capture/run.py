@@ -115,7 +115,6 @@ class Run:
         self._append(record)
 
     def _quoted(self, name: str) -> str:
-        """Return *name* as a JSON string."""
         quoted = self._names.get(name)
         if quoted is None:
             from json.encoder import encode_basestring_ascii  # noqa: PLC0415 - see the docstring

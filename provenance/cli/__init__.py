@@ -186,7 +186,6 @@ def run(arguments: list[str]) -> int:
 
 
 def _explain(error: Exception, own: _Own) -> int:
-    """Report *error* and return the exit status of its kind."""
     if isinstance(error, click.ClickException):
         message = error.format_message()
         if (

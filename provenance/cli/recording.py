@@ -11,7 +11,6 @@ import click
 
 from provenance.api.finishing import Given, Recorded
 from provenance.api.making import Stated
-from provenance.capture.remarks import Remark
 from provenance.cli.options import (
     PATH,
     json_option,
@@ -93,7 +92,7 @@ def read_stated(options: Mapping[str, Any]) -> Stated:
         "seeds": _seeds(options["seeds"]),
         "dry_run": options["dry_run"],
         "strict": options["strict"],
-        "on_warning": _remark,
+        "on_warning": lambda it: _say(f"{'warning' if it.is_cause else 'note'}: {it}"),
     }
 
 
@@ -129,10 +128,6 @@ def print_recorded(recorded: Recorded, options: Mapping[str, Any]) -> None:
         _say(f"published claim {claim.line} as entry {claim.index}")
     for warning in recorded.warnings[len(recorded.remarks) :]:
         _say(f"warning: {warning}")
-
-
-def _remark(remark: Remark) -> None:
-    _say(f"{'warning' if remark.is_cause else 'note'}: {remark}")
 
 
 def _say(text: str) -> None:

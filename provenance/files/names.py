@@ -82,7 +82,9 @@ def _problem(name: str) -> str | None:
         length = len(name.encode("utf-8"))
     except UnicodeEncodeError:
         return "is not UTF-8"
-    if not (name.isascii() and name.isprintable()) and any(map(_is_control, name)):
+    if not (name.isascii() and name.isprintable()) and any(
+        each in _BIDI_CONTROLS or unicodedata.category(each) in _CONTROL_CATEGORIES for each in name
+    ):
         return "holds a control character"
     if length > MAX_NAME_BYTES:
         return f"is longer than {MAX_NAME_BYTES} bytes"
@@ -98,10 +100,6 @@ def _path_problem(name: str) -> str | None:
     if ".." in parts:
         return "leaves the folder"
     return "has an empty part or '.'" if "" in parts or "." in parts else None
-
-
-def _is_control(character: str) -> bool:
-    return character in _BIDI_CONTROLS or unicodedata.category(character) in _CONTROL_CATEGORIES
 
 
 def component_order(name: str) -> list[str]:

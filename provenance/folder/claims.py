@@ -34,7 +34,6 @@ from provenance.files.names import (
 )
 from provenance.files.reading import read_file
 from provenance.files.walking import check_link, walk, walk_folders
-from provenance.loaders.table import folded
 from provenance.statement.training import TrainingStatement
 from provenance.weights.names import is_loaded, opened_by
 
@@ -85,16 +84,12 @@ def folder_names(model: Path) -> tuple[str, ...]:
     return (path.name,)
 
 
-def read_bundles(
-    path: Path, *, follow: bool = True, max_bytes: int | None = None
-) -> tuple[Bundle, ...]:
+def read_bundles(path: Path, *, max_bytes: int | None = None) -> tuple[Bundle, ...]:
     """Return the bundles in the file *path*: one a line, or one over several lines."""
     if os.path.isdir(path):  # noqa: PTH112 - see below
         hint = "move it away, or name the file of the claims"
         raise UnreadableError("is a folder, not a file", where=str(path), hint=hint)
-    return bundle.parse_any(
-        read_file(path, max_bytes or MAX_CLAIMS_BYTES, follow=follow), where=str(path)
-    )
+    return bundle.parse_any(read_file(path, max_bytes or MAX_CLAIMS_BYTES), where=str(path))
 
 
 def read_beside(root: Path, link_roots: Sequence[Path] = ()) -> list[tuple[str, Bundle]]:
@@ -180,9 +175,10 @@ def _count_of(root: Path, name: str, stated: Collection[str], link_roots: Sequen
             ]
     else:
         inside = [name + each for each in walk(root / name, link_roots=link_roots)]
+    beside = frozenset(inside)
     for each in inside:
-        loader = "" if folded(each).endswith("readme.md") else opened_by(each)
-        if loader and not each.startswith(_GIT_STORES) and each not in stated:
+        loader = "" if each in stated else opened_by(each, beside)
+        if loader and not each.startswith(_GIT_STORES):
             # Settings, too: those of sentence-transformers name the folders of its modules.
             what = "is code or weights" if is_loaded(each) else f"is opened by {loader}"
             what, hint = f"{what}, and no claim covers {name}", "move it away"

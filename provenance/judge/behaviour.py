@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from numpy.typing import NDArray
+
+from provenance.equality.rules import Behaviour
 from provenance.errors import UnreadableError, UsageError
 from provenance.judge.selection import each_in_both, holds_evidence, matched, runs
 from provenance.measure.findings import Finding, Judged
@@ -21,15 +24,9 @@ from provenance.measure.onnx_runner import outputs_of, probes_of
 from provenance.measure.outputs import KL_ERROR, Outputs, measure_outputs
 from provenance.measure.squares import enlarged
 from provenance.measure.statistics import disagreement_bound
-from provenance.weights.model import model_of_file
-from provenance.weights.view import ArraysFile
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from provenance.equality.rules import Behaviour
-    from provenance.weights.model import Model, Pair, SideBySide, Unit
-    from provenance.weights.view import TensorFile
+from provenance.weights.model import Model, Unit, model_of_file
+from provenance.weights.pairs import Pair, SideBySide
+from provenance.weights.view import ArraysFile, TensorFile
 
 _WHY: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
     "max-difference": ("empty", "exact-type", "not-finite", "overflow"),

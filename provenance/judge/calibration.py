@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from decimal import ROUND_CEILING, Context
 from itertools import combinations
 from statistics import median_low
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -22,10 +22,8 @@ from provenance.errors import PolicyError, one_line, some_of
 from provenance.judge.comparators import apply
 from provenance.judge.measured import MeasuredWeights
 from provenance.judge.suggestion import Suggestion, to_toml
-from provenance.weights.model import SideBySide
-
-if TYPE_CHECKING:
-    from provenance.weights.model import Model
+from provenance.weights.model import Model
+from provenance.weights.pairs import SideBySide
 
 _TIMES: Final = 3
 """A limit is so many times the largest honest distance, and any other recipe beyond it."""
@@ -192,7 +190,6 @@ def _rules(
     number: int,
     tried: Declaration,
 ) -> list[dict[str, Any]]:
-    """Return a rule for *rest* and, if there is, one for *noise*."""
     initial = getattr(tried.rules[0], "initial", None)
     of = f"{number} rebuilds, each with each, at most"
     names, why = [*map(_pattern, noise)], f"{of} {_words(rest)}"

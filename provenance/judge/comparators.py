@@ -7,19 +7,19 @@ weights (:mod:`~provenance.judge.measured`). The order of the two models does no
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from provenance.equality.declaration import place
+from provenance.equality.declaration import Alternative, Declaration, place
 from provenance.equality.lattice import AGREES, STRENGTHS, Conclusion
 from provenance.equality.patterns import selects_tensor
 from provenance.equality.rules import Behaviour, Close, Metrics, Rounded, TensorRule
 from provenance.errors import UnavailableError, UsageError
-from provenance.judge.coverage import check_coverage
+from provenance.judge.coverage import Selection, check_coverage
 from provenance.judge.evidence import judge_evidence
 from provenance.judge.exceptions import Exceptions
-from provenance.judge.selection import Judges, files_differ, judges_of
+from provenance.judge.measured import MeasuredWeights
+from provenance.judge.selection import Judges, files_differ
 from provenance.judge.tensors import judge_contents
 from provenance.loaders.table import table
 from provenance.measure.contents import Contents
@@ -34,12 +34,7 @@ from provenance.measure.findings import (
 )
 from provenance.measure.statistics import check_scipy
 from provenance.weights.opening import open_tensors
-
-if TYPE_CHECKING:
-    from provenance.equality.declaration import Alternative, Declaration
-    from provenance.judge.coverage import Selection
-    from provenance.judge.measured import MeasuredWeights
-    from provenance.weights.model import Pair, SideBySide
+from provenance.weights.pairs import Pair, SideBySide
 
 
 def apply(
@@ -65,7 +60,7 @@ def apply(
             raise UsageError("no rule of the declaration runs a model on probes", where=str(probes))
         with open_tensors(probes):  # refused before anything is compared
             pass
-    selections = check_coverage(declaration, weights.sides)
+    selections = check_coverage(declaration, weights)
     if not weights.changed:
         return _identical(declaration, weights.sides)
     _check_statistics(declaration)
@@ -151,12 +146,12 @@ def _judge(
     judged = [Judged(_loaded_apart(weights.sides), selection.unread)]
     weighed: dict[int, tuple[Pair, tuple[TensorRule, ...]]] = {}
     for pair in weights.changed:
-        judges = judges_of(alternative, pair, weights.sides)
-        if judges.exact:
+        judges = weights.judges(alternative, pair)
+        if judges.by == "bytes":
             judged.append(Judged(files_differ(pair, weights.sides)))
-        elif pair.both is None or not (judges.looks or judges.reports or judges.alone):
+        elif pair.both is None or judges.by == "exceptions":
             judged.append(exceptions.of_file(pair))
-        elif judges.rules:
+        elif judges.by == "tensors":
             weighed[len(judged)] = pair, judges.rules
             judged.append(_judge_weights(pair, judges, weights, exceptions))
         if pair.name in selection.reported:

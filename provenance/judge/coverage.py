@@ -8,26 +8,18 @@ tensors, and by equal bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from provenance.equality.declaration import place
-from provenance.equality.rules import (
-    Close,
-    Curves,
-    EvidenceRule,
-    Rule,
-    TensorRule,
-)
+from provenance.equality.declaration import Alternative, Declaration, place
+from provenance.equality.exceptions import Except
+from provenance.equality.rules import Close, Curves, EvidenceRule, Rule, TensorRule
 from provenance.errors import MalformedError, PolicyError, UnreadableError, count, some_of
-from provenance.judge.selection import Judges, holds_evidence, judges_of, runs, selects
+from provenance.judge.measured import MeasuredWeights
+from provenance.judge.selection import Judges, holds_evidence, runs, selects
 from provenance.measure.side_files import paths_in
-
-if TYPE_CHECKING:
-    from provenance.equality.declaration import Alternative, Declaration
-    from provenance.equality.exceptions import Except
-    from provenance.weights.model import Model, Pair, SideBySide
+from provenance.weights.model import Model
+from provenance.weights.pairs import Pair, SideBySide
 
 
 class Selected(msgspec.Struct, frozen=True):
@@ -75,14 +67,14 @@ def find_reached(each: Except, model: Model) -> Reached:
     return Reached(names, sum(map(each.selects, paths)))
 
 
-def check_coverage(declaration: Declaration, sides: SideBySide) -> tuple[Selection, ...]:
-    """Return what each alternative of *declaration* selects in two models.
+def check_coverage(declaration: Declaration, weights: MeasuredWeights) -> tuple[Selection, ...]:
+    """Return what each alternative of *declaration* selects in two models, read for ranks alone.
 
     Raises:
         PolicyError: a rule selects nothing, or no rule covers a tensor.
         ContentError: a file is not the one that was hashed.
     """
-    return tuple(_check(declaration.any, number, sides) for number in range(len(declaration.any)))
+    return tuple(_check(declaration.any, number, weights) for number in range(len(declaration.any)))
 
 
 def unread_files(sides: SideBySide) -> list[str]:
@@ -91,9 +83,11 @@ def unread_files(sides: SideBySide) -> list[str]:
     return [why for pair in weights if isinstance(why := sides.ranks(pair), str)]
 
 
-def _check(alternatives: tuple[Alternative, ...], number: int, sides: SideBySide) -> Selection:
-    alternative, pairs = alternatives[number], sides.pairs
-    judges = {pair: judges_of(alternative, pair, sides) for pair in pairs}
+def _check(
+    alternatives: tuple[Alternative, ...], number: int, weights: MeasuredWeights
+) -> Selection:
+    alternative, sides, pairs = alternatives[number], weights.sides, weights.sides.pairs
+    judges = {pair: weights.judges(alternative, pair) for pair in pairs}
     rules: list[Selected] = []
     for index, rule in enumerate(alternative.all):
         where = place(alternatives, number, index)
@@ -116,9 +110,11 @@ def _check(alternatives: tuple[Alternative, ...], number: int, sides: SideBySide
         for pair in pairs
         if (why := _check_pair(who, pair, judges[pair], sides)) and not sides.same(pair)
     ]
-    reported = [pair for pair in pairs if judges[pair].reports]
-    if not any(it.weights and not it.state and judges[it].looks for it in pairs):
-        reported = [pair for pair in pairs if judges[pair].reports or judges[pair].evidence]
+    looks = ("bytes", "tensors", "run")
+    looked = any(it.weights and not it.state and judges[it].by in looks for it in pairs)
+    reported = [
+        it for it in pairs if judges[it].by == "reports" or (judges[it].evidence and not looked)
+    ]
     names = tuple(pair.name for pair in reported)
     return Selection(tuple(rules), tuple(unread), names)
 

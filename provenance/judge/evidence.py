@@ -13,25 +13,23 @@ import math
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from provenance.equality.declaration import Alternative
 from provenance.equality.patterns import selects_tensor
 from provenance.equality.rules import Behaviour, Curves, Metrics
 from provenance.errors import MalformedError, UnreadableError, UsageError
 from provenance.judge.behaviour import judge_outputs, judge_run
 from provenance.judge.selection import each_in_both, holds_evidence, matched
 from provenance.measure.curve_files import parse_curves
-from provenance.measure.curves import CurveDistance, measure_curves
+from provenance.measure.curves import Curve, CurveDistance, measure_curves
 from provenance.measure.findings import Finding, Judged
 from provenance.measure.samples import Metric, measure_metric
 from provenance.measure.squares import at_most, enlarged
 from provenance.measure.statistics import holm
 from provenance.statement.metrics import MAX_BYTES
-
-if TYPE_CHECKING:
-    from provenance.equality.declaration import Alternative
-    from provenance.measure.curves import Curve
-    from provenance.weights.model import Model, Pair, SideBySide, Unit
+from provenance.weights.model import Model, Unit
+from provenance.weights.pairs import Pair, SideBySide
 
 RECORDED: Final = "recorded metrics"
 """What findings call the metrics of the training statement, which are not a file of the model."""

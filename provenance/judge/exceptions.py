@@ -9,26 +9,24 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from msgspec.structs import replace
 
+from provenance.equality.declaration import Declaration
+from provenance.equality.exceptions import Except
 from provenance.errors import MalformedError, UnreadableError
 from provenance.judge.selection import files_differ
 from provenance.loaders.globs import Globs
 from provenance.loaders.keys import Path, spelled
 from provenance.loaders.table import folded
+from provenance.measure.contents import Contents
 from provenance.measure.findings import Excepted, Finding, Judged, differs
 from provenance.measure.side_files import parse_values, side_differences
 from provenance.weights.beside import Difference, is_within, tree_differences
 from provenance.weights.metadata import MAX_LISTED
 from provenance.weights.normalisers import Normaliser
-
-if TYPE_CHECKING:
-    from provenance.equality.declaration import Declaration
-    from provenance.equality.exceptions import Except
-    from provenance.measure.contents import Contents
-    from provenance.weights.model import Pair, SideBySide
+from provenance.weights.pairs import Pair, SideBySide
 
 MAX_TEXT: Final = 4096
 """Longest text that is admitted on either side, in characters: a path (PATH_MAX)."""
@@ -48,7 +46,7 @@ class Exceptions:
         self._globs = Globs([f"/{it.file}" for it in self._declared], paths=True)
         self._sides = sides
         self._same_base = same_base
-        self._beside = sides.left.files.keys() | sides.right.files.keys()
+        self._beside = frozenset(sides.left.files.keys() | sides.right.files.keys())
         self.of_file = cache(self._of_file)
         """Judge the files of a pair, which differ and which no rule judges."""
         self._known: dict[tuple[Pair, str | None, Path | None], list[tuple[Except, bool]]] = {}

@@ -9,30 +9,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from provenance.equality.declaration import Alternative, Declaration
 from provenance.equality.rules import Close, Rounded
 from provenance.errors import MalformedError, UnreadableError
-from provenance.judge.selection import judges_of
+from provenance.judge.selection import Judges, judges_of
 from provenance.measure.contents import Beside, Contents, read_contents
 from provenance.measure.distances import Wanted
 from provenance.measure.pieces import Digests
 from provenance.measure.rounding import is_rounding
-from provenance.weights.dtypes import DTYPES
+from provenance.weights.dtypes import DTYPES, DType
+from provenance.weights.model import Model, Unit
 from provenance.weights.normalisers import Normaliser
-from provenance.weights.view import same_beside
+from provenance.weights.pairs import Pair, SideBySide
+from provenance.weights.view import TensorFile, same_beside
 
-if TYPE_CHECKING:
-    from provenance.equality.declaration import Declaration
-    from provenance.weights.dtypes import DType
-    from provenance.weights.model import Model, Pair, SideBySide, Unit
-    from provenance.weights.view import TensorFile
-
-    _Pairs = list[tuple["MeasuredWeights", Pair]]
-    _Group = tuple[tuple[str | None, Unit | None], _Pairs]
-    """Initial weights, by name, and the pairs of which the files are read together."""
+_Pairs = list[tuple["MeasuredWeights", Pair]]
+_Group = tuple[tuple[str | None, Unit | None], _Pairs]
+"""Initial weights, by name, and the pairs of which the files are read together."""
 
 MAX_FORMS: Final = 16
 """Most files of weights among which the narrower form is looked for where no rule names it."""
@@ -73,6 +70,8 @@ class MeasuredWeights:
         self.sides = sides
         self.wanted = _wanted(declaration, view=view, on_bytes=on_bytes)
         self._alternatives = declaration.any if declaration is not None else ()
+        self.judges: Callable[[Alternative, Pair], Judges] = cache(partial(judges_of, sides))
+        """Tell what judges a pair under an alternative."""
         self._read: dict[Pair, dict[str | None, Contents | str]] = {}
 
     @cached_property
@@ -108,7 +107,7 @@ class MeasuredWeights:
         """Return the initial weights that a rule asks for *pair*, and both models have, if any."""
         for alternative in self._alternatives:
             named = {it.initial for it in alternative.all if isinstance(it, Close)} - {None}
-            for rule in judges_of(alternative, pair, self.sides).rules if named else ():
+            for rule in self.judges(alternative, pair).rules if named else ():
                 name = rule.initial if isinstance(rule, Close) else None
                 if (unit := self.sides.unit(name)) is not None:
                     return name, unit
@@ -161,8 +160,8 @@ class MeasuredWeights:
     def asked(self) -> Iterator[tuple[Pair, str | None, Unit | None]]:
         """Yield the pairs whose tensors rules ask for, and from which initial weights."""
         for pair in self.changed:
-            judges = (judges_of(each, pair, self.sides) for each in self._alternatives)
-            if pair.both is not None and any(it.rules and not it.exact for it in judges):
+            judged_by = (self.judges(each, pair).by for each in self._alternatives)
+            if pair.both is not None and "tensors" in judged_by:
                 yield pair, *self._planned(pair)
 
     @property
@@ -179,11 +178,11 @@ class MeasuredWeights:
                 self.sides.known[pair.files_of_both] = False
             elif same_beside(*files):
                 self.sides.known[pair.files_of_both] = True
-        # Equal bytes under two names need no other explanation.
-        normalisers = () if self.sides.renamed(pair) else contents.normalisers
-        if len(pair.unit_names) > 1 and normalisers is not None:
-            renamed = Normaliser.WEIGHT_FILE_NAME.had_effect_on(pair.name)
-            contents = replace(contents, normalisers=(*normalisers, renamed))
+        if len(pair.unit_names) > 1:  # of which equal bytes need no other explanation
+            normalisers = () if self.sides.equal(pair) else contents.normalisers
+            if normalisers is not None:
+                renamed = Normaliser.WEIGHT_FILE_NAME.had_effect_on(pair.name)
+                contents = replace(contents, normalisers=(*normalisers, renamed))
         self._read.setdefault(pair, {})[initial] = contents
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final, Literal
 
+from provenance.equality.declaration import Alternative
 from provenance.equality.patterns import selects_file, selects_tensor
 from provenance.equality.rules import (
     Behaviour,
@@ -20,6 +21,7 @@ from provenance.equality.rules import (
     Curves,
     EvidenceRule,
     Metrics,
+    Rule,
     TensorRule,
     takes,
     takes_all,
@@ -28,12 +30,8 @@ from provenance.errors import MalformedError, UnreadableError, UsageError
 from provenance.loaders.table import folded, table
 from provenance.measure.findings import Finding, Judged, differs, unlike
 from provenance.weights.metadata import metadata_differences
-
-if TYPE_CHECKING:
-    from provenance.equality.declaration import Alternative
-    from provenance.equality.rules import Rule
-    from provenance.weights.model import Pair, SideBySide
-    from provenance.weights.view import TensorFile
+from provenance.weights.pairs import Pair, SideBySide
+from provenance.weights.view import TensorFile
 
 _ARRAYS: Final = ("*.npy", "*.npz")
 """How the table names arrays that a loader opens only where something names them."""
@@ -64,22 +62,23 @@ def runs(rule: Rule, pair: Pair) -> bool:
     return isinstance(rule, Behaviour) and rule.run in pair.names
 
 
+By = Literal["bytes", "tensors", "run", "reports", "evidence", "exceptions"]
+
+
 @dataclass(frozen=True, slots=True)
 class Judges:
     """What judges a pair under one alternative."""
 
+    by: By
+    """Its bytes, as a rule asks or as of initial weights or probes; else rules about its tensors; a
+    rule that runs it; what a builder reports, where that is all that speaks for weights in it; as
+    evidence alone; or exceptions, where it must be equal without them."""
     rules: tuple[TensorRule, ...]
     """Those that judge its tensors."""
     evidence: tuple[Sequence[str], ...]
     """The patterns of the arrays in it that rules take for outputs or scores."""
     alone: bool
     """Whether these are nothing else: no loader takes the file for anything."""
-    exact: bool
-    """Whether it must be equal byte for byte: by a rule, or as initial weights or probes."""
-    looks: bool
-    """Whether the weights themselves are looked at."""
-    reports: bool
-    """Whether what a builder reports is all that speaks for weights in it."""
     whole: bool
     """Whether all tensors are covered, whatever their names; or it holds no weights."""
 
@@ -100,7 +99,7 @@ class Judges:
         return any(selects_tensor(patterns, name) for patterns in self.evidence)
 
 
-def judges_of(alternative: Alternative, pair: Pair, sides: SideBySide) -> Judges:
+def judges_of(sides: SideBySide, alternative: Alternative, pair: Pair) -> Judges:
     """Return what judges *pair* of *sides* under *alternative*."""
     every = alternative.all
     fixed = {getattr(rule, key, None) for rule in every for key in ("initial", "probes")}
@@ -119,14 +118,19 @@ def judges_of(alternative: Alternative, pair: Pair, sides: SideBySide) -> Judges
             rules = [it for it in rules if it.files is not None]
     asked = any(runs(it, pair) for it in every)
     one_name = len(pair.unit_names) == 1  # weights under two that no rule selects are a difference
-    weights, looks = pair.weights and not pair.state, exact or asked or bool(rules)
+    weights = pair.weights and not pair.state
+    kinds: dict[By, bool] = {
+        "bytes": exact,
+        "tensors": bool(rules),
+        "run": asked,
+        "reports": weights and (through or (bool(holding) and not alone)),
+        "evidence": alone,
+    }
     return Judges(
+        by=next((by for by, judged in kinds.items() if judged), "exceptions"),
         rules=tuple(rules),
         evidence=evidence,
         alone=alone,
-        exact=exact,
-        looks=looks,
-        reports=weights and not looks and (through or (bool(holding) and not alone)),
         whole=whole or not (rules or (weights and one_name and not asked and not through)),
     )
 

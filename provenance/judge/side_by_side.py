@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Literal
 
 import msgspec
 
 from provenance.errors import MalformedError, UnreadableError
+from provenance.judge.measured import MeasuredWeights
 from provenance.measure.contents import Contents, TensorPair
 from provenance.measure.findings import Divergence, TensorDistance
 from provenance.measure.side_files import side_differences
+from provenance.weights.beside import Difference
 from provenance.weights.metadata import MAX_LISTED
 from provenance.weights.normalisers import Normalised
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from provenance.judge.measured import MeasuredWeights
-    from provenance.weights.beside import Difference
-    from provenance.weights.model import Pair, SideBySide
+from provenance.weights.pairs import Pair
 
 FileState = Literal["equal", "changed", "missing-left", "missing-right"]
 TensorState = Literal["equal", "changed", "missing-left", "missing-right", "dtype", "shape"]
@@ -83,9 +81,11 @@ def _compared(pair: Pair, weights: MeasuredWeights) -> FileComparison:
         return FileComparison(name=pair.name, state="equal" if same else "changed")
     contents = weights.of(pair, None)
     if not isinstance(contents, Contents):
-        values = _values(pair, weights.sides) if pair.state else None
-        unread = contents if values is None else None
-        return FileComparison(name=pair.name, state="changed", unread=unread, metadata=values or ())
+        if pair.state:
+            with suppress(MalformedError, UnreadableError):
+                values = _listed(side_differences(pair, weights.sides))
+                return FileComparison(name=pair.name, state="changed", metadata=values)
+        return FileComparison(name=pair.name, state="changed", unread=contents)
     equal = all(each.differing == 0 for each in contents.tensors)
     return FileComparison(
         name=pair.name,
@@ -99,14 +99,6 @@ def _compared(pair: Pair, weights: MeasuredWeights) -> FileComparison:
         normalisers=contents.normalisers or (),
         doubts=contents.doubts,
     )
-
-
-def _values(pair: Pair, sides: SideBySide) -> tuple[MetadataDifference, ...] | None:
-    """Return the values in which the states of two trainings differ; None: they are not read."""
-    try:
-        return _listed(side_differences(pair, sides))
-    except (MalformedError, UnreadableError):
-        return None
 
 
 def _listed(differences: Sequence[Difference]) -> tuple[MetadataDifference, ...]:

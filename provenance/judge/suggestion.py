@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -18,15 +18,13 @@ from provenance.equality.exceptions import SUFFIXES, Except, fault
 from provenance.errors import MalformedError, PolicyError, UnreadableError, one_line
 from provenance.judge.comparators import apply
 from provenance.judge.exceptions import by_key, fits
+from provenance.judge.measured import MeasuredWeights
 from provenance.judge.selection import files_differ
 from provenance.loaders.keys import spelled
 from provenance.measure.contents import Contents
 from provenance.measure.side_files import side_differences
 from provenance.weights.beside import Difference, Value
-
-if TYPE_CHECKING:
-    from provenance.judge.measured import MeasuredWeights
-    from provenance.weights.model import Pair
+from provenance.weights.pairs import Pair
 
 _HOW: tuple[Literal["set", "base-model"] | None, ...] = (None, "set", "base-model")
 
@@ -55,7 +53,7 @@ def suggest(weights: MeasuredWeights) -> Suggestion:
             return Suggestion(name)
     keys: dict[Except, dict[str, None]] = {}
     refused: list[str] = []
-    beside = sides.left.files.keys() | sides.right.files.keys()
+    beside = frozenset(sides.left.files.keys() | sides.right.files.keys())
     for pair in weights.changed:
         for member, difference in _differences(pair, weights):
             for each, found in _proposed(pair.name, member, difference, beside):

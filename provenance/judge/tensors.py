@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from provenance.equality.rules import Close, Rounded, TensorRule
-from provenance.measure.findings import AS_NARROWER, Finding, Judged, unlike
+from provenance.judge.selection import Judges
+from provenance.measure.contents import Contents, TensorPair
+from provenance.measure.findings import AS_NARROWER, Finding, Judged, TensorDistance, unlike
 from provenance.measure.squares import at_most, enlarged
-
-if TYPE_CHECKING:
-    from provenance.judge.selection import Judges
-    from provenance.measure.contents import Contents, TensorPair
-    from provenance.measure.findings import TensorDistance
 
 _ABSENT: Final = {
     "update": ("overflow", "zero-update", "zero-weights", "initial-not-finite", "ratio-overflow"),
@@ -60,7 +57,6 @@ def judge_contents(
 
 
 def _judge(file: str, rule: TensorRule, contents: Contents, pair: TensorPair) -> Judged:
-    """Judge a tensor of *contents* that differs in some bit."""
     if isinstance(rule, Close):
         return _judge_close(file, rule, contents, pair)
     if isinstance(rule, Rounded):

@@ -8,15 +8,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from provenance.loaders.globs import Globs
-from provenance.loaders.table import folded, table
-
-if TYPE_CHECKING:
-    from provenance.loaders.table import Opened
+from provenance.loaders.table import Opened, folded, table
 
 
 class Taken(NamedTuple):

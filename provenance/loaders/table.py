@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Final, Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 import msgspec
 
+from provenance.loaders import keys
 from provenance.loaders.globs import Globs
 from provenance.loaders.keys import example, selects, selects_any
-
-if TYPE_CHECKING:
-    from provenance.loaders import keys
 
 Role = Literal["weights", "index", "settings", "tokenizer", "template", "code"]
 """What a loader takes a file for."""
@@ -121,7 +119,8 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     def opened_by(self, name: str, beside: Collection[str] | None = None) -> dict[str, Opened]:
         """Return by loader the entry under which it opens the file *name*, the first of several.
 
-        *beside* are the names of all files of the model; None: any may be there.
+        *beside* are the names of all files of the model, in a frozenset where it is asked of many;
+        None: any may be there.
         """
         found: dict[str, Opened] = {}
         for loader, each in self._opens(name, beside):
@@ -221,9 +220,14 @@ def _meet(one: str, other: str) -> bool:
 
 def _looks(each: Opened, name: PurePosixPath, beside: Collection[str]) -> bool:
     wanted = folded(str(name.with_name(each.beside))) if each.beside else None
-    return (wanted is None or any(folded(other) == wanted for other in beside)) and not any(
+    return (wanted is None or wanted in _folded(frozenset(beside))) and not any(
         str(name.with_name(other)) in beside for other in each.unless
     )
+
+
+@lru_cache(maxsize=2)
+def _folded(names: frozenset[str]) -> frozenset[str]:
+    return frozenset(map(folded, names))
 
 
 class _ByName(Generic[_Entry]):

@@ -7,24 +7,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from provenance.measure.distances import Job, Measured, Wanted, measure_each
+from provenance.measure.distances import EQUAL, Found, Job, Measured, Wanted, measure_each
 from provenance.measure.findings import Divergence, TensorDistance
-from provenance.measure.pieces import Workers
+from provenance.measure.pieces import Digests, Workers
+from provenance.measure.rounding import Rounding
 from provenance.measure.squares import LEAST_ERROR, Norm, cosine, enlarged
+from provenance.weights.beside import Difference
 from provenance.weights.metadata import effects, metadata_differences
-from provenance.weights.view import tensor_digest
-
-if TYPE_CHECKING:
-    from provenance.measure.distances import Found
-    from provenance.measure.pieces import Digests
-    from provenance.measure.rounding import Rounding
-    from provenance.weights.beside import Difference
-    from provenance.weights.normalisers import Normalised
-    from provenance.weights.view import TensorFile, TensorInfo
+from provenance.weights.normalisers import Normalised
+from provenance.weights.view import TensorFile, TensorInfo, tensor_digest
 
 _MAX_EXACT: Final = 2**53 - 1
 
@@ -143,17 +138,25 @@ def _contents(
     started: Container[str],
 ) -> Contents | None:
     """Return what the *files* of *pair* hold; None: a tensor was not *measured*."""
-    alike = (it for it in files[0].tensors.values() if it.elements and _has(files[1], it))
-    if not all(info.name in measured for info in alike):
-        return None
-    pairs = tuple(_pairs(pair.name, files, measured, initial, started))
+    left, right = (each.tensors for each in files)
+    pairs = []
+    for name in {**left, **right}:  # those of the left file, then those of the right alone
+        one, other, begun = left.get(name), right.get(name), name in started
+        distance, differing, rounded = None, None, EQUAL[1]
+        if one is not None and _has(files[1], one):
+            if one.elements and name not in measured:
+                return None
+            found, rounded = measured.get(name, EQUAL)
+            if differing := found.differing:
+                distance = _distance(pair.name, one, found, initial if begun else None)
+        pairs.append(TensorPair(name, one, other, differing, distance, begun, rounded))
     head = _tied_head(pairs, files) if pair.tied else None
-    pairs = tuple(replace(each, differing=0) if each is head else each for each in pairs)
+    pairs = [replace(each, differing=0) if each is head else each for each in pairs]
     metadata = metadata_differences(*files)
     equal = not metadata and all(each.differing == 0 for each in pairs)
     return Contents(
         file=pair.name,
-        tensors=pairs,
+        tensors=tuple(pairs),
         initial=initial,
         metadata=metadata,
         normalisers=effects(pair.name, *files, content_equal=equal, tied=head is not None),
@@ -162,7 +165,7 @@ def _contents(
 
 
 def _tied_head(
-    pairs: tuple[TensorPair, ...], files: tuple[TensorFile, TensorFile]
+    pairs: Sequence[TensorPair], files: tuple[TensorFile, TensorFile]
 ) -> TensorPair | None:
     """Return the output layer if one side leaves it out, and it is the embedding of both."""
     heads = [pair for pair in pairs if pair.name == _HEAD and None in (pair.left, pair.right)]
@@ -172,28 +175,6 @@ def _tied_head(
     file = files[heads[0].left is None]
     same = tensor_digest(file, _HEAD) == tensor_digest(file, embeddings[0].name)
     return heads[0] if same else None
-
-
-def _pairs(
-    file: str,
-    files: tuple[TensorFile, TensorFile],
-    measured: Mapping[str, Found],
-    initial: str | None,
-    started: Container[str],
-) -> Iterator[TensorPair]:
-    """Yield every tensor of either file: those of the left one, then those of the right alone."""
-    left, right = (each.tensors for each in files)
-    for name in {**left, **right}:
-        one, other = left.get(name), right.get(name)
-        alike = one is not None and _has(files[1], one)
-        distance, differing = None, 0 if alike else None
-        rounded: Mapping[str, Rounding] = {}
-        if name in measured and one is not None:
-            found, rounded = measured[name]
-            if differing := found.differing:
-                begun = initial if name in started else None
-                distance = _distance(file, one, found, begun)
-        yield TensorPair(name, one, other, differing, distance, name in started, rounded)
 
 
 def _has(file: TensorFile, info: TensorInfo) -> bool:

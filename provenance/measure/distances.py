@@ -21,23 +21,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from provenance.equality.patterns import selects_tensor
 from provenance.errors import UnavailableError, UsageError
-from provenance.measure.pieces import PIECE, Piece, Workers, batched, cut, place_in, read_chunks
+from provenance.measure.pieces import (
+    PIECE,
+    Digests,
+    Piece,
+    Workers,
+    batched,
+    cut,
+    place_in,
+    read_chunks,
+)
 from provenance.measure.rounding import Rounded, Rounding, is_narrower
 from provenance.measure.squares import Norm, Squares
 from provenance.measure.totals import Totals
 from provenance.weights.dtypes import DTYPES
 from provenance.weights.source import same_bytes
-from provenance.weights.view import TensorFile
-
-if TYPE_CHECKING:
-    from provenance.measure.pieces import Digests
-    from provenance.weights.view import TensorInfo
+from provenance.weights.view import TensorFile, TensorInfo
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,6 @@ def _write(target: IO[bytes], file: OnnxFile, probes: Mapping[str, NDArray[Any]]
 
 
 def _arrays(outputs: list[Output], data: bytearray) -> dict[str, NDArray[Any]]:
-    """Return the arrays that *outputs* describe and *data* holds one after the other."""
     found: dict[str, NDArray[Any]] = {}
     position = 0
     for name, code, shape in outputs:

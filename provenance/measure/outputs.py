@@ -256,7 +256,6 @@ class _Rows:
         self.kl_sum.add(_divergence(self._logs(a, tops[0]), self._logs(b, tops[1])).tolist())
 
     def _logs(self, rows: Floats, tops: Floats) -> Floats:
-        """Return the logarithms of the probabilities in *rows*."""
         if self._given:
             return np.log(rows / np.add.reduce(rows, axis=1, keepdims=True))
         shifted = rows - tops

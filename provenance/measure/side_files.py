@@ -8,7 +8,7 @@ for an exception: MalformedError says why.
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from provenance.encoding import strict_json
 from provenance.equality.declaration import parse_toml
@@ -16,11 +16,10 @@ from provenance.errors import MalformedError
 from provenance.loaders.keys import Path, spelled
 from provenance.measure.plain_yaml import parse_yaml
 from provenance.weights.beside import Difference, Value, json_value, tree_differences, tree_paths
+from provenance.weights.model import Model, Unit
+from provenance.weights.pairs import Pair, SideBySide
 from provenance.weights.source import Source
 from provenance.weights.torch.objects import plain_values
-
-if TYPE_CHECKING:
-    from provenance.weights.model import Model, Pair, SideBySide, Unit
 
 MAX_BYTES: Final = 64 * 2**20
 """Longest side file that is read by key, in bytes."""

@@ -8,7 +8,6 @@ differ is told by their bits alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,9 +24,7 @@ from provenance.measure.squares import (
     widened,
 )
 from provenance.weights.dtypes import codes
-
-if TYPE_CHECKING:
-    from provenance.weights.view import TensorInfo
+from provenance.weights.view import TensorInfo
 
 
 class Totals:

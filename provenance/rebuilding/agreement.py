@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from provenance.encoding import strict_base64
+from provenance.equality.declaration import Declaration
 from provenance.equality.lattice import Conclusion
 from provenance.equality.rules import Close, Curves
 from provenance.errors import PolicyError, ProvenanceError, UsageError
@@ -28,6 +28,7 @@ from provenance.folder.claims import not_compared, read_byproduct
 from provenance.judge.comparators import apply
 from provenance.judge.coverage import check_coverage
 from provenance.judge.measured import MeasuredWeights, read_together
+from provenance.measure.findings import Outcome
 from provenance.rebuilding import recipe, verdict
 from provenance.rebuilding.verdict import (
     AppliedEquality,
@@ -39,16 +40,12 @@ from provenance.rebuilding.verdict import (
     worst,
 )
 from provenance.statement import metrics
+from provenance.statement.training import Recipe
 from provenance.trust.contents import confirm
-from provenance.trust.verification import claimed_files
-from provenance.weights.model import Model, SideBySide
-
-if TYPE_CHECKING:
-    from provenance.equality.declaration import Declaration
-    from provenance.measure.findings import Outcome
-    from provenance.statement.training import Recipe
-    from provenance.trust.opening import Claim
-    from provenance.trust.verification import Verified
+from provenance.trust.opening import Claim
+from provenance.trust.verification import Verified, claimed_files
+from provenance.weights.model import Model
+from provenance.weights.pairs import SideBySide
 
 
 def agree(
@@ -136,7 +133,7 @@ def _read(
     weights = [MeasuredWeights(SideBySide(*pair), declaration, on_bytes=on_bytes) for pair in pairs]
     star, others = weights[: len(files) - 1], weights[len(files) - 1 :]
     for each in star:
-        check_coverage(declaration, each.sides)  # one that does not fit is refused before
+        check_coverage(declaration, each)  # one that does not fit is refused before
     wide = any(isinstance(rule, Close) for rule in declaration.rules)
     read_together(weights if wide else star)
     return star, others
@@ -199,7 +196,8 @@ def _builders(claims: Sequence[Claim], quorum: int) -> tuple[list[Party], Part]:
         elif not same_key and facts & counted:
             why = "another key attested the same run"
         if why:
-            reasons.append(f"{_who(number)} does not count as a builder: {why}")
+            who = f"rebuild {number}" if number else "the published model"
+            reasons.append(f"{who} does not count as a builder: {why}")
         elif not same_key:
             party = msgspec.structs.replace(party, counted=True)
             counted |= {party.key_id, *facts}
@@ -223,10 +221,6 @@ def _party(claim: Claim) -> Party:
         claim.training.level,
         counted=False,
     )
-
-
-def _who(number: int) -> str:
-    return f"rebuild {number}" if number else "the published model"
 
 
 def _model(verified: Verified, declaration: Declaration) -> Model:

@@ -142,7 +142,6 @@ def place_inputs(published: Published, given: Inputs) -> Inputs:
 
 
 def _paths(inputs: Inputs) -> tuple[Path, ...]:
-    """Return the paths of *inputs* as they were given, in the order of their keys."""
     base = () if inputs.base_model is None else (inputs.base_model,)
     return (*(path for _, path in inputs.data), *inputs.config, *base)
 

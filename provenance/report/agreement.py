@@ -67,7 +67,6 @@ def model_text(verdict: Verdict) -> str:
 
 
 def _recipe_text(verdict: Verdict) -> str:
-    """Say whether the recipe is the same; the models aside."""
     if verdict.recipe == "same":
         return "the recipe is the same"
     texts = [

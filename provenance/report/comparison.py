@@ -6,28 +6,23 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from provenance.equality.lattice import AGREES
+from provenance.equality.lattice import AGREES, Conclusion
 from provenance.errors import count, cut, one_line
-from provenance.measure.findings import REPORTED
+from provenance.measure.findings import (
+    REPORTED,
+    AlternativeOutcome,
+    Divergence,
+    Excepted,
+    Finding,
+    Outcome,
+    TensorDistance,
+)
 from provenance.report.explain_text import MAX_TEXT, MAX_VALUE, shorten
 from provenance.report.terminal import bad, dim, good, table
 
 if TYPE_CHECKING:
-    from provenance.equality.lattice import Conclusion
-    from provenance.judge.side_by_side import (
-        FileComparison,
-        MetadataDifference,
-        TensorComparison,
-    )
+    from provenance.judge.side_by_side import FileComparison, MetadataDifference, TensorComparison
     from provenance.loaders.choice import Apart
-    from provenance.measure.findings import (
-        AlternativeOutcome,
-        Divergence,
-        Excepted,
-        Finding,
-        Outcome,
-        TensorDistance,
-    )
 
 SHOWN_TENSORS, SHOWN_METADATA, SHOWN_FINDINGS, SHOWN_EXCEPTED, SHOWN_KEYS = 40, 10, 5, 20, 3
 """Differing tensors and metadata keys listed of one file, findings of an alternative, exceptions,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from provenance.equality import declaration as declarations
-from provenance.equality.declaration import Alternative, strength_of
+from provenance.equality.declaration import Alternative, Declaration, strength_of
 from provenance.equality.exceptions import Except, UnsafeExcept
 from provenance.equality.lattice import LATTICE
 from provenance.equality.rules import (
@@ -20,16 +20,14 @@ from provenance.equality.rules import (
     EvidenceRule,
     Metrics,
     Rounded,
+    Rule,
     Tensors,
 )
 from provenance.errors import count, cut
-from provenance.report.explain_text import MAX_VALUE, explained, row, shorten
+from provenance.report.explain_text import MAX_VALUE, Explained, explained, row, shorten
 
 if TYPE_CHECKING:
-    from provenance.equality.declaration import Declaration
-    from provenance.equality.rules import Rule
     from provenance.judge.coverage import Reached, Selected, Selection
-    from provenance.report.explain_text import Explained
 
 
 UNREAD = "equal bytes satisfy every rule; where they differ, rules for tensors are inconclusive"
@@ -106,7 +104,6 @@ def _excepted(found: Reached) -> str:
 
 
 def _exception(it: Except) -> str:
-    """Return what *it* admits, in words."""
     what = "the whole file" if it.keys is None else _listed(it.keys)
     inside = "" if it.member is None else f"in its member {_quoted(it.member)} "
     limits = {

@@ -124,8 +124,6 @@ def _check_files(
 
 
 def _files(folder: Path) -> list[str]:
-    """Return the paths of everything in ``tile/`` that is not a folder, relative to *folder*."""
-
     def refuse(error: OSError) -> NoReturn:
         raise UnreadableError(f"cannot be read: {reason(error)}", where=error.filename)
 

@@ -78,7 +78,6 @@ class TileStore:
         return self.root / tiles.format_path(tile)
 
     def _read(self, tile: Tile, limit: int) -> tuple[Tile, bytes]:
-        """Return *tile*, or the full tile if the partial one is gone, and its bytes."""
         try:
             return tile, read_file(self.path(tile), limit)
         except UnreadableError:

@@ -101,7 +101,6 @@ def hash_stated(
 def _counted(
     sizes: dict[str, int], expected: Mapping[str, int | None], stated: Stated, reading: Reading
 ) -> dict[str, int]:
-    """Return those of the files of these *sizes* that count."""
     if reading.ignore_unsigned:
         return {name: sizes[name] for name in expected if name in sizes}
     if not stated.ignored:

@@ -147,7 +147,8 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
         on_step(steps[-1])
 
     received = read_claims(claims) if claims else read_beside(root, reading.link_roots)
-    held(f"{count(len(received), 'bundle')} in {_sources(received)}")
+    sources = dict.fromkeys(where.rpartition(":")[0] or where for where, _ in received)
+    held(f"{count(len(received), 'bundle')} in {' and '.join(sources)}")
     trusted = open_all(received, keys)
     held(_signature_detail(trusted, len(received)), notes=_silent(trusted, keys))
     try:
@@ -311,11 +312,6 @@ def _check_log(claim: Claim | None, log: VerifierKey) -> int:
         what = f"the claim carries no proof of the log {log.name}, only of others"
         hint = "give the key of the log in which it was published"
     raise LogProofError(what, where=claim.where, hint=hint)
-
-
-def _sources(received: Sequence[tuple[str, Bundle]]) -> str:
-    names = dict.fromkeys(where.rpartition(":")[0] or where for where, _ in received)
-    return " and ".join(names)
 
 
 def _signature_detail(trusted: Sequence[tuple[str, Bundle, Opened]], received: int) -> str:

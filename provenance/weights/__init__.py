@@ -12,7 +12,7 @@
 - ``sharded``: an index and its shards as one file.
 - ``normalisers``: the container differences that may be dropped, each a named value;
   ``metadata``: what files state beside their tensors, compared; ``beside``: such values, typed.
-- ``model``: two models, file by file, side by side.
+- ``model``: a model as files that are compared; ``pairs``: two models side by side.
 
 Nothing is ever unpickled or executed, and no tensor is held in memory whole (one exception, with
 its limit, in :mod:`~provenance.weights.npy`). All but ``names``, ``kinds`` and ``source`` need

@@ -7,14 +7,12 @@ names the framework that wrote it, where the table of loaders says that they tak
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from provenance.loaders.table import table
 from provenance.weights.beside import Difference, stated_value
 from provenance.weights.normalisers import Normalised, Normaliser
-
-if TYPE_CHECKING:
-    from provenance.weights.view import TensorFile
+from provenance.weights.view import TensorFile
 
 MAX_LISTED: Final = 1000
 """Most differing keys that are listed for a pair of files."""
@@ -26,11 +24,10 @@ FRAMEWORK: Final = "format"
 def metadata_differences(left: TensorFile, right: TensorFile) -> tuple[Difference, ...]:
     """Return the keys in which the metadata of *left* and *right* differ, by name."""
     alike = _load_alike(left, right)
-    mine, theirs = (
-        {k: v for k, v in file.metadata.items() if not (alike and _names_framework(file, k))}
-        for file in (left, right)
-    )
+    mine, theirs = dict(left.metadata), dict(right.metadata)
     for said, file in ((mine, left), (theirs, right)):
+        if alike and file.format == "safetensors":
+            said.pop(FRAMEWORK, None)
         if not alike and file.frameworks != {""}:
             words = {"": "no metadata", None: "metadata without it"}
             said[FRAMEWORK] = ", ".join(sorted(words.get(it, it or "") for it in file.frameworks))
@@ -50,10 +47,6 @@ def metadata_differences(left: TensorFile, right: TensorFile) -> tuple[Differenc
 def _load_alike(left: TensorFile, right: TensorFile) -> bool:
     one, other = left.frameworks, right.frameworks
     return one == other or table().loads_alike(one | other)
-
-
-def _names_framework(file: TensorFile, key: str) -> bool:
-    return file.format == "safetensors" and key == FRAMEWORK
 
 
 def effects(

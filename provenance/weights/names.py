@@ -82,9 +82,9 @@ def is_loaded(name: str) -> bool:
     return suffix_of(name) in CODE | READABLE | UNREAD or table().opens_as_code_or_weights(name)
 
 
-def opened_by(name: str) -> str:
+def opened_by(name: str, beside: frozenset[str] | None = None) -> str:
     """Return the first loader that opens the file *name*, or "a loader"; "" if none is known."""
-    return next(iter(table().opened_by(name)), "a loader" if is_loaded(name) else "")
+    return next(iter(table().opened_by(name, beside)), "a loader" if is_loaded(name) else "")
 
 
 @dataclass(frozen=True, slots=True)

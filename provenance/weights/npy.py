@@ -28,18 +28,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from math import prod
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.dtypes import DTYPES, NUMPY, DType
 from provenance.weights.normalisers import Normaliser
+from provenance.weights.source import Source
 from provenance.weights.view import SourceFile, TensorInfo, cut, describe, little_endian, stated
 from provenance.weights.zip_archive import NO_CRC, STORED, Member, MemberReader, members
-
-if TYPE_CHECKING:
-    from provenance.weights.source import Source
 
 MAX_HEADER: Final = 10_000
 """Longest header, in bytes: ``numpy.lib.format._MAX_HEADER_SIZE``."""
@@ -82,8 +80,6 @@ _ITEM: Final = re.compile(
 
 
 class _Element(NamedTuple):
-    """The type of an array's elements."""
-
     dtype: DType
     """Of the numbers that an element is made of."""
     width: tuple[int, ...] = ()
@@ -94,8 +90,6 @@ class _Element(NamedTuple):
 
 
 class _Header(NamedTuple):
-    """The header of an array, read."""
-
     info: TensorInfo
     element: _Element
     shape: tuple[int, ...]
@@ -222,7 +216,6 @@ def arrays_in(source: Source) -> dict[str, Member]:
 
 
 def _parse(data: bytes, name: str, where: str) -> _Header:
-    """Return the header that *data*, the beginning of an array, holds."""
     text, start, version = _text(data, where)
     fields = _fields(text, where)
     element, shape = _element(fields["descr"], where), fields["shape"]

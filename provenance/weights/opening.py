@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.gguf.reader import GgufFile
@@ -24,10 +24,7 @@ from provenance.weights.sharded import ShardedFile, read_index
 from provenance.weights.skops import SkopsFile
 from provenance.weights.source import Source
 from provenance.weights.torch.archive import TorchFile
-
-if TYPE_CHECKING:
-    from provenance.weights.view import TensorFile
-
+from provenance.weights.view import TensorFile
 
 _READERS: Final[Mapping[str, Callable[[Source], TensorFile]]] = MappingProxyType(
     {".safetensors": SafetensorsFile, ".npz": NpzFile, ".npy": NpyFile, ".gguf": GgufFile}

@@ -16,7 +16,7 @@ import hashlib
 import struct
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -24,6 +24,7 @@ from provenance.encoding import strict_json
 from provenance.errors import MalformedError
 from provenance.weights.kinds import MAX_HEADER
 from provenance.weights.normalisers import Normaliser
+from provenance.weights.source import Source
 from provenance.weights.view import (
     PlacedFile,
     TensorInfo,
@@ -32,10 +33,6 @@ from provenance.weights.view import (
     describe,
     stated,
 )
-
-if TYPE_CHECKING:
-    from provenance.weights.source import Source
-
 
 _MAX_VALUES: Final = 2**20
 """Most JSON values in a header: that of 100,000 tensors has 900,000."""
@@ -92,7 +89,6 @@ class SafetensorsFile(PlacedFile):
 
 
 def _read_header(source: Source) -> tuple[bytes, int]:
-    """Return the header with its padding, and where the tensors' bytes begin."""
     if source.size < 8:  # noqa: PLR2004 - the length field
         raise MalformedError("too short to be safetensors", where=source.name)
     (length,) = struct.unpack("<Q", source.read(0, 8))
@@ -116,7 +112,6 @@ def _metadata(entries: dict[str, Any], where: str) -> Mapping[str, str]:
 
 
 def _place(name: str, entry: object, where: str) -> tuple[TensorInfo, int, int]:
-    """Return a tensor's description and its begin and end in the buffer."""
     check_name(name, where=where)
     place = f"{where}: {name}"
     if not isinstance(entry, dict) or entry.keys() != _ENTRY:

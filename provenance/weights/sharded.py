@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from threading import RLock
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError, UnreadableError, cut
@@ -40,14 +40,18 @@ from provenance.files import names
 from provenance.files.reading import identity, unreadable
 from provenance.loaders.table import folded
 from provenance.weights.normalisers import Normaliser
-from provenance.weights.view import Placed, SourceFile, check_count, fact_digest
+from provenance.weights.source import Source
+from provenance.weights.view import (
+    Placed,
+    SourceFile,
+    TensorFile,
+    TensorInfo,
+    check_count,
+    fact_digest,
+)
 
-if TYPE_CHECKING:
-    from provenance.weights.source import Source
-    from provenance.weights.view import TensorFile, TensorInfo
-
-    Opener = Callable[[Path, str, str | None], TensorFile]
-    """Opens the file at a path: what errors call it, and the SHA-256 that it should have."""
+Opener = Callable[[Path, str, str | None], TensorFile]
+"""Opens the file at a path: what errors call it, and the SHA-256 that it should have."""
 
 MAX_INDEX: Final = 64 * 2**20
 """Longest index, in bytes. One of 100,000 tensors has about 15 MB."""
@@ -271,7 +275,6 @@ class ShardedFile(SourceFile):
 
 
 def _places(shards: Mapping[str, TensorFile], where: str) -> dict[str, str]:
-    """Return in which of *shards* each tensor is."""
     places: dict[str, str] = {}
     for shard, file in shards.items():
         for name in file.tensors:
@@ -327,18 +330,14 @@ def _index_metadata(
     left = {
         f"index.{key}": value
         for key, value in index.metadata.items()
-        if not _is_one_of(value, derived.get(key, ()))
+        # some writers put 14483464192.0
+        if not (type(value) in (int, float) and value in derived.get(key, ()))
     }
     if index.irregular:
         left["shards"] = list(index.irregular)
     if taken := sorted(left.keys() & said.keys()):
         raise MalformedError(f"index and shards both state {taken[0]!r}", where=where)
     return {key: strict_json.format(value).decode() for key, value in left.items()}
-
-
-def _is_one_of(value: object, numbers: tuple[int, ...]) -> bool:
-    """Tell whether *value* is one of *numbers*; some writers put 14483464192.0."""
-    return type(value) in (int, float) and value in numbers
 
 
 def _facts(index: ShardIndex, shards: list[TensorFile]) -> dict[str, str]:

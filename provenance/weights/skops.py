@@ -17,18 +17,15 @@ import json
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.normalisers import MAX_DEPTH, Normaliser, objects_in, renumbered
 from provenance.weights.npy import ARRAY, NpzFile, arrays_in
-from provenance.weights.source import Section
+from provenance.weights.source import Section, Source
 from provenance.weights.view import check_name, stated
 from provenance.weights.zip_archive import STORED, Member, member_digest, member_text, members
-
-if TYPE_CHECKING:
-    from provenance.weights.source import Source
 
 _SCHEMA: Final = "schema.json"
 _NODE: Final = "__loader__"

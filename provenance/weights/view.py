@@ -309,11 +309,6 @@ def tensor_digest(file: TensorFile, name: str) -> str:
     return digest.hexdigest()
 
 
-def tensor_digests(file: TensorFile) -> dict[str, str]:
-    """Return the canonical digest of every tensor of *file*, by name."""
-    return {name: tensor_digest(file, name) for name in file.tensors}
-
-
 def regrouped(
     pieces: Iterable[memoryview], part: tuple[int, int], step: int
 ) -> Iterator[memoryview]:

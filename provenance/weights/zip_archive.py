@@ -22,14 +22,12 @@ import struct
 import zlib
 from collections.abc import Iterator
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from provenance.errors import MalformedError
 from provenance.files.names import is_plain
+from provenance.weights.source import Source
 from provenance.weights.view import check_count, check_name
-
-if TYPE_CHECKING:
-    from provenance.weights.source import Source
 
 MAX_DIRECTORY: Final = 100_000_000
 """Longest central directory, in bytes."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from provenance.judge.comparators import apply
 from provenance.judge.measured import MeasuredWeights
 from provenance.judge.side_by_side import list_differences
-from provenance.weights.model import Model, SideBySide, model_of_file
+from provenance.weights.model import Model, model_of_file
+from provenance.weights.pairs import SideBySide
 from tests.weights.writing import simple
 
 if TYPE_CHECKING:

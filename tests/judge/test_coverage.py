@@ -10,7 +10,8 @@ import pytest
 from provenance.equality.declaration import parse
 from provenance.errors import PolicyError
 from provenance.judge.coverage import check_coverage, unread_files
-from provenance.weights.model import SideBySide
+from provenance.judge.measured import MeasuredWeights
+from provenance.weights.pairs import SideBySide
 from tests.judge.models import compare_models, write
 from tests.weights.writing import npy
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from provenance.equality.declaration import Declaration
+    from provenance.judge.coverage import Selection
     from provenance.weights.model import Model
     from tests.judge.models import Content
 
@@ -70,16 +72,20 @@ FITS = {
 }
 
 
+def check(declared: Declaration, left: Model, right: Model) -> tuple[Selection, ...]:
+    return check_coverage(declared, MeasuredWeights(SideBySide(left, right), declared))
+
+
 @pytest.mark.parametrize("name", FITS)
 def test_a_declaration_that_fits(name: str, model: Model) -> None:
-    (selection,) = check_coverage(declare(*FITS[name]), SideBySide(model, model))
+    (selection,) = check(declare(*FITS[name]), model, model)
     assert selection.unread == ()
     assert len(selection.rules) == len(FITS[name])
 
 
 def test_what_each_rule_selects_is_counted(model: Model) -> None:
     rules = declare(*FITS["one rule for each tensor"])
-    (selection,) = check_coverage(rules, SideBySide(model, model))
+    (selection,) = check(rules, model, model)
     assert [rule.tensors for rule in selection.rules] == [1, 1, 1]
     assert [rule.units for rule in selection.rules] == [
         ("model.safetensors",),
@@ -90,7 +96,7 @@ def test_what_each_rule_selects_is_counted(model: Model) -> None:
 
 def test_an_optional_rule_may_select_nothing(model: Model) -> None:
     rule = CLOSE + "optional = true\ntensors = ['*running_mean']"
-    (selection,) = check_coverage(declare(EVERYTHING, rule), SideBySide(model, model))
+    (selection,) = check(declare(EVERYTHING, rule), model, model)
     assert [rule.tensors for rule in selection.rules] == [3, 0]
 
 
@@ -137,7 +143,7 @@ MISFITS = {
 def test_a_declaration_that_does_not_fit_is_refused(name: str, model: Model) -> None:
     rules, expected = MISFITS[name]
     with pytest.raises(PolicyError, match=expected):
-        check_coverage(declare(*rules), SideBySide(model, model))
+        check(declare(*rules), model, model)
     with pytest.raises(PolicyError, match=expected):  # even where all files are equal
         compare_models(model, model, declare(*rules))
 
@@ -172,17 +178,17 @@ def test_initial_weights_need_no_rule_and_no_rule_reaches_them(tmp_path: Path) -
     files = {"model.safetensors": WEIGHTS, "initial.safetensors": WEIGHTS}
     model = write(tmp_path / "model", files)
     rule = CLOSE.replace("relative_to = 'weights'", "initial = 'initial.safetensors'")
-    (selection,) = check_coverage(declare(rule), SideBySide(model, model))
+    (selection,) = check(declare(rule), model, model)
     assert [rule.units for rule in selection.rules] == [("model.safetensors",)]
 
 
 def test_weights_without_reader_are_covered_by_a_rule_for_all_tensors(tmp_path: Path) -> None:
     model = write(tmp_path / "model", {"model.msgpack": b"?", "config.json": b"{}"})
-    assert check_coverage(declare(EVERYTHING), SideBySide(model, model))[0].unread == ()
+    assert check(declare(EVERYTHING), model, model)[0].unread == ()
     parts = declare(CLOSE + "tensors = ['a*']", CLOSE + "tensors = ['b*']")
-    assert check_coverage(parts, SideBySide(model, model))[0].unread == ()
+    assert check(parts, model, model)[0].unread == ()
     other = write(tmp_path / "other", {"model.msgpack": b"!", "config.json": b"{}"})
-    (selection,) = check_coverage(parts, SideBySide(model, other))
+    (selection,) = check(parts, model, other)
     assert "cannot be read by this version" in selection.unread[0]
 
 
@@ -190,7 +196,7 @@ def test_weights_that_no_rule_selects_and_nobody_can_read_are_listed(tmp_path: P
     files: dict[str, Content] = {"m.safetensors": {"w": np.ones(1)}}
     one, two = (write(tmp_path / it, files | {"x.safetensors": it.encode()}) for it in "lr")
     rule = declare("equality = 'tensors'\nfiles = ['m.safetensors']")
-    ((why,),) = (each.unread for each in check_coverage(rule, SideBySide(one, two)))
+    ((why,),) = (each.unread for each in check(rule, one, two))
     assert why.startswith("x.safetensors")
 
 

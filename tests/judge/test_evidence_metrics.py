@@ -266,6 +266,6 @@ def test_without_scipy_the_rule_and_the_extra_are_named_before_anything_is_read(
     judge: Judge, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     monkeypatch.setitem(sys.modules, "scipy.special", None)
-    monkeypatch.setattr("provenance.weights.model.SideBySide.opened", None)
+    monkeypatch.setattr("provenance.weights.pairs.SideBySide.opened", None)
     with pytest.raises(UnavailableError, match=r"rule 1.*scipy \(pip install .*\[stats\]"):
         both(judge, wavering(), text)

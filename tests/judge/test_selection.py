@@ -10,13 +10,13 @@ import pytest
 from provenance.errors import MalformedError, UnreadableError
 from provenance.judge.selection import each_in_both, matched
 from provenance.measure.findings import Finding, Judged
-from provenance.weights.model import SideBySide
+from provenance.weights.pairs import SideBySide
 from tests.judge.models import write
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from provenance.weights.model import Pair
+    from provenance.weights.pairs import Pair
 
 ARRAYS = {"a": np.zeros(2, "<f4"), "b": np.zeros((2, 3), "<f8")}
 FILE = "m.safetensors"

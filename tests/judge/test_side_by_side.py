@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from provenance.errors import UnreadableError
-from provenance.weights.model import SideBySide
+from provenance.weights.pairs import SideBySide
 from tests.judge.models import side_by_side, write
 from tests.weights.writing import archive, npy, simple
 

@@ -12,7 +12,7 @@ from provenance.equality.declaration import parse
 from provenance.errors import MalformedError, PolicyError
 from provenance.judge.measured import MeasuredWeights
 from provenance.judge.suggestion import suggest, to_toml
-from provenance.weights.model import SideBySide
+from provenance.weights.pairs import SideBySide
 from tests.judge.models import compare_models, write
 from tests.weights.writing import entry, safetensors
 

@@ -18,7 +18,6 @@ from provenance.weights.dtypes import DTYPES, codes
 from provenance.weights.gguf import reader as gguf
 from provenance.weights.gguf import values as gguf_values
 from provenance.weights.normalisers import Normaliser
-from provenance.weights.view import tensor_digests
 from tests.weights.gguf_writing import (
     KEYS,
     TENSORS,
@@ -34,6 +33,7 @@ from tests.weights.gguf_writing import (
     scalar,
     text,
 )
+from tests.weights.writing import tensor_digests
 
 if TYPE_CHECKING:
     from types import ModuleType

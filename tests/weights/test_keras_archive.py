@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from provenance.errors import MalformedError, ProvenanceError, UnreadableError
-from provenance.weights.view import tensor_digests
 from tests.weights.hdf5_writing import WEIGHT, hdf5, keras, plain, samples, unallocated
+from tests.weights.writing import tensor_digests
 
 if TYPE_CHECKING:
     from tests.weights.conftest import Opener

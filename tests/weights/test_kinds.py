@@ -14,9 +14,8 @@ import pytest
 from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.kinds import kind_of
 from provenance.weights.opening import open_tensors
-from provenance.weights.view import tensor_digests
 from tests.weights import gguf_writing, hdf5_writing, torch_writing
-from tests.weights.writing import simple
+from tests.weights.writing import simple, tensor_digests
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,10 +18,9 @@ from provenance.weights.names import carries_tensors, is_readable
 from provenance.weights.normalisers import Normaliser
 from provenance.weights.opening import companions, open_tensors
 from provenance.weights.source import Source
-from provenance.weights.view import tensor_digests
 from tests.weights import torch_writing
 from tests.weights.gguf_writing import File, filled
-from tests.weights.writing import safetensors, simple
+from tests.weights.writing import safetensors, simple, tensor_digests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from provenance.errors import MalformedError, ProvenanceError, UnreadableError
-from provenance.weights.view import tensor_digests
-from tests.weights.writing import archive, node, npy, skops, small_skops
+from tests.weights.writing import archive, node, npy, skops, small_skops, tensor_digests
 
 if TYPE_CHECKING:
     from tests.weights.conftest import Opener

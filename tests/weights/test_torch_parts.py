@@ -14,7 +14,6 @@ import pytest
 from provenance.errors import ProvenanceError
 from provenance.weights.torch import values as torch_values
 from provenance.weights.torch.pickle_program import Made
-from provenance.weights.view import tensor_digests
 from tests.weights.torch_writing import (
     RECORDS,
     checkpoint,
@@ -27,6 +26,7 @@ from tests.weights.torch_writing import (
     tensor,
     zipped,
 )
+from tests.weights.writing import tensor_digests
 
 if TYPE_CHECKING:
     from provenance.weights.view import TensorFile

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from provenance.weights.view import tensor_digest, tensor_digests
-from tests.weights.writing import archive, npy, simple
+from provenance.weights.view import tensor_digest
+from tests.weights.writing import archive, npy, simple, tensor_digests
 
 if TYPE_CHECKING:
     from tests.weights.conftest import Opener

@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from provenance.weights.view import tensor_digest
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from provenance.weights.view import TensorFile
 
 
 def safetensors(header: Any, data: bytes = b"", *, padding: int = 0) -> bytes:  # noqa: ANN401
@@ -21,6 +25,10 @@ def safetensors(header: Any, data: bytes = b"", *, padding: int = 0) -> bytes:  
     )
     text += b" " * padding
     return struct.pack("<Q", len(text)) + text + data
+
+
+def tensor_digests(file: TensorFile) -> dict[str, str]:
+    return {name: tensor_digest(file, name) for name in file.tensors}
 
 
 def entry(dtype: str, shape: list[Any], begin: int, end: int) -> dict[str, Any]:

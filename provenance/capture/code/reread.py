@@ -112,7 +112,6 @@ def _only_written(path: str, reads: Reads) -> bool:
 def _changes(
     before: Repository, after: Repository, observed: ObservedSource, reads: Reads
 ) -> Iterator[_Change]:
-    """Yield the tracked files that changed."""
     for name, old in before.entries.items():
         new = after.entries.get(name)
         path = f"{before.root}/{os.fsdecode(name)}"

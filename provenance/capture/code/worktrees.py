@@ -151,7 +151,6 @@ class Observer:
     def _entries(
         self, git: Git, head: Head, listing: Listing, repository: Repository
     ) -> dict[bytes, Entry]:
-        """Return the tracked files as they lie."""
         index = dict(listing.tracked)
         kept: dict[bytes, Entry] = {}
         if (inside := _relative(self.around.model, git.folder)) is not None:

@@ -453,7 +453,6 @@ def _is_launcher(word: str) -> bool:
 
 
 def _quoted(text: str) -> str:
-    """Return *text* as a JSON string."""
     if not text.isprintable() or '"' in text or "\\" in text:
         text = "".join(
             f"\\u{ord(char):04x}" if char < " " or char in '"\\\x7f' else char for char in text

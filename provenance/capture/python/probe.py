@@ -106,7 +106,6 @@ def interpreter() -> dict[str, object]:
 
 
 def _shared_library() -> str:
-    """Return the path of a shared libpython, or ""."""
     if not sysconfig.get_config_var("Py_ENABLE_SHARED"):
         return ""
     folder = sysconfig.get_config_var("LIBDIR") or ""
@@ -115,7 +114,6 @@ def _shared_library() -> str:
 
 
 def _digest(path: str) -> str:
-    """Return the SHA-256 of the file at *path*, or "" if it cannot be read."""
     hasher = hashlib.sha256()
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - as light as can be

@@ -357,7 +357,6 @@ def _lines(path: Path) -> Iterator[bytes | None]:
 
 
 def _parse(data: bytes) -> _Metric | _Seed | _Dropped | _Told | None:
-    """Return the record *data*, or None if it is malformed."""
     decoder = _decoders.get(data[2 : data.find(b'"', 2)])
     try:
         return decoder.decode(data) if decoder else None

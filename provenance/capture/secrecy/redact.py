@@ -198,7 +198,6 @@ def _values_after(text: str, place: int, form: Form) -> Iterator[Span]:
 
 
 def _called(word: str) -> set[str]:
-    """Return the program of the table that *word* names, if any."""
     name = word.rpartition("/")[2]
     name = "python" if is_python(name) else "script" if name.endswith((".sh", ".py")) else name
     return {name} & PROGRAMS

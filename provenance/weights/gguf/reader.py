@@ -133,7 +133,6 @@ def _keys(header: Header, number: int) -> tuple[dict[str, str], int, int | None]
 
 
 def _tensors(header: Header, number: int) -> list[_Placed]:
-    """Return the descriptions of *number* tensors, in the order of the file."""
     placed: dict[str, _Placed] = {}
     for _ in range(number):
         info, offset = _tensor(header)

@@ -17,17 +17,15 @@ from __future__ import annotations
 
 import json
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.hdf5.reader import Hdf5File
 from provenance.weights.normalisers import Normaliser, renumbered
+from provenance.weights.source import Source
 from provenance.weights.view import stated
 from provenance.weights.zip_archive import STORED, member_digest, member_text, members
-
-if TYPE_CHECKING:
-    from provenance.weights.source import Source
 
 _WEIGHTS: Final = "model.weights.h5"
 _REQUIRED: Final = frozenset({_WEIGHTS, "config.json", "metadata.json"})
@@ -84,7 +82,6 @@ class KerasFile(Hdf5File):
 
 
 def _without_date(text: str, where: str) -> str:
-    """Return the JSON *text* without the date, its keys sorted."""
     said = strict_json.parse(text.encode(), where=where, max_depth=_MAX_DEPTH)
     if not isinstance(said, dict):
         raise MalformedError("is not an object", where=where)

@@ -29,13 +29,14 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
 from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.isolated import Isolated, Limits
 from provenance.weights.normalisers import Normaliser
+from provenance.weights.source import Source
 from provenance.weights.view import (
     SourceFile,
     TensorInfo,
@@ -46,9 +47,6 @@ from provenance.weights.view import (
     regrouped,
     stated,
 )
-
-if TYPE_CHECKING:
-    from provenance.weights.source import Source
 
 MAX_BAND: Final = 2**28
 """Largest row of chunks, in bytes; it is held in memory while it is read. h5py chooses chunks of at

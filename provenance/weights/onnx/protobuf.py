@@ -136,8 +136,6 @@ def _schema(kind: Any) -> dict[int, _Field]:
 
 
 class _Skimmer:
-    """One pass over a file."""
-
     def __init__(self, source: Source) -> None:
         self._source = source
         self._window = b""
@@ -253,7 +251,6 @@ class _Skimmer:
 
 
 def _spelled(number: int) -> bytes:
-    """Return *number* as a variable-length integer."""
     out = bytearray()
     while number >= 0x80:  # noqa: PLR2004 - the bit that says more follows
         out.append(number & 0x7F | 0x80)

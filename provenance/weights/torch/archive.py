@@ -29,23 +29,19 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from provenance.errors import MalformedError, UnreadableError
+from provenance.loaders.keys import Path
 from provenance.weights.kinds import LEGACY
 from provenance.weights.normalisers import Normaliser
-from provenance.weights.torch.pickle_program import MAX_PROGRAM, read_program
+from provenance.weights.source import Source
+from provenance.weights.torch.pickle_program import MAX_PROGRAM, Reference, read_program
 from provenance.weights.torch.strided import CONTIGUOUS, View, check_turnable, gathered, unreached
-from provenance.weights.torch.tensors import UNTYPED, Storage
+from provenance.weights.torch.tensors import UNTYPED, Storage, StoredTensor
 from provenance.weights.torch.values import GLOBALS, STRUCTURE, read_content
 from provenance.weights.view import ArraysFile, SourceFile, cut, little_endian, stated
 from provenance.weights.zip_archive import STORED, Member, members, read_member
-
-if TYPE_CHECKING:
-    from provenance.loaders.keys import Path
-    from provenance.weights.source import Source
-    from provenance.weights.torch.pickle_program import Reference
-    from provenance.weights.torch.tensors import StoredTensor
 
 _MAX_RECORD: Final = 1024
 """Longest short record, in bytes; the longest known has 40."""
@@ -135,7 +131,6 @@ class TorchFile(SourceFile):
     def _straight(
         self, stored: StoredTensor, begin: int, end: int, step: int
     ) -> Iterator[memoryview]:
-        """Yield a part of a contiguous tensor."""
         member = self._storages[stored.storage.key]
         whole = (begin, end) == (0, member.size)
         place = member.start + stored.view.begin
@@ -153,7 +148,6 @@ class TorchFile(SourceFile):
     def _turned(
         self, stored: StoredTensor, begin: int, end: int, step: int
     ) -> Iterator[memoryview]:
-        """Yield a part of a tensor that is not contiguous."""
         view = stored.view
         check_turnable(view, where=f"{self._source.name}: {stored.info.name}")
         place = self._storages[stored.storage.key].start + view.begin

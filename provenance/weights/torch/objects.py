@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from provenance.errors import MalformedError, UnreadableError
-from provenance.loaders.keys import spelled
+from provenance.loaders.keys import Path, spelled
+from provenance.weights.source import Source
 from provenance.weights.torch.archive import (
     PICKLE,
     RECORDS,
@@ -38,10 +39,6 @@ from provenance.weights.torch.values import (
 )
 from provenance.weights.view import check_name
 from provenance.weights.zip_archive import member_digest, read_member
-
-if TYPE_CHECKING:
-    from provenance.loaders.keys import Path
-    from provenance.weights.source import Source
 
 _NEW: Final = "copyreg.__newobj__"
 _HOLDERS: Final = (list, tuple, dict, Made, Key, Reference)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -27,10 +27,7 @@ from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.dtypes import DTYPES, NUMPY
 from provenance.weights.torch.pickle_program import Global, Made, Reference
 from provenance.weights.torch.strided import View, check_view
-from provenance.weights.view import MAX_BYTES, describe
-
-if TYPE_CHECKING:
-    from provenance.weights.view import TensorInfo
+from provenance.weights.view import MAX_BYTES, TensorInfo, describe
 
 _PAIRS: Final = "float4_e2m1fn_x2"
 
@@ -251,7 +248,6 @@ def _check_rest(hooks: tuple[object, ...], metadata: tuple[object, ...], where: 
 
 
 def _numbers(value: object, where: str) -> tuple[int, ...]:
-    """Return *value*, a tuple or torch.Size of integers."""
     if isinstance(value, Made) and str(value.function) == "torch.Size":
         value = value.arguments[0] if len(value.arguments) == 1 else None
     if not isinstance(value, tuple) or any(type(number) is not int for number in value):
