@@ -326,15 +326,23 @@ class Watch:
     def before_step(self, optimizers: "Any") -> "Callable[..., None]":  # noqa: ANN401 - a module
         """Return what torch calls before every step of an optimizer: it tells the state, once.
 
-        A compiler that follows the program into it finds nothing to do.
+        A compiler that follows the program into it finds nothing to do, and while a graph of CUDA
+        is captured nothing is copied, which would end the capture.
         """
         told = False
 
         def before_step(optimizer: "Any", *_: object) -> None:  # noqa: ANN401 - torch's
             nonlocal told
-            if not told and not optimizers.torch.compiler.is_compiling():
-                told = True
-                self.tell_state("step", optimizer)
+            try:
+                if told or optimizers.torch.compiler.is_compiling():
+                    return
+                cuda = optimizers.torch.cuda
+                if cuda.is_initialized() and cuda.is_current_stream_capturing():
+                    return
+            except AttributeError:  # torch before 2.1
+                return
+            told = True
+            self.tell_state("step", optimizer)
 
         return before_step
 

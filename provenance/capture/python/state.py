@@ -146,7 +146,8 @@ def _weights(optimizer: "Any") -> "Iterator[tuple[str, Any]]":  # noqa: ANN401 -
         return
     hasher = hashlib.sha256()
     for each in tensors:
-        flat = each.detach().cpu().contiguous().reshape(-1)
+        local = each.to_local() if hasattr(each, "to_local") else each  # its shard, of a DTensor
+        flat = local.detach().cpu().contiguous().reshape(-1)
         hasher.update(f"{each.dtype}{tuple(each.shape)}".encode())
         hasher.update(flat.view(torch.uint8).numpy())
     yield "optimizer.initialWeights", hasher.hexdigest()

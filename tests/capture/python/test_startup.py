@@ -534,6 +534,11 @@ class compiler:
     compiling = False
     is_compiling = staticmethod(lambda: compiler.compiling)
 
+class cuda:
+    capturing = False
+    is_initialized = staticmethod(lambda: True)
+    is_current_stream_capturing = staticmethod(lambda: cuda.capturing)
+
 def initial_seed():
     asked.append("seed")
     return 2**64 - 1
@@ -609,10 +614,15 @@ def test_what_is_set_at_the_first_step_is_told_once(scene: Scene) -> None:
     at.joinpath("torch/optim/optimizer.py").write_text(text)
     program = """
         import os, torch, email.parser
-        torch.compiler.compiling = True
+        for busy, what in (torch.compiler, "compiling"), (torch.cuda, "capturing"):
+            setattr(busy, what, True)
+            torch.Optimizer().step()
+            assert torch.asked == [], torch.asked
+            setattr(busy, what, False)
+        is_compiling = torch.compiler.__dict__["is_compiling"]
+        del torch.compiler.is_compiling  # before 2.1
         torch.Optimizer().step()
-        assert torch.asked == [], torch.asked
-        torch.compiler.compiling = False
+        torch.compiler.is_compiling = is_compiling
         os.environ["MKL_CBWR"] = "AVX2"
         for _ in range(3):
             torch.Optimizer().step()
