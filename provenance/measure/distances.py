@@ -257,7 +257,10 @@ class _Tensor:
         What is equal is measured only where the pair differs before it, or cannot be read again.
         """
         job, step = self._job, self._step
+        if self._again and not any(self._differ):
+            step = min(step, self._workers.read_same // self.info.dtype.components)
         found: list[_Part | None] = [None] * len(job.pairs)
+        equal_until: dict[int, int] = {}
         for start, chunks in read_chunks(job.files, piece, step):
             if self._workers.stopped:
                 break
@@ -272,7 +275,9 @@ class _Tensor:
                     sides = chunks[one], chunks[one if equal else other]
                     part.add(start, (*sides, *chunks[self._sides :]), self._squares)
                 elif self._whole:
-                    self.equal[number].append(Piece(job.name, start, min(start + step, piece.stop)))
+                    equal_until[number] = min(start + step, piece.stop)
+        for number, stop in equal_until.items():
+            self.equal[number].append(Piece(job.name, piece.start, stop))
         return found
 
     def again(self, number: int, piece: Piece) -> _Part:

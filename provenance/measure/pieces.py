@@ -30,18 +30,18 @@ Result = TypeVar("Result")
 BLOCK: Final = 2**16
 """Floats whose squares make one sum. It is part of what a distance means."""
 
-READ: Final = 2**19
-"""Floats (or elements of exact types) that threads read at a time, a multiple of ``BLOCK``. It
-changes no result: with fewer, threads wait for the interpreter's lock."""
+READ: Final = 2**21
+"""Floats (or elements of exact types) that are read at a time to be measured, a multiple of
+``BLOCK``. It changes no result: with fewer, threads wait for the interpreter's lock."""
 
-READ_ALONE: Final = 2**16
-"""The same for one thread, which stays in the processor's cache."""
+READ_SAME: Final = 2**18
+"""The same while all is equal: what is only compared stays in the processor's cache."""
 
 PIECE: Final = 2**22
 """Elements of a piece, a multiple of ``READ``: a few milliseconds to a few tens of work."""
 
 MAX_THREADS: Final = 6
-"""Most threads: each has up to 40 MB of buffers, and many wait for the interpreter's lock."""
+"""Most threads: each has up to 100 MB of buffers, and many wait for the interpreter's lock."""
 
 SMALL: Final = 2**24
 """Bytes of a model for which a further thread is worth its start."""
@@ -118,10 +118,10 @@ class Workers:
         """
         worth = 1 + nbytes // SMALL
         self.threads = min(threads or min(cores(), worth), MAX_THREADS)
-        self.read = READ if self.threads > 1 else READ_ALONE
+        self.read, self.read_same = READ, READ_SAME
         if files > 3:  # noqa: PLR2004 - two and initial weights: memory stays bounded with more
             self.read = max(BLOCK, self.read * 3 // files // BLOCK * BLOCK)
-        """How many floats of a piece to read at a time."""
+        """How many floats of a piece to read at a time; as many at most while all is equal."""
         self.stopped = False
         """Whether results are no longer wanted: what is under way may end."""
         self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None

@@ -100,7 +100,7 @@ def test_threads_reads_and_streams(dtype: str, monkeypatch: pytest.MonkeyPatch) 
         for threads in (1, 2, 5):
             for read in (512, 1024, 4096):
                 monkeypatch.setattr(pieces, "READ", read)
-                monkeypatch.setattr(pieces, "READ_ALONE", read)
+                monkeypatch.setattr(pieces, "READ_SAME", read)
                 wanted = Wanted(ulp=True, threads=threads)
                 found.append(measure("t", left, right, wanted, initial=initial))
     assert found[0].differing > 0

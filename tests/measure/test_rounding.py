@@ -246,12 +246,12 @@ def test_pieces_add_up(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_chunks_of_a_piece_add_up() -> None:
     """What the first chunk has is not forgotten where the last differs in nothing."""
-    left = np.ones(3 * pieces.READ_ALONE, "<f4")
+    left = np.ones(3 * pieces.READ_SAME, "<f4")
     right = left.copy()
     left[[3, 7, 8]] = 0.0, np.nan, 1e9
     right[3] = -0.0
     for chunk in (0, 1):
-        right[chunk * pieces.READ_ALONE + 10] = 2
+        right[chunk * pieces.READ_SAME + 10] = 2
     assert compared(left, right, "F8_E4M3") == Rounding(
         differing=5,
         overflow=1,

@@ -47,7 +47,7 @@ def small_blocks() -> Iterator[None]:
         for module in (squares, totals):
             patch.setattr(module, "BLOCK", SMALL)
         patch.setattr(pieces, "PIECE", 8 * SMALL)
-        patch.setattr(pieces, "READ_ALONE", 2 * SMALL)
+        patch.setattr(pieces, "READ_SAME", 2 * SMALL)
         patch.setattr(pieces, "READ", 2 * SMALL)
         yield
 
@@ -229,7 +229,7 @@ def test_threads_reads_and_streams(monkeypatch: pytest.MonkeyPatch) -> None:
         left, right, start = case.files("BF16", kind)
         for threads in (1, 2, 5):
             for read in (SMALL, 2 * SMALL, 8 * SMALL):
-                for name in ("READ", "READ_ALONE"):
+                for name in ("READ", "READ_SAME"):
                     monkeypatch.setattr(pieces, name, read)
                 wanted = Wanted(ulp=True, threads=threads)
                 found.append(measure("t", left, right, wanted, initial=start))
