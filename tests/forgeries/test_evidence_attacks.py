@@ -159,6 +159,19 @@ def test_arrays_that_settings_name_are_weights(judge: Judge) -> None:
     assert judge(rules, *unnamed).conclusion == "consistent"  # outputs, as far as anybody knows
 
 
+@pytest.mark.parametrize("name", ["m.pkl_01.npy", "m.joblib_02.npy", "a/m.pickle_01.npy"])
+def test_arrays_beside_a_pickle_are_weights(judge: Judge, name: str) -> None:
+    """joblib before 0.10 wrote them so, and it still loads them."""
+    rules = declare(EXACT, outputs(name))
+    published: Files = {"model.safetensors": W, name: npy(W["w"])}
+    evil = published | {name: npy(NEGATED["w"])}
+    assert judge(rules, published, published).conclusion == "match"
+    assert judge(rules, published, evil).strongest is None
+    other = declare(EXACT, outputs("y.npy"))
+    held: Files = {"model.safetensors": W, "y.npy": npy(W["w"])}
+    assert judge(other, held, held | {"y.npy": npy(NEGATED["w"])}).conclusion == "consistent"
+
+
 def test_the_state_of_a_training_is_no_evidence(judge: Judge) -> None:
     rules = declare(EXACT, outputs("optimizer.pt", more="tensors = ['y']"))
     published: Files = {"m.safetensors": W, "optimizer.pt": torch_file(y=OUTPUTS, w=W["w"])}
