@@ -23,7 +23,7 @@ from provenance.capture.made import Made
 from provenance.capture.process import CommandResult
 from provenance.capture.python.packages import Software
 from provenance.capture.python.records import Records, merge_seeds, parse_seed
-from provenance.encoding import strict_base64, strict_json
+from provenance.encoding import strict_base64
 from provenance.files.manifest import Manifest
 from provenance.statement import training
 from provenance.statement.intoto import ResourceDescriptor
@@ -72,12 +72,10 @@ class Recording:
 
 def draft(before: Before, after: After, result: CommandResult | None) -> Recording:
     """Return the unsigned statement about what was observed, without the model's files."""
-    # The names, sizes and digests of each input, whose ``manifest`` is their digest.
-    listed = {
-        f"manifest/{it.place.key}": strict_json.format(training.rows_of(it.manifest))
+    described = [
+        describe_bytes(f"manifest/{it.place.key}", it.listed, "application/json")
         for it in before.hashed
-    }
-    described = [describe_bytes(name, data, "application/json") for name, data in listed.items()]
+    ]
     statement = training.TrainingStatement(
         model_name=before.model.name or "model",
         manifest=Manifest(()),
@@ -154,8 +152,7 @@ def with_model(recording: Recording, made: Made) -> Recording:
 
 def _recipe(before: Before) -> training.Recipe:
     inputs = before.inputs
-    hashed = ((item.place, item.manifest) for item in before.hashed)
-    described = {at.key: training.describe_input(at.name, m, role=at.role) for at, m in hashed}
+    described = {item.place.key: item.described for item in before.hashed}
     seeds = {name: parse_seed(value) or value for name, value in inputs.seeds.items()}
     return training.Recipe(
         command=before.recorded.arguments,
@@ -174,8 +171,8 @@ def _dependencies(before: Before) -> tuple[ResourceDescriptor, ...]:
         ResourceDescriptor(
             name=item.place.key,
             uri=item.uri,
-            digest={"sha256": item.manifest.root_digest},
-            annotations={"manifest": training.manifest_digest(item.manifest)},
+            digest=item.described.digest,
+            annotations={"manifest": item.described.manifest},
         )
         for item in before.hashed
     )

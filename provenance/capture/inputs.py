@@ -22,7 +22,7 @@ from provenance.files.manifest import FileEntry, Manifest, hash_folder, hash_pat
 from provenance.files.names import RESERVED
 from provenance.files.walking import walk_folders
 from provenance.keys import refuse_private_keys
-from provenance.statement.training import ChangedInput, DeclaredEquality
+from provenance.statement.training import ChangedInput, DeclaredEquality, Input, describe_input
 
 MAX_LISTED = 1000
 """Most files of a changed input in each list: a changed data set of millions stays a short text."""
@@ -80,10 +80,15 @@ class InputPath:
 
 @dataclass(frozen=True, slots=True)
 class HashedInput:
-    """One input, its files, and where a cache says that it is from."""
+    """One input, its files, and where a cache says that it is from.
+
+    ``listed`` is what the digest ``described.manifest`` is of.
+    """
 
     place: InputPath
     manifest: Manifest
+    described: Input
+    listed: bytes
     uri: str = ""
 
     def behind_links(self) -> Iterator[str]:
@@ -160,14 +165,18 @@ def check_model_folder(inputs: Inputs) -> Path:
 
 def hash_input(place: InputPath, progress: Callable[[int], None] | None = None) -> HashedInput:
     """Return *place* with its files."""
+    manifest = _look(place, progress)
+    described, listed = describe_input(place.name, manifest, role=place.role)
+    return HashedInput(place, manifest, described, listed, hub_uri(place.given))
+
+
+def _look(place: InputPath, progress: Callable[[int], None] | None) -> Manifest:
     path, roots = place.path, place.link_roots
     if place.key == "baseModel":
         # Without the reserved files beside the weights, so that its digest is the attested one.
-        manifest = hash_folder(path, ignore=RESERVED, link_roots=roots, progress=progress)
-    else:
-        name = os.path.normpath(place.given.name)  # of a link: what it leads to may be a digest
-        manifest = hash_path(path, name, link_roots=roots, progress=progress)
-    return HashedInput(place, manifest, hub_uri(place.given))
+        return hash_folder(path, ignore=RESERVED, link_roots=roots, progress=progress)
+    name = os.path.normpath(place.given.name)  # of a link: what it leads to may be a digest
+    return hash_path(path, name, link_roots=roots, progress=progress)
 
 
 def hash_again(
@@ -181,12 +190,12 @@ def hash_again(
             found.append(ChangedInput(place.key, problem=problem))
             continue
         try:
-            after = hash_input(place, progress)
+            after = _look(place, progress)
         except ProvenanceError as error:
             found.append(ChangedInput(place.key, problem=_problem(error, place)))
             continue
-        if after.manifest != before.manifest:
-            found.append(changed_input(place.key, before.manifest, after.manifest))
+        if after != before.manifest:
+            found.append(changed_input(place.key, before.manifest, after))
     return tuple(found)
 
 

@@ -52,8 +52,7 @@ from provenance.capture.python.trained import describe_states, environment_of, w
 from provenance.capture.secrecy.redact import redact_text
 from provenance.capture.secrecy.scan import live_secrets
 from provenance.errors import UnreadableError, UsageError
-from provenance.statement import intoto
-from provenance.statement.training import Collected, Drift, to_statement
+from provenance.statement.training import Collected, Drift
 
 
 def observe_before(
@@ -121,7 +120,7 @@ def observe_before(
         **source.collectors,
         "recorder": Collected("ok", about),
     }
-    before = Before(
+    return Before(
         inputs=inputs,
         model=model,
         command=words,
@@ -133,8 +132,6 @@ def observe_before(
         root=root,
         invocation_id=invocation_id,
     )
-    intoto.format(to_statement(plan(before).statement))  # it must have a canonical form
-    return before
 
 
 def plan(before: Before) -> Recording:

@@ -7,6 +7,7 @@ the comparison of recipes will call a difference, and is known before the run, i
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,7 +41,6 @@ from provenance.statement.training import (
     Source,
     TrainingStatement,
     changed_text,
-    manifest_digest,
 )
 from provenance.trust.verification import verify_claims, verify_model
 
@@ -81,12 +81,13 @@ class Published:
     def manifest(self, key: str) -> Manifest | None:
         """Return the files of the input *key*, if they were published, too."""
         data = read_byproduct(self.folder, self.training, f"manifest/{key}")
+        if data is None or hashlib.sha256(data).hexdigest() != self.inputs[key].manifest:
+            return None
         try:
-            rows = [] if data is None else strict_json.convert(strict_json.parse(data), _Rows)
-            found = manifest_of(FileEntry(*row) for row in rows)
+            rows = strict_json.convert(strict_json.parse(data), _Rows)
+            return manifest_of(FileEntry(*row) for row in rows)
         except MalformedError:
             return None
-        return found if manifest_digest(found) == self.inputs[key].manifest else None
 
 
 def read_published(

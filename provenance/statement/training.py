@@ -272,20 +272,15 @@ class TrainingStatement(msgspec.Struct, frozen=True):
         return replace(self, run=replace(self.run, **changes))
 
 
-def rows_of(manifest: Manifest) -> list[list[str | int]]:
-    """Return names, sizes and contents of *manifest*."""
-    return [[entry.name, entry.size, entry.sha256] for entry in manifest.entries]
+def describe_input(name: str, manifest: Manifest, *, role: str = "") -> tuple[Input, bytes]:
+    """Return *manifest* as an input called *name*, and the list that its ``manifest`` binds.
 
-
-def manifest_digest(manifest: Manifest) -> str:
-    """Return the SHA-256, hexadecimal, that binds names, sizes and contents of *manifest*."""
-    return hashlib.sha256(strict_json.format(rows_of(manifest))).hexdigest()
-
-
-def describe_input(name: str, manifest: Manifest, *, role: str = "") -> Input:
-    """Return *manifest* as an input called *name*."""
-    digest, files = {"sha256": manifest.root_digest}, len(manifest.entries)
-    return Input(name, digest, manifest_digest(manifest), files, manifest.size, role)
+    The list is the JCS of names, sizes and contents.
+    """
+    rows = [[entry.name, entry.size, entry.sha256] for entry in manifest.entries]
+    listed = strict_json.format(rows)
+    digest, sha256 = {"sha256": manifest.root_digest}, hashlib.sha256(listed).hexdigest()
+    return Input(name, digest, sha256, len(rows), manifest.size, role), listed
 
 
 def changed_text(item: ChangedInput) -> str:

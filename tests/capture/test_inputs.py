@@ -20,6 +20,7 @@ from provenance.capture.inputs import (
 )
 from provenance.errors import UnreadableError, UsageError
 from provenance.files.manifest import FileEntry, Manifest, hash_folder
+from provenance.statement.training import describe_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -227,7 +228,8 @@ def test_links_to_folders_of_one_name_are_told_apart(linked: Path) -> None:
 
 def test_a_moved_link_names_no_user(linked: Path) -> None:
     place = InputPath("data:x", "x", "", linked / "v1/digits", Path("/home/alice/digits"))
-    [changed] = hash_again((HashedInput(place, Manifest(())),))
+    nothing = Manifest(())
+    [changed] = hash_again((HashedInput(place, nothing, *describe_input("x", nothing)),))
     assert "its link leads elsewhere" in changed.problem
     assert "alice" not in changed.problem
 

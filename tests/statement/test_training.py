@@ -196,17 +196,19 @@ def test_a_manifest_in_another_order_is_the_same_manifest() -> None:
 def test_a_manifest_digest_binds_names_which_the_root_digest_does_not() -> None:
     one, other = manifest({"a": b"1", "b": b"2"}), manifest({"a": b"1", "c": b"2"})
     assert one.root_digest == other.root_digest
-    assert training.manifest_digest(one) != training.manifest_digest(other)
     rows = [["a", 1, sha256(b"1")], ["b", 1, sha256(b"2")]]
-    assert training.manifest_digest(one) == sha256(strict_json.format(rows))
-    assert training.manifest_digest(Manifest(())) == sha256(b"[]")
+    described, listed = training.describe_input("data", one)
+    assert listed == strict_json.format(rows)
+    assert described.manifest == sha256(listed)
+    assert described.manifest != training.describe_input("data", other)[0].manifest
+    assert training.describe_input("data", Manifest(()))[1] == b"[]"
 
 
 def test_an_input_is_described_by_content() -> None:
-    found = training.describe_input("data", DATA, role="train")
+    found, listed = training.describe_input("data", DATA, role="train")
     assert (found.name, found.role, found.files, found.size) == ("data", "train", 2, 3)
     assert found.digest == {"sha256": DATA.root_digest}
-    assert found.manifest == training.manifest_digest(DATA)
+    assert found.manifest == sha256(listed)
 
 
 @pytest.mark.parametrize(
