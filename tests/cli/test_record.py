@@ -7,7 +7,9 @@ import os
 import re
 import signal
 import stat
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -373,6 +375,51 @@ def test_a_folder_whose_name_is_not_utf_8(tmp_path: Path, alice: Person) -> None
         ran = run_program(command, root, "--key", alice.private)
         refused(ran, 3, "the path is not UTF-8", "rename the folder")
     assert os.listdir(root) == [b"w"]  # noqa: PTH208
+
+
+# --- Strange runs ---------------------------------------------------------------------------------
+
+
+def test_what_a_detached_child_writes_after_the_end_is_not_the_claims(
+    work: Path, record: Callable[..., Ran], provenance: Shell, alice: Person
+) -> None:
+    """The recorder does not wait for it, and the claim is about the files as they were."""
+    os.mkfifo(work / "go")
+    late = "sh -c 'read x < go; echo 2 > model/late; : > done' </dev/null >/dev/null 2>&1 &"
+    assert record(f"{TRAIN}; {late}").status == 0
+    assert provenance("verify", "model", "--key", alice.public).status == 0
+    (work / "go").write_text("now\n")
+    while not (work / "done").exists():
+        time.sleep(0.05)
+    refused(provenance("verify", "model", "--key", alice.public), 1, "late is extra")
+
+
+def test_output_into_a_pipe_that_nobody_reads(work: Path, alice: Person) -> None:
+    loud = f"{sys.executable} -c 'while True: print(1)'"
+    line = f"{sys.executable} -m provenance record --model model --key {alice.private}"
+    script = f'{line} -- sh -c "{TRAIN}; {loud}" | head -1'
+    ran = subprocess.run(
+        ["bash", "-c", script], check=False, capture_output=True, text=True, timeout=300
+    )
+    assert ran.stdout == "1\n"
+    assert outcome(work / "model") == {"exitStatus": 1}
+
+
+def test_a_hundred_thousand_files_of_data(work: Path, record: Callable[..., Ran]) -> None:
+    """The list of them is a file beside the weights, and not in the statement."""
+    for folder in range(100):
+        (work / f"data/{folder}").mkdir(parents=True)
+        for name in range(1000):
+            descriptor = os.open(f"data/{folder}/{name}", os.O_CREAT | os.O_WRONLY)
+            os.write(descriptor, b"%d" % name)
+            os.close(descriptor)
+    assert record(TRAIN, "--data", "train=data").status == 0
+    [data] = last_claim(work / "model")["predicate"]["buildDefinition"]["externalParameters"][
+        "data"
+    ]
+    assert (data["files"], data["size"]) == (100_000, 289_000)
+    assert (work / "model" / "claims.jsonl").stat().st_size < 200_000
+    assert (work / "model" / "provenance" / data["manifest"]).stat().st_size > 7_000_000
 
 
 # --- What is said before the run ------------------------------------------------------------------
