@@ -4,15 +4,16 @@ The environment variable ``PROVENANCE_RUN`` names a folder, the *run directory*,
 ``records.jsonl``. Every process of the training appends records to it, one JSON object a line::
 
     {"metric":"loss","value":0.25,"step":10}
-    {"seed":"numpy","value":"20260729"}
+    {"seed":"numpy","value":"20260729","rank":1}
     {"dropped":3}
     {"reports":4711}
 
 A value that JSON cannot hold is a string: ``"NaN"``, ``"Infinity"``, ``"-Infinity"``. A seed is a
-decimal string, because it may exceed 2^53. ``dropped`` counts records that this process could not
-write. ``reports`` is each process's first record, with its id: of several Pythons, the one that
-reports trains. Each record begins and ends with a line feed, so a torn one damages no other.
-What :mod:`provenance.capture.python.inside` tells stands between them.
+decimal string, because it may exceed 2^53. ``rank`` and, after a restart of torchrun, ``restart``
+are of the process, by the variables of its launcher (:data:`LAUNCHERS`). ``dropped`` counts records
+that this process could not write. ``reports`` is each process's first record, with its id: of
+several Pythons, the one that reports trains. Each record begins and ends with a line feed, so a
+torn one damages no other. What :mod:`provenance.capture.python.inside` tells stands between them.
 
 Three promises to the program:
 
@@ -31,6 +32,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import SupportsFloat, SupportsIndex
 
 VARIABLE = "PROVENANCE_RUN"
@@ -50,6 +52,21 @@ MAX_SEED_BITS = 4096
 
 MAX_STEP = 2**53 - 1
 """Largest step: the largest integer that is exact in every JSON reader."""
+
+LAUNCHERS = {
+    "torchrun": ("RANK", "WORLD_SIZE"),  # and whatever starts processes as torch asks for it
+    "Open MPI": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    "MVAPICH": ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
+    "PMI": ("PMI_RANK", "PMI_SIZE"),
+    "Slurm": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),  # a batch script has SLURM_NTASKS, too
+}
+"""The variables by which launchers tell a process its rank and how many there are."""
+
+RESTARTS = "TORCHELASTIC_RESTART_COUNT"
+"""The variable that counts how often torchrun started all processes again."""
+
+MAX_RANKS = 2**20
+"""Most processes in a world: more are taken for a mistake."""
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
@@ -94,7 +111,7 @@ class Run:
                 if not -MAX_STEP <= position <= MAX_STEP:
                     raise OverflowError  # noqa: TRY301 - counted below like every other bad value
                 place = f',"step":{position}'
-            record = f'{{"metric":{self._quoted(name)},"value":{text}{place}}}'
+            record = f'{{"metric":{self._quoted(name)},"value":{text}{place}{_place()}}}'
         except Exception:  # noqa: BLE001 - a foreign scalar may raise anything
             self._drop()
             return
@@ -108,7 +125,7 @@ class Run:
             number = value.__index__()
             if number.bit_length() > MAX_SEED_BITS:
                 raise OverflowError  # noqa: TRY301 - as above
-            record = f'{{"seed":{self._quoted(name)},"value":"{number}"}}'
+            record = f'{{"seed":{self._quoted(name)},"value":"{number}"{_place()}}}'
         except Exception:  # noqa: BLE001 - as above
             self._drop()
             return
@@ -168,6 +185,27 @@ def current_run() -> Run:
     if run is None:
         run = _runs.setdefault(directory, Run(directory))
     return run
+
+
+def place_of(environ: Mapping[str, str]) -> tuple[str, int, int] | None:
+    """Return launcher, rank and size of the world by *environ*; None: it is one process alone."""
+    for launcher, names in LAUNCHERS.items():
+        if names[0] in environ:
+            rank, size = (_count(environ.get(name, "")) for name in names)
+            if -1 < rank < size <= MAX_RANKS:
+                return (launcher, rank, size) if size > 1 else None
+    return None
+
+
+def _place() -> str:
+    """Return the fields that say which process of a distributed run this is."""
+    place, restart = place_of(os.environ), _count(os.environ.get(RESTARTS, ""))
+    rank = f',"rank":{place[1]}' if place else ""
+    return f'{rank},"restart":{restart}' if restart > 0 else rank
+
+
+def _count(text: str) -> int:
+    return int(text) if text.isdecimal() and len(text) < 8 else -1  # noqa: PLR2004 - digits
 
 
 def _write(path: str | None, data: bytes) -> bool:

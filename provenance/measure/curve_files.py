@@ -1,7 +1,11 @@
 """Curves in files: three forms, each read strictly and within bounds.
 
 - **JSON lines** as this package records them (:mod:`provenance.statement.metrics`). A metric may
-  leave out ``step`` in all of its records: these are then steps 0, 1, 2, and so on.
+  leave out ``step`` in all of its records: these are then steps 0, 1, 2, and so on. Of a metric
+  that several ranks recorded, the curve has the values of the first in the file, where the recorder
+  puts the lowest; those of rank 1 are the curve ``loss (rank 1)``. After a restart a curve goes on
+  at the step at which it was taken up again: what was computed beyond that was thrown away. Without
+  steps nobody can tell where that was, so it is no curve.
 - **CSV** with a header (RFC 4180), as Lightning's ``CSVLogger`` writes ``metrics.csv``: the column
   ``step``, or ``epoch`` where there is none, holds an integer in every row; every other column is a
   curve, an empty cell no point. Numbers are decimal, or ``nan``, ``inf`` and ``-inf``.
@@ -20,6 +24,7 @@ import io
 import json
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from types import MappingProxyType
@@ -33,8 +38,8 @@ from provenance.statement.metrics import MAX_BYTES, parse_metrics
 MAX_NAMES: Final = 4096
 """Most curves in a file."""
 
-MAX_NAME_BYTES: Final = 256
-"""Longest name, in bytes: that of a recorded metric."""
+MAX_NAME_BYTES: Final = 256 + len(" (rank 1234567)")
+"""Longest name, in bytes: that of a recorded metric, with its rank."""
 
 MAX_STEP: Final = 2**53 - 1
 """Largest magnitude of a step: what JSON keeps exactly."""
@@ -51,8 +56,8 @@ _MAX_DIGITS: Final = 400
 """Longest number read, in characters: every float64 has a shorter spelling."""
 
 
-_Point = tuple[str, int | None, float | None]
-"""A name, a step (None: the next one), and a value (None: not a number)."""
+_Point = tuple[str, int | None, float | None, int]
+"""A name, a step (None: the next one), a value (None: not a number), and after which restart."""
 
 
 def parse_curves(name: str, data: bytes, form: str | None = None) -> dict[str, Curve]:
@@ -70,11 +75,14 @@ def parse_curves(name: str, data: bytes, form: str | None = None) -> dict[str, C
 
 def _records(data: bytes, where: str) -> Iterator[_Point]:
     stepless: dict[str, bool] = {}
+    ranks: dict[str, int | None] = {}
     for place, metric in parse_metrics(data, where):
         has_none = metric.step is None
         if stepless.setdefault(metric.name, has_none) != has_none:
             raise MalformedError("a metric has a step in every record or in none", where=place)
-        yield metric.name, metric.step, metric.number
+        of_others = metric.rank != ranks.setdefault(metric.name, metric.rank)
+        name = f"{metric.name} (rank {metric.rank})" if of_others else metric.name
+        yield name, metric.step, metric.number, metric.restart
 
 
 def _cells(data: bytes, where: str) -> Iterator[_Point]:
@@ -95,7 +103,7 @@ def _cells(data: bytes, where: str) -> Iterator[_Point]:
                 raise MalformedError(f"the {clock} is not an integer", where=place)
             for name, cell in row.items():
                 if cell and name not in _COORDINATES:
-                    yield name, int(row[clock]), _decimal(cell)
+                    yield name, int(row[clock]), _decimal(cell), 0
     except csv.Error as error:
         raise MalformedError(f"not CSV: {error}", where=where) from error
 
@@ -112,7 +120,7 @@ def _entries(data: bytes, where: str) -> Iterator[_Point]:
             raise MalformedError("an entry is an object with an integer 'step'", where=place)
         for name, value in entry.items():
             if name not in _COORDINATES:
-                yield name, step, _number(value)
+                yield name, step, _number(value), 0
 
 
 _FORMS: Final[Mapping[str, Callable[[bytes, str], Iterator[_Point]]]] = MappingProxyType(
@@ -123,8 +131,9 @@ _FORMS: Final[Mapping[str, Callable[[bytes, str], Iterator[_Point]]]] = MappingP
 def _curves(points: Iterable[_Point], where: str) -> dict[str, Curve]:
     """Return the curves of *points*; a name with a value that is not a number is not a curve."""
     found: dict[str, tuple[list[int], list[float]]] = {}
+    attempts: dict[str, int] = {}
     not_numbers: set[str] = set()
-    for number, (name, step, value) in enumerate(points):
+    for number, (name, step, value, restart) in enumerate(points):
         if name not in found:
             if len(found) == MAX_NAMES:
                 raise MalformedError(f"more than {MAX_NAMES} names", where=where)
@@ -133,6 +142,11 @@ def _curves(points: Iterable[_Point], where: str) -> dict[str, Curve]:
                 raise MalformedError(f"{name!r} is not the name of a curve", where=where)
             found[name] = [], []
         steps, values = found[name]
+        if restart != attempts.setdefault(name, restart):
+            attempts[name] = restart
+            going_on = 0 if step is None else bisect_left(steps, step)
+            del steps[going_on:], values[going_on:]
+            not_numbers.update([name] if step is None else [])
         if step is not None and not -MAX_STEP <= step <= MAX_STEP:
             raise MalformedError(f"a step of {name!r} is beyond 2^53 - 1", where=where)
         if number == MAX_POINTS:

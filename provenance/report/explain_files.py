@@ -138,15 +138,17 @@ def explain_manifest(data: bytes, where: str) -> Explained:
 
 def explain_metrics(data: bytes, where: str) -> Explained:
     """Return a summary of the metrics *data*; the bounds are those of the finite values."""
-    values: dict[str, list[float | str]] = {}
+    values: dict[tuple[str, int], list[float | str]] = {}
     for _, metric in parse_metrics(data, where):
-        values.setdefault(metric.name, []).append(metric.value)
+        rank = -1 if metric.rank is None else metric.rank
+        values.setdefault((metric.name, rank), []).append(metric.value)
     metrics = []
-    for name, found in sorted(values.items()):
+    for (name, rank), found in sorted(values.items()):
         finite = [value for value in found if not isinstance(value, str)]
         bounds = {"smallest": min(finite, default=None), "largest": max(finite, default=None)}
         ends = {"values": len(found), "first": found[0], "last": found[-1]}
-        metrics.append({"name": name, **ends, **bounds})
+        of = {"rank": rank} if rank >= 0 else {}
+        metrics.append({"name": name, **of, **ends, **bounds})
     content = {"records": sum(map(len, values.values())), "metrics": metrics}
     return explained("metrics", f"{where}: metrics", content, fields(content, limit=SHOWN))
 

@@ -1,13 +1,15 @@
-"""Metrics as a recorder keeps them: one JSON object (JCS) a line, in the order of writing.
+"""Metrics as a recorder keeps them: one JSON object (JCS) a line.
 
-As ``{"name":"loss","step":10,"value":0.25}``; ``step`` may be absent. They are the byproduct
-``metrics`` of a training statement (``docs/spec/training.md``).
+As ``{"name":"loss","rank":1,"step":10,"value":0.25}``; ``step`` may be absent; ``rank`` is
+where there is one process alone, and ``restart`` unless all processes were started again. The order
+is by rank, then by restart, then that of writing. They are the byproduct ``metrics`` of a training
+statement (``docs/spec/training.md``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -28,6 +30,8 @@ class Metric(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     value: float | Literal["NaN", "Infinity", "-Infinity"]
     """A text where JSON has no number."""
     step: int | None = None
+    rank: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    restart: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     @property
     def number(self) -> float:
@@ -55,5 +59,5 @@ def parse_metrics(data: bytes, where: str) -> Iterator[tuple[str, Metric]]:
 def is_metric(document: Any) -> bool:  # noqa: ANN401 - a JSON value
     """Tell whether a JSON value has the fields of a metric."""
     return isinstance(document, dict) and (
-        {"name", "value"} <= document.keys() <= {"name", "step", "value"}
+        {"name", "value"} <= document.keys() <= set(Metric.__struct_fields__)
     )

@@ -65,6 +65,47 @@ def test_metrics_and_seeds_are_lines(directory: Path, monkeypatch: pytest.Monkey
     ]
 
 
+@pytest.mark.parametrize(
+    ("variables", "place"),
+    [
+        ("RANK=1 WORLD_SIZE=2", {"rank": 1}),
+        ("RANK=0 WORLD_SIZE=4 TORCHELASTIC_RESTART_COUNT=2", {"rank": 0, "restart": 2}),
+        ("OMPI_COMM_WORLD_RANK=3 OMPI_COMM_WORLD_SIZE=4", {"rank": 3}),
+        ("PMI_RANK=3 PMI_SIZE=4", {"rank": 3}),
+        ("MV2_COMM_WORLD_RANK=3 MV2_COMM_WORLD_SIZE=4", {"rank": 3}),
+        ("SLURM_PROCID=1 SLURM_STEP_NUM_TASKS=8", {"rank": 1}),
+        ("SLURM_PROCID=1 SLURM_STEP_NUM_TASKS=8 RANK=5 WORLD_SIZE=16", {"rank": 5}),
+        # One process alone, a batch script without srun, and what cannot be.
+        ("RANK=0 WORLD_SIZE=1 TORCHELASTIC_RESTART_COUNT=0", {}),
+        ("RANK=0 WORLD_SIZE=1 SLURM_PROCID=1 SLURM_STEP_NUM_TASKS=2", {}),
+        ("SLURM_PROCID=0 SLURM_NTASKS=4", {}),
+        ("RANK=1", {}),
+        ("WORLD_SIZE=2", {}),
+        ("RANK=2 WORLD_SIZE=2", {}),
+        ("RANK=-1 WORLD_SIZE=2", {}),
+        ("RANK=x WORLD_SIZE=2", {}),
+        ("RANK=1000000000 WORLD_SIZE=1000000001", {}),
+        ("RANK=1 WORLD_SIZE=1048577", {}),
+        (f"RANK={'9' * 5000} WORLD_SIZE=2 TORCHELASTIC_RESTART_COUNT={'9' * 5000}", {}),
+        ("RANK=x WORLD_SIZE=2 PMI_RANK=1 PMI_SIZE=2", {"rank": 1}),
+    ],
+)
+def test_a_record_says_of_which_rank_it_is(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, variables: str, place: dict[str, int]
+) -> None:
+    for name in {name for names in run.LAUNCHERS.values() for name in names} | {run.RESTARTS}:
+        monkeypatch.delenv(name, raising=False)
+    for each in variables.split():
+        monkeypatch.setenv(*each.split("="))
+    current = Run(str(directory))
+    current.metric("loss", 0.5, step=1)
+    current.seed("numpy", 7)
+    assert said(directory) == [
+        {"metric": "loss", "value": 0.5, "step": 1} | place,
+        {"seed": "numpy", "value": "7"} | place,
+    ]
+
+
 def test_each_process_says_first_that_it_reports(directory: Path) -> None:
     run = Run(str(directory))
     run.metric("loss", 1.0)

@@ -52,7 +52,43 @@ def test_records_as_they_are_captured(tmp_path: Path) -> None:
     assert found["loss"].steps == (10, 20, 30)
     assert found["loss"].values[:2] == (0.5, 1.0)
     assert math.isnan(found["loss"].values[2])
-    assert curve_files.MAX_NAME_BYTES == MAX_NAME_BYTES
+    assert curve_files.MAX_NAME_BYTES > MAX_NAME_BYTES  # room for a rank
+
+
+def test_each_rank_has_a_curve_and_the_first_has_the_name() -> None:
+    lines = [
+        b'{"name":"loss","rank":%d,"step":%d,"value":%d}\n' % (rank, step, 10 * rank + step)
+        for rank in (2, 3)
+        for step in (0, 1)
+    ]
+    assert parse_records(b"".join(lines), "m") == {
+        "loss": Curve("loss", (0, 1), (20.0, 21.0)),
+        "loss (rank 3)": Curve("loss (rank 3)", (0, 1), (30.0, 31.0)),
+    }
+
+
+def restarted(*points: tuple[int, int | None]) -> bytes:
+    """Return records of restarts and steps, whose values count them."""
+    fields = (
+        (f'"restart":{n},' if n else "", "" if s is None else f'"step":{s},') for n, s in points
+    )
+    lines = (f'{{"name":"loss",{n}{s}"value":{i}}}\n' for i, (n, s) in enumerate(fields))
+    return "".join(lines).encode()
+
+
+def test_after_a_restart_a_curve_goes_on_where_it_was_taken_up_again() -> None:
+    data = restarted((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (1, 4), (2, 4))
+    assert parse_records(data, "m")["loss"] == Curve("loss", (1, 2, 3, 4), (0.0, 3.0, 4.0, 6.0))
+    from_the_start = restarted((0, 1), (0, 2), (3, 0), (3, 1))
+    assert parse_records(from_the_start, "m")["loss"] == Curve("loss", (0, 1), (2.0, 3.0))
+
+
+def test_a_restart_that_only_one_attempt_recorded_is_none() -> None:
+    assert parse_records(restarted((1, None), (1, None)), "m")["loss"].steps == (0, 1)
+
+
+def test_without_steps_what_was_restarted_is_no_curve() -> None:
+    assert parse_records(restarted((0, None), (1, None)), "m") == {}
 
 
 def test_records_without_steps_are_counted() -> None:
@@ -88,7 +124,7 @@ def test_no_records_are_no_curves() -> None:
         (b'{"name":"a","value":1}\n{"name":"a","value":1,"step":3}\n', "every record or in none"),
         (b'{"name":"","value":1}\n', "not the name"),
         (b'{"name":"a\\u0000","value":1}\n', "not the name"),
-        (b'{"name":"%s","value":1}\n' % (b"a" * 257), "not the name"),
+        (b'{"name":"%s","value":1}\n' % (b"a" * 300), "not the name"),
         (b'{"name":"\xff","value":1}\n', "UTF-8"),
     ],
 )

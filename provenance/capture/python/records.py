@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,6 +46,8 @@ MAX_STATES = 1024
 """Most states that are kept of a run."""
 
 _Id = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+_Rank = Annotated[int, msgspec.Meta(ge=0, lt=10**7)]
+_Place = tuple[int, int]
 _Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Text = Annotated[str, msgspec.Meta(max_length=4096, pattern=r"\A[^\0\ud800-\udfff]*\Z")]
 _Name = Annotated[
@@ -155,11 +158,15 @@ class _Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metric: _Name
     value: float | Literal["NaN", "Infinity", "-Infinity"]
     step: Annotated[int, msgspec.Meta(ge=-MAX_STEP, le=MAX_STEP)] | None = None
+    rank: _Rank | None = None
+    restart: _Rank = 0
 
 
 class _Seed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: _Name
     value: Annotated[str, msgspec.Meta(pattern=r"\A(?:0|-?[1-9][0-9]{0,1299})\Z")]
+    rank: _Rank | None = None
+    restart: _Rank = 0
 
 
 class _Dropped(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -222,8 +229,8 @@ def prepare(directory: Path) -> None:
 
 def read_records(directory: Path) -> Records:
     """Return what the run's programs said in the run directory *directory*."""
-    metrics = bytearray()
-    last: dict[str, float | str] = {}
+    metrics: defaultdict[_Place, bytearray] = defaultdict(bytearray)
+    last: dict[str, tuple[_Place, float | str]] = {}
     seeds: dict[str, str] = {}
     told = _Processes()
     count = dropped = damaged = 0
@@ -231,11 +238,14 @@ def read_records(directory: Path) -> Records:
         match None if data is None else _parse(data):
             case None:
                 damaged += 1
-            case _Metric(metric=name, value=value, step=step):
-                metrics += format_metric(Metric(name, value, step))
+            case _Metric(metric=name, value=value, rank=rank, restart=restart) as line:
+                place = -1 if rank is None else rank, restart
+                metrics[place] += format_metric(Metric(name, value, line.step, rank, restart))
                 count += 1
-                if name in last or len(last) < MAX_LAST_VALUES:
-                    last[name] = value
+                before = last.get(name, (place, 0.0))[0]
+                newer = (-place[0], restart) >= (-before[0], before[1])  # of the lowest rank
+                if newer and (name in last or len(last) < MAX_LAST_VALUES):
+                    last[name] = place, value
             case _Seed(seed=name, value=text) if _has_room(seeds, name):
                 seeds[name] = merge_seeds(seeds.get(name), text)
             case _Seed():
@@ -245,9 +255,9 @@ def read_records(directory: Path) -> Records:
             case told_of_process:
                 told.take(told_of_process)
     return Records(
-        metrics=bytes(metrics),
+        metrics=b"".join(metrics[place] for place in sorted(metrics)),
         count=count,
-        last=last,
+        last={name: value for name, (_, value) in last.items()},
         seeds=seeds,
         dropped=min(dropped, MAX_STEP),  # the program may report any number
         damaged=damaged,

@@ -39,6 +39,43 @@ def test_metrics_leave_in_canonical_form_and_in_order(tmp_path: Path) -> None:
     assert found.last == {"loss": 3.0, "ze": "NaN"}
 
 
+def test_metrics_of_ranks_leave_in_an_order_that_no_race_decides(tmp_path: Path) -> None:
+    lines = [
+        b'{"metric":"loss","value":1,"step":0,"rank":1}',
+        b'{"metric":"loss","value":2,"step":0,"rank":0,"restart":1}',
+        b'{"metric":"loss","value":3,"step":0}',
+        b'{"metric":"loss","value":4,"step":0,"rank":0}',
+        b'{"metric":"loss","value":5,"step":1,"rank":0}',
+        b'{"metric":"of 1","value":6,"rank":1}',
+    ]
+    found = read(tmp_path, b"\n".join([*lines, b""]))
+    assert found.metrics.splitlines() == [
+        b'{"name":"loss","step":0,"value":3}',
+        b'{"name":"loss","rank":0,"step":0,"value":4}',
+        b'{"name":"loss","rank":0,"step":1,"value":5}',
+        b'{"name":"loss","rank":0,"restart":1,"step":0,"value":2}',
+        b'{"name":"loss","rank":1,"step":0,"value":1}',
+        b'{"name":"of 1","rank":1,"value":6}',
+    ]
+    assert found.last == {"loss": 3.0, "of 1": 6.0}
+    assert (found.count, found.damaged) == (6, 0)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "last"),
+    [("", "", 2), ('"rank":0', '"rank":1', 1), ('"rank":1', '"rank":0', 2),
+     ('"rank":1,"restart":1', '"rank":1', 1), ('"rank":0,"restart":1', '"rank":0,"restart":2', 2)],
+)  # fmt: skip
+def test_the_last_value_is_that_of_the_lowest_rank(
+    tmp_path: Path, first: str, second: str, last: float
+) -> None:
+    lines = [
+        f'{{"metric":"loss","value":{value}{"," if place else ""}{place}}}\n'
+        for value, place in enumerate((first, second), 1)
+    ]
+    assert read(tmp_path, "".join(lines).encode()).last == {"loss": last}
+
+
 def test_a_seed_given_twice_has_both_values_in_order_of_size(tmp_path: Path) -> None:
     data = b"".join(b'{"seed":"torch","value":"%s"}\n' % seed for seed in (b"43", b"-1", b"43"))
     assert read(tmp_path, data).seeds == {"torch": "-1,43"}
@@ -57,6 +94,10 @@ def test_a_torn_last_line_is_counted(tmp_path: Path) -> None:
         b"{}",
         b'{"metric":"a"}',
         b'{"metric":"a","value":null}',
+        b'{"metric":"a","value":1,"rank":-1}',
+        b'{"metric":"a","value":1,"rank":1000000000}',
+        b'{"metric":"a","value":1,"rank":"0"}',
+        b'{"seed":"a","value":"1","restart":-1}',
         b'{"metric":"a","value":"nan"}',
         b'{"metric":"a","value":true}',
         b'{"metric":"a","value":NaN}',
