@@ -23,7 +23,7 @@ from provenance.api.arguments import (
 )
 from provenance.api.finishing import Claimant, Given, Recorded, complete
 from provenance.api.weaknesses import misfit
-from provenance.capture import made, process, recorder, remarks, run_folder
+from provenance.capture import cost, made, process, recorder, remarks, run_folder
 from provenance.capture.draft import Before, Recording, with_model
 from provenance.capture.inputs import Inputs
 from provenance.capture.remarks import Remark
@@ -95,19 +95,20 @@ def record(
             inputs.model, inputs.working_folder, advance, link_roots=inputs.link_roots
         )
     with making.run_folder(before, at.began) as (kept, environ):
-        result = process.run(
-            command,
-            folder=inputs.working_folder,
-            environ=environ,
-            clock=lambda: datetime.now(UTC),
-            run_directory=kept.program,
-            on_start=kept.started,
-        )
+        with cost.Meter(before.root) as meter:
+            result = process.run(
+                command,
+                folder=inputs.working_folder,
+                environ=environ,
+                clock=lambda: datetime.now(UTC),
+                run_directory=kept.program,
+                on_start=kept.started,
+            )
         if not result.started:
             kept.remove()
             name, hint = shlex.quote(command[0]), _how_to_start(command[0])
             raise CommandError(result.problem, where=name, hint=hint, status=result.status)
-        return complete(claimant, kept, before, result, at).after(said)
+        return complete(claimant, kept, before, meter.priced(result), at).after(said)
 
 
 def _how_to_start(word: str) -> str | None:

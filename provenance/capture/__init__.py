@@ -8,7 +8,7 @@
 - ``made``: the model, looked at before the run and when it ends.
 - ``code``: the trees of the code, and what of it the run read.
 - ``python``: the Pythons of the run: which of them trained, and what is installed there.
-- ``environment``: the machine.
+- ``environment``: the machine; ``cost``: the energy that it used meanwhile.
 - ``trace``: what the run does with files, as the system tells it.
 - ``secrecy``: what must not be published, found and replaced.
 - ``run_folder``: what was seen, durable at each step, from which a claim can be finished.

@@ -113,6 +113,10 @@ def with_end(
     for name, value in records.seeds.items():
         seeds[name] = merge_seeds(seeds.get(name), value)
     collectors = internal.collectors | ({"metrics": after.said} if after.said else {})
+    if result is not None and result.cost:
+        collectors["cost"] = Collected("ok", result.cost)
+    elif started_on:
+        collectors["cost"] = Collected("absent", reason="the end of the command was not seen")
     byproducts = run.byproducts
     if records.count:
         annotations = {"records": records.count, "last": records.last}

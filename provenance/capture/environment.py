@@ -20,7 +20,7 @@ import importlib
 import os
 import re
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -275,9 +275,12 @@ def collect_container(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
 # ----------------------------------------------------------------------------------------- GPUs
 
 
-def collect_gpus(
-    root: Path, load: Callable[[], Any] = lambda: importlib.import_module("pynvml")
-) -> dict[str, Any]:
+def load_nvml() -> Any:  # noqa: ANN401 - nvidia-ml-py has no types
+    """Return nvidia-ml-py, which takes a while to import."""
+    return importlib.import_module("pynvml")
+
+
+def collect_gpus(root: Path, load: Callable[[], Any] = load_nvml) -> dict[str, Any]:
     """Return the driver and the GPUs; empty if there are none.
 
     NVIDIA's come from the driver's management library (NVML), which creates no CUDA context. What
@@ -293,30 +296,48 @@ def collect_gpus(
             devices.append(":".join(ids))
     if devices:
         values["devices"] = devices
+    with open_nvml(load) as ask:
+        return values | _nvidia(ask) if ask else values
+
+
+@contextlib.contextmanager
+def open_nvml(load: Callable[[], Any] = load_nvml) -> Iterator[Callable[..., Any] | None]:
+    """Give what asks a function of NVML, None if this driver or GPU has no answer; None: no driver.
+
+    Raises PermissionError or OSError where the driver does not answer.
+    """
     nvml = load()
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
         if error.value in (nvml.NVML_ERROR_LIBRARY_NOT_FOUND, nvml.NVML_ERROR_DRIVER_NOT_LOADED):
-            return values
+            yield None
+            return
         kind = PermissionError if error.value == nvml.NVML_ERROR_NO_PERMISSION else OSError
         raise kind(f"the NVIDIA driver does not answer (NVML error {error.value})") from error
-    try:
-        return values | _nvidia(nvml)
-    finally:
-        with contextlib.suppress(nvml.NVMLError):
-            nvml.nvmlShutdown()
 
-
-def _nvidia(nvml: Any) -> dict[str, Any]:  # noqa: ANN401 - nvidia-ml-py has no types
-    def ask(function: str, *arguments: object) -> Any:  # noqa: ANN401 - as above
-        """Return the answer of *function*; None if this driver or GPU has none."""
+    def ask(function: str, *arguments: object) -> Any:  # noqa: ANN401 - nvidia-ml-py has no types
         try:
             answer = getattr(nvml, function)(*arguments)
         except nvml.NVMLError:
             return None
         return answer.decode("utf-8", "replace") if isinstance(answer, bytes) else answer
 
+    try:
+        yield ask
+    finally:
+        with contextlib.suppress(nvml.NVMLError):
+            nvml.nvmlShutdown()
+
+
+def open_gpus(ask: Callable[..., Any]) -> list[Any] | None:
+    """Return the handles of the GPUs, None for one that is lost; None: they cannot be counted."""
+    if (count := ask("nvmlDeviceGetCount")) is None:
+        return None
+    return [ask("nvmlDeviceGetHandleByIndex", index) for index in range(min(count, MAX_GPUS))]
+
+
+def _nvidia(ask: Callable[..., Any]) -> dict[str, Any]:
     def describe(gpu: object) -> dict[str, Any]:
         uuid, memory = ask("nvmlDeviceGetUUID", gpu), ask("nvmlDeviceGetMemoryInfo", gpu)
         version = ask("nvmlDeviceGetCudaComputeCapability", gpu)
@@ -332,12 +353,11 @@ def _nvidia(nvml: Any) -> dict[str, Any]:  # noqa: ANN401 - nvidia-ml-py has no 
         return {name: value for name, value in found.items() if value not in (None, "")}
 
     cuda = ask("nvmlSystemGetCudaDriverVersion_v2")
-    count = ask("nvmlDeviceGetCount")
-    gpus = [ask("nvmlDeviceGetHandleByIndex", index) for index in range(min(count or 0, MAX_GPUS))]
+    gpus = open_gpus(ask)
     values = {
         "driver": ask("nvmlSystemGetDriverVersion"),
         "cuda": cuda and f"{cuda // 1000}.{cuda % 1000 // 10}",
-        "gpus": None if count is None else [describe(gpu) for gpu in gpus if gpu is not None],
+        "gpus": None if gpus is None else [describe(gpu) for gpu in gpus if gpu is not None],
     }
     return {name: value for name, value in values.items() if value is not None}
 

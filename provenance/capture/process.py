@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import select
 import shutil
 import signal
@@ -27,11 +28,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Self
+from typing import Any, Self
 
 from provenance.capture.run import VARIABLE
 from provenance.errors import UnavailableError, reason
@@ -69,7 +70,7 @@ class CommandResult:
     """How the command ended: its status, or the name of the signal that killed it.
 
     ``status`` is the recorder's exit status. ``problem`` says why the command was not ``started``.
-    Times are RFC 3339, in UTC, to the second.
+    Times are RFC 3339, in UTC, to the second. ``cost`` is what was measured of it.
     """
 
     status: int
@@ -78,6 +79,7 @@ class CommandResult:
     signal: str = ""
     started: bool = True
     problem: str = ""
+    cost: dict[str, Any] = field(default_factory=dict)
 
     @property
     def exit_status(self) -> int | None:
@@ -120,18 +122,20 @@ def run(
             on_start(child.pid)
         return child
 
+    before, own_peak = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
-        code = _wait_for(spawn)
+        code, usage = _wait_for(spawn)
     except (FileNotFoundError, NotADirectoryError):
         return failed(NOT_FOUND, "command not found")
     except OSError as error:
         return failed(NOT_EXECUTABLE, reason(error))
     finished_on = timestamp(clock())
+    cost = _measured(time.monotonic() - before, usage, own_peak)
     if code >= 0:
-        return CommandResult(code, started_on, finished_on)
+        return CommandResult(code, started_on, finished_on, cost=cost)
     names = {number.value: number.name for number in signal.Signals}
     name = names.get(-code, f"SIG{-code}")  # a real-time signal
-    return CommandResult(KILLED - code, started_on, finished_on, name)
+    return CommandResult(KILLED - code, started_on, finished_on, name, cost=cost)
 
 
 def find_program(name: str, environ: Mapping[str, str], folder: Path) -> str | None:
@@ -167,10 +171,35 @@ def ended_as_interrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _wait_for(spawn: Callable[[], subprocess.Popen[bytes]]) -> int:
-    """Return the exit code of the child that *spawn* starts; pass signals on to it meanwhile."""
+def _measured(
+    seconds: float, usage: resource.struct_rusage | None, own_peak: int
+) -> dict[str, Any]:
+    """Return what a child has used; its peak is not told below *own_peak*, with which it begins."""
+    cost: dict[str, Any] = {"wallSeconds": round(seconds, 3)}
+    if usage is not None:
+        times = {"user": usage.ru_utime, "system": usage.ru_stime}
+        cost["cpuSeconds"] = {name: round(seconds, 3) for name, seconds in times.items()}
+        if usage.ru_maxrss > own_peak:
+            cost["peakMemoryBytes"] = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return cost
+
+
+def _end_of(child: subprocess.Popen[bytes]) -> tuple[int, resource.struct_rusage | None]:
+    """Return the exit code of *child*, and what it and the children it waited for have used."""
+    try:
+        _, status, usage = os.wait4(child.pid, 0)
+    except ChildProcessError:  # a signal's handler found that it has ended
+        return child.wait(), None
+    child.returncode = os.waitstatus_to_exitcode(status)
+    return child.returncode, usage
+
+
+def _wait_for(
+    spawn: Callable[[], subprocess.Popen[bytes]],
+) -> tuple[int, resource.struct_rusage | None]:
+    """Return how the child that *spawn* starts ended; pass signals on to it meanwhile."""
     if threading.current_thread() is not threading.main_thread():
-        return spawn().wait()
+        return _end_of(spawn())
     caught = {number for number in CAUGHT if signal.getsignal(number) is not signal.SIG_IGN}
     children: list[subprocess.Popen[bytes]] = []
     early: list[int] = []
@@ -201,7 +230,7 @@ def _wait_for(spawn: Callable[[], subprocess.Popen[bytes]]) -> int:
                 children[0].send_signal(number)
             for number in early[certain:]:
                 pass_on(number, None)
-            return children[0].wait()
+            return _end_of(children[0])
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -38,8 +38,8 @@ Answer = Literal["same", "differs", "unknown"]
 _NOT_COMPARED = frozenset({"variables.others"})
 """The number of other variables does not affect the training."""
 
-_OF_THE_CODE = frozenset({"untracked", "reads"})
-"""Collectors that tell of the code, which is compared as such."""
+_ASIDE = frozenset({"cost", "reads", "untracked"})
+"""Collectors that tell of the code, which is compared as such, or of no cause of a difference."""
 
 _PYTHON = re.compile(r"python(3(\.\d+)*)?")
 _OPEN_FILE = re.compile(r"/dev/(stdin|fd/\d+)|/proc/self/fd/\d+")
@@ -128,7 +128,7 @@ def environment_differences(left: BuildDefinition, right: BuildDefinition) -> tu
     """
     mine, other = (side.internal_parameters.collectors for side in (left, right))
     paths = []
-    for name in sorted((mine.keys() | other.keys()) - _OF_THE_CODE):
+    for name in sorted((mine.keys() | other.keys()) - _ASIDE):
         paths += _paths(
             name, *(side[name].values if name in side else {} for side in (mine, other))
         )

@@ -124,3 +124,18 @@ def test_keys_and_models_are_several(folder: Path, alice: Person) -> None:
             provenance.agree(models, keys=[alice.key.public], equality="bytes")
     with pytest.raises(UsageError):
         provenance.keygen("a\0")
+
+
+def test_what_a_run_cost_is_measured_and_no_drift(folder: Path, alice: Person) -> None:
+    made = provenance.record(["sh", "-c", "echo 1 > model/weights"], model=folder, key=alice.key)
+    internal = made.statement.build.internal_parameters
+    cost = internal.collectors["cost"]
+    assert (cost.status, cost.reason) == ("ok", "")
+    assert cost.values["wallSeconds"] > 0
+    assert cost.values["cpuSeconds"].keys() == {"user", "system"}
+    assert "cost" not in [each.collector for each in internal.drift]
+
+
+def test_what_was_attested_afterwards_has_no_cost(folder: Path, alice: Person) -> None:
+    made = provenance.attest(folder, key=alice.key)
+    assert "cost" not in made.statement.build.internal_parameters.collectors

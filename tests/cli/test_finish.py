@@ -300,6 +300,8 @@ def test_a_recorder_that_is_killed_leaves_an_unknown_outcome(
     assert made["runDetails"]["provenance_outcome"] == {"unseen": ["w"]}
     assert made["runDetails"]["metadata"].keys() == {"invocationId", "startedOn"}
     assert made["buildDefinition"]["externalParameters"]["seeds"] == {"numpy": "7"}
+    cost = {"status": "absent", "reason": "the end of the command was not seen"}
+    assert made["buildDefinition"]["internalParameters"]["collectors"]["cost"] == cost
     assert "metrics" in [item["name"] for item in made["runDetails"]["byproducts"]]
     assert not (work / "model/model.sig").exists()
     verify = ("verify", "model", "--key", alice.public)

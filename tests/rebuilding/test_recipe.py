@@ -313,6 +313,7 @@ def test_environments_by_path() -> None:
                 "ok", {"x": {"y": 1, "z": 2}, "r": "${redacted:host}", "s": ["${redacted:host}"]}
             ),
             "b": Collected("absent"),
+            "cost": Collected("ok", {"wallSeconds": 1.0}),
             "variables": Collected("ok", {"others": 7}),
         },
     )
