@@ -123,6 +123,9 @@ def with_end(
         kind = "application/jsonl"
         description, kept = describe_bytes("metrics", records.metrics, kind, annotations)
         byproducts, files = (*byproducts, description), files | kept
+    for name, data in records.told.byproducts():
+        description, kept = describe_bytes(name, data, "application/jsonl")
+        byproducts, files = (*byproducts, description), files | kept
     outcome, finished_on = training.Outcome(), ""
     if result is not None:
         outcome = training.Outcome(result.exit_status, result.signal, after.changed)

@@ -203,6 +203,9 @@ def _with_python_that_trained(
     known = before.collectors["variables"].values.get("variables", {})
     program = describe_states(records, known, environ)
     told = {"reads": _describe_reads(records.reads), "program": program}
+    if records.told.arguments:
+        places = _places(before.inputs, before.hashed, environ)
+        told["arguments"] = records.told.described(places)
     before = replace(before, collectors=before.collectors | told)
     said = who_trained(records, before.model, before.software)
     if isinstance(said, str):

@@ -5,6 +5,9 @@ The environment variable ``PROVENANCE_RUN`` names a folder, the *run directory*,
 
     {"metric":"loss","value":0.25,"step":10}
     {"seed":"numpy","value":"20260729","rank":1}
+    {"checkpoint":"/runs/model/checkpoint-10","step":10}
+    {"digest":"initialWeights","sha256":"…","count":148}
+    {"arguments":"TrainingArguments","values":{"learning_rate":0.001, …}}
     {"dropped":3}
     {"reports":4711}
 
@@ -32,8 +35,8 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import SupportsFloat, SupportsIndex
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any, SupportsFloat, SupportsIndex
 
 VARIABLE = "PROVENANCE_RUN"
 """The environment variable that names the run directory."""
@@ -68,6 +71,18 @@ RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 MAX_RANKS = 2**20
 """Most processes in a world: more are taken for a mistake."""
 
+MAX_HASHED_BYTES = 2**36
+"""Most bytes of tensors in one digest."""
+
+MAX_ITEMS = 2**24
+"""Most tensors, or places in an order, in one digest."""
+
+MAX_ARGUMENTS = 2048
+"""Most values of one set of arguments."""
+
+MAX_TEXT = 512
+"""Longest text among the arguments, in characters."""
+
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
@@ -95,9 +110,8 @@ class Run:
         *value* is anything that ``float`` takes: a number, a scalar of numpy or torch. Reading a
         scalar on a GPU waits for the GPU, as ``loss.item()`` does.
         """
-        if self._path is None:
-            return
-        try:
+
+        def record() -> str:
             number = float(value)
             if number != number:  # noqa: PLR0124 - NaN, without importing math
                 text = '"NaN"'
@@ -105,40 +119,79 @@ class Run:
                 text = '"Infinity"' if number > 0 else '"-Infinity"'
             else:
                 text = float.__repr__(number)
-            place = ""
-            if step is not None:
-                position = step.__index__()
-                if not -MAX_STEP <= position <= MAX_STEP:
-                    raise OverflowError  # noqa: TRY301 - counted below like every other bad value
-                place = f',"step":{position}'
-            record = f'{{"metric":{self._quoted(name)},"value":{text}{place}{_place()}}}'
-        except Exception:  # noqa: BLE001 - a foreign scalar may raise anything
-            self._drop()
-            return
-        self._append(record)
+            return f'{{"metric":{self._quoted(name)},"value":{text}{_at(step)}{_place()}}}'
+
+        self._tell(record)
 
     def seed(self, name: str, value: SupportsIndex) -> None:
         """Record that the random generator *name* was seeded with the integer *value*."""
+
+        def record() -> str:
+            number = value.__index__()
+            if number.bit_length() > MAX_SEED_BITS:
+                raise OverflowError
+            return f'{{"seed":{self._quoted(name)},"value":"{number}"{_place()}}}'
+
+        self._tell(record)
+
+    def checkpoint(self, path: str | os.PathLike[str], step: SupportsIndex | None = None) -> None:
+        """Record that the checkpoint *path*, a file or folder, is written in full."""
+
+        def record() -> str:
+            place = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - as above
+            return f'{{"checkpoint":{_json(place)}{_at(step)}{_place()}}}'
+
+        self._tell(record)
+
+    def initial_weights(self, tensors: Any, step: SupportsIndex | None = None) -> None:  # noqa: ANN401 - of any framework
+        """Record the digest of the weights with which training begins.
+
+        *tensors* are a model of torch or keras, or tensors in mappings and sequences. They are
+        hashed here, as docs/spec/training.md says; those on a GPU are copied, one at a time.
+        """
+        self._tell(lambda: _digest("initialWeights", "", _of_tensors(tensors), step))
+
+    def data_order(self, indices: Any, step: SupportsIndex | None = None) -> None:  # noqa: ANN401 - as above
+        """Record the digest of the order in which examples are used.
+
+        *indices* are integers, or batches of them, in a list, range or array; or the SHA-256 of
+        something that tells the order. A sampler is not asked: that would draw.
+        """
+        self._tell(lambda: _digest("dataOrder", "", _of_order(indices), step))
+
+    def probe(self, name: str, outputs: Any, step: SupportsIndex | None = None) -> None:  # noqa: ANN401 - as above
+        """Record the digest of what the model answers to inputs that *name* stands for."""
+        self._tell(
+            lambda: _digest("probe", f',"of":{self._quoted(name)}', _of_tensors(outputs), step)
+        )
+
+    def arguments(self, values: Any) -> None:  # noqa: ANN401 - a namespace, mapping or dataclass
+        """Record what a training was told: a namespace, a mapping, a dataclass, a configuration.
+
+        Nested names are joined with dots. A text whose name calls it secret is left out here, and
+        what else is secret before anything is signed. Of several ranks, the first tells.
+        """
+        place = place_of(os.environ)
+        if place is None or place[1] == 0:
+            self._tell(lambda: _arguments(values))
+
+    def _tell(self, make: Callable[[], str]) -> None:
         if self._path is None:
             return
         try:
-            number = value.__index__()
-            if number.bit_length() > MAX_SEED_BITS:
-                raise OverflowError  # noqa: TRY301 - as above
-            record = f'{{"seed":{self._quoted(name)},"value":"{number}"{_place()}}}'
-        except Exception:  # noqa: BLE001 - as above
+            records = make().split("\n")
+        except Exception:  # noqa: BLE001 - what is foreign may raise anything
             self._drop()
             return
-        self._append(record)
+        for record in records:
+            self._append(record)
 
     def _quoted(self, name: str) -> str:
         quoted = self._names.get(name)
         if quoted is None:
-            from json.encoder import encode_basestring_ascii  # noqa: PLC0415 - see the docstring
-
             if not 0 < len(name.encode()) <= MAX_NAME_BYTES:
                 raise ValueError
-            quoted = encode_basestring_ascii(name)
+            quoted = _json(name)
             if len(self._names) < _KEPT_NAMES:
                 self._names[name] = quoted
         return quoted
@@ -173,7 +226,167 @@ class Run:
             _write(self._path, f'\n{{"dropped":{self._dropped}}}\n'.encode())
 
 
+def _json(value: Any) -> str:  # noqa: ANN401 - a JSON value
+    import json  # noqa: PLC0415 - see the docstring
+
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+
+def _at(step: SupportsIndex | None) -> str:
+    if step is None:
+        return ""
+    position = step.__index__()
+    if not -MAX_STEP <= position <= MAX_STEP:
+        raise OverflowError
+    return f',"step":{position}'
+
+
+# Digests: docs/spec/training.md has the form that is hashed.
+
+
+def _digest(kind: str, of: str, digest: tuple[str, int], step: SupportsIndex | None) -> str:
+    numbers = f',"count":{digest[1]}{_at(step)}{_place()}'
+    return f'{{"digest":"{kind}","sha256":"{digest[0]}"{of}{numbers}}}'
+
+
+def _of_tensors(value: Any) -> tuple[str, int]:  # noqa: ANN401 - of any framework
+    """Return the digest of the tensors in *value*, and how many they are."""
+    import hashlib  # noqa: PLC0415 - see the docstring
+
+    state = getattr(value, "state_dict", None)
+    if callable(state):
+        value = state()
+    elif not hasattr(value, "shape") and isinstance(getattr(value, "weights", None), list):  # keras
+        value = {getattr(each, "path", number): each for number, each in enumerate(value.weights)}
+    tensors = dict(_flat(value, ""))
+    hasher, left = hashlib.sha256(), MAX_HASHED_BYTES
+    for name in sorted(tensors):
+        kind, shape, data = _tensor(tensors[name])
+        hasher.update(f"{_json([name, kind, shape])}\n".encode())
+        hasher.update(data)
+        left -= len(data)
+        if left < 0:
+            raise OverflowError
+    if not tensors:
+        raise ValueError
+    return hasher.hexdigest(), len(tensors)
+
+
+def _tensor(value: Any) -> tuple[str, list[int], Any]:  # noqa: ANN401 - as above
+    """Return type, shape and bytes of a tensor, of its own shard if it is in several processes."""
+    import sys  # noqa: PLC0415 - see the docstring
+
+    if isinstance(value, (bool, int, float, str, bytes)) and not hasattr(value, "dtype"):
+        data = value if isinstance(value, bytes) else _json(value).encode()
+        return type(value).__name__, [len(data)], data
+    if hasattr(value, "detach"):
+        local = value.to_local() if hasattr(value, "to_local") else value
+        flat = local.detach().cpu().contiguous().reshape(-1).view(sys.modules["torch"].uint8)
+        return str(value.dtype).rpartition(".")[2], list(value.shape), memoryview(flat.numpy())
+    numpy: Any = sys.modules["numpy"]
+    array = numpy.ascontiguousarray(value)
+    if array.dtype.hasobject:
+        raise TypeError
+    if array.dtype.byteorder == ">" or (array.dtype.byteorder == "=" and sys.byteorder == "big"):
+        array = array.astype(array.dtype.newbyteorder("<"))
+    shape = list(numpy.shape(value))  # ascontiguousarray makes a list of a scalar
+    return array.dtype.name, shape, memoryview(array.reshape(-1).view(numpy.uint8))
+
+
+def _of_order(value: Any) -> tuple[str, int]:  # noqa: ANN401 - as above
+    """Return the digest of the order *value*, and how many places it has (0: it is a digest)."""
+    import hashlib  # noqa: PLC0415 - see the docstring
+
+    if isinstance(value, str):
+        if len(value) != _HEX_LENGTH or set(value) - set("0123456789abcdef"):
+            raise ValueError
+        return value, 0
+    if not isinstance(value, (list, tuple, range)):
+        value = value.tolist()  # numpy, torch, array
+    if len(value) > MAX_ITEMS:
+        raise OverflowError
+    hasher = hashlib.sha256()
+    for item in value:
+        batch = isinstance(item, (list, tuple)) or hasattr(item, "tolist")
+        items = (item.tolist() if hasattr(item, "tolist") else item) if batch else item
+        place = [each.__index__() for each in items] if isinstance(items, (list, tuple)) else None
+        hasher.update(f"{_json(items.__index__() if place is None else place)}\n".encode())
+    return hasher.hexdigest(), len(value)
+
+
+# Arguments.
+
+
+def _arguments(values: Any) -> str:  # noqa: ANN401 - as of Run.arguments
+    """Return the records of the arguments *values*, each short enough."""
+    name = "arguments" if hasattr(values, "items") else _cut(type(values).__name__, 64)
+    pieces: list[str] = []
+    size = MAX_RECORD_BYTES
+    for number, (key, value) in enumerate(_flat(_mapping(values), "")):
+        if number == MAX_ARGUMENTS:
+            raise OverflowError
+        piece = f"{_json(_cut(key, MAX_NAME_BYTES // 4))}:{_scalar(key, value)}"
+        size += len(piece) + 1
+        if size > MAX_RECORD_BYTES - _ROOM:
+            pieces.append(f'}}}}\n{{"arguments":{_json(name)},"values":{{{piece}')
+            size = len(pieces[-1])
+        else:
+            pieces.append(f",{piece}")
+    pieces = pieces or [f'{{"arguments":{_json(name)},"values":{{']
+    return "".join(pieces).lstrip("}\n") + "}}"
+
+
+def _mapping(values: Any) -> Any:  # noqa: ANN401 - as of Run.arguments
+    if hasattr(values, "items"):
+        return values
+    for method in ("to_dict", "model_dump"):  # transformers (without its tokens), pydantic
+        if callable(getattr(values, method, None)):
+            return getattr(values, method)()
+    fields = getattr(values, "__dataclass_fields__", None)
+    return vars(values) if fields is None else {name: getattr(values, name) for name in fields}
+
+
+def _flat(values: Any, name: str, depth: int = 0) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - as above
+    """Yield what is in nested mappings and sequences, by dotted names."""
+    if hasattr(values, "items") and not hasattr(values, "shape"):
+        items = values.items()
+    elif isinstance(values, (list, tuple)):
+        items = enumerate(values)
+    else:
+        yield name, values
+        return
+    if depth == _MAX_DEPTH:
+        raise RecursionError
+    for key, value in items:
+        yield from _flat(value, f"{name}.{key}" if name else str(key), depth + 1)
+
+
+def _scalar(name: str, value: Any) -> str:  # noqa: ANN401 - as above
+    """Return the argument *value* in JSON."""
+    value = getattr(value, "value", value)  # of an enumeration
+    if value is None or isinstance(value, bool):
+        return _json(value)
+    if isinstance(value, int):
+        return _json(int(value) if abs(value) <= MAX_STEP else str(value)[:MAX_TEXT])
+    if isinstance(value, float):
+        return _json(value if value - value == 0 else str(value))  # not NaN, not infinite
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    text = value if isinstance(value, str) else f"<{type(value).__qualname__}>"
+    if text and any(word in name.lower().replace("_", "").replace("-", "") for word in _SECRET):
+        text = "${redacted:argument}"
+    return _json(_cut(text, MAX_TEXT))
+
+
+def _cut(text: str, length: int) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()[:length]
+
+
+_SECRET = "apikey accesskey auth credential passphrase passwd password pat secret token".split()
 _INFINITY = float("inf")
+_ROOM = 64
+_HEX_LENGTH = 64
+_MAX_DEPTH = 16
 _KEPT_NAMES = 1024
 _runs: dict[str | None, Run] = {}
 

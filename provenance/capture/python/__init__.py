@@ -3,6 +3,7 @@
 - ``startup``: a folder by which every Python of the run starts with ``inside``, which has ``state``
   look at what is set.
 - ``records``: reading what they and ``provenance.current_run()`` reported.
+- ``told``: of these, checkpoints, digests and arguments.
 - ``trained``: which of them trained, and what it had set.
 - ``launchers``: the Python that a command starts, told before it runs.
 - ``packages``: what is installed there, as ``probe`` finds it.

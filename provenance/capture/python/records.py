@@ -18,6 +18,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from provenance.capture.python.inside import MAX_LINE_BYTES
+from provenance.capture.python.told import Arguments, Checkpoint, Digest, Told
 from provenance.capture.run import MAX_NAME_BYTES, MAX_STEP, RECORDS
 from provenance.errors import UnreadableError, reason
 from provenance.files.atomic import storage_error
@@ -140,7 +141,8 @@ class Records:
     ``metrics`` are JSON lines, ``count`` of them. ``last`` holds the last value of each metric.
     ``seeds`` are decimal strings; several values of one name are sorted and separated by commas.
     ``dropped`` records could not be written or were too many, ``damaged`` lines could not be read.
-    ``processes`` are the Pythons that spoke, and ``strangers`` reports of others.
+    ``told`` is what it said beside these. ``processes`` are the Pythons that spoke, and
+    ``strangers`` reports of others.
     """
 
     metrics: bytes = b""
@@ -150,6 +152,7 @@ class Records:
     dropped: int = 0
     damaged: int = 0
     processes: tuple[Process, ...] = ()
+    told: Told = field(default_factory=Told)
     strangers: int = 0
     reads: Reads = field(default_factory=Reads)
 
@@ -199,14 +202,18 @@ class _Reports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reports: _Id
 
 
+_Line = _Metric | _Seed | _Dropped | Checkpoint | Digest | Arguments
 _Told = _Introduced | _Read | _Wrote | Started | State | _Lost | _Reports
 
-_decoders: Mapping[bytes, msgspec.json.Decoder[_Metric | _Seed | _Dropped | _Told]] = {
+_decoders: Mapping[bytes, msgspec.json.Decoder[_Line | _Told]] = {
     name: msgspec.json.Decoder(kind)
     for name, kind in {
         b"metric": _Metric,
         b"seed": _Seed,
         b"dropped": _Dropped,
+        b"checkpoint": Checkpoint,
+        b"digest": Digest,
+        b"arguments": Arguments,
         b"process": _Introduced,
         b"read": _Read,
         b"wrote": _Wrote,
@@ -232,7 +239,7 @@ def read_records(directory: Path) -> Records:
     metrics: defaultdict[_Place, bytearray] = defaultdict(bytearray)
     last: dict[str, tuple[_Place, float | str]] = {}
     seeds: dict[str, str] = {}
-    told = _Processes()
+    processes, told = _Processes(), Told()
     count = dropped = damaged = 0
     for data in _lines(directory / RECORDS):
         match None if data is None else _parse(data):
@@ -252,8 +259,10 @@ def read_records(directory: Path) -> Records:
                 dropped += 1
             case _Dropped(dropped=number):
                 dropped += number
+            case Checkpoint() | Digest() | Arguments() as line:
+                dropped += not told.take(line)
             case told_of_process:
-                told.take(told_of_process)
+                processes.take(told_of_process)
     return Records(
         metrics=b"".join(metrics[place] for place in sorted(metrics)),
         count=count,
@@ -261,9 +270,10 @@ def read_records(directory: Path) -> Records:
         seeds=seeds,
         dropped=min(dropped, MAX_STEP),  # the program may report any number
         damaged=damaged,
-        processes=tuple(told.found),
-        strangers=told.strangers,
-        reads=told.reads(),
+        processes=tuple(processes.found),
+        told=told,
+        strangers=processes.strangers,
+        reads=processes.reads(),
     )
 
 
@@ -366,7 +376,7 @@ def _lines(path: Path) -> Iterator[bytes | None]:
         raise UnreadableError(f"cannot be read: {reason(error)}", where=str(path)) from error
 
 
-def _parse(data: bytes) -> _Metric | _Seed | _Dropped | _Told | None:
+def _parse(data: bytes) -> _Line | _Told | None:
     decoder = _decoders.get(data[2 : data.find(b'"', 2)])
     try:
         return decoder.decode(data) if decoder else None

@@ -1,0 +1,124 @@
+"""What a program says of its checkpoints, digests and arguments, read strictly.
+
+:mod:`provenance.capture.run` writes it, one record a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import msgspec
+
+from provenance.capture.command import Places, record_command
+from provenance.capture.run import MAX_ARGUMENTS, MAX_NAME_BYTES, MAX_STEP, MAX_TEXT
+from provenance.capture.secrecy.redact import mark, redact_text
+from provenance.capture.secrecy.secrets import kind_of_name
+from provenance.encoding import strict_json
+from provenance.statement.training import Collected
+
+MAX_TOLD = 16384
+"""Most checkpoints, and most digests, that are kept of a run."""
+
+MAX_SETS = 16
+"""Most sets of arguments that are kept of a run."""
+
+_TEXT = r"\A[^\ud800-\udfff]*\Z"
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_BYTES, pattern=_TEXT)]
+_Integer = Annotated[int, msgspec.Meta(ge=-MAX_STEP, le=MAX_STEP)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_STEP)]
+_Scalar = bool | _Integer | float | Annotated[str, msgspec.Meta(max_length=MAX_TEXT)] | None
+
+
+class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A checkpoint that the program said to have written."""
+
+    checkpoint: Annotated[str, msgspec.Meta(max_length=4096, pattern=r"\A/[^\0\ud800-\udfff]*\Z")]
+    step: _Integer | None = None
+    rank: _Count | None = None
+    restart: _Count = 0
+
+
+class Digest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The digest of something in the program; ``of`` names what a probe asks."""
+
+    digest: Literal["initialWeights", "dataOrder", "probe"]
+    sha256: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+    of: _Name | None = None
+    count: _Count = 0
+    step: _Integer | None = None
+    rank: _Count | None = None
+    restart: _Count = 0
+
+
+class Arguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Some of the *arguments*, a set by this name."""
+
+    arguments: _Name
+    values: Annotated[
+        dict[Annotated[str, msgspec.Meta(max_length=MAX_NAME_BYTES, pattern=_TEXT)], _Scalar],
+        msgspec.Meta(max_length=MAX_ARGUMENTS),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What was told. ``arguments`` are by set and flat name, and not redacted."""
+
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    digests: list[Digest] = field(default_factory=list)
+    arguments: dict[str, dict[str, _Scalar]] = field(default_factory=dict)
+
+    def take(self, line: Checkpoint | Digest | Arguments) -> bool:
+        """Keep *line*, and tell whether there was room."""
+        match line:
+            case Checkpoint() if len(self.checkpoints) < MAX_TOLD:
+                self.checkpoints.append(line)
+            case Digest() if len(self.digests) < MAX_TOLD:
+                self.digests.append(line)
+            case Arguments(arguments=name) if name in self.arguments or (
+                len(self.arguments) < MAX_SETS
+            ):
+                known = self.arguments.setdefault(name, {})
+                new = {n: v for n, v in line.values.items() if n not in known}
+                if len(known) + len(new) > MAX_ARGUMENTS:
+                    return False
+                known.update(line.values)
+            case _:
+                return False
+        return True
+
+    def byproducts(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the name and the lines of each byproduct of digests, by step and rank."""
+        names = sorted({(each.digest, each.of or "") for each in self.digests})
+        for kind, of in names:
+            rows = [
+                {
+                    name: value
+                    for name in ("count", "rank", "restart", "sha256", "step")
+                    if (value := getattr(each, name)) or (value == 0 and name in ("step", "rank"))
+                }
+                for each in self.digests
+                if (each.digest, each.of or "") == (kind, of)
+            ]
+            rows.sort(key=lambda row: (row.get("step", 0), row.get("rank", 0)))
+            name = f"{kind}/{of}" if kind == "probe" else kind
+            yield name, b"".join(strict_json.format(row) + b"\n" for row in rows)
+
+    def described(self, places: Places) -> Collected:
+        """Return the collector of arguments, redacted as the words of a command are."""
+        redacted = {name: _redacted(values, places) for name, values in self.arguments.items()}
+        return Collected("ok", redacted)
+
+
+def _redacted(values: Mapping[str, _Scalar], places: Places) -> dict[str, _Scalar]:
+    found: dict[str, _Scalar] = {}
+    for name, value in values.items():
+        text = "" if value is None or isinstance(value, bool) else str(value)
+        kind = kind_of_name(name, text) if text else ""
+        shown: _Scalar = mark(kind) if kind else value
+        if isinstance(shown, str) and not kind:
+            shown = record_command(("", shown), places).arguments[1]
+        found[redact_text(name)] = shown
+    return found
