@@ -35,8 +35,10 @@ from provenance.errors import (
     UsageError,
     count,
 )
+from provenance.files.names import BYPRODUCTS
 from provenance.trust import verification
 from provenance.trust.contents import Reading
+from provenance.trust.layout import Chain, check_layout
 from provenance.trust.outcome import LEVELS, Level, Word
 from provenance.trust.verification import STEPS, Policy, Step, Verified
 from provenance.weights import check_numpy
@@ -60,8 +62,12 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     name: str | None = None,
     root_digest: str | None = None,
     verdict: PathLike | None = None,
+    layout: PathLike | None = None,
+    layout_keys: Sequence[PathLike | PublicKey] = (),
+    links: PathLike | None = None,
     link_roots: Sequence[PathLike] = (),
     unsafe_ignore_unsigned: bool = False,
+    unsafe_run_inspections: bool = False,
     on_step: Callable[[Step], None] = lambda _: None,
     progress: Progress = silent,
 ) -> Verified:
@@ -70,9 +76,11 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     *claims* are read in place of those beside the model. With a *log*'s key, the claim must be in
     that log. A claim of a lower evidence level than *require* is refused; ``rebuilt`` needs a
     *verdict*, a file that ``agree`` wrote and one of *keys* signed. *name* and *root_digest*
-    (``sha256:HEX``) say which model is expected. Links may lead to files below *link_roots*, and
-    into known caches. *unsafe_ignore_unsigned* accepts files that nobody signed, whatever they are.
-    *on_step* is told each step that held.
+    (``sha256:HEX``) say which model is expected. An in-toto *layout* that all *layout_keys* signed
+    must hold over the in-toto links in the folder *links*, else those beside the model, and end in
+    its files; it must have no inspections, unless *unsafe_run_inspections* runs them. Links may
+    lead to files below *link_roots*, and into known caches. *unsafe_ignore_unsigned* accepts files
+    that nobody signed, whatever they are. *on_step* is told each step that held.
     """
     if require not in (None, *LEVELS):
         raise UsageError(f"no evidence level: {require!r}", hint=f"one of {', '.join(LEVELS)}")
@@ -81,6 +89,14 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     root = None if root_digest is None else _sha256(root_digest)
     policy = Policy(require=require or LEVELS[0], name=name, root_digest=root)
     trusted, logged = public_keys(keys), None if log is None else log_key(log)
+    chain = None
+    if layout is not None:
+        folder = a_path(links) if links is not None else Path(model) / BYPRODUCTS
+        chain = Chain(a_path(layout), public_keys(layout_keys), folder, unsafe_run_inspections)
+        if not chain.owners:
+            raise UsageError("no layout is trusted by default", hint="whose is it? --layout-key")
+    elif links is not None or unsafe_run_inspections or layout_keys:
+        raise UsageError("what is said of a layout needs --layout")
     with progress("hashing") as advance:
         verified = verification.verify_model(
             Path(model),
@@ -93,7 +109,7 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
             progress=advance,
         )
     levels = verified.levels
-    step = Step(len(STEPS), STEPS[-1], "not given (--verdict)", skipped=True)
+    steps = [Step(len(STEPS), STEPS[-1], "not given (--verdict)", skipped=True)]
     if verdict is not None:
         from provenance.rebuilding.verdict import check_rebuilt  # noqa: PLC0415 - rarely needed
         from provenance.report.agreement import model_text  # noqa: PLC0415
@@ -101,9 +117,12 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
         key_id, found = check_rebuilt(a_path(verdict), verified, trusted)
         builders = f"{count(len(found.builders), 'builder')}, {found.quorum} needed"
         detail = f"{model_text(found)}; {builders}"
-        step, levels = Step(len(STEPS), STEPS[-1], detail), (*levels, Word(key_id, "rebuilt"))
-    on_step(step)
-    return replace(verified, levels=levels, steps=(*verified.steps, step))
+        steps, levels = [Step(len(STEPS), STEPS[-1], detail)], (*levels, Word(key_id, "rebuilt"))
+    on_step(steps[0])
+    for step in () if chain is None else check_layout(chain, verified.manifest):
+        steps.append(step)
+        on_step(step)
+    return replace(verified, levels=levels, steps=(*verified.steps, *steps))
 
 
 def _sha256(text: str) -> str:

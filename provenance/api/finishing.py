@@ -52,6 +52,7 @@ from provenance.files.names import CLAIMS, RESERVED
 from provenance.folder import attach as beside
 from provenance.folder.attach import Log, Published, SignedClaim
 from provenance.folder.claims import model_name
+from provenance.folder.link import check_step, make_link
 from provenance.keys import PrivateKey, parse_spki
 from provenance.statement import intoto, training
 from provenance.statement.training import TrainingStatement
@@ -94,6 +95,7 @@ class Given(TypedDict, total=False):
     """What a signer gives beside the key. The log is the folder of one to publish to at once.
 
     Links in folders may lead to files below ``link_roots``, and into the caches that are known.
+    An in-toto link says that the run is the step ``link`` of a supply chain.
     """
 
     password: Password
@@ -102,6 +104,7 @@ class Given(TypedDict, total=False):
     allowed_secrets: Sequence[str]
     secret_variables: Sequence[str]
     link_roots: Sequence[PathLike]
+    link: str | None
     progress: Progress
 
 
@@ -115,19 +118,22 @@ class Claimant:
     allowed_secrets: frozenset[str]
     secret_variables: frozenset[str]
     link_roots: tuple[Path, ...]
+    link: str
     progress: Progress
 
     @classmethod
     def of(cls, key: PathLike | PrivateKey, given: Given) -> Claimant:
         """Return the signer with *key*."""
         allowed, secret = given.get("allowed_secrets", ()), given.get("secret_variables", ())
+        signer, step = private_key(key, given.get("password")), given.get("link")
         return cls(
-            key=private_key(key, given.get("password")),
+            key=signer,
             log=_log(given),
             environ=os.environ,
             allowed_secrets=frozenset(several(allowed, "allowed_secrets")),
             secret_variables=frozenset(several(secret, "secret_variables")),
             link_roots=link_roots(given.get("link_roots", ())),
+            link="" if step is None else check_step(step, signer.public),
             progress=given.get("progress", silent),
         )
 
@@ -151,6 +157,9 @@ class Claimant:
         signed = beside.sign_claim(
             model, statement, payload, recording.files, self.key, self.link_roots
         )
+        if self.link and signed.signature is not None:  # like that, it could not say what failed
+            name, link = make_link(self.link, statement, recording.files, self.key)
+            signed = msgspec.structs.replace(signed, files={**signed.files, name: link})
         if kept is not None:
             kept.keep(SIGNED, signed)
         return attach(model, signed, self.log, kept, self.link_roots)
@@ -258,7 +267,7 @@ def finish(
                 options += ["--model", "DIR"]
             log = plan.log if given.get("log") is None else given["log"]
             roots = given.get("link_roots") or plan.link_roots
-            named: Given = {**given, "log": log, "link_roots": roots}
+            named: Given = {**given, "log": log, "link_roots": roots, "link": plan.link or None}
             if key is None and plan.key is not None and not os.path.isfile(plan.key):  # noqa: PTH113 - never raises
                 options += ["--key", "KEY"]
             signed = kept.read(SIGNED, SignedClaim)

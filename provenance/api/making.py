@@ -204,6 +204,7 @@ class _Making:
             started_on=process.timestamp(datetime.now(UTC)),
             began=began,
             link_roots=self.inputs.link_roots,
+            link=claimant.link,
         )
         with run_folder.create(before.invocation_id, claimant.environ, apart) as kept:
             try:

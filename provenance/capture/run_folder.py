@@ -73,7 +73,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     ``model``, ``key``, ``log`` and ``link_roots`` are whole paths; ``key`` is None if it is no
     file. ``secrets`` are the variables whose values must not be published. ``began`` is when the
-    model was first looked at, in nanoseconds.
+    model was first looked at, in nanoseconds. ``link`` is the step of an in-toto link, or "".
     """
 
     recording: Recording
@@ -84,6 +84,7 @@ class Plan(msgspec.Struct, frozen=True):
     started_on: str
     began: int
     link_roots: tuple[Path, ...] = ()
+    link: str = ""
 
 
 class Seen(msgspec.Struct, frozen=True):

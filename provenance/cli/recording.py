@@ -57,6 +57,10 @@ _OPTIONS = (
         "--log-password-env", metavar="VAR", help="Variable with the password of the log's key."
     ),
     click.option(
+        "--link", metavar="NAME",
+        help="Write an in-toto link too: this is the step NAME of a supply chain.",
+    ),
+    click.option(
         "--dry-run", is_flag=True, help="Print what would be signed; run and write nothing."
     ),
     click.option("--strict", is_flag=True, help="Refuse where something weakens the claim."),
@@ -77,6 +81,7 @@ def read_given(options: Mapping[str, Any]) -> Given:
         "allowed_secrets": options["allowed_secrets"],
         "secret_variables": [name for name in variables if name],
         "link_roots": options["link_roots"],
+        "link": options["link"],
         "progress": progress,
     }
 
@@ -107,6 +112,8 @@ def print_recorded(recorded: Recorded, options: Mapping[str, Any]) -> None:
             click.echo(
                 f"and beside the weights: provenance/{sha256} ({len(data):,} bytes)", err=True
             )
+        if options["link"]:
+            click.echo(f"and an in-toto link, which repeats it: {options['link']}", err=True)
         return
     if options["as_json"]:
         beside = {

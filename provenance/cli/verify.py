@@ -63,11 +63,22 @@ from provenance.trust.verification import Step
     metavar="FILE",
     help="A signed verdict of 'agree', by a key you trust: that the model was rebuilt.",
 )
+@click.option(
+    "--layout", type=PATH, metavar="FILE", help="An in-toto layout that must end in these files."
+)
+@click.option(
+    "--layout-key", "layout_keys", type=PATH, multiple=True, metavar="PUB",
+    help="Public key of the layout's owner; all that are given must have signed it.",
+)  # fmt: skip
+@click.option("--links", type=PATH, metavar="FOLDER", help="The links, if not DIR/provenance.")
 @link_root_option
 @click.option(
     "--unsafe-ignore-unsigned",
     is_flag=True,
     help="Accept files that nobody signed, whatever they are.",
+)
+@click.option(
+    "--unsafe-run-inspections", is_flag=True, help="Run the commands that the layout holds."
 )
 @json_option
 def command(

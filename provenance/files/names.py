@@ -13,6 +13,7 @@ folder, another a file, and a link is neither. Signer and verifier go by the one
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from provenance.errors import MalformedError
@@ -25,7 +26,13 @@ MODEL_SIGNATURE = "model.sig"
 """The OpenSSF model signature, one bundle."""
 
 BYPRODUCTS = "provenance"
-"""A folder of files named by their SHA-256."""
+"""A folder of files named by their SHA-256, and of in-toto links."""
+
+LINK_STEP = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+"""What the step of a link that lies there is called."""
+
+LINK = re.compile(rf"{LINK_STEP.pattern}\.[0-9a-f]{{8}}\.link")
+"""The file name of such a link, as in-toto's tools write and look for it."""
 
 MAX_BYPRODUCT_BYTES = 2**30
 """Largest file in that folder that is read, in bytes; the output of a long run has megabytes."""

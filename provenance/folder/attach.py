@@ -29,7 +29,7 @@ from provenance.errors import (
 )
 from provenance.files.atomic import locked, storage_error, write_file
 from provenance.files.manifest import Manifest, hash_folder
-from provenance.files.names import BYPRODUCTS, CLAIMS, MODEL_SIGNATURE, RESERVED, is_within
+from provenance.files.names import BYPRODUCTS, CLAIMS, LINK, MODEL_SIGNATURE, RESERVED, is_within
 from provenance.files.walking import check_link, raise_it, walk, walk_again
 from provenance.folder.claims import (
     MAX_CLAIMS_BYTES,
@@ -107,7 +107,7 @@ def sign_model(
 
 
 class SignedClaim(msgspec.Struct, frozen=True):
-    """A signed claim, the model signature that goes with it if any, and byproducts by SHA-256."""
+    """A signed claim, the model signature with it if any, byproducts by SHA-256, links by name."""
 
     claim: bytes
     signature: bytes | None
@@ -151,7 +151,8 @@ def attach(
         items = items if place < len(items) else (*items, item)
         _write_byproducts(model, signed.files)
         _write_claims(model, [each.raw for each in items])
-        written = [str(model / CLAIMS)]
+        links = filter(LINK.fullmatch, signed.files)
+        written = [str(model / CLAIMS), *(f"{model}/{BYPRODUCTS}/{name}" for name in links)]
         kept = signed.signature is not None and not _may_replace(model, _named_signer(item))
         if signed.signature is not None and not kept:
             write_file(model / MODEL_SIGNATURE, signed.signature)
@@ -308,7 +309,7 @@ def _joined(model: Path, lines: Sequence[bytes]) -> bytes:
 
 
 def _write_byproducts(model: Path, contents: Mapping[str, bytes]) -> None:
-    """Put each of *contents*, keyed by its SHA-256 in hexadecimal, beside the weights."""
+    """Put each of *contents*, by its SHA-256 in hexadecimal or a link's name, beside *model*."""
     if not contents:
         return
     folder = model / BYPRODUCTS
@@ -318,10 +319,10 @@ def _write_byproducts(model: Path, contents: Mapping[str, bytes]) -> None:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise storage_error(error, folder) from error
-    for digest, content in contents.items():
-        if hashlib.sha256(content).hexdigest() != digest:  # the name is a path
-            raise MalformedError("does not have that digest", where=f"the byproduct {digest}")
-        write_file(folder / digest, content)  # in place of a damaged one too
+    for name, content in contents.items():
+        if not LINK.fullmatch(name) and hashlib.sha256(content).hexdigest() != name:  # it is a path
+            raise MalformedError("does not have that digest", where=f"the byproduct {name}")
+        write_file(folder / name, content)  # in place of a damaged one too
 
 
 def _body(item: Bundle, keys: Sequence[PublicKey], where: str) -> bytes:

@@ -28,6 +28,7 @@ from provenance.files.names import (
     BOOKKEEPING,
     BYPRODUCTS,
     CLAIMS,
+    LINK,
     MAX_BYPRODUCT_BYTES,
     MODEL_SIGNATURE,
     TEMPORARY,
@@ -221,8 +222,9 @@ def check_beside(
     """
     stated, named = _stated(matching), _stated(trusted)
     present = _byproducts(root / BYPRODUCTS, named, link_roots)
-    unnamed = present - named
-    notes = []
+    links = set(filter(LINK.fullmatch, present))
+    unnamed = present - named - links
+    notes = [count(len(links), "in-toto link")] if links else []
     if missing := stated - present:
         notes.append(f"{count(len(missing), 'byproduct')} not here")
     if unnamed:
@@ -270,12 +272,13 @@ def _byproducts(folder: Path, named: Collection[str], link_roots: Sequence[Path]
     unnamed = 0
     for name in present:
         path, size = folder / name, sizes[name]
-        if not _SHA256_NAME.fullmatch(name):
+        is_link = LINK.fullmatch(name) is not None
+        if not (is_link or _SHA256_NAME.fullmatch(name)):
             raise ContentError("is extra: byproducts are named by their SHA-256", where=str(path))
         unnamed += 0 if name in named else size
         if size > MAX_BYPRODUCT_BYTES or unnamed > MAX_UNNAMED_BYTES:
             what = "is too large for a byproduct" + " that no claim names" * (name not in named)
             raise ContentError(what, where=str(path), hint="move it away")
-        if hash_file(path, follow=True)[0] != name:
+        if not is_link and hash_file(path, follow=True)[0] != name:
             raise ContentError("its content is not what its name says", where=str(path))
     return set(present)

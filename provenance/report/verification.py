@@ -10,6 +10,7 @@ from provenance.errors import MAX_PART, SHOWN, count, cut, one_line, some_of
 from provenance.report.explain_text import shorten
 from provenance.report.terminal import bad, dim, good
 from provenance.statement.training import Input, Source, TrainingStatement
+from provenance.trust.layout import CHAIN_STEPS
 from provenance.trust.verification import STEPS, Step, Verified
 
 STEP_HANG: Final = 25
@@ -41,7 +42,8 @@ def _named(text: str, keys: Mapping[str, str]) -> str:
 
 def failed_line(steps_held: int, what: str) -> str:
     """Return the line of the step after *steps_held*, which failed because of *what*."""
-    return f"{bad('✗')} {steps_held + 1} {STEPS[steps_held]:<21}{one_line(what)}"
+    name = (*STEPS, *CHAIN_STEPS)[steps_held]
+    return f"{bad('✗')} {steps_held + 1} {name:<21}{one_line(what)}"
 
 
 def summary_lines(verified: Verified, keys: Mapping[str, str] = _NO_NAMES) -> list[str]:

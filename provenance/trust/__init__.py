@@ -4,4 +4,5 @@
 - ``contents``: whether these are the files.
 - ``outcome``: what a claim says of its run, and its evidence level.
 - ``verification``: the numbered steps of verification.
+- ``layout``: those of an in-toto layout, and ``layout_child``, where in-toto checks it.
 """
