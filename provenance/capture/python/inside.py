@@ -64,7 +64,6 @@ _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOC
 _MAX_FOLDERS = 4096
 _SEPARATORS = str.maketrans(dict.fromkeys("\"'`;&|()<>=${}", " "))
 _CODE = (".py", ".pyc")
-_OURS = frozenset(("os", "posixpath", "genericpath"))
 _OUTSIDE, _SKIPPED, _WATCHED, _MODEL = range(4)
 
 
@@ -121,7 +120,7 @@ class Watch:
                 try:
                     handler(arguments)
                 except Exception as error:
-                    if _is_foreign(error):
+                    if _is_of_signal(error):
                         raise
                     lose()
 
@@ -210,10 +209,11 @@ class Watch:
             self.read(arguments[1], imported=True)
         if not self.steps_watched:
             optimizers = sys.modules.get("torch.optim.optimizer")
-            register = getattr(optimizers, "register_optimizer_step_pre_hook", None)
-            if register is not None:
-                self.steps_watched = True
-                register(self.before_step(optimizers))
+            if optimizers.__class__ is sys.__class__:  # not one that loads lazily
+                register = optimizers.__dict__.get("register_optimizer_step_pre_hook")
+                if register is not None:
+                    self.steps_watched = True
+                    register(self.before_step(optimizers.__dict__))
 
     def read_named(self, arguments: "Sequence[Any]") -> None:
         """Take the event of a file that another library opens."""
@@ -323,25 +323,28 @@ class Watch:
 
     # What is set in the process.
 
-    def before_step(self, optimizers: "Any") -> "Callable[..., None]":  # noqa: ANN401 - a module
+    def before_step(self, optimizers: "Mapping[str, Any]") -> "Callable[..., None]":
         """Return what torch calls before every step of an optimizer: it tells the state, once.
 
-        A compiler that follows the program into it finds nothing to do, and while a graph of CUDA
-        is captured nothing is copied, which would end the capture.
+        *optimizers* are the names in torch's module. A compiler that follows the program into it
+        finds nothing to do, and while a graph of CUDA is captured nothing is copied, which would
+        end the capture.
         """
-        told = False
+        untold = [True]
 
         def before_step(optimizer: "Any", *_: object) -> None:  # noqa: ANN401 - torch's
-            nonlocal told
             try:
-                if told or optimizers.torch.compiler.is_compiling():
+                torch = optimizers["torch"]
+                if torch.compiler.is_compiling() or not untold:
                     return
-                cuda = optimizers.torch.cuda
+                cuda = torch.cuda
                 if cuda.is_initialized() and cuda.is_current_stream_capturing():
                     return
-            except AttributeError:  # torch before 2.1
+                untold.pop()  # of threads that step at once, one finds it
+            except BaseException as error:  # torch before 2.1
+                if _is_of_signal(error):
+                    raise
                 return
-            told = True
             self.tell_state("step", optimizer)
 
         return before_step
@@ -351,12 +354,15 @@ class Watch:
         names: dict[str, Any] = {"__name__": "provenance_state"}
         try:
             exec(self.state.get_code("provenance_state"), names)  # noqa: S102 - our own
-            found = names["values"](optimizer)
-            texts = ",".join(f"{_quoted(name)}:{_json(found[name])}" for name in found)
-            if texts:
-                self.tell(f'"state":"{when}","values":{{{texts}}}')
-        except Exception as error:
-            if _is_foreign(error):
+            found = names["values"](optimizer, _is_of_signal)
+            texts = [f"{_quoted(name)}:{_json(found[name])}" for name in found]
+            while texts:  # several records, if one would be too long
+                told = [texts.pop(0)]
+                while texts and sum(map(len, told)) < MAX_LINE_BYTES // 8:  # characters
+                    told.append(texts.pop(0))
+                self.tell(f'"state":"{when}","values":{{{",".join(told)}}}')
+        except BaseException as error:
+            if _is_of_signal(error):
                 raise
             self.lose()
 
@@ -419,13 +425,16 @@ def _parent_in(records: str) -> str:
     return PARENT + "".join(filter(str.isalnum, records))
 
 
-def _is_foreign(error: BaseException) -> bool:
-    """Tell whether *error* comes from a signal's handler that ran meanwhile."""
+def _is_of_signal(error: BaseException) -> bool:
+    """Tell whether a signal's handler raised *error*: its frame was given the one that it broke."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    names = {} if trace is None else trace.tb_frame.f_globals
-    return names is not globals() and names.get("__name__") not in _OURS
+    while trace is not None and not isinstance(error, KeyboardInterrupt):
+        frame, trace = trace.tb_frame, trace.tb_next
+        for given in frame.f_locals.values():
+            each = given if given.__class__ is tuple else (given,)  # *args
+            if frame.f_back is not None and any(one is frame.f_back for one in each):
+                return True
+    return isinstance(error, KeyboardInterrupt)
 
 
 def _found(program: str, folder: "Any", environ: "Any") -> "str | None":  # noqa: ANN401 - as of Popen

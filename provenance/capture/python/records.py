@@ -43,8 +43,8 @@ MAX_PROCESSES = 4096
 MAX_STARTED = 16384
 """Most started programs that are kept of a run."""
 
-MAX_STATES = 1024
-"""Most states that are kept of a run."""
+MAX_STATES = 4096
+"""Most records of states that are kept of a run."""
 
 _Id = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 _Rank = Annotated[int, msgspec.Meta(ge=0, lt=10**7)]
@@ -55,6 +55,7 @@ _Name = Annotated[
     str,
     msgspec.Meta(min_length=1, max_length=MAX_NAME_BYTES, pattern=r"\A[^\ud800-\udfff]*\Z"),
 ]
+_Setting = Annotated[str, msgspec.Meta(max_length=MAX_NAME_BYTES, pattern=r"\A[A-Za-z0-9_.]+\Z")]
 _Path = Annotated[str, msgspec.Meta(max_length=4096, pattern=r"\A/[^\0\ud800-\udfff]*\Z")]
 
 
@@ -108,11 +109,14 @@ class Started(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What was set inside a process: before torch's first ``step``, or at its ``exit``."""
+    """What was set inside a process: before torch's first ``step``, or at its ``exit``.
+
+    The values of one state may stand in several records.
+    """
 
     state: Literal["step", "exit"]
     values: Annotated[
-        dict[_Name, bool | Annotated[int, msgspec.Meta(ge=-MAX_STEP, le=MAX_STEP)] | _Text],
+        dict[_Setting, bool | Annotated[int, msgspec.Meta(ge=-MAX_STEP, le=MAX_STEP)] | _Text],
         msgspec.Meta(max_length=1024),
     ]
     pid: _Id

@@ -24,13 +24,14 @@ from provenance.capture.environment import collect_variables
 from provenance.capture.python.inside import LAUNCHERS, SHELLS
 from provenance.capture.python.launchers import script_head
 from provenance.capture.python.packages import Software
-from provenance.capture.python.records import Introduction, Records, Started, State
-from provenance.capture.secrecy.redact import is_python, readable
+from provenance.capture.python.records import Introduction, Process, Records, Started
+from provenance.capture.secrecy.redact import is_python, readable, redact_variable
 from provenance.statement.training import Collected
 
 MAX_RANKS: Final = 64
 """Most processes of which the statement says what they had set."""
 
+_MAX_TEXT: Final = 256
 _VARIABLE: Final = "environ."
 
 
@@ -67,15 +68,18 @@ def describe_states(
     rank only where they differ from the one before and from its last. Of variables there are those
     that are not as *known* to the recorder, whose *environ* serves to redact them.
     """
-    told = [each for each in records.processes if each.states]
-    stepped = [each for each in told if each.states[0].state == "step"]
-    chosen = stepped or [each for each in told if each.reported or each.wrote] or told
+    told = [(each, states) for each in records.processes for states in _states(each)]
+    chosen = (
+        [states for _, states in told if "step" in states]
+        or [states for each, states in told if each.reported or each.wrote]
+        or [states for _, states in told]
+    )
     if not chosen:
         return Collected("absent", reason="no Python of the run said what it had set")
     places = {name: environ[name] for name in ("HOME", "HOSTNAME") if name in environ}
     described = [
-        {state.state: _described(state, known, places) for state in each.states}
-        for each in chosen[:MAX_RANKS]
+        {when: _described(values, known, places) for when, values in states.items()}
+        for states in chosen[:MAX_RANKS]
     ]
     described.sort(key=lambda states: _rank([*states.values()][-1]))
     values: dict[str, Any] = {"processes": len(chosen)}
@@ -87,12 +91,24 @@ def describe_states(
     return Collected("ok", values | ({"others": others} if others else {}))
 
 
-def _described(state: State, known: Mapping[str, str], places: Mapping[str, str]) -> dict[str, Any]:
-    """Return the values of *state* by name, with its variables, apart, that are not as *known*."""
-    values = {n: readable(v) if isinstance(v, str) else v for n, v in state.values.items()}
-    environ = {n: str(values.pop(n)) for n in list(values) if n.startswith(_VARIABLE)}
-    environ = {name[len(_VARIABLE) :]: value for name, value in environ.items()}
-    found = collect_variables({**places, **environ})["variables"]
+def _states(process: Process) -> list[dict[str, dict[str, Any]]]:
+    """Return the states of *process*, then of each that it forked; one may be in many records."""
+    found: dict[int, dict[str, dict[str, Any]]] = {process.said.pid: {}}
+    for each in process.states:
+        found.setdefault(each.pid, {}).setdefault(each.state, {}).update(each.values)
+    return [states for states in found.values() if states]
+
+
+def _described(
+    state: Mapping[str, Any], known: Mapping[str, str], places: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return *state* as it is published, of its variables only those that are not as *known*."""
+    values = {n: v for n, v in state.items() if not n.startswith(_VARIABLE)}
+    for name, value in values.items():
+        if isinstance(value, str):
+            values[name] = redact_variable(value, places.get("HOME", ""), ())[:_MAX_TEXT]
+    told = {n[len(_VARIABLE) :]: str(v) for n, v in state.items() if n.startswith(_VARIABLE)}
+    found = collect_variables({**places, **told})["variables"]
     variables = {n: found.get(n) for n in sorted(found.keys() | known.keys())}
     return values | {
         _VARIABLE + name: value for name, value in variables.items() if value != known.get(name)

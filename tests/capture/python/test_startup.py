@@ -4,80 +4,19 @@ import os
 import shutil
 import subprocess
 import sys
-import textwrap
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from provenance.capture.python import startup
 from provenance.capture.python.inside import MAX_FILES, PARENT
-from provenance.capture.python.records import Records, prepare, read_records
-from provenance.capture.run import RECORDS, VARIABLE
+from provenance.capture.python.records import Records
+from provenance.capture.run import RECORDS
 from provenance.errors import UnavailableError
-
-PLAIN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
-PYTHON = os.path.realpath(sys.executable)
-"""Without the environment of the tests, in which the package is installed."""
+from tests.capture.python.scene import PYTHON, Scene
 
 OLD = ("2.7", "3.6", "3.7")
 NEW = ("3.8", "3.9", "3.10", "3.12", "3.13", "3.14")
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A run's folder with its start-up folder, a watched folder, a model, and a place outside."""
-
-    root: Path
-    environ: dict[str, str]
-
-    @property
-    def watched(self) -> Path:
-        return self.root / "watched"
-
-    def run(
-        self, program: str, *options: str, python: str = PYTHON, **environ: str
-    ) -> subprocess.CompletedProcess[str]:
-        """Run *program* as a script in the watched folder."""
-        script = self.root / "script.py"
-        script.write_text(textwrap.dedent(program))
-        return subprocess.run(
-            [python, *options, str(script)],
-            cwd=self.watched,
-            env={**self.environ, **environ},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def said(self) -> Records:
-        return read_records(self.root / "run")
-
-    def read(self, program: str, **environ: str) -> set[str]:
-        """Run *program*; return which files below the scene it, not its script, is said to read."""
-        done = self.run(program, **environ)
-        assert (done.returncode, done.stderr) == (0, "")
-        return {str(path.relative_to(self.root)) for path in self.said().reads.files} - {
-            "script.py"
-        }
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> Scene:
-    root = Path(os.path.realpath(tmp_path))
-    for name in ("run", "watched", "watched/data", "watched/.git", "model", "outside"):
-        root.joinpath(name).mkdir()
-    for name in ("watched/a.py", "watched/data/x", "watched/.git/config", "outside/b.py"):
-        root.joinpath(name).write_text("x = 1\n")
-    prepare(root / "run")
-    environ = startup.install(
-        root / "run",
-        {**PLAIN, VARIABLE: str(root / "run"), "PYTHONDONTWRITEBYTECODE": "1"},
-        watched=[root / "watched"],
-        left_out=[root / "watched/data"],
-        model=root / "model",
-    )
-    return Scene(root, environ)
 
 
 def python_of(version: str) -> str:
@@ -521,157 +460,6 @@ def test_the_parent_is_told_by_the_variable(scene: Scene) -> None:
     scene.run("pass", **{name: str(scene.said().processes[0].said.pid)})
     assert scene.said().processes[3].parent == 0
     assert scene.said().damaged == 0
-
-
-FAKE_TORCH = """
-import os, types
-hooks, asked = [], []
-
-def register_optimizer_step_pre_hook(hook):
-    hooks.append(hook)
-
-class compiler:
-    compiling = False
-    is_compiling = staticmethod(lambda: compiler.compiling)
-
-class cuda:
-    capturing = False
-    is_initialized = staticmethod(lambda: True)
-    is_current_stream_capturing = staticmethod(lambda: cuda.capturing)
-
-def initial_seed():
-    asked.append("seed")
-    return 2**64 - 1
-
-def get_num_threads():
-    raise KeyError("asked too early")
-
-are_deterministic_algorithms_enabled = lambda: True
-version = types.SimpleNamespace(cuda=None)
-
-class Optimizer:
-    param_groups = []
-    def step(self):
-        for hook in hooks:
-            assert hook(self, (), {}) is None
-
-import torch.optim.optimizer
-"""
-
-
-def states(scene: Scene) -> list[tuple[str, dict[str, bool | int | str]]]:
-    """Return what each process said that it had set, in order."""
-    told = [state for each in scene.said().processes for state in each.states]
-    return [(state.state, state.values) for state in told]
-
-
-def test_what_a_program_has_set_is_told_when_it_exits(scene: Scene) -> None:
-    program = """
-        import os, random
-        random.seed(7)
-        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-        os.environ["OTHER"] = os.environ.pop("OMP_NUM_THREADS")
-        raise SystemExit(3)
-    """
-    for _ in range(2):
-        assert scene.run(program, OMP_NUM_THREADS="2").returncode == 3
-    scene.run("import random; random.seed(8)")
-    (name, first), again, (_, other) = states(scene)
-    assert (name, first) == again
-    assert name == "exit"
-    assert first["environ.CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-    assert not {"environ.OMP_NUM_THREADS", "environ.OTHER", "environ.HOME"} & first.keys()
-    assert first["random.state"] != other["random.state"]
-    assert (scene.said().damaged, scene.said().reads.lost) == (0, 0)
-
-
-@pytest.mark.parametrize(
-    ("program", "told"),
-    [
-        ("import sys; sys.modules.pop('random', None)", 0),  # nothing loaded that has a state
-        ("import random, os; os._exit(0)", 0),
-        ("import random; 1 / 0", 1),
-        ("import random, os; os.fork() or random.seed(1)", 2),
-        ("import random, sys; sys.modules['random'] = None", 0),
-        ("import random; random.getstate = 1", 0),
-        ("import random; random.getstate = lambda: open('a.py').close() or 'x' * 9**7", 1),
-    ],
-)
-def test_a_state_costs_no_program_its_end(scene: Scene, program: str, told: int) -> None:
-    done = scene.run(program)
-    assert [name for name, _ in states(scene)] == ["exit"] * told
-    assert ("provenance" in done.stderr, "1 / 0" in program) == (False, done.returncode == 1)
-    assert scene.said().reads.files.keys() <= {scene.root / "script.py", scene.watched / "a.py"}
-
-
-def test_what_is_set_at_the_first_step_is_told_once(scene: Scene) -> None:
-    """By the hook that torch offers, which does nothing while a compiler looks at it."""
-    at = scene.root / "path"
-    at.joinpath("torch/optim").mkdir(parents=True)
-    at.joinpath("torch/__init__.py").write_text(FAKE_TORCH)
-    at.joinpath("torch/optim/__init__.py").touch()
-    text = "import torch\nfrom torch import register_optimizer_step_pre_hook\n"
-    at.joinpath("torch/optim/optimizer.py").write_text(text)
-    program = """
-        import os, torch, email.parser
-        for busy, what in (torch.compiler, "compiling"), (torch.cuda, "capturing"):
-            setattr(busy, what, True)
-            torch.Optimizer().step()
-            assert torch.asked == [], torch.asked
-            setattr(busy, what, False)
-        is_compiling = torch.compiler.__dict__["is_compiling"]
-        del torch.compiler.is_compiling  # before 2.1
-        torch.Optimizer().step()
-        torch.compiler.is_compiling = is_compiling
-        os.environ["MKL_CBWR"] = "AVX2"
-        for _ in range(3):
-            torch.Optimizer().step()
-        assert torch.asked == ["seed"], torch.asked
-        torch.are_deterministic_algorithms_enabled = lambda: False
-        assert len(torch.hooks) == 1
-    """
-    path = os.pathsep.join([scene.environ["PYTHONPATH"], str(at)])
-    done = scene.run(program, PYTHONPATH=path)
-    assert (done.returncode, done.stderr) == (0, "")
-    (one, at_step), (two, at_exit) = states(scene)
-    assert (one, two) == ("step", "exit")
-    name = "torch.are_deterministic_algorithms_enabled"
-    assert (at_step[name], at_exit[name]) == (True, False)
-    assert at_step["torch.initial_seed"] == str(2**64 - 1)
-    assert (at_step["optimizer"], at_step["optimizer.parameters"]) == ("Optimizer", 0)
-    assert at_exit["environ.MKL_CBWR"] == "AVX2"
-    assert "torch.get_num_threads" not in at_step
-
-
-@pytest.mark.skipif(not os.environ.get("PROVENANCE_TORCH"), reason="names no Python with torch")
-def test_the_same_weights_of_torch_with_and_without(scene: Scene) -> None:
-    program = """
-        import hashlib, torch
-        torch.manual_seed(0); torch.set_num_threads(1)
-        torch.use_deterministic_algorithms(True)
-        layers = torch.nn.Linear(16, 32), torch.nn.Dropout(), torch.nn.Linear(32, 1)
-        model = torch.nn.Sequential(*layers)
-        optimizer = torch.optim.Adam(model.parameters())
-        for _ in range(50):
-            optimizer.zero_grad(); model(torch.randn(64, 16)).pow(2).sum().backward()
-            optimizer.step(); open("a.py").close()
-        data = b"".join(p.detach().numpy().tobytes() for p in model.parameters())
-        print(hashlib.sha256(data).hexdigest())
-    """
-    python = os.environ["PROVENANCE_TORCH"]
-    paths = (scene.environ["PYTHONPATH"], "")
-    first, second = (scene.run(program, python=python, PYTHONPATH=path).stdout for path in paths)
-    assert len(first) == 65
-    assert first == second
-    assert scene.watched / "a.py" in scene.said().reads.files
-    (one, at_step), (two, at_exit) = states(scene)
-    assert (one, two) == ("step", "exit")
-    for values in (at_step, at_exit):
-        assert values["torch.are_deterministic_algorithms_enabled"] is True
-        assert (values["torch.get_num_threads"], values["torch.initial_seed"]) == (1, 0)
-    assert (at_step["optimizer"], at_step["optimizer.parameters"]) == ("Adam", 577)
-    assert at_step["torch.rng"] != at_exit["torch.rng"]
-    assert len(str(at_step["optimizer.initialWeights"])) == 64
 
 
 def test_names_of_bytes_are_compared_with_no_text(scene: Scene) -> None:
