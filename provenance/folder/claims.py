@@ -43,7 +43,7 @@ MAX_CLAIMS_BYTES = 2**28
 claims about a hundred thousand files each."""
 
 _SHA256_NAME = re.compile(r"[0-9a-f]{64}")
-_LEFTOVER_NAME = re.compile(_SHA256_NAME.pattern + re.escape(TEMPORARY_SUFFIX))
+_LEFTOVER_NAME = re.compile(rf"([0-9a-f]{{64}}|{LINK.pattern}){re.escape(TEMPORARY_SUFFIX)}")
 
 MAX_UNNAMED_BYTES = 2**28
 """Most bytes of byproducts, all together, that are hashed though no trusted claim names them."""

@@ -13,8 +13,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from provenance.errors import ContentError, MalformedError, PolicyError, count, some_of
 from provenance.files.manifest import Manifest
 from provenance.files.names import RESERVED, is_within
@@ -89,7 +87,7 @@ def _ask(chain: Chain) -> dict[str, Any]:
             descriptor=descriptor,
         )
         with closing(child):
-            return dict(msgspec.json.decode(child.answer()))
+            return dict(json.loads(child.answer()))  # a text may hold lone surrogates
 
 
 def _others(products: Mapping[str, Mapping[str, str]], manifest: Manifest) -> Iterator[str]:

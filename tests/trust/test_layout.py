@@ -344,6 +344,25 @@ def test_no_error_of_anothers_escapes(scene: Scene) -> None:
         assert "\n" not in text
 
 
+def test_names_that_are_no_text(scene: Scene) -> None:
+    """JSON spells a lone surrogate, which no file system and no UTF-8 takes."""
+    document = layout((scene.alice,), step("train", scene.alice))
+    path = scene.link("train", scene.alice)
+    link = Link(name="train", products={"SOME": {"sha256": "00" * 32}})
+    put(path, signed(link, scene.alice, dsse=False).replace(b"SOME", rb"\ud800"))
+    scene.refuses(signed(document, scene.larry), "UnicodeEncodeError")
+    put(path, signed(Link(name="SOME"), scene.alice, dsse=False).replace(b"SOME", rb"\ud800"))
+    scene.refuses(signed(document, scene.larry), "UnicodeEncodeError")
+    odd = signed(document, scene.larry, dsse=False).replace(b'"train"', rb'"\ud800"')
+    scene.refuses(odd, "UnicodeEncodeError", step="layout")
+
+
+def test_what_a_killed_writer_left(scene: Scene) -> None:
+    put(scene.model / "provenance" / f"{name_of('train', scene.alice)}.link.tmp", b"{")
+    verified = api.verify(scene.model, keys=[scene.alice.public])
+    assert verified.not_covered == {f"provenance/{name_of('train', scene.alice)}.link.tmp": 1}
+
+
 def test_beside_the_model(scene: Scene, provenance: Shell) -> None:
     """By default the links are those in ``provenance/``, which are no files of the model."""
     scene.links = scene.model / "provenance"
