@@ -6,12 +6,21 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from provenance.errors import UnreadableError, UsageError
 from provenance.folder.claims import not_compared, not_covered, require_folder
-from provenance.keys import PrivateKey, PublicKey, load_private, load_public
+from provenance.keys import (
+    Authority,
+    PrivateKey,
+    PublicKey,
+    load_private,
+    load_public,
+    parse_authority,
+)
+from provenance.keys.public import read_key_file
 
 if TYPE_CHECKING:
     from provenance.equality.declaration import Declaration
@@ -67,6 +76,16 @@ def link_roots(folders: Sequence[PathLike]) -> tuple[Path, ...]:
     return found
 
 
+def names_in(model: Path, paths: Sequence[PathLike]) -> list[str]:
+    """Return *paths* as names in the folder *model*: from here, if they lead there, or its own."""
+    root = os.path.abspath(model)  # noqa: PTH100 - as it is written, without following links
+    names = [os.path.relpath(a_path(each), root) for each in several(paths, "ignore_paths")]
+    return [
+        os.fspath(given) if name.startswith("..") else name
+        for given, name in zip(paths, names, strict=True)
+    ]
+
+
 def open_models(paths: Sequence[PathLike], roots: Sequence[PathLike]) -> list[Model]:
     """Return the models at *paths*, which are folders, or each one file.
 
@@ -109,6 +128,13 @@ def public_keys(keys: Sequence[PathLike | PublicKey]) -> tuple[PublicKey, ...]:
     keys = several(keys, "keys")
     loaded = (key if isinstance(key, PublicKey) else load_public(Path(key)) for key in keys)
     return tuple(dict.fromkeys(loaded))
+
+
+def authorities(files: Sequence[PathLike]) -> tuple[Authority, ...]:
+    """Return who is trusted by the certificates in *files* (PEM), as of now."""
+    paths = [Path(each) for each in several(files, "certificate_chain")]
+    pems = [(str(path), read_key_file(path)) for path in paths]
+    return (parse_authority(pems, datetime.now(UTC)),) if pems else ()
 
 
 def declaration(equality: PathLike | Declaration) -> Declaration:

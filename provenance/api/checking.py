@@ -17,6 +17,7 @@ from provenance.api.arguments import (
     PathLike,
     Progress,
     a_path,
+    authorities,
     declaration,
     log_key,
     open_models,
@@ -36,6 +37,7 @@ from provenance.errors import (
     count,
 )
 from provenance.files.names import BYPRODUCTS
+from provenance.statement.model_signature import left_out
 from provenance.trust import verification
 from provenance.trust.contents import Reading
 from provenance.trust.layout import Chain, check_layout
@@ -45,7 +47,7 @@ from provenance.weights import check_numpy
 
 if TYPE_CHECKING:
     from provenance.judge.side_by_side import FileComparison
-    from provenance.keys import PrivateKey, PublicKey
+    from provenance.keys import PrivateKey, PublicKey, Trusted
     from provenance.loaders.choice import Apart
     from provenance.measure.findings import Outcome
     from provenance.rebuilding.verdict import Verdict
@@ -55,7 +57,8 @@ if TYPE_CHECKING:
 def verify(  # noqa: PLR0913 - each option of the verb, by name
     model: PathLike,
     *,
-    keys: Sequence[PathLike | PublicKey],
+    keys: Sequence[PathLike | PublicKey] = (),
+    certificate_chain: Sequence[PathLike] = (),
     claims: PathLike | None = None,
     log: PathLike | VerifierKey | None = None,
     require: Level | None = None,
@@ -66,6 +69,7 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     layout_keys: Sequence[PathLike | PublicKey] = (),
     links: PathLike | None = None,
     link_roots: Sequence[PathLike] = (),
+    ignore_paths: Sequence[PathLike] = (),
     unsafe_ignore_unsigned: bool = False,
     unsafe_run_inspections: bool = False,
     on_step: Callable[[Step], None] = lambda _: None,
@@ -73,14 +77,16 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
 ) -> Verified:
     """Return the model in the folder *model*, verified: one of *keys* attested exactly its files.
 
-    *claims* are read in place of those beside the model. With a *log*'s key, the claim must be in
-    that log. A claim of a lower evidence level than *require* is refused; ``rebuilt`` needs a
-    *verdict*, a file that ``agree`` wrote and one of *keys* signed. *name* and *root_digest*
-    (``sha256:HEX``) say which model is expected. An in-toto *layout* that all *layout_keys* signed
-    must hold over the in-toto links in the folder *links*, else those beside the model, and end in
-    its files; it must have no inspections, unless *unsafe_run_inspections* runs them. Links may
-    lead to files below *link_roots*, and into known caches. *unsafe_ignore_unsigned* accepts files
-    that nobody signed, whatever they are. *on_step* is told each step that held.
+    Or a key did whose certificate leads to a root in the files *certificate_chain* (PEM). *claims*
+    are read in place of those beside the model. With a *log*'s key, the claim must be in that log.
+    A claim of a lower evidence level than *require* is refused; ``rebuilt`` needs a *verdict*, a
+    file that ``agree`` wrote and one of *keys* signed. *name* and *root_digest* (``sha256:HEX``)
+    say which model is expected. An in-toto *layout* that all *layout_keys* signed must hold over
+    the in-toto links in the folder *links*, else those beside the model, and end in its files; it
+    must have no inspections, unless *unsafe_run_inspections* runs them. Links may lead to files
+    below *link_roots*, and into known caches. *ignore_paths* need not be signed, if no loader opens
+    them; *unsafe_ignore_unsigned* accepts whatever nobody signed. *on_step* is told each step that
+    held.
     """
     if require not in (None, *LEVELS):
         raise UsageError(f"no evidence level: {require!r}", hint=f"one of {', '.join(LEVELS)}")
@@ -88,7 +94,8 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
         raise UsageError("only a verdict says that a model was rebuilt", hint="give it: --verdict")
     root = None if root_digest is None else _sha256(root_digest)
     policy = Policy(require=require or LEVELS[0], name=name, root_digest=root)
-    trusted, logged = public_keys(keys), None if log is None else log_key(log)
+    trusted: tuple[Trusted, ...] = (*public_keys(keys), *authorities(certificate_chain))
+    logged = None if log is None else log_key(log)
     chain = None
     if layout is not None:
         folder = a_path(links) if links is not None else Path(model) / BYPRODUCTS
@@ -104,7 +111,11 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
             claims=optional_path(claims),
             log=logged,
             policy=policy,
-            reading=Reading(arguments.link_roots(link_roots), unsafe_ignore_unsigned),
+            reading=Reading(
+                arguments.link_roots(link_roots),
+                unsafe_ignore_unsigned,
+                ignored=left_out(arguments.names_in(Path(model), ignore_paths)),
+            ),
             on_step=on_step,
             progress=advance,
         )

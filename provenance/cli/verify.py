@@ -42,6 +42,13 @@ from provenance.trust.verification import Step
 )
 @click.argument("model", type=PATH, metavar="DIR")
 @trusted_keys_option
+@click.option(
+    "--certificate-chain",
+    type=PATH,
+    multiple=True,
+    metavar="PEM",
+    help="Certificate of an authority that you trust to name signers. Repeatable.",
+)
 @click.option("--claims", type=PATH, metavar="FILE", help="Claims to check instead of DIR's own.")
 @click.option(
     "--log", "log", metavar="VKEY", help="The log's key, or its file: require a proof of that log."
@@ -72,6 +79,13 @@ from provenance.trust.verification import Step
 )  # fmt: skip
 @click.option("--links", type=PATH, metavar="FOLDER", help="The links, if not DIR/provenance.")
 @link_root_option
+@click.option(
+    "--ignore-paths",
+    type=PATH,
+    multiple=True,
+    metavar="PATH",
+    help="File or folder that need not be signed, if no loader opens it. Repeatable.",
+)
 @click.option(
     "--unsafe-ignore-unsigned",
     is_flag=True,

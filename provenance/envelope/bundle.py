@@ -20,7 +20,8 @@ from provenance.encoding import strict_base64, strict_json
 from provenance.encoding.strict_base64 import Base64
 from provenance.envelope.dsse import IN_TOTO_PAYLOAD, Envelope, Opened, open_envelope
 from provenance.errors import MalformedError, SignatureError
-from provenance.keys import PublicKey
+from provenance.keys import Authority, PublicKey, Trusted
+from provenance.keys.certificates import MAX_CHAIN
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
@@ -44,15 +45,29 @@ class NamedKey(msgspec.Struct, frozen=True):
     hint: str = ""
 
 
+class Certificate(msgspec.Struct, frozen=True, rename="camel"):
+    """An X.509 certificate in DER."""
+
+    raw_bytes: Base64
+
+
+class CertificateChain(msgspec.Struct, frozen=True):
+    """The signer's certificate, and those of authorities that lead from it to a root."""
+
+    certificates: Annotated[
+        tuple[Certificate, ...], msgspec.Meta(min_length=1, max_length=MAX_CHAIN)
+    ]
+
+
 class Material(msgspec.Struct, frozen=True, rename="camel"):
     """What is needed to verify, beside the signer's key. Exactly one of the first three is there.
 
-    Written is ``publicKey``; a signature by a certificate is read, and not verified.
+    Written is ``publicKey``.
     """
 
     public_key: NamedKey | None = None
-    certificate: Any = None
-    x509_certificate_chain: Any = None
+    certificate: Certificate | None = None
+    x509_certificate_chain: CertificateChain | None = None
     tlog_entries: Annotated[
         tuple[dict[str, Any], ...], msgspec.Meta(max_length=MAX_LOG_ENTRIES)
     ] = ()
@@ -89,14 +104,15 @@ class Bundle(msgspec.Struct, frozen=True):
     """One envelope and what is needed to verify it.
 
     ``material`` says how the signer is named: ``publicKey``, ``certificate`` or
-    ``x509CertificateChain``. ``hint`` is the public key's hint, empty where there is none.
-    ``raw`` is the bundle as received.
+    ``x509CertificateChain``. ``hint`` is the public key's hint, empty where there is none;
+    ``chain`` are certificates in DER. ``raw`` is the bundle as received.
     """
 
     envelope: Envelope
     material: str
     hint: str
     raw: bytes
+    chain: tuple[bytes, ...] = ()
 
     @property
     def log_entries(self) -> tuple[dict[str, Any], ...]:
@@ -136,7 +152,14 @@ def parse(data: bytes, *, where: str | None = None) -> Bundle:
     payload = strict_base64.parse(dsse.payload, where=f"{inside}.payload")
     sig = strict_base64.parse(signature.sig, where=f"{inside}.sig")
     envelope = Envelope(dsse.payload_type, payload, signature.keyid or "", sig)
-    return Bundle(envelope, kinds[0], hint, data)
+    single = [] if material.certificate is None else [material.certificate]
+    many = material.x509_certificate_chain
+    at = f"{where or 'bundle'}: verificationMaterial"
+    chain = (
+        strict_base64.parse(each.raw_bytes, where=at)
+        for each in (single if many is None else many.certificates)
+    )
+    return Bundle(envelope, kinds[0], hint, data, tuple(chain))
 
 
 def parse_lines(data: bytes, *, where: str | None = None) -> tuple[Bundle, ...]:
@@ -159,11 +182,14 @@ def parse_any(data: bytes, *, where: str | None = None) -> tuple[Bundle, ...]:
     return (parse(stripped, where=where),) if one_document else parse_lines(data, where=where)
 
 
-def open_bundle(bundle: Bundle, keys: Sequence[PublicKey]) -> Opened:
-    """Return what one of *keys* signed; only the key that the hint names, if there is a hint."""
-    if bundle.material != "publicKey":
-        hint = "ask the signer for a signature by key"
-        raise SignatureError("signed with a certificate, which is not supported", hint=hint)
+def open_bundle(bundle: Bundle, trusted: Sequence[Trusted]) -> Opened:
+    """Return what one of *trusted* signed; only the key that the hint names, if there is a hint."""
+    keys = [each for each in trusted if isinstance(each, PublicKey)]
+    if bundle.material == "certificate":
+        hint = "ask the signer for a signature by key or by a certificate chain"
+        raise SignatureError("signed by an identity (keyless), which is not supported", hint=hint)
+    if bundle.material == "x509CertificateChain":
+        return _open_by_chain(bundle, [it for it in trusted if isinstance(it, Authority)])
     if bundle.hint and bundle.envelope.keyid not in ("", bundle.hint):
         raise SignatureError("the bundle's hint and the signature's keyid name different keys")
     if bundle.hint:
@@ -171,6 +197,16 @@ def open_bundle(bundle: Bundle, keys: Sequence[PublicKey]) -> Opened:
         if not keys:
             raise SignatureError(f"signed by another key, {bundle.hint}")
     return open_envelope(bundle.envelope, keys)
+
+
+def _open_by_chain(bundle: Bundle, authorities: Sequence[Authority]) -> Opened:
+    if not authorities:
+        hint = "name the authority that issued it with --certificate-chain"
+        raise SignatureError("signed with a certificate, and no authority is trusted", hint=hint)
+    [authority] = authorities
+    key, subject = authority.certify(bundle.chain)
+    opened = open_envelope(bundle.envelope, [key])
+    return msgspec.structs.replace(opened, subject=subject)
 
 
 def _document(data: bytes, where: str | None) -> BundleDocument:

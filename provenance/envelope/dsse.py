@@ -41,12 +41,21 @@ class Envelope(msgspec.Struct, frozen=True):
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """What a trusted key signed: the payload, its type, the key, and its signature."""
+    """What a trusted key signed: the payload, its type, the key, and its signature.
+
+    ``subject`` is that of the key's certificate, where it is trusted for one.
+    """
 
     payload_type: str
     payload: bytes
     key: PublicKey
     signature: bytes
+    subject: str = ""
+
+    @property
+    def signer(self) -> str:
+        """The subject of the certificate, else the key's id."""
+        return self.subject or self.key.key_id
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:

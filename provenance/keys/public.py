@@ -156,6 +156,9 @@ def parse_public_pem(data: bytes, *, where: str | None = None) -> PublicKey:
     if b"PRIVATE KEY" in data:
         hint = "name the public key, the file that ends in .pub"
         raise MalformedError("is a private key", where=where, hint=hint)
+    if b"BEGIN CERTIFICATE-" in data:
+        hint = "name an authority that you trust with --certificate-chain"
+        raise MalformedError("is a certificate, not a key", where=where, hint=hint)
     if _VKEY.match(data):
         raise MalformedError("is a log's key", where=where, hint="name the signer's public key")
     is_openssh = data.startswith((b"ssh-", b"ecdsa-", b"sk-"))

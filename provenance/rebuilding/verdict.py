@@ -30,7 +30,7 @@ from provenance.statement import intoto, uris
 from provenance.statement.intoto import Statement, Subject
 
 if TYPE_CHECKING:
-    from provenance.keys import PublicKey
+    from provenance.keys import Trusted
     from provenance.trust.verification import Verified
 
 BEST_FIRST: tuple[Conclusion, ...] = (
@@ -227,7 +227,7 @@ def from_statement(statement: Statement, *, where: str | None = None) -> Verdict
     return verdict
 
 
-def check_rebuilt(path: Path, model: Verified, keys: Sequence[PublicKey]) -> tuple[str, Verdict]:
+def check_rebuilt(path: Path, model: Verified, keys: Sequence[Trusted]) -> tuple[str, Verdict]:
     """Return the verdict in *path*, and the key id of its signer, one of *keys*.
 
     It must say of the claim by which *model* was verified that the quorum of distinct builders

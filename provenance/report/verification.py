@@ -57,14 +57,14 @@ def summary_lines(verified: Verified, keys: Mapping[str, str] = _NO_NAMES) -> li
         start = good("signed") + f": {model} is what was signed. How it was made is not stated."
         rows = [root]
     else:
-        signer = keys.get(claim.opened.key.key_id, "the key below")
+        signer = claim.opened.subject or keys.get(claim.opened.key.key_id, "the key below")
         start = good("verified") + f": {model} is what {one_line(signer)} attested."
         rows = [root, *recipe_rows(claim.training)]
         if (metadata := claim.training.run.metadata).started_on:
             rows.append(("run", f"{metadata.started_on} to {metadata.finished_on or 'unknown'}"))
         rows.append(("key id", claim.opened.key.key_id))
     for number, word in enumerate(verified.levels):
-        said = f"{word.level} (as {keys.get(word.key_id, word.key_id)} says)"
+        said = f"{word.level} (as {keys.get(word.signer, word.signer)} says)"
         rows.append(("" if number else "level", said))
     return [
         "",

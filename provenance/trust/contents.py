@@ -57,6 +57,8 @@ class Reading(NamedTuple):
     ignore_unsigned: bool = False
     later: bool = False
     """Files are not hashed now, if only one manifest fits them: :func:`confirm` comes later."""
+    ignored: frozenset[str] = frozenset()
+    """What need not be signed if no loader opens it, as in :class:`Stated`."""
 
 
 def hash_stated(
@@ -103,9 +105,10 @@ def _counted(
 ) -> dict[str, int]:
     if reading.ignore_unsigned:
         return {name: sizes[name] for name in expected if name in sizes}
-    if not stated.ignored:
+    ignored = stated.ignored | reading.ignored
+    if not ignored:
         return sizes
-    return {n: it for n, it in sizes.items() if n in expected or not is_within(n, stated.ignored)}
+    return {n: it for n, it in sizes.items() if n in expected or not is_within(n, ignored)}
 
 
 def _refuse_opened(root: Path, left_out: Iterable[str], stated: Stated) -> None:

@@ -14,7 +14,7 @@ from provenance.envelope.bundle import Bundle
 from provenance.envelope.dsse import Envelope, Opened
 from provenance.errors import PolicyError, SignatureError
 from provenance.files.manifest import Manifest
-from provenance.keys import PublicKey
+from provenance.keys import PublicKey, Trusted
 from provenance.statement import intoto, model_signature, training, uris
 from provenance.statement.model_signature import ModelSignature
 from provenance.statement.training import TrainingStatement
@@ -60,23 +60,24 @@ class Statements:
 
 
 def open_all(
-    received: Sequence[tuple[str, Bundle]], keys: Sequence[PublicKey]
+    received: Sequence[tuple[str, Bundle]], trusted: Sequence[Trusted]
 ) -> list[tuple[str, Bundle, Opened]]:
-    """Return those of the bundles *received* that *keys* signed."""
+    """Return those of the bundles *received* that one of *trusted* signed."""
+    keys = [each for each in trusted if isinstance(each, PublicKey)]
     known = {name for key in keys for name in (key.key_id, key.pem_digest)}
-    trusted = []
+    opened = []
     refusal: SignatureError | None = None
-    seen: dict[tuple[str, str, Envelope], Opened | SignatureError] = {}
+    seen: dict[tuple[str, str, Envelope, tuple[bytes, ...]], Opened | SignatureError] = {}
     for where, item in received:
-        signed = (item.material, item.hint, item.envelope)
+        signed = (item.material, item.hint, item.envelope, item.chain)
         if (found := seen.get(signed)) is None:
             try:
-                found = bundles.open_bundle(item, keys)
+                found = bundles.open_bundle(item, trusted)
             except SignatureError as error:
                 found = error
             seen[signed] = found
         if not isinstance(found, SignatureError):
-            trusted.append((where, item, found))
+            opened.append((where, item, found))
             continue
         hints = {item.hint, item.envelope.keyid}
         if hints & known:
@@ -86,9 +87,9 @@ def open_all(
             )
             raise SignatureError(what, where=where) from found
         refusal = refusal or SignatureError(found.what, where=where, hint=found.hint)
-    if not trusted:
+    if not opened:
         raise refusal or SignatureError("there is nothing signed")
-    return trusted
+    return opened
 
 
 def understand(trusted: Sequence[tuple[str, Bundle, Opened]]) -> Statements:

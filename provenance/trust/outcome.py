@@ -22,9 +22,9 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 
 
 class Word(msgspec.Struct, frozen=True, rename="camel"):
-    """The evidence level that the signer with the key *key_id* vouches for."""
+    """The evidence level that *signer* vouches for: a key id, or the subject of a certificate."""
 
-    key_id: str
+    signer: str
     level: Level
 
 
@@ -94,10 +94,10 @@ def levels_of(
     found: dict[str, Level] = {}
     for claim in matching:
         if name in (None, claim.training.model_name) and failure_of(claim.training) is None:
-            found.setdefault(claim.opened.key.key_id, claim.training.level)
+            found.setdefault(claim.opened.signer, claim.training.level)
     for signed in signatures:
-        found.setdefault(signed.opened.key.key_id, "signed")
-    return tuple(Word(key_id, level) for key_id, level in found.items())
+        found.setdefault(signed.opened.signer, "signed")
+    return tuple(Word(signer, level) for signer, level in found.items())
 
 
 def notes_on(claim: Claim, matching: Sequence[Claim]) -> Iterator[str]:

@@ -38,7 +38,7 @@ from provenance.folder.claims import (
     read_claims,
     require_folder,
 )
-from provenance.keys import PublicKey
+from provenance.keys import PublicKey, Trusted
 from provenance.statement.model_signature import ModelSignature
 from provenance.transparency import entry as log_entries
 from provenance.transparency import rekor
@@ -122,7 +122,7 @@ class Verified:
 
 def verify_model(  # noqa: PLR0913 - what is verified, against what, and two listeners
     root: Path,
-    keys: Sequence[PublicKey],
+    keys: Sequence[Trusted],
     *,
     claims: Path | None = None,
     log: VerifierKey | None = None,
@@ -315,18 +315,21 @@ def _check_log(claim: Claim | None, log: VerifierKey) -> int:
 
 
 def _signature_detail(trusted: Sequence[tuple[str, Bundle, Opened]], received: int) -> str:
-    ids = sorted({opened.key.key_id for _, _, opened in trusted})
+    ids = sorted({opened.signer for _, _, opened in trusted})
     others = received - len(trusted)
     more = f"; {count(others, 'claim')} by other keys, not counted" if others else ""
     return f"{count(len(trusted), 'bundle')} signed by {', '.join(ids)}{more}"
 
 
 def _silent(
-    trusted: Sequence[tuple[str, Bundle, Opened]], keys: Sequence[PublicKey]
+    trusted: Sequence[tuple[str, Bundle, Opened]], keys: Sequence[Trusted]
 ) -> Iterator[str]:
     signers = {opened.key for _, _, opened in trusted}
-    if silent := [key.key_id for key in keys if key not in signers]:
+    given = [key for key in keys if isinstance(key, PublicKey)]
+    if silent := [key.key_id for key in given if key not in signers]:
         yield f"nothing is signed by {some_of(silent)}"
+    if len(given) < len(keys) and not any(opened.subject for _, _, opened in trusted):
+        yield "nothing is signed with a certificate"
 
 
 def _subject_detail(stated: Statements, policy: Policy) -> str:

@@ -223,6 +223,8 @@ def test_the_hint_names_a_key_in_one_of_two_ways_or_none(hint: str) -> None:
     assert bundle.open_bundle(bundle.parse(data), keys).key == KEY.public
 
 
+CHAIN = {"certificates": [{"rawBytes": "AAAA"}]}
+
 SIGNERS: dict[str, tuple[Callable[[], bytes], str]] = {
     "hint and keyid differ": (
         lambda: bundle.format(ENVELOPE, hint=STRANGER.public.key_id),
@@ -246,13 +248,13 @@ SIGNERS: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: json.dumps(
             DOCUMENT | {"verificationMaterial": {"certificate": {"rawBytes": "AAAA"}}}
         ).encode(),
-        "signed with a certificate, which is not supported",
+        "signed by an identity",
     ),
     "named by a chain of certificates": (
         lambda: json.dumps(
-            DOCUMENT | {"verificationMaterial": {"x509CertificateChain": {"certificates": []}}}
+            DOCUMENT | {"verificationMaterial": {"x509CertificateChain": CHAIN}}
         ).encode(),
-        "signed with a certificate",
+        "signed with a certificate, and no authority is trusted",
     ),
 }
 

@@ -63,7 +63,7 @@ def told(builds: Builds, alice: Person, bob: Person, larry: Person, tmp_path: Pa
 
 
 def levels(verified: Verified) -> list[tuple[str, str]]:
-    return [(word.key_id, word.level) for word in verified.levels]
+    return [(word.signer, word.level) for word in verified.levels]
 
 
 def test_each_signers_word(told: Told, alice: Person, larry: Person) -> None:

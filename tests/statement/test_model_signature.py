@@ -3,13 +3,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import provenance
 from provenance.envelope import bundle
-from provenance.errors import MalformedError, SignatureError
+from provenance.errors import ContentError, MalformedError, SignatureError
 from provenance.files.manifest import hash_folder, root_digest
 from provenance.files.names import MODEL_SIGNATURE, RESERVED
 from provenance.folder import attach, claims
@@ -20,7 +22,8 @@ from provenance.statement.intoto import Statement, Subject
 from .examples import MISSING, MODEL, altered, manifest, sha256
 
 VECTORS = Path(__file__).parents[1] / "vectors/openssf-model-signing"
-KEY_OF_VECTORS = VECTORS / "keys/certificate/signing-key-pub.pem"
+CERTIFICATES = VECTORS / "keys/certificate"
+KEY_OF_VECTORS = CERTIFICATES / "signing-key-pub.pem"
 
 STATEMENT = intoto.parse(intoto.format(model_signature.to_statement("digits", MODEL)))
 
@@ -125,12 +128,39 @@ def test_signatures_of_the_reference_tool_do_not_open_with_another_key(case: str
         bundle.open_bundle(item, [generate().public])
 
 
-@pytest.mark.parametrize("case", ["v1.0.1-certificate", "v1.1.0-certificate", "v1.1.0-sigstore"])
-def test_signatures_by_certificate_are_refused_with_a_reason(case: str) -> None:
-    (item,) = claims.read_bundles(VECTORS / case / MODEL_SIGNATURE)
-    with pytest.raises(SignatureError, match="signed with a certificate") as caught:
+@pytest.mark.parametrize("case", ["v1.0.1-certificate", "v1.1.0-certificate"])
+def test_signatures_by_certificate_need_their_root(case: str, tmp_path: Path) -> None:
+    root, key = CERTIFICATES / "ca-cert.pem", CERTIFICATES / "signing-key-pub.pem"
+    ignored = [VECTORS / case / "ignore-me"]
+    verify = partial(provenance.verify, VECTORS / case, ignore_paths=ignored)
+    found = verify(certificate_chain=[root])
+    assert [word.signer for word in found.levels] == ["CN=intermediate-ca"]
+    assert found.not_covered == {"ignore-me": 1}
+    with pytest.raises(SignatureError, match="no authority is trusted"):
+        verify(keys=[key])
+    with pytest.raises(MalformedError, match="holds no root"):
+        verify(certificate_chain=[CERTIFICATES / "int-ca-cert.pem"])
+    with pytest.raises(MalformedError, match="is a certificate, not a key"):
+        verify(keys=[root])
+    shutil.copytree(VECTORS / case, tmp_path / case)
+    (tmp_path / case / "signme-1").write_bytes(b"x")
+    with pytest.raises(ContentError, match="signme-1 was changed"):
+        provenance.verify(tmp_path / case, certificate_chain=[root], ignore_paths=["ignore-me"])
+
+
+def test_what_a_loader_opens_is_not_ignored(tmp_path: Path) -> None:
+    case = tmp_path / "v1.1.0-certificate"
+    shutil.copytree(VECTORS / case.name, case)
+    (case / "model.safetensors").write_bytes(b"x")
+    root = CERTIFICATES / "ca-cert.pem"
+    with pytest.raises(ContentError, match=r"model\.safetensors"):
+        provenance.verify(case, certificate_chain=[root], ignore_paths=["model.safetensors"])
+
+
+def test_keyless_signatures_are_refused_with_a_reason() -> None:
+    (item,) = claims.read_bundles(VECTORS / "v1.1.0-sigstore" / MODEL_SIGNATURE)
+    with pytest.raises(SignatureError, match="signed by an identity"):
         bundle.open_bundle(item, [load_public(KEY_OF_VECTORS)])
-    assert caught.value.hint == "ask the signer for a signature by key"
 
 
 # --- The reference tool itself --------------------------------------------------------------------

@@ -36,7 +36,7 @@ def outcome_of(verified: Verified) -> Step:
 
 
 def levels(verified: Verified) -> list[tuple[str, str]]:
-    return [(word.key_id, word.level) for word in verified.levels]
+    return [(word.signer, word.level) for word in verified.levels]
 
 
 def verify(root: Path, *people: Person, require: Level | None = None) -> Verified:
@@ -192,7 +192,7 @@ def test_what_a_downloader_sees(root: Path, alice: Person, provenance: Shell) ->
     assert f"–{' ' * 24}{note}" in ran.out.splitlines()
     assert ran.out.splitlines()[-1] == "  level      recorded (as alice.pub says)"
     document = provenance("verify", root, "--key", alice.public, "--json").document
-    assert document["levels"] == [{"keyId": alice.key_id, "level": "recorded"}]
+    assert document["levels"] == [{"signer": alice.key_id, "level": "recorded"}]
     assert document["environment"]["collectors"]["variables"]["values"]
     assert document["steps"][5]["notes"] == [note]
 
