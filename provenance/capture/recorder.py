@@ -41,6 +41,7 @@ from provenance.capture.inputs import (
 )
 from provenance.capture.process import CommandResult, find_program
 from provenance.capture.python import startup
+from provenance.capture.python.distribution import describe_distribution
 from provenance.capture.python.packages import (
     Software,
     no_software,
@@ -202,7 +203,11 @@ def _with_python_that_trained(
     """
     known = before.collectors["variables"].values.get("variables", {})
     program = describe_states(records, known, environ)
-    told = {"reads": _describe_reads(records.reads), "program": program}
+    told = {
+        "reads": _describe_reads(records.reads),
+        "program": program,
+        "distribution": describe_distribution(records),
+    }
     if records.told.arguments:
         places = _places(before.inputs, before.hashed, environ)
         told["arguments"] = records.told.described(places)

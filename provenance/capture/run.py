@@ -57,7 +57,7 @@ MAX_STEP = 2**53 - 1
 """Largest step: the largest integer that is exact in every JSON reader."""
 
 LAUNCHERS = {
-    "torchrun": ("RANK", "WORLD_SIZE"),  # and whatever starts processes as torch asks for it
+    "torch": ("RANK", "WORLD_SIZE"),  # torchrun, accelerate, or by hand
     "Open MPI": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     "MVAPICH": ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
     "PMI": ("PMI_RANK", "PMI_SIZE"),
@@ -404,7 +404,7 @@ def place_of(environ: Mapping[str, str]) -> tuple[str, int, int] | None:
     """Return launcher, rank and size of the world by *environ*; None: it is one process alone."""
     for launcher, names in LAUNCHERS.items():
         if names[0] in environ:
-            rank, size = (_count(environ.get(name, "")) for name in names)
+            rank, size = (number_of(environ.get(name, "")) for name in names)
             if -1 < rank < size <= MAX_RANKS:
                 return (launcher, rank, size) if size > 1 else None
     return None
@@ -412,12 +412,13 @@ def place_of(environ: Mapping[str, str]) -> tuple[str, int, int] | None:
 
 def _place() -> str:
     """Return the fields that say which process of a distributed run this is."""
-    place, restart = place_of(os.environ), _count(os.environ.get(RESTARTS, ""))
+    place, restart = place_of(os.environ), number_of(os.environ.get(RESTARTS, ""))
     rank = f',"rank":{place[1]}' if place else ""
     return f'{rank},"restart":{restart}' if restart > 0 else rank
 
 
-def _count(text: str) -> int:
+def number_of(text: str) -> int:
+    """Return the number *text*; -1: it is none, or a long one."""
     return int(text) if text.isdecimal() and len(text) < 8 else -1  # noqa: PLR2004 - digits
 
 

@@ -59,6 +59,7 @@ def captured_document(statement: TrainingStatement) -> dict[str, Any]:
         "processor": (_ok(collectors.get("processor")) or {}).get("name"),
         "gpus": [gpu.get("name") for gpu in (_ok(collectors.get("gpus")) or {}).get("gpus", ())],
         "reads": _ok(collectors.get("reads")),
+        "distribution": _ok(collectors.get("distribution")),
         "metrics": measured.annotations.get("records", 0) if measured else 0,
         "outcome": run.provenance_outcome,
     }
@@ -100,4 +101,7 @@ def _run(statement: TrainingStatement, facts: dict[str, Any]) -> Iterator[str]:
     if facts["reads"]:
         processes = facts["reads"].get("processes", 0)
         yield f"reads told by {count(processes, 'process', 'processes')}"
+    if world := facts["distribution"]:
+        restarts = f", restarts {world['restarts']}" if world.get("restarts") else ""
+        yield f"ranks {world.get('ranks', 'none')} of {world.get('worldSize')}{restarts}"
     yield f"equality {facts['equality'] or 'none'}"

@@ -121,7 +121,19 @@ def notes_of(statement: TrainingStatement) -> Iterator[str]:
         if item.added or item.more_added
     ]
     yield from cut(added, SHOWN, "more inputs to which files were added")
+    yield from _rank_notes(statement)
     yield from file_notes(statement)
+
+
+def _rank_notes(statement: TrainingStatement) -> Iterator[str]:
+    """Say which ranks of a distributed training were not heard, at all or when they ended."""
+    said = statement.build.internal_parameters.collectors.get("distribution")
+    values = said.values if said else {}
+    parts = {"missing": "that never spoke", "withoutEnd": "that did not say that they ended"}
+    for name, what in parts.items():
+        ranks = values.get(name)
+        if ranks and isinstance(ranks, str):
+            yield f"ranks {what}: {ranks[:200]} of a world of {values.get('worldSize')}"
 
 
 def file_notes(statement: TrainingStatement) -> Iterator[str]:

@@ -154,6 +154,8 @@ def test_a_training_is_recorded_from_end_to_end(project: Project) -> None:
         "metrics": "ok",
         "reads": "ok",
         "program": "absent",
+        "distribution": "absent",
+        "cost": "ok",
     }
     assert statement.build.internal_parameters.drift == ()
 

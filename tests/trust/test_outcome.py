@@ -11,7 +11,7 @@ from provenance.api import checking
 from provenance.errors import PolicyError, UsageError
 from provenance.files.manifest import FileEntry
 from provenance.folder.attach import sign
-from provenance.statement.training import ChangedInput, Metadata, Outcome
+from provenance.statement.training import ChangedInput, Collected, Metadata, Outcome
 from provenance.trust.outcome import LEVELS, outcome_detail
 from tests.world import FILES, attach, attest, state, write_files
 
@@ -141,6 +141,21 @@ def test_files_that_the_run_did_not_make_are_shown(root: Path, alice: Person) ->
     assert outcome_of(verify(root, alice, require="recorded")).notes == (
         "1 file there before and not written by the run: config.json",
         "1 file there before and written by the run with equal bytes: model.bin",
+    )
+
+
+@pytest.mark.parametrize("missing", ["1, 3", ""])
+def test_ranks_that_were_not_heard_are_said(root: Path, alice: Person, missing: str) -> None:
+    stated = state(root)
+    values = {"worldSize": 4, "ranks": "0, 2", "missing": missing, "withoutEnd": "2"}
+    told = {"distribution": Collected("ok", {name: it for name, it in values.items() if it})}
+    environment = msgspec.structs.replace(stated.build.internal_parameters, collectors=told)
+    build = msgspec.structs.replace(stated.build, internal_parameters=environment)
+    attach(root, msgspec.structs.replace(stated, build=build), alice)
+    without_end = "ranks that did not say that they ended: 2 of a world of 4"
+    never = "ranks that never spoke: 1, 3 of a world of 4"
+    assert outcome_of(verify(root, alice)).notes == (
+        (never, without_end) if missing else (without_end,)
     )
 
 

@@ -5,6 +5,7 @@
 - ``records``: reading what they and ``provenance.current_run()`` reported.
 - ``told``: of these, checkpoints, digests and arguments.
 - ``trained``: which of them trained, and what it had set.
+- ``distribution``: which ranks of a distributed training spoke, and which did not end.
 - ``launchers``: the Python that a command starts, told before it runs.
 - ``packages``: what is installed there, as ``probe`` finds it.
 """

@@ -10,6 +10,7 @@ nobody trusts::
     {"wrote":"/r/out.txt","pid":7}
     {"started":"/usr/bin/bash","words":["python3"],"pid":7}
     {"state":"exit","values":{"torch.get_num_threads":1, …},"pid":7}
+    {"ended":true,"pid":7}
     {"lost":1,"pid":7}
 
 Told are reads below the watched folders, what was imported from anywhere but the environment, and
@@ -20,7 +21,8 @@ file's state just before it is first opened. Every write below the model's folde
 names that folder. Of a started program only those ``words`` are kept that name a Python, a launcher
 or a script of a shell. ``state`` is what :mod:`~provenance.capture.python.state` finds set in the
 process: before torch's first optimizer step (``step``, by a hook that torch offers) and when Python
-exits. ``lost`` is told at 1, 2, 4, … losses: a process may end without a word.
+exits. Of a process that a launcher made one of several (:data:`LAUNCHED`) it is told that Python
+``ended``. ``lost`` is told at 1, 2, 4, … losses: a process may end without a word.
 
 One audit hook sees all. It never raises, holds no lock (a child may be forked while another thread
 is in here), opens nothing but the records, and passes on what a signal's handler raises in it.
@@ -59,6 +61,14 @@ LAUNCHERS = SHELLS.union(
     "sbatch mpirun mpiexec conda mamba micromamba uv uvx pipx poetry pdm hatch pixi nix".split()
 )
 """Programs that start others: among their words may be a Python."""
+
+LAUNCHED = frozenset(
+    """GROUP_RANK LOCAL_RANK MV2_COMM_WORLD_LOCAL_RANK MV2_COMM_WORLD_RANK MV2_COMM_WORLD_SIZE
+    OMPI_COMM_WORLD_LOCAL_RANK OMPI_COMM_WORLD_RANK OMPI_COMM_WORLD_SIZE PMI_RANK PMI_SIZE RANK
+    SLURM_LOCALID SLURM_NODEID SLURM_PROCID SLURM_RESTART_COUNT SLURM_STEP_NUM_TASKS
+    TORCHELASTIC_RESTART_COUNT WORLD_SIZE""".split()
+)
+"""Variables by which launchers tell a process which of several it is: numbers."""
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _MAX_FOLDERS = 4096
@@ -140,14 +150,20 @@ class Watch:
             "cacheTag": sys.implementation.cache_tag or "",
         }
         texts = ",".join(f'"{name}":{_quoted(text)}' for name, text in said.items())
+        launched = ",".join(f'"{name}":{_quoted(text)}' for name, text in self.launched())
         parent = self.parent if self.parent.isdigit() and len(self.parent) < 10 else "0"  # noqa: PLR2004
         return self.append(
             f'{{"process":{{"pid":{self.pid},"parent":{int(parent)},'
             f'"forked":{_truth(self.forked)},{texts},"path":[{paths}],'
             f'"pointerBits":{64 if sys.maxsize > 2**32 else 32},'
-            f'"optimize":{int(sys.flags.optimize)},'
+            f'"optimize":{int(sys.flags.optimize)},"launched":{{{launched}}},'
             f'"hashRandomization":{_truth(sys.flags.hash_randomization)}}}}}'
         )
+
+    def launched(self) -> "list[tuple[str, str]]":
+        """Return the variables of a launcher, if one made this process one of several."""
+        found = [(name, os.environ[name]) for name in LAUNCHED if name in os.environ]
+        return [(name, text) for name, text in found if text.isdigit() and len(text) < 8]  # noqa: PLR2004
 
     def tell(self, fields: str) -> None:
         """Append a record with *fields* and this process."""
@@ -522,4 +538,6 @@ def start(
     if watch.introduce():
         os.environ[_parent_in(records)] = str(watch.pid)
         sys.addaudithook(watch.hook())
+        if watch.launched():
+            atexit.register(watch.tell, '"ended":true')
         atexit.register(watch.tell_state, "exit")  # the first registered, so the last called

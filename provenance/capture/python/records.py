@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -98,6 +98,9 @@ class Introduction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rena
     pointer_bits: Literal[32, 64]
     optimize: Annotated[int, msgspec.Meta(ge=0, le=9)]
     hash_randomization: bool
+    launched: Annotated[
+        dict[_Name, Annotated[str, msgspec.Meta(max_length=8)]], msgspec.Meta(max_length=32)
+    ] = {}
 
 
 class Started(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,7 +130,7 @@ class Process:
     """A Python of the run with those that it forked.
 
     ``parent`` is the number of the one above it, if that spoke. It ``reported`` if it called
-    ``current_run()`` and used it.
+    ``current_run()`` and used it. That it ``ended`` is told of ranks alone.
     """
 
     said: Introduction
@@ -136,6 +139,7 @@ class Process:
     wrote: set[str] = field(default_factory=set)
     started: list[Started] = field(default_factory=list)
     states: list[State] = field(default_factory=list)
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +150,8 @@ class Records:
     ``seeds`` are decimal strings; several values of one name are sorted and separated by commas.
     ``dropped`` records could not be written or were too many, ``damaged`` lines could not be read.
     ``told`` is what it said beside these. ``processes`` are the Pythons that spoke, and
-    ``strangers`` reports of others.
+    ``strangers`` reports of others. ``ranks`` have metrics, each with its restart (-1: of no rank);
+    ``seeds_of_ranks`` are by name, then by rank.
     """
 
     metrics: bytes = b""
@@ -158,6 +163,8 @@ class Records:
     processes: tuple[Process, ...] = ()
     told: Told = field(default_factory=Told)
     strangers: int = 0
+    ranks: Collection[tuple[int, int]] = frozenset()
+    seeds_of_ranks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     reads: Reads = field(default_factory=Reads)
 
 
@@ -202,12 +209,17 @@ class _Lost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pid: _Id
 
 
+class _Ended(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    ended: Literal[True]
+    pid: _Id
+
+
 class _Reports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reports: _Id
 
 
 _Line = _Metric | _Seed | _Dropped | Checkpoint | Digest | Arguments
-_Told = _Introduced | _Read | _Wrote | Started | State | _Lost | _Reports
+_Told = _Introduced | _Read | _Wrote | Started | State | _Ended | _Lost | _Reports
 
 _decoders: Mapping[bytes, msgspec.json.Decoder[_Line | _Told]] = {
     name: msgspec.json.Decoder(kind)
@@ -223,6 +235,7 @@ _decoders: Mapping[bytes, msgspec.json.Decoder[_Line | _Told]] = {
         b"wrote": _Wrote,
         b"started": Started,
         b"state": State,
+        b"ended": _Ended,
         b"lost": _Lost,
         b"reports": _Reports,
     }.items()
@@ -240,27 +253,16 @@ def prepare(directory: Path) -> None:
 
 def read_records(directory: Path) -> Records:
     """Return what the run's programs said in the run directory *directory*."""
-    metrics: defaultdict[_Place, bytearray] = defaultdict(bytearray)
-    last: dict[str, tuple[_Place, float | str]] = {}
-    seeds: dict[str, str] = {}
-    processes, told = _Processes(), Told()
-    count = dropped = damaged = 0
+    metrics, seeds, processes, told = _Metrics(), _Seeds(), _Processes(), Told()
+    dropped = damaged = 0
     for data in _lines(directory / RECORDS):
         match None if data is None else _parse(data):
             case None:
                 damaged += 1
-            case _Metric(metric=name, value=value, rank=rank, restart=restart) as line:
-                place = -1 if rank is None else rank, restart
-                metrics[place] += format_metric(Metric(name, value, line.step, rank, restart))
-                count += 1
-                before = last.get(name, (place, 0.0))[0]
-                newer = (-place[0], restart) >= (-before[0], before[1])  # of the lowest rank
-                if newer and (name in last or len(last) < MAX_LAST_VALUES):
-                    last[name] = place, value
-            case _Seed(seed=name, value=text) if _has_room(seeds, name):
-                seeds[name] = merge_seeds(seeds.get(name), text)
-            case _Seed():
-                dropped += 1
+            case _Metric() as line:
+                metrics.take(line)
+            case _Seed() as line:
+                dropped += not seeds.take(line)
             case _Dropped(dropped=number):
                 dropped += number
             case Checkpoint() | Digest() | Arguments() as line:
@@ -268,17 +270,58 @@ def read_records(directory: Path) -> Records:
             case told_of_process:
                 processes.take(told_of_process)
     return Records(
-        metrics=b"".join(metrics[place] for place in sorted(metrics)),
-        count=count,
-        last={name: value for name, (_, value) in last.items()},
-        seeds=seeds,
+        metrics=b"".join(metrics.lines[place] for place in sorted(metrics.lines)),
+        count=metrics.count,
+        last={name: value for name, (_, value) in metrics.last.items()},
+        seeds=seeds.values,
         dropped=min(dropped, MAX_STEP),  # the program may report any number
         damaged=damaged,
         processes=tuple(processes.found),
         told=told,
         strangers=processes.strangers,
+        ranks=metrics.lines.keys(),
+        seeds_of_ranks=seeds.of_ranks,
         reads=processes.reads(),
     )
+
+
+class _Metrics:
+    """Metrics by rank and restart, and the last value of each, of the lowest rank."""
+
+    def __init__(self) -> None:
+        self.lines: defaultdict[_Place, bytearray] = defaultdict(bytearray)
+        self.last: dict[str, tuple[_Place, float | str]] = {}
+        self.count = 0
+
+    def take(self, line: _Metric) -> None:
+        name, value = line.metric, line.value
+        self.count += 1
+        at = -1 if line.rank is None else line.rank, line.restart
+        self.lines[at] += format_metric(Metric(name, value, line.step, line.rank, line.restart))
+        before = self.last.get(name, (at, 0.0))[0]
+        newer = (-at[0], at[1]) >= (-before[0], before[1])
+        if newer and (name in self.last or len(self.last) < MAX_LAST_VALUES):
+            self.last[name] = at, value
+
+
+class _Seeds:
+    """Seeds by name, and those of each rank."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self.of_ranks: dict[str, dict[str, str]] = {}
+
+    def take(self, line: _Seed) -> bool:
+        """Keep *line*, if there is room."""
+        name, rank = line.seed, str(line.rank)
+        if not _has_room(self.values, name):
+            return False
+        self.values[name] = merge_seeds(self.values.get(name), line.value)
+        if line.rank is not None:
+            own = self.of_ranks.setdefault(name, {})
+            if rank in own or len(own) < MAX_LAST_VALUES:
+                own[rank] = merge_seeds(own.get(rank), line.value)
+        return True
 
 
 class _Processes:
@@ -310,13 +353,21 @@ class _Processes:
                 self.states += 1
             case _Lost(lost=lost):
                 self.lost += lost
-            case _Reports(reports=pid) if pid in self.known:
-                number = self.known[pid]
-                self.found[number] = replace(self.found[number], reported=True)
-            case _Reports():
+            case _Reports(reports=pid) if pid not in self.known:
                 self.strangers += 1
+            case _Reports(reports=pid) | _Ended(pid=pid):
+                self.mark(pid, line)
             case _:
                 self.lost += 1
+
+    def mark(self, pid: int, line: _Reports | _Ended) -> None:
+        number = self.known.get(pid)
+        if number is not None:
+            found = self.found[number]
+            if isinstance(line, _Reports):
+                self.found[number] = replace(found, reported=True)
+            elif found.said.pid == pid:  # else it is a fork that ended
+                self.found[number] = replace(found, ended=True)
 
     def introduce(self, said: Introduction) -> None:
         above = self.known.get(said.parent)

@@ -93,6 +93,20 @@ def test_nothing_else_is_loaded(scene: Scene) -> None:
     assert set(with_us) - set(without) == {"sitecustomize"}
 
 
+@pytest.mark.parametrize(
+    ("end", "ended"),
+    [("", True), ("1 / 0", True), ("import os; os._exit(0)", False),
+     ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", False),
+     ("import os; os.fork() or exit()\nos._exit(0)", False)],
+)  # fmt: skip
+def test_a_rank_says_so_and_that_it_ended(scene: Scene, end: str, ended: bool) -> None:
+    ranked = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "x", "GROUP_RANK": "9" * 99}
+    scene.run(end, **ranked)
+    [process] = scene.said().processes
+    assert process.said.launched == {"RANK": "1", "WORLD_SIZE": "2"}
+    assert process.ended == ended
+
+
 def test_a_process_says_what_it_is(scene: Scene) -> None:
     scene.run("pass")
     (process,) = scene.said().processes
