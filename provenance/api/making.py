@@ -24,6 +24,7 @@ from provenance.api.arguments import (
 from provenance.api.finishing import Claimant, Given, Recorded, complete
 from provenance.api.weaknesses import misfit
 from provenance.capture import cost, made, process, recorder, remarks, run_folder
+from provenance.capture.datasets import read_info
 from provenance.capture.draft import Before, Recording, with_model
 from provenance.capture.inputs import Inputs
 from provenance.capture.remarks import Remark
@@ -42,7 +43,8 @@ DEFAULT_EQUALITY = "bytes"
 class Stated(Given, total=False):
     """What a trainer states in :func:`record` and :func:`attest`.
 
-    ``data`` are files or folders, with roles (``{"train": "data.csv"}``) or without; ``seeds`` are
+    ``data`` are files or folders, with roles (``{"train": "data.csv"}``) or without; ``data_info``
+    is a TOML file that says more of them, as their licences, by role; ``seeds`` are
     integers by the names of their generators, or a single one. ``secret_variables`` are environment
     variables that are secret and kept from the training; ``allowed_secrets``, those whose values
     may be published. The claim is published at once to the log in the folder ``log``. Without an
@@ -51,6 +53,7 @@ class Stated(Given, total=False):
     """
 
     data: Mapping[str, PathLike] | Sequence[PathLike | tuple[str, PathLike]]
+    data_info: PathLike | None
     config: Sequence[PathLike]
     base_model: PathLike | None
     equality: PathLike | Declaration | None
@@ -231,10 +234,20 @@ def inputs_of(model: PathLike, stated: Stated) -> Inputs:
     data, seeds = stated.get("data", ()), stated.get("seeds", {})
     roles = data.items() if isinstance(data, Mapping) else several(data, "data")
     seeds = {"seed": seeds} if isinstance(seeds, int) else seeds
+    placed = [_role_and_path(item) for item in roles]
+    info = optional_path(stated.get("data_info"))
+    about = read_info(info) if info else {}
+    names = {role or Path(path).name for role, path in placed}
+    for role, (path, _) in about.items():
+        if role not in names and path is None:
+            hint = f"--data {role}=PATH, or path = PATH there"
+            raise UsageError(f"{role} is no data of this run", where=str(info), hint=hint)
+        placed += [(role, path)] if role not in names and path else []
     return Inputs(
         model=Path(model),
         working_folder=Path.cwd(),
-        data=tuple(map(_role_and_path, roles)),
+        data=tuple(placed),
+        about={role: said for role, (_, said) in about.items()},
         config=tuple(map(a_path, several(stated.get("config", ()), "config"))),
         base_model=optional_path(stated.get("base_model")),
         equality=DeclaredEquality(declared.name, declared.digest, declared.document),

@@ -4,7 +4,8 @@
 - ``remarks``: what weakens a claim and can be mended before the run.
 - ``run``: what the training program reports by ``provenance.current_run()``.
 - ``process``: running the command transparently; ``command``: how it is recorded.
-- ``inputs``: the digests of data, configuration and base model, twice.
+- ``inputs``: the digests of data, configuration and base model, twice; ``datasets``: what is said
+  of data, by the trainer or a Croissant file.
 - ``made``: the model, looked at before the run and when it ends.
 - ``code``: the trees of the code, and what of it the run read.
 - ``python``: the Pythons of the run: which of them trained, and what is installed there.

@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 
+from msgspec.structs import asdict, replace
+
+from provenance.capture.datasets import CROISSANT, Listed, read_croissant
 from provenance.capture.secrecy.redact import readable, redact_text
 from provenance.errors import ProvenanceError, UnreadableError, UsageError
 from provenance.files.caches import caches_of, hub_uri
@@ -22,7 +25,13 @@ from provenance.files.manifest import FileEntry, Manifest, hash_folder, hash_pat
 from provenance.files.names import RESERVED
 from provenance.files.walking import walk_folders
 from provenance.keys import refuse_private_keys
-from provenance.statement.training import ChangedInput, DeclaredEquality, Input, describe_input
+from provenance.statement.training import (
+    About,
+    ChangedInput,
+    DeclaredEquality,
+    Input,
+    describe_input,
+)
 
 MAX_LISTED = 1000
 """Most files of a changed input in each list: a changed data set of millions stays a short text."""
@@ -38,7 +47,8 @@ class Inputs:
     a path. ``seeds`` are decimal strings by the names of the generators. ``axes`` are the
     differences that a rebuild may have. A ``dry_run`` starts no Python. ``secret_variables`` hold
     passwords that the training does not get. The command runs in ``working_folder``, to which paths
-    are relative. Links in folders may lead to files below ``link_roots``.
+    are relative. Links in folders may lead to files below ``link_roots``. ``about`` says more of
+    data, by name.
     """
 
     model: Path
@@ -52,6 +62,7 @@ class Inputs:
     dry_run: bool = False
     secret_variables: frozenset[str] = frozenset()
     link_roots: tuple[Path, ...] = ()
+    about: Mapping[str, About] = field(default_factory=dict)
 
     def located(self, path: Path) -> Path:
         """Return the absolute path of *path*, with links resolved."""
@@ -76,13 +87,21 @@ class InputPath:
     given: Path
     path: Path
     link_roots: tuple[Path, ...] = ()
+    about: About | None = None
+
+    @property
+    def listed(self) -> Listed | None:
+        """What the input's Croissant file lists; None: the input is no such file."""
+        named = self.key.startswith("data:") and self.path.name.endswith(CROISSANT)
+        return read_croissant(self.path, self.link_roots) if named and self.path.is_file() else None
 
 
 @dataclass(frozen=True, slots=True)
 class HashedInput:
     """One input, its files, and where a cache says that it is from.
 
-    ``listed`` is what the digest ``described.manifest`` is of.
+    ``listed`` is what the digest ``described.manifest`` is of; ``croissant`` what the input lists,
+    if it is such a file.
     """
 
     place: InputPath
@@ -90,10 +109,22 @@ class HashedInput:
     described: Input
     listed: bytes
     uri: str = ""
+    croissant: Listed | None = None
+
+    @property
+    def root(self) -> Path:
+        """What the names of the files are below; one file without others is its own root."""
+        return self.place.path.parent if self.croissant else self.place.path
+
+    def paths(self) -> Iterator[Path]:
+        """Yield where it is: its path, and the files that it lists if it is a Croissant file."""
+        yield self.place.path
+        if self.croissant:
+            yield from (self.root / name for name in self.croissant.paths)
 
     def behind_links(self) -> Iterator[str]:
         """Yield the paths of the files outside the input to which links in it may lead."""
-        root = self.place.path
+        root = self.root
         if self.place.link_roots or any(map(os.path.isdir, caches_of(root))):
             for entry in self.manifest.entries:
                 path = os.path.realpath(root / entry.name)
@@ -105,9 +136,10 @@ def input_paths(inputs: Inputs) -> tuple[InputPath, ...]:
     """Return data, configuration and base model; their keys are unique and valid in a command."""
     found = []
 
-    def add(key: str, name: str, path: Path, role: str = "") -> None:
+    def add(key: str, name: str, path: Path, role: str | None = None) -> None:
         given = inputs.working_folder.absolute() / path
-        found.append(InputPath(key, name, role, given, inputs.located(path), inputs.link_roots))
+        at, about = inputs.located(path), inputs.about.get(name) if role is not None else None
+        found.append(InputPath(key, name, role or "", given, at, inputs.link_roots, about))
 
     for role, path in inputs.data:
         name = role or _name(inputs, path)
@@ -165,18 +197,26 @@ def check_model_folder(inputs: Inputs) -> Path:
 
 def hash_input(place: InputPath, progress: Callable[[int], None] | None = None) -> HashedInput:
     """Return *place* with its files."""
-    manifest = _look(place, progress)
-    described, listed = describe_input(place.name, manifest, role=place.role)
-    return HashedInput(place, manifest, described, listed, hub_uri(place.given))
+    manifest, listed = _look(place, progress)
+    described, rows = describe_input(place.name, manifest, role=place.role)
+    about = listed.check(manifest, place.path) if listed else None
+    if about and place.about:
+        about = replace(about, **{k: v for k, v in asdict(place.about).items() if v})
+    described = replace(described, about=about or place.about)
+    return HashedInput(place, manifest, described, rows, hub_uri(place.given), listed)
 
 
-def _look(place: InputPath, progress: Callable[[int], None] | None) -> Manifest:
+def _look(
+    place: InputPath, progress: Callable[[int], None] | None
+) -> tuple[Manifest, Listed | None]:
     path, roots = place.path, place.link_roots
+    if (listed := place.listed) is not None:
+        return listed.hash(progress), listed
     if place.key == "baseModel":
         # Without the reserved files beside the weights, so that its digest is the attested one.
-        return hash_folder(path, ignore=RESERVED, link_roots=roots, progress=progress)
+        return hash_folder(path, ignore=RESERVED, link_roots=roots, progress=progress), None
     name = os.path.normpath(place.given.name)  # of a link: what it leads to may be a digest
-    return hash_path(path, name, link_roots=roots, progress=progress)
+    return hash_path(path, name, link_roots=roots, progress=progress), None
 
 
 def hash_again(
@@ -190,7 +230,7 @@ def hash_again(
             found.append(ChangedInput(place.key, problem=problem))
             continue
         try:
-            after = _look(place, progress)
+            after, _ = _look(place, progress)
         except ProvenanceError as error:
             found.append(ChangedInput(place.key, problem=_problem(error, place)))
             continue

@@ -91,7 +91,7 @@ def observe_before(
     around = Surroundings.of(
         environ,
         model,
-        known=(item.place.path for item in hashed),
+        known=(path for item in hashed for path in item.paths()),
         files=(path for item in hashed for path in item.behind_links()),
         secret=redacted_files(words, folder, recorded.redacted),
     )
@@ -148,7 +148,7 @@ def listen(before: Before, directory: Path, environ: Mapping[str, str]) -> dict[
         directory,
         environ,
         watched=[folder, *roots],
-        left_out=[item.place.path for item in before.hashed],
+        left_out=[path for item in before.hashed for path in item.paths()],
         model=before.model,
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from provenance.capture.draft import Before
 from provenance.capture.python.packages import NOT_NAMED, NOT_STARTED
 from provenance.capture.secrecy.secrets import is_secret_file
-from provenance.errors import SecretError, some_of
+from provenance.errors import SecretError, count, some_of
 from provenance.files.pointers import FETCH, unfetched
 from provenance.keys import refuse_private_keys
 
@@ -50,8 +50,15 @@ def remarks(before: Before, *, by_default: bool, key: Path | None) -> tuple[Rema
 
 def _about_inputs(before: Before) -> Iterator[Remark]:
     for each in before.hashed:
-        if (text := unfetched(each.place.path, each.manifest.entries)) is not None:
+        if (text := unfetched(each.root, each.manifest.entries)) is not None:
             yield Remark(f"{each.place.key}: {text}", FETCH)
+        if each.croissant and each.croissant.absent:
+            names = some_of(each.croissant.absent)
+            what = f"{each.place.key}: not beside its Croissant file: {names}"
+            yield Remark(what, "fetch it before, so that it is hashed")
+        elif number := each.described.about and each.described.about.files.get("unchecked"):
+            what = f"{each.place.key}: its Croissant file has no SHA-256 of {count(number, 'file')}"
+            yield Remark(what, "they are hashed, not checked", is_cause=False)
 
 
 def _about_code(before: Before) -> Iterator[Remark]:

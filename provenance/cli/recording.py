@@ -41,6 +41,10 @@ _OPTIONS = (
         help="Training data: a file or folder, with its role ('train', 'eval'). Repeatable.",
     ),
     click.option(
+        "--data-info", type=PATH, metavar="FILE",
+        help="TOML: a table for each ROLE with its license, source, availability, notices.",
+    ),
+    click.option(
         "--config", "config", type=PATH, multiple=True, metavar="FILE",
         help="Configuration file. Repeatable.",
     ),
@@ -91,6 +95,7 @@ def read_stated(options: Mapping[str, Any]) -> Stated:
     return {
         **read_given(options),
         "data": [_data(text) for text in options["data"]],
+        "data_info": options["data_info"],
         "config": options["config"],
         "base_model": options["base_model"],
         "equality": options["equality"],

@@ -81,7 +81,8 @@ def recipe_rows(statement: TrainingStatement) -> list[tuple[str, str]]:
     code = code_texts(statement)
     rows += [("" if number else "code", text) for number, text in enumerate(code)]
     rows += [("config", input_text(item)) for item in recipe.config]
-    rows += [("data", input_text(item)) for item in recipe.data]
+    for item in recipe.data:
+        rows += [("data", input_text(item)), *(("", text) for text in _about_texts(item))]
     if recipe.base_model is not None:
         rows.append(("base model", input_text(recipe.base_model)))
     if recipe.seeds:
@@ -145,6 +146,18 @@ def input_text(item: Input) -> str:
     role = f"{item.role}: " if item.role not in ("", item.name) else ""
     what = f"{count(item.files, 'file')}, {item.size:,} bytes"
     return f"{role}{item.name}  {what}  sha256 {item.digest['sha256'][:16]}…"
+
+
+def _about_texts(item: Input) -> list[str]:
+    """Say what is said of data, each fact in a text that is not yet safe to print."""
+    if (about := item.about) is None:
+        return []
+    texts = [about.title, about.version, about.license, about.availability, about.source]
+    said = [", ".join(filter(None, texts)), *about.notices]
+    if numbers := about.files:
+        counted = ", ".join(f"{number:,} {what}" for what, number in sorted(numbers.items()))
+        said.append(f"by its Croissant file: {counted}")
+    return [text for text in said if text]
 
 
 def verified_document(verified: Verified) -> dict[str, Any]:

@@ -35,6 +35,27 @@ MODEL = "${model}/"
 """Begins the name of a file that the run read in the model's folder, where it lay before."""
 
 
+class About(
+    msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, rename="camel"
+):
+    """What is said of data, so that others can get it: a description, which identifies nothing.
+
+    ``license`` is an SPDX expression, or what a Croissant file has there. ``source`` is a URL or
+    identifier. Data are ``open`` (to anybody, under a licence that allows all use), ``public`` (to
+    anybody), ``obtainable`` (on conditions) or ``unshareable``. ``files`` counts those of a
+    Croissant file: ``checked`` by its digests, ``unchecked`` for want of them, and ``absent``.
+    """
+
+    title: str = ""
+    version: str = ""
+    license: str = ""
+    source: str = ""
+    availability: Literal["", "open", "public", "obtainable", "unshareable"] = ""
+    notices: tuple[str, ...] = ()
+    citation: str = ""
+    files: dict[str, Count] = {}
+
+
 class Input(
     msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, rename="camel"
 ):
@@ -51,6 +72,7 @@ class Input(
     files: Count
     size: Count
     role: str = ""
+    about: About | None = None
 
 
 class ProgramFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

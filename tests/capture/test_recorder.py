@@ -145,6 +145,7 @@ def test_a_training_is_recorded_from_end_to_end(project: Project) -> None:
         "processor": "ok",
         "memory": "ok",
         "container": "ok",
+        "cost": "ok",
         "variables": "ok",
         "interpreter": "ok",
         "packages": "ok",
