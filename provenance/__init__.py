@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from provenance.api.checking import agree, compare, verify
     from provenance.api.finishing import finish
     from provenance.api.making import attest, record
+    from provenance.api.recording import recording
     from provenance.api.repeating import rebuild
     from provenance.api.signing import keygen, publish, sign
     from provenance.capture.run import current_run
@@ -41,6 +42,7 @@ __all__ = [
     "publish",
     "rebuild",
     "record",
+    "recording",
     "sign",
     "verify",
 ]
@@ -52,6 +54,7 @@ _HOMES = {
     "api.checking": ("agree", "compare", "verify"),
     "api.finishing": ("finish",),
     "api.making": ("attest", "record"),
+    "api.recording": ("recording",),
     "api.repeating": ("rebuild",),
     "api.signing": ("keygen", "publish", "sign"),
     "capture.run": ("current_run",),

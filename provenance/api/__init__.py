@@ -3,6 +3,7 @@
 - ``signing``: keygen, sign, publish.
 - ``making``: record, attest. ``finishing``: finish, and the end of both;
   ``weaknesses``: what the signer is told then.
+- ``recording``: recording, of a program from inside it.
 - ``repeating``: rebuild.
 - ``checking``: verify, compare, agree.
 - ``declaring``: what ``equality check``, ``suggest`` and ``calibrate`` do.

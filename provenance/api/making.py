@@ -85,33 +85,23 @@ def record(
         raise UsageError("there is no command")
     for word in command:
         check_word(word)
-    making = _Making.of(model, key, stated)
-    before = making.observe(tuple(command), str(uuid.uuid4()))
-    said = making.remark(before)
-    if check is not None:
-        check(before)
-    if making.inputs.dry_run:
-        return making.planned(recorder.plan(before)).after(said)
-    inputs, claimant = making.inputs, making.claimant
-    with claimant.progress("hashing the model before the run") as advance:
-        at = made.look_before(
-            inputs.model, inputs.working_folder, advance, link_roots=inputs.link_roots
+
+    def run(kept: RunFolder, environ: Mapping[str, str], before: Before) -> process.CommandResult:
+        result = process.run(
+            command,
+            folder=before.inputs.working_folder,
+            environ=environ,
+            clock=lambda: datetime.now(UTC),
+            run_directory=kept.program,
+            on_start=kept.started,
         )
-    with making.run_folder(before, at.began) as (kept, environ):
-        with cost.Meter(before.root) as meter:
-            result = process.run(
-                command,
-                folder=inputs.working_folder,
-                environ=environ,
-                clock=lambda: datetime.now(UTC),
-                run_directory=kept.program,
-                on_start=kept.started,
-            )
         if not result.started:
             kept.remove()
             name, hint = shlex.quote(command[0]), _how_to_start(command[0])
             raise CommandError(result.problem, where=name, hint=hint, status=result.status)
-        return complete(claimant, kept, before, meter.priced(result), at).after(said)
+        return result
+
+    return Making.of(model, key, stated).around(tuple(command), run, check)
 
 
 def _how_to_start(word: str) -> str | None:
@@ -129,7 +119,7 @@ def attest(model: PathLike, *, key: PathLike | PrivateKey, **stated: Unpack[Stat
     Nothing is run: the statement says that the run was not observed. Code and machine are recorded
     as they are now; packages and interpreter are not recorded.
     """
-    making = _Making.of(model, key, stated)
+    making = Making.of(model, key, stated)
     root, claimant = making.inputs.model, making.claimant
     require_folder(root)
     before = making.observe(None, "")
@@ -145,8 +135,8 @@ def attest(model: PathLike, *, key: PathLike | PrivateKey, **stated: Unpack[Stat
 
 
 @dataclass(frozen=True, slots=True)
-class _Making:
-    """The arguments of :func:`record` and :func:`attest`, read."""
+class Making:
+    """The arguments of :func:`record`, ``recording`` and :func:`attest`, read."""
 
     inputs: Inputs
     claimant: Claimant
@@ -154,11 +144,35 @@ class _Making:
     key_file: Path | None
 
     @classmethod
-    def of(cls, model: PathLike, key: PathLike | PrivateKey, stated: Stated) -> _Making:
+    def of(cls, model: PathLike, key: PathLike | PrivateKey, stated: Stated) -> Making:
+        """Read the arguments."""
         if unknown := stated.keys() - Stated.__annotations__.keys():
             raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
         inputs, claimant = inputs_of(model, stated), Claimant.of(key, stated)
         return cls(inputs, claimant, stated, None if isinstance(key, PrivateKey) else Path(key))
+
+    def around(
+        self,
+        command: tuple[str, ...],
+        run: Callable[[RunFolder, Mapping[str, str], Before], process.CommandResult],
+        check: Callable[[Before], None] | None = None,
+    ) -> Recorded:
+        """Return the claim about what *run* waits for, observed before it and afterwards."""
+        before = self.observe(command, str(uuid.uuid4()))
+        said = self.remark(before)
+        if check is not None:
+            check(before)
+        if self.inputs.dry_run:
+            return self.planned(recorder.plan(before)).after(said)
+        inputs, claimant = self.inputs, self.claimant
+        with claimant.progress("hashing the model before the run") as advance:
+            at = made.look_before(
+                inputs.model, inputs.working_folder, advance, link_roots=inputs.link_roots
+            )
+        with self.run_folder(before, at.began) as (kept, environ):
+            with cost.Meter(before.root) as meter:
+                result = run(kept, environ, before)
+            return complete(claimant, kept, before, meter.priced(result), at).after(said)
 
     def observe(self, command: tuple[str, ...] | None, invocation_id: str) -> Before:
         """Observe what is there before *command*, and refuse what could never be attached."""

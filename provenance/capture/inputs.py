@@ -48,7 +48,7 @@ class Inputs:
     differences that a rebuild may have. A ``dry_run`` starts no Python. ``secret_variables`` hold
     passwords that the training does not get. The command runs in ``working_folder``, to which paths
     are relative. Links in folders may lead to files below ``link_roots``. ``about`` says more of
-    data, by name.
+    data, by name. ``from_inside``: the program began to be recorded when it was running.
     """
 
     model: Path
@@ -63,6 +63,7 @@ class Inputs:
     secret_variables: frozenset[str] = frozenset()
     link_roots: tuple[Path, ...] = ()
     about: Mapping[str, About] = field(default_factory=dict)
+    from_inside: bool = False
 
     def located(self, path: Path) -> Path:
         """Return the absolute path of *path*, with links resolved."""

@@ -108,11 +108,15 @@ def observe_before(
         folders=[folder / place for place in program_folders(words, recorded.redacted)],
         editable=software.editable,
     )
+    if inputs.from_inside and words[-1] == "ipykernel_launcher":
+        source = source.lacking("no file of the notebook is known")
     if is_piped(words):
         source = replace(
             source.lacking("the program comes from standard input"), hint="name a file of it"
         )
     about: dict[str, Any] = {"version": __version__}
+    if inputs.from_inside:
+        about["from"] = "inside"
     if recorded.redacted:
         about["redactedArguments"] = list(recorded.redacted)
     collectors = {
@@ -142,15 +146,15 @@ def plan(before: Before) -> Recording:
 
 def listen(before: Before, directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """Prepare the run's folder for what the run's Pythons will say; return *environ* with it."""
-    folder = before.inputs.located(Path())
-    roots = [repository.root for repository in before.source.repositories]
-    return startup.install(
-        directory,
-        environ,
-        watched=[folder, *roots],
-        left_out=[path for item in before.hashed for path in item.paths()],
-        model=before.model,
-    )
+    return startup.install(directory, environ, **heard(before))
+
+
+def heard(before: Before) -> dict[str, Any]:
+    """Return of which files the run's Pythons will tell."""
+    roots = (repository.root for repository in before.source.repositories)
+    left_out = [path for item in before.hashed for path in item.paths()]
+    watched = [before.inputs.located(Path()), *roots]
+    return {"watched": watched, "left_out": left_out, "model": before.model}
 
 
 def observe_after(
@@ -204,7 +208,7 @@ def _with_python_that_trained(
     known = before.collectors["variables"].values.get("variables", {})
     program = describe_states(records, known, environ)
     told = {
-        "reads": _describe_reads(records.reads),
+        "reads": _describe_reads(records.reads, from_inside=before.inputs.from_inside),
         "program": program,
         "distribution": describe_distribution(records),
     }
@@ -228,10 +232,11 @@ def _with_python_that_trained(
     )
 
 
-def _describe_reads(reads: Reads) -> Collected:
+def _describe_reads(reads: Reads, *, from_inside: bool) -> Collected:
     if not reads.processes:
         return Collected("absent", reason="no Python of the run reported")
-    values = {"by": "start-up folder", "complete": False, "processes": reads.processes}
+    by = "from inside the program, since then" if from_inside else "start-up folder"
+    values = {"by": by, "complete": False, "processes": reads.processes}
     return Collected("ok", values | {"lost": reads.lost})
 
 

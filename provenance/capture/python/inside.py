@@ -93,9 +93,10 @@ class Watch:
         *state* loads the program that looks at what is set.
         """
         self.records, self.model, self.state = records, model, state
+        self.variable = PARENT + "".join(filter(str.isalnum, records))
         self.pid, self.parent, self.forked = (
             os.getpid(),
-            os.environ.get(_parent_in(records), ""),
+            os.environ.get(self.variable, ""),
             False,
         )
         self.lost = self.told_lost = self.starts = 0
@@ -106,7 +107,7 @@ class Watch:
         self.folders: dict[str, int] = {}
         self.kinds = _kinds(watched, left_out, model)
         self.kinds[os.path.realpath(records.rpartition("/")[0])] = _SKIPPED
-        self.handlers: Mapping[str, Callable[[Sequence[Any]], None]] = {
+        self.handlers: dict[str, Callable[[Sequence[Any]], None]] = {
             "open": self.opened,
             "import": self.imported,
             "ctypes.dlopen": self.read_named,
@@ -437,10 +438,6 @@ def _kinds(watched: "Iterable[str]", left_out: "Iterable[str]", model: str) -> "
     return kinds
 
 
-def _parent_in(records: str) -> str:
-    return PARENT + "".join(filter(str.isalnum, records))
-
-
 def _is_of_signal(error: BaseException) -> bool:
     """Tell whether a signal's handler raised *error*: its frame was given the one that it broke."""
     trace = error.__traceback__
@@ -536,7 +533,7 @@ def start(
     sys.meta_path.append(finder)
     watch = Watch(records, watched, left_out, model, state)
     if watch.introduce():
-        os.environ[_parent_in(records)] = str(watch.pid)
+        os.environ[watch.variable] = str(watch.pid)
         sys.addaudithook(watch.hook())
         if watch.launched():
             atexit.register(watch.tell, '"ended":true')
