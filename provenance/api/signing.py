@@ -59,8 +59,8 @@ class Signed:
 def keygen(path: PathLike, *, algorithm: str = ALGORITHMS[0], password: Password = None) -> KeyPair:
     """Make a key pair: the private key at *path* (mode 0600), the public one at ``path.pub``.
 
-    *algorithm* is ``ecdsa-p256``, ``ed25519`` (which a log needs) or ``ml-dsa-65``. Nothing is
-    overwritten.
+    *algorithm* is ``ecdsa-p256``, ``ed25519`` (which a log needs) or ``ml-dsa-44``, ``-65`` or
+    ``-87``. Nothing is overwritten.
     """
     key = generate(algorithm)
     public = write_key_pair(key, a_path(path), read_password(password))

@@ -20,12 +20,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from provenance.errors import MalformedError, SignatureError, one_line
-from provenance.keys.public import PublicKey, public_key_of
+from provenance.keys.public import RSA_BITS, PublicKey, public_key_of
 
 MAX_CHAIN = 10
 """Most certificates in one bundle, and on one path to a root."""
 
-MIN_RSA_BITS = 2048
 
 T = TypeVar("T", bound=x509.ExtensionType)
 
@@ -186,7 +185,7 @@ def _may_not_issue(issuer: x509.Certificate, below: int) -> str:
 
 def _is_weak(subject: x509.Certificate, issuer: x509.Certificate) -> bool:
     algorithm, key = subject.signature_hash_algorithm, issuer.public_key()
-    if isinstance(key, rsa.RSAPublicKey) and key.key_size < MIN_RSA_BITS:
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size not in RSA_BITS:
         return True
     return algorithm is not None and not isinstance(algorithm, _HASHES)
 

@@ -29,7 +29,7 @@ from provenance.keys.public import (
     unsupported_algorithm,
 )
 
-ALGORITHMS = ("ecdsa-p256", "ed25519", "ml-dsa-65")
+ALGORITHMS = ("ecdsa-p256", "ed25519", "ml-dsa-44", "ml-dsa-65", "ml-dsa-87")
 """What ``keygen`` makes. The first is the default: Rekor v2 takes no pure Ed25519 for DSSE."""
 
 MAX_PASSWORD_BYTES = 1023
@@ -42,7 +42,13 @@ _PRIVATE = re.compile(
 )
 """A private key in PEM (OpenSSL, OpenSSH, PGP) or of age, perhaps behind its certificate."""
 
-PrivateHandle = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | mldsa.MLDSA65PrivateKey
+PrivateHandle = (
+    ec.EllipticCurvePrivateKey
+    | ed25519.Ed25519PrivateKey
+    | mldsa.MLDSA44PrivateKey
+    | mldsa.MLDSA65PrivateKey
+    | mldsa.MLDSA87PrivateKey
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,9 @@ def generate(algorithm: str = ALGORITHMS[0]) -> PrivateKey:
     makers = {
         "ecdsa-p256": lambda: ec.generate_private_key(ec.SECP256R1()),
         "ed25519": ed25519.Ed25519PrivateKey.generate,
+        "ml-dsa-44": mldsa.MLDSA44PrivateKey.generate,
         "ml-dsa-65": mldsa.MLDSA65PrivateKey.generate,
+        "ml-dsa-87": mldsa.MLDSA87PrivateKey.generate,
     }
     if algorithm not in makers:
         raise UsageError(f"unknown algorithm {algorithm!r}", hint=f"use {', '.join(makers)}")

@@ -1,10 +1,11 @@
 """Public keys and the check of a signature.
 
-ECDSA (FIPS 186-5) is by the curve's hash, in DER; Ed25519 (RFC 8032) and ML-DSA-65 (FIPS 204; pure,
-empty context) are raw bytes.
+ECDSA (FIPS 186-5) is by the curve's hash, in DER; Ed25519 (RFC 8032) and ML-DSA (FIPS 204; pure,
+empty context) are raw bytes. RSA (RFC 8017) is checked, never made: by SHA-256, with the padding of
+PKCS #1 v1.5 or of PSS, whichever fits.
 
 A signature does not identify a document: anybody can turn the ECDSA signature (r, s) into the
-equally valid (r, n - s), and a signer can make many by every algorithm here but Ed25519. Ed25519
+equally valid (r, n - s), and a signer can make many by most algorithms here. Ed25519
 and ML-DSA signatures cannot be altered by others. OpenSSL refuses non-canonical DER.
 
 Low-order Ed25519 keys (for which anybody can sign) and a non-canonical y (RFC 8032, section 5.1.3)
@@ -25,19 +26,34 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
 
 from provenance.encoding import strict_base64
 from provenance.errors import MalformedError, SignatureError, UnreadableError
 from provenance.files.reading import read_file
 
-PublicHandle = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | mldsa.MLDSA65PublicKey
+PublicHandle = (
+    ec.EllipticCurvePublicKey
+    | ed25519.Ed25519PublicKey
+    | mldsa.MLDSA44PublicKey
+    | mldsa.MLDSA65PublicKey
+    | mldsa.MLDSA87PublicKey
+    | rsa.RSAPublicKey
+)
 
 CURVES: dict[str, tuple[str, Callable[[], hashes.HashAlgorithm]]] = {
     "secp256r1": ("ecdsa-p256", hashes.SHA256),
     "secp384r1": ("ecdsa-p384", hashes.SHA384),
     "secp521r1": ("ecdsa-p521", hashes.SHA512),
 }
+
+RSA_BITS = range(2048, 16385)
+"""Sizes of RSA moduli, in bits: OpenSSL checks nothing by a longer one."""
+
+_PADDINGS = (
+    padding.PKCS1v15(),
+    padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.AUTO),
+)
 
 MAX_KEY_BYTES = 64 * 2**10
 """Largest key file read, in bytes; an ML-DSA-87 key is under 8 KiB."""
@@ -98,15 +114,28 @@ class PublicKey:
             if isinstance(self._handle, ec.EllipticCurvePublicKey):
                 _, hash_of = CURVES[self._handle.curve.name]
                 self._handle.verify(signature, message, ec.ECDSA(hash_of()))
+            elif isinstance(self._handle, rsa.RSAPublicKey):
+                _verify_rsa(self._handle, signature, message)
             else:
                 self._handle.verify(signature, message)
         except (InvalidSignature, ValueError) as error:
             raise SignatureError("the signature does not match", where=self.key_id) from error
 
 
+def _verify_rsa(key: rsa.RSAPublicKey, signature: bytes, message: bytes) -> None:
+    for number, padded in enumerate(_PADDINGS, 1):
+        try:
+            key.verify(signature, message, padded, hashes.SHA256())
+        except InvalidSignature:
+            if number == len(_PADDINGS):
+                raise
+        else:
+            return
+
+
 def unsupported_algorithm(where: str | None) -> MalformedError:
     """Return the refusal of a key whose algorithm is not among these."""
-    hint = "use ECDSA on P-256, P-384 or P-521, Ed25519, or ML-DSA-65"
+    hint = "use ECDSA on P-256, P-384 or P-521, Ed25519, ML-DSA, or to verify RSA-2048 or longer"
     return MalformedError("the key's algorithm is not supported", where=where, hint=hint)
 
 
@@ -121,8 +150,14 @@ def public_key_of(handle: object, *, where: str | None = None) -> PublicKey:
             raise MalformedError("non-canonical Ed25519 public key", where=where)
         if y in _SMALL_ORDER:
             raise MalformedError("low-order Ed25519 public key", where=where)
+    elif isinstance(handle, rsa.RSAPublicKey) and handle.key_size in RSA_BITS:
+        name = f"rsa-{handle.key_size}"
+    elif isinstance(handle, mldsa.MLDSA44PublicKey):
+        name = "ml-dsa-44"
     elif isinstance(handle, mldsa.MLDSA65PublicKey):
         name = "ml-dsa-65"
+    elif isinstance(handle, mldsa.MLDSA87PublicKey):
+        name = "ml-dsa-87"
     else:
         raise unsupported_algorithm(where)
     spki = handle.public_bytes(

@@ -21,7 +21,11 @@ _ALGORITHMS = {
     "ecdsa-p384": ("PKIX_ECDSA_P384_SHA_384", "SHA2_384", "sha384"),
     "ecdsa-p521": ("PKIX_ECDSA_P521_SHA_512", "SHA2_512", "sha512"),
     "ed25519": ("PKIX_ED25519", "SHA2_256", "sha256"),
-    "ml-dsa-65": ("ML_DSA_65", "SHA2_256", "sha256"),
+    **{f"ml-dsa-{n}": (f"ML_DSA_{n}", "SHA2_256", "sha256") for n in (44, 65, 87)},
+    **{
+        f"rsa-{bits}": (f"PKIX_RSA_PKCS1V15_{bits}_SHA256", "SHA2_256", "sha256")
+        for bits in (2048, 3072, 4096)
+    },
 }
 """By key algorithm: Sigstore's PublicKeyDetails and HashAlgorithm (sigstore_common.proto; digests
 by sigstore/sigstore ``pkg/signature/algorithm_registry.go``), and hashlib's name of the latter."""
@@ -29,6 +33,8 @@ by sigstore/sigstore ``pkg/signature/algorithm_registry.go``), and hashlib's nam
 
 def format_body(message: bytes, signature: bytes, key: PublicKey) -> bytes:
     """Return the body that says: *key* made *signature* over *message* (an envelope's PAE)."""
+    if key.algorithm not in _ALGORITHMS:
+        raise MalformedError(f"a log has no entry for a key by {key.algorithm}")
     details, algorithm, name = _ALGORITHMS[key.algorithm]
     text = strict_base64.format
     data = {"algorithm": algorithm, "digest": text(hashlib.new(name, message).digest())}

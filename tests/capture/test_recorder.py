@@ -156,7 +156,6 @@ def test_a_training_is_recorded_from_end_to_end(project: Project) -> None:
         "reads": "ok",
         "program": "absent",
         "distribution": "absent",
-        "cost": "ok",
     }
     assert statement.build.internal_parameters.drift == ()
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import (
     ec,
     ed448,
     ed25519,
-    mldsa,
+    padding,
     rsa,
     utils,
     x25519,
@@ -56,7 +56,7 @@ KEYS = {algorithm: generate(algorithm) for algorithm in ALGORITHMS}
 
 SIGNATURES = {algorithm: key.sign(b"message") for algorithm, key in KEYS.items()}
 
-SIGNATURE_BYTES = {"ed25519": 64, "ml-dsa-65": 3309}
+SIGNATURE_BYTES = {"ed25519": 64, "ml-dsa-44": 2420, "ml-dsa-65": 3309, "ml-dsa-87": 4627}
 
 READ_TOO = {
     "ecdsa-p384": ec.generate_private_key(ec.SECP384R1()),
@@ -64,15 +64,16 @@ READ_TOO = {
 }
 
 UNSUPPORTED: dict[str, PrivateKeyTypes] = {
-    "RSA": rsa.generate_private_key(65537, 2048),
     "DSA": dsa.generate_private_key(1024),  # noqa: S505 - to be refused
     "Ed448": ed448.Ed448PrivateKey.generate(),
     "X25519": x25519.X25519PrivateKey.generate(),
     "secp256k1": ec.generate_private_key(ec.SECP256K1()),
     "brainpool": ec.generate_private_key(ec.BrainpoolP256R1()),
-    "ML-DSA-44": mldsa.MLDSA44PrivateKey.generate(),
-    "ML-DSA-87": mldsa.MLDSA87PrivateKey.generate(),
+    "short RSA": rsa.generate_private_key(65537, 1024),  # noqa: S505 - to be refused
 }
+
+RSA = rsa.generate_private_key(65537, 2048)
+MGF1 = padding.MGF1(hashes.SHA256())
 
 PEM = serialization.Encoding.PEM
 DER = serialization.Encoding.DER
@@ -99,6 +100,29 @@ def write(folder: Path, data: bytes) -> Path:
 
 
 # --- Signing and verifying ------------------------------------------------------------------------
+
+
+PADDINGS = {
+    "PKCS #1 v1.5": padding.PKCS1v15(),
+    "PSS, salt of the digest's length": padding.PSS(MGF1, padding.PSS.DIGEST_LENGTH),
+    "PSS, longest salt": padding.PSS(MGF1, padding.PSS.MAX_LENGTH),
+}
+
+
+@pytest.mark.parametrize("padded", PADDINGS.values(), ids=PADDINGS)
+def test_a_signature_by_rsa_is_checked(padded: padding.AsymmetricPadding, tmp_path: Path) -> None:
+    signature = RSA.sign(b"message", padded, hashes.SHA256())
+    key = parse_public_pem(spki_pem(RSA))
+    assert key.algorithm == "rsa-2048"
+    assert parse_spki(key.spki) == key
+    key.verify(signature, b"message")
+    weak = RSA.sign(b"message", padding.PKCS1v15(), hashes.SHA1())  # noqa: S303 - to be refused
+    other = rsa.generate_private_key(65537, 2048).sign(b"message", padded, hashes.SHA256())
+    for wrong, message in ((signature, b"messagf"), (weak, b"message"), (other, b"message")):
+        with pytest.raises(SignatureError):
+            key.verify(wrong, message)
+    with pytest.raises(MalformedError, match="not supported"):  # we sign with none
+        load_private(write(tmp_path, pkcs8(RSA)))
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -389,7 +413,7 @@ def test_a_password_that_cannot_be_is_refused_before_anything_is_written(
 
 
 def test_an_unknown_algorithm() -> None:
-    with pytest.raises(UsageError, match="use ecdsa-p256, ed25519, ml-dsa-65"):
+    with pytest.raises(UsageError, match="use ecdsa-p256, ed25519, ml-dsa-44"):
         generate("rsa")
 
 

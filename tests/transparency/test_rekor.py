@@ -58,7 +58,9 @@ def test_a_real_body_is_canonical_as_we_write_it(vectors: Path) -> None:
     [
         ("ecdsa-p256", "PKIX_ECDSA_P256_SHA_256", "SHA2_256"),
         ("ed25519", "PKIX_ED25519", "SHA2_256"),
+        ("ml-dsa-44", "ML_DSA_44", "SHA2_256"),
         ("ml-dsa-65", "ML_DSA_65", "SHA2_256"),
+        ("ml-dsa-87", "ML_DSA_87", "SHA2_256"),
     ],
 )
 def test_each_algorithm_has_sigstore_s_name(algorithm: str, details: str, digest: str) -> None:
