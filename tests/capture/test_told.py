@@ -258,6 +258,32 @@ def test_arguments_are_redacted_as_a_command_is(name: str, value: Any, shown: An
     assert str(value) == str(redacted) or str(value) not in json.dumps(redacted)
 
 
+def test_an_option_and_its_value_in_a_list(run: Run, tmp_path: Path) -> None:
+    words = ["--hub-token", "hunter2", "curl", "-u", "ada:hunter3", "--password", 12345678, "kept"]
+    run.arguments({"argv": words})
+    [(_, values)] = told(tmp_path).described(PLACES).values.items()
+    assert "hunter" not in json.dumps(values)
+    assert "12345678" not in json.dumps(values)
+    assert (values["argv.0"], values["argv.7"]) == ("--hub-token", "kept")
+
+
+@pytest.mark.parametrize("before", ["x ", 'a="', "u://", "/", "x,", "k=", "("])
+@pytest.mark.parametrize(
+    "secret", [SECRET, "https://ada:" + "p" * 40 + "@example.org/", "ada:" + "q" * 40 + "@host.org"]
+)
+def test_a_secret_where_the_program_cut_is_left_out(
+    run: Run, tmp_path: Path, before: str, secret: str
+) -> None:
+    for kept in range(5, len(secret), 7):
+        start = "word " * 110
+        run.arguments({f"x{kept}": start[: 512 - kept - len(before)] + before + secret})
+    [(_, values)] = told(tmp_path).described(PLACES).values.items()
+    assert len(values) > 3
+    text = json.dumps(values)
+    assert not any(piece in text for piece in ("hf_a", "pppp", "qqqq"))
+    assert "word word" in text
+
+
 @pytest.mark.parametrize(
     "name", ["hub_token", "api-key", "wandb.api_key", "--password", "sas_token"]
 )

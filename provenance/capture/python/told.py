@@ -113,12 +113,19 @@ class Told:
 
 
 def _redacted(values: Mapping[str, _Scalar], places: Places) -> dict[str, _Scalar]:
+    """Return *values* redacted: the texts as one command, for a list may hold an option's value."""
+    said = ("" if each is None or isinstance(each, bool) else str(each) for each in values.values())
+    texts = list(said)
+    words = record_command(("", *map(_whole, texts)), places).arguments[1:]
     found: dict[str, _Scalar] = {}
-    for name, value in values.items():
-        text = "" if value is None or isinstance(value, bool) else str(value)
+    for (name, value), text, word in zip(values.items(), texts, words, strict=True):
         kind = kind_of_name(name, text) if text else ""
-        shown: _Scalar = mark(kind) if kind else value
-        if isinstance(shown, str) and not kind:
-            shown = record_command(("", shown), places).arguments[1]
-        found[redact_text(name)] = shown
+        found[redact_text(name)] = mark(kind) if kind else value if word == text else word
     return found
+
+
+def _whole(text: str) -> str:
+    """Return *text* without its last word if the program cut it: half a secret has no shape."""
+    if len(text) < MAX_TEXT:
+        return text
+    return text[: max(map(text.rfind, " \n\t\"'`,;|&=(){}[]<>")) + 1] + "…"

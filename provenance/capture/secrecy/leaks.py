@@ -2,13 +2,14 @@
 
 A *field* names a part of the statement's predicate by a JSON pointer without what is the same for
 all: ``externalParameters/command/3``, ``internalParameters/drift/0/end``,
-``changedInputs/0/added/1/name``; ``byproducts/NAME`` is a byproduct. A redacted text becomes
-``${redacted:late}``, and so do all texts and names in a list or an object; of a byproduct its name
-is left. The names of the model's own files cannot be redacted.
+``changedInputs/0/added/1/name``; ``byproducts/NAME`` is a byproduct, by its number if its name is
+secret. A redacted text becomes ``${redacted:late}``, and so do all texts and names in a list or an
+object; of a byproduct its name is left. The names of the model's own files cannot be redacted.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -103,7 +104,7 @@ def _field(pointer: str, statement: TrainingStatement, live: tuple[LiveSecret, .
     parts = pointer.removeprefix(prefix).split("/")
     if parts[0] == "byproducts":
         name = statement.run.byproducts[int(parts[1])].name
-        return "" if find_secret(name.encode(), live) else f"byproducts/{name}"
+        return f"byproducts/{parts[1] if find_secret(name.encode(), live) else name}"
     if parts[-1] == "(a key)":
         parts.pop()
     return _without_secrets(parts, live)
@@ -142,10 +143,14 @@ def redact(recording: Recording, fields: Iterable[str]) -> Recording:
 
 
 def _without_byproduct(statement: TrainingStatement, name: str, field: str) -> TrainingStatement:
-    if all(item.name != name for item in statement.run.byproducts):
+    byproducts, shown = list(statement.run.byproducts), name
+    numbers = [number for number, item in enumerate(byproducts) if item.name == name]
+    if not numbers and re.fullmatch("[0-9]{1,6}", name) and int(name) < len(byproducts):
+        numbers, shown = [int(name)], MARK
+    if not numbers:
         raise UsageError("there is no such field", where=field)
-    redacted = intoto.ResourceDescriptor(name, annotations=REDACTED)
-    byproducts = (redacted if item.name == name else item for item in statement.run.byproducts)
+    for number in numbers:
+        byproducts[number] = intoto.ResourceDescriptor(shown, annotations=REDACTED)
     return statement.with_run(byproducts=tuple(byproducts))
 
 

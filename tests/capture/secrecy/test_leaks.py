@@ -97,10 +97,14 @@ def test_a_field_is_not_named_by_a_secret() -> None:
 def test_the_name_of_a_byproduct_is_not_shown_if_it_is_secret() -> None:
     item = ResourceDescriptor(name=f"manifest/data:{SECRET}", digest={"sha256": "0" * 64})
     run = msgspec.structs.replace(TRAINING.run, byproducts=(item,))
+    named = Recording(msgspec.structs.replace(TRAINING, run=run), {})
     with pytest.raises(SecretError) as caught:
-        refuse_secrets_in(Recording(msgspec.structs.replace(TRAINING, run=run), {}), ENVIRON)
-    assert caught.value.fields == {"": "SERVICE_TOKEN"}
+        refuse_secrets_in(named, ENVIRON)
+    assert caught.value.fields == {"byproducts/0": "SERVICE_TOKEN"}
     assert SECRET not in str(caught.value)
+    left = redact(named, ["byproducts/0"])
+    assert SECRET.encode() not in refuse_secrets_in(left, ENVIRON)
+    assert left.statement.run.byproducts[0].name == "${redacted:late}"
 
 
 def test_the_names_of_the_models_files_cannot_be_redacted() -> None:
@@ -111,7 +115,8 @@ def test_the_names_of_the_models_files_cannot_be_redacted() -> None:
 @pytest.mark.parametrize(
     "field",
     [
-        "", "/", "none", "byproducts/none", "externalParameters/command/99", "externalParameters",
+        "", "/", "none", "byproducts/none", "byproducts/99", "byproducts/-1",
+        "externalParameters/command/99", "externalParameters",
         "externalParameters/command/x", "externalParameters/none/x",
         "internalParameters/collectors",
         "externalParameters/command/0/x",
