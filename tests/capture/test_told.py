@@ -294,6 +294,8 @@ def test_a_text_that_its_name_calls_secret_is_not_even_written(
     written = (tmp_path / RECORDS).read_text()
     assert "hunter2" not in written
     assert "hunter3" in written
+    shown = told(tmp_path).described(PLACES).values["arguments"][name]
+    assert shown.startswith("${redacted:")
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,9 @@ MAX_TOLD = 16384
 MAX_SETS = 16
 """Most sets of arguments that are kept of a run."""
 
+_LEFT_OUT = mark("argument")
+"""What the program itself writes in place of a secret."""
+
 _TEXT = r"\A[^\ud800-\udfff]*\Z"
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_BYTES, pattern=_TEXT)]
 _Integer = Annotated[int, msgspec.Meta(ge=-MAX_STEP, le=MAX_STEP)]
@@ -120,7 +123,9 @@ def _redacted(values: Mapping[str, _Scalar], places: Places) -> dict[str, _Scala
     found: dict[str, _Scalar] = {}
     for (name, value), text, word in zip(values.items(), texts, words, strict=True):
         kind = kind_of_name(name, text) if text else ""
-        found[redact_text(name)] = mark(kind) if kind else value if word == text else word
+        found[redact_text(name)] = (
+            mark(kind) if kind else value if text in (word, _LEFT_OUT) else word
+        )
     return found
 
 
