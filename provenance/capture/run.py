@@ -22,7 +22,9 @@ Three promises to the program:
 
 - Nothing here raises. What cannot be kept (full disk, not a number) is counted.
 - Processes and threads need no lock: each record is one ``write`` of at most
-  :data:`MAX_RECORD_BYTES` to a file opened for appending. (NFS does not support this.)
+  :data:`MAX_RECORD_BYTES` to a file opened for appending. NFS does not support this, so each
+  other host has a file of its own, ``records-`` and its name in hexadecimal, which the start-up
+  folder makes.
 - No file stays open between records: in a program that closes all descriptors, as daemons do, our
   records would end up in the file that it opens next.
 
@@ -93,7 +95,7 @@ class Run:
 
     def __init__(self, directory: str | None) -> None:
         """Append to the records in *directory*; None: keep nothing."""
-        self._path = None if directory is None else os.path.join(directory, RECORDS)  # noqa: PTH118 - pathlib costs 10 ms
+        self._path = None if directory is None else records_in(directory)
         self._names: dict[str, str] = {}
         self._dropped = 0
         self._told = False
@@ -398,6 +400,12 @@ def current_run() -> Run:
     if run is None:
         run = _runs.setdefault(directory, Run(directory))
     return run
+
+
+def records_in(directory: str) -> str:
+    """Return the file of this host in *directory*, the common one if it has none of its own."""
+    own = f"{directory}/records-{os.fsencode(os.uname().nodename).hex()}.jsonl"
+    return own if os.path.exists(own) else f"{directory}/{RECORDS}"  # noqa: PTH110 - pathlib costs 10 ms
 
 
 def place_of(environ: Mapping[str, str]) -> tuple[str, int, int] | None:

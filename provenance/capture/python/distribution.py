@@ -23,7 +23,7 @@ MAX_LISTED: Final = 64
 _TORCH: Final = "torch.distributed.get_"
 _PLACES: Final = {
     "localRank": "LOCAL_RANK OMPI_COMM_WORLD_LOCAL_RANK MV2_COMM_WORLD_LOCAL_RANK SLURM_LOCALID",
-    "node": "GROUP_RANK SLURM_NODEID",
+    "node": "GROUP_RANK SLURM_NODEID host",
     "device": "torch.cuda.current_device",
     "deviceName": "torch.cuda.get_device_name",
 }
@@ -98,7 +98,8 @@ def _members(number: int, process: Process) -> Iterator[_Member]:
         if place is not None:
             restart = max(0, number_of(environ.get(RESTARTS, "")))
             ended = process.ended if pid == own else None
-            yield _Member(number, *place, restart, ended, environ | values)
+            said = {**environ, **values, "host": process.host}
+            yield _Member(number, *place, restart, ended, said)
 
 
 def _trained(members: list[_Member], processes: tuple[Process, ...]) -> list[_Member]:

@@ -70,6 +70,9 @@ LAUNCHED = frozenset(
 )
 """Variables by which launchers tell a process which of several it is: numbers."""
 
+HOST = ""
+"""The recorder's host, put here by the start-up folder."""
+
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _MAX_FOLDERS = 4096
 _SEPARATORS = str.maketrans(dict.fromkeys("\"'`;&|()<>=${}", " "))
@@ -528,7 +531,11 @@ def start(
     text: str,
     state: object,
 ) -> None:
-    """Begin to tell, and offer ``current_run``."""
+    """Begin to tell, on other hosts than the recorder's in another file; offer ``current_run``."""
+    here = os.uname().nodename
+    if here != HOST:
+        records = f"{records[:-6]}-{os.fsencode(here).hex()}.jsonl"
+        os.close(os.open(records, _FLAGS | os.O_CREAT, 0o600))
     finder: Any = Finder(text)
     sys.meta_path.append(finder)
     watch = Watch(records, watched, left_out, model, state)

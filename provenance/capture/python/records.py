@@ -8,6 +8,7 @@ statement. :mod:`provenance.statement.metrics` has the format of the metrics ret
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
@@ -46,6 +47,10 @@ MAX_STARTED = 16384
 MAX_STATES = 4096
 """Most records of states that are kept of a run."""
 
+MAX_HOSTS = 1024
+"""Most hosts beside the recorder's whose records are read."""
+
+_OF_HOST = re.compile(r"records-(?:[0-9a-f]{2}){1,64}\.jsonl")
 _Id = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 _Rank = Annotated[int, msgspec.Meta(ge=0, lt=10**7)]
 _Place = tuple[int, int]
@@ -130,7 +135,8 @@ class Process:
     """A Python of the run with those that it forked.
 
     ``parent`` is the number of the one above it, if that spoke. It ``reported`` if it called
-    ``current_run()`` and used it. That it ``ended`` is told of ranks alone.
+    ``current_run()`` and used it. Its ``host`` is a number. Of ranks alone it is
+    told that they ``ended``.
     """
 
     said: Introduction
@@ -140,6 +146,7 @@ class Process:
     started: list[Started] = field(default_factory=list)
     states: list[State] = field(default_factory=list)
     ended: bool = False
+    host: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +262,8 @@ def read_records(directory: Path) -> Records:
     """Return what the run's programs said in the run directory *directory*."""
     metrics, seeds, processes, told = _Metrics(), _Seeds(), _Processes(), Told()
     dropped = damaged = 0
-    for data in _lines(directory / RECORDS):
+    for path, data in _all_lines(directory):
+        processes.hear(path)
         match None if data is None else _parse(data):
             case None:
                 damaged += 1
@@ -330,6 +338,7 @@ class _Processes:
     def __init__(self) -> None:
         self.found: list[Process] = []
         self.known: dict[int, int] = {}
+        self.path, self.host = Path(), -1
         self.files: dict[str, FileState] = {}
         self.written: set[str] = set()
         self.count = self.lost = self.starts = self.states = self.strangers = 0
@@ -360,6 +369,11 @@ class _Processes:
             case _:
                 self.lost += 1
 
+    def hear(self, path: Path) -> None:
+        """Take what follows for that of the host whose file is *path*: ids are its own."""
+        if path != self.path:
+            self.path, self.known, self.host = path, {}, self.host + 1
+
     def mark(self, pid: int, line: _Reports | _Ended) -> None:
         number = self.known.get(pid)
         if number is not None:
@@ -376,7 +390,7 @@ class _Processes:
             self.known[said.pid] = above
         elif len(self.found) < MAX_PROCESSES:
             self.known[said.pid] = len(self.found)
-            self.found.append(Process(said, above))
+            self.found.append(Process(said, above, host=self.host))
         else:
             self.lost += 1
 
@@ -406,15 +420,28 @@ def parse_seed(text: str) -> str | None:
     return str(int(text))
 
 
-def _lines(path: Path) -> Iterator[bytes | None]:
-    """Yield the lines of *path* that are not empty, and None for each torn or too long one."""
+def _all_lines(directory: Path) -> Iterator[tuple[Path, bytes | None]]:
+    """Yield the lines of each host's file, the recorder's first."""
+    left = MAX_RECORDS_BYTES
+    others = sorted(path for path in directory.glob("records-*") if _OF_HOST.fullmatch(path.name))
+    for path in [directory / RECORDS, *others[:MAX_HOSTS]]:
+        for line in _lines(path, left):
+            left -= len(line or b"")
+            yield path, line
+    yield from ((path, None) for path in others[MAX_HOSTS:])
+
+
+def _lines(path: Path, left: int) -> Iterator[bytes | None]:
+    """Yield the lines of *path* that are not empty, and None for each torn or too long one.
+
+    What is behind *left* bytes is dropped.
+    """
     try:
         # The program may have replaced it with a FIFO or a link to an endless device.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise UnreadableError("is no longer a file", where=str(path))
-            left = MAX_RECORDS_BYTES
             while left > 0 and (line := file.readline(MAX_LINE_BYTES + 1)):
                 left -= len(line)
                 if line.endswith(b"\n"):

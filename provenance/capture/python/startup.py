@@ -36,6 +36,7 @@ if sys.version_info >= (3, 8):
         _code = _load("provenance_inside", {inside}).get_code("provenance_inside")
         exec(_code, _names)
         _state = _load("provenance_state", {state})
+        _names["HOST"] = {host}
         _names["start"]({records}, {watched}, {left_out}, {model}, {run}, _state)
     except Exception:
         pass
@@ -71,6 +72,7 @@ def install(
     values: dict[str, object] = {
         **{name: str(path) for name, path in programs.items()},
         "records": str(directory.absolute() / RECORDS),
+        "host": os.uname().nodename,
         "watched": [str(path) for path in watched],
         "left_out": [str(path) for path in left_out],
         "model": str(model),

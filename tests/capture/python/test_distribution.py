@@ -76,7 +76,7 @@ def test_a_whole_world(tmp_path: Path) -> None:
         "backend": "gloo",
         "restarts": 0,
         "ranks": "0-1",
-        "places": {"0": {"localRank": 0}, "1": {"localRank": 1}},
+        "places": {n: {"localRank": int(n), "node": 0} for n in ("0", "1")},
         "seeds": {"torch": {"0": "0", "1": "1"}},
     }
 
@@ -151,7 +151,7 @@ def test_ranks_that_only_metrics_name(tmp_path: Path) -> None:
 def test_devices_where_torch_tells_them(tmp_path: Path) -> None:
     cuda = {"torch.cuda.current_device": 1, "torch.cuda.get_device_name": "NVIDIA H100"}
     found = described(tmp_path, rank(1, 2), state(101, **cuda))
-    place = {"localRank": 1, "device": 1, "deviceName": "NVIDIA H100"}
+    place = {"localRank": 1, "node": 0, "device": 1, "deviceName": "NVIDIA H100"}
     assert found["places"] == {"1": place}
 
 

@@ -11,7 +11,7 @@ import pytest
 from provenance.capture.python import startup
 from provenance.capture.python.inside import MAX_FILES, PARENT
 from provenance.capture.python.records import Records
-from provenance.capture.run import RECORDS
+from provenance.capture.run import RECORDS, Run
 from provenance.errors import UnavailableError
 from tests.capture.python.scene import PYTHON, Scene
 
@@ -105,6 +105,55 @@ def test_a_rank_says_so_and_that_it_ended(scene: Scene, end: str, ended: bool) -
     [process] = scene.said().processes
     assert process.said.launched == {"RANK": "1", "WORLD_SIZE": "2"}
     assert process.ended == ended
+
+
+def test_each_other_host_has_a_file_of_its_own(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hosts are not real: the recorder is given another name of this one than its run."""
+    run = scene.root / "run"
+    shutil.rmtree(run / "startup")
+    name = os.uname()
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result((name[0], "elsewhere", *name[2:])))
+    environ = startup.install(
+        run, scene.environ, watched=[], left_out=[], model=scene.root / "model"
+    )
+    program = "import provenance; provenance.current_run().metric('loss', 1, step=1)"
+    done = Scene(scene.root, environ).run(program, RANK="1", WORLD_SIZE="2")  # on this host
+    assert (done.returncode, done.stderr) == (0, "")
+    Run(str(run)).metric("loss", 0, step=1)  # on the recorder's
+    text = (run / RECORDS).read_bytes()
+    assert b'"value":0.0' in text
+    assert b'"value":1.0' not in text
+    [other] = run.glob("records-*")
+    assert other.name == f"records-{name.nodename.encode().hex()}.jsonl"
+    assert other.stat().st_mode & 0o777 == 0o600
+    said = scene.said()
+    assert (said.count, said.damaged) == (2, 0)
+    [process] = said.processes
+    assert (process.host, process.ended, process.reported) == (1, True, True)
+
+
+def test_processes_of_two_hosts_with_one_id_are_two(scene: Scene) -> None:
+    scene.run("import provenance; provenance.current_run().seed('a', 1)", RANK="1", WORLD_SIZE="2")
+    records = scene.root / "run" / RECORDS
+    for name in ("records-6131.jsonl", "records-6132.jsonl"):
+        shutil.copy(records, records.with_name(name))
+    for name in ("records-zz.jsonl", "records-.jsonl", "records-61.jsonl.gz", "records-611.jsonl"):
+        records.with_name(name).write_text("no record\n")
+    said = scene.said()
+    assert [process.host for process in said.processes] == [0, 1, 2]
+    assert all(process.reported and process.ended for process in said.processes)
+    assert (said.damaged, said.strangers) == (0, 0)
+
+
+def test_more_hosts_than_the_limit_are_counted(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provenance.capture.python.records.MAX_HOSTS", 2)
+    for n in range(5):
+        (scene.root / "run" / f"records-0{n}.jsonl").write_text('{"metric":"a","value":1}\n')
+    assert (scene.said().count, scene.said().damaged) == (2, 3)
 
 
 def test_a_process_says_what_it_is(scene: Scene) -> None:
