@@ -33,14 +33,18 @@ from provenance.errors import (
     MalformedError,
     PolicyError,
     ProvenanceError,
+    SignatureError,
     UsageError,
     count,
 )
 from provenance.files.names import BYPRODUCTS
+from provenance.folder.claims import read_beside, read_claims
 from provenance.statement.model_signature import left_out
 from provenance.trust import verification
 from provenance.trust.contents import Reading
 from provenance.trust.layout import Chain, check_layout
+from provenance.trust.lineage import trace
+from provenance.trust.opening import Claim, open_all, understand
 from provenance.trust.outcome import LEVELS, Level, Word
 from provenance.trust.verification import STEPS, Policy, Step, Verified
 from provenance.weights import check_numpy
@@ -68,6 +72,7 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     layout: PathLike | None = None,
     layout_keys: Sequence[PathLike | PublicKey] = (),
     links: PathLike | None = None,
+    bases: Sequence[PathLike] = (),
     link_roots: Sequence[PathLike] = (),
     ignore_paths: Sequence[PathLike] = (),
     unsafe_ignore_unsigned: bool = False,
@@ -83,10 +88,11 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     file that ``agree`` wrote and one of *keys* signed. *name* and *root_digest* (``sha256:HEX``)
     say which model is expected. An in-toto *layout* that all *layout_keys* signed must hold over
     the in-toto links in the folder *links*, else those beside the model, and end in its files; it
-    must have no inspections, unless *unsafe_run_inspections* runs them. Links may lead to files
-    below *link_roots*, and into known caches. *ignore_paths* need not be signed, if no loader opens
-    them; *unsafe_ignore_unsigned* accepts whatever nobody signed. *on_step* is told each step that
-    held.
+    must have no inspections, unless *unsafe_run_inspections* runs them. *bases* are folders or
+    files with claims about what the model was made from, beside those that lie with it. Links may
+    lead to files below *link_roots*, and into known caches. *ignore_paths* need not be signed, if
+    no loader opens them; *unsafe_ignore_unsigned* accepts whatever nobody signed. *on_step* is told
+    each step that held.
     """
     if require not in (None, *LEVELS):
         raise UsageError(f"no evidence level: {require!r}", hint=f"one of {', '.join(LEVELS)}")
@@ -119,6 +125,12 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
             on_step=on_step,
             progress=advance,
         )
+    if verified.claim and verified.claim.training.recipe.base_model:
+        beside = Path(model) if claims is None else a_path(claims)
+        known = [it for base in (beside, *several(bases, "bases")) for it in _claims(base, trusted)]
+        verified = replace(verified, ancestors=trace(verified.claim, known))
+    elif bases:
+        raise UsageError("the claim states no base model", hint="leave out --base")
     levels = verified.levels
     steps = [Step(len(STEPS), STEPS[-1], "not given (--verdict)", skipped=True)]
     if verdict is not None:
@@ -134,6 +146,16 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
         steps.append(step)
         on_step(step)
     return replace(verified, levels=levels, steps=(*verified.steps, *steps))
+
+
+def _claims(place: PathLike, trusted: Sequence[Trusted]) -> tuple[Claim, ...]:
+    """Return the claims of *trusted* in *place*, a folder or file; a stranger's are not counted."""
+    path = a_path(place)
+    read = read_beside(path) if path.is_dir() else read_claims(path)
+    try:
+        return understand(open_all(read, trusted)).claims
+    except (PolicyError, SignatureError):
+        return ()
 
 
 def _sha256(text: str) -> str:

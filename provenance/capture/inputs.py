@@ -213,7 +213,7 @@ def _look(
     path, roots = place.path, place.link_roots
     if (listed := place.listed) is not None:
         return listed.hash(progress), listed
-    if place.key == "baseModel":
+    if place.key == "baseModel" and not path.is_file():
         # Without the reserved files beside the weights, so that its digest is the attested one.
         return hash_folder(path, ignore=RESERVED, link_roots=roots, progress=progress), None
     name = os.path.normpath(place.given.name)  # of a link: what it leads to may be a digest

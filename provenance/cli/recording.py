@@ -48,7 +48,10 @@ _OPTIONS = (
         "--config", "config", type=PATH, multiple=True, metavar="FILE",
         help="Configuration file. Repeatable.",
     ),
-    click.option("--base-model", type=PATH, metavar="DIR", help="Model that training starts from."),
+    click.option(
+        "--base-model", type=PATH, metavar="DIR",
+        help="Model or checkpoint that training starts from.",
+    ),
     click.option(
         "--equality", metavar="FILE|NAME",
         help="What counts as the same model: a declaration, or a built-in name.",

@@ -78,6 +78,10 @@ from provenance.trust.verification import Step
     help="Public key of the layout's owner; all that are given must have signed it.",
 )  # fmt: skip
 @click.option("--links", type=PATH, metavar="FOLDER", help="The links, if not DIR/provenance.")
+@click.option(
+    "--base", "bases", type=PATH, multiple=True, metavar="DIR|FILE",
+    help="Claims about what the model was made from, or a folder with them. Repeatable.",
+)  # fmt: skip
 @link_root_option
 @click.option(
     "--ignore-paths",

@@ -63,6 +63,7 @@ def summary_lines(verified: Verified, keys: Mapping[str, str] = _NO_NAMES) -> li
         if (metadata := claim.training.run.metadata).started_on:
             rows.append(("run", f"{metadata.started_on} to {metadata.finished_on or 'unknown'}"))
         rows.append(("key id", claim.opened.key.key_id))
+        rows += [("made from", text) for text in _ancestor_texts(verified, keys)]
     for number, word in enumerate(verified.levels):
         said = f"{word.level} (as {keys.get(word.signer, word.signer)} says)"
         rows.append(("" if number else "level", said))
@@ -72,6 +73,20 @@ def summary_lines(verified: Verified, keys: Mapping[str, str] = _NO_NAMES) -> li
         *(f"{bad('warning')}: {one_line(shorten(text))}" for text in verified.warnings),
         *(f"  {label:<11}{one_line(shorten(text, MAX_PART))}" for label, text in rows),
     ]
+
+
+def _ancestor_texts(verified: Verified, keys: Mapping[str, str]) -> list[str]:
+    """Say what the model was made from, and whose word that is, back to where it began."""
+    texts = []
+    for each in verified.ancestors:
+        text = f"{each.name} sha256 {each.root_digest[:16]}…"
+        text += f", {each.part} in its model" * bool(each.part)
+        if each.signer:
+            text += f", {each.level} (as {keys.get(each.signer, each.signer)} says)"
+        texts.append(f"{text}: {each.problem}" if each.problem else text)
+    if texts and verified.ancestors[-1].signer:
+        texts[-1] += "; that began with no base model"
+    return cut(texts[:-1], SHOWN, "more between") + texts[-1:]
 
 
 def recipe_rows(statement: TrainingStatement) -> list[tuple[str, str]]:
@@ -173,6 +188,7 @@ def verified_document(verified: Verified) -> dict[str, Any]:
         "recipe": claim.training.recipe if claim else None,
         "environment": claim.training.build.internal_parameters if claim else None,
         "run": claim.training.run if claim else None,
+        "ancestors": verified.ancestors,
         "equality": verified.declaration.name if verified.declaration else None,
         "logIndex": verified.log_index,
         "notCovered": verified.not_covered,

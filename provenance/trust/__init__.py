@@ -3,6 +3,7 @@
 - ``opening``: the statements that a trusted key signed.
 - ``contents``: whether these are the files.
 - ``outcome``: what a claim says of its run, and its evidence level.
+- ``lineage``: the claims about what a model was made from.
 - ``verification``: the numbered steps of verification.
 - ``layout``: those of an in-toto layout, and ``layout_child``, where in-toto checks it.
 """

@@ -44,6 +44,7 @@ from provenance.transparency import entry as log_entries
 from provenance.transparency import rekor
 from provenance.transparency.note import VerifierKey
 from provenance.trust.contents import Reading, Stated, check_files, hash_stated
+from provenance.trust.lineage import Ancestor
 from provenance.trust.opening import Claim, Signed, Statements, open_all, understand
 from provenance.trust.outcome import (
     Level,
@@ -103,7 +104,7 @@ class Verified:
     are the files as they are. ``levels`` has one word for each trusted signer: of a claim about
     them the level of the first good one, else *signed*; and one for the signer of a verdict.
     ``not_covered`` is what lies there beside them, with numbers of files. ``warnings`` say what
-    does not refuse the model and should be looked at.
+    does not refuse the model and should be looked at. ``ancestors`` are what it was made from.
     """
 
     root: Path
@@ -118,6 +119,7 @@ class Verified:
     warnings: tuple[str, ...]
     steps: tuple[Step, ...]
     reading: Reading = Reading()  # noqa: RUF009 - frozen
+    ancestors: tuple[Ancestor, ...] = ()
 
 
 def verify_model(  # noqa: PLR0913 - what is verified, against what, and two listeners
