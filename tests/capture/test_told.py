@@ -15,7 +15,7 @@ import pytest
 
 from provenance.capture.command import Places
 from provenance.capture.python import records
-from provenance.capture.python.told import Arguments, Digest, Told
+from provenance.capture.python.told import MAX_SETS, Arguments, Digest, Told
 from provenance.capture.run import MAX_ARGUMENTS, RECORDS, Run
 
 if TYPE_CHECKING:
@@ -331,3 +331,10 @@ def test_digests_are_byproducts_by_step_and_rank() -> None:
     rows = [json.loads(line) for line in lines["probe/p/q"].splitlines()]
     assert [(row["step"], row["rank"]) for row in rows] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert rows[0] == {"count": 2, "rank": 0, "sha256": "a" * 64, "step": 0}
+
+
+def test_a_flood_of_probes_is_cut() -> None:
+    found = Told()
+    taken = [found.take(Digest("probe", "a" * 64, of=str(n % 1000))) for n in range(2000)]
+    assert taken == ([True] * MAX_SETS + [False] * (1000 - MAX_SETS)) * 2
+    assert len(dict(found.byproducts())) == MAX_SETS

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -22,7 +22,7 @@ MAX_TOLD = 16384
 """Most checkpoints, and most digests, that are kept of a run."""
 
 MAX_SETS = 16
-"""Most sets of arguments that are kept of a run."""
+"""Most sets of arguments, and most probes, that are kept of a run."""
 
 _LEFT_OUT = mark("argument")
 """What the program itself writes in place of a secret."""
@@ -43,7 +43,7 @@ class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     restart: _Count = 0
 
 
-class Digest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Digest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The digest of something in the program; ``of`` names what a probe asks."""
 
     digest: Literal["initialWeights", "dataOrder", "probe"]
@@ -72,13 +72,14 @@ class Told:
     checkpoints: list[Checkpoint] = field(default_factory=list)
     digests: list[Digest] = field(default_factory=list)
     arguments: dict[str, dict[str, _Scalar]] = field(default_factory=dict)
+    probes: set[str] = field(default_factory=set)
 
     def take(self, line: Checkpoint | Digest | Arguments) -> bool:
         """Keep *line*, and tell whether there was room."""
         match line:
             case Checkpoint() if len(self.checkpoints) < MAX_TOLD:
                 self.checkpoints.append(line)
-            case Digest() if len(self.digests) < MAX_TOLD:
+            case Digest(of=name) if len(self.digests) < MAX_TOLD and self._has_room(name):
                 self.digests.append(line)
             case Arguments(arguments=name) if name in self.arguments or (
                 len(self.arguments) < MAX_SETS
@@ -92,27 +93,30 @@ class Told:
                 return False
         return True
 
+    def _has_room(self, probe: str | None) -> bool:
+        if probe is not None and len(self.probes) < MAX_SETS:
+            self.probes.add(probe)
+        return probe is None or probe in self.probes
+
     def byproducts(self) -> Iterator[tuple[str, bytes]]:
         """Yield the name and the lines of each byproduct of digests, by step and rank."""
-        names = sorted({(each.digest, each.of or "") for each in self.digests})
-        for kind, of in names:
-            rows = [
-                {
-                    name: value
-                    for name in ("count", "rank", "restart", "sha256", "step")
-                    if (value := getattr(each, name)) or (value == 0 and name in ("step", "rank"))
-                }
-                for each in self.digests
-                if (each.digest, each.of or "") == (kind, of)
-            ]
-            rows.sort(key=lambda row: (row.get("step", 0), row.get("rank", 0)))
-            name = f"{kind}/{of}" if kind == "probe" else kind
-            yield name, b"".join(strict_json.format(row) + b"\n" for row in rows)
+        found: dict[str, list[Digest]] = {}
+        for each in sorted(self.digests, key=lambda it: (it.step or 0, it.rank or 0)):
+            name = f"{each.digest}/{each.of}" if each.of else each.digest
+            found.setdefault(name, []).append(each)
+        for name in sorted(found):
+            yield name, b"".join(strict_json.format(_row(each)) + b"\n" for each in found[name])
 
     def described(self, places: Places) -> Collected:
         """Return the collector of arguments, redacted as the words of a command are."""
         redacted = {name: _redacted(values, places) for name, values in self.arguments.items()}
         return Collected("ok", redacted)
+
+
+def _row(digest: Digest) -> dict[str, Any]:
+    """Return what of *digest* the name of its byproduct does not say."""
+    row: dict[str, Any] = msgspec.to_builtins(digest)
+    return {name: value for name, value in row.items() if name not in ("digest", "of")}
 
 
 def _redacted(values: Mapping[str, _Scalar], places: Places) -> dict[str, _Scalar]:
