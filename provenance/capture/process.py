@@ -87,7 +87,7 @@ class CommandResult:
         return None if self.signal else self.status
 
 
-def run(
+def run(  # noqa: PLR0913 - each by name, and most left out
     command: Sequence[str],
     *,
     folder: Path,
@@ -95,11 +95,13 @@ def run(
     clock: Callable[[], datetime],
     run_directory: Path | None = None,
     on_start: Callable[[int], None] | None = None,
+    output: int | None = None,
 ) -> CommandResult:
     """Run *command* in *folder* and return how it ended.
 
     *run_directory* is passed to the program in its environment. *on_start* is told the command's
-    process number. Signals are handled only in the main thread, as Python requires.
+    process number. What it prints goes to the descriptor *output*, if that is given. Signals are
+    handled only in the main thread, as Python requires.
     """
     variables = dict(environ)
     if run_directory is not None:
@@ -116,7 +118,13 @@ def run(
     def spawn() -> subprocess.Popen[bytes]:
         # Python's own descriptors are not inherited; those of a job server are.
         child = subprocess.Popen(
-            list(command), executable=program, cwd=folder, env=variables, close_fds=False
+            list(command),
+            executable=program,
+            cwd=folder,
+            env=variables,
+            close_fds=False,
+            stdout=output,
+            stderr=output,
         )
         if on_start is not None:
             on_start(child.pid)

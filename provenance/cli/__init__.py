@@ -46,6 +46,7 @@ from provenance.report.terminal import PLAIN, print_json, print_lines, wants_col
 
 COMMANDS = {
     "keygen": "Make a key pair.",
+    "doctor": "Say what will make a training hard to repeat.",
     "record": "Run a training command and sign how the model was made.",
     "attest": "Sign how a model was made, after the fact.",
     "sign": "Sign a model's files (OpenSSF model signature).",

@@ -97,7 +97,7 @@ def read_stated(options: Mapping[str, Any]) -> Stated:
     """Return what *options*, as click passes them, state, in the library's terms."""
     return {
         **read_given(options),
-        "data": [_data(text) for text in options["data"]],
+        "data": [read_data(text) for text in options["data"]],
         "data_info": options["data_info"],
         "config": options["config"],
         "base_model": options["base_model"],
@@ -149,7 +149,8 @@ def _say(text: str) -> None:
     print_lines([f"provenance: {one_line(text)}"], hang=2, err=True)
 
 
-def _data(text: str) -> tuple[str, Path]:
+def read_data(text: str) -> tuple[str, Path]:
+    """Return the role and the path in ``[ROLE=]PATH``."""
     named = _NAMED.fullmatch(text)
     role, path = (named[1], named[2]) if named else ("", text)
     if not path:

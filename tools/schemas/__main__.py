@@ -97,6 +97,7 @@ DOCUMENTS = (
         "Output of equality --json",
         "What equality list, show, check, suggest and calibrate print with --json.",
     ),
+    Document("doctor-output", (documents.Diagnosed,), "Output of doctor --json"),
     Document("agree-output", (documents.Judged,), "Output of agree --json"),
 )
 

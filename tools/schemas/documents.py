@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from provenance.doctor.advice import Advice
+from provenance.doctor.twice import Repetition
 from provenance.judge.coverage import Reached, Selection
 from provenance.judge.side_by_side import FileComparison
 from provenance.judge.suggestion import Suggestion
@@ -201,6 +203,14 @@ class Compared(msgspec.Struct, frozen=True):
     files: tuple[FileComparison, ...]
     outcome: Outcome | None
     not_compared: tuple[str, ...]
+
+
+class Diagnosed(msgspec.Struct, frozen=True):
+    """What ``doctor --json`` prints. ``twice`` is null without ``--twice``."""
+
+    advice: tuple[Advice, ...]
+    volatile: tuple[str, ...]
+    twice: Repetition | None
 
 
 class EqualitiesListed(msgspec.Struct, frozen=True):

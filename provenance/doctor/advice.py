@@ -1,0 +1,92 @@
+"""What will make a run hard to repeat: what the recorder observes before it, and the text."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from provenance.capture.code.git import GitError, find_root, open_git
+from provenance.capture.draft import Before
+from provenance.capture.remarks import remarks
+from provenance.doctor.catalogue import CATALOGUE
+from provenance.doctor.program import Program
+from provenance.errors import UnreadableError, some_of
+from provenance.files.reading import read_file
+
+_PINNED = re.compile(r"\s*(?:#.*|-.*|[^#;]*(?:==|@).*)?")
+
+
+class Advice(msgspec.Struct, frozen=True):
+    """What is so, and its remedy; a ``hint`` is about the program's text, which was not run."""
+
+    text: str
+    remedy: str
+    about: Literal["recording", "environment", "hint"]
+
+
+def advise(before: Before, program: Program) -> tuple[Advice, ...]:
+    """Return what makes the command of *before*, which runs *program*, hard to repeat."""
+    said = remarks(before, by_default=False, key=None)
+    around = (*_packages(before), *_outputs(before), *_variables(before))
+    return (
+        *(Advice(each.text, each.way_out, "recording") for each in said),
+        *(Advice(*each, "environment") for each in around),
+        *(Advice(*each, "hint") for each in dict.fromkeys(program.hints())),
+    )
+
+
+def _packages(before: Before) -> Iterator[tuple[str, str]]:
+    folder = before.inputs.located(Path())
+    places = {folder, find_root(folder) or folder}
+    if any((place / name).is_file() for place in places for name in CATALOGUE.locks):
+        return
+    lists = sorted(path for place in places for path in place.glob("requirements*.txt"))
+    loose: list[str] = []
+    for path in lists:
+        with contextlib.suppress(UnreadableError):
+            lines = read_file(path, 2**20).decode("utf-8", "replace").splitlines()
+            loose += [f"{path.name}: {it.strip()}" for it in lines if not _PINNED.fullmatch(it)]
+    if loose:
+        yield f"not pinned: {some_of(loose)}", "pip freeze > requirements.txt"
+    elif not lists:
+        yield "no lock file", "uv lock, or pip freeze > requirements.txt"
+
+
+def _outputs(before: Before) -> Iterator[tuple[str, str]]:
+    """Yield the model and data that git would take for changes of the code."""
+    root = find_root(before.inputs.located(Path()))
+    named = {"the model": before.model, **{it.place.key: it.place.path for it in before.hashed}}
+    inside = {what: path for what, path in named.items() if root in path.parents}
+    if root is None or not inside:
+        return
+    with contextlib.suppress(GitError):
+        git, _ = open_git(root, before.source.around.environ)
+        other = {n: v for n, v in git.variables.items() if n != "GIT_LITERAL_PATHSPECS"}
+        for what, path in inside.items():
+            name = os.path.relpath(path, root)
+            below = name if path.is_file() else f"{name}/x"
+            ignored = replace(git, variables=other).ask("check-ignore", "--", below, expect=(0, 1))
+            if not ignored and not git.ask("ls-files", "-z", "--", name):
+                text = f"{what} is inside the repository, and not ignored by git: {name}"
+                yield text, f"add /{name} to .gitignore"
+
+
+def _variables(before: Before) -> Iterator[tuple[str, str]]:
+    known = before.collectors["variables"].values.get("variables", {})
+    installed = {each.name for each in before.software.distributions}
+    if before.software.interpreter.status == "ok":
+        installed.add("")
+    gpus = "gpus" in before.collectors and before.collectors["gpus"].values.get("gpus")
+    for each in CATALOGUE.variables:
+        value = known.get(each.name)
+        fine = value == each.export if each.exactly else value
+        if not fine and installed & {*each.of} and (gpus or not each.gpu):
+            what = f"{each.name} is {'not set' if value is None else value}"
+            yield f"{what}: {each.why}", f"export {each.name}={each.export}"
