@@ -58,7 +58,7 @@ TRAININGS = {
     "torch under python": Training(f"python {TORCH}", "torch numpy", stray="err.txt"),
     "torch under bash -c": Training(f"bash -c 'python {TORCH}'", "torch"),
     "two processes under torchrun": Training(
-        "torchrun --nproc-per-node 2 ddp.py data/rows.csv model", "torch", "loss of 1"
+        "torchrun --nproc-per-node 2 ddp.py data/rows.csv model", "torch", "loss"
     ),
     "scikit-learn under uv run": Training(
         f"uv run --no-sync --offline {SKLEARN}", "scikit-learn", "accuracy"

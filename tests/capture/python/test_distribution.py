@@ -16,6 +16,8 @@ from provenance.statement.training import Collected
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.capture.python.scene import Scene
+
 TORCH = {"torch.distributed.get_backend": "gloo"}
 
 
@@ -153,6 +155,28 @@ def test_devices_where_torch_tells_them(tmp_path: Path) -> None:
     found = described(tmp_path, rank(1, 2), state(101, **cuda))
     place = {"localRank": 1, "node": 0, "device": 1, "deviceName": "NVIDIA H100"}
     assert found["places"] == {"1": place}
+
+
+@pytest.mark.parametrize("names", LAUNCHERS.values(), ids=LAUNCHERS)
+def test_plain_processes_with_the_variables_of_a_launcher(
+    scene: Scene, names: tuple[str, str]
+) -> None:
+    program = """
+        import provenance, sys
+        provenance.current_run().metric("loss", 1, step=0)
+        provenance.current_run().seed("numpy", 3)
+    """
+    for number in (2, 0):
+        done = scene.run(program, **dict(zip(names, (str(number), "3"), strict=True)))
+        assert (done.returncode, done.stderr) == (0, "")
+    said = scene.said()
+    assert said.metrics.splitlines() == [
+        b'{"name":"loss","rank":%d,"step":0,"value":1}' % number for number in (0, 2)
+    ]
+    found = describe_distribution(said).values
+    assert (found["ranks"], found["missing"]) == ("0, 2", "1")
+    assert found["seeds"] == {"numpy": {"0": "3", "2": "3"}}
+    assert "withoutEnd" not in found
 
 
 # --- Ranks that lie -------------------------------------------------------------------------------

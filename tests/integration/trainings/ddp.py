@@ -20,7 +20,7 @@ for epoch in range(5):
     step.zero_grad()
     loss.backward()
     step.step()
-    current_run().metric(f"loss of {rank}", loss.item(), step=epoch)
+    current_run().metric("loss", loss.item(), step=epoch)
 if rank == 0:
     out = pathlib.Path(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
