@@ -42,6 +42,7 @@ from provenance.capture.inputs import (
 from provenance.capture.process import CommandResult, find_program
 from provenance.capture.python import startup
 from provenance.capture.python.distribution import describe_distribution
+from provenance.capture.python.libraries import describe_libraries
 from provenance.capture.python.packages import (
     Software,
     no_software,
@@ -49,7 +50,12 @@ from provenance.capture.python.packages import (
     read_software,
 )
 from provenance.capture.python.records import Reads, Records, parse_seed, read_records
-from provenance.capture.python.trained import describe_states, environment_of, who_trained
+from provenance.capture.python.trained import (
+    describe_states,
+    environment_of,
+    those_that_trained,
+    who_trained,
+)
 from provenance.capture.secrecy.redact import redact_text
 from provenance.capture.secrecy.scan import live_secrets
 from provenance.errors import UnreadableError, UsageError
@@ -210,6 +216,7 @@ def _with_python_that_trained(
     told = {
         "reads": _describe_reads(records.reads, from_inside=before.inputs.from_inside),
         "program": program,
+        "libraries": describe_libraries(those_that_trained(records)),
         "distribution": describe_distribution(records),
     }
     if records.told.arguments:

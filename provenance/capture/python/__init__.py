@@ -6,6 +6,7 @@
 - ``told``: of these, checkpoints, digests and arguments.
 - ``trained``: which of them trained, and what it had set.
 - ``distribution``: which ranks of a distributed training spoke, and which did not end.
+- ``libraries``: the native libraries that it had mapped, by digest.
 - ``launchers``: the Python that a command starts, told before it runs.
 - ``packages``: what is installed there, as ``probe`` finds it.
 """

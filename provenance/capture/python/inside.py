@@ -11,6 +11,7 @@ nobody trusts::
     {"started":"/usr/bin/bash","words":["python3"],"pid":7}
     {"state":"exit","values":{"torch.get_num_threads":1, …},"pid":7}
     {"ended":true,"pid":7}
+    {"libraries":["/lib/libc.so.6", …],"pid":7}
     {"lost":1,"pid":7}
 
 Told are reads below the watched folders, what was imported from anywhere but the environment, and
@@ -21,8 +22,9 @@ file's state just before it is first opened. Every write below the model's folde
 names that folder. Of a started program only those ``words`` are kept that name a Python, a launcher
 or a script of a shell. ``state`` is what :mod:`~provenance.capture.python.state` finds set in the
 process: before torch's first optimizer step (``step``, by a hook that torch offers) and when Python
-exits. Of a process that a launcher made one of several (:data:`LAUNCHED`) it is told that Python
-``ended``. ``lost`` is told at 1, 2, 4, … losses: a process may end without a word.
+exits; ``libraries`` are the native ones that it has mapped by then. Of a process that a launcher
+made one of several (:data:`LAUNCHED`) it is told that Python ``ended``. ``lost`` is told at 1, 2,
+4, … losses: a process may end without a word.
 
 One audit hook sees all. It never raises, holds no lock (a child may be forked while another thread
 is in here), opens nothing but the records, and passes on what a signal's handler raises in it.
@@ -75,6 +77,7 @@ HOST = ""
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _MAX_FOLDERS = 4096
+_MAX_MAPS_BYTES = 2**23
 _SEPARATORS = str.maketrans(dict.fromkeys("\"'`;&|()<>=${}", " "))
 _CODE = (".py", ".pyc")
 _OUTSIDE, _SKIPPED, _WATCHED, _MODEL = range(4)
@@ -107,6 +110,7 @@ class Watch:
         self.read_files: set[str] = set()
         self.written_files: set[str] = set()
         self.programs: set[str] = set()
+        self.libraries: set[str] = set()
         self.folders: dict[str, int] = {}
         self.kinds = _kinds(watched, left_out, model)
         self.kinds[os.path.realpath(records.rpartition("/")[0])] = _SKIPPED
@@ -373,18 +377,25 @@ class Watch:
         """Tell what is set in this process, if it has anything loaded that has a state."""
         names: dict[str, Any] = {"__name__": "provenance_state"}
         try:
+            mapped = _mapped_libraries() - self.libraries
+            self.libraries |= mapped
             exec(self.state.get_code("provenance_state"), names)  # noqa: S102 - our own
             found = names["values"](optimizer, _is_of_signal)
             texts = [f"{_quoted(name)}:{_json(found[name])}" for name in found]
-            while texts:  # several records, if one would be too long
-                told = [texts.pop(0)]
-                while texts and sum(map(len, told)) < MAX_LINE_BYTES // 8:  # characters
-                    told.append(texts.pop(0))
-                self.tell(f'"state":"{when}","values":{{{",".join(told)}}}')
+            self.tell_parts(f'"state":"{when}","values":{{', texts, "}")
+            self.tell_parts('"libraries":[', [_quoted(path) for path in sorted(mapped)], "]")
         except BaseException as error:
             if _is_of_signal(error):
                 raise
             self.lose()
+
+    def tell_parts(self, before: str, texts: "list[str]", after: str) -> None:
+        """Tell *texts* in as many records as they need; none if there are none."""
+        while texts:
+            told = [texts.pop(0)]
+            while texts and sum(map(len, told)) < MAX_LINE_BYTES // 8:  # characters
+                told.append(texts.pop(0))
+            self.tell(before + ",".join(told) + after)
 
     # Programs.
 
@@ -439,6 +450,17 @@ def _kinds(watched: "Iterable[str]", left_out: "Iterable[str]", model: str) -> "
     kinds.update(dict.fromkeys((*left_out, *map(os.path.realpath, sites | {library})), _SKIPPED))
     kinds[model] = _MODEL
     return kinds
+
+
+def _mapped_libraries() -> "set[str]":
+    """Return the paths of libraries whose code this process has mapped, where Linux lists them."""
+    try:
+        with open("/proc/self/maps", "rb") as file:  # noqa: PTH123 - as above
+            rows = [line.split(None, 5) for line in file.read(_MAX_MAPS_BYTES).splitlines()]
+    except OSError:
+        return set()
+    paths = [os.fsdecode(row[5]) for row in rows if len(row) > 5 and b"x" in row[1]]  # noqa: PLR2004
+    return {path for path in paths if ".so" in path and not path.endswith(" (deleted)")}
 
 
 def _is_of_signal(error: BaseException) -> bool:

@@ -225,7 +225,7 @@ def read_software(said: Introduction) -> Software:
         "compiler": readable(version[3])[:_MAX_TEXT] if version else "",
         "cacheTag": readable(said.cache_tag)[:_MAX_TEXT],
         "pointerBits": said.pointer_bits,
-        "executableDigest": _digest_of_program(said.executable),
+        "executableDigest": digest_of_program(said.executable),
         "virtualEnvironment": said.prefix != said.base_prefix,
         "optimize": said.optimize,
         "hashRandomization": said.hash_randomization,
@@ -235,7 +235,7 @@ def read_software(said: Introduction) -> Software:
     found: list[_Distribution] = []
     problem = ""
     try:
-        found = msgspec.convert(distributions(_installed(said.path)), list[_Distribution])
+        found = msgspec.convert(distributions(installed(said.path)), list[_Distribution])
     except Exception as error:  # noqa: BLE001 - a stranger's files may break any parser
         problem = f"{type(error).__name__}: {error}"
     return _software(_Answer(about, found, problem))
@@ -258,7 +258,7 @@ class _Installed(metadata.Distribution):
         return self._folder.parent / path
 
 
-def _installed(path: Iterable[str]) -> Iterator[_Installed]:
+def installed(path: Iterable[str]) -> Iterator[_Installed]:
     """Yield the distributions below the folders *path*, in the order in which Python finds them."""
     count = 0
     for folder in filter(os.path.isabs, path):
@@ -274,7 +274,7 @@ def _installed(path: Iterable[str]) -> Iterator[_Installed]:
                 yield _Installed(Path(folder, name))
 
 
-def _digest_of_program(path: str) -> str:
+def digest_of_program(path: str) -> str:
     """Return the SHA-256 of the program at *path*, or "" if it is none.
 
     Of other files nothing is told: a program that may not read a secret could have it named here.

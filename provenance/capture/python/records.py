@@ -147,6 +147,7 @@ class Process:
     states: list[State] = field(default_factory=list)
     ended: bool = False
     host: int = 0
+    libraries: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +212,11 @@ class _Wrote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pid: _Id
 
 
+class _Libraries(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    libraries: Annotated[tuple[_Path, ...], msgspec.Meta(max_length=4096)]
+    pid: _Id
+
+
 class _Lost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lost: Annotated[int, msgspec.Meta(ge=1, le=MAX_STEP)]
     pid: _Id
@@ -226,7 +232,7 @@ class _Reports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _Line = _Metric | _Seed | _Dropped | Checkpoint | Digest | Arguments
-_Told = _Introduced | _Read | _Wrote | Started | State | _Ended | _Lost | _Reports
+_Told = _Introduced | _Read | _Wrote | Started | State | _Libraries | _Ended | _Lost | _Reports
 
 _decoders: Mapping[bytes, msgspec.json.Decoder[_Line | _Told]] = {
     name: msgspec.json.Decoder(kind)
@@ -243,6 +249,7 @@ _decoders: Mapping[bytes, msgspec.json.Decoder[_Line | _Told]] = {
         b"started": Started,
         b"state": State,
         b"ended": _Ended,
+        b"libraries": _Libraries,
         b"lost": _Lost,
         b"reports": _Reports,
     }.items()
@@ -341,7 +348,7 @@ class _Processes:
         self.path, self.host = Path(), -1
         self.files: dict[str, FileState] = {}
         self.written: set[str] = set()
-        self.count = self.lost = self.starts = self.states = self.strangers = 0
+        self.count = self.lost = self.starts = self.states = self.mapped = self.strangers = 0
 
     def take(self, line: _Told) -> None:
         match line:
@@ -360,10 +367,11 @@ class _Processes:
             case State() if line.pid in self.known and self.states < MAX_STATES:
                 self.found[self.known[line.pid]].states.append(line)
                 self.states += 1
+            case _Libraries(libraries=paths) if line.pid in self.known and self.mapped < MAX_FILES:
+                self.found[self.known[line.pid]].libraries.update(paths)
+                self.mapped += len(paths)
             case _Lost(lost=lost):
                 self.lost += lost
-            case _Reports(reports=pid) if pid not in self.known:
-                self.strangers += 1
             case _Reports(reports=pid) | _Ended(pid=pid):
                 self.mark(pid, line)
             case _:
@@ -382,6 +390,8 @@ class _Processes:
                 self.found[number] = replace(found, reported=True)
             elif found.said.pid == pid:  # else it is a fork that ended
                 self.found[number] = replace(found, ended=True)
+        elif isinstance(line, _Reports):
+            self.strangers += 1
 
     def introduce(self, said: Introduction) -> None:
         above = self.known.get(said.parent)

@@ -20,7 +20,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
-from provenance.capture.environment import collect_variables
+from provenance.capture.environment import MAX_VALUE, collect_variables
 from provenance.capture.python.inside import LAUNCHERS, SHELLS
 from provenance.capture.python.launchers import script_head
 from provenance.capture.python.packages import Software
@@ -31,7 +31,6 @@ from provenance.statement.training import Collected
 MAX_RANKS: Final = 64
 """Most processes of which the statement says what they had set."""
 
-_MAX_TEXT: Final = 256
 _VARIABLE: Final = "environ."
 
 
@@ -59,21 +58,24 @@ def who_trained(records: Records, model: Path, own: Software) -> Introduction | 
     return processes[min(chosen)].said
 
 
+def those_that_trained(records: Records) -> list[Process]:
+    """Return the processes that took a step, else that wrote the model, else all that said much."""
+    told = [each for each in records.processes if each.states or each.libraries]
+    stepped = [each for each in told if any(it.state == "step" for it in each.states)]
+    return stepped or [each for each in told if each.reported or each.wrote] or told
+
+
 def describe_states(
     records: Records, known: Mapping[str, str], environ: Mapping[str, str]
 ) -> Collected:
-    """Return what the processes had set that took a step, else that wrote the model, else all.
+    """Return what the processes that trained had set.
 
     The first state of the lowest rank is there in full, its later one and the last of every other
     rank only where they differ from the one before and from its last. Of variables there are those
     that are not as *known* to the recorder, whose *environ* serves to redact them.
     """
-    told = [(each, states) for each in records.processes for states in _states(each)]
-    chosen = (
-        [states for _, states in told if "step" in states]
-        or [states for each, states in told if each.reported or each.wrote]
-        or [states for _, states in told]
-    )
+    told = [states for each in those_that_trained(records) for states in _states(each)]
+    chosen = [states for states in told if "step" in states] or told
     if not chosen:
         return Collected("absent", reason="no Python of the run said what it had set")
     places = {name: environ[name] for name in ("HOME", "HOSTNAME") if name in environ}
@@ -106,7 +108,7 @@ def _described(
     values = {n: v for n, v in state.items() if not n.startswith(_VARIABLE)}
     for name, value in values.items():
         if isinstance(value, str):
-            values[name] = redact_variable(value, places.get("HOME", ""), ())[:_MAX_TEXT]
+            values[name] = redact_variable(value, places.get("HOME", ""), ())[:MAX_VALUE]
     told = {n[len(_VARIABLE) :]: str(v) for n, v in state.items() if n.startswith(_VARIABLE)}
     found = collect_variables({**places, **told})["variables"]
     variables = {n: found.get(n) for n in sorted(found.keys() | known.keys())}

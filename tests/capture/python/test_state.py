@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
+import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from provenance.capture.python import state
+from provenance.capture.run import RECORDS
 from tests.capture.python.scene import states
 
 if TYPE_CHECKING:
@@ -81,6 +85,20 @@ def test_what_a_program_has_set_is_told_when_it_exits(scene: Scene) -> None:
     assert not {"environ.OMP_NUM_THREADS", "environ.OTHER", "environ.HOME"} & first.keys()
     assert first["random.state"] != other["random.state"]
     assert (scene.said().damaged, scene.said().reads.lost) == (0, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux lists what is mapped")
+def test_each_native_library_is_told_once(scene: Scene) -> None:
+    program = """
+        import _ctypes
+        print(_ctypes.__file__)
+    """
+    extension = scene.run(program).stdout.strip()
+    (process,) = scene.said().processes
+    assert os.path.realpath(extension) in process.libraries
+    assert any(re.search(r"/libc[.-][^/]*$", path) for path in process.libraries)
+    text = scene.root.joinpath("run", RECORDS).read_text()
+    assert text.count(json.dumps(os.path.realpath(extension))) == 1
 
 
 @pytest.mark.parametrize(
