@@ -29,6 +29,7 @@ from provenance.api.arguments import (
 )
 from provenance.api.weaknesses import weaknesses
 from provenance.capture import made, process, recorder, run_folder
+from provenance.capture.checkpoints import Watcher, read_chain
 from provenance.capture.draft import After, Before, Recording, with_end, with_model
 from provenance.capture.made import Candidates, Looks, Made
 from provenance.capture.process import CommandResult
@@ -196,7 +197,12 @@ def attach(
 
 
 def complete(
-    claimant: Claimant, kept: RunFolder, before: Before, result: CommandResult, at: Candidates
+    claimant: Claimant,
+    kept: RunFolder,
+    before: Before,
+    result: CommandResult,
+    at: Candidates,
+    watcher: Watcher,
 ) -> Recorded:
     """Return the claim about the command that has just ended with *result*."""
     kept.ended(result)
@@ -204,6 +210,7 @@ def complete(
         with claimant.progress("hashing the model") as advance:
             looks = made.look_after(at, advance)
         kept.keep(MADE, looks)
+        watcher.end({name: it for look in looks.folders for name, it in look.files.items()})
         written = any(look.written for look in looks.folders)
         if result.status and not written and looks.problem is not None:
             kept.remove()
@@ -214,7 +221,12 @@ def complete(
         with claimant.progress("hashing inputs again") as advance:
             environ, said = claimant.environ, kept.program
             recording = recorder.observe_after(
-                before, result, environ=environ, run_directory=said, progress=advance
+                before,
+                result,
+                environ=environ,
+                run_directory=said,
+                checkpoints=read_chain(kept.path),
+                progress=advance,
             )
         secrets: dict[str, str] = {}
         try:
@@ -349,7 +361,7 @@ def _resumed(claimant: Claimant, kept: RunFolder) -> Recording:
     """Return what is known of the run *kept* whose recorder did not look again after it."""
     plan = kept.plan()
     _require_set(plan.secrets, claimant)
-    after = After(*recorder.read_said(kept.program))
+    after = After(*recorder.read_said(kept.program), checkpoints=read_chain(kept.path))
     return with_end(plan.recording, after, kept.read(ENDED, CommandResult), plan.started_on)
 
 

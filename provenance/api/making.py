@@ -24,6 +24,7 @@ from provenance.api.arguments import (
 from provenance.api.finishing import Claimant, Given, Recorded, complete
 from provenance.api.weaknesses import misfit
 from provenance.capture import cost, made, process, recorder, remarks, run_folder
+from provenance.capture.checkpoints import Watcher
 from provenance.capture.datasets import read_info
 from provenance.capture.draft import Before, Recording, with_model
 from provenance.capture.inputs import Inputs
@@ -170,9 +171,11 @@ class Making:
                 inputs.model, inputs.working_folder, advance, link_roots=inputs.link_roots
             )
         with self.run_folder(before, at.began) as (kept, environ):
-            with cost.Meter(before.root) as meter:
+            watcher = Watcher(kept.path, kept.program, at.target, at.working_folder)
+            with cost.Meter(before.root) as meter, watcher:
                 result = run(kept, environ, before)
-            return complete(claimant, kept, before, meter.priced(result), at).after(said)
+            result = meter.priced(result)
+            return complete(claimant, kept, before, result, at, watcher).after(said)
 
     def observe(self, command: tuple[str, ...] | None, invocation_id: str) -> Before:
         """Observe what is there before *command*, and refuse what could never be attached."""

@@ -7,6 +7,7 @@
 - ``inputs``: the digests of data, configuration and base model, twice; ``datasets``: what is said
   of data, by the trainer or a Croissant file.
 - ``made``: the model, looked at before the run and when it ends.
+- ``checkpoints``: those of the run, hashed while it goes on; ``chain``: as they are kept.
 - ``code``: the trees of the code, and what of it the run read.
 - ``python``: the Pythons of the run: which of them trained, and what is installed there.
 - ``environment``: the machine; ``cost``: the energy that it used meanwhile.

@@ -8,7 +8,7 @@ put into ``provenance/``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from provenance import __version__
+from provenance.capture import chain
 from provenance.capture.code.source import ObservedSource, describe_repositories
 from provenance.capture.command import RecordedCommand
 from provenance.capture.inputs import HashedInput, Inputs
@@ -60,6 +61,7 @@ class After:
     said: Collected | None = None
     changed: tuple[ChangedInput, ...] = ()
     drift: tuple[Drift, ...] = ()
+    checkpoints: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +125,12 @@ def with_end(
         kind = "application/jsonl"
         description, kept = describe_bytes("metrics", records.metrics, kind, annotations)
         byproducts, files = (*byproducts, description), files | kept
-    for name, data in records.told.byproducts():
-        description, kept = describe_bytes(name, data, "application/jsonl")
+    listed: list[tuple[str, bytes, dict[str, Any]]]
+    listed = [(name, data, {}) for name, data in records.told.byproducts()]
+    if data := after.checkpoints:
+        listed.append((chain.BYPRODUCT, data, chain.summary(data)))
+    for name, data, annotations in listed:
+        description, kept = describe_bytes(name, data, "application/jsonl", annotations)
         byproducts, files = (*byproducts, description), files | kept
     outcome, finished_on = training.Outcome(), ""
     if result is not None:
@@ -151,10 +157,26 @@ def with_model(recording: Recording, made: Made) -> Recording:
         rewritten=made.rewritten,
         unseen=made.unseen,
     )
-    statement = recording.statement.with_run(provenance_outcome=outcome)
+    digests = {entry.sha256 for entry in made.manifest.entries}
+    byproducts = [
+        _with_final(each, recording.files, digests) if each.name == chain.BYPRODUCT else each
+        for each in recording.statement.run.byproducts
+    ]
+    statement = recording.statement.with_run(
+        provenance_outcome=outcome, byproducts=tuple(byproducts)
+    )
     name = made.folder.name or "model"
     statement = replace(statement, model_name=name, model_uri=made.uri, manifest=made.manifest)
     return Recording(statement, recording.files)
+
+
+def _with_final(
+    chained: ResourceDescriptor, files: Mapping[str, bytes], model: Container[str]
+) -> ResourceDescriptor:
+    """Return the byproduct *chained* with which checkpoint has the weights of the *model*."""
+    data = strict_base64.parse(chained.content) or files.get(chained.digest.get("sha256", ""), b"")
+    number = chain.final(data, model)
+    return replace(chained, annotations=chained.annotations | {"final": number})
 
 
 def _recipe(before: Before) -> training.Recipe:

@@ -169,11 +169,13 @@ def observe_after(
     *,
     environ: Mapping[str, str],
     run_directory: Path | None = None,
+    checkpoints: bytes = b"",
     progress: Callable[[int], None] | None = None,
 ) -> Recording:
     """Return the statement about the training, without the model's files.
 
-    Without a *result*, inputs are not hashed again and no drift is reported.
+    *checkpoints* is the chain of those that were seen. Without a *result*, inputs are not hashed
+    again and no drift is reported.
     """
     records, said = read_said(run_directory)
     if result is None:
@@ -200,6 +202,7 @@ def observe_after(
         said=said,
         changed=hash_again(before.hashed, progress) + code.changed,
         drift=drift + code.drift,
+        checkpoints=checkpoints,
     )
     return draft(replace(before, source=code.observed), after, result)
 

@@ -1,0 +1,243 @@
+"""The checkpoints of a run as a chain that can be audited: the byproduct ``checkpoints``.
+
+One :class:`Checkpoint` a line, in JCS, in the order in which they were hashed. The lines are the
+leaves of a Merkle tree (RFC 6962) whose root is in the statement, so that one of them can be shown
+to belong to the run without the others. :mod:`~provenance.capture.checkpoints` finds them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import msgspec
+
+from provenance.encoding import strict_json
+from provenance.errors import ContentError, MalformedError, UnreadableError, reason
+from provenance.files.digest import hash_open
+from provenance.files.manifest import FileEntry, manifest_of
+from provenance.files.reading import Identity, identity
+from provenance.statement.training import describe_input
+from provenance.transparency import merkle
+from provenance.weights.names import carries_tensors
+
+BYPRODUCT: Final = "checkpoints"
+MAX_BYTES: Final = 2**26
+"""Most of a chain, in bytes: some hundred thousand checkpoints."""
+
+MAX_LISTED: Final = 1000
+"""Most files of a checkpoint that are listed; its manifest digest binds more."""
+
+MAX_DEPTH: Final = 16
+
+_ROLES: Final = (("optimizer", re.compile(r"optim")), ("scheduler", re.compile(r"sched")),
+    ("rng", re.compile(r"(^|_)rng|random_state")))  # fmt: skip
+
+
+class CheckpointFile(msgspec.Struct, frozen=True, gc=False):
+    """A file of a checkpoint, and what it is for."""
+
+    name: str
+    role: str
+    sha256: str
+    size: int
+
+
+class Checkpoint(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """What lay at ``name`` at ``time``; ``prev`` is the hash of the line before, "" of none.
+
+    ``manifest`` is the digest of the names, sizes and digests of all ``count`` files. ``left_out``
+    counts links, FIFOs and the like. ``missed`` says why a checkpoint could not be hashed.
+    """
+
+    name: str
+    time: str
+    prev: str = ""
+    step: int | None = None
+    manifest: str = ""
+    count: int = 0
+    size: int = 0
+    files: tuple[CheckpointFile, ...] = ()
+    left_out: int = 0
+    missed: str = ""
+
+
+def describe(name: str, found: Files, time: str, step: int | None) -> Checkpoint:
+    """Return the checkpoint of the files *found*, which are hashed."""
+    manifest = manifest_of(FileEntry(n, at[2], found.sha256[n]) for n, at in found.names.items())
+    files = [
+        CheckpointFile(entry.name, role_of(entry.name), entry.sha256, entry.size)
+        for entry in manifest.entries[: MAX_LISTED + 1]
+    ]
+    return Checkpoint(
+        name=name,
+        time=time,
+        step=step,
+        manifest=describe_input("", manifest)[0].manifest,
+        count=len(manifest.entries),
+        size=manifest.size,
+        files=tuple(files) if len(files) <= MAX_LISTED else (),
+        left_out=found.left_out,
+    )
+
+
+def role_of(name: str) -> str:
+    """Return what the file *name* of a checkpoint is for, as frameworks name it."""
+    last = PurePosixPath(name).name.lower()
+    if carries_tensors(last) or last.endswith((".distcp", ".index")) or ".data-0" in last:
+        return next((role for role, words in _ROLES if words.search(last)), "weights")
+    return "other"
+
+
+def follow(data: bytes, where: str) -> Iterator[tuple[bytes, Checkpoint]]:
+    """Yield the lines of the chain *data*; each must name the one before. A torn last one is none.
+
+    Raise MalformedError at one that is no checkpoint, or not the next one.
+    """
+    prev = ""
+    for number, line in enumerate(data.split(b"\n")[:-1], 1):
+        place = f"{where}:{number}"
+        value = strict_json.parse(line, where=place)
+        found = strict_json.convert(value, Checkpoint, where=place, what="a checkpoint")
+        if found.prev != prev:
+            raise MalformedError("does not follow the line before", where=place)
+        yield line, found
+        prev = merkle.hash_leaf(line).hex()
+
+
+def parse(data: bytes, where: str) -> list[Checkpoint]:
+    """Return the checkpoints in the chain *data*."""
+    return [found for _, found in follow(data, where)]
+
+
+def summary(data: bytes) -> dict[str, Any]:
+    """Return what the statement says of the chain *data*, which is this recorder's own."""
+    lines = [*follow(data, BYPRODUCT)]
+    chain = [each for _, each in lines]
+    root = merkle.fold([merkle.hash_leaf(line) for line, _ in lines]).hex()
+    steps = [each.step for each in chain if each.step is not None]
+    said: dict[str, Any] = {"count": len(chain), "root": root}
+    if missed := sum(bool(each.missed) for each in chain):
+        said["missed"] = missed
+    return said | ({"firstStep": min(steps), "lastStep": max(steps)} if steps else {})
+
+
+def final(data: bytes, model: Container[str]) -> int | None:
+    """Return the number of the last checkpoint of *data* whose weights the model has, from 0.
+
+    *model* holds the SHA-256 of its files.
+    """
+    for number, each in reversed(list(enumerate(parse(data, BYPRODUCT)))):
+        weights = [file.sha256 for file in each.files if file.role == "weights"]
+        if weights and all(sha256 in model for sha256 in weights):
+            return number
+    return None
+
+
+def prove(data: bytes, root: str, number: int, folder: Path) -> tuple[bytes, tuple[bytes, ...]]:
+    """Return the line of the checkpoint *number* of the chain *data*, which must be *folder*.
+
+    And the proof for :func:`~provenance.transparency.merkle.check_inclusion` that it is that leaf
+    of the tree with the *root* of the statement. *folder* may be a file.
+    """
+    chain = [*follow(data, BYPRODUCT)]
+    leaves = [merkle.hash_leaf(line) for line, _ in chain]
+    if merkle.fold(leaves).hex() != root:
+        raise ContentError("is not the chain of this root", where=BYPRODUCT)
+    if not 0 <= number < len(chain):
+        raise MalformedError(f"has no checkpoint {number}", where=BYPRODUCT)
+    top, found = Path(os.path.realpath(folder)), look(folder)
+    hashed = hash_files(top if found.is_folder else top.parent, "", found)
+    if describe("", hashed, "", None).manifest != chain[number][1].manifest:
+        raise ContentError(f"is not checkpoint {number} of the run", where=str(folder))
+
+    def subtree(level: int, index: int) -> bytes:
+        return merkle.fold(leaves[index << level : (index + 1) << level])
+
+    return chain[number][0], merkle.prove_inclusion(number, len(leaves), subtree)
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The plain files of a checkpoint, below one folder, and how many others there are."""
+
+    names: Mapping[str, Identity]
+    left_out: int = 0
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    is_folder: bool = False
+
+    @property
+    def state(self) -> int:
+        """A number that is another when any of the files is."""
+        return hash(frozenset(self.names.items()))
+
+
+def look(path: Path) -> Files:
+    """Return what is in the folder *path*; links are not followed, and nothing is opened."""
+    try:
+        return _look_into(path) if path.is_dir() else Files({path.name: identity(path.lstat())})
+    except OSError as error:
+        raise UnreadableError(reason(error), where=path.name) from error
+
+
+def _look_into(path: Path) -> Files:
+    names: dict[str, Identity] = {}
+    waiting, left_out = [""], 0
+    while waiting:
+        folder = waiting.pop()
+        with os.scandir(path / folder) as listing:
+            for item in listing:
+                if item.is_dir(follow_symlinks=False) and folder.count("/") < MAX_DEPTH:
+                    waiting.append(f"{folder}{item.name}/")
+                elif item.is_file(follow_symlinks=False):
+                    names[folder + item.name] = identity(item.stat(follow_symlinks=False))
+                else:
+                    left_out += 1
+    return Files(names, left_out, is_folder=True)
+
+
+def hash_files(
+    top: Path, base: str, found: Files, going_on: Callable[[int], None] | None = None
+) -> Files:
+    """Return *found*, whose names begin behind *base* below *top*, hashed.
+
+    Raise UnreadableError where a file is not as it was found. *going_on* is called with the
+    descriptor of the file that is read, and may raise.
+    """
+    sha256 = {}
+    for name, was in found.names.items():
+        descriptor = _open_below(top, f"{base}{name}")
+        status = os.fstat(descriptor)
+        if identity(status) != was or not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            raise UnreadableError("changed before it was read", where=f"{base}{name}")
+
+        def advance(_: int, descriptor: int = descriptor) -> None:
+            if going_on is not None:
+                going_on(descriptor)
+
+        sha256[name], _ = hash_open(descriptor, status, f"{base}{name}", advance)
+    return replace(found, sha256=sha256)
+
+
+def _open_below(top: Path, name: str) -> int:
+    """Open the file *name* below *top*, on the way to which there is no link."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    *folders, last = name.split("/")
+    try:
+        at = os.open(top, flags | os.O_DIRECTORY)
+        try:
+            for part in folders:
+                below = os.open(part, flags | os.O_DIRECTORY, dir_fd=at)
+                os.close(at)
+                at = below
+            return os.open(last, flags, dir_fd=at)
+        finally:
+            os.close(at)
+    except (OSError, ValueError) as error:
+        raise UnreadableError(reason(error), where=name) from error
