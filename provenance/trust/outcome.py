@@ -133,7 +133,7 @@ def _rank_notes(statement: TrainingStatement) -> Iterator[str]:
     for name, what in parts.items():
         ranks = values.get(name)
         if ranks and isinstance(ranks, str):
-            yield f"ranks {what}: {ranks[:200]} of a world of {values.get('worldSize')}"
+            yield f"ranks {what}: {ranks[:200]} of a world of {str(values.get('worldSize'))[:20]}"
 
 
 def file_notes(statement: TrainingStatement) -> Iterator[str]:

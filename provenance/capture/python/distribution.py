@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from provenance.capture.python.records import Process, Records
+from provenance.capture.python.records import MAX_PROCESSES, Process, Records
 from provenance.capture.run import LAUNCHERS, MAX_RANKS, RESTARTS, number_of, place_of
 from provenance.capture.secrecy.redact import readable, redact_text
 from provenance.statement.training import Collected
@@ -60,12 +60,14 @@ def describe_distribution(records: Records) -> Collected:
             if not known or known[0].launcher == each.launcher:
                 known.append(each)
     trained = {rank: _trained(known, records.processes) for rank, known in ranks.items()}
-    seen = trained.keys() | {n for n, attempt in records.ranks if n < size and attempt == restart}
+    told = {n for n, attempt in records.ranks if 0 <= n < size and attempt == restart}
+    seen = trained.keys() | told
+    all_kept = len(records.processes) < MAX_PROCESSES  # else some may be forgotten, not missing
     said = {name: value for each in deciding for name, value in each.said.items()}
     backend = said.get(f"{_TORCH}backend")
     lists = {
         "ranks": seen,
-        "missing": range(size) if not seen else set(range(size)) - seen,
+        "missing": set(range(size)) - seen if all_kept else (),
         "withoutEnd": [n for n, them in trained.items() if any(it.ended is False for it in them)],
         "repeated": [n for n, them in trained.items() if len(them) > 1],
     }
@@ -75,11 +77,14 @@ def describe_distribution(records: Records) -> Collected:
         "otherWorldSizes": sorted({each.size for each in deciding} - {size})[:MAX_LISTED],
         "backend": _text(backend) if isinstance(backend, str) else "",
         "restarts": restart,
+        "requeued": max(0, number_of(str(said.get("SLURM_RESTART_COUNT", "")))),
         **{name: in_ranges(found) for name, found in lists.items()},
         "places": {str(n): _place(trained[n]) for n in sorted(trained)[:MAX_LISTED]},
         "seeds": records.seeds_of_ranks,
     }
-    return Collected("ok", {name: value for name, value in values.items() if value or value == 0})
+    return Collected(
+        "ok", {name: value for name, value in values.items() if value or name == "restarts"}
+    )
 
 
 def _members(number: int, process: Process) -> Iterator[_Member]:

@@ -25,6 +25,7 @@ from provenance.capture.python.inside import LAUNCHERS, SHELLS
 from provenance.capture.python.launchers import script_head
 from provenance.capture.python.packages import Software
 from provenance.capture.python.records import Introduction, Process, Records, Started
+from provenance.capture.run import number_of
 from provenance.capture.secrecy.redact import is_python, readable, redact_variable
 from provenance.statement.training import Collected
 
@@ -120,7 +121,7 @@ def _described(
 def _rank(state: Mapping[str, Any]) -> int:
     """Return the rank that *state* tells, or a high number."""
     rank = str(state.get("torch.distributed.get_rank", state.get("environ.RANK", "")))
-    return int(rank) if rank.isdecimal() and len(rank) < 10 else 2**31  # noqa: PLR2004 - digits
+    return number_of(rank) if number_of(rank) >= 0 else 2**31
 
 
 def _others(state: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:

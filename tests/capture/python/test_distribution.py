@@ -150,6 +150,17 @@ def test_ranks_that_only_metrics_name(tmp_path: Path) -> None:
     assert (found["ranks"], found["missing"]) == ("0-2", "3")
 
 
+def test_metrics_of_no_rank_are_of_none(tmp_path: Path) -> None:
+    metrics = [{"metric": "loss", "value": 1}, {"metric": "loss", "value": 1, "restart": 3}]
+    found = described(tmp_path, rank(0, 2), ended(100), *metrics)
+    assert (found["ranks"], found["missing"], found["restarts"]) == ("0", "1", 0)
+
+
+def test_a_job_that_slurm_began_again(tmp_path: Path) -> None:
+    slurm = {"SLURM_PROCID": 0, "SLURM_STEP_NUM_TASKS": 2, "SLURM_RESTART_COUNT": 3}
+    assert described(tmp_path, process(1, **slurm))["requeued"] == 3
+
+
 def test_devices_where_torch_tells_them(tmp_path: Path) -> None:
     cuda = {"torch.cuda.current_device": 1, "torch.cuda.get_device_name": "NVIDIA H100"}
     found = described(tmp_path, rank(1, 2), state(101, **cuda))
@@ -200,6 +211,17 @@ def test_what_torch_cannot_say_is_no_rank(tmp_path: Path, number: Any, size: Any
     assert collect(tmp_path, process(1), state(1, **group(number, size))).status == "absent"
 
 
+def test_settings_that_look_like_variables_are_no_error(tmp_path: Path) -> None:
+    names = (
+        LAUNCHED
+        | {f"environ.{name}" for name in LAUNCHED}
+        | {"host", "torch.distributed.get_backend"}
+    )
+    for value in (True, -1, 2**53 - 1, "x", ""):
+        lies = state(100, **dict.fromkeys(names, value))
+        assert described(tmp_path, process(100), rank(0, 2), lies, rank(1, 2))["worldSize"] == 2
+
+
 def test_two_processes_of_one_rank_are_said(tmp_path: Path) -> None:
     found = described(tmp_path, rank(0, 2), rank(0, 2, 300), rank(1, 2), ended(100), ended(101))
     assert (found["repeated"], found["withoutEnd"]) == ("0", "0")
@@ -218,7 +240,9 @@ def test_floods_are_bounded(tmp_path: Path) -> None:
     found = described(tmp_path, *lines, *metrics, *seeds)
     assert found["worldSize"] == MAX_RANKS
     assert len(json.dumps(found)) < 10_000
-    assert found["missing"].endswith("…")
+    assert found["ranks"].endswith("…")
+    assert "missing" not in found  # more processes spoke than are kept
+    assert described(tmp_path, *lines[:70])["missing"].endswith("…")
 
 
 def test_ranks_as_a_text() -> None:
