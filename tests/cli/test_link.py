@@ -111,6 +111,35 @@ def test_two_of_two_rebuilders(
     refused(provenance(*asked, larry.public, "--links", links), 1, "LinkNotFoundError", "train")
 
 
+def test_the_layout_of_the_page(work: Path, provenance: Shell) -> None:
+    """The example makes one that takes both links, in the real tool and here."""
+    page = Path(__file__).parents[2].joinpath("docs/spec/verification.md").read_text("utf-8")
+    section = page.partition("## in-toto layouts")[2]
+    program = section.partition("```python\n")[2].partition("```")[0]
+    people = {name: make_person(work, name) for name in ("alice", "bob", "owner")}
+    exec(program, {})  # noqa: S102 - our own page
+    model = write_files(work / "model")
+    for name in ("alice", "bob"):
+        ran = provenance("attest", model, "--key", people[name].private, "--link", "train")
+        assert ran.status == 0
+    layout = work / "root.layout"
+    links = model / "provenance"
+    assert in_toto_verify(layout, people["owner"], links, work) == (0, "")
+    asked = ("verify", model, "--key", people["bob"].public, "--layout", layout)
+    ran = provenance(*asked, "--layout-key", people["owner"].public)
+    assert "✓ 12 products" in ran.out
+
+
+def test_no_secret_in_a_link(record: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", "opaque-value-1")
+    script = 'mkdir model && echo 1 >model/w # --password hunter2hunter2 --hub-token "$MY_TOKEN"'
+    assert record(f"{script} opaque-value-1", "--link", "train").status == 0
+    said = json.dumps(payload(next(Path("model/provenance").glob("*.link"))))
+    assert "hunter2" not in said
+    assert "opaque-value" not in said
+    assert "${redacted:" in said
+
+
 @pytest.mark.parametrize("algorithm", ["ed25519", "ecdsa-p256"])
 def test_keys_that_the_real_tool_takes(
     work: Path, tmp_path: Path, algorithm: str, larry: Person, provenance: Shell
