@@ -31,7 +31,11 @@ from provenance.weights.pairs import SideBySide
 
 _OF_X86: Final = ("MKL_CBWR", "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES")
 _OF_TORCH: Final = ("ATEN_CPU_CAPABILITY", "CUBLAS_WORKSPACE_CONFIG")
-_SHOWN: Final = ("torch.get_num_threads", "torch.backends.cpu.get_cpu_capability")
+_MOVES: Final = {
+    "other threads": "torch.get_num_threads",
+    "other instruction sets": "torch.backends.cpu.get_cpu_capability",
+}
+"""What a variation should change, by its name in the probe."""
 
 
 class Varied(msgspec.Struct, frozen=True):
@@ -169,7 +173,7 @@ def _vary(
     machines: Mapping[str, dict[str, str]],
 ) -> Repetition:
     """Return *told* with what other *machines* would change of the model *here*."""
-    models, before = {"here": here}, _shown(trials.said)
+    models, before = {"here": here}, trials.said
     pins: dict[str, str] = {}
     varied: list[Varied] = []
     for what, changes in machines.items():
@@ -180,7 +184,9 @@ def _vary(
         except RefusedError as error:  # a library that does not take this setting
             trials.on_run(str(error))
             continue
-        unmoved = {n: v for n, v in _shown(trials.said).items() if before.get(n) == v}
+        value = _told(trials.said, _MOVES.get(what, ""))
+        still = value is not None and value == _told(before, _MOVES[what])
+        unmoved = {_MOVES[what]: value} if still else {}
         varied.append(Varied(what, changes, _agree(here, model), unmoved))
         if not varied[-1].same:
             models[what] = model
@@ -228,9 +234,10 @@ def _suggested(left: Path, right: Path) -> Suggestion | None:
         return None
 
 
-def _shown(said: Records) -> dict[str, Any]:
-    states = [it.values for each in said.processes for it in each.states]
-    return {name: states[-1][name] for name in _SHOWN if states and name in states[-1]}
+def _told(said: Records, name: str) -> object:
+    """Return the last value of *name* that a process had set."""
+    values = [it.values.get(name) for each in said.processes for it in each.states]
+    return values[-1] if values else None
 
 
 def _threads(environ: Mapping[str, str]) -> int:
