@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from provenance.errors import UnreadableError, UsageError
 from provenance.folder.claims import not_compared, not_covered, require_folder
 from provenance.keys import (
-    Authority,
     PrivateKey,
     PublicKey,
     load_private,
     load_public,
-    parse_authority,
 )
 from provenance.keys.public import read_key_file
 
 if TYPE_CHECKING:
     from provenance.equality.declaration import Declaration
     from provenance.folder.attach import Log
+    from provenance.keys.certificates import Authority
     from provenance.transparency.note import VerifierKey
     from provenance.weights.model import Model
 
@@ -133,8 +132,12 @@ def public_keys(keys: Sequence[PathLike | PublicKey]) -> tuple[PublicKey, ...]:
 def authorities(files: Sequence[PathLike]) -> tuple[Authority, ...]:
     """Return who is trusted by the certificates in *files* (PEM), as of now."""
     paths = [Path(each) for each in several(files, "certificate_chain")]
+    if not paths:
+        return ()
+    from provenance.keys.certificates import parse_authority  # noqa: PLC0415 - rarely needed
+
     pems = [(str(path), read_key_file(path)) for path in paths]
-    return (parse_authority(pems, datetime.now(UTC)),) if pems else ()
+    return (parse_authority(pems, datetime.now(UTC)),)
 
 
 def declaration(equality: PathLike | Declaration) -> Declaration:

@@ -51,7 +51,8 @@ from provenance.weights import check_numpy
 
 if TYPE_CHECKING:
     from provenance.judge.side_by_side import FileComparison
-    from provenance.keys import PrivateKey, PublicKey, Trusted
+    from provenance.keys import PrivateKey, PublicKey
+    from provenance.keys.certificates import Trusted
     from provenance.loaders.choice import Apart
     from provenance.measure.findings import Outcome
     from provenance.rebuilding.verdict import Verdict

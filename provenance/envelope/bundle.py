@@ -12,7 +12,7 @@ opaque object here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -20,8 +20,10 @@ from provenance.encoding import strict_base64, strict_json
 from provenance.encoding.strict_base64 import Base64
 from provenance.envelope.dsse import IN_TOTO_PAYLOAD, Envelope, Opened, open_envelope
 from provenance.errors import MalformedError, SignatureError
-from provenance.keys import Authority, PublicKey, Trusted
-from provenance.keys.certificates import MAX_CHAIN
+from provenance.keys import PublicKey
+
+if TYPE_CHECKING:
+    from provenance.keys.certificates import Authority, Trusted
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
@@ -34,6 +36,9 @@ MAX_LINES = 10_000
 
 MAX_LOG_ENTRIES = 16
 """Most log entries in one bundle."""
+
+MAX_CERTIFICATES = 10
+"""Most certificates in one bundle."""
 
 MAX_VALUES = 100_000
 """Most JSON values in one bundle; one of Sigstore's public log has about 100."""
@@ -55,7 +60,7 @@ class CertificateChain(msgspec.Struct, frozen=True):
     """The signer's certificate, and those of authorities that lead from it to a root."""
 
     certificates: Annotated[
-        tuple[Certificate, ...], msgspec.Meta(min_length=1, max_length=MAX_CHAIN)
+        tuple[Certificate, ...], msgspec.Meta(min_length=1, max_length=MAX_CERTIFICATES)
     ]
 
 
@@ -189,7 +194,7 @@ def open_bundle(bundle: Bundle, trusted: Sequence[Trusted]) -> Opened:
         hint = "ask the signer for a signature by key or by a certificate chain"
         raise SignatureError("signed by an identity (keyless), which is not supported", hint=hint)
     if bundle.material == "x509CertificateChain":
-        return _open_by_chain(bundle, [it for it in trusted if isinstance(it, Authority)])
+        return _open_by_chain(bundle, [it for it in trusted if not isinstance(it, PublicKey)])
     if bundle.hint and bundle.envelope.keyid not in ("", bundle.hint):
         raise SignatureError("the bundle's hint and the signature's keyid name different keys")
     if bundle.hint:

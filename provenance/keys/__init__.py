@@ -1,11 +1,10 @@
 """Keys: making them, reading them, signing, and checking signatures.
 
 - ``public``: public keys and the check of a signature.
-- ``certificates``: the key that a chain of certificates leads to.
+- ``certificates``: the key that a chain of certificates leads to. It is loaded when asked for.
 - ``private``: private keys, their files, and ``keygen``.
 """
 
-from provenance.keys.certificates import Authority, Trusted, parse_authority
 from provenance.keys.private import (
     ALGORITHMS,
     PrivateKey,
@@ -25,14 +24,11 @@ from provenance.keys.public import (
 
 __all__ = [
     "ALGORITHMS",
-    "Authority",
     "PrivateKey",
     "PublicKey",
-    "Trusted",
     "generate",
     "load_private",
     "load_public",
-    "parse_authority",
     "parse_public_pem",
     "parse_raw_ed25519",
     "parse_spki",

@@ -23,7 +23,7 @@ from provenance.errors import MalformedError, SignatureError, one_line
 from provenance.keys.public import RSA_BITS, PublicKey, public_key_of
 
 MAX_CHAIN = 10
-"""Most certificates in one bundle, and on one path to a root."""
+"""Most certificates on one path to a root."""
 
 
 T = TypeVar("T", bound=x509.ExtensionType)

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from provenance.envelope import bundle as bundles
 from provenance.envelope.bundle import Bundle
 from provenance.envelope.dsse import Envelope, Opened
 from provenance.errors import PolicyError, SignatureError
 from provenance.files.manifest import Manifest
-from provenance.keys import PublicKey, Trusted
+from provenance.keys import PublicKey
 from provenance.statement import intoto, model_signature, training, uris
 from provenance.statement.model_signature import ModelSignature
 from provenance.statement.training import TrainingStatement
+
+if TYPE_CHECKING:
+    from provenance.keys.certificates import Trusted
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -38,7 +39,7 @@ from provenance.folder.claims import (
     read_claims,
     require_folder,
 )
-from provenance.keys import PublicKey, Trusted
+from provenance.keys import PublicKey
 from provenance.statement.model_signature import ModelSignature
 from provenance.transparency import entry as log_entries
 from provenance.transparency import rekor
@@ -56,6 +57,9 @@ from provenance.trust.outcome import (
     outcome_detail,
 )
 from provenance.weights.names import opened_by
+
+if TYPE_CHECKING:
+    from provenance.keys.certificates import Trusted
 
 STEPS = (
     "parse",

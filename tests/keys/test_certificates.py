@@ -13,8 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from provenance.errors import MalformedError, SignatureError
-from provenance.keys import parse_authority
-from provenance.keys.certificates import MAX_CHAIN
+from provenance.keys.certificates import MAX_CHAIN, parse_authority
 from provenance.keys.public import public_key_of
 
 if TYPE_CHECKING:
