@@ -66,13 +66,14 @@ def distributions(installed: Iterable[metadata.Distribution]) -> list[dict[str, 
     """Describe each of the *installed* distributions once: the one that an import finds."""
     found: dict[str, dict[str, object]] = {}
     for distribution in installed:
-        name = distribution.metadata["Name"]
+        about = distribution.metadata  # parsed whenever it is asked for
+        name = about["Name"]
         if not name:
             continue
         key = re.sub(r"[-_.]+", "-", str(name)).lower()
         if key in found:
             continue
-        entry: dict[str, object] = {"name": key, "version": str(distribution.version)}
+        entry: dict[str, object] = {"name": key, "version": str(about["Version"])}
         record = distribution.read_text("RECORD")
         if record:
             entry["recordDigest"] = record_digest(record)
