@@ -35,7 +35,8 @@ class Ancestor(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
 
 def trace(claim: Claim, claims: Sequence[Claim]) -> tuple[Ancestor, ...]:
     """Return what the model of *claim* was made from, the nearest first, as far as *claims* say."""
-    known = _Known(claims)
+    # A training may leave the files that it began with: its own claim is not about its base.
+    known = _Known([each for each in claims if each.training != claim.training])
     found: list[Ancestor] = []
     seen: set[str] = set()
     while (base := claim.training.recipe.base_model) is not None:
