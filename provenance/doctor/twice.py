@@ -141,7 +141,7 @@ def run_twice(
     text = suggestion.to_toml(found) if found and not equality else None
     files = list_differences(MeasuredWeights(_beside(first, second), None, view=True))
     told = Repetition(equality is not None, 2, equality, files, declaration=text)
-    loaded = {name for each in trials.said.processes for it in each.states for name in it.values}
+    loaded = {name for values in _values(trials.said) for name in values}
     seeds = [name for name, each in CATALOGUE.seeds.items() if each.state in loaded]
     torch = CATALOGUE.seeds["torch"].state in loaded
 
@@ -234,10 +234,15 @@ def _suggested(left: Path, right: Path) -> Suggestion | None:
         return None
 
 
+def _values(said: Records) -> list[dict[str, Any]]:
+    """Return what each process had set, at each time."""
+    states = (states for each in said.processes for states in each.states.values())
+    return [values for each in states for values in each.values()]
+
+
 def _told(said: Records, name: str) -> object:
     """Return the last value of *name* that a process had set."""
-    values = [it.values.get(name) for each in said.processes for it in each.states]
-    return values[-1] if values else None
+    return next((values.get(name) for values in reversed(_values(said))), None)
 
 
 def _threads(environ: Mapping[str, str]) -> int:

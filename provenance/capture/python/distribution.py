@@ -89,11 +89,8 @@ def describe_distribution(records: Records) -> Collected:
 
 def _members(number: int, process: Process) -> Iterator[_Member]:
     """Yield *process* and those that it forked, as far as they are of a rank."""
-    own = process.said.pid
-    told: dict[int, dict[str, Any]] = {own: {}}
-    for state in process.states:
-        told.setdefault(state.pid, {}).update(state.values)
-    for pid, values in told.items():
+    for pid, states in process.states.items():
+        values = {name: value for state in states.values() for name, value in state.items()}
         inside = {n[8:]: str(v) for n, v in values.items() if n.startswith("environ.")}
         environ = {**process.said.launched, **inside}
         place = place_of(environ)
@@ -102,7 +99,7 @@ def _members(number: int, process: Process) -> Iterator[_Member]:
             place = next(iter(LAUNCHERS)), rank, size
         if place is not None:
             restart = max(0, number_of(environ.get(RESTARTS, "")))
-            ended = process.ended if pid == own else None
+            ended = process.ended if pid == process.said.pid else None
             said = {**environ, **values, "host": process.host}
             yield _Member(number, *place, restart, ended, said)
 
@@ -111,7 +108,7 @@ def _trained(members: list[_Member], processes: tuple[Process, ...]) -> list[_Me
     """Return those of the *members*, all of one rank, that count."""
     numbers = {each.process for each in members}
     made = {number: processes[number] for number in numbers}
-    stepped = {n for n, it in made.items() if any(each.state == "step" for each in it.states)}
+    stepped = {n for n, it in made.items() if any("step" in each for each in it.states.values())}
     above = {number for number, it in made.items() if it.parent not in numbers}
     return [each for each in members if each.process in (stepped or above)]
 

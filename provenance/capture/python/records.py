@@ -14,12 +14,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
 from provenance.capture.python.inside import MAX_LINE_BYTES
-from provenance.capture.python.told import Arguments, Checkpoint, Digest, Told
+from provenance.capture.python.told import Arguments, Checkpoint, Digest, Integer, Name, Rank, Told
 from provenance.capture.run import MAX_NAME_BYTES, MAX_STEP, RECORDS
 from provenance.errors import UnreadableError, reason
 from provenance.files.atomic import storage_error
@@ -35,31 +35,16 @@ _MAX_SEED_DIGITS = 1300
 _MAX_SEED_NAMES = 256
 _MAX_SEEDS_OF_A_NAME = 256
 
-MAX_FILES = 65536
-"""Most files of each kind, read and written, that are kept of a run."""
-
-MAX_PROCESSES = 4096
-"""Most processes that are kept of a run; those that a process forks are one with it."""
-
-MAX_STARTED = 16384
-"""Most started programs that are kept of a run."""
-
-MAX_STATES = 4096
-"""Most records of states that are kept of a run."""
-
-MAX_HOSTS = 1024
-"""Most hosts beside the recorder's whose records are read."""
+MAX_FILES, MAX_PROCESSES, MAX_STARTED, MAX_STATES, MAX_HOSTS = 65536, 4096, 16384, 4096, 1024
+"""Most that is kept of a run: files of each kind (read, written, mapped), processes (with those
+that they forked), started programs, records of states, hosts beside the recorder's."""
 
 _OF_HOST = re.compile(r"records-(?:[0-9a-f]{2}){1,64}\.jsonl")
 _Id = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
-_Rank = Annotated[int, msgspec.Meta(ge=0, lt=10**7)]
+_Count = Annotated[int, msgspec.Meta(ge=1, le=MAX_STEP)]
 _Place = tuple[int, int]
 _Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Text = Annotated[str, msgspec.Meta(max_length=4096, pattern=r"\A[^\0\ud800-\udfff]*\Z")]
-_Name = Annotated[
-    str,
-    msgspec.Meta(min_length=1, max_length=MAX_NAME_BYTES, pattern=r"\A[^\ud800-\udfff]*\Z"),
-]
 _Setting = Annotated[str, msgspec.Meta(max_length=MAX_NAME_BYTES, pattern=r"\A[A-Za-z0-9_.]+\Z")]
 _Path = Annotated[str, msgspec.Meta(max_length=4096, pattern=r"\A/[^\0\ud800-\udfff]*\Z")]
 
@@ -104,7 +89,7 @@ class Introduction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rena
     optimize: Annotated[int, msgspec.Meta(ge=0, le=9)]
     hash_randomization: bool
     launched: Annotated[
-        dict[_Name, Annotated[str, msgspec.Meta(max_length=8)]], msgspec.Meta(max_length=32)
+        dict[Name, Annotated[str, msgspec.Meta(max_length=8)]], msgspec.Meta(max_length=32)
     ] = {}
 
 
@@ -116,27 +101,14 @@ class Started(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pid: _Id
 
 
-class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What was set inside a process: before torch's first ``step``, or at its ``exit``.
-
-    The values of one state may stand in several records.
-    """
-
-    state: Literal["step", "exit"]
-    values: Annotated[
-        dict[_Setting, bool | Annotated[int, msgspec.Meta(ge=-MAX_STEP, le=MAX_STEP)] | _Text],
-        msgspec.Meta(max_length=1024),
-    ]
-    pid: _Id
-
-
 @dataclass(frozen=True, slots=True)
 class Process:
     """A Python of the run with those that it forked.
 
     ``parent`` is the number of the one above it, if that spoke. It ``reported`` if it called
-    ``current_run()`` and used it. Its ``host`` is a number. Of ranks alone it is
-    told that they ``ended``.
+    ``current_run()`` and used it. Its ``host`` is a number. ``states`` is what it and
+    each fork, by process id, had set: before torch's first ``step`` and at its ``exit``. Of ranks
+    alone it is told that they ``ended``.
     """
 
     said: Introduction
@@ -144,7 +116,7 @@ class Process:
     reported: bool = False
     wrote: set[str] = field(default_factory=set)
     started: list[Started] = field(default_factory=list)
-    states: list[State] = field(default_factory=list)
+    states: dict[int, dict[str, dict[str, Any]]] = field(default_factory=dict)
     ended: bool = False
     host: int = 0
     libraries: set[str] = field(default_factory=set)
@@ -177,22 +149,22 @@ class Records:
 
 
 class _Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    metric: _Name
+    metric: Name
     value: float | Literal["NaN", "Infinity", "-Infinity"]
-    step: Annotated[int, msgspec.Meta(ge=-MAX_STEP, le=MAX_STEP)] | None = None
-    rank: _Rank | None = None
-    restart: _Rank = 0
+    step: Integer | None = None
+    rank: Rank | None = None
+    restart: Rank = 0
 
 
 class _Seed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    seed: _Name
+    seed: Name
     value: Annotated[str, msgspec.Meta(pattern=r"\A(?:0|-?[1-9][0-9]{0,1299})\Z")]
-    rank: _Rank | None = None
-    restart: _Rank = 0
+    rank: Rank | None = None
+    restart: Rank = 0
 
 
 class _Dropped(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    dropped: Annotated[int, msgspec.Meta(ge=1, le=MAX_STEP)]
+    dropped: _Count
 
 
 class _Introduced(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -217,8 +189,14 @@ class _Libraries(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pid: _Id
 
 
+class _State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    state: Literal["step", "exit"]
+    values: Annotated[dict[_Setting, bool | Integer | _Text], msgspec.Meta(max_length=1024)]
+    pid: _Id
+
+
 class _Lost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    lost: Annotated[int, msgspec.Meta(ge=1, le=MAX_STEP)]
+    lost: _Count
     pid: _Id
 
 
@@ -232,27 +210,11 @@ class _Reports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _Line = _Metric | _Seed | _Dropped | Checkpoint | Digest | Arguments
-_Told = _Introduced | _Read | _Wrote | Started | State | _Libraries | _Ended | _Lost | _Reports
+_OfPython = _Introduced | _Read | _Wrote | Started | _State | _Libraries | _Ended | _Lost | _Reports
 
-_decoders: Mapping[bytes, msgspec.json.Decoder[_Line | _Told]] = {
-    name: msgspec.json.Decoder(kind)
-    for name, kind in {
-        b"metric": _Metric,
-        b"seed": _Seed,
-        b"dropped": _Dropped,
-        b"checkpoint": Checkpoint,
-        b"digest": Digest,
-        b"arguments": Arguments,
-        b"process": _Introduced,
-        b"read": _Read,
-        b"wrote": _Wrote,
-        b"started": Started,
-        b"state": State,
-        b"ended": _Ended,
-        b"libraries": _Libraries,
-        b"lost": _Lost,
-        b"reports": _Reports,
-    }.items()
+_decoders: Mapping[bytes, msgspec.json.Decoder[_Line | _OfPython]] = {
+    kind.__struct_fields__[0].encode(): msgspec.json.Decoder(kind)
+    for kind in get_args(_Line) + get_args(_OfPython)
 }
 """By the first name in the record."""
 
@@ -350,7 +312,7 @@ class _Processes:
         self.written: set[str] = set()
         self.count = self.lost = self.starts = self.states = self.mapped = self.strangers = 0
 
-    def take(self, line: _Told) -> None:
+    def take(self, line: _OfPython) -> None:
         match line:
             case _Introduced(process=said):
                 self.introduce(said)
@@ -364,8 +326,9 @@ class _Processes:
             case Started() if line.pid in self.known and self.starts < MAX_STARTED:
                 self.found[self.known[line.pid]].started.append(line)
                 self.starts += 1
-            case State() if line.pid in self.known and self.states < MAX_STATES:
-                self.found[self.known[line.pid]].states.append(line)
+            case _State(state=when) if line.pid in self.known and self.states < MAX_STATES:
+                states = self.found[self.known[line.pid]].states.setdefault(line.pid, {})
+                states.setdefault(when, {}).update(line.values)
                 self.states += 1
             case _Libraries(libraries=paths) if line.pid in self.known and self.mapped < MAX_FILES:
                 self.found[self.known[line.pid]].libraries.update(paths)
@@ -400,7 +363,7 @@ class _Processes:
             self.known[said.pid] = above
         elif len(self.found) < MAX_PROCESSES:
             self.known[said.pid] = len(self.found)
-            self.found.append(Process(said, above, host=self.host))
+            self.found.append(Process(said, above, states={said.pid: {}}, host=self.host))
         else:
             self.lost += 1
 
@@ -468,7 +431,7 @@ def _lines(path: Path, left: int) -> Iterator[bytes | None]:
         raise UnreadableError(f"cannot be read: {reason(error)}", where=str(path)) from error
 
 
-def _parse(data: bytes) -> _Line | _Told | None:
+def _parse(data: bytes) -> _Line | _OfPython | None:
     decoder = _decoders.get(data[2 : data.find(b'"', 2)])
     try:
         return decoder.decode(data) if decoder else None

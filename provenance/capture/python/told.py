@@ -28,19 +28,20 @@ _LEFT_OUT = mark("argument")
 """What the program itself writes in place of a secret."""
 
 _TEXT = r"\A[^\ud800-\udfff]*\Z"
-_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_BYTES, pattern=_TEXT)]
-_Integer = Annotated[int, msgspec.Meta(ge=-MAX_STEP, le=MAX_STEP)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_BYTES, pattern=_TEXT)]
+Integer = Annotated[int, msgspec.Meta(ge=-MAX_STEP, le=MAX_STEP)]
+Rank = Annotated[int, msgspec.Meta(ge=0, lt=10**7)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_STEP)]
-_Scalar = bool | _Integer | float | Annotated[str, msgspec.Meta(max_length=MAX_TEXT)] | None
+_Scalar = bool | Integer | float | Annotated[str, msgspec.Meta(max_length=MAX_TEXT)] | None
 
 
 class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A checkpoint that the program said to have written."""
 
     checkpoint: Annotated[str, msgspec.Meta(max_length=4096, pattern=r"\A/[^\0\ud800-\udfff]*\Z")]
-    step: _Integer | None = None
-    rank: _Count | None = None
-    restart: _Count = 0
+    step: Integer | None = None
+    rank: Rank | None = None
+    restart: Rank = 0
 
 
 class Digest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -48,17 +49,17 @@ class Digest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
     digest: Literal["initialWeights", "dataOrder", "probe"]
     sha256: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-    of: _Name | None = None
+    of: Name | None = None
     count: _Count = 0
-    step: _Integer | None = None
-    rank: _Count | None = None
-    restart: _Count = 0
+    step: Integer | None = None
+    rank: Rank | None = None
+    restart: Rank = 0
 
 
 class Arguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Some of the *arguments*, a set by this name."""
 
-    arguments: _Name
+    arguments: Name
     values: Annotated[
         dict[Annotated[str, msgspec.Meta(max_length=MAX_NAME_BYTES, pattern=_TEXT)], _Scalar],
         msgspec.Meta(max_length=MAX_ARGUMENTS),

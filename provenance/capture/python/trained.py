@@ -61,8 +61,8 @@ def who_trained(records: Records, model: Path, own: Software) -> Introduction | 
 
 def those_that_trained(records: Records) -> list[Process]:
     """Return the processes that took a step, else that wrote the model, else all that said much."""
-    told = [each for each in records.processes if each.states or each.libraries]
-    stepped = [each for each in told if any(it.state == "step" for it in each.states)]
+    told = [it for it in records.processes if any(it.states.values()) or it.libraries]
+    stepped = [it for it in told if any("step" in states for states in it.states.values())]
     return stepped or [each for each in told if each.reported or each.wrote] or told
 
 
@@ -75,8 +75,8 @@ def describe_states(
     rank only where they differ from the one before and from its last. Of variables there are those
     that are not as *known* to the recorder, whose *environ* serves to redact them.
     """
-    told = [states for each in those_that_trained(records) for states in _states(each)]
-    chosen = [states for states in told if "step" in states] or told
+    told = [states for it in those_that_trained(records) for states in it.states.values()]
+    chosen = [states for states in told if "step" in states] or [*filter(None, told)]
     if not chosen:
         return Collected("absent", reason="no Python of the run said what it had set")
     places = {name: environ[name] for name in ("HOME", "HOSTNAME") if name in environ}
@@ -92,14 +92,6 @@ def describe_states(
     last = [[*states.values()][-1] for states in described]
     others = {str(n): _others(each, last[0]) for n, each in enumerate(last) if n}
     return Collected("ok", values | ({"others": others} if others else {}))
-
-
-def _states(process: Process) -> list[dict[str, dict[str, Any]]]:
-    """Return the states of *process*, then of each that it forked; one may be in many records."""
-    found: dict[int, dict[str, dict[str, Any]]] = {process.said.pid: {}}
-    for each in process.states:
-        found.setdefault(each.pid, {}).setdefault(each.state, {}).update(each.values)
-    return [states for states in found.values() if states]
 
 
 def _described(

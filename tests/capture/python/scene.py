@@ -56,5 +56,5 @@ class Scene:
 
 def states(scene: Scene) -> list[tuple[str, dict[str, bool | int | str]]]:
     """Return what each process said that it had set, in order."""
-    told = [state for each in scene.said().processes for state in each.states]
-    return [(state.state, state.values) for state in told]
+    told = [states for each in scene.said().processes for states in each.states.values()]
+    return [state for states in told for state in states.items()]

@@ -26,7 +26,6 @@ from provenance.capture.python.records import (
     Process,
     Records,
     Started,
-    State,
     prepare,
     read_records,
 )
@@ -136,8 +135,7 @@ def test_a_model_whose_folder_the_run_names_is_written_below_the_pattern() -> No
 
 
 def with_states(*told: tuple[str, dict[str, Any]], **more: Any) -> Process:  # noqa: ANN401 - as above
-    states = [State(name, values, 1) for name, values in told]  # type: ignore[arg-type]
-    return replace(process("a", **more), states=states)
+    return replace(process("a", **more), states={1: dict(told)})
 
 
 def test_of_what_was_set_only_what_differs_is_said_twice() -> None:
