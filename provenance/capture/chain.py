@@ -27,13 +27,9 @@ from provenance.transparency import merkle
 from provenance.weights.names import carries_tensors
 
 BYPRODUCT: Final = "checkpoints"
-MAX_BYTES: Final = 2**26
-"""Most of a chain, in bytes: some hundred thousand checkpoints."""
-
-MAX_LISTED: Final = 1000
-"""Most files of a checkpoint that are listed; its manifest digest binds more."""
-
-MAX_DEPTH: Final = 16
+MAX_BYTES, MAX_LISTED, MAX_DEPTH = 2**26, 1000, 16
+"""Most bytes of a chain (some hundred thousand checkpoints), files of a checkpoint that are listed
+(its manifest digest binds more), and folders in each other."""
 
 _ROLES: Final = (("optimizer", re.compile(r"optim")), ("scheduler", re.compile(r"sched")),
     ("rng", re.compile(r"(^|_)rng|random_state")))  # fmt: skip
@@ -110,11 +106,6 @@ def follow(data: bytes, where: str) -> Iterator[tuple[bytes, Checkpoint]]:
         prev = merkle.hash_leaf(line).hex()
 
 
-def parse(data: bytes, where: str) -> list[Checkpoint]:
-    """Return the checkpoints in the chain *data*."""
-    return [found for _, found in follow(data, where)]
-
-
 def summary(data: bytes) -> dict[str, Any]:
     """Return what the statement says of the chain *data*, which is this recorder's own."""
     lines = [*follow(data, BYPRODUCT)]
@@ -132,7 +123,7 @@ def final(data: bytes, model: Container[str]) -> int | None:
 
     *model* holds the SHA-256 of its files.
     """
-    for number, each in reversed(list(enumerate(parse(data, BYPRODUCT)))):
+    for number, each in reversed([*enumerate(it for _, it in follow(data, BYPRODUCT))]):
         weights = [file.sha256 for file in each.files if file.role == "weights"]
         if weights and all(sha256 in model for sha256 in weights):
             return number

@@ -49,14 +49,9 @@ RECORDS = "records.jsonl"
 MAX_RECORD_BYTES = 4096
 """Longest record, in bytes: a page, which every local file system appends in one piece."""
 
-MAX_NAME_BYTES = 256
-"""Longest name of a metric or a seed, in bytes of UTF-8."""
-
-MAX_SEED_BITS = 4096
-"""Widest seed. numpy's ``SeedSequence`` takes any width; 128 bits are usual."""
-
-MAX_STEP = 2**53 - 1
-"""Largest step: the largest integer that is exact in every JSON reader."""
+MAX_NAME_BYTES, MAX_SEED_BITS, MAX_STEP = 256, 4096, 2**53 - 1
+"""Longest name of a metric or a seed, in bytes of UTF-8; widest seed (128 bits are usual); largest
+step: the largest integer that is exact in every JSON reader."""
 
 LAUNCHERS = {
     "torch": ("RANK", "WORLD_SIZE"),  # torchrun, accelerate, or by hand
@@ -73,17 +68,9 @@ RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 MAX_RANKS = 2**20
 """Most processes in a world: more are taken for a mistake."""
 
-MAX_HASHED_BYTES = 2**36
-"""Most bytes of tensors in one digest."""
-
-MAX_ITEMS = 2**24
-"""Most tensors, or places in an order, in one digest."""
-
-MAX_ARGUMENTS = 2048
-"""Most values of one set of arguments."""
-
-MAX_TEXT = 512
-"""Longest text among the arguments, in characters."""
+MAX_HASHED_BYTES, MAX_ITEMS, MAX_ARGUMENTS, MAX_TEXT = 2**36, 2**24, 2048, 512
+"""Most bytes of tensors in one digest, places in an order, values of one set of arguments, and
+characters of a text among them."""
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
@@ -309,10 +296,10 @@ def _of_order(value: Any) -> tuple[str, int]:  # noqa: ANN401 - as above
         raise OverflowError
     hasher = hashlib.sha256()
     for item in value:
-        batch = isinstance(item, (list, tuple)) or hasattr(item, "tolist")
-        items = (item.tolist() if hasattr(item, "tolist") else item) if batch else item
-        place = [each.__index__() for each in items] if isinstance(items, (list, tuple)) else None
-        hasher.update(f"{_json(items.__index__() if place is None else place)}\n".encode())
+        items = item.tolist() if hasattr(item, "tolist") else item
+        batch = isinstance(items, (list, tuple))
+        place = [each.__index__() for each in items] if batch else items.__index__()
+        hasher.update(f"{_json(place)}\n".encode())
     return hasher.hexdigest(), len(value)
 
 

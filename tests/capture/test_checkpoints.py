@@ -61,7 +61,7 @@ class Run:
 
     @property
     def chain(self) -> list[Checkpoint]:
-        return chain.parse(read_chain(self.kept), CHAIN)
+        return [found for _, found in chain.follow(read_chain(self.kept), CHAIN)]
 
     def end(self, watcher: Watcher) -> list[Checkpoint]:
         """End the run as a recorder does, and return the chain."""
@@ -328,7 +328,7 @@ def test_one_checkpoint_is_shown_to_be_of_the_run_without_the_others(run: Run) -
         chain.prove(data, root, 5, folders[0])
     lines = data.splitlines(keepends=True)
     with pytest.raises(MalformedError, match="does not follow"):
-        chain.parse(b"".join([*lines[:2], *lines[3:]]), "here")
+        list(chain.follow(b"".join([*lines[:2], *lines[3:]]), "here"))
 
 
 def test_a_torn_line_and_no_chain_are_none(run: Run) -> None:

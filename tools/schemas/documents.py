@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from provenance.doctor.advice import Advice
+from provenance.doctor.diagnosis import Advice
 from provenance.doctor.twice import Repetition
 from provenance.judge.coverage import Reached, Selection
 from provenance.judge.side_by_side import FileComparison

@@ -242,7 +242,9 @@ def read_records(directory: Path) -> Records:
                 dropped += not seeds.take(line)
             case _Dropped(dropped=number):
                 dropped += number
-            case Checkpoint() | Digest() | Arguments() as line:
+            case Checkpoint():  # hashed while the run went on
+                pass
+            case Digest() | Arguments() as line:
                 dropped += not told.take(line)
             case told_of_process:
                 processes.take(told_of_process)

@@ -18,11 +18,8 @@ from provenance.capture.secrecy.secrets import kind_of_name
 from provenance.encoding import strict_json
 from provenance.statement.training import Collected
 
-MAX_TOLD = 16384
-"""Most checkpoints, and most digests, that are kept of a run."""
-
-MAX_SETS = 16
-"""Most sets of arguments, and most probes, that are kept of a run."""
+MAX_TOLD, MAX_SETS = 16384, 16
+"""Most checkpoints and most digests, sets of arguments and probes, that are kept of a run."""
 
 _LEFT_OUT = mark("argument")
 """What the program itself writes in place of a secret."""
@@ -70,16 +67,13 @@ class Arguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Told:
     """What was told. ``arguments`` are by set and flat name, and not redacted."""
 
-    checkpoints: list[Checkpoint] = field(default_factory=list)
     digests: list[Digest] = field(default_factory=list)
     arguments: dict[str, dict[str, _Scalar]] = field(default_factory=dict)
     probes: set[str] = field(default_factory=set)
 
-    def take(self, line: Checkpoint | Digest | Arguments) -> bool:
+    def take(self, line: Digest | Arguments) -> bool:
         """Keep *line*, and tell whether there was room."""
         match line:
-            case Checkpoint() if len(self.checkpoints) < MAX_TOLD:
-                self.checkpoints.append(line)
             case Digest(of=name) if len(self.digests) < MAX_TOLD and self._has_room(name):
                 self.digests.append(line)
             case Arguments(arguments=name) if name in self.arguments or (

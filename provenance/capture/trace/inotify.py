@@ -39,14 +39,13 @@ _READ_BYTES: Final = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happened to *path*: that of a watch, or in a watched folder. *cookie* pairs two moves.
+    """What happened to *path*: that of a watch, or in a watched folder.
 
     Where *mask* has ``Q_OVERFLOW``, events were lost, and *path* is None.
     """
 
     path: Path | None
     mask: int
-    cookie: int = 0
 
 
 class Inotify:
@@ -90,7 +89,7 @@ class Inotify:
     def _parse(self, data: bytes) -> Iterator[Event]:
         at = 0
         while at < len(data):
-            number, mask, cookie, length = _HEADER.unpack_from(data, at)
+            number, mask, _, length = _HEADER.unpack_from(data, at)
             at += _HEADER.size
             name = data[at : at + length].rstrip(b"\0")
             at += length
@@ -98,7 +97,7 @@ class Inotify:
             if mask & IGNORED:
                 self._paths.pop(number, None)
             if path is not None or mask & Q_OVERFLOW:
-                yield Event(path / os.fsdecode(name) if path else None, mask, cookie)
+                yield Event(path / os.fsdecode(name) if path else None, mask)
 
     def _refused(self, where: str, limit: str) -> UnavailableError | UnreadableError:
         error = OSError(number := ctypes.get_errno(), os.strerror(number))
