@@ -12,12 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from provenance.errors import UnreadableError, UsageError
 from provenance.folder.claims import not_compared, not_covered, require_folder
-from provenance.keys import (
-    PrivateKey,
-    PublicKey,
-    load_private,
-    load_public,
-)
+from provenance.keys import PrivateKey, PublicKey, load_private, load_public
 from provenance.keys.public import read_key_file
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ import errno
 import os
 import re
 import select
-import signal
 import sys
 import threading
 import time
@@ -33,7 +32,7 @@ from msgspec.structs import replace as but
 
 from provenance.capture import chain
 from provenance.capture.chain import MAX_BYTES, Checkpoint, Files
-from provenance.capture.process import CAUGHT, timestamp
+from provenance.capture.process import blocked, timestamp
 from provenance.capture.python import told
 from provenance.capture.run import MAX_STEP, RECORDS
 from provenance.capture.trace import inotify
@@ -119,10 +118,8 @@ class Watcher:
                 self._inotify = inotify.Inotify()
             for name, found in self._candidates():  # what is there now is no checkpoint of the run
                 self._known[name] = _Known(found.state, hashed=True)
-        # The recorder's signals are for the main thread, which asks whether they are pending.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
-        self._thread.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with blocked():  # the main thread asks whether they are pending
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:

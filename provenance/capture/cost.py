@@ -9,21 +9,14 @@ under load, so it is read once a minute.
 from __future__ import annotations
 
 import contextlib
-import signal
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from provenance.capture.environment import (
-    collected,
-    load_nvml,
-    open_gpus,
-    open_nvml,
-    read_text,
-)
-from provenance.capture.process import CommandResult
+from provenance.capture.environment import collected, load_nvml, open_gpus, open_nvml, read_text
+from provenance.capture.process import CommandResult, blocked
 
 SECONDS_BETWEEN_READINGS = 60.0
 """At 4 kW the smallest range of a package, 262 kJ, lasts longer."""
@@ -45,11 +38,9 @@ class Meter:
         self._gpus = collected(lambda: read_gpus(self._load))
         self._zones = collected(lambda: read_zones(self._root))
         self._spent = dict.fromkeys(self._zones.values, 0)
-        if self._spent:  # the thread gets no signals: the main one passes them on
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-            with contextlib.suppress(RuntimeError):
+        if self._spent:
+            with contextlib.suppress(RuntimeError), blocked():
                 self._thread.start()
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return self
 
     def __exit__(self, *_: object) -> None:

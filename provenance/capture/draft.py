@@ -8,7 +8,7 @@ put into ``provenance/``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,11 @@ class Recording:
     statement: training.TrainingStatement
     files: Mapping[str, bytes]
 
+    def data_of(self, byproduct: ResourceDescriptor) -> bytes:
+        """Return what *byproduct* is, from the statement or beside the weights."""
+        inline = strict_base64.parse(byproduct.content)
+        return inline or self.files.get(byproduct.digest.get("sha256", ""), b"")
+
 
 def draft(before: Before, after: After, result: CommandResult | None) -> Recording:
     """Return the unsigned statement about what was observed, without the model's files."""
@@ -120,13 +125,11 @@ def with_end(
     elif started_on:
         collectors["cost"] = Collected("absent", reason="the end of the command was not seen")
     byproducts = run.byproducts
+    listed: list[tuple[str, bytes, dict[str, Any]]] = []
     if records.count:
         annotations = {"records": records.count, "last": records.last}
-        kind = "application/jsonl"
-        description, kept = describe_bytes("metrics", records.metrics, kind, annotations)
-        byproducts, files = (*byproducts, description), files | kept
-    listed: list[tuple[str, bytes, dict[str, Any]]]
-    listed = [(name, data, {}) for name, data in records.told.byproducts()]
+        listed.append(("metrics", records.metrics, annotations))
+    listed += [(name, data, {}) for name, data in records.told.byproducts()]
     if data := after.checkpoints:
         listed.append((chain.BYPRODUCT, data, chain.summary(data)))
     for name, data, annotations in listed:
@@ -159,7 +162,12 @@ def with_model(recording: Recording, made: Made) -> Recording:
     )
     digests = {entry.sha256 for entry in made.manifest.entries}
     byproducts = [
-        _with_final(each, recording.files, digests) if each.name == chain.BYPRODUCT else each
+        each
+        if each.name != chain.BYPRODUCT
+        else replace(
+            each,
+            annotations=each.annotations | {"final": chain.final(recording.data_of(each), digests)},
+        )
         for each in recording.statement.run.byproducts
     ]
     statement = recording.statement.with_run(
@@ -168,15 +176,6 @@ def with_model(recording: Recording, made: Made) -> Recording:
     name = made.folder.name or "model"
     statement = replace(statement, model_name=name, model_uri=made.uri, manifest=made.manifest)
     return Recording(statement, recording.files)
-
-
-def _with_final(
-    chained: ResourceDescriptor, files: Mapping[str, bytes], model: Container[str]
-) -> ResourceDescriptor:
-    """Return the byproduct *chained* with which checkpoint has the weights of the *model*."""
-    data = strict_base64.parse(chained.content) or files.get(chained.digest.get("sha256", ""), b"")
-    number = chain.final(data, model)
-    return replace(chained, annotations=chained.annotations | {"final": number})
 
 
 def _recipe(before: Before) -> training.Recipe:

@@ -27,7 +27,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -163,6 +163,16 @@ def timestamp(moment: datetime) -> str:
 
 
 @contextlib.contextmanager
+def blocked(signals: Iterable[int] = CAUGHT) -> Iterator[None]:
+    """Block *signals*: a thread or process that is started meanwhile never gets them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
 def ended_as_interrupted() -> Iterator[None]:
     """Raise a KeyboardInterrupt for what ends a job or closes its terminal, which else kills."""
 
@@ -217,15 +227,14 @@ def _wait_for(
         if not children:
             early.append(number)
             return
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, caught)
-        came = {number, *_until_quiet(caught)}
-        reached.update(sentinel.reached())
-        for each in came:
-            if each in reached:
-                reached.discard(each)
-            else:
-                children[0].send_signal(each)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with blocked(caught):
+            came = {number, *_until_quiet(caught)}
+            reached.update(sentinel.reached())
+            for each in came:
+                if each in reached:
+                    reached.discard(each)
+                else:
+                    children[0].send_signal(each)
 
     previous = {number: signal.signal(number, pass_on) for number in caught}
     try:
@@ -263,15 +272,13 @@ class _Sentinel:
 
     def __init__(self, caught: set[signal.Signals]) -> None:
         words = [sys.executable, "-ISc", _SENTINEL, *(str(number.value) for number in caught)]
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, caught)  # the process inherits this
         try:
-            self._process = subprocess.Popen(
-                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-            )
+            with blocked(caught):
+                self._process = subprocess.Popen(
+                    words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                )
         except OSError as error:
             raise UnavailableError(reason(error), where=sys.executable) from error
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def reached(self) -> set[int]:
         """Return the signals that reached it since it was last asked."""

@@ -215,15 +215,14 @@ def _with_python_that_trained(
     What was installed during the run then counts as there before.
     """
     known = before.collectors["variables"].values.get("variables", {})
-    program = describe_states(records, known, environ)
+    places = _places(before.inputs, before.hashed, environ)
     told = {
         "reads": _describe_reads(records.reads, from_inside=before.inputs.from_inside),
-        "program": program,
+        "program": describe_states(records, known, environ),
         "libraries": describe_libraries(those_that_trained(records)),
         "distribution": describe_distribution(records),
     }
     if records.told.arguments:
-        places = _places(before.inputs, before.hashed, environ)
         told["arguments"] = records.told.described(places)
     before = replace(before, collectors=before.collectors | told)
     said = who_trained(records, before.model, before.software)
@@ -233,8 +232,6 @@ def _with_python_that_trained(
         return before
     else:
         software = read_software(said)
-    places = _places(before.inputs, before.hashed, environ)
-    environ = before.inputs.without_secrets(environ)
     return replace(
         before,
         software=software,

@@ -51,10 +51,7 @@ class Program(NamedTuple):
             if name.endswith("cudnn.benchmark"):
                 yield f"cudnn.benchmark chooses kernels by speed ({place})", f"{name} = False"
         for name, place, _, keywords in self.calls:
-            workers = name.endswith("DataLoader") and keywords.get("num_workers", 0) not in (
-                0,
-                None,
-            )
+            workers = name.endswith("DataLoader") and keywords.get("num_workers")
             if workers and not keywords.keys() & {"generator", "worker_init_fn"}:
                 remedy = "generator=torch.Generator().manual_seed(0), and a worker_init_fn"
                 yield f"a DataLoader has workers and no generator ({place})", remedy
@@ -84,16 +81,12 @@ def read_program(files: Iterable[Path]) -> Program:
             new = (each for each in beside if each not in (*done, *waiting) and each.is_file())
             waiting += new
         for node in ast.walk(tree):
+            place = f"{path.name}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.Call):
-                found = {
-                    each.arg: getattr(each.value, "value", ...)
-                    for each in node.keywords
-                    if each.arg
-                }
-                bare, place = not node.args and not node.keywords, f"{path.name}:{node.lineno}"
+                found = {it.arg: getattr(it.value, "value", ...) for it in node.keywords if it.arg}
+                bare = not node.args and not node.keywords
                 calls.append(Call(_full(node.func, names), place, bare, found))
             elif isinstance(node, ast.Assign) and getattr(node.value, "value", None) is True:
-                place = f"{path.name}:{node.lineno}"
                 switched_on += [(_full(to, names), place) for to in node.targets]
     return Program(tuple(each.name for each in done), tuple(calls), tuple(switched_on))
 

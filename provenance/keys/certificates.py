@@ -25,18 +25,11 @@ from provenance.keys.public import RSA_BITS, PublicKey, public_key_of
 MAX_CHAIN = 10
 """Most certificates on one path to a root."""
 
-
 T = TypeVar("T", bound=x509.ExtensionType)
 
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _KNOWN = (x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKeyUsage, x509.SubjectAlternativeName)
-_BAD = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-)
+_BAD = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +117,9 @@ def _load(der: bytes) -> x509.Certificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
         # What cannot be parsed shows only when it is asked for.
-        for part in (
-            "version",
-            "subject",
-            "issuer",
-            "extensions",
-            "not_valid_before_utc",
-            "not_valid_after_utc",
-        ):
+        for (
+            part
+        ) in "version subject issuer extensions not_valid_before_utc not_valid_after_utc".split():
             getattr(certificate, part)
         certificate.public_key()
     except _BAD as error:

@@ -50,10 +50,7 @@ CURVES: dict[str, tuple[str, Callable[[], hashes.HashAlgorithm]]] = {
 RSA_BITS = range(2048, 16385)
 """Sizes of RSA moduli, in bits: OpenSSL checks nothing by a longer one."""
 
-_PADDINGS = (
-    padding.PKCS1v15(),
-    padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.AUTO),
-)
+_PADDINGS = padding.PKCS1v15(), padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.AUTO)
 
 MAX_KEY_BYTES = 64 * 2**10
 """Largest key file read, in bytes; an ML-DSA-87 key is under 8 KiB."""

@@ -22,11 +22,8 @@ from provenance.encoding import strict_base64
 from provenance.errors import MalformedError
 from provenance.statement.training import Collected
 
-MAX_LIBRARIES: Final = 1024
-"""Most libraries that a statement names."""
-
-MAX_HASHED_BYTES: Final = 4 * 2**30
-"""Most bytes of libraries that are hashed."""
+MAX_LIBRARIES, MAX_HASHED_BYTES = 1024, 4 * 2**30
+"""Most libraries that a statement names, and most of their bytes that are hashed."""
 
 _ROW = re.compile(r"(?m)^([^\n,\"]{1,1024}\.so[^\n,\"/]{0,99}),sha256=([\w-]{43}),")
 _MODULE = re.compile(r"\.(?:cpython|pypy|abi3)[^/]*\.so\Z")

@@ -46,14 +46,13 @@ def who_trained(records: Records, model: Path, own: Software) -> Introduction | 
     places = [environment_of(each.said.executable, each.said.prefix) for each in processes]
     if reason := _silent(records, places, own):
         return reason
-    reported = {number for number, each in enumerate(processes) if each.reported}
-    wrote = {
+    chosen = {
         number
         for number, each in enumerate(processes)  # the model may be a pattern of folders
-        if str(model) in each.wrote or any(fnmatchcase(path, f"{model}/*") for path in each.wrote)
-    }
-    leaves = set(range(len(processes))) - {each.parent for each in processes}
-    chosen = reported | wrote or leaves
+        if each.reported
+        or str(model) in each.wrote
+        or any(fnmatchcase(path, f"{model}/*") for path in each.wrote)
+    } or set(range(len(processes))) - {each.parent for each in processes}
     if len({places[number] for number in chosen}) != 1:
         return "Pythons of several environments may have trained"
     return processes[min(chosen)].said

@@ -17,7 +17,7 @@ import msgspec
 
 from provenance.capture.draft import Recording
 from provenance.capture.secrecy.scan import KEEP_OUT, Found, LiveSecret, find_secret, live_secrets
-from provenance.encoding import strict_base64, strict_json
+from provenance.encoding import strict_json
 from provenance.errors import MalformedError, SecretError, UsageError
 from provenance.statement import intoto
 from provenance.statement.training import TrainingPredicate, TrainingStatement, to_statement
@@ -88,9 +88,7 @@ def _find(recording: Recording, payload: bytes, live: tuple[LiveSecret, ...]) ->
     if (found := find_secret(payload, live)) is not None:
         return found
     for number, item in enumerate(recording.statement.run.byproducts):
-        data = strict_base64.parse(item.content) if item.content else b""
-        data = recording.files.get(item.digest.get("sha256", ""), data)
-        if (found := find_secret(data, live)) is not None:
+        if (found := find_secret(recording.data_of(item), live)) is not None:
             return found._replace(pointer=f"{_BYPRODUCTS}{number}")
     return None
 
