@@ -140,7 +140,7 @@ print(sys.argv[1] in map(str, opened), os.environ["PYTHONPATH"], "PROVENANCE_RUN
     assert values["hub_token"].startswith("${redacted:")
     assert outcome(claim)["exitStatus"] == 0
     names = [each["name"] for each in claim["runDetails"]["byproducts"]]
-    assert names == ["manifest/data:train", "metrics", "initialWeights"]
+    assert names == ["manifest/data:train", "metrics", "initialWeights", "checkpoints"]
     assert not list(program.runs.iterdir())
 
 
