@@ -8,7 +8,9 @@ the same path, from which no difference can come, and no ``.git``.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -49,16 +51,20 @@ class Tree:
         """Return the tree of *before*; UsageError: it cannot be copied so that it runs there."""
         folder = before.inputs.located(Path())
         root = find_root(folder) or folder
-        names = dict.fromkeys(_names(before, root, environ))
-        size = sum(os.lstat(root / name).st_size for name in names)
-        if len(names) > MAX_FILES or size > MAX_BYTES:
-            limit = f"{MAX_FILES:,} files or {MAX_BYTES // 2**30} GiB"
-            hint = "have git ignore what the training does not read; name large data by whole paths"
-            raise UsageError(f"too large to copy: over {limit}", where=str(root), hint=hint)
         if not before.model.is_relative_to(root) or before.model == root:
             hint = "name a folder below it, which the command fills"
             raise UsageError(f"not below {root}", where=str(before.inputs.model), hint=hint)
-        return cls(before, root, tuple(names))
+        sizes: dict[str, int] = {}
+        for name in _names(before, root, environ):
+            with contextlib.suppress(FileNotFoundError):  # it went meanwhile
+                sizes[name] = os.lstat(root / name).st_size
+            if len(sizes) > MAX_FILES or sizes.get(name, 0) > MAX_BYTES:
+                break
+        if len(sizes) > MAX_FILES or sum(sizes.values()) > MAX_BYTES:
+            limit = f"{MAX_FILES:,} files or {MAX_BYTES // 2**30} GiB"
+            hint = "have git ignore what the training does not read; name large data by whole paths"
+            raise UsageError(f"too large to copy: over {limit}", where=str(root), hint=hint)
+        return cls(before, root, tuple(sizes))
 
     def run(self, place: Path, number: int, environ: Mapping[str, str]) -> tuple[Path, Records]:
         """Run the command with *environ* in a copy below *place*; return its model and words."""
@@ -70,6 +76,7 @@ class Tree:
             command[0] = str(inputs.working_folder / self.before.command[0])
         path = self._moved(environ.get("PYTHONPATH", ""), top)
         environ = {**environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+        environ["PWD"] = str(folder)
         model = Path(self._moved(str(inputs.model), top))
         at = made.look_before(model, folder)
         environ = startup.install(program, environ, watched=(), left_out=(), model=folder / model)
@@ -120,7 +127,7 @@ class Tree:
         records.prepare(program)
 
     def _moved(self, text: str, top: Path) -> str:
-        return text.replace(f"{self.root}/", f"{top}/")
+        return re.sub(rf"{re.escape(str(self.root))}(?![\w.-])", lambda _: str(top), text)
 
 
 def _names(before: Before, root: Path, environ: Mapping[str, str]) -> Iterator[str]:

@@ -7,6 +7,7 @@ that is not seen may be made elsewhere; one that is seen may never be reached.
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -77,9 +78,9 @@ def read_program(files: Iterable[Path]) -> Program:
         names = dict(_imported(tree))
         for full in names.values():
             stem = path.parent.joinpath(*full.split("."))
-            beside = (stem.with_suffix(".py"), stem.parent.with_suffix(".py"), stem / "__init__.py")
-            new = (each for each in beside if each not in (*done, *waiting) and each.is_file())
-            waiting += new
+            for each in (f"{stem}.py", f"{stem.parent}.py", f"{stem}/__init__.py"):
+                if os.path.isfile(each) and Path(each) not in (*done, *waiting):  # noqa: PTH113 - raises nothing
+                    waiting.append(Path(each))
         for node in ast.walk(tree):
             place = f"{path.name}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.Call):

@@ -299,3 +299,21 @@ def test_an_interrupted_diagnosis_leaves_nothing(
         running.communicate(timeout=600)
     assert running.returncode == 130
     assert [*place.iterdir()] == []
+
+
+def test_no_way_leads_back_into_the_folder(
+    repository: Path, provenance: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link to it, its path as an argument, or ``PWD``: a run fills its copy by each of them."""
+    monkeypatch.setenv("PWD", str(repository))
+    (repository / "here").symlink_to(".")
+    (repository / "absolute").symlink_to(repository)
+    text = "for at in (*sys.argv[1:], 'here', 'absolute', os.environ['PWD']):\n"
+    text += "    open(f'{at.partition(\"=\")[2] or at}/written', 'w').close()\n"
+    (repository / "train.py").write_text(SEEDED + text)
+    (repository / ".gitignore").write_text("/model\n/written\n")
+    before = listed(repository)
+    arguments = (str(repository), f"--root={repository}", f"{repository}/")
+    ran = provenance("doctor", "--twice", "--json", *PYTHON, *arguments)
+    assert ran.document["twice"]["repeats"], ran.err
+    assert listed(repository) == before

@@ -109,3 +109,11 @@ def test_so_many_files_and_no_more_are_read(
     for number in range(4):
         (tmp_path / f"m{number}.py").write_text(f"import m{number + 1}\n")
     assert read_program([tmp_path / "m0.py"]).files == ("m0.py", "m1.py")
+
+
+def test_imports_that_lead_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name longer than any file's, and a program at the top of a machine, as in containers."""
+    text = f"import {'a' * 5000}, {'b.' * 5000}c, model\nimport random\nrandom.random()\n"
+    assert hints(tmp_path / "train.py", text) == ["no seed of random is seen in train.py"]
+    monkeypatch.setattr(program, "read_file", lambda *_: text.encode())
+    assert read_program([type(tmp_path)("/train-of-nobody.py")]).files == ("train-of-nobody.py",)
