@@ -34,6 +34,7 @@ from provenance.capture import chain
 from provenance.capture.chain import MAX_BYTES, Checkpoint, Files
 from provenance.capture.process import blocked, timestamp
 from provenance.capture.python import told
+from provenance.capture.python.inside import MAX_LINE_BYTES
 from provenance.capture.run import MAX_STEP, RECORDS
 from provenance.capture.trace import inotify
 from provenance.encoding import strict_json
@@ -309,14 +310,14 @@ class Watcher:
         """Note what the program said to be complete."""
         with open(open_file(self._said)[0], "rb") as file:  # noqa: PTH123 - a descriptor
             file.seek(self._read)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
+            while (line := file.readline(MAX_LINE_BYTES + 1)).endswith(b"\n"):
                 self._read += len(line)
                 if line.startswith(b'{"checkpoint"') and len(self._told) < told.MAX_TOLD:
                     with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
                         said = msgspec.json.decode(line, type=told.Checkpoint)
                         self._tell(Path(said.checkpoint), said.step)
+            if len(line) > MAX_LINE_BYTES:
+                raise UnreadableError("a record is longer than any")
 
     def _tell(self, path: Path, step: int | None) -> None:
         real = Path(os.path.realpath(path))

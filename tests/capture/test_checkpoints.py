@@ -163,6 +163,14 @@ def test_a_model_that_is_written_once_is_no_checkpoint(run: Run) -> None:
     assert run.end(watcher) == []
 
 
+def test_records_of_terabytes_are_not_held_in_memory(run: Run) -> None:
+    watcher = run.watch()
+    os.truncate(run.kept / "program" / RECORDS, 2**43)
+    with watcher:
+        pass
+    assert [each.missed for each in run.end(watcher)] == ["a record is longer than any"]
+
+
 def test_what_was_there_before_the_run_is_no_checkpoint_of_it(run: Run) -> None:
     run.save("checkpoint-1")
     with run.watch() as watcher:

@@ -409,7 +409,7 @@ def _all_lines(directory: Path) -> Iterator[tuple[Path, bytes | None]]:
 def _lines(path: Path, left: int) -> Iterator[bytes | None]:
     """Yield the lines of *path* that are not empty, and None for each torn or too long one.
 
-    What is behind *left* bytes is dropped.
+    What is behind *left* bytes is dropped, and counted for as many bytes again.
     """
     try:
         # The program may have replaced it with a FIFO or a link to an endless device.
@@ -424,10 +424,11 @@ def _lines(path: Path, left: int) -> Iterator[bytes | None]:
                         yield line
                     continue
                 yield None  # torn at the end, or longer than any record
-                while line and not line.endswith(b"\n"):
+                while left > 0 and line and not line.endswith(b"\n"):
                     line = file.readline(MAX_LINE_BYTES)
                     left -= len(line)
-            while chunk := file.read(2**20):
+            for _ in range(-(-MAX_RECORDS_BYTES // 2**20)):  # it may be a hole of terabytes
+                chunk = file.read(2**20)
                 yield from (b'{"dropped":1}' for line in chunk.split(b"\n")[:-1] if line)
     except OSError as error:
         raise UnreadableError(f"cannot be read: {reason(error)}", where=str(path)) from error

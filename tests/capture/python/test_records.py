@@ -165,6 +165,16 @@ def test_more_than_the_limit_is_dropped(tmp_path: Path, monkeypatch: pytest.Monk
     assert (found.count, found.dropped, found.damaged) == (10, 15, 0)
 
 
+@pytest.mark.parametrize("end", [b"", b"{"])
+def test_a_hole_of_terabytes_behind_the_records_takes_no_hours(tmp_path: Path, end: bytes) -> None:
+    prepare(tmp_path)
+    with (tmp_path / RECORDS).open("ab") as file:
+        file.write(b'{"metric":"good","value":1}\n' + end)
+    os.truncate(tmp_path / RECORDS, 2**43)
+    found = read_records(tmp_path)
+    assert (found.count, found.damaged) == (1, 1)
+
+
 def test_too_many_names_are_bounded(tmp_path: Path) -> None:
     seeds = b"".join(b'{"seed":"%d","value":"1"}\n' % number for number in range(300))
     metrics = b"".join(b'{"metric":"%d","value":1}\n' % number for number in range(300))
