@@ -43,12 +43,9 @@ from provenance.trust.verification import Step
 @click.argument("model", type=PATH, metavar="DIR")
 @trusted_keys_option
 @click.option(
-    "--certificate-chain",
-    type=PATH,
-    multiple=True,
-    metavar="PEM",
+    "--certificate-chain", type=PATH, multiple=True, metavar="PEM",
     help="Certificate of an authority that you trust to name signers. Repeatable.",
-)
+)  # fmt: skip
 @click.option("--claims", type=PATH, metavar="FILE", help="Claims to check instead of DIR's own.")
 @click.option(
     "--log", "log", metavar="VKEY", help="The log's key, or its file: require a proof of that log."
@@ -60,16 +57,13 @@ from provenance.trust.verification import Step
 )
 @click.option("--name", metavar="NAME", help="Refuse a model that its signer calls otherwise.")
 @click.option(
-    "--root-digest",
-    metavar="sha256:HEX",
+    "--root-digest", metavar="sha256:HEX",
     help="Refuse a model with another root digest, as 'verify' prints it.",
-)
+)  # fmt: skip
 @click.option(
-    "--verdict",
-    type=PATH,
-    metavar="FILE",
+    "--verdict", type=PATH, metavar="FILE",
     help="A signed verdict of 'agree', by a key you trust: that the model was rebuilt.",
-)
+)  # fmt: skip
 @click.option(
     "--layout", type=PATH, metavar="FILE", help="An in-toto layout that must end in these files."
 )
@@ -84,16 +78,11 @@ from provenance.trust.verification import Step
 )  # fmt: skip
 @link_root_option
 @click.option(
-    "--ignore-paths",
-    type=PATH,
-    multiple=True,
-    metavar="PATH",
+    "--ignore-paths", type=PATH, multiple=True, metavar="PATH",
     help="File or folder that need not be signed, if no loader opens it. Repeatable.",
-)
+)  # fmt: skip
 @click.option(
-    "--unsafe-ignore-unsigned",
-    is_flag=True,
-    help="Accept files that nobody signed, whatever they are.",
+    "--unsafe-ignore-unsigned", is_flag=True, help="Accept what nobody signed, whatever it is."
 )
 @click.option(
     "--unsafe-run-inspections", is_flag=True, help="Run the commands that the layout holds."

@@ -50,11 +50,8 @@ The run's folder follows in the name: a run may be recorded inside a recorded on
 MAX_LINE_BYTES = 32768
 """Longest record: a path of 4,096 bytes, each of which takes six in JSON, fits."""
 
-MAX_FILES = 4096
-"""Most files of each kind, read and written, that one process tells."""
-
-MAX_STARTED = 1024
-"""Most started programs that one process tells."""
+MAX_FILES, MAX_STARTED = 4096, 1024
+"""Most files of each kind (read, written), and started programs, that one process tells."""
 
 SHELLS = frozenset("ash bash busybox dash fish ksh mksh sh zsh".split())
 LAUNCHERS = SHELLS.union(
@@ -100,11 +97,8 @@ class Watch:
         """
         self.records, self.model, self.state = records, model, state
         self.variable = PARENT + "".join(filter(str.isalnum, records))
-        self.pid, self.parent, self.forked = (
-            os.getpid(),
-            os.environ.get(self.variable, ""),
-            False,
-        )
+        self.pid, self.parent = os.getpid(), os.environ.get(self.variable, "")
+        self.forked = False
         self.lost = self.told_lost = self.starts = 0
         self.steps_watched = False
         self.read_files: set[str] = set()

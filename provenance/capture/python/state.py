@@ -31,14 +31,9 @@ NAMES = frozenset(
 )
 """Other variables kept: interpreter seeds, ranks, loaders, switches of single libraries."""
 
-MAX_TEXT = 4096
-"""Longest value, in characters."""
-
-MAX_HASHED_BYTES = 2**30
-"""Most bytes of weights that are hashed before the first step."""
-
-MAX_GROUPS = 8
-"""Most groups of parameters whose options are told."""
+MAX_TEXT, MAX_HASHED_BYTES, MAX_GROUPS = 4096, 2**30, 8
+"""Most characters of a value, bytes of weights that are hashed before the first step, and groups of
+parameters whose options are told."""
 
 _ASKED = {
     "torch": """are_deterministic_algorithms_enabled is_deterministic_algorithms_warn_only_enabled

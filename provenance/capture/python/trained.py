@@ -29,7 +29,7 @@ from provenance.capture.run import number_of
 from provenance.capture.secrecy.redact import is_python, readable, redact_variable
 from provenance.statement.training import Collected
 
-MAX_RANKS: Final = 64
+MAX_DESCRIBED: Final = 64
 """Most processes of which the statement says what they had set."""
 
 _VARIABLE: Final = "environ."
@@ -81,7 +81,7 @@ def describe_states(
     places = {name: environ[name] for name in ("HOME", "HOSTNAME") if name in environ}
     described = [
         {when: _described(values, known, places) for when, values in states.items()}
-        for states in chosen[:MAX_RANKS]
+        for states in chosen[:MAX_DESCRIBED]
     ]
     described.sort(key=lambda states: _rank([*states.values()][-1]))
     values: dict[str, Any] = {"processes": len(chosen)}
