@@ -283,8 +283,8 @@ def _program_rows(said: Collected | None) -> Iterator[str]:
 
 def _collected(collected: Collected) -> str:
     why = f" ({collected.reason})" if collected.reason else ""
-    status = "" if collected.status == "ok" else f"{collected.status}{why}; "
-    return status + (cell(collected.values) or "no values")
+    status = "" if collected.status == "ok" else f"{collected.status}{why}"
+    return "; ".join(filter(None, (status, cell(collected.values)))) or "no values"
 
 
 _ROWS = {

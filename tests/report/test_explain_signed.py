@@ -48,7 +48,7 @@ def test_a_claim_tells_how_the_model_was_made(world: World) -> None:
         "started on   2026-01-01T00:00:00Z",
         "finished on  2026-01-01T00:10:00Z",
         "outcome      recorded: the command ended with status 0",
-        "gpus         absent (no NVML library)",
+        "gpus         absent (no NVML library)\n",
         "software   numpy  pkg:pypi/numpy@2.4.0  null",
         "manifest/data:train",
         "    0  example.org/log  hashedrekord 0.0.2          1",
