@@ -71,7 +71,7 @@ class Tree:
         top, program, inputs = place / "tree", place / "run", self.before.inputs
         folder = top / os.path.relpath(inputs.located(Path()), self.root)
         self._copy(top, folder, program)
-        command = [self._moved(word, top) for word in self.before.command]
+        command = [self._moved(self._plain(word), top) for word in self.before.command]
         if "/" in command[0] and not os.path.lexists(folder / command[0]):  # as in .venv/bin
             command[0] = str(inputs.working_folder / self.before.command[0])
         path = self._moved(environ.get("PYTHONPATH", ""), top)
@@ -125,6 +125,14 @@ class Tree:
         except OSError as error:
             raise UnavailableError(f"not copied: {reason(error)}", where=str(self.root)) from error
         records.prepare(program)
+
+    def _plain(self, word: str) -> str:
+        """Return *word* with a path that leads below the root by a link as one that has none."""
+        option, equals, path = word.rpartition("=")
+        given, real = Path(path), Path(os.path.realpath(path))
+        if not given.is_absolute() or given.is_relative_to(self.root):
+            return word
+        return f"{option}{equals}{real}" if real.is_relative_to(self.root) else word
 
     def _moved(self, text: str, top: Path) -> str:
         return re.sub(rf"{re.escape(str(self.root))}(?![\w.-])", lambda _: str(top), text)

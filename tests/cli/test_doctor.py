@@ -302,7 +302,7 @@ def test_an_interrupted_diagnosis_leaves_nothing(
 
 
 def test_no_way_leads_back_into_the_folder(
-    repository: Path, provenance: Shell, monkeypatch: pytest.MonkeyPatch
+    repository: Path, tmp_path: Path, provenance: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A link to it, its path as an argument, or ``PWD``: a run fills its copy by each of them."""
     monkeypatch.setenv("PWD", str(repository))
@@ -313,7 +313,9 @@ def test_no_way_leads_back_into_the_folder(
     (repository / "train.py").write_text(SEEDED + text)
     (repository / ".gitignore").write_text("/model\n/written\n")
     before = listed(repository)
-    arguments = (str(repository), f"--root={repository}", f"{repository}/")
+    (linked := tmp_path / "linked-to-it").symlink_to(repository)
+    arguments = [str(repository), f"--root={repository}", f"{repository}/"]
+    arguments += [str(linked), f"--root={linked}/model"]
     ran = provenance("doctor", "--twice", "--json", *PYTHON, *arguments)
     assert ran.document["twice"]["repeats"], ran.err
     assert listed(repository) == before
