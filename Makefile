@@ -15,6 +15,7 @@ WHEEL_VENV ?= .venv-wheel
 FUZZ_VENV ?= .venv-fuzz
 MUTATION_VENV ?= .venv-mutation
 TORCH_VENV ?= .venv-torch
+MLFLOW_VENV ?= .venv-mlflow
 TORCH ?= 2.13.0
 MODELS ?= build/models
 FORMAT ?= safetensors
@@ -53,13 +54,14 @@ test: $(VENV)/.set-up-dev $(PEER_VENV)/.set-up-peer ## Run the tests with covera
 	  --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
 .PHONY: test-integrations
-test-integrations: $(VENV)/.set-up-dev $(PEER_VENV)/.set-up-peer $(WHEEL_VENV)/.set-up-run $(TORCH_VENV)/.set-up-torch $(MODELS)/.set-up ## Test the built wheel alone, real trainings, and real models of other projects
+test-integrations: $(VENV)/.set-up-dev $(PEER_VENV)/.set-up-peer $(WHEEL_VENV)/.set-up-run $(TORCH_VENV)/.set-up-torch $(MLFLOW_VENV)/.set-up-mlflow $(MODELS)/.set-up ## Test the built wheel alone, real trainings, and real models of other projects
 	rm -rf build/wheel
 	"$(PY)" -m pip wheel --quiet --no-deps --no-index --no-build-isolation --wheel-dir build/wheel .
 	"$(WHEEL_VENV)/bin/python" -m pip install --quiet --no-deps --no-index --force-reinstall build/wheel/*.whl
 	PROVENANCE_WHEEL="$(CURDIR)/build/wheel" PROVENANCE_WHEEL_VENV="$(CURDIR)/$(WHEEL_VENV)" \
 	  PROVENANCE_PEER="$(PEER)" PROVENANCE_MODELS="$(CURDIR)/$(MODELS)" \
 	  PROVENANCE_TORCH="$(CURDIR)/$(TORCH_VENV)/bin/python" \
+	  PROVENANCE_MLFLOW="$(CURDIR)/$(MLFLOW_VENV)/bin/python" \
 	  "$(PY)" -m pytest -m integration $(ARGS)
 
 $(MODELS)/.set-up: requirements/models.txt $(VENV)/.set-up-dev
@@ -108,6 +110,7 @@ lock: ## Pin the dependencies again with uv (UPGRADE=--upgrade moves them to the
 	@$(call pin,fuzz,--group fuzz --constraint requirements/dev.txt)
 	@$(call pin,mutation,--group mutation --constraint requirements/dev.txt)
 	@$(call pin,peer,--group peer)
+	@$(call pin,mlflow,--group mlflow)
 	@$(call pin,models,--group models --no-deps)
 	@$(call pin,torch,--group torch --constraint requirements/dev.txt)
 
@@ -183,6 +186,13 @@ $(TORCH_VENV)/.python-$(VERSION):
 $(TORCH_VENV)/.set-up-torch: requirements/torch.txt $(call if-missing,$(TORCH_VENV)/.python-$(VERSION))
 	@$(call install,$(TORCH_VENV),torch.txt,--no-deps)
 	@"$(TORCH_VENV)/bin/python" -m pip install --quiet "torch==$(TORCH)"
+	@touch "$@"
+
+$(MLFLOW_VENV)/.python-$(VERSION):
+	$(call create,$(MLFLOW_VENV))
+
+$(MLFLOW_VENV)/.set-up-mlflow: requirements/mlflow.txt $(call if-missing,$(MLFLOW_VENV)/.python-$(VERSION))
+	@$(call install,$(MLFLOW_VENV),mlflow.txt)
 	@touch "$@"
 
 $(FUZZ_VENV)/.python-$(VERSION):
