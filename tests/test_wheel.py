@@ -31,7 +31,7 @@ PROGRAMS = (
 
 NUMBERS = (
     "provenance.weights.", "provenance.measure.", "provenance.judge.",
-    "provenance.rebuilding.agreement",
+    "provenance.rebuilding.agreement", "provenance.doctor.twice",
 )  # fmt: skip
 """Modules that need the extra `weights`."""
 

@@ -59,6 +59,7 @@ from provenance.capture.python.trained import (
 from provenance.capture.secrecy.redact import redact_text
 from provenance.capture.secrecy.scan import live_secrets
 from provenance.errors import UnreadableError, UsageError
+from provenance.keys import is_private_key
 from provenance.statement.training import Collected, Drift
 
 
@@ -104,7 +105,7 @@ def observe_before(
     files = program_files(
         words,
         folder,
-        leave_out=lambda path: path in tools or around.holds(path),
+        leave_out=lambda path: path in tools or around.holds(path) or is_private_key(path),
         redacted=recorded.redacted,
     )
     source = observe_source(

@@ -153,6 +153,17 @@ def refuse_private_keys(folder: Path, names: Iterable[str]) -> None:
             continue  # a reader that needs it will say why
 
 
+def is_private_key(path: Path) -> bool:
+    """Tell whether the file *path* is a private key."""
+    try:
+        refuse_private_key(os.fspath(path), read_file(path, MAX_KEY_BYTES))
+    except SecretError:
+        return True
+    except UnreadableError:
+        return False
+    return False
+
+
 def refuse_private_key(path: str, data: bytes) -> None:
     """Raise a SecretError if the file *path*, which holds *data*, is a private key."""
     if (

@@ -377,6 +377,16 @@ def test_a_folder_whose_name_is_not_utf_8(tmp_path: Path, alice: Person) -> None
     assert os.listdir(root) == [b"w"]  # noqa: PTH208
 
 
+def test_a_private_key_among_the_words_is_no_code(work: Path, alice: Person) -> None:
+    """Its digest would be published, and whoever rebuilds has another key."""
+    (work / "train.sh").write_text(TRAIN)
+    words = ("sh", "train.sh", alice.private, f"--key={alice.private}")
+    ran = run_program("record", "--model", "model", "--key", alice.private, "--", *words)
+    assert ran.status == 0, ran
+    source = last_claim(work / "model")["predicate"]["buildDefinition"]["externalParameters"]
+    assert [each["name"] for each in source["source"]["files"]] == ["train.sh"]
+
+
 # --- Strange runs ---------------------------------------------------------------------------------
 
 

@@ -42,6 +42,7 @@ DIFFER = {
     "collectors/cost/cpuSeconds/user",
     "collectors/cost/peakMemoryBytes",
     "collectors/cost/wallSeconds",
+    "byproducts/checkpoints",  # when each was seen
     "collectors/program/step/random.state",
     "collectors/program/step/numpy.random.state",
 }
