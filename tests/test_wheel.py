@@ -26,8 +26,10 @@ pytestmark = [
 PROGRAMS = (
     "provenance.__main__", "provenance.cli.demo_files.", "provenance.measure.onnx_child",
     "provenance.weights.hdf5.probe",
+    "provenance.integrations.huggingface", "provenance.integrations.lightning",
+    "provenance.integrations.mlflow",
 )  # fmt: skip
-"""Scripts that run in a process of their own, most with the package of another extra."""
+"""Scripts that run in a process of their own, and callbacks, with packages of other extras."""
 
 NUMBERS = (
     "provenance.weights.", "provenance.measure.", "provenance.judge.",
