@@ -359,6 +359,7 @@ step = torch.compile(step, backend="eager")  # as a whole
 }
 
 
+@pytest.mark.integration
 @needs_torch
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_no_training_with_torch_notices(scene: Scene, kind: str) -> None:
@@ -394,6 +395,7 @@ for weights in [
 """
 
 
+@pytest.mark.integration
 @needs_torch
 def test_weights_of_every_kind_have_a_digest_or_a_reason(tmp_path: Path) -> None:
     environ = {"PYTHONPATH": str(Path(state.__file__).parent), "PATH": os.environ["PATH"]}
@@ -417,6 +419,7 @@ def test_weights_of_every_kind_have_a_digest_or_a_reason(tmp_path: Path) -> None
     ]
 
 
+@pytest.mark.integration
 @needs_torch
 def test_the_same_weights_of_torch_with_and_without(scene: Scene) -> None:
     program = """
