@@ -291,8 +291,8 @@ class _Sentinel:
             listening.register(answer, select.POLLIN)
             if listening.poll(SECONDS_TO_ANSWER * 1000):
                 return set(os.read(answer.fileno(), 1 + signal.NSIG)[1:])
-        except OSError:
-            pass  # it was killed: what came is passed on
+        except (OSError, ValueError):
+            pass  # it was killed, or the child has ended already: what came is passed on
         return set()
 
     def __enter__(self) -> Self:

@@ -184,6 +184,21 @@ def test_handlers_are_put_back() -> None:
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+def test_a_signal_that_comes_when_the_command_has_just_ended_is_no_defect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    communicate = subprocess.Popen.communicate
+
+    def late(self: subprocess.Popen[bytes]) -> object:
+        try:
+            return communicate(self)
+        finally:  # its sentinel has ended, and the handlers are still there
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", late)
+    assert run_here("sh", "-c", "exit 3").status == 3
+
+
 SIGNALS = [number.name for number in sorted(CAUGHT)]
 
 
