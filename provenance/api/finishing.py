@@ -159,7 +159,7 @@ class Claimant:
             model, statement, payload, recording.files, self.key, self.link_roots
         )
         if self.link and signed.signature is not None:  # like that, it could not say what failed
-            name, link = make_link(self.link, statement, recording.files, self.key)
+            name, link = make_link(self.link, Recording(statement, recording.files), self.key)
             signed = msgspec.structs.replace(signed, files={**signed.files, name: link})
         if kept is not None:
             kept.keep(SIGNED, signed)

@@ -265,6 +265,7 @@ def inputs_of(model: PathLike, stated: Stated) -> Inputs:
         working_folder=Path.cwd(),
         data=tuple(placed),
         about={role: said for role, (_, said) in about.items()},
+        info=info,
         config=tuple(map(a_path, several(stated.get("config", ()), "config"))),
         base_model=optional_path(stated.get("base_model")),
         equality=DeclaredEquality(declared.name, declared.digest, declared.document),

@@ -48,7 +48,8 @@ class Inputs:
     differences that a rebuild may have. A ``dry_run`` starts no Python. ``secret_variables`` hold
     passwords that the training does not get. The command runs in ``working_folder``, to which paths
     are relative. Links in folders may lead to files below ``link_roots``. ``about`` says more of
-    data, by name. ``from_inside``: the program began to be recorded when it was running.
+    data, by name; the file ``info`` says it. ``from_inside``: the program began to be recorded when
+    it was running.
     """
 
     model: Path
@@ -63,6 +64,7 @@ class Inputs:
     secret_variables: frozenset[str] = frozenset()
     link_roots: tuple[Path, ...] = ()
     about: Mapping[str, About] = field(default_factory=dict)
+    info: Path | None = None
     from_inside: bool = False
 
     def located(self, path: Path) -> Path:

@@ -98,7 +98,8 @@ def observe_before(
     around = Surroundings.of(
         environ,
         model,
-        known=(path for item in hashed for path in item.paths()),
+        known=[path for item in hashed for path in item.paths()]
+        + ([inputs.located(inputs.info)] if inputs.info else []),
         files=(path for item in hashed for path in item.behind_links()),
         secret=redacted_files(words, folder, recorded.redacted),
     )

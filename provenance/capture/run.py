@@ -362,7 +362,9 @@ def _scalar(name: str, value: Any) -> str:  # noqa: ANN401 - as above
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     text = value if isinstance(value, str) else f"<{type(value).__qualname__}>"
-    if text and any(word in name.lower().replace("_", "").replace("-", "") for word in _SECRET):
+    from provenance.capture.secrecy.secrets import kind_of_name  # noqa: PLC0415 - see the docstring
+
+    if text and kind_of_name(name):
         text = "${redacted:argument}"
     return _json(_cut(text, MAX_TEXT))
 
@@ -371,7 +373,6 @@ def _cut(text: str, length: int) -> str:
     return text.encode("utf-8", "backslashreplace").decode()[:length]
 
 
-_SECRET = "apikey accesskey auth credential passphrase passwd password pat secret token".split()
 _INFINITY = float("inf")
 _ROOM = 64
 _HEX_LENGTH = 64

@@ -55,7 +55,8 @@ def command(
 
     With --twice, COMMAND runs in fresh copies of the working tree, which are removed: twice, then
     with seeds and settings until the files repeat, and then as on other machines. A training of
-    seconds is enough. Exit status 1: two runs do not make the same model.
+    seconds is enough. Whole paths in its own text still lead out of the copy. Exit status 1: two
+    runs do not make the same model.
     """
     if twice and not words:
         raise UsageError("there is no command to run twice", hint="doctor --twice -- COMMAND")

@@ -8,13 +8,12 @@ products the model's files. What makes links is the ``in-toto`` library.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 
-from provenance.encoding import strict_base64, strict_json
+from provenance.capture.draft import Recording
+from provenance.encoding import strict_json
 from provenance.errors import UsageError
 from provenance.files.names import LINK_STEP
 from provenance.keys import PrivateKey, PublicKey
-from provenance.statement.training import TrainingStatement
 
 
 def check_signer(key: PublicKey) -> None:
@@ -33,13 +32,8 @@ def check_step(name: str, key: PublicKey) -> str:
     return name
 
 
-def make_link(
-    step: str, statement: TrainingStatement, files: Mapping[str, bytes], key: PrivateKey
-) -> tuple[str, bytes]:
-    """Return the link of *step* signed by *key*, with its file's name.
-
-    *files* are the byproducts of *statement* by SHA-256.
-    """
+def make_link(step: str, recording: Recording, key: PrivateKey) -> tuple[str, bytes]:
+    """Return the link of *step* signed by *key*, with its file's name."""
     from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - rarely needed
         load_pem_public_key,
     )
@@ -50,10 +44,11 @@ def make_link(
         SSlibKey,
     )
 
+    statement = recording.statement
     status = statement.run.provenance_outcome.exit_status
     link = Link(
         name=step,
-        materials=_materials(statement, files),
+        materials=_materials(recording),
         products={each.name: {"sha256": each.sha256} for each in statement.manifest.entries},
         byproducts={} if status is None else {"return-value": status},
         command=list(statement.recipe.command),
@@ -65,14 +60,12 @@ def make_link(
     return name, json.dumps(envelope.to_dict(), sort_keys=True).encode()
 
 
-def _materials(
-    statement: TrainingStatement, files: Mapping[str, bytes]
-) -> dict[str, dict[str, str]]:
+def _materials(recording: Recording) -> dict[str, dict[str, str]]:
+    statement = recording.statement
     found: dict[str, dict[str, str]] = {}
     for item in statement.run.byproducts:
         kind, _, key = item.name.partition("/")
-        data = files.get(item.digest.get("sha256", "")) or strict_base64.parse(item.content)
-        if kind == "manifest" and data:  # of a redacted one only the name is left
+        if kind == "manifest" and (data := recording.data_of(item)):  # a redacted one has none
             found |= {
                 f"{key}/{name}": {"sha256": sha256} for name, _, sha256 in strict_json.parse(data)
             }

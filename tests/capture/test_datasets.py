@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,7 +182,10 @@ def test_what_a_trainer_says_of_data(folder: Path, alice: Person) -> None:
         'notices = ["made by us"]\n'
         '[eval]\nsource = "https://u:p1234@example.org/e"\n'
     )
+    subprocess.run(["git", "init", "-q", folder], check=True)
     recorded = record(alice, data={"eval": "data/a.csv"}, data_info="data.toml")
+    collectors = recorded.statement.build.internal_parameters.collectors
+    assert "data.toml" not in collectors["untracked"].values["files"]  # it is no code
     found = {each.role: each for each in recorded.statement.recipe.data}
     assert found["train"].files == 3
     assert found["train"].about == About(

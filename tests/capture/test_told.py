@@ -286,7 +286,7 @@ def test_a_secret_where_the_program_cut_is_left_out(
 
 
 @pytest.mark.parametrize(
-    "name", ["hub_token", "api-key", "wandb.api_key", "--password", "sas_token"]
+    "name", ["hub_token", "api-key", "wandb.api_key", "--password", "sas_token", "accessToken"]
 )
 def test_a_text_that_its_name_calls_secret_is_not_even_written(
     run: Run, tmp_path: Path, name: str
@@ -297,6 +297,17 @@ def test_a_text_that_its_name_calls_secret_is_not_even_written(
     assert "hunter3" in written
     shown = told(tmp_path).described(PLACES).values["arguments"][name]
     assert shown.startswith("${redacted:")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tokenizer_name", "author", "data.path", "pad_token", "compat", "secretary"],
+)
+def test_a_name_that_only_contains_such_a_word_hides_nothing(
+    run: Run, tmp_path: Path, name: str
+) -> None:
+    run.arguments({name: "bert-base"})
+    assert told(tmp_path).described(PLACES).values["arguments"] == {name: "bert-base"}
 
 
 @pytest.mark.parametrize(

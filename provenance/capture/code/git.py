@@ -226,7 +226,7 @@ def _require_unborn(git: Git) -> None:
 
 def list_work_tree(git: Git) -> Listing:
     """Return the names in the work tree of *git*."""
-    arguments = ("ls-files", "-t", "-s", "-o", "-z", "--exclude-per-directory=.gitignore")
+    arguments = ("ls-files", "-t", "-s", "-o", "-z", "--exclude-standard")
     try:
         listed = git.ask(*arguments, seconds=QUICK_SECONDS)
     except GitError:
@@ -248,10 +248,10 @@ def list_work_tree(git: Git) -> Listing:
 
 
 def _refuse_traps(root: Path) -> None:
-    """Raise GitError if a ``.gitignore`` is something that git would wait for."""
+    """Raise GitError if a list of what to ignore is something that git would wait for."""
     for folder, _, names in os.walk(root):
-        if ".gitignore" in names:
-            path = f"{folder}/.gitignore"
+        for name in {".gitignore", "exclude"}.intersection(names):  # the one is in .git/info
+            path = f"{folder}/{name}"
             with contextlib.suppress(OSError):
                 mode = os.lstat(path).st_mode
                 if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):

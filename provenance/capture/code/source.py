@@ -260,16 +260,14 @@ def _hash_untracked(
     digests = dict.fromkeys(files, "")
     room = MAX_HASHED_BYTES
     hashed = 0
-    for name in sorted(files, key=lambda name: (sizes[name], name)):
-        if around.hides(files[name]):
-            continue
+    shown = [name for name in files if not around.hides(files[name])]
+    for name in sorted(shown, key=lambda name: (sizes[name], name)):
         room -= sizes[name]
         if room < 0 or hashed == MAX_HASHED_FILES:
             continue
         digests[name] = digest_of(files[name])
         hashed += 1
-    secret = sum(map(around.hides, files.values()))
-    return digests, len(files) - secret - hashed
+    return digests, len(shown) - hashed
 
 
 def digest_of(path: str) -> str:

@@ -28,6 +28,7 @@ from provenance.capture.code.git import (
 from provenance.capture.secrecy.redact import public_remote
 from provenance.capture.secrecy.secrets import is_secret_file
 from provenance.errors import UnreadableError
+from provenance.keys import is_private_key
 
 MAX_REPOSITORIES = 256
 """Most repositories that are observed, on all levels."""
@@ -102,7 +103,8 @@ class Surroundings:
 
     def hides(self, path: str | Path) -> bool:
         """Tell whether a digest of *path* must not be published: it helps to guess a secret."""
-        return str(path) in self.secret or is_secret_file(str(path))
+        name = str(path)
+        return name in self.secret or is_secret_file(name) or is_private_key(Path(path))
 
 
 @dataclass(frozen=True, slots=True)

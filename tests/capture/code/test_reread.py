@@ -77,6 +77,7 @@ def test_untracked_and_ignored_files_that_were_read_are_code(repository: Reposit
 def test_what_nothing_read_is_listed_and_changes_no_code(repository: Repository) -> None:
     clean = run(repository).observed
     repository.write({"err.txt": "x", "sub/b.txt": "y", "a.log": "ignored", ".env": "TOKEN=1"})
+    repository.write({".git/info/exclude": "/mine/", "mine/notes": "ignored in this clone alone"})
     repository.write({"__pycache__/train.cpython-311.pyc": "x", "out/w": "the model"})
     stray = run(repository).observed
     assert stray.source == clean.source
@@ -88,10 +89,13 @@ def test_what_nothing_read_is_listed_and_changes_no_code(repository: Repository)
 
 
 def test_a_secret_file_that_was_read_is_named_without_a_digest(repository: Repository) -> None:
-    repository.write({".env": "TOKEN=1", "credentials.py": "code, whatever its name"})
-    code = run(repository, read=(".env", "credentials.py"))
-    assert read_in(code)[".env"] == ""
+    key = f"-----BEGIN {'PRIVATE'} KEY-----\nMC4CAQ==\n-----END {'PRIVATE'} KEY-----\n"
+    repository.write({".env": "TOKEN=1", "credentials.py": "code, whatever its name", "mine": key})
+    code = run(repository, read=(".env", "credentials.py", "mine"))
+    assert read_in(code)[".env"] == read_in(code)["mine"] == ""
     assert read_in(code)["credentials.py"] != ""
+    untracked = code.observed.collectors["untracked"].values
+    assert (untracked["files"]["mine"], untracked.get("unhashed")) == ("", None)
 
 
 def test_models_inputs_and_installed_files_are_no_code(repository: Repository) -> None:

@@ -308,8 +308,9 @@ def test_the_way_out_of_a_foreign_owner_is_told(repository: Repository) -> None:
 
 @pytest.mark.parametrize(
     "place",
-    [".git/config", ".git/HEAD", ".git/index", ".gitignore", ".git/included", "train.py", ".git/x"],
-)
+    [".git/config", ".git/HEAD", ".git/index", ".gitignore", ".git/included", "train.py", ".git/x",
+     ".git/info/exclude"],
+)  # fmt: skip
 def test_a_fifo_cannot_hang_the_recorder(
     repository: Repository, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,6 +326,8 @@ def test_a_fifo_cannot_hang_the_recorder(
     if place in ("train.py", ".gitignore", ".git/x"):
         assert observed.source is not None
         assert observed.source.dirty == (place != ".git/x")
+    elif place == ".git/info/exclude":
+        assert "is a FIFO" in observed.collected.reason
     else:
         assert observed.collected.status == "error"
         assert "longer than" in observed.collected.reason
