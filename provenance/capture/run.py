@@ -68,9 +68,9 @@ RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 MAX_RANKS = 2**20
 """Most processes in a world: more are taken for a mistake."""
 
-MAX_HASHED_BYTES, MAX_ITEMS, MAX_ARGUMENTS, MAX_TEXT = 2**36, 2**24, 2048, 512
-"""Most bytes of tensors in one digest, places in an order, values of one set of arguments, and
-characters of a text among them."""
+MAX_HASHED_BYTES, MAX_ITEMS, MAX_ARGUMENTS, MAX_TEXT, MAX_SHOWN = 2**36, 2**24, 2048, 512, 64
+"""Most bytes of tensors in one digest, places in an order, values of one set of arguments,
+characters of a text among them and of its name."""
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
@@ -314,7 +314,7 @@ def _arguments(values: Any) -> str:  # noqa: ANN401 - as of Run.arguments
     for number, (key, value) in enumerate(_flat(_mapping(values), "")):
         if number == MAX_ARGUMENTS:
             raise OverflowError
-        piece = f"{_json(_cut(key, MAX_NAME_BYTES // 4))}:{_scalar(key, value)}"
+        piece = f"{_json(_cut(key, MAX_SHOWN))}:{_scalar(key, value)}"
         size += len(piece) + 1
         if size > MAX_RECORD_BYTES - _ROOM:
             pieces.append(f'}}}}\n{{"arguments":{_json(name)},"values":{{{piece}')

@@ -268,6 +268,41 @@ def test_an_option_and_its_value_in_a_list(run: Run, tmp_path: Path) -> None:
     assert (values["argv.0"], values["argv.7"]) == ("--hub-token", "kept")
 
 
+AWS = "AKIA" + "IOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG" + "/bPxRfiCYEXAMPLEKEY"
+
+
+@pytest.mark.parametrize(
+    ("values", "secret"),
+    [
+        ({"api_keys": ["Zq7xP2mN8vR4tK1w"]}, "Zq7x"),
+        ({"logins": [["password", "hunter2"]]}, "hunter2"),
+        ({"env": [{"name": "HUB_TOKEN", "value": "hunter2"}]}, "hunter2"),
+        ({"env": {"key": "HUB_TOKEN", "value": 1234567}}, "1234567"),
+        ({"a": {"aws_access_key_id": AWS[0]}, "b": {"other": AWS[1]}}, AWS[1]),
+        ({SECRET: 1}, "hf_"),
+        *(({"x" * n + "." + SECRET: 1, "short": 1}, "hf_") for n in range(30, 62, 5)),
+        ({"a live secret": 1}, "a live secret"),
+        ({"/home/ada/x": 1, "/data/ada/x": 2}, "ada"),
+    ],
+)
+def test_secrets_in_names_and_beside_them(
+    run: Run,
+    tmp_path: Path,
+    values: Any,  # noqa: ANN401
+    secret: str,
+) -> None:
+    run.arguments(values)
+    text = json.dumps(told(tmp_path).described(PLACES).values)
+    assert secret not in text
+    assert "${" in text or "\\u2026" in text
+
+
+def test_names_that_are_shown_alike_stay_apart(run: Run, tmp_path: Path) -> None:
+    names = [SECRET, SECRET + "a", *("a" * 40 + "." + "b" * 40 + str(n) for n in range(3))]
+    run.arguments(dict.fromkeys(names, 1))
+    assert len(told(tmp_path).described(PLACES).values["arguments"]) == len(names) - 2
+
+
 @pytest.mark.parametrize("before", ["x ", 'a="', "u://", "/", "x,", "k=", "("])
 @pytest.mark.parametrize(
     "secret", [SECRET, "https://ada:" + "p" * 40 + "@example.org/", "ada:" + "q" * 40 + "@host.org"]

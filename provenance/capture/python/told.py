@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -12,8 +13,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from provenance.capture.command import Places, record_command
-from provenance.capture.run import MAX_ARGUMENTS, MAX_NAME_BYTES, MAX_STEP, MAX_TEXT
-from provenance.capture.secrecy.redact import mark, redact_text
+from provenance.capture.run import MAX_ARGUMENTS, MAX_NAME_BYTES, MAX_SHOWN, MAX_STEP, MAX_TEXT
+from provenance.capture.secrecy.redact import mark
 from provenance.capture.secrecy.secrets import kind_of_name
 from provenance.encoding import strict_json
 from provenance.statement.training import Collected
@@ -23,6 +24,8 @@ MAX_TOLD, MAX_SETS = 16384, 16
 
 _LEFT_OUT = mark("argument")
 """What the program itself writes in place of a secret."""
+
+_ACCESS_KEY, _INDEX, _VALUES = "AKIA" + "0" * 16, re.compile(r"\.[0-9]+(?=\.|\Z)"), ("value", "1")
 
 _TEXT = r"\A[^\ud800-\udfff]*\Z"
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_BYTES, pattern=_TEXT)]
@@ -118,18 +121,27 @@ def _redacted(values: Mapping[str, _Scalar], places: Places) -> dict[str, _Scala
     """Return *values* redacted: the texts as one command, for a list may hold an option's value."""
     said = ("" if each is None or isinstance(each, bool) else str(each) for each in values.values())
     texts = list(said)
-    words = record_command(("", *map(_whole, texts)), places).arguments[1:]
+    beside = [_ACCESS_KEY] if _LEFT_OUT in texts else []  # what was left out may have been one
+    words = record_command(("", *map(_whole, texts), *beside), places).arguments[1:]
     found: dict[str, _Scalar] = {}
-    for (name, value), text, word in zip(values.items(), texts, words, strict=True):
-        kind = kind_of_name(name, text) if text else ""
-        found[redact_text(name)] = (
-            mark(kind) if kind else value if text in (word, _LEFT_OUT) else word
-        )
+    before = above = last = ""
+    for (name, value), text, word in zip(values.items(), texts, words, strict=False):
+        pair = (above, last)
+        above, _, last = name.rpartition(".")
+        kind = kind_of_name(_INDEX.sub("", name), text) if text else ""
+        if text and pair in ((above, "name"), (above, "key"), (above, "0")) and last in _VALUES:
+            kind = kind or kind_of_name(before, text)
+        shown = record_command(("", _whole(name, MAX_SHOWN)), places).arguments[1]
+        while shown in found:
+            shown += "…"
+        found[shown] = mark(kind) if kind else value if text in (word, _LEFT_OUT) else word
+        before = text
     return found
 
 
-def _whole(text: str) -> str:
+def _whole(text: str, length: int = MAX_TEXT) -> str:
     """Return *text* without its last word if the program cut it: half a secret has no shape."""
-    if len(text) < MAX_TEXT:
+    if len(text) < length:
         return text
-    return text[: max(map(text.rfind, " \n\t\"'`,;|&=(){}[]<>")) + 1] + "…"
+    ends = " \n\t\"'`,;|&=(){}[]<>" if length == MAX_TEXT else "."
+    return text[: max(map(text.rfind, ends)) + 1] + "…"
