@@ -50,7 +50,7 @@ _EXPRESSION = rf"{_WORD}(?: WITH {_WORD})?(?: (?:AND|OR) {_WORD}(?: WITH {_WORD}
 
 def is_spdx(text: str) -> bool:
     """Tell whether *text* has the form of an SPDX licence expression (SPDX 3.0, annex B)."""
-    while (inner := re.sub(rf"\( ?{_EXPRESSION} ?\)", "X", text)) != text:
+    while len(text) <= MAX_TEXT and (inner := re.sub(rf"\( ?{_EXPRESSION} ?\)", "X", text)) != text:
         text = inner
     return re.fullmatch(_EXPRESSION, text) is not None
 
@@ -123,11 +123,12 @@ def read_croissant(path: Path, link_roots: Sequence[Path] = ()) -> Listed:
     digests = [(n, _text(node.get("sha256")).lower()) for n, node in zip(files, nodes, strict=True)]
     digests = [it for it in digests if it[0] in places and re.fullmatch(r"[0-9a-f]{64}", it[1])]
     ids = [_text(node.get("@id")) or _text(node.get("name")) for node in nodes]
-    here = {ids[k] for k, file in enumerate(files) if file in places or k in matched}
+    there = {k for k, file in enumerate(files) if file in places or k in matched}
+    here = {ids[k] for k in there}
     absent = [
-        name
-        for name, node in zip(ids, nodes, strict=True)
-        if name not in here and here.isdisjoint(map(_text, _several(node.get("containedIn"))))
+        ids[k] or files[k] or "a part without a name"
+        for k, node in enumerate(nodes)
+        if k not in there and here.isdisjoint(map(_text, _several(node.get("containedIn"))))
     ]
     names = dict.fromkeys([path.name, *(file for file in files if file in places), *in_sets])
     paths = {name: path_of(str(path.parent), places[name].file) for name in names if name in places}

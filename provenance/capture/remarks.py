@@ -12,8 +12,9 @@ from pathlib import Path
 
 from provenance.capture.draft import Before
 from provenance.capture.python.packages import NOT_NAMED, NOT_STARTED
+from provenance.capture.secrecy.redact import redact_text
 from provenance.capture.secrecy.secrets import is_secret_file
-from provenance.errors import SecretError, count, some_of
+from provenance.errors import SHOWN, SecretError, count, some_of
 from provenance.files.pointers import FETCH, unfetched
 from provenance.keys import refuse_private_keys
 
@@ -53,7 +54,8 @@ def _about_inputs(before: Before) -> Iterator[Remark]:
         if (text := unfetched(each.root, each.manifest.entries)) is not None:
             yield Remark(f"{each.place.key}: {text}", FETCH)
         if each.croissant and each.croissant.absent:
-            names = some_of(each.croissant.absent)
+            first, more = each.croissant.absent[:SHOWN], len(each.croissant.absent[SHOWN:])
+            names = some_of([redact_text(name) for name in first], more)
             what = f"{each.place.key}: not beside its Croissant file: {names}"
             yield Remark(what, "fetch it before, so that it is hashed")
         elif number := each.described.about and each.described.about.files.get("unchecked"):

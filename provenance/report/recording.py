@@ -7,7 +7,7 @@ from typing import Any
 
 from provenance.errors import count
 from provenance.folder.claims import in_words
-from provenance.report.verification import code_texts, input_text
+from provenance.report.verification import code_texts, input_text, seeds_text
 from provenance.statement import metrics
 from provenance.statement.training import Collected, TrainingStatement
 
@@ -95,7 +95,7 @@ def _run(statement: TrainingStatement, facts: dict[str, Any]) -> Iterator[str]:
     else:
         yield "its end was not seen" if run.metadata.started_on else "not observed"
     if facts["seeds"]:
-        yield f"seeds {', '.join(f'{key}={n}' for key, n in sorted(facts['seeds'].items()))}"
+        yield f"seeds {seeds_text(facts['seeds'])}"
     if facts["metrics"]:
         yield count(facts["metrics"], "metric")
     if facts["reads"]:

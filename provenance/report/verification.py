@@ -16,6 +16,9 @@ from provenance.trust.verification import STEPS, Step, Verified
 STEP_HANG: Final = 25
 """Column in which the text of a step stands."""
 
+MAX_SEEDS, MAX_SEED = 16, 100
+"""Most seeds that are shown, and characters of one."""
+
 _SIGNATURE: Final = STEPS.index("signature") + 1
 _NO_NAMES: Final[Mapping[str, str]] = {}
 
@@ -101,9 +104,15 @@ def recipe_rows(statement: TrainingStatement) -> list[tuple[str, str]]:
     if recipe.base_model is not None:
         rows.append(("base model", input_text(recipe.base_model)))
     if recipe.seeds:
-        rows.append(("seeds", ", ".join(f"{k}={v}" for k, v in sorted(recipe.seeds.items()))))
+        rows.append(("seeds", seeds_text(recipe.seeds)))
     software = _software_texts(statement)
     return rows + [("" if number else "software", text) for number, text in enumerate(software)]
+
+
+def seeds_text(seeds: Mapping[str, str]) -> str:
+    """Say which *seeds*: of many, or long ones as a program may tell them, the beginning."""
+    texts = (shorten(f"{name}={value}", MAX_SEED) for name, value in sorted(seeds.items()))
+    return ", ".join(cut([*texts], MAX_SEEDS))
 
 
 def _unread_code(statement: TrainingStatement) -> str:

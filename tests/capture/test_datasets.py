@@ -127,6 +127,20 @@ def test_nothing_elsewhere_is_read(folder: Path, url: str) -> None:
     assert listed.absent == ("it", "all")
 
 
+def test_what_is_not_there_is_named_without_its_secrets(folder: Path, alice: Person) -> None:
+    key = "hf_" + "a1B2c3D4" * 4
+    url = f"https://ada:hunter2@example.org/{key}"
+    path = croissant(folder, file(url, "1"), file(key, "2"), file("", "b.csv"), {"@id": ""})
+    said = [each.text for each in record(alice, data={"train": path}).remarks]
+    assert not any(secret in text for text in said for secret in (key, "hunter2"))
+    assert any("b.csv, a part without a name" in text for text in said)
+
+
+def test_of_two_parts_by_one_name_the_other_is_missed(folder: Path) -> None:
+    listed = read_croissant(croissant(folder, file("a", "a.csv"), file("a", "b.csv")))
+    assert listed.absent == ("a",)
+
+
 @pytest.mark.parametrize(
     "document",
     ["[]", "{}", '{"conformsTo": "http://mlcommons.org/croissant/0.8"}', "{", '{"a": 1, "a": 2}'],
@@ -170,7 +184,20 @@ def test_expressions_of_spdx(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "Apache 2.0", "MIT OR", "AND", "(MIT", "MIT)", "MIT, BSD", "a/b", "é", "MIT\n", "()"],
+    [
+        "",
+        "Apache 2.0",
+        "MIT OR",
+        "AND",
+        "(MIT",
+        "MIT)",
+        "MIT, BSD",
+        "a/b",
+        "é",
+        "MIT\n",
+        "()",
+        "(" * 10**6 + "MIT",
+    ],
 )
 def test_no_expressions_of_spdx(text: str) -> None:
     assert not is_spdx(text)

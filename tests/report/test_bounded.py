@@ -11,6 +11,7 @@ from provenance.encoding import strict_base64
 from provenance.errors import MalformedError
 from provenance.report import explain_text
 from provenance.report.explain import explain
+from provenance.report.verification import seeds_text
 from tests.world import edit_lines
 
 if TYPE_CHECKING:
@@ -52,6 +53,13 @@ HOSTILE = {
     "logged.jsonl": bundle(b"{}", b'{"a":[' + EMPTY * 8_000 + b"[]]}") * 40,
     "model.safetensors": safetensors(b'{"__metadata__":{"a":[' + MANY + b"]}}"),
 }
+
+
+def test_seeds_are_shown_in_part() -> None:
+    text = seeds_text({f"s{number}": "9" * 10**6 for number in range(1000)})
+    assert len(text) < 3000
+    assert text.endswith("and 984 more")
+    assert seeds_text({"torch": "1,2", "numpy": "3"}) == "numpy=3, torch=1,2"
 
 
 @pytest.mark.parametrize("name", HOSTILE)

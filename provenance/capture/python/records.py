@@ -252,14 +252,14 @@ def read_records(directory: Path) -> Records:
         metrics=b"".join(metrics.lines[place] for place in sorted(metrics.lines)),
         count=metrics.count,
         last={name: value for name, (_, value) in metrics.last.items()},
-        seeds=seeds.values,
+        seeds=_texts(seeds.values),
         dropped=min(dropped, MAX_STEP),  # the program may report any number
         damaged=damaged,
         processes=tuple(processes.found),
         told=told,
         strangers=processes.strangers,
         ranks=metrics.lines.keys(),
-        seeds_of_ranks=seeds.of_ranks,
+        seeds_of_ranks={name: _texts(own) for name, own in seeds.of_ranks.items()},
         reads=processes.reads(),
     )
 
@@ -287,19 +287,21 @@ class _Seeds:
     """Seeds by name, and those of each rank."""
 
     def __init__(self) -> None:
-        self.values: dict[str, str] = {}
-        self.of_ranks: dict[str, dict[str, str]] = {}
+        self.values: dict[str, set[int]] = {}
+        self.of_ranks: dict[str, dict[str, set[int]]] = {}
 
     def take(self, line: _Seed) -> bool:
         """Keep *line*, if there is room."""
-        name, rank = line.seed, str(line.rank)
-        if not _has_room(self.values, name):
+        if line.seed not in self.values and len(self.values) == _MAX_SEED_NAMES:
             return False
-        self.values[name] = merge_seeds(self.values.get(name), line.value)
-        if line.rank is not None:
-            own = self.of_ranks.setdefault(name, {})
-            if rank in own or len(own) < MAX_LAST_VALUES:
-                own[rank] = merge_seeds(own.get(rank), line.value)
+        known, value, rank = self.values.setdefault(line.seed, set()), int(line.value), line.rank
+        if value not in known and len(known) == _MAX_SEEDS_OF_A_NAME:
+            return False
+        known.add(value)
+        if rank is not None:
+            own = self.of_ranks.setdefault(line.seed, {})
+            if str(rank) in own or len(own) < MAX_LAST_VALUES:
+                own.setdefault(str(rank), set()).add(value)
         return True
 
 
@@ -378,13 +380,11 @@ class _Processes:
 def merge_seeds(first: str | None, second: str) -> str:
     """Return the seeds *first* and *second*, each one or more integers, as one text."""
     values = {int(value) for text in (first, second) if text for value in text.split(",")}
-    return ",".join(str(value) for value in sorted(values))
+    return ",".join(map(str, sorted(values)))
 
 
-def _has_room(seeds: Mapping[str, str], name: str) -> bool:
-    if name not in seeds:
-        return len(seeds) < _MAX_SEED_NAMES
-    return seeds[name].count(",") < _MAX_SEEDS_OF_A_NAME - 1
+def _texts(seeds: Mapping[str, set[int]]) -> dict[str, str]:
+    return {name: ",".join(map(str, sorted(values))) for name, values in seeds.items()}
 
 
 def parse_seed(text: str) -> str | None:

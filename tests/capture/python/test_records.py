@@ -246,6 +246,16 @@ def test_a_seed_has_one_spelling() -> None:
     assert merge_seeds("10,9", "-2") == "-2,9,10"
 
 
+def test_seeds_are_bounded_and_cost_no_more_than_their_digits(tmp_path: Path) -> None:
+    said = [(name, value) for value in range(300) for name in range(257)]
+    lines = (f'{{"seed":"s{n}","value":"{10**40 + v}","rank":{v % 70}}}\n' for n, v in said)
+    found = read(tmp_path, "".join(lines).encode() * 2)
+    assert len(found.seeds) == len(found.seeds_of_ranks) == 256
+    assert {text.count(",") + 1 for text in found.seeds.values()} == {256}
+    assert {len(own) for own in found.seeds_of_ranks.values()} == {64}
+    assert found.dropped == 2 * (300 + 44 * 256)
+
+
 def test_a_folder_instead_of_the_file_is_an_error_of_ours(tmp_path: Path) -> None:
     tmp_path.joinpath(RECORDS).mkdir()
     with pytest.raises(UnreadableError):
