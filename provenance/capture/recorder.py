@@ -189,7 +189,7 @@ def observe_after(
     environ = before.inputs.without_secrets(environ)
     software = before.software
     if software is own:
-        software = observe_software(before.command, folder, environ)
+        software = observe_software(before.command, folder, environ, known=own)
     now = collect_environment(environ, before.root) | software.collectors
     code = look_again(
         before.source,

@@ -63,7 +63,7 @@ def _recorded(folders: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Return name and digest of each library that a distribution in *folders* lists, by path."""
     found: dict[str, tuple[str, str]] = {}
     for distribution in installed(folders):
-        top = os.path.realpath(distribution.locate_file(""))
+        top = os.path.realpath(distribution.folder.parent)
         for row in _ROW.finditer(distribution.read_text("RECORD") or ""):
             name = os.path.normpath(row[1])
             if name.startswith("/"):

@@ -8,12 +8,15 @@ that a stranger named is run: its files are read here.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import stat
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib import metadata, resources
+from dataclasses import dataclass, field, replace
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit
@@ -21,13 +24,14 @@ from urllib.parse import quote, unquote, urlsplit
 import msgspec
 
 from provenance.capture.code.editables import editable_folders
+from provenance.capture.made import CLOCK_TICK
 from provenance.capture.python.launchers import find_interpreter
 from provenance.capture.python.probe import MARK, distributions
 from provenance.capture.python.records import Introduction
 from provenance.capture.secrecy.redact import public_remote, readable, redact_text
 from provenance.errors import ProvenanceError, UnreadableError, reason
 from provenance.files.digest import hash_open
-from provenance.files.reading import open_file, read_file
+from provenance.files.reading import identity, open_file, read_file
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.training import Collected
 
@@ -47,6 +51,8 @@ _MAX_RECORD_BYTES = 64 * 2**20
 _MAX_PROGRAM_BYTES = 2**30
 _MAX_TEXT = 200
 _MAGIC = frozenset((b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe"))  # ELF, Mach-O, fat
+_SAYS = re.compile(r"(?:\.(?:dist-info|egg-info|egg-link|pth)|^EGG-INFO|customize\.py)\Z")
+_SAYING = ("METADATA", "PKG-INFO", "RECORD", "direct_url.json")
 _IMPLEMENTATIONS = {"cpython": "CPython", "pypy": "PyPy"}
 _VERSION = re.compile(r"\S+ \(([^,()]+), ([^()]+?)\)\s*\[(.*)\]")
 _START = """import sys
@@ -61,6 +67,7 @@ class Software:
     """What an interpreter reported: itself, its distributions, the folders of editable ones.
 
     ``options`` are those that it is started with and that change where it looks for modules.
+    ``sources`` are the files and folders that say all this, ``state`` is their state.
     """
 
     interpreter: Collected
@@ -70,6 +77,8 @@ class Software:
     executable: str = ""
     prefix: str = ""
     options: str = ""
+    sources: tuple[str, ...] = ()
+    state: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def collectors(self) -> dict[str, Collected]:
@@ -96,12 +105,17 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 def observe_software(
-    command: Sequence[str], folder: Path, environ: Mapping[str, str], *, start: bool = True
+    command: Sequence[str],
+    folder: Path,
+    environ: Mapping[str, str],
+    *,
+    start: bool = True,
+    known: Software | None = None,
 ) -> Software:
     """Return the Python that *command* starts in *folder* and what is installed there.
 
     Never raises: the status of ``interpreter`` and ``packages`` says what is unknown, as all is
-    where nothing may *start*.
+    where nothing may *start*. It is what is *known* if no file that says it has changed.
     """
     if not command:
         return no_software("absent", "no command: the training's interpreter is not known")
@@ -110,8 +124,33 @@ def observe_software(
         return no_software("absent", NOT_NAMED)
     if not start:
         return no_software("absent", NOT_STARTED)
+    options = "".join(interpreter[1:])
+    if known and known.options == options and known.state == _state(interpreter[0], known) != {}:
+        return known
     found = _ask(interpreter, folder, environ)
-    return replace(found, options="".join(interpreter[1:]))
+    return replace(found, options=options, state=_state(interpreter[0], found))
+
+
+def _state(program: str, software: Software) -> dict[str, tuple[int, ...]]:
+    """Return the state of what says what is installed; empty where that could change unnoticed."""
+    if os.path.realpath(program) != software.executable:  # a script chooses the Python
+        return {}
+    places = [program, *software.sources]
+    for folder in software.sources:
+        with contextlib.suppress(OSError):
+            for name in filter(_SAYS.search, os.listdir(folder)):  # noqa: PTH208 - of names
+                place = f"{folder}/{name}"
+                places += (place, *(f"{place}/{file}" for file in _SAYING))
+    found: dict[str, tuple[int, ...]] = {}
+    since = time.time_ns() - CLOCK_TICK
+    for place in places:
+        with contextlib.suppress(OSError, ValueError):
+            status = os.stat(place)  # noqa: PTH116 - of thousands
+            is_file = stat.S_ISREG(status.st_mode)
+            found[place] = identity(status) if is_file else (status.st_dev, status.st_ino)
+            if is_file and status.st_ctime_ns > since:  # the clock may stand still while it changes
+                return {}
+    return found
 
 
 def _ask(interpreter: list[str], folder: Path, environ: Mapping[str, str]) -> Software:
@@ -152,12 +191,15 @@ def _software(answer: _Answer) -> Software:
     described = tuple(_describe(distribution) for distribution in answer.distributions)
     folders = ((each.name, _editable_folder(each)) for each in answer.distributions)
     named = ((name, path) for name, path in folders if path is not None)
-    editable = editable_folders(named, [str(place) for place in about.pop("path", ())])
+    path = [str(place) for place in about.pop("path", ())]
+    editable = editable_folders(named, path)
+    sources = (executable, str(about.pop("library", "")), f"{prefix}/pyvenv.cfg", *path)
     without = sum("recordDigest" not in item.annotations for item in described)
     counts = {"distributions": len(described), "withoutRecord": without}
     problem = redact_text(readable(answer.problem))[:200]
     packages = Collected("error" if problem else "ok", counts, problem)
-    return Software(Collected("ok", about), packages, described, editable, executable, prefix)
+    interpreter = Collected("ok", about)
+    return Software(interpreter, packages, described, editable, executable, prefix, sources=sources)
 
 
 def _describe(distribution: _Distribution) -> ResourceDescriptor:
@@ -241,21 +283,18 @@ def read_software(said: Introduction) -> Software:
     return _software(_Answer(about, found, problem))
 
 
-class _Installed(metadata.Distribution):
+@dataclass(frozen=True, slots=True)
+class _Installed:
     """A distribution by its folder of metadata."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    folder: Path
 
     def read_text(self, filename: str) -> str | None:
         limit = _MAX_RECORD_BYTES if filename == "RECORD" else _MAX_METADATA_BYTES
         try:
-            return read_file(self._folder / filename, limit).decode("utf-8", "replace")
+            return read_file(self.folder / filename, limit).decode("utf-8", "replace")
         except ProvenanceError:
             return None
-
-    def locate_file(self, path: str | os.PathLike[str]) -> Path:
-        return self._folder.parent / path
 
 
 def installed(path: Iterable[str]) -> Iterator[_Installed]:

@@ -25,7 +25,7 @@ import sysconfig
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from importlib import metadata
+    from typing import Any
 
 MARK = "provenance-probe:"
 
@@ -33,6 +33,8 @@ ADDED_BY_INSTALLERS = frozenset(
     "INSTALLER REQUESTED direct_url.json provenance_url.json uv_build.json uv_cache.json".split()
 )
 """Files in ``*.dist-info`` that are not in the wheel."""
+
+_HEADER = re.compile(r"(?im)^(name|version):(.*)$")  # a parser of all headers takes half the time
 
 
 def record_digest(record: str) -> str:
@@ -62,18 +64,17 @@ def _installed_path(path: str) -> str | None:
     return "/".join(parts)
 
 
-def distributions(installed: Iterable[metadata.Distribution]) -> list[dict[str, object]]:
+def distributions(installed: Iterable[Any]) -> list[dict[str, object]]:
     """Describe each of the *installed* distributions once: the one that an import finds."""
     found: dict[str, dict[str, object]] = {}
     for distribution in installed:
-        about = distribution.metadata  # parsed whenever it is asked for
-        name = about["Name"]
-        if not name:
+        texts = (distribution.read_text(name) for name in ("METADATA", "PKG-INFO", ""))
+        head = re.split(r"\r?\n\r?\n", next(filter(None, texts), ""), maxsplit=1)[0]
+        about = {name.lower(): text.strip() for name, text in reversed(_HEADER.findall(head))}
+        key = re.sub(r"[-_.]+", "-", about.get("name", "")).lower()
+        if not key or key in found:
             continue
-        key = re.sub(r"[-_.]+", "-", str(name)).lower()
-        if key in found:
-            continue
-        entry: dict[str, object] = {"name": key, "version": str(about["Version"])}
+        entry: dict[str, object] = {"name": key, "version": about.get("version", "None")}
         record = distribution.read_text("RECORD")
         if record:
             entry["recordDigest"] = record_digest(record)
@@ -99,6 +100,7 @@ def interpreter() -> dict[str, object]:
         "prefix": os.path.realpath(sys.prefix),
         "path": [path for path in sys.path if os.path.isabs(path)],  # noqa: PTH117 - light
         "executableDigest": _digest(executable),
+        "library": _shared_library(),
         "libraryDigest": _digest(_shared_library()),
         "virtualEnvironment": sys.prefix != sys.base_prefix,
         "optimize": sys.flags.optimize,

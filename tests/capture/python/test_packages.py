@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import venv
+from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -292,6 +295,68 @@ def test_the_first_on_the_path_is_the_one_that_counts(environment: Path, tmp_pat
     }
     isolated = observe_software([str(environment / "bin/python"), "-I", "x"], tmp_path, environ)
     assert "pkg:pypi/demo@9.0" not in {item.uri for item in isolated.distributions}
+
+
+def test_the_headers_say_the_same_as_to_the_library_of_python() -> None:
+    told = probe.distributions(metadata.distributions())
+    parsed = [each.metadata for each in reversed(list(metadata.distributions()))]
+    found = {re.sub(r"[-_.]+", "-", it["Name"]).lower(): it["Version"] for it in parsed}
+    assert {each["name"]: each["version"] for each in told} == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("name: A.b\r\nVersion: 1\r\n\r\nName: x\r\nVersion: 2\r\n", ("a-b", "1")),
+        ("Name: a\nName: b\nVERSION:  1 \nVersion: 2\n", ("a", "1")),
+        ("Name: a\n\nVersion: 2\n", ("a", "None")),
+        ("Name:\nVersion: 1\n", None),
+        ("", None),
+    ],
+)
+def test_the_first_headers_count(text: str, found: tuple[str, str] | None, tmp_path: Path) -> None:
+    tmp_path.joinpath("METADATA").write_bytes(text.encode())
+    [*told] = probe.distributions([packages._Installed(tmp_path)])  # noqa: SLF001
+    assert told == ([{"name": found[0], "version": found[1]}] if found else [])
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "nothing": lambda _: None,
+    "a module is compiled": lambda at: at.joinpath("__pycache__").mkdir(),
+    "installed": lambda at: install(at, "new", "1"),
+    "removed": lambda at: shutil.rmtree(at / "demo-1.dist-info"),
+    "another RECORD": lambda at: at.joinpath("demo-1.dist-info/RECORD").write_text("x"),
+    "another origin": lambda at: at.joinpath("demo-1.dist-info/direct_url.json").write_text("{}"),
+    "another path": lambda at: at.joinpath("a.pth").write_text("x"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_python_is_asked_again_where_what_it_says_may_have_changed(
+    name: str, environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words, environ = [str(environment / "bin/python")], {**ENVIRON, "PYTHONPATH": str(tmp_path)}
+    install(tmp_path, "demo", "1", RECORD=INSTALLED_RECORD)
+    new = observe_software(words, tmp_path, environ)
+    assert not new.state  # the clock may stand still while it changes
+    assert observe_software(words, tmp_path, environ, known=new) is not new
+    monkeypatch.setattr(packages, "CLOCK_TICK", 0)
+    known = observe_software(words, tmp_path, environ)
+    CHANGES[name](tmp_path)
+    again = observe_software(words, tmp_path, environ, known=known)
+    assert (again is known) == (name in ("nothing", "a module is compiled"))
+    assert again.environment == known.environment
+    assert observe_software([*words, "-I"], tmp_path, environ, known=known).options == "-I"
+
+
+def test_a_script_that_chooses_a_python_is_asked_again(
+    environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packages, "CLOCK_TICK", 0)
+    shim = script(tmp_path / "python3", f"#!/bin/sh\nexec '{environment}/bin/python' \"$@\"\n")
+    known = observe_software([str(shim)], tmp_path, ENVIRON)
+    assert known.packages.status == "ok"
+    assert observe_software([str(shim)], tmp_path, ENVIRON, known=known) is not known
 
 
 @pytest.mark.parametrize("version", ["3.8", "3.10", "3.12", "3.13", "3.14"])
