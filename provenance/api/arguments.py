@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from provenance.equality.declaration import Declaration
     from provenance.folder.attach import Log
     from provenance.keys.certificates import Authority
+    from provenance.sigstore.keyless import Keyless
     from provenance.transparency.note import VerifierKey
     from provenance.weights.model import Model
 
@@ -133,6 +134,26 @@ def authorities(files: Sequence[PathLike]) -> tuple[Authority, ...]:
 
     pems = [(str(path), read_key_file(path)) for path in paths]
     return (parse_authority(pems, datetime.now(UTC)),)
+
+
+def identities(
+    identity: str | None, provider: str | None, trust_config: PathLike | None
+) -> tuple[Keyless, ...]:
+    """Return who is trusted by *identity*, for which *provider* vouches, or by nothing but a key.
+
+    Without the trusted root *trust_config*, it is the one that the package ``sigstore`` ships.
+    """
+    if bool(identity) != bool(provider):
+        missing = "--identity-provider URL" if identity else "--identity NAME"
+        what = "an identity counts by the word of its provider: both are needed"
+        raise UsageError(what, hint=f"add {missing}")
+    if not identity and trust_config is None:
+        return ()
+    from provenance.sigstore import root  # noqa: PLC0415 - rarely needed
+    from provenance.sigstore.keyless import Keyless  # noqa: PLC0415
+
+    trusted = root.shipped() if trust_config is None else root.load(a_path(trust_config))
+    return (Keyless(trusted, identity or "", provider or ""),)
 
 
 def declaration(equality: PathLike | Declaration) -> Declaration:

@@ -19,6 +19,7 @@ from provenance.api.arguments import (
     a_path,
     authorities,
     declaration,
+    identities,
     log_key,
     open_models,
     optional_path,
@@ -50,9 +51,9 @@ from provenance.trust.verification import STEPS, Policy, Step, Verified
 from provenance.weights import check_numpy
 
 if TYPE_CHECKING:
+    from provenance.envelope.bundle import Trusted
     from provenance.judge.side_by_side import FileComparison
     from provenance.keys import PrivateKey, PublicKey
-    from provenance.keys.certificates import Trusted
     from provenance.loaders.choice import Apart
     from provenance.measure.findings import Outcome
     from provenance.rebuilding.verdict import Verdict
@@ -64,6 +65,9 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     *,
     keys: Sequence[PathLike | PublicKey] = (),
     certificate_chain: Sequence[PathLike] = (),
+    identity: str | None = None,
+    identity_provider: str | None = None,
+    trust_config: PathLike | None = None,
     claims: PathLike | None = None,
     log: PathLike | VerifierKey | None = None,
     require: Level | None = None,
@@ -83,7 +87,9 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
 ) -> Verified:
     """Return the model in the folder *model*, verified: one of *keys* attested exactly its files.
 
-    Or a key did whose certificate leads to a root in the files *certificate_chain* (PEM). *claims*
+    Or a key did whose certificate leads to a root in the files *certificate_chain* (PEM), or an
+    *identity* (keyless) for which *identity_provider* vouches, by the Sigstore whose trusted root
+    is the file *trust_config*, else the public one's that the package ``sigstore`` ships. *claims*
     are read in place of those beside the model. With a *log*'s key, the claim must be in that log.
     A claim of a lower evidence level than *require* is refused; ``rebuilt`` needs a *verdict*, a
     file that ``agree`` wrote and one of *keys* signed. *name* and *root_digest* (``sha256:HEX``)
@@ -101,7 +107,11 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
         raise UsageError("only a verdict says that a model was rebuilt", hint="give it: --verdict")
     root = None if root_digest is None else _sha256(root_digest)
     policy = Policy(require=require or LEVELS[0], name=name, root_digest=root)
-    trusted: tuple[Trusted, ...] = (*public_keys(keys), *authorities(certificate_chain))
+    trusted: tuple[Trusted, ...] = (
+        *public_keys(keys),
+        *authorities(certificate_chain),
+        *identities(identity, identity_provider, trust_config),
+    )
     logged = None if log is None else log_key(log)
     chain = None
     if layout is not None:

@@ -46,6 +46,14 @@ from provenance.trust.verification import Step
     "--certificate-chain", type=PATH, multiple=True, metavar="PEM",
     help="Certificate of an authority that you trust to name signers. Repeatable.",
 )  # fmt: skip
+@click.option(
+    "--identity", metavar="NAME", help="Identity that you trust to sign (keyless): a mail, a URL."
+)
+@click.option("--identity-provider", metavar="URL", help="Who vouches for the identity.")
+@click.option(
+    "--trust-config", type=PATH, metavar="FILE",
+    help="Trusted root of a Sigstore, in place of the public one's in the package sigstore.",
+)  # fmt: skip
 @click.option("--claims", type=PATH, metavar="FILE", help="Claims to check instead of DIR's own.")
 @click.option(
     "--log", "log", metavar="VKEY", help="The log's key, or its file: require a proof of that log."

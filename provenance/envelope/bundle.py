@@ -11,8 +11,9 @@ opaque object here.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -23,7 +24,7 @@ from provenance.errors import MalformedError, SignatureError
 from provenance.keys import PublicKey
 
 if TYPE_CHECKING:
-    from provenance.keys.certificates import Authority, Trusted
+    from provenance.keys.certificates import Authority
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
@@ -36,6 +37,9 @@ MAX_LINES = 10_000
 
 MAX_LOG_ENTRIES = 16
 """Most log entries in one bundle."""
+
+MAX_TIMESTAMPS = 16
+"""Most timestamps in one bundle."""
 
 MAX_CERTIFICATES = 10
 """Most certificates in one bundle."""
@@ -64,6 +68,21 @@ class CertificateChain(msgspec.Struct, frozen=True):
     ]
 
 
+class SignedTimestamp(msgspec.Struct, frozen=True, rename="camel"):
+    """A response of a time-stamp authority (RFC 3161) in DER."""
+
+    signed_timestamp: Base64
+
+
+class Timestamps(msgspec.Struct, frozen=True):
+    """What time-stamp authorities say of the signature."""
+
+    rfc3161_timestamps: Annotated[
+        tuple[SignedTimestamp, ...],
+        msgspec.Meta(max_length=MAX_TIMESTAMPS),
+    ] = msgspec.field(default=(), name="rfc3161Timestamps")
+
+
 class Material(msgspec.Struct, frozen=True, rename="camel"):
     """What is needed to verify, beside the signer's key. Exactly one of the first three is there.
 
@@ -76,6 +95,7 @@ class Material(msgspec.Struct, frozen=True, rename="camel"):
     tlog_entries: Annotated[
         tuple[dict[str, Any], ...], msgspec.Meta(max_length=MAX_LOG_ENTRIES)
     ] = ()
+    timestamp_verification_data: Timestamps | None = None
 
 
 class EnvelopeSignature(msgspec.Struct, frozen=True):
@@ -105,6 +125,29 @@ class BundleDocument(msgspec.Struct, frozen=True, rename="camel"):
     message_signature: None = None
 
 
+class MessageDigest(msgspec.Struct, frozen=True):
+    """The digest of what was signed, as a hint."""
+
+    algorithm: str
+    digest: Base64
+
+
+class MessageSignature(msgspec.Struct, frozen=True, rename="camel"):
+    """A signature over any bytes."""
+
+    signature: Base64
+    message_digest: MessageDigest | None = None
+
+
+class BlobDocument(msgspec.Struct, frozen=True, rename="camel"):
+    """A signature over any bytes, and what is needed to verify it: the other kind of bundle."""
+
+    media_type: str
+    message_signature: MessageSignature
+    verification_material: Material
+    dsse_envelope: None = None
+
+
 class Bundle(msgspec.Struct, frozen=True):
     """One envelope and what is needed to verify it.
 
@@ -120,9 +163,33 @@ class Bundle(msgspec.Struct, frozen=True):
     chain: tuple[bytes, ...] = ()
 
     @property
+    def document(self) -> BundleDocument:
+        """The bundle parsed anew: kept for each, log entries fill the memory."""
+        return _document(self.raw, None, BundleDocument)
+
+    @property
     def log_entries(self) -> tuple[dict[str, Any], ...]:
-        """The JSON objects of ``tlogEntries``, parsed anew: kept for each, they fill the memory."""
-        return _document(self.raw, None).verification_material.tlog_entries
+        """The JSON objects of ``tlogEntries``."""
+        return self.document.verification_material.tlog_entries
+
+
+D = TypeVar("D", BundleDocument, BlobDocument)
+
+
+class Notary(ABC):
+    """Who opens bundles by more than a key: by an identity and what logs and clocks say."""
+
+    @abstractmethod
+    def open(self, bundle: Bundle) -> Opened:
+        """Return what a trusted identity signed."""
+
+    @abstractmethod
+    def witness(self, bundle: Bundle, opened: Opened) -> Opened:
+        """Return *opened*, which a trusted key signed, if its logs hold."""
+
+
+Trusted: TypeAlias = "PublicKey | Authority | Notary"
+"""Whose signatures count."""
 
 
 def format(envelope: Envelope, *, hint: str, log_entries: Sequence[dict[str, Any]] = ()) -> bytes:  # noqa: A001
@@ -138,11 +205,23 @@ def format(envelope: Envelope, *, hint: str, log_entries: Sequence[dict[str, Any
 
 def parse(data: bytes, *, where: str | None = None) -> Bundle:
     """Return the bundle that *data* spells."""
-    document = _document(data, where)
-    if document.media_type not in READ_MEDIA_TYPES:
-        what = f"not a Sigstore bundle: the media type is {document.media_type!r}"
-        raise MalformedError(what, where=where)
-    material = document.verification_material
+    document = _document(data, where, BundleDocument)
+    kind, hint, chain = signer_of(document.verification_material, where)
+    dsse, inside = document.dsse_envelope, f"{where or 'bundle'}: dsseEnvelope"
+    [signature] = dsse.signatures
+    payload = strict_base64.parse(dsse.payload, where=f"{inside}.payload")
+    sig = strict_base64.parse(signature.sig, where=f"{inside}.sig")
+    envelope = Envelope(dsse.payload_type, payload, signature.keyid or "", sig)
+    return Bundle(envelope, kind, hint, data, chain)
+
+
+def parse_blob(data: bytes, *, where: str | None = None) -> BlobDocument:
+    """Return the bundle over any bytes that *data* spells."""
+    return _document(data, where, BlobDocument)
+
+
+def signer_of(material: Material, where: str | None) -> tuple[str, str, tuple[bytes, ...]]:
+    """Return how *material* names the signer, the public key's hint, and the certificates."""
     signers = {
         "publicKey": material.public_key,
         "certificate": material.certificate,
@@ -152,11 +231,6 @@ def parse(data: bytes, *, where: str | None = None) -> Bundle:
     if len(kinds) != 1:
         raise MalformedError("the bundle must name its signer in exactly one way", where=where)
     hint = material.public_key.hint if material.public_key is not None else ""
-    dsse, inside = document.dsse_envelope, f"{where or 'bundle'}: dsseEnvelope"
-    [signature] = dsse.signatures
-    payload = strict_base64.parse(dsse.payload, where=f"{inside}.payload")
-    sig = strict_base64.parse(signature.sig, where=f"{inside}.sig")
-    envelope = Envelope(dsse.payload_type, payload, signature.keyid or "", sig)
     single = [] if material.certificate is None else [material.certificate]
     many = material.x509_certificate_chain
     at = f"{where or 'bundle'}: verificationMaterial"
@@ -164,7 +238,7 @@ def parse(data: bytes, *, where: str | None = None) -> Bundle:
         strict_base64.parse(each.raw_bytes, where=at)
         for each in (single if many is None else many.certificates)
     )
-    return Bundle(envelope, kinds[0], hint, data, tuple(chain))
+    return kinds[0], hint, tuple(chain)
 
 
 def parse_lines(data: bytes, *, where: str | None = None) -> tuple[Bundle, ...]:
@@ -190,30 +264,45 @@ def parse_any(data: bytes, *, where: str | None = None) -> tuple[Bundle, ...]:
 def open_bundle(bundle: Bundle, trusted: Sequence[Trusted]) -> Opened:
     """Return what one of *trusted* signed; only the key that the hint names, if there is a hint."""
     keys = [each for each in trusted if isinstance(each, PublicKey)]
-    if bundle.material == "certificate":
-        hint = "ask the signer for a signature by key or by a certificate chain"
-        raise SignatureError("signed by an identity (keyless), which is not supported", hint=hint)
-    if bundle.material == "x509CertificateChain":
-        return _open_by_chain(bundle, [it for it in trusted if not isinstance(it, PublicKey)])
+    notary = next((each for each in trusted if isinstance(each, Notary)), None)
+    if bundle.material != "publicKey":
+        authorities = [it for it in trusted if not isinstance(it, PublicKey | Notary)]
+        return _open_certified(bundle, authorities, notary)
     if bundle.hint and bundle.envelope.keyid not in ("", bundle.hint):
         raise SignatureError("the bundle's hint and the signature's keyid name different keys")
     if bundle.hint:
         keys = [key for key in keys if bundle.hint in (key.key_id, key.pem_digest)]
         if not keys:
             raise SignatureError(f"signed by another key, {bundle.hint}")
-    return open_envelope(bundle.envelope, keys)
+    opened = open_envelope(bundle.envelope, keys)
+    return opened if notary is None else notary.witness(bundle, opened)
 
 
-def _open_by_chain(bundle: Bundle, authorities: Sequence[Authority]) -> Opened:
-    if not authorities:
+def _open_certified(
+    bundle: Bundle, authorities: Sequence[Authority], notary: Notary | None
+) -> Opened:
+    if bundle.material == "certificate" or not authorities:
+        if notary is not None:
+            return notary.open(bundle)
+        if bundle.material == "certificate":
+            hint = "say whom you trust with --identity NAME --identity-provider URL"
+            raise SignatureError("signed by an identity (keyless), and none is trusted", hint=hint)
         hint = "name the authority that issued it with --certificate-chain"
         raise SignatureError("signed with a certificate, and no authority is trusted", hint=hint)
-    [authority] = authorities
-    key, subject = authority.certify(bundle.chain)
+    try:
+        key, subject = authorities[0].certify(bundle.chain)
+    except SignatureError:
+        if notary is None or not bundle.log_entries:
+            raise
+        return notary.open(bundle)
     opened = open_envelope(bundle.envelope, [key])
     return msgspec.structs.replace(opened, subject=subject)
 
 
-def _document(data: bytes, where: str | None) -> BundleDocument:
+def _document(data: bytes, where: str | None, kind: type[D]) -> D:
     value = strict_json.parse(data, where=where, max_values=MAX_VALUES)
-    return strict_json.convert(value, BundleDocument, where=where, what="a Sigstore bundle")
+    document = strict_json.convert(value, kind, where=where, what="a Sigstore bundle")
+    if document.media_type not in READ_MEDIA_TYPES:
+        what = f"not a Sigstore bundle: the media type is {document.media_type!r}"
+        raise MalformedError(what, where=where)
+    return document

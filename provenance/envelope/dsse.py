@@ -43,7 +43,8 @@ class Envelope(msgspec.Struct, frozen=True):
 class Opened(msgspec.Struct, frozen=True):
     """What a trusted key signed: the payload, its type, the key, and its signature.
 
-    ``subject`` is that of the key's certificate, where it is trusted for one.
+    ``subject`` is that of the key's certificate, where it is trusted for one. ``proof`` says when
+    the signature was made, and who says so.
     """
 
     payload_type: str
@@ -51,6 +52,7 @@ class Opened(msgspec.Struct, frozen=True):
     key: PublicKey
     signature: bytes
     subject: str = ""
+    proof: str = ""
 
     @property
     def signer(self) -> str:

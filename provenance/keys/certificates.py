@@ -29,7 +29,11 @@ T = TypeVar("T", bound=x509.ExtensionType)
 
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _KNOWN = (x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKeyUsage, x509.SubjectAlternativeName)
-_BAD = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion)
+_PURPOSES = {
+    ExtendedKeyUsageOID.CODE_SIGNING: "signing code",
+    ExtendedKeyUsageOID.TIME_STAMPING: "time stamps",
+}
+BAD = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +46,15 @@ class Authority:
     roots: tuple[x509.Certificate, ...]
     others: tuple[x509.Certificate, ...]
     at: datetime
+    purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.CODE_SIGNING
 
     def certify(self, chain: Sequence[bytes]) -> tuple[PublicKey, str]:
         """Return the key of the first certificate (DER) of *chain*, and its subject (RFC 4514)."""
-        found = [_load(der) for der in chain]
+        found = [load(der) for der in chain]
         name = _name(found[0])
         if found[0] in self.roots:
             raise SignatureError(f"{name} is a root, which signs certificates and no models")
-        _check_signs(found[0])
+        _check_signs(found[0], self.purpose)
         refusals: list[str] = []
         if not self._reaches(found[0], [*found[1:], *self.others], refusals, 1):
             none = f"no path leads from the certificate of {name} to a given root"
@@ -76,7 +81,7 @@ class Authority:
         for issuer in (*self.roots, *others):
             if issuer.subject != subject.issuer or issuer not in (*self.roots, *others):
                 continue
-            refusal = _not_issued(subject, issuer, depth - 1)
+            refusal = not_issued(subject, issuer, depth - 1)
             is_root = issuer in self.roots
             if not refusal and is_root:
                 refusal = _not_valid(issuer, self.at)
@@ -92,20 +97,16 @@ class Authority:
         return False
 
 
-Trusted = PublicKey | Authority
-"""Whose signatures count."""
-
-
 def parse_authority(pems: Sequence[tuple[str, bytes]], at: datetime) -> Authority:
     """Return the certificates in *pems* (file name and PEM) as what a reader trusts."""
     found: dict[x509.Certificate, None] = {}
     for where, pem in pems:
         try:
             found |= dict.fromkeys(x509.load_pem_x509_certificates(pem))
-        except _BAD as error:
+        except BAD as error:
             hint = "name a file of certificates in PEM"
             raise MalformedError("not a certificate", where=where, hint=hint) from error
-    roots = tuple(each for each in found if not _not_issued(each, each, 0))
+    roots = tuple(each for each in found if not not_issued(each, each, 0))
     if not roots:
         hint = "name the file of the authority that issued them, too"
         where = ", ".join(name for name, _ in pems)
@@ -113,7 +114,8 @@ def parse_authority(pems: Sequence[tuple[str, bytes]], at: datetime) -> Authorit
     return Authority(roots, tuple(each for each in found if each not in roots), at)
 
 
-def _load(der: bytes) -> x509.Certificate:
+def load(der: bytes) -> x509.Certificate:
+    """Return the certificate that *der* spells, every part of it parsed."""
     try:
         certificate = x509.load_der_x509_certificate(der)
         # What cannot be parsed shows only when it is asked for.
@@ -122,7 +124,7 @@ def _load(der: bytes) -> x509.Certificate:
         ) in "version subject issuer extensions not_valid_before_utc not_valid_after_utc".split():
             getattr(certificate, part)
         certificate.public_key()
-    except _BAD as error:
+    except BAD as error:
         raise SignatureError(f"not a certificate: {one_line(str(error))[:200]}") from error
     return certificate
 
@@ -139,7 +141,7 @@ def _not_valid(certificate: x509.Certificate, at: datetime) -> str:
     return f"the certificate of {_name(certificate)} expired on {end:%Y-%m-%d}" if at > end else ""
 
 
-def _not_issued(subject: x509.Certificate, issuer: x509.Certificate, below: int) -> str:
+def not_issued(subject: x509.Certificate, issuer: x509.Certificate, below: int) -> str:
     """Return why *issuer* did not issue *subject*, or may not; "" if it did.
 
     *below*: the certificates of authorities between *issuer* and the signer's.
@@ -153,9 +155,15 @@ def _not_issued(subject: x509.Certificate, issuer: x509.Certificate, below: int)
         subject.verify_directly_issued_by(issuer)
     except InvalidSignature:
         return f"{name} did not sign the certificate of {_name(subject)}"
-    except _BAD as error:
+    except BAD as error:
         return f"the certificate of {name} cannot be used: {one_line(str(error))[:200]}"
     return ""
+
+
+def may_issue(certificate: x509.Certificate) -> bool:
+    """Tell whether *certificate* says that it is an authority's."""
+    limits = _extension(certificate, x509.BasicConstraints)
+    return limits is not None and limits.ca
 
 
 def _may_not_issue(issuer: x509.Certificate, below: int) -> str:
@@ -178,8 +186,8 @@ def _is_weak(subject: x509.Certificate, issuer: x509.Certificate) -> bool:
     return algorithm is not None and not isinstance(algorithm, _HASHES)
 
 
-def _check_signs(certificate: x509.Certificate) -> None:
-    """Refuse a signer's certificate that is not for signatures over code or data."""
+def _check_signs(certificate: x509.Certificate, purpose: x509.ObjectIdentifier) -> None:
+    """Refuse a signer's certificate that is not for signatures of this *purpose*."""
     name = _name(certificate)
     usage = _extension(certificate, x509.KeyUsage)
     purposes = _extension(certificate, x509.ExtendedKeyUsage)
@@ -187,8 +195,8 @@ def _check_signs(certificate: x509.Certificate) -> None:
         raise SignatureError(f"the certificate of {name} does not say that it may sign")
     if usage is not None and not usage.digital_signature:
         raise SignatureError(f"the certificate of {name} is not for digital signatures")
-    if purposes is not None and ExtendedKeyUsageOID.CODE_SIGNING not in purposes:
-        raise SignatureError(f"the certificate of {name} is not for signing code")
+    if purposes is not None and purpose not in purposes:
+        raise SignatureError(f"the certificate of {name} is not for {_PURPOSES[purpose]}")
     if unknown := next(_unknown(certificate), ""):
         what = f"the certificate of {name} has the critical extension {unknown}"
         raise SignatureError(f"{what}, which is not supported")

@@ -27,6 +27,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from provenance.encoding import strict_base64
 from provenance.errors import MalformedError, SignatureError, UnreadableError
@@ -50,6 +51,7 @@ CURVES: dict[str, tuple[str, Callable[[], hashes.HashAlgorithm]]] = {
 RSA_BITS = range(2048, 16385)
 """Sizes of RSA moduli, in bits: OpenSSL checks nothing by a longer one."""
 
+_SHA256 = hashes.SHA256()
 _PADDINGS = padding.PKCS1v15(), padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.AUTO)
 
 MAX_KEY_BYTES = 64 * 2**10
@@ -118,11 +120,34 @@ class PublicKey:
         except (InvalidSignature, ValueError) as error:
             raise SignatureError("the signature does not match", where=self.key_id) from error
 
+    def verify_digest(self, signature: bytes, digest: bytes, algorithm: str) -> None:
+        """Return if this key made *signature* over something of this *digest*.
 
-def _verify_rsa(key: rsa.RSAPublicKey, signature: bytes, message: bytes) -> None:
+        The *algorithm* is SHA-256 or the curve's own: older clients signed by P-384 and SHA-256.
+        """
+        handle, by = self._handle, hashes.SHA256()
+        own = (
+            CURVES[handle.curve.name][1]() if isinstance(handle, ec.EllipticCurvePublicKey) else by
+        )
+        accepted = {each.name: Prehashed(each) for each in (by, own)}
+        try:
+            if isinstance(handle, ec.EllipticCurvePublicKey) and algorithm in accepted:
+                handle.verify(signature, digest, ec.ECDSA(accepted[algorithm]))
+            elif isinstance(handle, rsa.RSAPublicKey) and algorithm in accepted:
+                _verify_rsa(handle, signature, digest, accepted[algorithm])
+            else:
+                what = f"a signature by {self.algorithm} over a digest by {algorithm}"
+                raise SignatureError(f"{what} is not supported")
+        except (InvalidSignature, ValueError) as error:
+            raise SignatureError("the signature does not match", where=self.key_id) from error
+
+
+def _verify_rsa(
+    key: rsa.RSAPublicKey, signature: bytes, message: bytes, by: hashes.SHA256 | Prehashed = _SHA256
+) -> None:
     for number, padded in enumerate(_PADDINGS, 1):
         try:
-            key.verify(signature, message, padded, hashes.SHA256())
+            key.verify(signature, message, padded, by)
         except InvalidSignature:
             if number == len(_PADDINGS):
                 raise

@@ -30,7 +30,7 @@ from provenance.statement import intoto, uris
 from provenance.statement.intoto import Statement, Subject
 
 if TYPE_CHECKING:
-    from provenance.keys.certificates import Trusted
+    from provenance.envelope.bundle import Trusted
     from provenance.trust.verification import Verified
 
 BEST_FIRST: tuple[Conclusion, ...] = (

@@ -99,7 +99,10 @@ class InclusionProof(msgspec.Struct, frozen=True):
 
 
 class LogEntry(msgspec.Struct, frozen=True):
-    """One entry of the log *log_id* (32 bytes), as it came: nothing of it is verified."""
+    """One entry of the log *log_id* (32 bytes), as it came: nothing of it is verified.
+
+    Rekor v1 gives a ``time`` (seconds since 1970) and a signature over it and all but the proof.
+    """
 
     index: int
     log_id: bytes
@@ -107,6 +110,8 @@ class LogEntry(msgspec.Struct, frozen=True):
     version: str
     body: bytes
     proof: InclusionProof
+    time: int | None = None
+    promise: bytes = b""
 
 
 def check_entry(entry: LogEntry, *, body: bytes, vkey: VerifierKey) -> Checkpoint:
@@ -136,7 +141,7 @@ def check_entry(entry: LogEntry, *, body: bytes, vkey: VerifierKey) -> Checkpoin
 def parse_entry(value: object, where: str | None = None) -> LogEntry:
     """Return the log entry that *value*, a JSON object read strictly, spells."""
     document = strict_json.convert(value, EntryDocument, where=where, what="a log entry")
-    proof = document.inclusion_proof
+    proof, promise = document.inclusion_proof, document.inclusion_promise
     body = strict_base64.parse(document.canonicalized_body, where=_inside(where, "body"))
     if len(body) > MAX_ENTRY_BYTES:
         raise MalformedError(f"a log entry has at most {MAX_ENTRY_BYTES} bytes", where=where)
@@ -153,6 +158,10 @@ def parse_entry(value: object, where: str | None = None) -> LogEntry:
             hashes=tuple(_hash(item, "hashes", where) for item in proof.hashes),
             checkpoint=proof.checkpoint.envelope.encode(),
         ),
+        time=_integer(document.integrated_time or "0", "integratedTime", where) or None,
+        promise=strict_base64.parse(promise.signed_entry_timestamp, where=where)
+        if promise
+        else b"",
     )
 
 

@@ -31,15 +31,19 @@ _SIGNATURE_START = "— "
 
 
 class VerifierKey(msgspec.Struct, frozen=True):
-    """A named Ed25519 key that can verify notes."""
+    """A named Ed25519 key that can verify notes; or any key of a log *known_as* 32 bytes."""
 
     name: str
     public: PublicKey
+    known_as: bytes = b""
 
     @property
     def log_id(self) -> bytes:
         """SHA-256(name || 0x0A || type || public key), 32 bytes: the log id of Rekor v2."""
-        return hashlib.sha256(self.name.encode() + b"\n" + _typed(self.public)).digest()
+        return (
+            self.known_as
+            or hashlib.sha256(self.name.encode() + b"\n" + _typed(self.public)).digest()
+        )
 
     @property
     def note_id(self) -> bytes:

@@ -33,9 +33,7 @@ by sigstore/sigstore ``pkg/signature/algorithm_registry.go``), and hashlib's nam
 
 def format_body(message: bytes, signature: bytes, key: PublicKey) -> bytes:
     """Return the body that says: *key* made *signature* over *message* (an envelope's PAE)."""
-    if key.algorithm not in _ALGORITHMS:
-        raise MalformedError(f"a log has no entry for a key by {key.algorithm}")
-    details, algorithm, name = _ALGORITHMS[key.algorithm]
+    details, algorithm, name = names_of(key)
     text = strict_base64.format
     data = {"algorithm": algorithm, "digest": text(hashlib.new(name, message).digest())}
     verifier = {"keyDetails": details, "publicKey": {"rawBytes": text(key.spki)}}
@@ -43,6 +41,13 @@ def format_body(message: bytes, signature: bytes, key: PublicKey) -> bytes:
     return strict_json.format(
         {"apiVersion": VERSION, "kind": KIND, "spec": {"hashedRekordV002": spec}}
     )
+
+
+def names_of(key: PublicKey) -> tuple[str, str, str]:
+    """Return the names of the key's details, and of its hash in Sigstore and in hashlib."""
+    if key.algorithm not in _ALGORITHMS:
+        raise MalformedError(f"a log has no entry for a key by {key.algorithm}")
+    return _ALGORITHMS[key.algorithm]
 
 
 def parse_kind(body: bytes, *, where: str | None = None) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from provenance.envelope import bundle as bundles
-from provenance.envelope.bundle import Bundle
+from provenance.envelope.bundle import Bundle, Notary
 from provenance.envelope.dsse import Envelope, Opened
 from provenance.errors import PolicyError, SignatureError
 from provenance.files.manifest import Manifest
@@ -21,7 +21,7 @@ from provenance.statement.model_signature import ModelSignature
 from provenance.statement.training import TrainingStatement
 
 if TYPE_CHECKING:
-    from provenance.keys.certificates import Trusted
+    from provenance.envelope.bundle import Trusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,11 @@ def open_all(
     known = {name for key in keys for name in (key.key_id, key.pem_digest)}
     opened = []
     refusal: SignatureError | None = None
-    seen: dict[tuple[str, str, Envelope, tuple[bytes, ...]], Opened | SignatureError] = {}
+    notarised = any(isinstance(each, Notary) for each in trusted)  # by more than is signed
+    seen: dict[tuple[str, str, Envelope, tuple[bytes, ...], bytes], Opened | SignatureError] = {}
     for where, item in received:
-        signed = (item.material, item.hint, item.envelope, item.chain)
+        more = item.raw if notarised else b""
+        signed = (item.material, item.hint, item.envelope, item.chain, more)
         if (found := seen.get(signed)) is None:
             try:
                 found = bundles.open_bundle(item, trusted)

@@ -59,7 +59,7 @@ from provenance.trust.outcome import (
 from provenance.weights.names import opened_by
 
 if TYPE_CHECKING:
-    from provenance.keys.certificates import Trusted
+    from provenance.envelope.bundle import Trusted
 
 STEPS = (
     "parse",
@@ -321,7 +321,8 @@ def _check_log(claim: Claim | None, log: VerifierKey) -> int:
 
 
 def _signature_detail(trusted: Sequence[tuple[str, Bundle, Opened]], received: int) -> str:
-    ids = sorted({opened.signer for _, _, opened in trusted})
+    proofs = {opened.signer: opened.proof for _, _, opened in reversed(trusted)}
+    ids = [f"{signer}, {proof}" if proof else signer for signer, proof in sorted(proofs.items())]
     others = received - len(trusted)
     more = f"; {count(others, 'claim')} by other keys, not counted" if others else ""
     return f"{count(len(trusted), 'bundle')} signed by {', '.join(ids)}{more}"

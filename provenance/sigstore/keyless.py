@@ -1,0 +1,172 @@
+"""The check of a bundle against a trusted root, offline: who signed, when, and that it was logged.
+
+In this order, each with its own refusal: the certificate names the identity, its key made the
+signature, an entry of a trusted log is about exactly this, a trusted log or time-stamp authority
+says when, the certificate was valid then and leads to an authority of the root, and it was logged
+itself. All times that are proven must fit; the certificate's own say nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from provenance.encoding import strict_base64
+from provenance.envelope import bundle as bundles
+from provenance.envelope.bundle import Bundle, Material, Notary
+from provenance.envelope.dsse import Opened
+from provenance.errors import LogProofError, MalformedError, SignatureError
+from provenance.keys import PublicKey
+from provenance.sigstore import certificate, logged, times
+from provenance.sigstore.certificate import Leaf
+from provenance.sigstore.logged import Signed
+from provenance.sigstore.root import Log, TrustedRoot
+from provenance.transparency.entry import LogEntry
+
+_DIGESTS = {"SHA2_256": "sha256", "SHA2_384": "sha384", "SHA2_512": "sha512"}
+
+
+@dataclass(frozen=True)
+class Keyless(Notary):
+    """Trust in an *identity* for which a *provider* vouches, by a trusted root.
+
+    Without an identity the root is for what keys signed: that must be in one of its logs.
+    """
+
+    root: TrustedRoot
+    identity: str = ""
+    provider: str = ""
+
+    def open(self, bundle: Bundle) -> Opened:
+        """Return what the identity signed in *bundle*."""
+        document, envelope = bundle.document, bundle.envelope
+        with _refusing():
+            leaf = self._leaf(document.media_type, bundle.material, bundle.chain)
+            leaf.key.verify(envelope.sig, envelope.pae)
+            signed = _signed(bundle, leaf.key, leaf.der)
+            proof = self._prove(document.verification_material, document.media_type, signed, leaf)
+        name = f"{self.identity} ({self.provider})"
+        return Opened(envelope.payload_type, envelope.payload, leaf.key, envelope.sig, name, proof)
+
+    def witness(self, bundle: Bundle, opened: Opened) -> Opened:
+        """Return *opened*, which a key signed, if its log entries hold."""
+        document = bundle.document
+        material = document.verification_material
+        if self.identity and not material.tlog_entries:
+            return opened  # the root is for the identity
+        with _refusing():
+            signed = _signed(bundle, opened.key, b"")
+            proof = self._prove(material, document.media_type, signed, None)
+        return msgspec.structs.replace(opened, proof=proof)
+
+    def check_blob(
+        self, data: bytes, digest: Callable[[str], bytes], key: PublicKey | None = None
+    ) -> str:
+        """Return what proves the signature in the bundle *data* over something of this *digest*.
+
+        It is by *key*, or else by the identity. *digest* is asked with the name of a hash.
+        """
+        document = bundles.parse_blob(data)
+        kind, _, chain = bundles.signer_of(document.verification_material, None)
+        said = document.message_signature.message_digest
+        with _refusing():
+            if (kind == "publicKey") != (key is not None):
+                raise SignatureError("signed by a key" if key is None else "signed by an identity")
+            leaf = None if key else self._leaf(document.media_type, kind, chain)
+            key = leaf.key if leaf else key
+            name = _DIGESTS.get(said.algorithm, "") if said else "sha256"
+            if not name or key is None:
+                raise SignatureError("the digest's hash is not supported")
+            found = digest(name)
+            if said and strict_base64.parse(said.digest) != found:
+                raise SignatureError("the signature is over another digest")
+            signature = strict_base64.parse(document.message_signature.signature)
+            key.verify_digest(signature, found, name)
+            signed = Signed(signature, key, leaf.der if leaf else b"", digest)
+            return self._prove(document.verification_material, document.media_type, signed, leaf)
+
+    def _leaf(self, media_type: str, kind: str, chain: tuple[bytes, ...]) -> Leaf:
+        if not self.identity:
+            hint = "say whom you trust with --identity NAME --identity-provider URL"
+            raise SignatureError("signed by an identity (keyless), and none is trusted", hint=hint)
+        if kind == "x509CertificateChain" and _version(media_type) == "0.3":
+            raise SignatureError("a bundle v0.3 has one certificate, not a chain of them")
+        leaf = certificate.parse(chain[0])
+        certificate.check_identity(leaf, self.identity, self.provider)
+        return leaf
+
+    def _prove(self, material: Material, media_type: str, signed: Signed, leaf: Leaf | None) -> str:
+        """Return what proves *signed*: the log, and when it was there at the latest."""
+        entries = tuple(self._logged(material, media_type, signed))
+        found = [at for _, _, at in entries if at is not None]
+        refusals = []
+        for said in times.stamped(_stamps(material), signed.signature, self.root.timestamps):
+            if isinstance(said, SignatureError):
+                refusals.append(said)
+            else:
+                found.append(said)
+        if leaf is not None and not found:
+            missing = "nothing proves when it was signed: no timestamp, and no log's signed time"
+            raise refusals[0] if refusals else SignatureError(missing)
+        for at in found:
+            for _, log, _ in entries:
+                if not any(it.period.covers(at) for it in self._known(log.log_id)):
+                    raise SignatureError(f"the log {log.name} does not count at {at}")
+            if leaf is not None:
+                authority = certificate.check_chain(leaf, self.root.authorities, at)
+                certificate.check_logged(leaf, authority, self.root.ctlogs)
+        entry, log, _ = entries[0]
+        when = f" at {min(found):%Y-%m-%d %H:%M:%S} UTC" if found else ""
+        return f"entry {entry.index} of {log.name}{when}"
+
+    def _logged(
+        self, material: Material, media_type: str, signed: Signed
+    ) -> Iterator[tuple[LogEntry, Log, datetime | None]]:
+        """Yield the entries of trusted logs, each about *signed*, and when it was taken."""
+        none = True
+        for value in material.tlog_entries:
+            entry, proven = logged.parse(value, _version(media_type))
+            for log in self._known(entry.log_id)[:1]:
+                yield entry, log, logged.check(entry, log, signed, proven=proven)
+                none = False
+        if none:
+            raise SignatureError("the signature is in no log of the trusted root")
+
+    def _known(self, log_id: bytes) -> list[Log]:
+        return [log for log in self.root.logs if log.log_id == log_id]
+
+
+def _signed(bundle: Bundle, key: PublicKey, der: bytes) -> Signed:
+    envelope = bundle.envelope
+    pae = envelope.pae
+
+    def digest(name: str) -> bytes:
+        return hashlib.new(name, pae).digest()
+
+    return Signed(envelope.sig, key, der, digest, envelope.payload, envelope.payload_type)
+
+
+def _stamps(material: Material) -> list[bytes]:
+    given = material.timestamp_verification_data
+    responses = given.rfc3161_timestamps if given else ()
+    return [strict_base64.parse(each.signed_timestamp) for each in responses]
+
+
+def _version(media_type: str) -> str:
+    """Return the version of a bundle of *media_type*, "0.1" to "0.3"."""
+    return re.sub(r".*(0\.\d).*", r"\1", media_type)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Let every refusal be one of the signature, for another bundle may be good."""
+    try:
+        yield
+    except (MalformedError, LogProofError) as error:
+        raise SignatureError(error.what, where=error.where, hint=error.hint) from error
