@@ -57,6 +57,7 @@ from provenance.folder.link import check_step, make_link
 from provenance.keys import PrivateKey, parse_spki
 from provenance.statement import intoto, training
 from provenance.statement.training import TrainingStatement
+from provenance.weights import check_numpy
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,8 @@ class Given(TypedDict, total=False):
     """What a signer gives beside the key. The log is the folder of one to publish to at once.
 
     Links in folders may lead to files below ``link_roots``, and into the caches that are known.
-    An in-toto link says that the run is the step ``link`` of a supply chain.
+    An in-toto link says that the run is the step ``link`` of a supply chain. With ``tensors``, the
+    claim has those of the model by digest, and says which of its files are forms of others.
     """
 
     password: Password
@@ -106,6 +108,7 @@ class Given(TypedDict, total=False):
     secret_variables: Sequence[str]
     link_roots: Sequence[PathLike]
     link: str | None
+    tensors: bool
     progress: Progress
 
 
@@ -120,6 +123,7 @@ class Claimant:
     secret_variables: frozenset[str]
     link_roots: tuple[Path, ...]
     link: str
+    tensors: bool
     progress: Progress
 
     @classmethod
@@ -127,6 +131,8 @@ class Claimant:
         """Return the signer with *key*."""
         allowed, secret = given.get("allowed_secrets", ()), given.get("secret_variables", ())
         signer, step = private_key(key, given.get("password")), given.get("link")
+        if tensors := given.get("tensors", False):
+            check_numpy()
         return cls(
             key=signer,
             log=_log(given),
@@ -135,8 +141,18 @@ class Claimant:
             secret_variables=frozenset(several(secret, "secret_variables")),
             link_roots=link_roots(given.get("link_roots", ())),
             link="" if step is None else check_step(step, signer.public),
+            tensors=tensors,
             progress=given.get("progress", silent),
         )
+
+    def about(self, recording: Recording, model: Made, base: Path | None) -> Recording:
+        """Return *recording* about *model*, which was made from *base*."""
+        if self.tensors:
+            from provenance.capture.tensors import with_tensors  # noqa: PLC0415 - needs numpy
+
+            with self.progress("hashing tensors") as advance:
+                recording = with_tensors(recording, model, base, advance)
+        return with_model(recording, model)
 
     def ready(self, recording: Recording) -> tuple[TrainingStatement, bytes]:
         """Return the statement with its signer, and its bytes, if nothing in them is secret."""
@@ -238,7 +254,9 @@ def complete(
         model_name(model.folder)  # refuses a path that is not UTF-8
         folder = before.inputs.model if at.target else _shown(model.folder)
         try:
-            recorded = claimant.claim(folder, with_model(recording, model), kept)
+            recorded = claimant.claim(
+                folder, claimant.about(recording, model, before.inputs.base), kept
+            )
         except SecretError as error:
             kept.keep(SEEN, Seen(recording, secrets | error.fields))
             raise
@@ -280,6 +298,7 @@ def finish(
             log = plan.log if given.get("log") is None else given["log"]
             roots = given.get("link_roots") or plan.link_roots
             named: Given = {**given, "log": log, "link_roots": roots, "link": plan.link or None}
+            named["tensors"] = given.get("tensors") or plan.tensors
             if key is None and plan.key is not None and not os.path.isfile(plan.key):  # noqa: PTH113 - never raises
                 options += ["--key", "KEY"]
             signed = kept.read(SIGNED, SignedClaim)
@@ -315,7 +334,8 @@ def _claim_later(
 ) -> Recorded:
     seen = kept.read(SEEN, Seen)
     recording = _resumed(claimant, kept) if seen is None else seen.recording
-    recording = leaks.redact(recording, redact)
+    late = {"byproducts/tensors"}.intersection(redact)
+    recording = leaks.redact(recording, [field for field in redact if field not in late])
     if seen is not None:
         secrets = {
             field: variable
@@ -338,7 +358,8 @@ def _claim_later(
     if (line := beside.line_of_run(place, recording.statement.run.metadata.invocation_id)) > 0:
         what = f"line {line} claims this run already, which is finished once"
         raise UsageError(what, where=str(_shown(place / CLAIMS)))
-    recorded = claimant.claim(_shown(place), with_model(recording, model), kept)
+    recording = leaks.redact(claimant.about(recording, model, kept.plan().base), late)
+    recorded = claimant.claim(_shown(place), recording, kept)
     names = model.manifest.by_name()
     for look in looks.folders:
         missing = sorted(look.files.keys() - names.keys())

@@ -26,7 +26,7 @@ from provenance.api.weaknesses import misfit
 from provenance.capture import cost, made, process, recorder, remarks, run_folder
 from provenance.capture.checkpoints import Watcher
 from provenance.capture.datasets import read_info
-from provenance.capture.draft import Before, Recording, with_model
+from provenance.capture.draft import Before, Recording
 from provenance.capture.inputs import Inputs
 from provenance.capture.remarks import Remark
 from provenance.capture.run_folder import PLAN, Plan, RunFolder
@@ -126,7 +126,8 @@ def attest(model: PathLike, *, key: PathLike | PrivateKey, **stated: Unpack[Stat
     before = making.observe(None, "")
     with claimant.progress("hashing the model") as advance:
         found = made.look_now(before.model, advance, link_roots=making.inputs.link_roots)
-    recording = with_model(recorder.observe_after(before, None, environ=claimant.environ), found)
+    seen = recorder.observe_after(before, None, environ=claimant.environ)
+    recording = claimant.about(seen, found, making.inputs.base)
     if not making.inputs.dry_run and (problem := misfit(root, recording.statement)) is not None:
         raise problem
     said = making.remark(before)
@@ -225,6 +226,8 @@ class Making:
             began=began,
             link_roots=self.inputs.link_roots,
             link=claimant.link,
+            tensors=claimant.tensors,
+            base=self.inputs.base,
         )
         with run_folder.create(before.invocation_id, claimant.environ, apart) as kept:
             try:

@@ -8,6 +8,7 @@
   of data, by the trainer or a Croissant file.
 - ``made``: the model, looked at before the run and when it ends.
 - ``checkpoints``: those of the run, hashed while it goes on; ``chain``: as they are kept.
+- ``tensors``: those of the model, and which of its files are forms of others.
 - ``code``: the trees of the code, and what of it the run read.
 - ``python``: the Pythons of the run: which of them trained, and what is installed there.
 - ``environment``: the machine; ``cost``: the energy that it used meanwhile.

@@ -67,6 +67,11 @@ class Inputs:
     info: Path | None = None
     from_inside: bool = False
 
+    @property
+    def base(self) -> Path | None:
+        """The absolute path of the base model."""
+        return self.base_model and self.working_folder.absolute() / self.base_model
+
     def located(self, path: Path) -> Path:
         """Return the absolute path of *path*, with links resolved."""
         return Path(os.path.realpath(self.working_folder / path))

@@ -74,6 +74,7 @@ class Plan(msgspec.Struct, frozen=True):
     ``model``, ``key``, ``log`` and ``link_roots`` are whole paths; ``key`` is None if it is no
     file. ``secrets`` are the variables whose values must not be published. ``began`` is when the
     model was first looked at, in nanoseconds. ``link`` is the step of an in-toto link, or "".
+    ``tensors``: those of the model are listed; ``base`` is where the base model is.
     """
 
     recording: Recording
@@ -85,6 +86,8 @@ class Plan(msgspec.Struct, frozen=True):
     began: int
     link_roots: tuple[Path, ...] = ()
     link: str = ""
+    tensors: bool = False
+    base: Path | None = None
 
 
 class Seen(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from provenance.errors import UnfinishedError, UsageError, as_typed
 
 _FINISHING = frozenset(
     "allowed_secrets as_json finish key_path link_roots log log_password_env model password_env"
-    " redact".split()
+    " redact tensors".split()
 )
 """The parameters that ``--finish`` takes; the others state what the run already has."""
 

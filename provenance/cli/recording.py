@@ -68,6 +68,10 @@ _OPTIONS = (
         help="Write an in-toto link too: this is the step NAME of a supply chain.",
     ),
     click.option(
+        "--tensors", is_flag=True,
+        help="List the model's tensors by digest; say which files are casts of others.",
+    ),
+    click.option(
         "--dry-run", is_flag=True, help="Print what would be signed; run and write nothing."
     ),
     click.option("--strict", is_flag=True, help="Refuse where something weakens the claim."),
@@ -89,6 +93,7 @@ def read_given(options: Mapping[str, Any]) -> Given:
         "secret_variables": [name for name in variables if name],
         "link_roots": options["link_roots"],
         "link": options["link"],
+        "tensors": options["tensors"],
         "progress": progress,
     }
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from provenance.errors import count
 from provenance.folder.claims import in_words
-from provenance.report.verification import code_texts, input_text, seeds_text
+from provenance.report.verification import code_texts, input_text, seeds_text, weights_texts
 from provenance.statement import metrics
 from provenance.statement.training import Collected, TrainingStatement
 
 
 def captured_lines(statement: TrainingStatement) -> list[str]:
-    """Return five lines on what *statement* holds, not yet safe to print."""
+    """Return five lines, or six, on what *statement* holds, not yet safe to print."""
     facts = captured_document(statement)
     recipe = statement.recipe
     base = (recipe.base_model,) if recipe.base_model else ()
@@ -25,6 +25,8 @@ def captured_lines(statement: TrainingStatement) -> list[str]:
         "software": _software(facts),
         "run": _run(statement, facts),
     }
+    if weights := weights_texts(statement):
+        parts["weights"] = weights
     return [
         f"{facts['level']} {size}, root sha256 {statement.manifest.root_digest}",
         *(f"{label:<9}{'; '.join(texts)}" for label, texts in parts.items()),

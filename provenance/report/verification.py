@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from provenance.errors import MAX_PART, SHOWN, count, cut, one_line, some_of
-from provenance.report.explain_text import shorten
+from provenance.report.explain_text import cell, shorten
 from provenance.report.terminal import bad, dim, good
 from provenance.statement.training import Input, Source, TrainingStatement
 from provenance.trust.layout import CHAIN_STEPS
@@ -20,6 +20,8 @@ MAX_SEEDS, MAX_SEED = 16, 100
 """Most seeds that are shown, and characters of one."""
 
 _SIGNATURE: Final = STEPS.index("signature") + 1
+_FORMS: Final = {"same": "the same", "cast": "cast", "renamed": "under other names",
+                 "other": "not found there", "left": "of its own left out"}  # fmt: skip
 _NO_NAMES: Final[Mapping[str, str]] = {}
 
 
@@ -105,6 +107,7 @@ def recipe_rows(statement: TrainingStatement) -> list[tuple[str, str]]:
         rows.append(("base model", input_text(recipe.base_model)))
     if recipe.seeds:
         rows.append(("seeds", seeds_text(recipe.seeds)))
+    rows += [("" if n else "weights", text) for n, text in enumerate(weights_texts(statement))]
     software = _software_texts(statement)
     return rows + [("" if number else "software", text) for number, text in enumerate(software)]
 
@@ -182,6 +185,24 @@ def _about_texts(item: Input) -> list[str]:
         counted = ", ".join(f"{number:,} {what}" for what, number in sorted(numbers.items()))
         said.append(f"by its Croissant file: {counted}")
     return [text for text in said if text]
+
+
+def weights_texts(statement: TrainingStatement) -> list[str]:
+    """Say of each file of weights what its tensors are, if they are listed, and those of another.
+
+    The texts are not yet safe to print.
+    """
+    named = (each for each in statement.run.byproducts if each.name == "tensors")
+    said = next((each.annotations.get("files") for each in named), None)
+    texts = []
+    for each in said if isinstance(said, list) else ():
+        it = {key: cell(value) for key, value in each.items()} if isinstance(each, dict) else {}
+        text = f"{it.get('file', '')}: {it.get('problem') or it.get('types', 'no tensors')}"
+        if "from" in it:
+            counts = (f"{it[key]} {words}" for key, words in _FORMS.items() if key in it)
+            text += f"; {it.get('conversion', 'tensors')} of {it['from']}: {', '.join(counts)}"
+        texts.append(text)
+    return cut(texts, SHOWN, "more files of weights")
 
 
 def verified_document(verified: Verified) -> dict[str, Any]:

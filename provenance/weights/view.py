@@ -44,7 +44,7 @@ CHUNK_UNIT: Final = 256
 """Chunks hold a multiple of this many elements, so that packed elements end on a byte and blocks
 are whole (ggml's largest block has 256 elements)."""
 
-_DIGEST_CHUNK: Final = 2**17
+DIGEST_CHUNK: Final = 2**17
 """Elements that are digested at a time; at most 2 MiB."""
 
 _ARRAY_DTYPES: Final[Mapping[str, str]] = MappingProxyType(
@@ -302,11 +302,16 @@ def tensor_digest(file: TensorFile, name: str) -> str:
     section 6, which has an example.
     """
     info = file.tensors[name]
-    head = strict_json.format({"dtype": info.dtype.name, "shape": list(info.shape)})
-    digest = hashlib.sha256(b"provenance tensor v1\n" + head + b"\n")
-    for chunk in file.chunks(name, _DIGEST_CHUNK):
+    digest = begin_digest(info.dtype.name, info.shape)
+    for chunk in file.chunks(name, DIGEST_CHUNK):
         digest.update(chunk)
     return digest.hexdigest()
+
+
+def begin_digest(dtype: str, shape: Sequence[int]) -> hashlib._Hash:
+    """Return the canonical digest of a tensor before its elements."""
+    head = strict_json.format({"dtype": dtype, "shape": list(shape)})
+    return hashlib.sha256(b"provenance tensor v1\n" + head + b"\n")
 
 
 def regrouped(
