@@ -49,9 +49,9 @@ MAX_VALUES = 100_000
 
 
 class NamedKey(msgspec.Struct, frozen=True):
-    """A hint at the key that signed: its key id, or the digest of its PEM text."""
+    """A hint at the key that signed: its key id, the digest of its PEM text, or anything else."""
 
-    hint: str = ""
+    hint: str | None = None
 
 
 class Certificate(msgspec.Struct, frozen=True, rename="camel"):
@@ -230,7 +230,7 @@ def signer_of(material: Material, where: str | None) -> tuple[str, str, tuple[by
     kinds = [name for name, signer in signers.items() if signer is not None]
     if len(kinds) != 1:
         raise MalformedError("the bundle must name its signer in exactly one way", where=where)
-    hint = material.public_key.hint if material.public_key is not None else ""
+    hint = (material.public_key and material.public_key.hint) or ""
     single = [] if material.certificate is None else [material.certificate]
     many = material.x509_certificate_chain
     at = f"{where or 'bundle'}: verificationMaterial"
@@ -262,19 +262,20 @@ def parse_any(data: bytes, *, where: str | None = None) -> tuple[Bundle, ...]:
 
 
 def open_bundle(bundle: Bundle, trusted: Sequence[Trusted]) -> Opened:
-    """Return what one of *trusted* signed; only the key that the hint names, if there is a hint."""
+    """Return what one of *trusted* signed: one that a hint names, if it names any of them."""
     keys = [each for each in trusted if isinstance(each, PublicKey)]
     notary = next((each for each in trusted if isinstance(each, Notary)), None)
     if bundle.material != "publicKey":
         authorities = [it for it in trusted if not isinstance(it, PublicKey | Notary)]
         return _open_certified(bundle, authorities, notary)
-    if bundle.hint and bundle.envelope.keyid not in ("", bundle.hint):
-        raise SignatureError("the bundle's hint and the signature's keyid name different keys")
-    if bundle.hint:
-        keys = [key for key in keys if bundle.hint in (key.key_id, key.pem_digest)]
-        if not keys:
-            raise SignatureError(f"signed by another key, {bundle.hint}")
-    opened = open_envelope(bundle.envelope, keys)
+    hints = (bundle.hint, bundle.envelope.keyid)
+    hinted = [key for key in keys if key.key_id in hints or key.pem_digest in hints]
+    try:
+        opened = open_envelope(bundle.envelope, hinted or keys)
+    except SignatureError as error:
+        if hinted or not any(hints):
+            raise
+        raise SignatureError(f"signed by another key, {bundle.hint or hints[1]}") from error
     return opened if notary is None else notary.witness(bundle, opened)
 
 

@@ -1,4 +1,4 @@
-"""SHA-256 of one file that must not change meanwhile.
+"""Digests of one file that must not change meanwhile: SHA-256, and others in the same reading.
 
 The file must have the same :func:`~provenance.files.reading.identity` after the last byte was read
 as before the first. Where a writer escapes that check, the digest is still that of the bytes read.
@@ -8,14 +8,87 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from provenance.errors import UnreadableError
+from provenance.errors import UnavailableError, UnreadableError
 from provenance.files.reading import identity, open_file, unreadable
+
+if TYPE_CHECKING:
+    from blake3 import blake3
 
 CHUNK_BYTES = 2**20
 """Bytes read at a time: large enough that the hash, not the call, takes the time."""
+
+
+class Hashing(NamedTuple):
+    """How a file becomes a text: the digests of its shards, in hexadecimal, one after the other.
+
+    A shard has ``shard_bytes``, the last one what is left. With 0 the whole file is the only one.
+    """
+
+    algorithm: str = "sha256"
+    shard_bytes: int = 0
+
+
+SHA256: Final = Hashing()
+"""What manifests hold."""
+
+DIGEST_BYTES: Final = {"sha256": 32, "blake2b": 64, "blake3": 32}
+"""The algorithms, and what their digests take."""
+
+
+class Hasher:
+    """SHA-256 of what is added, and its digests by other *hashings*."""
+
+    def __init__(self, hashings: Iterable[Hashing]) -> None:
+        """Begin; *hashings* are those beside SHA-256."""
+        self._whole = hashlib.sha256()
+        self._others = [_Shards(each) for each in hashings]
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Add *data*."""
+        self._whole.update(data)
+        for each in self._others:
+            each.update(memoryview(data))
+
+    def hexdigest(self) -> str:
+        """Return the SHA-256 in hexadecimal."""
+        return self._whole.hexdigest()
+
+    def others(self) -> tuple[str, ...]:
+        """Return the texts by the other hashings."""
+        return tuple(each.done + each.hasher.hexdigest() for each in self._others)
+
+
+class _Shards:
+    """The digests of the shards so far, and what hashes the one that is not at its end."""
+
+    def __init__(self, hashing: Hashing) -> None:
+        self.new, self.size = _maker(hashing.algorithm), hashing.shard_bytes
+        self.hasher, self.room, self.done = self.new(), self.size, ""
+
+    def update(self, data: memoryview) -> None:
+        while self.size and len(data) > self.room:
+            self.hasher.update(data[: self.room])
+            data = data[self.room :]
+            self.done += self.hasher.hexdigest()
+            self.hasher, self.room = self.new(), self.size
+        self.hasher.update(data)
+        self.room -= len(data)
+
+
+def _maker(algorithm: str) -> Callable[[], hashlib._Hash | blake3]:
+    if algorithm != "blake3":
+        return partial(hashlib.new, algorithm)
+    try:
+        from blake3 import blake3  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        hint = "pip install 'training-provenance[blake3]'"
+        raise UnavailableError("hashed with BLAKE3, which needs a package", hint=hint) from error
+    return blake3
 
 
 def hash_file(
@@ -34,7 +107,7 @@ def hash_open(
     before: os.stat_result,
     path: str | Path,
     progress: Callable[[int], None] | None = None,
-    hasher: hashlib._Hash | None = None,
+    hasher: hashlib._Hash | Hasher | None = None,
     check: Callable[[str, bytes], None] | None = None,
 ) -> tuple[str, int]:
     """Return what :func:`hash_file` does, of the file that is open as *descriptor*; close it.
@@ -75,7 +148,7 @@ def _read(descriptor: int, expected_size: int) -> bytes:
 
 
 def _add(
-    hasher: hashlib._Hash,
+    hasher: hashlib._Hash | Hasher,
     descriptor: int,
     expected_size: int,
     progress: Callable[[int], None] | None,

@@ -19,7 +19,8 @@ import hashlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 import msgspec
 
 from provenance.errors import MalformedError, ProvenanceError, UnreadableError, reason
-from provenance.files.digest import CHUNK_BYTES, hash_file, hash_open
+from provenance.files.digest import CHUNK_BYTES, Hasher, Hashing, hash_file, hash_open
 from provenance.files.names import check_name, component_order
 from provenance.files.reading import Identity, identity, open_file
 from provenance.files.walking import Place, path_of, raise_it, walk, walk_again
@@ -96,11 +97,15 @@ def _in_order(entries: Iterable[FileEntry]) -> tuple[FileEntry, ...]:
 
 
 class Seen(msgspec.Struct, frozen=True, gc=False):
-    """What a look at one file found; ``identity`` is :func:`~provenance.files.reading.identity`."""
+    """What a look at one file found; ``identity`` is :func:`~provenance.files.reading.identity`.
+
+    ``others`` are its digests by the hashings that were asked for.
+    """
 
     size: int
     sha256: str
     identity: Identity
+    others: tuple[str, ...] = ()
 
 
 def hash_folder(
@@ -136,18 +141,20 @@ def look_at(  # noqa: PLR0913 - how a folder is read, and two listeners
     check: Check | None = None,
     refuse: Callable[[ProvenanceError], None] = raise_it,
     known: Mapping[str, Seen] = MappingProxyType({}),
+    hashings: Collection[Hashing] = (),
 ) -> dict[str, Seen]:
     """Return the files in the folder *root* by name, as :func:`hash_folder` reads them.
 
     Whatever is wrong goes to *refuse*; if that returns, what is concerned is left out. Files that
-    are *known* were read whole, and are not read again.
+    are *known* were read whole, and are not read again. *hashings* are taken beside SHA-256.
     """
     places = walk(root, ignore=ignore, link_roots=link_roots, refuse=refuse)
     files = [name for name, place in places.items() if place.file == name]
     files += {at.file: None for at in places.values() if at.file.startswith("/")}
     hashed = {places[name].file: seen for name, seen in known.items() if name in places}
     unread = [name for name in files if name not in hashed]
-    hashed |= _hash_all(root, unread, progress, check, refuse)
+    hash_one = partial(_hash, hashings=hashings, check=check)
+    hashed |= _hash_all(root, unread, progress, hash_one, refuse)
     seen = {name: hashed[at.file] for name, at in places.items() if at.file in hashed}
     for name in _changed_since(root, places, hashed, walk_again(root, ignore, link_roots, refuse)):
         what, hint = "changed while the folder was read", "try again when nothing writes to it"
@@ -160,23 +167,23 @@ def _hash_all(
     root: Path,
     names: Iterable[str],
     progress: Callable[[int], None] | None,
-    check: Check | None,
+    hash_one: Callable[..., Seen],
     refuse: Callable[[ProvenanceError], None],
 ) -> dict[str, Seen]:
-    """Return the files *names* below *root*, each opened once.
+    """Return the files *names* below *root*, each opened once, by *hash_one*.
 
     Files of a megabyte and more are hashed on all cores, smaller ones in the calling thread: for
     them the interpreter's lock costs more than a second core gives.
     """
     hashed: dict[str, Seen] = {}
     base = os.fspath(root)
-    with _LargeFiles(hashed, progress, refuse) as large:
+    with _LargeFiles(hashed, progress, hash_one, refuse) as large:
         for name in names:
             path = path_of(base, name)
             try:
                 opened = open_file(path)
                 if opened[1].st_size < CHUNK_BYTES:
-                    hashed[name] = _hash(path, opened, progress, check)
+                    hashed[name] = hash_one(path, opened, progress)
                 else:
                     large.add(name, path, opened)
             except ProvenanceError as error:
@@ -189,10 +196,13 @@ def _hash(
     path: str,
     opened: tuple[int, os.stat_result],
     progress: Callable[[int], None] | None,
-    check: Check | None = None,
+    *,
+    hashings: Collection[Hashing],
+    check: Check | None,
 ) -> Seen:
-    sha256, size = hash_open(*opened, path, progress, check=check)
-    return Seen(size, sha256, identity(opened[1]))
+    hasher = Hasher(hashings) if hashings else None
+    sha256, size = hash_open(*opened, path, progress, hasher, check)
+    return Seen(size, sha256, identity(opened[1]), hasher.others() if hasher else ())
 
 
 class _StoppedError(Exception):
@@ -209,9 +219,11 @@ class _LargeFiles:
         self,
         hashed: dict[str, Seen],
         progress: Callable[[int], None] | None,
+        hash_one: Callable[..., Seen],
         refuse: Callable[[ProvenanceError], None],
     ) -> None:
         self._hashed, self._progress, self._refuse = hashed, progress, refuse
+        self._hash_one = hash_one
         self._waiting: deque[tuple[str, int, Future[Seen]]] = deque()
         self._pool: ThreadPoolExecutor | None = None
         self._stopped = threading.Event()
@@ -226,7 +238,7 @@ class _LargeFiles:
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - 4 ms of every start
 
         self._pool = self._pool or ThreadPoolExecutor(os.cpu_count() or 1)
-        future = self._pool.submit(_hash, path, opened, self._advance)
+        future = self._pool.submit(self._hash_one, path, opened, self._advance)
         self._waiting.append((name, opened[0], future))
         self.collect(MAX_OPEN)
 

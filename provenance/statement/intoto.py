@@ -21,6 +21,8 @@ _HEX_LENGTHS = {
     "sha256": (64,),
     "sha384": (96,),
     "sha512": (128,),
+    "blake2b": (128,),
+    "blake3": (64,),
     "gitCommit": (40, 64),
     "gitTree": (40, 64),
 }

@@ -2,13 +2,16 @@
 
 The subject's ``sha256`` is the root digest: SHA-256 over the raw digests in the order in which the
 resources are listed. We write the reference tool's order (by path components) and read any, because
-the specification's text has another one (by code points). Only signatures by whole files with
-SHA-256 are read. What ``ignore_paths`` names was not signed: files, and folders with what is in
-them. Of reserved names (:mod:`~provenance.files.names`) the list says nothing.
+the specification's text has another one (by code points). Written are whole files with SHA-256;
+read are BLAKE2b and BLAKE3 too, and shards, ``NAME:BEGIN:END``, of one size but for the last: the
+tool calls their algorithm ``sha256-sharded-SIZE``, the specification ``sha256``. No shard is empty,
+and so empty files are not signed. What ``ignore_paths`` names was not signed: files, and folders
+with what is in them. Of reserved names (:mod:`~provenance.files.names`) the list says nothing.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -16,8 +19,9 @@ import msgspec
 
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError, SubjectError
+from provenance.files.digest import DIGEST_BYTES, SHA256, Hashing
 from provenance.files.manifest import Manifest, root_digest
-from provenance.files.names import RESERVED, check_name, is_plain
+from provenance.files.names import RESERVED, check_name, component_order, is_plain
 from provenance.statement import intoto
 from provenance.statement.intoto import Statement, Subject
 from provenance.statement.uris import MODEL_SIGNATURE
@@ -49,12 +53,18 @@ class ModelSignaturePredicate(msgspec.Struct, frozen=True):
 
 
 class ModelSignature(msgspec.Struct, frozen=True):
-    """A model signature: the model's name, its root digest, and the SHA-256 of each file."""
+    """A model signature: the model's name, its root digest, and each file's digests by *hashing*.
+
+    The root digest of files with SHA-256 is that of their manifest, in whatever order they were
+    signed. ``sizes`` are those of the files, by name, where it states them: it does of shards.
+    """
 
     model_name: str
     root_digest: str
     files: dict[str, str]
     ignored: tuple[str, ...]
+    hashing: Hashing = SHA256
+    sizes: dict[str, int | None] = {}
     predicate_type: Literal["https://model_signing/signature/v1.0"] = MODEL_SIGNATURE
 
     @property
@@ -62,6 +72,8 @@ class ModelSignature(msgspec.Struct, frozen=True):
         """What the signer left out beyond reserved names: as a file, and as a folder by a ``/``."""
         return left_out(self.ignored)
 
+
+_SHARD = re.compile(r"(?s:(?P<name>.+)):(?P<begin>0|[1-9][0-9]{0,17}):(?P<end>[1-9][0-9]{0,17})")
 
 _RESERVED = frozenset(name.rstrip("/") for name in RESERVED)
 
@@ -100,24 +112,77 @@ def from_statement(statement: Statement, *, where: str | None = None) -> ModelSi
     if statement.predicate_type != MODEL_SIGNATURE:
         raise MalformedError(f"not a model signature but {statement.predicate_type}", where=where)
     predicate = strict_json.convert(statement.predicate, ModelSignaturePredicate, where=where)
-    serialization = predicate.serialization
-    if (serialization.method, serialization.hash_type) != ("files", "sha256"):
-        what = f"signed by {serialization.method} with {serialization.hash_type}, not supported"
-        hint = "ask the signer for a signature by files with sha256"
-        raise MalformedError(what, where=where, hint=hint)
-    files: dict[str, str] = {}
+    hashing = _hashing_of(predicate.serialization, where)
     for resource in predicate.resources:
-        check_name(resource.name, where=where)
-        if resource.algorithm != "sha256":
-            raise MalformedError(f"unknown digest algorithm {resource.algorithm!r}", where=where)
-        intoto.check_digests({"sha256": resource.digest}, where=where)
-        if resource.name in files:
-            raise MalformedError(f"the file {resource.name!r} is duplicated", where=where)
-        files[resource.name] = resource.digest
+        _check_digest(resource, hashing, where)
+    files, sizes = (_files if hashing.shard_bytes == 0 else _shards)(predicate, hashing, where)
+    for name in files:
+        check_name(name, where=where)
     if len(statement.subject) != 1:
         raise MalformedError("a model signature has exactly one subject", where=where)
     subject = statement.subject[0]
-    root = root_digest(files.values())
+    root = root_digest(resource.digest for resource in predicate.resources)
     if not files or subject.digest.get("sha256") != root:
         raise SubjectError("the subject is not the digest of the resources", where=where)
-    return ModelSignature(subject.name, root, files, serialization.ignore_paths)
+    if hashing == SHA256:  # in our order
+        root = root_digest(files[name] for name in sorted(files, key=component_order))
+    ignored = predicate.serialization.ignore_paths
+    return ModelSignature(subject.name, root, files, ignored, hashing, sizes)
+
+
+def _hashing_of(said: Serialization, where: str | None) -> Hashing:
+    if said.method not in ("files", "shards") or said.hash_type not in DIGEST_BYTES:
+        what = f"signed by {said.method} with {said.hash_type}, which is not known"
+        hint = f"ask the signer for files or shards with {', '.join(DIGEST_BYTES)}"
+        raise MalformedError(what, where=where, hint=hint)
+    if said.method == "files":
+        return Hashing(said.hash_type)
+    size = said.shard_size or 0
+    if size < 1 or size != int(size):
+        raise MalformedError(f"shards of {size} bytes", where=where)
+    return Hashing(said.hash_type, int(size))
+
+
+def _check_digest(resource: Resource, hashing: Hashing, where: str | None) -> None:
+    names = {hashing.algorithm}
+    if hashing.shard_bytes:
+        names.add(f"{hashing.algorithm}-sharded-{hashing.shard_bytes}")
+    if resource.algorithm not in names:
+        what = f"hashed with {resource.algorithm!r}, not {hashing.algorithm} as the others"
+        raise MalformedError(what, where=where)
+    intoto.check_digests({hashing.algorithm: resource.digest}, where=where)
+
+
+def _files(
+    predicate: ModelSignaturePredicate, _: Hashing, where: str | None
+) -> tuple[dict[str, str], dict[str, int | None]]:
+    files: dict[str, str] = {}
+    for resource in predicate.resources:
+        if resource.name in files:
+            raise MalformedError(f"the file {resource.name!r} is duplicated", where=where)
+        files[resource.name] = resource.digest
+    return files, dict.fromkeys(files)
+
+
+def _shards(
+    predicate: ModelSignaturePredicate, hashing: Hashing, where: str | None
+) -> tuple[dict[str, str], dict[str, int | None]]:
+    """Return the digests of each file's shards as one text, and its size."""
+    found: dict[str, list[tuple[int, int, str]]] = {}
+    for resource in predicate.resources:
+        shard = _SHARD.fullmatch(resource.name)
+        if shard is None:
+            raise MalformedError(f"{resource.name!r} is no shard NAME:BEGIN:END", where=where)
+        place = (int(shard["begin"]), int(shard["end"]), resource.digest)
+        found.setdefault(shard["name"], []).append(place)
+    sizes: dict[str, int | None] = {}
+    for name, shards in found.items():
+        shards.sort()
+        sizes[name] = size = shards[-1][1]
+        begins = range(0, size, hashing.shard_bytes)
+        expected = ((at, min(at + hashing.shard_bytes, size)) for at in begins)
+        if len(begins) != len(shards) or any(
+            shard[:2] != place for shard, place in zip(shards, expected, strict=True)
+        ):
+            raise MalformedError(f"the shards of {name!r} do not make a file", where=where)
+    return {name: "".join(it[2] for it in shards) for name, shards in found.items()}, sizes

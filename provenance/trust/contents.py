@@ -1,33 +1,34 @@
 """Whether the files in a folder are those that a statement names: step 5 of a verification.
 
 The folder is walked once before anything is hashed: an extra file, or another size where sizes are
-stated, is refused unread. That takes as long as the statements are, however many there are. What
-the signer of a model signature left out (``ignore_paths``) is not extra, if no loader opens it.
+stated, is refused unread. Each file is then read once, whatever digests of it are stated. That
+takes as long as the statements are, however many there are. What the signer of a model signature
+left out (``ignore_paths``) is not extra, if no loader opens it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from provenance.errors import SHOWN, ContentError, ProvenanceError, some_of
-from provenance.files.digest import hash_file
+from provenance.errors import SHOWN, ContentError, ProvenanceError, UnreadableError, some_of
+from provenance.files.digest import SHA256, Hasher, Hashing, hash_open
 from provenance.files.manifest import (
     Differences,
     FileEntry,
     Manifest,
     as_manifest,
     compare_sizes,
-    hash_folder,
     look_at,
     manifest_of,
     sizes_of,
 )
 from provenance.files.names import RESERVED, is_within
 from provenance.files.pointers import FETCH, pointer_at
+from provenance.files.reading import open_file
 from provenance.loaders.table import table
 from provenance.weights.names import opened_by
 
@@ -38,13 +39,23 @@ Progress = Callable[[int], None] | None
 
 
 class Stated(NamedTuple):
-    """The files that the statement *where* names: SHA-256 and size (None: not stated) by name."""
+    """The files that the statement *where* names: digests and size (None: not stated) by name."""
 
     where: str
     digests: Mapping[str, str]
     sizes: Mapping[str, int | None]
     ignored: frozenset[str] = frozenset()
     """What the signer left out: files, and folders by a ``/`` at the end."""
+    hashing: Hashing = SHA256
+    """How the digests were made. By shards, empty files are left out too."""
+
+
+class Found(NamedTuple):
+    """The files in a folder, the names of those that do not count, and digests by each hashing."""
+
+    manifest: Manifest
+    left_out: frozenset[str]
+    digests: Mapping[Hashing, Mapping[str, str]]
 
 
 class Reading(NamedTuple):
@@ -62,14 +73,19 @@ class Reading(NamedTuple):
 
 
 def hash_stated(
-    root: Path, statements: Iterable[Stated], reading: Reading, progress: Progress
-) -> tuple[Manifest, frozenset[str]]:
-    """Return the files in *root*, and the names of those that do not count.
+    root: Path,
+    statements: Iterable[Stated],
+    reading: Reading,
+    progress: Progress,
+    hashings: Iterable[Hashing] = (),
+) -> Found:
+    """Return the files in *root*, and their digests by SHA-256 and by *hashings*.
 
     By names and sizes one of *statements* can be about them.
     """
     sizes = sizes_of(root, ignore=RESERVED, link_roots=reading.link_roots)
-    hash_others = partial(hash_folder, root, link_roots=reading.link_roots, progress=progress)
+    others = tuple(dict.fromkeys(each for each in hashings if each != SHA256))
+    hash_those = partial(_hash, root, reading.link_roots, progress, others)
     every = list(statements)
     for stated in every:
         expected = {name: it for name, it in stated.sizes.items() if not is_within(name, RESERVED)}
@@ -80,24 +96,49 @@ def hash_stated(
                 _refuse_opened(root, left_out, stated)
             alike = (each.digests for each in every if each.sizes == stated.sizes)
             known = None not in expected.values() and not left_out
-            if reading.later and known and all(each == stated.digests for each in alike):
+            if reading.later and known and not others and all(it == stated.digests for it in alike):
                 entries = (FileEntry(it, here[it], stated.digests[it]) for it in expected)
-                return manifest_of(entries, where=stated.where), left_out
-            return hash_others(ignore=RESERVED | left_out), left_out
+                manifest = manifest_of(entries, where=stated.where)
+                return Found(manifest, left_out, {SHA256: dict(stated.digests)})
+            return hash_those(left_out)
     found, left_out = compare_sizes(here, expected), frozenset(sizes.keys() - here.keys())
     if _is_opened(found, stated):
         raise _other_files(root, stated, found)
     try:  # so that it can be said of the others that they hold
-        others = hash_others(ignore=RESERVED.union(left_out, *found.kinds.values()))
+        rest = hash_those(left_out.union(*found.kinds.values()))
     except ProvenanceError as error:
         raise _other_files(root, stated, found) from error
-    rest = _differences(root, others, stated)
+    more = _differences(root, rest.digests[stated.hashing], stated)
     found = Differences(
-        tuple(dict.fromkeys((*found.changed, *rest.changed))),
-        tuple(name for name in rest.missing if name not in found.changed),
-        tuple(dict.fromkeys((*found.extra, *rest.extra))),
+        tuple(dict.fromkeys((*found.changed, *more.changed))),
+        tuple(name for name in more.missing if name not in found.changed),
+        tuple(dict.fromkeys((*found.extra, *more.extra))),
     )
     raise _other_files(root, stated, found, whole=True)
+
+
+def _hash(
+    root: Path,
+    link_roots: Sequence[Path],
+    progress: Progress,
+    hashings: tuple[Hashing, ...],
+    left_out: frozenset[str],
+) -> Found:
+    """Return the files in *root* but for those *left_out*."""
+    seen = look_at(
+        root,
+        ignore=RESERVED | left_out,
+        link_roots=link_roots,
+        progress=progress,
+        hashings=hashings,
+    )
+    if not seen:
+        raise UnreadableError("holds no files", where=str(root))
+    digests = {SHA256: {name: it.sha256 for name, it in seen.items()}}
+    for number, each in enumerate(hashings):
+        of = ((name, it) for name, it in seen.items() if it.size or not each.shard_bytes)
+        digests[each] = {name: it.others[number] for name, it in of}
+    return Found(as_manifest(seen), left_out, digests)
 
 
 def _counted(
@@ -105,10 +146,14 @@ def _counted(
 ) -> dict[str, int]:
     if reading.ignore_unsigned:
         return {name: sizes[name] for name in expected if name in sizes}
-    ignored = stated.ignored | reading.ignored
-    if not ignored:
+    ignored, shards = stated.ignored | reading.ignored, stated.hashing.shard_bytes
+    if not (ignored or shards):
         return sizes
-    return {n: it for n, it in sizes.items() if n in expected or not is_within(n, ignored)}
+    return {
+        name: size
+        for name, size in sizes.items()
+        if name in expected or not (is_within(name, ignored) or (shards and size == 0))
+    }
 
 
 def _refuse_opened(root: Path, left_out: Iterable[str], stated: Stated) -> None:
@@ -125,22 +170,25 @@ def confirm(model: Model, stated: Stated, reading: Reading, progress: Progress) 
     """
     roots, known = reading.link_roots, model.confirmed
     now = look_at(model.root, ignore=RESERVED, link_roots=roots, progress=progress, known=known)
-    check_files(model.root, as_manifest(now), stated)
+    check_files(model.root, {name: it.sha256 for name, it in now.items()}, stated)
     model.check_unchanged(now)
 
 
-def check_files(root: Path, manifest: Manifest, stated: Stated) -> None:
-    """Return if *stated* are exactly the files of *manifest*, which are those in *root*."""
-    if found := _differences(root, manifest, stated):
+def check_files(root: Path, digests: Mapping[str, str], stated: Stated) -> None:
+    """Return if *stated* are exactly the files in *root*, whose *digests* were made as its own."""
+    if found := _differences(root, digests, stated):
         raise _other_files(root, stated, found, whole=True)
 
 
-def _differences(root: Path, manifest: Manifest, stated: Stated) -> Differences:
-    actual = {entry.name: entry.sha256 for entry in manifest.entries}
+def _differences(root: Path, digests: Mapping[str, str], stated: Stated) -> Differences:
+    actual = dict(digests)
     for name in stated.digests:
         if is_within(name, RESERVED):  # signed by a tool that has other reserved names
-            path = root / name
-            actual[name] = hash_file(path)[0] if os.path.lexists(path) else ""
+            actual[name] = ""
+            if os.path.lexists(root / name):
+                hasher = Hasher([stated.hashing])
+                hash_open(*open_file(root / name), root / name, hasher=hasher)
+                [actual[name]] = hasher.others()
     return Differences(
         changed=tuple(n for n, it in stated.digests.items() if actual.get(n) not in (None, "", it)),
         missing=tuple(name for name in stated.digests if actual.get(name, "") == ""),

@@ -14,6 +14,7 @@ from provenance.envelope import bundle as bundles
 from provenance.envelope.bundle import Bundle, Notary
 from provenance.envelope.dsse import Envelope, Opened
 from provenance.errors import PolicyError, SignatureError
+from provenance.files.digest import SHA256
 from provenance.files.manifest import Manifest
 from provenance.keys import PublicKey
 from provenance.statement import intoto, model_signature, training, uris
@@ -57,6 +58,11 @@ class Statements:
         if stated:
             return [(each.model_name, each.manifest.root_digest) for each in stated]
         return [(it.signature.model_name, it.signature.root_digest) for it in self.signatures]
+
+    @property
+    def by_sha256(self) -> bool:
+        """Whether the root digests of :attr:`models` are those of manifests."""
+        return bool(self.claims) or all(it.signature.hashing == SHA256 for it in self.signatures)
 
     def matching(self, manifest: Manifest) -> tuple[Claim, ...]:
         """Return the claims that are about the files of *manifest*."""

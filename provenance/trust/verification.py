@@ -28,6 +28,7 @@ from provenance.errors import (
     count,
     some_of,
 )
+from provenance.files.digest import SHA256
 from provenance.files.manifest import Manifest
 from provenance.files.names import MODEL_SIGNATURE
 from provenance.folder.claims import (
@@ -44,7 +45,7 @@ from provenance.statement.model_signature import ModelSignature
 from provenance.transparency import entry as log_entries
 from provenance.transparency import rekor
 from provenance.transparency.note import VerifierKey
-from provenance.trust.contents import Reading, Stated, check_files, hash_stated
+from provenance.trust.contents import Found, Reading, Stated, check_files, hash_stated
 from provenance.trust.lineage import Ancestor
 from provenance.trust.opening import Claim, Signed, Statements, open_all, understand
 from provenance.trust.outcome import (
@@ -167,10 +168,13 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
     held(_subject_detail(stated, policy))
     names = {name for each in _files_of(stated) for name in each.digests}
     uncovered = not_covered(root, names, link_roots=reading.link_roots)
-    manifest, left_out = hash_stated(root, _files_of(stated), reading, progress)
+    hashings = [each.signature.hashing for each in stated.signatures]
+    found_files = hash_stated(root, _files_of(stated), reading, progress, hashings)
+    manifest, left_out, _ = found_files
     uncovered |= counted(left_out)
-    matching, signatures = _select(root, manifest, stated)
-    _check_root(manifest.root_digest, policy)
+    matching, signatures = _select(root, found_files, stated)
+    signed = () if stated.by_sha256 else [root for _, root in stated.models]
+    _check_root((*signed, manifest.root_digest), policy)
     about, trainings = ([each.training for each in them] for them in (matching, stated.claims))
     beside = check_beside(root, about, trainings, uncovered, reading.link_roots)
     held(f"{count(len(manifest.entries), 'file')}, {manifest.size:,} bytes{beside}")
@@ -235,20 +239,20 @@ def claimed_files(claim: Claim) -> Stated:
 
 
 def _signed_files(signed: Signed) -> Stated:
-    files = signed.signature.files
-    return Stated(signed.where, files, dict.fromkeys(files), signed.signature.left_out)
+    said = signed.signature
+    return Stated(signed.where, said.files, said.sizes, said.left_out, said.hashing)
 
 
 def _select(
-    root: Path, manifest: Manifest, stated: Statements
+    root: Path, found: Found, stated: Statements
 ) -> tuple[tuple[Claim, ...], tuple[Signed, ...]]:
     """Step 5: the training claims and the model signatures that are about these files."""
-    matching = stated.matching(manifest)
+    matching = stated.matching(found.manifest)
     if stated.claims and not matching:
-        check_files(root, manifest, claimed_files(stated.claims[-1]))
+        check_files(root, found.digests[SHA256], claimed_files(stated.claims[-1]))
         raise ContentError("the files differ from the manifest", where=str(root))
     for signed in stated.signatures:
-        check_files(root, manifest, _signed_files(signed))
+        check_files(root, found.digests[signed.signature.hashing], _signed_files(signed))
     return matching, stated.signatures
 
 
@@ -345,14 +349,15 @@ def _subject_detail(stated: Statements, policy: Policy) -> str:
     if policy.name not in (None, *names):
         called = some_of(list(dict.fromkeys(names)))
         raise PolicyError(f"is called {called}, and {policy.name} is expected")
-    _check_root(next((it for it in roots if it == policy.root_digest), roots[-1]), policy)
+    if stated.by_sha256:
+        _check_root(roots, policy)
     return f"{names[-1]}, root sha256 {roots[-1][:16]}…"
 
 
-def _check_root(root: str, policy: Policy) -> None:
-    if policy.root_digest not in (None, root):
-        what = f"the root digest is sha256:{root}, and sha256:{policy.root_digest} is expected"
-        raise PolicyError(what)
+def _check_root(roots: Sequence[str], policy: Policy) -> None:
+    if policy.root_digest not in (None, *roots):
+        expected = f"sha256:{policy.root_digest} is expected"
+        raise PolicyError(f"the root digest is sha256:{roots[-1]}, and {expected}")
 
 
 def _log_detail(claim: Claim | None, log: VerifierKey | None, index: int | None) -> str:

@@ -593,7 +593,7 @@ def test_a_link_that_leaves_the_folder_meanwhile_is_never_opened(
     fill(tmp_path, {"secret": b"secret of another user"})
     read: list[str] = []
     hash_all = manifests._hash_all  # noqa: SLF001 - the moment between the walks
-    monkeypatch.setattr(manifests, "_hash", lambda path, *_: read.append(path))
+    monkeypatch.setattr(manifests, "_hash", lambda path, *_, **__: read.append(path))
 
     def change_then_hash(*arguments: Any) -> Any:  # noqa: ANN401
         point(model / "link", "../secret")

@@ -115,9 +115,9 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     original = manifests._hash  # noqa: SLF001 - the one place through which folders are hashed
 
-    def hashing(path: str, *rest: Any) -> Any:  # noqa: ANN401 - passed on
+    def hashing(path: str, *rest: Any, **options: Any) -> Any:  # noqa: ANN401 - passed on
         found.append(path)
-        return original(path, *rest)
+        return original(path, *rest, **options)
 
     monkeypatch.setattr(manifests, "_hash", hashing)
     return found

@@ -1,0 +1,206 @@
+"""What other tools signed, verified as a user would; the vectors' README says who made them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from hashlib import sha256 as hash_of
+from pathlib import Path
+
+import pytest
+
+import provenance
+from provenance.encoding import strict_base64
+from provenance.errors import (
+    ContentError,
+    MalformedError,
+    PolicyError,
+    SubjectError,
+    UnavailableError,
+)
+from provenance.files.manifest import hash_folder, root_digest
+from provenance.folder import attach
+from provenance.keys import PrivateKey, generate
+from provenance.statement import intoto, model_signature
+from provenance.statement.intoto import Statement, Subject
+from provenance.statement.model_signature import ModelSignature
+
+VECTORS = Path(__file__).parents[1] / "vectors/openssf-model-signing"
+KEY = VECTORS / "made/key.pub"
+
+
+def sha256(data: bytes) -> str:
+    return hash_of(data).hexdigest()
+
+
+WHOLE = [f"{version}-{case}" for version in ("1.0.0", "1.0.1", "1.1.1")
+         for case in ("files", "blake2b", "shards", "shards-blake2b")]  # fmt: skip
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    shutil.copytree(VECTORS / "model", tmp_path / "tiny")
+    return tmp_path / "tiny"
+
+
+def signed_by(model: Path, case: str) -> Path:
+    shutil.copy(VECTORS / f"made/{case}.sig", model / "model.sig")
+    return model
+
+
+@pytest.mark.parametrize("case", [*WHOLE, "1.1.1-blake3"])
+def test_files_and_shards_with_every_hash(tiny: Path, case: str) -> None:
+    if case.endswith("blake3"):
+        pytest.importorskip("blake3")
+    expected = hash_folder(tiny, ignore=frozenset({"empty.txt"} if "shards" in case else ()))
+    found = provenance.verify(signed_by(tiny, case), keys=[KEY])
+    assert found.manifest == expected  # with SHA-256, whatever was signed
+    assert found.name == "tiny"
+    assert found.not_covered == ({"empty.txt": 1} if "shards" in case else {})
+
+
+@pytest.mark.parametrize("case", [*WHOLE, "1.1.1-blake3"])
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("weights.bin", b"twelve BYTES", "weights.bin was changed"),
+        ("weights.bin", b"twelve byte", "weights.bin was changed"),
+        ("weights.bin", b"twelve bytes and more", "weights.bin was changed"),
+        ("weights.bin", b"", "weights.bin"),
+        ("extra.bin", b"x", "extra.bin is extra"),
+        ("config.json", None, "config.json is missing"),
+    ],
+)
+def test_another_file_is_refused(
+    tiny: Path, case: str, name: str, data: bytes | None, words: str
+) -> None:
+    if case.endswith("blake3"):
+        pytest.importorskip("blake3")
+    if data is None:
+        (tiny / name).unlink()
+    else:
+        (tiny / name).write_bytes(data)
+    with pytest.raises(ContentError, match=words):
+        provenance.verify(signed_by(tiny, case), keys=[KEY])
+
+
+def test_an_empty_file_that_shards_do_not_cover_must_be_one_that_no_loader_opens(
+    tiny: Path,
+) -> None:
+    (tiny / "adapter_config.json").touch()
+    with pytest.raises(ContentError, match=r"adapter_config\.json: is left out of model\.sig"):
+        provenance.verify(signed_by(tiny, "1.1.1-shards"), keys=[KEY])
+
+
+def test_without_its_package_blake3_says_what_to_install(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "blake3", None)
+    with pytest.raises(UnavailableError, match="BLAKE3, which needs a package") as caught:
+        provenance.verify(signed_by(tiny, "1.1.1-blake3"), keys=[KEY])
+    assert "training-provenance[blake3]" in (caught.value.hint or "")
+
+
+def test_both_root_digests_are_the_expected_ones(tiny: Path) -> None:
+    manifest = hash_folder(tiny, ignore=frozenset({"empty.txt"}))
+    signed_by(tiny, "1.1.1-shards")
+    document = json.loads((tiny / "model.sig").read_bytes())
+    payload = strict_base64.parse(document["dsseEnvelope"]["payload"])
+    [subject] = intoto.parse(payload).subject
+    for root in (subject.digest["sha256"], manifest.root_digest):
+        found = provenance.verify(tiny, keys=[KEY], root_digest=f"sha256:{root}")
+        assert found.manifest == manifest
+    with pytest.raises(PolicyError, match="is expected"):
+        provenance.verify(tiny, keys=[KEY], root_digest="sha256:" + "00" * 32)
+
+
+def test_a_claim_beside_a_signature_by_shards(tiny: Path) -> None:
+    signer = generate()
+    signed_by(tiny, "1.1.1-shards-blake2b")
+    provenance.attest(tiny, key=signer)
+    found = provenance.verify(tiny, keys=[signer.public, KEY])
+    assert "empty.txt" in found.manifest.by_name()
+    assert len(found.levels) == 2
+    (tiny / "sub-x.txt").write_bytes(b"y\n")
+    with pytest.raises(ContentError, match=r"sub-x\.txt was changed"):
+        provenance.verify(tiny, keys=[signer.public, KEY])
+
+
+def test_a_file_of_many_chunks_in_shards(tmp_path: Path) -> None:
+    data, size = bytes(range(256)) * 10_000, 1_000_003
+    begins = range(0, len(data), size)
+    digests = {
+        f"w:x.bin:{at}:{min(at + size, len(data))}": sha256(data[at : at + size]) for at in begins
+    }
+    model, key = tmp_path / "m", generate()
+    model.mkdir()
+    (model / "w:x.bin").write_bytes(data)
+    sign_document(model, key, shards(digests, size))
+    assert provenance.verify(model, keys=[key.public]).manifest.size == len(data)
+    (model / "w:x.bin").write_bytes(data[:-1] + b"x")
+    with pytest.raises(ContentError, match=r"w:x\.bin was changed"):
+        provenance.verify(model, keys=[key.public])
+
+
+def sign_document(model: Path, key: PrivateKey, statement: Statement) -> None:
+    signed = attach.sign_payload(intoto.format(statement), key)
+    (model / "model.sig").write_bytes(signed)
+
+
+def shards(digests: dict[str, str], size: object) -> Statement:
+    resources = [{"name": n, "algorithm": "sha256", "digest": it} for n, it in digests.items()]
+    serialization = {"method": "shards", "hash_type": "sha256", "shard_size": size}
+    predicate = {"resources": resources, "serialization": serialization}
+    subject = Subject("m", {"sha256": root_digest(digests.values())})
+    return Statement((subject,), "https://model_signing/signature/v1.0", predicate)
+
+
+def parsed(statement: Statement) -> ModelSignature:
+    return model_signature.from_statement(statement, where="model.sig")
+
+
+def test_shards_are_read_in_any_order() -> None:
+    digests = {"a:10:15": sha256(b"3"), "a:0:5": sha256(b"1"), "a:5:10": sha256(b"2")}
+    found = parsed(shards(digests, 5.0))
+    assert found.files == {"a": sha256(b"1") + sha256(b"2") + sha256(b"3")}
+    assert found.sizes == {"a": 15}
+
+
+@pytest.mark.parametrize(
+    ("names", "size", "words"),
+    [
+        (["a"], 5, "'a' is no shard"),
+        (["a:0"], 5, "'a:0' is no shard"),
+        ([":0:5"], 5, "':0:5' is no shard"),
+        (["a:00:5"], 5, "'a:00:5' is no shard"),
+        (["a:0:-5"], 5, "is no shard"),
+        (["a:0:\u0665"], 5, "is no shard"),
+        (["a:0:0"], 5, "is no shard"),
+        (["a:5:10"], 5, "do not make a file"),
+        (["a:0:5", "a:10:12"], 5, "do not make a file"),
+        (["a:0:5", "a:0:5"], 5, "do not make a file"),
+        (["a:0:6"], 5, "do not make a file"),
+        (["a:0:4", "a:4:8"], 5, "do not make a file"),
+        (["a:0:5", "a:4:8"], 5, "do not make a file"),
+        (["a:0:999999999999999999"], 1, "do not make a file"),
+        (["../a:0:5"], 5, "leaves the folder"),
+        (["/a:0:5"], 5, "is absolute"),
+        (["./a:0:5"], 5, "empty part or"),
+        (["a\n:0:5"], 5, "control character"),
+        (["a:0:5"], 0, "shards of 0 bytes"),
+        (["a:0:5"], -5, "shards of -5"),
+        (["a:0:5"], 2.5, "shards of 2.5 bytes"),
+        (["a:0:5"], "5", "shard_size"),
+        (["a:0:5"], True, "shard_size"),
+    ],
+)
+def test_shards_that_make_no_file_are_refused(names: list[str], size: object, words: str) -> None:
+    statement = shards({}, size)
+    each = {"algorithm": "sha256", "digest": sha256(b"x")}
+    resources = [{"name": name, **each} for name in names]
+    predicate = {**statement.predicate, "resources": resources}
+    statement = Statement(statement.subject, statement.predicate_type, predicate)
+    with pytest.raises(MalformedError, match=words) as caught:
+        parsed(statement)
+    assert not isinstance(caught.value, SubjectError)
