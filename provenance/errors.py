@@ -29,13 +29,21 @@ MAX_PART = 4096
 and one string of a document may be hundreds of megabytes."""
 
 
+_BLANK = "\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+
+
 def one_line(text: str) -> str:
     """Return *text* with every control character, line break and lone surrogate escaped.
 
     File names and the contents of documents reach the terminal through errors; an unescaped one
-    could forge a line of output or move the cursor.
+    could forge a line of output or move the cursor. So are letters that look like blanks.
     """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() and c not in _BLANK else c.encode("unicode_escape").decode()
+        for c in text
+    )
 
 
 def as_typed(words: Iterable[str]) -> str:

@@ -67,6 +67,7 @@ ESCAPED = {
     "overrides of direction": ("a\u202e\u202cb", r"a\u202e\u202cb"),
     "isolates": ("\u2066\u2067\u2068\u2069", r"\u2066\u2067\u2068\u2069"),
     "zero width space": ("\u200b", r"\u200b"),
+    "letters that look like blanks": ("\u3164\u2800\uffa0", r"\u3164\u2800\uffa0"),
     "byte-order mark": ("\ufeff", r"\ufeff"),
     "lone surrogate": ("\ud800", r"\ud800"),
     "undecodable byte": ("\udcff", r"\udcff"),

@@ -4,6 +4,6 @@
 - ``recording``, ``verification``, ``comparison``, ``agreement``, ``doctor``: how what a command
   found out reads.
 - ``explain``: what any file is, laid out by ``explain_text``: ``explain_signed`` (claims and
-  verdicts), ``explain_equality``, ``explain_logs``, ``explain_files`` (folders, byproducts,
-  weights, keys).
+  verdicts), ``explain_training``, ``explain_equality``, ``explain_logs``, ``explain_files``
+  (folders, byproducts, weights, keys).
 """

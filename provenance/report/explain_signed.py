@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from provenance.encoding import strict_base64, strict_json
+from provenance.encoding import strict_json
 from provenance.envelope import bundle as bundles
 from provenance.envelope.bundle import Bundle
 from provenance.envelope.dsse import IN_TOTO_PAYLOAD
-from provenance.equality import declaration as declarations
 from provenance.errors import MalformedError, ProvenanceError, count
-from provenance.keys import parse_spki
 from provenance.rebuilding import verdict as verdicts
 from provenance.report.agreement import verdict_lines
-from provenance.report.explain_equality import declaration_rows
 from provenance.report.explain_text import (
     MAX_SHOWN_DOCUMENTS,
     MAX_SHOWN_VALUES,
@@ -33,13 +30,11 @@ from provenance.report.explain_text import (
     row,
     rows,
 )
-from provenance.report.verification import recipe_rows
+from provenance.report.explain_training import training_rows
 from provenance.statement import intoto, model_signature, training, uris
 from provenance.statement.intoto import ResourceDescriptor, Statement
-from provenance.statement.training import Collected, DeclaredEquality
 from provenance.transparency import checkpoint, note
 from provenance.transparency import entry as log_entries
-from provenance.trust.outcome import failure_of, file_notes, outcome_detail
 
 _SAID = ("verificationResult", "verifiedLevels", "timeVerified", "slsaVersion", "properties",
          "timeCreated")  # fmt: skip
@@ -220,74 +215,7 @@ def _other_rows(statement: Statement, where: str) -> list[str]:  # noqa: ARG001 
     return fields({"type": statement.predicate_type, "subject": statement.subject, "holds": holds})
 
 
-def _training_rows(statement: Statement, where: str) -> list[str]:
-    claim = training.from_statement(statement, where=where)
-    recipe, run, environment = claim.recipe, claim.run, claim.build.internal_parameters
-    collectors = environment.collectors
-    stated = {"command": recipe.command, "code": recipe.source, "data": recipe.data}
-    subject = {"model": claim.model_name, "subject": claim.manifest.root_digest}
-    unstated = ", ".join(name for name, value in stated.items() if not value)
-    outcome = failure_of(claim) or outcome_detail(claim)
-    changed = map(training.changed_text, run.provenance_outcome.changed_inputs)
-    rest = {
-        "builder": run.builder,
-        "keyItNames": _key_id(run.provenance_signer),
-        "environment": {name: _collected(collectors[name]) for name in sorted(collectors)},
-        "observedAt": environment.observed,
-        "drift": environment.drift,
-        "dependencies": claim.build.resolved_dependencies,
-        "byproducts": run.byproducts,
-    }
-    return [
-        *fields({**subject, "size": claim.manifest.size, "files": claim.manifest.entries}),
-        *(row(label, text) for label, text in recipe_rows(claim)),
-        *fields({"notStated": unstated, "axes": ", ".join(recipe.axes)}),
-        *_equality_rows(recipe.equality),
-        *fields({"level": claim.level, "run": run.metadata}),
-        row("outcome", outcome),
-        *rows("inputs", [text for text in changed if text not in outcome]),
-        *rows("files", list(file_notes(claim))),
-        *fields(rest),
-        *_program_rows(collectors.get("program")),
-    ]
-
-
-def _equality_rows(declared: DeclaredEquality | None) -> list[str]:
-    if declared is None:
-        return [row("equality", "none declared: rebuilds cannot be judged")]
-    lines = rows("equality", [declared.name, declared.sha256])
-    try:
-        declaration = declarations.from_document(declared.declaration)
-    except MalformedError as error:
-        return [*lines, row("", f"not understood: {error}")]
-    if declaration.digest != declared.sha256:
-        lines.append(row("", "but the digest of the declaration is another"))
-    return lines + declaration_rows(declaration, 2)
-
-
-def _key_id(spki: str) -> str:
-    try:
-        return parse_spki(strict_base64.parse(spki)).key_id if spki else ""
-    except MalformedError as error:
-        return f"not understood: {error}"
-
-
-def _program_rows(said: Collected | None) -> Iterator[str]:
-    """Yield what the program that trained had set (docs/spec/training.md)."""
-    for when, label in (("step", "first step"), ("exit", "at exit")):
-        values = said.values.get(when) if said else None
-        if isinstance(values, dict):
-            texts = [f"{name}={cell(values[name])}" for name in sorted(values)]
-            yield from rows(label, texts, limit=100)
-
-
-def _collected(collected: Collected) -> str:
-    why = f" ({collected.reason})" if collected.reason else ""
-    status = "" if collected.status == "ok" else f"{collected.status}{why}"
-    return "; ".join(filter(None, (status, cell(collected.values)))) or "no values"
-
-
 _ROWS = {
-    "training statement": _training_rows, "model signature": _signature_rows,
+    "training statement": training_rows, "model signature": _signature_rows,
     "verdict": _verdict_rows, "another statement": _other_rows,
 }  # fmt: skip

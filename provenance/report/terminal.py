@@ -10,9 +10,10 @@ from __future__ import annotations
 import codecs
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
+from unicodedata import east_asian_width
 
 import click
 
@@ -24,9 +25,12 @@ WIDEST: Final = 44
 their ends, unless two of them would then look the same."""
 
 _SIGNS: Final = {
-    "✓": "ok", "✗": "no", "–": "--", "—": "--", "…": "...", "×": "x", "≠": "!=",
+    "✓": "ok", "✗": "no", "–": "--", "—": "--", "…": "...", "→": "->", "×": "x", "≠": "!=",
     "≤": "<=", "≥": ">=", "±": "+/-", "∞": "inf", "‖": "||",
 }  # fmt: skip
+
+_DIGEST: Final = 64
+"""Columns of a SHA-256, which no terminal of 80 columns cuts."""
 
 _UNUSUAL: Final = re.compile(r"[^\n -~]")
 """Anything but printable ASCII and the line breaks of the layout."""
@@ -71,17 +75,18 @@ def print_lines(lines: Iterable[str], *, hang: int | None = None, err: bool = Fa
         import shutil  # noqa: PLC0415 - `--help` needs neither this nor what it loads
 
         width = shutil.get_terminal_size().columns
-        lines = [part for line in lines for part in wrap(line, width, hang)]
+        lines = [part for line in lines for part in wrap(line, width, hang, whole=err)]
     click.echo("\n".join(lines), err=err)
 
 
-def wrap(line: str, width: int, hang: int | None = None) -> list[str]:
-    """Return *line* in parts of at most *width* columns, cut between words only.
+def wrap(line: str, width: int, hang: int | None = None, *, whole: bool = True) -> list[str]:
+    """Return *line* in parts of at most *width* columns, cut between words.
 
-    A word that is too long for the indentation gets a line of its own, indented less.
+    A word that is too long for the indentation gets a line of its own, indented less. Unless words
+    are to stay *whole*, it is cut before it reaches the column of labels: a document may have it.
     """
     text = click.unstyle(line)
-    if len(text) <= width:
+    if _columns(text) <= width:
         return [line]
     if hang is None:
         label = _LABEL.match(text)
@@ -89,16 +94,30 @@ def wrap(line: str, width: int, hang: int | None = None) -> list[str]:
         if hang > width // 2:
             hang = len(text) - len(text.lstrip(" ")) + 2
     parts, used = [""], 0
-    for word in _WORD.findall(line):
-        length = len(click.unstyle(word))
+    longest = max(1, min(max(width - hang, _DIGEST), width - 4))
+    words = _WORD.findall(line) if whole else _pieces(line, longest)
+    for word in words:
+        length = _columns(click.unstyle(word))
         if used and used + length > width:
             word = word.lstrip(" ")  # noqa: PLW2901 - the same word, at the start of a line
-            length = len(click.unstyle(word))
+            length = _columns(click.unstyle(word))
             used = max(0, min(hang, width - length))
             parts.append(" " * used)
         parts[-1] += word
         used += length
     return parts
+
+
+def _columns(text: str) -> int:
+    """Return the columns that *text* takes at most: an East Asian character may take two."""
+    return len(text) if text.isascii() else sum(1 + (east_asian_width(c) in "WF") for c in text)
+
+
+def _pieces(line: str, longest: int) -> Iterator[str]:
+    """Yield the words of *line* with the blanks before them, in pieces of at most *longest*."""
+    for word in re.findall(" *[^ ]+", line):
+        room = longest if word.isascii() else max(1, longest // 2)
+        yield from (word[at : at + room] for at in range(0, len(word), room))
 
 
 def table(

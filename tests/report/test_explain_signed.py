@@ -45,12 +45,10 @@ def test_a_claim_tells_how_the_model_was_made(world: World) -> None:
         "train: digits.npz  1 file, 270,000 bytes",
         "numpy=7",
         "digits-close",
-        "started on   2026-01-01T00:00:00Z",
-        "finished on  2026-01-01T00:10:00Z",
+        "run          2026-01-01T00:00:00Z to 2026-01-01T00:10:00Z",
         "outcome      recorded: the command ended with status 0",
-        "gpus         absent (no NVML library)\n",
-        "software   numpy  pkg:pypi/numpy@2.4.0  null",
-        "manifest/data:train",
+        "absent       gpus: no NVML library\n",
+        "drift        software numpy=pkg:pypi/numpy@2.4.0→null",
         "    0  example.org/log  hashedrekord 0.0.2          1",
     ):
         assert expected in text
@@ -234,10 +232,9 @@ def test_what_a_run_did_not_make_or_leave_is_in_words(tmp_path: Path) -> None:
     added = ChangedInput("data:train", added=(CACHE,))
     text = shown(tmp_path, stated(Outcome(0, "", (added,), ("a",), ("b",), ("c",) * 9)))
     for expected in (
-        "level        attested",
         "attested: the command ended with status 0, but was not seen to make all of these files",
         "inputs       data:train: added labels.cache",
-        "files        1 file there before and not written by the run: a",
+        "1 file there before and not written by the run: a",
         "1 file there before and written by the run with equal bytes: b",
         "9 files that the run was not seen to make: c, c, c, c, c, and 4 more",
     ):
