@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from provenance.capture.process import is_python
 from provenance.capture.python.launchers import is_shell_text
 from provenance.capture.secrecy.redact import (
-    is_python,
     mark,
     readable,
     redact_text,

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import select
 import shutil
@@ -53,6 +54,8 @@ MAX_ROUNDS = 10
 
 SECONDS_TO_ANSWER = 5.0
 """How long the sentinel may take to answer on a busy machine."""
+
+_PYTHON = re.compile(r"(?:python|pypy)(?:\d+(?:\.\d+)*t?)?")
 
 _SENTINEL = """
 import os, signal, sys
@@ -155,6 +158,11 @@ def find_program(name: str, environ: Mapping[str, str], folder: Path) -> str | N
     if found is None:  # there but not executable: exec says so better
         found = shutil.which(name, mode=os.F_OK, path=environ.get("PATH", os.defpath))
     return found and os.path.join(folder, found)  # noqa: PTH118
+
+
+def is_python(program: str) -> bool:
+    """Tell whether *program* is called like a Python interpreter."""
+    return _PYTHON.fullmatch(os.path.basename(program)) is not None  # noqa: PTH119 - a word
 
 
 def timestamp(moment: datetime) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
 
-from provenance.api import making
-from provenance.api.finishing import finish
+from provenance.capture.python.asking import begun
 from provenance.cli.help import Command
 from provenance.cli.options import PATH
 from provenance.cli.recording import print_recorded, read_given, read_stated, recording_options
@@ -83,7 +84,13 @@ def command(ctx: click.Context, /, **options: Any) -> int:  # noqa: ANN401 - cli
     """
     _check(ctx)
     model, key = options["model"], options["key_path"]
-    with _options_that_finish(options):
+    secret = {options["password_env"], options["log_password_env"]}
+    environ = {name: value for name, value in os.environ.items() if name not in secret}
+    asked = () if options["dry_run"] else options["words"]
+    with _options_that_finish(options), begun(asked, Path(os.path.realpath(".")), environ):
+        from provenance.api.finishing import finish
+        from provenance.api.making import record
+
         if options["finish"] is not None:
             recorded = finish(
                 options["finish"],
@@ -105,7 +112,7 @@ def command(ctx: click.Context, /, **options: Any) -> int:  # noqa: ANN401 - cli
             )
         else:
             stated = read_stated(options)
-            recorded = making.record(options["words"], model=model, key=key, **stated)
+            recorded = record(options["words"], model=model, key=key, **stated)
     print_recorded(recorded, options)
     if options["dry_run"]:
         click.echo(

@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from provenance.api.finishing import Given, Recorded
-from provenance.api.making import Stated
 from provenance.cli.options import (
     PATH,
     json_option,
@@ -20,8 +18,11 @@ from provenance.cli.options import (
 )
 from provenance.errors import UsageError, one_line
 from provenance.report.progress import progress
-from provenance.report.recording import captured_document, captured_lines, not_covered_lines
 from provenance.report.terminal import print_json, print_lines
+
+if TYPE_CHECKING:
+    from provenance.api.finishing import Given, Recorded
+    from provenance.api.making import Stated
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -119,6 +120,8 @@ def print_recorded(recorded: Recorded, options: Mapping[str, Any]) -> None:
 
     Only ``--json`` and ``--dry-run`` print there.
     """
+    from provenance.report.recording import captured_document, captured_lines, not_covered_lines
+
     if options["dry_run"]:
         print_json(recorded.document())
         for sha256, data in recorded.files.items():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provenance.capture.command import Places, fill, record_command
-from provenance.capture.secrecy.redact import is_python
+from provenance.capture.process import is_python
 from provenance.errors import UsageError
 from provenance.statement.training import REDACTION
 

@@ -9,9 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from provenance.capture.code.git import free_name
+from provenance.capture.process import is_python
 from provenance.capture.python.inside import SHELLS
 from provenance.capture.python.launchers import PREFIXES, is_shell_text, words_of_shell
-from provenance.capture.secrecy.redact import is_python
 from provenance.capture.secrecy.secrets import is_secret_file
 from provenance.files.digest import hash_file
 from provenance.statement.training import ProgramFile

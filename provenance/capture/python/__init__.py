@@ -8,5 +8,5 @@
 - ``distribution``: which ranks of a distributed training spoke, and which did not end.
 - ``libraries``: the native libraries that it had mapped, by digest.
 - ``launchers``: the Python that a command starts, told before it runs.
-- ``packages``: what is installed there, as ``probe`` finds it.
+- ``packages``: what is installed there, as ``probe`` finds it, which ``asking`` runs there.
 """

@@ -15,9 +15,8 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from provenance.capture.process import find_program
+from provenance.capture.process import find_program, is_python
 from provenance.capture.python.inside import SHELLS
-from provenance.capture.secrecy.redact import is_python
 from provenance.errors import UnreadableError
 from provenance.files.reading import open_file
 

@@ -13,10 +13,8 @@ import os
 import re
 import stat
 import subprocess
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit
@@ -25,6 +23,7 @@ import msgspec
 
 from provenance.capture.code.editables import editable_folders
 from provenance.capture.made import CLOCK_TICK
+from provenance.capture.python import asking
 from provenance.capture.python.launchers import find_interpreter
 from provenance.capture.python.probe import MARK, distributions
 from provenance.capture.python.records import Introduction
@@ -34,9 +33,6 @@ from provenance.files.digest import hash_open
 from provenance.files.reading import identity, open_file, read_file
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.training import Collected
-
-TIMEOUT_SECONDS = 120
-"""Time limit for an interpreter to answer; 76 distributions take under a second."""
 
 NOT_STARTED = "not started by a dry run"
 """Why nothing is known of an interpreter that could be asked."""
@@ -55,11 +51,6 @@ _SAYS = re.compile(r"(?:\.(?:dist-info|egg-info|egg-link|pth)|^EGG-INFO|customiz
 _SAYING = ("METADATA", "PKG-INFO", "RECORD", "direct_url.json")
 _IMPLEMENTATIONS = {"cpython": "CPython", "pypy": "PyPy"}
 _VERSION = re.compile(r"\S+ \(([^,()]+), ([^()]+?)\)\s*\[(.*)\]")
-_START = """import sys
-if sys.path[:1] == [""]:
-    del sys.path[0]
-exec(compile(sys.argv[1], "probe", "exec"))
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +116,16 @@ def observe_software(
     if not start:
         return no_software("absent", NOT_STARTED)
     options = "".join(interpreter[1:])
-    if known and known.options == options and known.state == _state(interpreter[0], known) != {}:
+    same = known is not None and known.state and known.options == options
+    if known and same and _state(interpreter[0], known)[0] == known.state:
         return known
-    found = _ask(interpreter, folder, environ)
-    return replace(found, options=options, state=_state(interpreter[0], found))
+    return replace(_ask(interpreter, folder, environ), options=options)
 
 
-def _state(program: str, software: Software) -> dict[str, tuple[int, ...]]:
-    """Return the state of what says what is installed; empty where that could change unnoticed."""
+def _state(program: str, software: Software) -> tuple[dict[str, tuple[int, ...]], int]:
+    """Return the state of what says what is installed, and the latest ctime there."""
     if os.path.realpath(program) != software.executable:  # a script chooses the Python
-        return {}
+        return {}, 0
     places = [program, *software.sources]
     for folder in software.sources:
         with contextlib.suppress(OSError):
@@ -142,47 +133,38 @@ def _state(program: str, software: Software) -> dict[str, tuple[int, ...]]:
                 place = f"{folder}/{name}"
                 places += (place, *(f"{place}/{file}" for file in _SAYING))
     found: dict[str, tuple[int, ...]] = {}
-    since = time.time_ns() - CLOCK_TICK
+    newest = 0
     for place in places:
         with contextlib.suppress(OSError, ValueError):
             status = os.stat(place)  # noqa: PTH116 - of thousands
             is_file = stat.S_ISREG(status.st_mode)
             found[place] = identity(status) if is_file else (status.st_dev, status.st_ino)
-            if is_file and status.st_ctime_ns > since:  # the clock may stand still while it changes
-                return {}
-    return found
+            newest = max(newest, status.st_ctime_ns)
+    return found, newest
 
 
 def _ask(interpreter: list[str], folder: Path, environ: Mapping[str, str]) -> Software:
-    program = resources.files(__package__).joinpath("probe.py").read_text("utf-8")
     try:
-        done = subprocess.run(
-            [*interpreter, "-c", _START, program],
-            cwd=folder,
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            timeout=TIMEOUT_SECONDS,
-        )
+        output, said, began = asking.ask(interpreter, folder, environ)
     except subprocess.TimeoutExpired:
-        return no_software("error", f"the interpreter took longer than {TIMEOUT_SECONDS} s")
+        return no_software("error", f"the interpreter took longer than {asking.TIMEOUT_SECONDS} s")
     except OSError as error:
         status: Literal["denied", "error"]
         status = "denied" if isinstance(error, PermissionError) else "error"
         return no_software(status, f"the interpreter cannot be run: {reason(error)}")
-    mark = done.stdout.rfind(b"\n" + MARK.encode())
-    line = done.stdout[mark + 1 + len(MARK) :].partition(b"\n")[0] if mark >= 0 else b""
+    mark = output.rfind(b"\n" + MARK.encode())
+    line = output[mark + 1 + len(MARK) :].partition(b"\n")[0] if mark >= 0 else b""
     try:
         if len(line) > _MAX_ANSWER_BYTES:
             return no_software("error", "the interpreter's answer is too long")
         answer = msgspec.json.decode(line, type=_Answer)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no answer"]
-        return no_software(
-            "error", f"the interpreter did not answer: {redact_text(said[-1])[:200]}"
-        )
-    return _software(answer)
+        why = redact_text(said)[:200]
+        return no_software("error", f"the interpreter did not answer: {why}")
+    found = _software(answer)
+    # While the clock stood still, it may have changed unseen.
+    state, newest = _state(interpreter[0], found)
+    return replace(found, state=state) if newest < began - CLOCK_TICK else found
 
 
 def _software(answer: _Answer) -> Software:

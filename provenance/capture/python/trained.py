@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from provenance.capture.environment import MAX_VALUE, collect_variables
+from provenance.capture.process import is_python
 from provenance.capture.python.inside import LAUNCHERS, SHELLS
 from provenance.capture.python.launchers import script_head
 from provenance.capture.python.packages import Software
 from provenance.capture.python.records import Introduction, Process, Records, Started
 from provenance.capture.run import number_of
-from provenance.capture.secrecy.redact import is_python, readable, redact_variable
+from provenance.capture.secrecy.redact import readable, redact_variable
 from provenance.statement.training import Collected
 
 MAX_DESCRIBED: Final = 64

@@ -6,11 +6,11 @@ marks are never equal.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import urlsplit, urlunsplit
 
+from provenance.capture.process import is_python
 from provenance.capture.secrecy.secrets import (
     FORMS,
     PROGRAMS,
@@ -47,7 +47,6 @@ _QUOTED = re.compile(r"""(?s)(?:"(?:[^"\\]|\\.){0,256}+"?|'[^']{0,256}+'?){1,4}+
 
 _BLANK = re.compile(r"(?:[ \t]|\\\n)++")
 _SAME_COMMAND = re.compile(r"(?:[^;|&\n\\]|\\\n)*+")
-_PYTHON = re.compile(r"(?:python|pypy)(?:\d+(?:\.\d+)*t?)?")
 
 
 def mark(kind: str) -> str:
@@ -234,8 +233,3 @@ def readable(text: str) -> str:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # a lone surrogate that is no escaped byte
         return text.encode("utf-8", "backslashreplace").decode()
-
-
-def is_python(program: str) -> bool:
-    """Tell whether *program* is called like a Python interpreter."""
-    return _PYTHON.fullmatch(os.path.basename(program)) is not None  # noqa: PTH119 - a word

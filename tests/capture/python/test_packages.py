@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import hashlib
 import json
 import os
 import re
@@ -15,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provenance.capture.python import packages, probe
+from provenance.capture.python import asking, packages, probe
 from provenance.capture.python.launchers import find_interpreter
 from provenance.capture.python.packages import observe_software
 from provenance.capture.python.probe import record_digest
@@ -65,9 +67,19 @@ def test_every_file_counts(line: str) -> None:
     assert record_digest(WHEEL_RECORD.replace(line + "\n", "")) != record_digest(WHEEL_RECORD)
 
 
-@given(st.text())
-def test_any_record_has_a_digest(text: str) -> None:
-    assert len(record_digest(text)) == 64
+PARTS = (
+    *("a", "b.py", ".", "..", "/", "//", "\\", ",", ",,", '"', "\n", "\r\n", "\x0b", " ", HASH),
+    *("a-1.dist-info/", "RECORD", "INSTALLER", "a-1.data/", "purelib/", "__pycache__", ".d", "é"),
+)
+
+
+@given(st.lists(st.sampled_from(PARTS)).map("".join) | st.text())
+def test_any_record_has_the_digest_of_its_rows(text: str) -> None:
+    rows = [row for row in csv.reader(text.splitlines()) if row[1:] and row[1]]
+    placed = [(probe._installed_path(row[0]), (*row[1:], "")) for row in rows]  # noqa: SLF001
+    lines = sorted(f"{path},{row[0]},{row[1]}\n" for path, row in placed if path is not None)
+    data = "".join(lines).encode("utf-8", "surrogatepass")
+    assert record_digest(text) == hashlib.sha256(data).hexdigest()
 
 
 @pytest.fixture(scope="session")
@@ -264,7 +276,7 @@ def test_a_python_that_is_none_is_an_error(tmp_path: Path, answer: str) -> None:
 def test_a_python_that_hangs_or_talks_too_much_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packages, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(asking, "TIMEOUT_SECONDS", 0.3)
     fake = script(tmp_path / "python3", "#!/bin/sh\nexec sleep 60\n")
     assert "longer than" in observe_software([str(fake)], tmp_path, ENVIRON).packages.reason
     monkeypatch.undo()
