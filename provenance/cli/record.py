@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -87,7 +86,7 @@ def command(ctx: click.Context, /, **options: Any) -> int:  # noqa: ANN401 - cli
     secret = {options["password_env"], options["log_password_env"]}
     environ = {name: value for name, value in os.environ.items() if name not in secret}
     asked = () if options["dry_run"] else options["words"]
-    with _options_that_finish(options), begun(asked, Path(os.path.realpath(".")), environ):
+    with _options_that_finish(options), begun(asked, environ):
         from provenance.api.finishing import finish
         from provenance.api.making import record
 

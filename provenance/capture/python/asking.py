@@ -6,6 +6,7 @@ That takes as long as the recorder takes to load itself, so a command begins wit
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,10 +30,11 @@ _asked: list[tuple[_Question, _Asked]] = []
 
 
 @contextlib.contextmanager
-def begun(command: Sequence[str], folder: Path, environ: Mapping[str, str]) -> Iterator[None]:
-    """Ask what :func:`ask` will be asked in this block: the answer comes meanwhile."""
+def begun(command: Sequence[str], environ: Mapping[str, str]) -> Iterator[None]:
+    """Ask here what :func:`ask` will be asked in this block: the answer comes meanwhile."""
     with contextlib.ExitStack() as at_end:
         with contextlib.suppress(OSError, ValueError):  # then it is asked later, and that is told
+            folder = Path(os.path.realpath("."))
             if interpreter := find_interpreter(command, folder, environ):
                 question = (interpreter, folder, dict(environ))
                 process, began = _start(*question)

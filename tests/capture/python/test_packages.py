@@ -12,6 +12,7 @@ import venv
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -283,6 +284,41 @@ def test_a_python_that_hangs_or_talks_too_much_is_an_error(
     monkeypatch.setattr(packages, "_MAX_ANSWER_BYTES", 10)
     found = observe_software([sys.executable], tmp_path, ENVIRON)
     assert "too long" in found.packages.reason
+
+
+def test_a_python_that_was_asked_early_is_not_started_again(
+    environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words, started = [str(environment / "bin/python")], []
+    start = asking._start  # noqa: SLF001
+
+    def counted(*question: Any) -> tuple[subprocess.Popen[bytes], int]:  # noqa: ANN401 - passed on
+        started.append(start(*question))
+        return started[-1]
+
+    monkeypatch.setattr(asking, "_start", counted)
+    monkeypatch.chdir(tmp_path)
+    with asking.begun(words, ENVIRON):
+        found = observe_software(words, tmp_path, ENVIRON)
+        assert (found.packages.status, len(started)) == ("ok", 1)
+        observe_software(words, tmp_path, ENVIRON)
+        assert len(started) == 2
+    with asking.begun(words, {**ENVIRON, "PYTHONPATH": "x"}):
+        assert observe_software(words, tmp_path, ENVIRON).packages.status == "ok"
+        assert observe_software([*words, "-I"], tmp_path, ENVIRON).options == "-I"
+        assert len(started) == 5
+    with asking.begun(["no-such-program"], ENVIRON), asking.begun([], ENVIRON):
+        observe_software(words, tmp_path, ENVIRON)
+    with pytest.raises(KeyError), asking.begun(words, ENVIRON):
+        raise KeyError
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with asking.begun(["\0"], ENVIRON), asking.begun(words, ENVIRON):
+        observe_software(words, tmp_path, ENVIRON)
+    assert len(started) == 8
+    assert all(process.returncode is not None for process, _ in started)
 
 
 def test_a_broken_distribution_is_told(environment: Path, tmp_path: Path) -> None:
