@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,8 +38,8 @@ from provenance.errors import (
     UsageError,
     count,
 )
-from provenance.files.names import BYPRODUCTS
-from provenance.folder.claims import read_beside, read_claims
+from provenance.files.names import BYPRODUCTS, CLAIMS
+from provenance.folder.claims import beside, name_in, read_beside, read_claims
 from provenance.statement.model_signature import left_out
 from provenance.trust import verification
 from provenance.trust.contents import Reading
@@ -69,6 +69,7 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     identity_provider: str | None = None,
     trust_config: PathLike | None = None,
     claims: PathLike | None = None,
+    signature: PathLike | None = None,
     log: PathLike | VerifierKey | None = None,
     require: Level | None = None,
     name: str | None = None,
@@ -85,15 +86,16 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     on_step: Callable[[Step], None] = lambda _: None,
     progress: Progress = silent,
 ) -> Verified:
-    """Return the model in the folder *model*, verified: one of *keys* attested exactly its files.
+    """Return *model*, a folder or a file, verified: one of *keys* attested just its files.
 
     Or a key did whose certificate leads to a root in the files *certificate_chain* (PEM), or an
     *identity* (keyless) for which *identity_provider* vouches, by the Sigstore whose trusted root
     is the file *trust_config*, else the public one's that the package ``sigstore`` ships. *claims*
-    are read in place of those beside the model. With a *log*'s key, the claim must be in that log.
-    A claim of a lower evidence level than *require* is refused; ``rebuilt`` needs a *verdict*, a
-    file that ``agree`` wrote and one of *keys* signed. *name* and *root_digest* (``sha256:HEX``)
-    say which model is expected. An in-toto *layout* that all *layout_keys* signed must hold over
+    are read in place of those beside the model, or the one *signature*. With a *log*'s key, the
+    claim must be in that log. A claim of a lower evidence level than *require* is refused;
+    ``rebuilt`` needs a *verdict*, a file that ``agree`` wrote and one of *keys* signed. *name* and
+    *root_digest* (``sha256:HEX``) say which model is expected. An in-toto *layout* that all
+    *layout_keys* signed must hold over
     the in-toto links in the folder *links*, else those beside the model, and end in its files; it
     must have no inspections, unless *unsafe_run_inspections* runs them. *bases* are folders or
     files with claims about what the model was made from, beside those that lie with it. Links may
@@ -121,24 +123,25 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
             raise UsageError("no layout is trusted by default", hint="whose is it? --layout-key")
     elif links is not None or unsafe_run_inspections or layout_keys:
         raise UsageError("what is said of a layout needs --layout")
+    read = _instead(claims, signature)
+    own = [] if read is None else [name_in(Path(model), read)]
     with progress("hashing") as advance:
         verified = verification.verify_model(
             Path(model),
             trusted,
-            claims=optional_path(claims),
+            claims=read,
             log=logged,
             policy=policy,
             reading=Reading(
                 arguments.link_roots(link_roots),
                 unsafe_ignore_unsigned,
-                ignored=left_out(arguments.names_in(Path(model), ignore_paths)),
+                ignored=left_out([*arguments.names_in(Path(model), ignore_paths), *own]),
             ),
             on_step=on_step,
             progress=advance,
         )
     if verified.claim and verified.claim.training.recipe.base_model:
-        beside = Path(model) if claims is None else a_path(claims)
-        known = [it for base in (beside, *several(bases, "bases")) for it in _claims(base, trusted)]
+        known = [*_known(Path(model) if read is None else read, bases, trusted)]
         verified = replace(verified, ancestors=trace(verified.claim, known))
     elif bases:
         raise UsageError("the claim states no base model", hint="leave out --base")
@@ -159,14 +162,22 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     return replace(verified, levels=levels, steps=(*verified.steps, *steps))
 
 
-def _claims(place: PathLike, trusted: Sequence[Trusted]) -> tuple[Claim, ...]:
-    """Return the claims of *trusted* in *place*, a folder or file; a stranger's are not counted."""
-    path = a_path(place)
-    read = read_beside(path) if path.is_dir() else read_claims(path)
-    try:
-        return understand(open_all(read, trusted)).claims
-    except (PolicyError, SignatureError):
-        return ()
+def _instead(claims: PathLike | None, signature: PathLike | None) -> Path | None:
+    """Return the file that is read in place of those beside the model, if any."""
+    if claims is not None and signature is not None:
+        raise UsageError("--claims and --signature each name what is read in place of the other")
+    return optional_path(signature if claims is None else claims)
+
+
+def _known(model: Path, bases: Sequence[PathLike], trusted: Sequence[Trusted]) -> Iterator[Claim]:
+    """Yield the claims of *trusted*, not a stranger's, beside *model* and in *bases*, or files."""
+    for path in (model, *map(a_path, several(bases, "bases"))):
+        is_model = path.is_dir() or beside(path, CLAIMS).is_file()
+        try:
+            read = read_beside(path) if is_model else read_claims(path)
+            yield from understand(open_all(read, trusted)).claims
+        except (PolicyError, SignatureError):
+            continue
 
 
 def _sha256(text: str) -> str:

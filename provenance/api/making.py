@@ -34,7 +34,7 @@ from provenance.capture.secrecy.scan import live_secrets
 from provenance.equality.declaration import Declaration
 from provenance.errors import CommandError, PolicyError, ProvenanceError, UsageError
 from provenance.folder import attach as beside
-from provenance.folder.claims import model_name, require_folder
+from provenance.folder.claims import model_name, require_model
 from provenance.keys import PrivateKey
 from provenance.statement.training import DeclaredEquality
 
@@ -122,7 +122,7 @@ def attest(model: PathLike, *, key: PathLike | PrivateKey, **stated: Unpack[Stat
     """
     making = Making.of(model, key, stated)
     root, claimant = making.inputs.model, making.claimant
-    require_folder(root)
+    require_model(root)
     before = making.observe(None, "")
     with claimant.progress("hashing the model") as advance:
         found = made.look_now(before.model, advance, link_roots=making.inputs.link_roots)

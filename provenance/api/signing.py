@@ -13,10 +13,10 @@ from provenance.api.arguments import (
     Progress,
     a_path,
     log_in,
+    optional_path,
     private_key,
     public_keys,
     read_password,
-    several,
     silent,
 )
 from provenance.errors import UsageError
@@ -24,6 +24,7 @@ from provenance.files.manifest import Manifest
 from provenance.files.names import MODEL_SIGNATURE, is_plain
 from provenance.files.pointers import unfetched
 from provenance.folder import attach as beside
+from provenance.folder import claims
 from provenance.folder.attach import Published
 from provenance.folder.claims import require_folder
 from provenance.keys import ALGORITHMS, PrivateKey, PublicKey, generate
@@ -67,34 +68,35 @@ def keygen(path: PathLike, *, algorithm: str = ALGORITHMS[0], password: Password
     return KeyPair(algorithm, key.public.key_id, Path(path), public)
 
 
-def sign(
+def sign(  # noqa: PLR0913 - each option of the verb, by name
     model: PathLike,
     *,
     key: PathLike | PrivateKey,
     password: Password = None,
-    ignore_paths: Sequence[str] = (),
+    ignore_paths: Sequence[PathLike] = (),
     link_roots: Sequence[PathLike] = (),
+    signature: PathLike | None = None,
     progress: Progress = silent,
 ) -> Signed:
-    """Sign the files in the folder *model* in ``model.sig``, an OpenSSF model signature.
+    """Sign *model*, a folder or a file, in ``model.sig`` or ``FILE.sig``: an OpenSSF signature.
 
     It says which files these are, not how they were made. A signature by another key is not
     replaced (UsageError). *ignore_paths*, files and folders below *model*, are left out, which the
     signature says; what a loader opens cannot be. Links may lead to files below *link_roots*, and
-    into known caches.
+    into known caches. The path *signature* is another place for it.
     """
-    ignored = [path.rstrip("/") for path in several(ignore_paths, "ignore_paths")]
+    folder, signer = Path(model), private_key(key, password)
+    ignored = [path.rstrip("/") for path in arguments.names_in(folder, ignore_paths)]
     for path in ignored:
         if not is_plain(path):
             raise UsageError("is no path below the model's folder", where=path)
-    folder, signer = Path(model), private_key(key, password)
-    roots = arguments.link_roots(link_roots)
+    roots, target = arguments.link_roots(link_roots), optional_path(signature)
     with progress("hashing") as advance:
         manifest, uncovered = beside.sign(
-            folder, signer, ignored=ignored, link_roots=roots, progress=advance
+            folder, signer, ignored=ignored, link_roots=roots, target=target, progress=advance
         )
     pointers = unfetched(folder, manifest.entries)
-    written = folder / MODEL_SIGNATURE
+    written = target or claims.beside(folder, MODEL_SIGNATURE)
     return Signed(manifest, signer.public.key_id, written, uncovered, pointers)
 
 
@@ -120,6 +122,6 @@ def publish(
     """
     require_folder(Path(model))
     target = log_in(log, password)
-    claims = beside.publish(Path(model), target, public_keys(keys))
+    published = beside.publish(Path(model), target, public_keys(keys))
     name = target.signer.verifier
-    return PublishedClaims(claims, name.name, format_vkey(name))
+    return PublishedClaims(published, name.name, format_vkey(name))

@@ -21,7 +21,7 @@ from provenance.cli.recording import print_recorded, read_stated, recording_opti
     ),
     next_step="'provenance verify model --key alice.pub' checks the claim as others will.",
 )
-@click.argument("model", type=PATH, metavar="DIR")
+@click.argument("model", type=PATH, metavar="DIR|FILE")
 @recording_options
 def command(model: Path, **options: Any) -> None:  # noqa: ANN401 - click's options, read in one place
     """Sign how the model in DIR was made, as you state it, without running anything.

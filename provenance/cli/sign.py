@@ -31,12 +31,16 @@ from provenance.report.terminal import print_json, print_lines
     ),
     next_step="'provenance verify model --key alice.pub' checks it, and so does model_signing.",
 )
-@click.argument("model", type=PATH, metavar="DIR")
+@click.argument("model", type=PATH, metavar="DIR|FILE")
 @signing_options
 @click.option(
+    "--signature", type=PATH, metavar="PATH", help="Where to write it, if not DIR/model.sig."
+)
+@click.option(
     "--ignore-paths",
+    type=PATH,
     multiple=True,
-    metavar="NAME",
+    metavar="PATH",
     help="File or folder in DIR to leave out, which the signature says. Repeatable.",
 )
 @link_root_option
@@ -49,7 +53,7 @@ def command(
     as_json: bool,
     **options: Any,  # noqa: ANN401 - the library's own, passed on
 ) -> None:
-    """Sign the files in DIR and write DIR/model.sig.
+    """Sign the files in DIR and write DIR/model.sig; or FILE, and write FILE.sig.
 
     The signature says which files these are, not how they were made; 'record' and 'attest' do.
     """

@@ -40,7 +40,7 @@ from provenance.trust.verification import Step
     ),
     next_step="'provenance show model' shows everything that the claim states.",
 )
-@click.argument("model", type=PATH, metavar="DIR")
+@click.argument("model", type=PATH, metavar="DIR|FILE")
 @trusted_keys_option
 @click.option(
     "--certificate-chain", type=PATH, multiple=True, metavar="PEM",
@@ -55,6 +55,9 @@ from provenance.trust.verification import Step
     help="Trusted root of a Sigstore, in place of the public one's in the package sigstore.",
 )  # fmt: skip
 @click.option("--claims", type=PATH, metavar="FILE", help="Claims to check instead of DIR's own.")
+@click.option(
+    "--signature", type=PATH, metavar="PATH", help="Check this model signature, and nothing else."
+)
 @click.option(
     "--log", "log", metavar="VKEY", help="The log's key, or its file: require a proof of that log."
 )

@@ -112,7 +112,19 @@ def walk_again(
     link_roots: Sequence[Path],
     refuse: Callable[[ProvenanceError], None],
 ) -> Iterator[tuple[str, Place]]:
-    """Yield each file below *root*; names are not checked again."""
+    """Yield each file below *root*, or *root* if it is one; names are not checked again."""
+    if os.path.isfile(root):  # noqa: PTH113 - Path.is_file raises where it may not look
+        yield root.name, Place(os.path.realpath(root), ())
+    else:
+        yield from _walk_folder(root, ignore, link_roots, refuse)
+
+
+def _walk_folder(
+    root: Path,
+    ignore: frozenset[str],
+    link_roots: Sequence[Path],
+    refuse: Callable[[ProvenanceError], None],
+) -> Iterator[tuple[str, Place]]:
     folders, linked = [_Folder("", "")], 0
     rules = _rules(root, ignore, link_roots)
     while folders:

@@ -33,11 +33,14 @@ from provenance.files.names import BYPRODUCTS, CLAIMS, LINK, MODEL_SIGNATURE, RE
 from provenance.files.walking import check_link, raise_it, walk, walk_again
 from provenance.folder.claims import (
     MAX_CLAIMS_BYTES,
+    beside,
     counted,
     model_name,
+    name_in,
     not_covered,
     read_bundles,
     require_folder,
+    require_model,
 )
 from provenance.keys import PrivateKey, PublicKey, parse_spki, refuse_private_key
 from provenance.statement import intoto, model_signature
@@ -91,16 +94,20 @@ def sign_model(
     *,
     links: bool = False,
     ignored: Iterable[str] = (),
+    one_file: bool = False,
 ) -> bytes:
     """Return the OpenSSF model signature of *manifest*, as a bundle in JCS.
 
-    *links* says that some of its files are symbolic links, *ignored* what is left out.
+    *links* says that some of its files are symbolic links, *ignored* what is left out, *one_file*
+    that the model is no folder but the only file.
 
     Its hint is the digest of the key's PEM text and its ``keyid`` is empty, as the reference tool
     writes and expects them.
     """
     payload = intoto.format(
-        model_signature.to_statement(name, manifest, links=links, ignored=ignored)
+        model_signature.to_statement(
+            name, manifest, links=links, ignored=ignored, one_file=one_file
+        )
     )
     envelope = dsse.sign(dsse.IN_TOTO_PAYLOAD, payload, key, keyid="")
     return bundles.format(envelope, hint=key.public.pem_digest)
@@ -132,7 +139,11 @@ def sign_claim(
     signature = None
     if not (outcome.failed or outcome.spoiled_inputs or statement.run.end_not_seen):
         signature = sign_model(
-            statement.model_name, statement.manifest, key, links=_holds_links(model, link_roots)
+            statement.model_name,
+            statement.manifest,
+            key,
+            links=_holds_links(model, link_roots),
+            one_file=model.is_file(),
         )
     return SignedClaim(sign_payload(payload, key), signature, dict(files))
 
@@ -145,18 +156,19 @@ def attach(
     The claim is durable before it goes into *log*; then the proof is added to it.
     """
     item = bundles.parse(signed.claim)
-    with locked(model):
+    with locked(_folder_of(model)):
         items = _read_claims(model, link_roots)
         place = next((n for n, it in enumerate(items) if it.envelope == item.envelope), len(items))
         items = items if place < len(items) else (*items, item)
         _write_byproducts(model, signed.files)
         _write_claims(model, [each.raw for each in items])
         links = filter(LINK.fullmatch, signed.files)
-        written = [str(model / CLAIMS), *(f"{model}/{BYPRODUCTS}/{name}" for name in links)]
-        kept = signed.signature is not None and not _may_replace(model, _named_signer(item))
+        signature, folder = beside(model, MODEL_SIGNATURE), beside(model, BYPRODUCTS)
+        written = [str(beside(model, CLAIMS)), *(f"{folder}/{name}" for name in links)]
+        kept = signed.signature is not None and not _may_replace(signature, _named_signer(item))
         if signed.signature is not None and not kept:
-            write_file(model / MODEL_SIGNATURE, signed.signature)
-            written.append(str(model / MODEL_SIGNATURE))
+            write_file(signature, signed.signature)
+            written.append(str(signature))
         published = () if log is None else _publish(model, items, [place], log)
     return Attached(tuple(written), published, kept, not_covered(model, link_roots=link_roots))
 
@@ -167,19 +179,26 @@ def sign(
     *,
     ignored: Sequence[str] = (),
     link_roots: Sequence[Path] = (),
+    target: Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Manifest, dict[str, int]]:
-    """Sign the files in the folder *model* in ``model.sig``; return them, and what is not covered.
+    """Sign *model*, a folder or a file, in *target*, else ``model.sig``.
 
-    The paths *ignored* are left out, if no loader opens a file there. A UsageError if another key
-    signed ``model.sig``, a SecretError if a file is a private key.
+    Return its files, and what is not covered. The paths *ignored* are left out, if no loader opens
+    a file there, and so is *target*. A UsageError if another key signed what is there, a
+    SecretError if a file is a private key.
     """
-    require_folder(model)
+    require_model(model)
+    path = target or beside(model, MODEL_SIGNATURE)
     uncovered = not_covered(model, link_roots=link_roots)
+    if target is not None and (own := name_in(model, target)) not in ("", MODEL_SIGNATURE):
+        if loader := opened_by(own):
+            raise UsageError(f"is no place for a signature: {loader} opens it", where=str(target))
+        ignored = (*ignored, own)
     left_out = model_signature.left_out(ignored)
     if left_out:
         uncovered |= counted(_ignored_files(model, left_out, link_roots))
-    _refuse_to_replace(model, key.public)  # before the hashing, and again when it is written
+    _refuse_to_replace(path, key.public)  # before the hashing, and again when it is written
     name = model_name(model)
     ignore = RESERVED | left_out
     manifest = hash_folder(
@@ -190,10 +209,12 @@ def sign(
         check=refuse_private_key,
     )
     links = _holds_links(model, link_roots)
-    signature = sign_model(name, manifest, key, links=links, ignored=ignored)
-    with locked(model):
-        _refuse_to_replace(model, key.public)
-        write_file(model / MODEL_SIGNATURE, signature)
+    signature = sign_model(
+        name, manifest, key, links=links, ignored=ignored, one_file=model.is_file()
+    )
+    with locked(_folder_of(model)):
+        _refuse_to_replace(path, key.public)
+        write_file(path, signature)
     return manifest, uncovered
 
 
@@ -220,7 +241,7 @@ def publish(model: Path, log: Log, keys: Sequence[PublicKey] = ()) -> tuple[Publ
     its signer's, and must have made the signature. After an error the claims are as before.
     """
     require_folder(model)
-    with locked(model):
+    with locked(_folder_of(model)):
         items = _read_claims(model)
         if not items:
             hint = "'record' or 'attest' makes one; a model.sig alone is not logged"
@@ -256,18 +277,20 @@ def _publish(
     )
 
 
-def _refuse_to_replace(model: Path, signer: PublicKey) -> None:
-    path = model / MODEL_SIGNATURE
+def _folder_of(model: Path) -> Path:
+    return model.parent if model.is_file() else model
+
+
+def _refuse_to_replace(path: Path, signer: PublicKey) -> None:
     is_folder = path.is_dir() and not path.is_symlink()  # writing fails, and says so
-    if not is_folder and not _may_replace(model, [signer]):
+    if not is_folder and not _may_replace(path, [signer]):
         what = "is signed by another key, or damaged, and is not replaced"
         hint = "remove it, or move it away, if that signature is no longer wanted"
         raise UsageError(what, where=str(path), hint=hint)
 
 
-def _may_replace(model: Path, signers: Sequence[PublicKey]) -> bool:
-    """Tell whether there is no model signature beside *model*, or one that *signers* made."""
-    path = model / MODEL_SIGNATURE
+def _may_replace(path: Path, signers: Sequence[PublicKey]) -> bool:
+    """Tell whether there is no model signature at *path*, or one that *signers* made."""
     if not os.path.lexists(path):
         return True
     try:
@@ -279,9 +302,9 @@ def _may_replace(model: Path, signers: Sequence[PublicKey]) -> bool:
 
 
 def _read_claims(model: Path, link_roots: Sequence[Path] = ()) -> tuple[Bundle, ...]:
-    path = model / CLAIMS
+    path = beside(model, CLAIMS)
     if path.is_symlink():
-        check_link(model, CLAIMS, link_roots)
+        check_link(path.parent, path.name, link_roots)
     return read_bundles(path) if os.path.lexists(path) else ()
 
 
@@ -292,12 +315,12 @@ def check_claims(model: Path, link_roots: Sequence[Path] = ()) -> None:
 
 
 def _write_claims(model: Path, lines: Sequence[bytes]) -> None:
-    write_file(model / CLAIMS, _joined(model, lines))
+    write_file(beside(model, CLAIMS), _joined(model, lines))
 
 
 def _joined(model: Path, lines: Sequence[bytes]) -> bytes:
     """Return *lines* as a file of claims; refuse one that could not be read again."""
-    where = str(model / CLAIMS)
+    where = str(beside(model, CLAIMS))
     if len(lines) > bundles.MAX_LINES:
         raise MalformedError(f"more than {bundles.MAX_LINES} lines", where=where)
     data = b"".join(line + b"\n" for line in lines)
@@ -312,7 +335,7 @@ def _write_byproducts(model: Path, contents: Mapping[str, bytes]) -> None:
     """Put each of *contents*, by its SHA-256 in hexadecimal or a link's name, beside *model*."""
     if not contents:
         return
-    folder = model / BYPRODUCTS
+    folder = beside(model, BYPRODUCTS)
     if folder.is_symlink():
         raise UnreadableError("is a symbolic link", where=str(folder))
     try:

@@ -55,6 +55,26 @@ MAX_NAMED = 20
 """Most names in a text of what is not covered: more than other tools have."""
 
 
+def beside(model: Path, name: str) -> Path:
+    """Return where what is called *name* in a model's folder is beside *model*: a file's, too."""
+    if os.path.isdir(model):  # noqa: PTH112 - Path.is_dir raises where it may not look
+        return model / name
+    return model.with_name(f"{model.name}.{'sig' if name == MODEL_SIGNATURE else name}")
+
+
+def name_in(model: Path, path: Path) -> str:
+    """Return the name that *path* has in the folder *model*; "" where it lies elsewhere."""
+    folder = os.path.realpath(path.parent)
+    name = os.path.relpath(os.path.join(folder, path.name), os.path.realpath(model))  # noqa: PTH118
+    return "" if name.startswith("..") else name
+
+
+def require_model(path: Path) -> None:
+    """Return if *path* is a folder, or a file."""
+    if not os.path.isfile(path):  # noqa: PTH113 - as above
+        require_folder(path)
+
+
 def require_folder(path: Path) -> None:
     """Return if *path* is a folder."""
     if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where it may not look
@@ -67,7 +87,8 @@ def require_folder(path: Path) -> None:
 
 def model_name(model: Path) -> str:
     """Return the name under which the folder *model* is stated: its own, links resolved."""
-    path = os.path.realpath(model)
+    is_file = os.path.isfile(model)  # noqa: PTH113 - as above
+    path = os.path.abspath(model) if is_file else os.path.realpath(model)  # noqa: PTH100 - its link's
     if any("\ud800" <= character <= "\udfff" for character in path):
         raise MalformedError("the path is not UTF-8", where=str(model), hint="rename the folder")
     return Path(path).name
@@ -76,8 +97,11 @@ def model_name(model: Path) -> str:
 def folder_names(model: Path) -> tuple[str, ...]:
     """Return what the folder *model* is called: its name, links resolved, or its repository's.
 
-    A snapshot in the Hugging Face cache is ``models--ORG--NAME/snapshots/REVISION``.
+    A snapshot in the Hugging Face cache is ``models--ORG--NAME/snapshots/REVISION``. A file is
+    called as it is.
     """
+    if model.is_file():
+        return (model.name,)
     path = Path(os.path.realpath(model))
     kind, *repository = path.parent.parent.name.split("--")
     if path.parent.name == "snapshots" and kind == "models" and repository:
@@ -95,19 +119,20 @@ def read_bundles(path: Path, *, max_bytes: int | None = None) -> tuple[Bundle, .
 
 def read_beside(root: Path, link_roots: Sequence[Path] = ()) -> list[tuple[str, Bundle]]:
     """Return the bundles beside the model in *root*, each with its place."""
-    beside = [root / name for name in (CLAIMS, MODEL_SIGNATURE) if os.path.lexists(root / name)]
-    if not beside:
+    both = (beside(root, CLAIMS), beside(root, MODEL_SIGNATURE))
+    found = [path for path in both if os.path.lexists(path)]
+    if not found:
         hint = "name the claims with --claims, or ask the trainer for them"
-        what = f"holds neither {CLAIMS} nor {MODEL_SIGNATURE}"
+        what = f"neither {both[0].name} nor {both[1].name} is there"
         raise UnreadableError(what, where=str(root), hint=hint)
-    for path in beside:
+    for path in found:
         try:
             if path.is_symlink():
-                check_link(root, path.name, link_roots)
+                check_link(path.parent, path.name, link_roots)
         except UnreadableError as error:
             hint = f"name the claims themselves with --claims; {error.hint}"
             raise UnreadableError(error.what, where=error.where, hint=hint) from error
-    return [item for path in beside for item in read_claims(path)]
+    return [item for path in found for item in read_claims(path)]
 
 
 def read_claims(path: Path) -> list[tuple[str, Bundle]]:
@@ -221,7 +246,7 @@ def check_beside(
     *uncovered* is what :func:`not_covered` found.
     """
     stated, named = _stated(matching), _stated(trusted)
-    present = _byproducts(root / BYPRODUCTS, named, link_roots)
+    present = _byproducts(beside(root, BYPRODUCTS), named, link_roots)
     links = set(filter(LINK.fullmatch, present))
     unnamed = present - named - links
     notes = [count(len(links), "in-toto link")] if links else []
@@ -247,7 +272,7 @@ def read_byproduct(root: Path, training: TrainingStatement, name: str) -> bytes 
     try:
         data = strict_base64.parse(item.content) if item.content else None
         if data is None and _SHA256_NAME.fullmatch(sha256):
-            data = read_file(root / BYPRODUCTS / sha256, MAX_BYPRODUCT_BYTES)
+            data = read_file(beside(root, BYPRODUCTS) / sha256, MAX_BYPRODUCT_BYTES)
     except (MalformedError, UnreadableError):
         return None
     return data if data is not None and hashlib.sha256(data).hexdigest() == sha256 else None

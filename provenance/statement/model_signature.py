@@ -35,6 +35,10 @@ class Resource(msgspec.Struct, frozen=True, gc=False):
     digest: str
 
 
+ONE_FILE = "."
+"""The name of the file in the signature of a model that is no folder."""
+
+
 class Serialization(msgspec.Struct, frozen=True, omit_defaults=True):
     """How the model became a list of resources."""
 
@@ -85,14 +89,23 @@ def left_out(ignored: Iterable[str]) -> frozenset[str]:
 
 
 def to_statement(
-    model_name: str, manifest: Manifest, *, links: bool = False, ignored: Iterable[str] = ()
+    model_name: str,
+    manifest: Manifest,
+    *,
+    links: bool = False,
+    ignored: Iterable[str] = (),
+    one_file: bool = False,
 ) -> Statement:
     """Return the statement that signs the files of *manifest* but for the names *ignored*.
 
-    *links*: some are links.
+    *links*: some are links. *one_file*: it is the model, and there is no folder.
     """
     resources = [
-        {"name": entry.name, "algorithm": "sha256", "digest": entry.sha256}
+        {
+            "name": ONE_FILE if one_file else entry.name,
+            "algorithm": "sha256",
+            "digest": entry.sha256,
+        }
         for entry in manifest.entries
     ]
     method = {"method": "files", "hash_type": "sha256", "allow_symlinks": links}
@@ -117,7 +130,8 @@ def from_statement(statement: Statement, *, where: str | None = None) -> ModelSi
         _check_digest(resource, hashing, where)
     files, sizes = (_files if hashing.shard_bytes == 0 else _shards)(predicate, hashing, where)
     for name in files:
-        check_name(name, where=where)
+        if len(files) > 1 or name != ONE_FILE:
+            check_name(name, where=where)
     if len(statement.subject) != 1:
         raise MalformedError("a model signature has exactly one subject", where=where)
     subject = statement.subject[0]

@@ -38,10 +38,10 @@ from provenance.folder.claims import (
     not_covered,
     read_beside,
     read_claims,
-    require_folder,
+    require_model,
 )
 from provenance.keys import PublicKey
-from provenance.statement.model_signature import ModelSignature
+from provenance.statement.model_signature import ONE_FILE, ModelSignature
 from provenance.transparency import entry as log_entries
 from provenance.transparency import rekor
 from provenance.transparency.note import VerifierKey
@@ -146,7 +146,7 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
     """
     if not keys:
         raise UsageError("nothing is trusted by default", hint="name a public key with --key")
-    require_folder(root)
+    require_model(root)
     steps: list[Step] = []
 
     def held(detail: str, *, skipped: bool = False, notes: Iterable[str] = ()) -> None:
@@ -166,10 +166,10 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
     found = {"training statement": stated.claims, "model signature": stated.signatures}
     held(" and ".join(count(len(items), noun) for noun, items in found.items() if items))
     held(_subject_detail(stated, policy))
-    names = {name for each in _files_of(stated) for name in each.digests}
+    names = {name for each in _files_of(root, stated) for name in each.digests}
     uncovered = not_covered(root, names, link_roots=reading.link_roots)
     hashings = [each.signature.hashing for each in stated.signatures]
-    found_files = hash_stated(root, _files_of(stated), reading, progress, hashings)
+    found_files = hash_stated(root, _files_of(root, stated), reading, progress, hashings)
     manifest, left_out, _ = found_files
     uncovered |= counted(left_out)
     matching, signatures = _select(root, found_files, stated)
@@ -225,10 +225,10 @@ def verify_claims(path: Path, keys: Sequence[PublicKey]) -> tuple[Claim, Declara
     return claim, _declaration(matching, claim)
 
 
-def _files_of(stated: Statements) -> Iterator[Stated]:
+def _files_of(root: Path, stated: Statements) -> Iterator[Stated]:
     """Yield the files that each statement names; a model signature counts beside no claim."""
     yield from map(claimed_files, stated.claims)
-    yield from () if stated.claims else map(_signed_files, stated.signatures)
+    yield from () if stated.claims else (_signed_files(root, it) for it in stated.signatures)
 
 
 def claimed_files(claim: Claim) -> Stated:
@@ -238,8 +238,16 @@ def claimed_files(claim: Claim) -> Stated:
     return Stated(claim.where, digests, {entry.name: entry.size for entry in entries})
 
 
-def _signed_files(signed: Signed) -> Stated:
+def _signed_files(root: Path, signed: Signed) -> Stated:
+    """Return the files that were *signed*: a model that is one file has the name of *root*."""
     said = signed.signature
+    if ONE_FILE in said.files:
+        if root.is_dir():
+            hint = f"name the file: {root}/{said.model_name}"
+            what = "is the signature of one file, and this is a folder"
+            raise ContentError(what, where=signed.where, hint=hint)
+        files, sizes = {root.name: said.files[ONE_FILE]}, {root.name: said.sizes[ONE_FILE]}
+        return Stated(signed.where, files, sizes, hashing=said.hashing)
     return Stated(signed.where, said.files, said.sizes, said.left_out, said.hashing)
 
 
@@ -252,7 +260,7 @@ def _select(
         check_files(root, found.digests[SHA256], claimed_files(stated.claims[-1]))
         raise ContentError("the files differ from the manifest", where=str(root))
     for signed in stated.signatures:
-        check_files(root, found.digests[signed.signature.hashing], _signed_files(signed))
+        check_files(root, found.digests[signed.signature.hashing], _signed_files(root, signed))
     return matching, stated.signatures
 
 
@@ -268,7 +276,8 @@ def claim_that_counts(root: Path, manifest: Manifest, keys: Sequence[PublicKey])
 def _warnings(root: Path, name: str, policy: Policy) -> Iterator[str]:
     known = folder_names(root)
     if name not in known and policy.name is None and policy.root_digest is None:
-        what = f"the folder is called {known[0]}, and its files were signed as {name}"
+        kind = "file" if root.is_file() else "folder"
+        what = f"the {kind} is called {known[0]}, and its files were signed as {name}"
         yield f"{what}: --name or --root-digest says which model is expected"
 
 

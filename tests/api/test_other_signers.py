@@ -16,8 +16,11 @@ from provenance.errors import (
     ContentError,
     MalformedError,
     PolicyError,
+    SecretError,
     SubjectError,
     UnavailableError,
+    UnreadableError,
+    UsageError,
 )
 from provenance.files.manifest import hash_folder, root_digest
 from provenance.folder import attach
@@ -141,6 +144,93 @@ def test_a_file_of_many_chunks_in_shards(tmp_path: Path) -> None:
     (model / "w:x.bin").write_bytes(data[:-1] + b"x")
     with pytest.raises(ContentError, match=r"w:x\.bin was changed"):
         provenance.verify(model, keys=[key.public])
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "1.0.1", "1.1.1"])
+@pytest.mark.parametrize("case", ["one-file", "one-file-shards"])
+def test_a_model_that_is_one_file(tiny: Path, version: str, case: str) -> None:
+    model = tiny / "weights.bin"
+    signature = VECTORS / f"made/{version}-{case}.sig"
+    assert provenance.verify(model, keys=[KEY], signature=signature).manifest.size == 12
+    renamed = tiny / "model.gguf"
+    model.rename(renamed)
+    shutil.copy(signature, tiny / "model.gguf.sig")
+    found = provenance.verify(renamed, keys=[KEY])
+    assert found.name == "weights.bin"
+    assert [entry.name for entry in found.manifest.entries] == ["model.gguf"]
+    assert "the file is called model.gguf" in found.warnings[0]
+    with pytest.raises(ContentError, match="the signature of one file, and this is a folder"):
+        provenance.verify(tiny, keys=[KEY], signature=signature)
+    renamed.write_bytes(b"Twelve bytes")
+    with pytest.raises(ContentError, match=r"model\.gguf was changed"):
+        provenance.verify(renamed, keys=[KEY])
+    with pytest.raises(ContentError, match=r"config\.json"):
+        provenance.verify(renamed, keys=[KEY], signature=VECTORS / "made/1.1.1-files.sig")
+
+
+def test_sign_and_attest_one_file(tiny: Path) -> None:
+    key, model = generate(), tiny / "weights.bin"
+    assert provenance.sign(model, key=key).path == tiny / "weights.bin.sig"
+    assert provenance.verify(model, keys=[key.public]).claim is None
+    found = provenance.attest(model, key=key)
+    assert found.written == (f"{model}.claims.jsonl", f"{model}.sig")
+    assert provenance.verify(model, keys=[key.public], require="attested").name == "weights.bin"
+    with pytest.raises(UsageError, match="signed by another key"):
+        provenance.sign(model, key=generate())
+    model.write_bytes(b"twelve Bytes")
+    with pytest.raises(ContentError, match=r"weights\.bin was changed"):
+        provenance.verify(model, keys=[key.public])
+    secret = tiny / "key.pem"
+    secret.write_bytes(generate().pem())
+    with pytest.raises(SecretError):
+        provenance.sign(secret, key=key)
+
+
+def test_a_signature_under_another_name(tiny: Path) -> None:
+    key, place = generate(), tiny / "tiny.oms"
+    made = provenance.sign(tiny, key=key, signature=place, ignore_paths=[tiny / "notes.md"])
+    assert made.path == place
+    assert made.not_covered == {"notes.md": 1}
+    found = provenance.verify(tiny, keys=[key.public], signature=place)
+    assert found.not_covered == {"notes.md": 1, "tiny.oms": 1}
+    place.rename(tiny / "other.oms")  # named by the reader, and not by the signer
+    found = provenance.verify(tiny, keys=[key.public], signature=tiny / "other.oms")
+    assert found.not_covered == {"notes.md": 1, "other.oms": 1}
+    (tiny / "other.oms").rename(tiny.parent / "out.oms")
+    shutil.copy(VECTORS / "made/1.1.1-files.sig", tiny / "out.oms")
+    with pytest.raises(ContentError, match=r"out\.oms is extra"):  # another file of that name
+        provenance.verify(tiny, keys=[key.public], signature=tiny.parent / "out.oms")
+    with pytest.raises(UsageError, match="no place for a signature"):
+        provenance.sign(tiny, key=key, signature=tiny / "tokenizer.json")
+    with pytest.raises(UsageError, match="--claims and --signature"):
+        provenance.verify(tiny, keys=[key.public], signature=place, claims=place)
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "1.1.1"])
+def test_paths_that_the_signer_left_out(tiny: Path, version: str) -> None:
+    signed_by(tiny, f"{version}-ignored")
+    left_out = [tiny / "notes.md", tiny / "sub"] if version == "1.0.0" else []  # 1.0 says nothing
+    found = provenance.verify(tiny, keys=[KEY], ignore_paths=left_out)
+    assert found.not_covered == {"notes.md": 1, "sub/": 1}
+    (tiny / "sub/model.safetensors").touch()
+    with pytest.raises(ContentError, match=r"sub/model\.safetensors: is left out of model\.sig"):
+        provenance.verify(tiny, keys=[KEY], ignore_paths=left_out)
+
+
+def test_links_as_their_signer_declared(tiny: Path) -> None:
+    signed_by(tiny, "1.1.1-links")
+    (tiny / "last.bin").symlink_to("weights.bin")
+    assert "last.bin" in provenance.verify(tiny, keys=[KEY]).manifest.by_name()
+    (tiny / "last.bin").unlink()
+    (tiny / "last.bin").symlink_to("notes.md")
+    with pytest.raises(ContentError, match=r"last\.bin was changed"):
+        provenance.verify(tiny, keys=[KEY])
+    (tiny / "last.bin").unlink()
+    (tiny.parent / "weights.bin").write_bytes(b"twelve bytes")
+    (tiny / "last.bin").symlink_to("../weights.bin")
+    with pytest.raises(UnreadableError, match="leaves the folder"):
+        provenance.verify(tiny, keys=[KEY])
+    provenance.verify(tiny, keys=[KEY], link_roots=[tiny.parent])
 
 
 def sign_document(model: Path, key: PrivateKey, statement: Statement) -> None:

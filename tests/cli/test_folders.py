@@ -185,7 +185,7 @@ def test_a_path_that_is_left_out_hides_nothing_that_is_opened(
     refused(provenance(*command), 1, OPENED[case], "cannot be left out")
 
 
-@pytest.mark.parametrize("path", ["", ".", "/", "../x", "/etc", "a//b"])
+@pytest.mark.parametrize("path", ["", ".", "/", "../x", "/etc"])
 def test_a_path_outside_of_the_model_is_not_left_out(
     here: Path, provenance: Shell, alice: Person, path: str
 ) -> None:

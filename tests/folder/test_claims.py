@@ -172,8 +172,8 @@ def test_processes_that_append_at_once_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    for place in (tmp_path / "missing", tmp_path / "file"):
+    os.mkfifo(tmp_path / "fifo")
+    for place in (tmp_path / "missing", tmp_path / "fifo"):
         with pytest.raises(UnreadableError, match="cannot be locked"):
             put(place, 1)
         with pytest.raises(UnreadableError, match=r"is not a folder|no such folder"):

@@ -48,6 +48,7 @@ REFUSED: dict[str, tuple[str, object, str]] = {
     "a name with NUL": (f"{FILE}.name", "a\0b", "control character"),
     "a name twice": (f"{FILE}.name", "weights.bin", "'weights.bin' is duplicated"),
     "the folder itself": (f"{FILE}.name", ".", "empty part or '.'"),
+    "the folder itself as a part": (f"{FILE}.name", "a/./b", "empty part or '.'"),
 }
 
 

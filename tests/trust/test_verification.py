@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -86,8 +87,13 @@ def test_a_model_that_is_not_there(tmp_path: Path, alice: Person) -> None:
     with pytest.raises(UnreadableError, match="no such folder"):
         verify(tmp_path / "none", alice)
     (tmp_path / "file").touch()
-    with pytest.raises(UnreadableError, match="is not a folder"):
+    with pytest.raises(
+        UnreadableError, match=r"neither file\.claims\.jsonl nor file\.sig is there"
+    ):
         verify(tmp_path / "file", alice)
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(UnreadableError, match="is not a folder"):
+        verify(tmp_path / "fifo", alice)
 
 
 def test_the_model_may_be_named_by_a_link(model: Path, tmp_path: Path, alice: Person) -> None:
