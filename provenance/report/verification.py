@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from provenance.errors import MAX_PART, SHOWN, count, cut, one_line, some_of
-from provenance.report.explain_text import cell, shorten
+from provenance.report.explain_text import MAX_ROWS, cell, shorten
 from provenance.report.terminal import bad, dim, good
 from provenance.statement.training import Input, Source, TrainingStatement
 from provenance.trust.layout import CHAIN_STEPS
@@ -202,7 +202,7 @@ def weights_texts(statement: TrainingStatement) -> list[str]:
             counts = (f"{it[key]} {words}" for key, words in _FORMS.items() if key in it)
             text += f"; {it.get('conversion', 'tensors')} of {it['from']}: {', '.join(counts)}"
         texts.append(text)
-    return cut(texts, SHOWN, "more files of weights")
+    return cut(texts, MAX_ROWS, "more files of weights")
 
 
 def verified_document(verified: Verified) -> dict[str, Any]:
