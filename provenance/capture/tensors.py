@@ -39,7 +39,10 @@ strides and shared storage some kilobytes can stand for petabytes."""
 
 @dataclass(frozen=True, slots=True)
 class _Weights:
-    """A file of weights, and what is said of it; ``digests`` are by tensor, and then by type."""
+    """A file of weights, and what is said of it.
+
+    ``digests`` are by tensor, and then by type; ``known`` are all of them.
+    """
 
     name: str
     model: Model
@@ -47,6 +50,7 @@ class _Weights:
     infos: Mapping[str, TensorInfo]
     said: dict[str, Any]
     digests: dict[str, dict[str, str]] = field(default_factory=dict)
+    known: set[str] = field(default_factory=set)
 
     def own(self, name: str) -> str:
         return self.digests[name][self.infos[name].dtype.name]
@@ -117,11 +121,11 @@ def _look(
     root: Path, files: Iterable[tuple[str, int, str]], prefix: str, problems: dict[str, str]
 ) -> list[_Weights]:
     """Return what the *files* of weights in *root* hold, states of a training aside."""
+    units, found, tensors = list[Unit](), list[_Weights](), 0
     rows = {name: (size, sha256) for name, size, sha256 in files}
-    sizes = {name: size for name, (size, _) in rows.items()}
-    model = Model(root, sizes, {name: sha256 for name, (_, sha256) in rows.items()})
-    units = [unit for unit in model.units.values() if unit.weights and not unit.state]
-    found, tensors = list[_Weights](), 0
+    model = Model(root, {it: rows[it][0] for it in rows}, {it: rows[it][1] for it in rows})
+    with _stated(f"{prefix}*", problems):  # an extra may be missing
+        units = [unit for unit in model.units.values() if unit.weights and not unit.state]
     for number, unit in enumerate(sorted(units, key=lambda it: (it.name.count("/"), it.name))):
         name = prefix + unit.name
         if number == MAX_FILES:
@@ -136,7 +140,7 @@ def _look(
             tensors += types.total()
             if file.doubts:
                 raise UnreadableError(file.doubts[0])
-            if weights.nbytes > max(ROOM, MAX_SPREAD * sum(sizes[it] for it in unit.files)):
+            if weights.nbytes > max(ROOM, MAX_SPREAD * sum(rows[it][0] for it in unit.files)):
                 raise UnreadableError("left out: its tensors are far larger than its files")
             if tensors > MAX_TENSORS:
                 raise UnreadableError("left out: too many tensors")
@@ -165,6 +169,7 @@ def _digest(
                     if (rounded.overflow | rounded.nan).any():
                         del hashes[it]
             weights.digests[name] = {it: digest.hexdigest() for it, digest in hashes.items()}
+            weights.known.update(weights.digests[name].values())
             if progress is not None:
                 progress(info.nbytes)
         file.check_unchanged()
@@ -172,13 +177,15 @@ def _digest(
 
 def _lines(weights: _Weights, origins: Sequence[_Weights]) -> bytes:
     """Return a line for each tensor of *weights*, and say of which of *origins* it is a form."""
-    every = [(origin, _forms(weights, origin)) for origin in origins]
-    origin, forms = max(every, key=lambda it: _rank(it[1]), default=(weights, dict[str, str]()))
+    every = [(weights, dict[str, str]()), *((it, _forms(weights, it)) for it in origins)]
+    best, forms = max(
+        every, key=lambda it: (sum(f != "renamed" for f in it[1].values()), len(it[1]))
+    )
     if forms:
         here, counts = {weights.own(name) for name in weights.infos}, Counter(forms.values())
         counts["other"] = len(weights.infos) - len(forms)
-        counts["left"] = sum(here.isdisjoint(it.values()) for it in origin.digests.values())
-        weights.said.update({"from": origin.name, **+counts})
+        counts["left"] = sum(here.isdisjoint(it.values()) for it in best.digests.values())
+        weights.said.update({"from": best.name, **+counts})
         if not (counts["renamed"] or counts["other"] or counts["left"]):
             cast = {weights.infos[it].dtype.name for it, form in forms.items() if form == "cast"}
             weights.said["conversion"] = f"cast:{','.join(sorted(cast))}" if cast else "copy"
@@ -190,17 +197,12 @@ def _lines(weights: _Weights, origins: Sequence[_Weights]) -> bytes:
     return b"".join(lines)
 
 
-def _rank(forms: Mapping[str, str]) -> tuple[int, int]:
-    return sum(form != "renamed" for form in forms.values()), len(forms)
-
-
 def _forms(weights: _Weights, origin: _Weights) -> dict[str, str]:
     """Return what the tensors of *weights* are in *origin*, as far as that is found."""
-    known = {sha256 for each in origin.digests.values() for sha256 in each.values()}
     found = {}
     for name, info in weights.infos.items():
         if origin.digests.get(name, {}).get(info.dtype.name) == weights.own(name):
             found[name] = "same" if info.dtype == origin.infos[name].dtype else "cast"
-        elif weights.own(name) in known:
+        elif weights.own(name) in origin.known:
             found[name] = "renamed"
     return found

@@ -206,6 +206,7 @@ def _results(claim: TrainingStatement, ok: _Values) -> _Rows:
     files = claim.manifest.entries
     about = [f"{_word(each.name)}  {each.size:,} bytes  {cell(each.sha256)}" for each in files]
     yield "files", [*cut(about, _MAX_ITEMS, _MORE), *file_notes(claim)]
+    yield from _recipe(claim, "weights")
     yield "byproducts", _byproducts(claim, random=False)
     yield "metrics", _packed(_pairs(_without(ok.get("metrics"), "records")))
     yield "cost", _packed(_pairs(ok.get("cost")))
@@ -296,7 +297,10 @@ def _byproducts(claim: TrainingStatement, *, random: bool) -> list[str]:
     for each in claim.run.byproducts:
         of_random = bool(_RANDOM.fullmatch(each.name))
         if of_random is random and not each.name.startswith("manifest/"):
-            pairs = [*_pairs(each.annotations), *(_first_line(each) if random else ())]
+            pairs = [
+                *_pairs(_without(each.annotations, "files")),
+                *(_first_line(each) if random else ()),
+            ]
             found += _packed(pairs or _pairs(each.digest), each.name)
     return found
 

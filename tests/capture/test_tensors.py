@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import zipfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -349,6 +350,12 @@ def test_a_defect_of_a_reader_costs_no_claim(
     monkeypatch.setattr(tensors, "_digest", fail)
     write_files(tmp_path, {"m.safetensors": simple(WEIGHTS)})
     assert look(tmp_path)[0]["m.safetensors"]["problem"] == "a defect: ZeroDivisionError"
+
+
+def test_without_an_extra_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    write_files(tmp_path, {"m.onnx": b"\x08\x07", "m.safetensors": simple(WEIGHTS)})
+    assert look(tmp_path)[0] == {"*": {"file": "*", "problem": "reading ONNX needs onnx"}}
 
 
 def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
