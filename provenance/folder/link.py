@@ -8,12 +8,15 @@ products the model's files. What makes links is the ``in-toto`` library.
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
-from provenance.capture.draft import Recording
 from provenance.encoding import strict_json
 from provenance.errors import UsageError
 from provenance.files.names import LINK_STEP
 from provenance.keys import PrivateKey, PublicKey
+
+if TYPE_CHECKING:  # what verifies links needs no recorder
+    from provenance.capture.draft import Recording
 
 
 def check_signer(key: PublicKey) -> None:
