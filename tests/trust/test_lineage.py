@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -18,6 +19,8 @@ from tests import world
 from tests.world import RECIPE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from provenance.envelope.dsse import Opened
     from tests.world import Person, Shell
 
@@ -41,7 +44,7 @@ def made(
     return world.attest(folder, person, recipe=recipe, outcome=outcome)
 
 
-def ancestors(model: Path, person: Person, *bases: Path, others: tuple[Person, ...] = ()) -> object:
+def ancestors(model: Path, person: Person, *bases: Path, others: tuple[Person, ...] = ()) -> Any:  # noqa: ANN401
     keys = [each.public for each in (person, *others)]
     found = provenance.verify(model, keys=keys, bases=bases).ancestors
     return [(it.name, it.signer, it.part, it.problem) for it in found]
@@ -112,6 +115,53 @@ def test_a_good_claim_counts_before_one_of_a_failed_training(tmp_path: Path, ali
     assert ancestors(two, alice, one) == [("one", alice.key_id, "", "")]
 
 
+def test_another_origin_of_the_same_files_is_said(
+    tmp_path: Path, alice: Person, bob: Person
+) -> None:
+    origin = made(tmp_path / "origin", alice)
+    one = made(tmp_path / "one", alice, base=base_of(origin))
+    world.attest(one, bob)  # as if it had begun with nothing
+    two = made(tmp_path / "two", alice, base=base_of(one))
+    differ = "trusted claims differ in its origin"
+    found = ancestors(two, alice, one, origin, others=(bob,))
+    assert found == [("one", alice.key_id, "", differ), ("origin", alice.key_id, "", "")]
+    assert ancestors(two, alice, one, origin)[0] == ("one", alice.key_id, "", "")
+
+
+def test_a_checkpoint_is_of_the_job_that_wrote_it(tmp_path: Path, alice: Person) -> None:
+    """The next job goes on in the same folder, and leaves it there."""
+    first = made(tmp_path / "z/model", alice)
+    checkpoint = base_of(first / "checkpoint-1")
+    second = tmp_path / "a/model"
+    shutil.copytree(first, second)
+    (second / "weights").write_text("later")
+    world.attest(second, alice, recipe=msgspec.structs.replace(RECIPE, base_model=checkpoint))
+    third = made(tmp_path / "third", alice, base=checkpoint)
+    expected = [("checkpoint-1", alice.key_id, "checkpoint-1", "")]
+    assert ancestors(third, alice, second, first) == expected
+
+
+def _counted(calls: list[str]) -> Callable[[str, Manifest], tuple[Input, bytes]]:
+    def describe(name: str, manifest: Manifest) -> tuple[Input, bytes]:
+        calls.append(name)
+        return describe_input(name, manifest)
+
+    return describe
+
+
+def test_parts_of_deep_folders_are_bounded(
+    model: Path, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (one,) = claims_of([(1, 2)], model, alice)
+    entries = tuple(FileEntry("a/" * 1500 + str(n), 1, "0" * 64) for n in range(300))
+    deep = msgspec.structs.replace(one.training, manifest=Manifest(entries))
+    described: list[str] = []
+    monkeypatch.setattr(lineage, "describe_input", _counted(described))
+    (found,) = trace(one, [Claim("x", deep, one.opened, one.bundle)])
+    assert found.problem == NOT_HERE
+    assert len(described) == 1 + 300 + lineage.MAX_DEPTH
+
+
 def test_claims_of_no_base_model_are_refused(tmp_path: Path, alice: Person) -> None:
     one = made(tmp_path / "one", alice)
     with pytest.raises(UsageError, match="no base model"):
@@ -165,18 +215,12 @@ def test_ten_thousand_links_describe_each_claim_once(
     number = 10_000
     pairs = [(n, n + 1 if n + 1 < number else None) for n in range(number)]
     claims = claims_of(pairs, model, alice)
-    described = 0
-
-    def count(name: str, manifest: Manifest) -> tuple[Input, bytes]:
-        nonlocal described
-        described += 1
-        return describe_input(name, manifest)
-
-    monkeypatch.setattr(lineage, "describe_input", count)
+    described: list[str] = []
+    monkeypatch.setattr(lineage, "describe_input", _counted(described))
     found = trace(claims[0], claims)
     assert len(found) == number - 1
     assert found[-1].problem == ""
-    assert described == number - 1  # all but the model's own
+    assert len(described) == number - 1  # all but the model's own
 
 
 def test_the_chain_is_shown(tmp_path: Path, alice: Person, bob: Person, provenance: Shell) -> None:
