@@ -12,15 +12,17 @@ import json
 import os
 import pickle
 import select
+import signal
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime
 from importlib.machinery import SourceFileLoader
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, Unpack, cast
+from typing import IO, TYPE_CHECKING, Any, Final, Self, Unpack, cast
 
 from provenance.capture.python import inside
-from provenance.capture.run import RECORDS, VARIABLE, Run, place_of
+from provenance.capture.run import RECORDS, VARIABLE, Run, place_of, records_in
 from provenance.errors import UnavailableError, UnfinishedError, UsageError, reason
 
 if TYPE_CHECKING:
@@ -34,9 +36,11 @@ if TYPE_CHECKING:
     from provenance.capture.run_folder import RunFolder
 
 _OBSERVER: Final = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "import json, sys; sys.path += json.loads(sys.argv[1]); "  # a script's uuid.py is not ours
     "from provenance.api.recording import observe; observe()"
 )
+_STARTING: Final = threading.Lock()
+_LOST: Final[list[object]] = []
 _SECONDS: Final = 1.0
 """How often the observer asks whether this process lives: its children may keep the pipe open."""
 
@@ -62,13 +66,20 @@ class LiveRun(Run):
         self.recorded: Recorded | None = None
         self._request = request
         self._observer: subprocess.Popen[bytes] | None = None
+        self._pipes: list[tuple[IO[bytes], os.stat_result]] = []
         self._begun: dict[str, Any] = {}
         self._at_end = contextlib.ExitStack()
 
     def start(self) -> None:
         """Begin; what could never be claimed is refused now."""
-        place = place_of(os.environ)
-        if os.environ.get(VARIABLE) or self._observer or (place and place[1]):
+        with _STARTING:  # another thread may, and is to report to this one or this one to it
+            self._start()
+
+    def _start(self) -> None:
+        place, known = place_of(os.environ), os.environ.get(VARIABLE)
+        if known and self._path is None:
+            self._path = records_in(known)
+        if known or self._observer or (place and place[1]):
             return  # another records, or the first rank does
         stated = {**self._request["stated"], "progress": None}
         say = stated.pop("on_warning", None)
@@ -78,7 +89,8 @@ class LiveRun(Run):
         except TypeError as error:
             what, hint = "an argument is no text, number or path", "name files by their paths"
             raise UsageError(what, hint=hint) from error
-        words = [sys.executable, "-Ic", _OBSERVER, json.dumps(sys.path)]
+        searched = json.dumps([*map(str, sys.path)])  # a program may put paths there
+        words = [sys.executable, "-Ic", _OBSERVER, searched]
         pipe = subprocess.PIPE
         try:  # in a session of its own: Ctrl-C is for the training
             self._observer = subprocess.Popen(
@@ -86,6 +98,8 @@ class LiveRun(Run):
             )
         except OSError as error:
             raise UnavailableError(reason(error), where=sys.executable) from error
+        pipes = cast("list[IO[bytes]]", [self._observer.stdin, self._observer.stdout])
+        self._pipes = [(each, os.fstat(each.fileno())) for each in pipes]
         answer = self._ask(line)
         if not isinstance(answer, dict):
             self._take(answer)
@@ -121,17 +135,19 @@ class LiveRun(Run):
     def _ask(self, line: str) -> Any:  # noqa: ANN401 - a dict, a claim or an error
         """Tell the observer *line* and return its answer; an error if there is none."""
         assert self._observer is not None  # noqa: S101
-        to, answer = self._observer.stdin, self._observer.stdout
-        assert to is not None  # noqa: S101 - they are pipes
-        assert answer is not None  # noqa: S101
-        try:
-            to.write(line.encode() + b"\n")
-            to.flush()
-            return pickle.load(answer)  # noqa: S301 - by our own program
-        except (OSError, EOFError, pickle.UnpicklingError):
-            what, run = "the process that observes the run has died", self._begun.get("run", "")
-            hint = f"when this program has ended: {self._begun['finish']}" if run else None
-            return UnfinishedError(what, hint=hint, run=run) if run else UnavailableError(what)
+        (to, _), (answer, _) = self._pipes
+        with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
+            if not all(os.path.samestat(os.fstat(it.fileno()), was) for it, was in self._pipes):
+                _LOST.extend(self._pipes)  # closed, and now files of the program: never touched
+                self._observer.stdin = self._observer.stdout = None
+                self._observer.kill()
+            elif self._observer.poll() is None:  # else SIGPIPE could end this process
+                to.write(line.encode() + b"\n")
+                to.flush()
+                return pickle.load(answer)  # noqa: S301 - by our own program
+        what, run = "the process that observes the run has died", self._begun.get("run", "")
+        hint = f"when this program has ended: {self._begun['finish']}" if run else None
+        return UnfinishedError(what, hint=hint, run=run) if run else UnavailableError(what)
 
     def _take(self, answer: Any) -> None:  # noqa: ANN401 - as above
         """Keep the last answer of the observer, or raise it."""
@@ -153,7 +169,7 @@ class LiveRun(Run):
         set_here = {VARIABLE: program, "PYTHONPATH": path, watch.variable: str(os.getpid())}
         before = {name: os.environ.get(name) for name in set_here}
         os.environ.update(set_here)
-        self._at_end.callback(_restore, before)
+        self._at_end.callback(_restore, before, set_here)
         if watch.introduce():
             for module in [*sys.modules.values()]:
                 file = getattr(module, "__dict__", {}).get("__file__")
@@ -165,10 +181,12 @@ class LiveRun(Run):
             self._at_end.callback(watch.tell_state, "exit")
 
 
-def _restore(before: Mapping[str, str | None]) -> None:
+def _restore(before: Mapping[str, str | None], ours: Mapping[str, str]) -> None:
     for name, value in before.items():
+        if os.environ.get(name) != ours[name]:
+            continue  # the program has set it
         if value is None:
-            os.environ.pop(name, None)
+            del os.environ[name]
         else:
             os.environ[name] = value
 
@@ -197,8 +215,9 @@ def _outcome(error: BaseException | None) -> dict[str, Any]:
     if isinstance(error, KeyboardInterrupt):
         return {"status": 130, "signal": "SIGINT"}
     if isinstance(error, SystemExit):
-        code = error.code or 0
-        return {"status": code & 0xFF if isinstance(code, int) else 1, "signal": ""}
+        code = 0 if error.code is None else error.code
+        number = code if isinstance(code, int) else 1
+        return {"status": (number if abs(number) < 2**63 else -1) & 0xFF, "signal": ""}
     return {"status": int(error is not None), "signal": ""}
 
 
@@ -213,12 +232,17 @@ def observe() -> None:
     from provenance.api.making import Making  # noqa: PLC0415
     from provenance.capture import process, recorder  # noqa: PLC0415
 
+    for number in process.CAUGHT:  # a batch system signals all: the training decides how it ends
+        signal.signal(number, lambda *_: None)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     asked = json.loads(sys.stdin.buffer.readline())
     remarks: list[Any] = []
 
     def wait(kept: RunFolder, environ: Mapping[str, str], before: Before) -> CommandResult:
+        if os.getppid() != asked["process"]:  # the block never began
+            kept.remove()
+            raise SystemExit
         kept.started(asked["process"])
         began, started = process.timestamp(datetime.now(UTC)), os.times().elapsed
         heard = {name: _text(value) for name, value in recorder.heard(before).items()}

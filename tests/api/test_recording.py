@@ -151,6 +151,8 @@ print(sys.argv[1] in map(str, opened), os.environ["PYTHONPATH"], "PROVENANCE_RUN
         ("sys.exit(3)", {"exitStatus": 3}, 3),
         ("sys.exit()", {"exitStatus": 0}, 0),
         ("sys.exit('no')", {"exitStatus": 1}, 1),
+        ("sys.exit('')", {"exitStatus": 1}, 1),
+        ("sys.exit(10**30)", {"exitStatus": 255}, 255),
         ("raise KeyboardInterrupt", {"signal": "SIGINT"}, -signal.SIGINT),
     ],
 )
@@ -216,6 +218,27 @@ def test_an_end_that_nobody_saw_is_unknown(
         os.kill(int(child.read_text()), signal.SIGKILL)
 
 
+def test_a_block_that_never_began_leaves_no_run(program: Program) -> None:
+    child = program.start(
+        """
+os.mkfifo("begun")
+import provenance.api.recording as module
+module._OBSERVER = module._OBSERVER.replace("observe()", "open('begun').read(); observe()")
+with recording() as run:
+    save()
+"""
+    )
+    fifo = program.folder / "begun"
+    for _ in range(3000):
+        if not fifo.exists():
+            time.sleep(0.1)
+    with fifo.open("w"):  # the observer waits
+        child.kill()
+        child.wait()
+    child.communicate(timeout=300)  # until it has ended, too
+    assert not list(program.runs.glob("*"))
+
+
 def test_an_observer_that_is_killed_costs_the_end_alone(
     program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +256,65 @@ except provenance.UnfinishedError as error:
     assert "--finish" in ran.stdout, ran.stderr
     assert ran.stdout.endswith("True\n")
     assert "exitStatus" not in outcome(program.finished(monkeypatch))
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "signal.signal(signal.SIGPIPE, signal.SIG_DFL); run._observer.kill(); run._observer.wait()",
+        "os.closerange(3, 100)",
+    ],
+)
+def test_without_its_observer_the_training_goes_on(
+    program: Program, lost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = program.run(
+        f"""
+run = recording()
+run.start(); save()
+{lost}
+files = [open(f"mine{{number}}", "w+") for number in range(20)]
+try:
+    run.stop()
+except provenance.UnfinishedError as error:
+    print("--finish" in error.hint)
+del run
+for file in files:
+    file.write("mine"); file.close()
+print(*{{len(open(f"mine{{number}}").read()) for number in range(20)}})
+"""
+    )
+    assert ran.stdout.split() == ["True", "4"], ran.stderr
+    assert "exitStatus" not in outcome(program.finished(monkeypatch))
+
+
+def test_what_ends_every_process_of_a_job_is_the_trainings_to_answer(program: Program) -> None:
+    ran = program.run(
+        """
+signal.signal(signal.SIGTERM, lambda *_: save("saved in time"))
+with recording() as run:
+    for process in (run._observer.pid, os.getpid()):
+        os.kill(process, signal.SIGTERM)
+print(run.recorded.status)
+"""
+    )
+    assert ran.stdout == "0\n", ran.stderr
+    assert outcome(program.claims()[0])["exitStatus"] == 0
+
+
+def test_what_lies_beside_the_script_is_not_loaded_by_the_observer(program: Program) -> None:
+    ran = program.run(
+        """
+text = "import sys; sys.argv[0] == '-c' and open('loaded', 'w')"
+pathlib.Path("shlex.py").write_text(text)
+sys.path += [pathlib.Path("a"), None]
+with recording() as run:
+    save()
+print(os.path.exists("loaded"))
+"""
+    )
+    assert ran.stdout == "False\n", ran.stderr
+    assert len(program.claims()) == 1
 
 
 def test_a_forked_child_that_leaves_the_block_ends_nothing(program: Program) -> None:
@@ -265,6 +347,27 @@ def test_a_block_in_a_block_reports_to_the_outer_one(program: Program) -> None:
     assert program.run(NESTED).stdout == "True None\n"
     [claim] = program.claims()
     assert collectors(claim)["metrics"]["values"] == {"records": 1}
+
+
+def test_two_at_once_are_one_run(program: Program) -> None:
+    ran = program.run(
+        """
+import threading
+runs, both = [recording(), recording()], threading.Barrier(2)
+def train(run):
+    with run:
+        run.metric("loss", 1.0)
+        save()
+        both.wait()
+threads = [threading.Thread(target=train, args=(run,)) for run in runs]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(sorted(run.recorded is None for run in runs), "PROVENANCE_RUN" in os.environ)
+"""
+    )
+    assert ran.stdout == "[False, True] False\n", ran.stderr
+    [claim] = program.claims()
+    assert collectors(claim)["metrics"]["values"] == {"records": 2}
 
 
 def test_below_record_there_is_one_claim(program: Program) -> None:

@@ -142,7 +142,7 @@ class Watch:
 
     def introduce(self) -> bool:
         """Tell what this process is, and whether that could be told."""
-        paths = ",".join(_quoted(path) for path in sys.path)
+        paths = ",".join(_quoted(path) for path in _searched())
         said = {
             "executable": sys.executable or "",
             "prefix": sys.prefix,
@@ -430,13 +430,19 @@ class Watch:
         self.tell(f'"started":{_quoted(path)},"words":[{texts}]')
 
 
+def _searched() -> "list[str]":
+    """Return ``sys.path`` without what Python ignores there: a program may add a ``Path``."""
+    return [path for path in sys.path if isinstance(path, str)]
+
+
 def _kinds(watched: "Iterable[str]", left_out: "Iterable[str]", model: str) -> "dict[str, int]":
     """Return the kinds of folders; a later rule counts before an earlier one of the same folder."""
     prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix}
     library = os.path.dirname(os.__file__)  # noqa: PTH120 - pathlib costs 10 ms
-    sites = {path for path in sys.path if path.endswith(("/site-packages", "/dist-packages"))}
+    searched = _searched()
+    sites = {path for path in searched if path.endswith(("/site-packages", "/dist-packages"))}
     kinds = {os.path.realpath(path).rstrip("/"): _SKIPPED for path in prefixes | sites}
-    for path in sys.path:  # a folder on PYTHONPATH, or one of an editable distribution
+    for path in searched:  # a folder on PYTHONPATH, or one of an editable distribution
         real = os.path.realpath(path)
         if not any(f"{real}/".startswith(f"{known}/") for known in kinds) and os.path.isdir(real):  # noqa: PTH112 - as above
             kinds[real] = _WATCHED
