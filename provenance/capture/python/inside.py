@@ -432,7 +432,8 @@ class Watch:
 
 def _searched() -> "list[str]":
     """Return ``sys.path`` without what Python ignores there: a program may add a ``Path``."""
-    return [path for path in sys.path if isinstance(path, str)]
+    found: list[object] = [*sys.path]
+    return [path for path in found if isinstance(path, str)]
 
 
 def _kinds(watched: "Iterable[str]", left_out: "Iterable[str]", model: str) -> "dict[str, int]":
