@@ -66,7 +66,7 @@ def with_tensors(
     base: Path | None,
     progress: Callable[[int], None] | None = None,
 ) -> Recording:
-    """Return *recording* with the tensors of the model that was *made* from *base*.
+    """Return *recording* with the tensors of the model, or one file, that was *made* from *base*.
 
     Files are read that are as they were hashed, and of others it is stated why they are not.
     *progress* is told of bytes of tensors.
@@ -77,8 +77,7 @@ def with_tensors(
     for info in (info for each in every for info in each.infos.values()):
         types[info.shape].add(info.dtype.name)
     if base is not None:
-        root = base if base.is_dir() else base.parent
-        every += _look(root, _files_of_base(recording), BASE, problems)
+        every += _look(base, _files_of_base(recording), BASE, problems)
     every.sort(key=lambda it: (not it.name.startswith(BASE), -it.nbytes, it.name))
     read, said, data = list[_Weights](), list[dict[str, Any]](), b""
     for each in every:
@@ -118,11 +117,12 @@ def _files_of_base(recording: Recording) -> list[tuple[str, int, str]]:
 
 
 def _look(
-    root: Path, files: Iterable[tuple[str, int, str]], prefix: str, problems: dict[str, str]
+    path: Path, files: Iterable[tuple[str, int, str]], prefix: str, problems: dict[str, str]
 ) -> list[_Weights]:
-    """Return what the *files* of weights in *root* hold, states of a training aside."""
+    """Return what the *files* of weights at *path* hold, states of a training aside."""
     units, found, tensors = list[Unit](), list[_Weights](), 0
     rows = {name: (size, sha256) for name, size, sha256 in files}
+    root = path if path.is_dir() else path.parent
     model = Model(root, {it: rows[it][0] for it in rows}, {it: rows[it][1] for it in rows})
     with _stated(f"{prefix}*", problems):  # an extra may be missing
         units = [unit for unit in model.units.values() if unit.weights and not unit.state]

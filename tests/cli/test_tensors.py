@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,25 @@ def test_who_has_the_form_sees_what_it_is_a_form_of(
     assert "made from  model" in seen.out
     assert "recorded (as" in seen.out
     assert "cast:BF16 of baseModel:" in provenance("show", "bf16").out
+
+
+def test_a_form_that_is_one_file_is_verified_alone(
+    record: Callable[..., Ran], alice: Person, bob: Person, provenance: Shell
+) -> None:
+    assert record(TRAIN, "--tensors").status == 0
+    Path("m.safetensors").write_bytes(half(WEIGHTS))
+    attested = provenance(
+        "attest", "m.safetensors", "--base-model", "model", "--key", bob.private, "--tensors"
+    )
+    assert attested.status == 0, attested.err
+    Path("model/claims.jsonl").rename("published.jsonl")
+    shutil.rmtree("model")
+    keys = ("--key", alice.public, "--key", bob.public)
+    seen = provenance("verify", "m.safetensors", *keys, "--base", "published.jsonl")
+    assert seen.status == 0, seen.err
+    assert "cast:BF16 of baseModel:model.safetensors: 1 the same, 3 cast" in seen.out
+    assert "made from  model" in seen.out
+    assert "recorded (as" in seen.out
 
 
 def test_a_form_of_which_one_tensor_was_changed(
