@@ -53,6 +53,9 @@ CHAIN: Final = "checkpoints.jsonl"
 QUIET_S: Final = 1.0
 """How long a checkpoint must have been the same."""
 
+_PAUSE_S: Final = 0.05
+"""How long the thread lets events gather that no look is due for, as of many small files."""
+
 _REST: Final = 50
 """How many times as long as a look the thread rests."""
 
@@ -173,6 +176,7 @@ class Watcher:
                     max(QUIET_S * (not self._closed), _REST * took) + began - time.monotonic()
                 )
                 return
+            self._ended.wait(_PAUSE_S)
 
     def _unsettled(self) -> bool:
         return bool(self._told) or any(not known.hashed for known in self._known.values())
@@ -188,6 +192,8 @@ class Watcher:
             return True
         due = "" not in self._watched
         for event in self._inotify.read(0):
+            if event.mask == inotify.CREATE:  # of a file, which is not written yet
+                continue
             name = os.path.relpath(event.path or self._top, self._top)
             if event.mask & inotify.ISDIR and _is_numbered(name):
                 self._appeared.add(MODEL + name)
