@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -88,9 +89,13 @@ def _find(recording: Recording, payload: bytes, live: tuple[LiveSecret, ...]) ->
     if (found := find_secret(payload, live)) is not None:
         return found
     for number, item in enumerate(recording.statement.run.byproducts):
-        if (found := find_secret(recording.data_of(item), live)) is not None:
+        if (found := _find_in_data(recording.data_of(item), live)) is not None:
             return found._replace(pointer=f"{_BYPRODUCTS}{number}")
     return None
+
+
+_find_in_data = lru_cache(maxsize=64)(find_secret)
+"""The data of a byproduct is the same each time: a list of many files is searched once."""
 
 
 def _field(pointer: str, statement: TrainingStatement, live: tuple[LiveSecret, ...]) -> str:
