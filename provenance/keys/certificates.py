@@ -12,11 +12,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
+from warnings import catch_warnings
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from provenance.errors import MalformedError, SignatureError, one_line
@@ -33,7 +35,15 @@ _PURPOSES = {
     ExtendedKeyUsageOID.CODE_SIGNING: "signing code",
     ExtendedKeyUsageOID.TIME_STAMPING: "time stamps",
 }
-BAD = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion)
+_PARTS = "version subject issuer extensions not_valid_before_utc not_valid_after_utc".split()
+BAD = (
+    CryptographyDeprecationWarning,
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +127,12 @@ def parse_authority(pems: Sequence[tuple[str, bytes]], at: datetime) -> Authorit
 def load(der: bytes) -> x509.Certificate:
     """Return the certificate that *der* spells, every part of it parsed."""
     try:
-        certificate = x509.load_der_x509_certificate(der)
-        # What cannot be parsed shows only when it is asked for.
-        for (
-            part
-        ) in "version subject issuer extensions not_valid_before_utc not_valid_after_utc".split():
-            getattr(certificate, part)
-        certificate.public_key()
+        with catch_warnings(action="error"):  # of what RFC 5280 forbids
+            certificate = x509.load_der_x509_certificate(der)
+            # What cannot be parsed shows only when it is asked for.
+            for part in _PARTS:
+                getattr(certificate, part)
+            certificate.public_key()
     except BAD as error:
         raise SignatureError(f"not a certificate: {one_line(str(error))[:200]}") from error
     return certificate

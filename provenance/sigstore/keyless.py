@@ -27,7 +27,6 @@ from provenance.sigstore import certificate, logged, times
 from provenance.sigstore.certificate import Leaf
 from provenance.sigstore.logged import Signed
 from provenance.sigstore.root import Log, TrustedRoot
-from provenance.transparency.entry import LogEntry
 
 _DIGESTS = {"SHA2_256": "sha256", "SHA2_384": "sha384", "SHA2_512": "sha512"}
 
@@ -55,14 +54,15 @@ class Keyless(Notary):
         return Opened(envelope.payload_type, envelope.payload, leaf.key, envelope.sig, name, proof)
 
     def witness(self, bundle: Bundle, opened: Opened) -> Opened:
-        """Return *opened*, which a key signed, if its log entries hold."""
-        document = bundle.document
-        material = document.verification_material
-        if self.identity and not material.tlog_entries:
-            return opened  # the root is for the identity
-        with _refusing():
-            signed = _signed(bundle, opened.key, b"")
-            proof = self._prove(material, document.media_type, signed, None)
+        """Return *opened*, which a key signed, if its entries in logs of the root hold.
+
+        Beside an identity there need not be any.
+        """
+        document, signed = bundle.document, _signed(bundle, opened.key, b"")
+        try:
+            proof = self._prove(document.verification_material, document.media_type, signed, None)
+        except SignatureError as error:  # the signature holds, but not what is said of it
+            raise LogProofError(error.what) from error
         return msgspec.structs.replace(opened, proof=proof)
 
     def check_blob(
@@ -121,21 +121,21 @@ class Keyless(Notary):
             if leaf is not None:
                 authority = certificate.check_chain(leaf, self.root.authorities, at)
                 certificate.check_logged(leaf, authority, self.root.ctlogs)
-        entry, log, _ = entries[0]
         when = f" at {min(found):%Y-%m-%d %H:%M:%S} UTC" if found else ""
-        return f"entry {entry.index} of {log.name}{when}"
+        return "".join(f"entry {number} of {log.name}{when}" for number, log, _ in entries[:1])
 
     def _logged(
         self, material: Material, media_type: str, signed: Signed
-    ) -> Iterator[tuple[LogEntry, Log, datetime | None]]:
-        """Yield the entries of trusted logs, each about *signed*, and when it was taken."""
+    ) -> Iterator[tuple[int, Log, datetime | None]]:
+        """Yield index and log of each entry in a trusted one, about *signed*, and its time."""
         none = True
         for value in material.tlog_entries:
             entry, proven = logged.parse(value, _version(media_type))
             for log in self._known(entry.log_id)[:1]:
-                yield entry, log, logged.check(entry, log, signed, proven=proven)
+                at = logged.check(entry, log, signed, proven=proven)
+                yield entry.index if at else entry.proof.index, log, at
                 none = False
-        if none:
+        if none and (signed.certificate or not self.identity):
             raise SignatureError("the signature is in no log of the trusted root")
 
     def _known(self, log_id: bytes) -> list[Log]:

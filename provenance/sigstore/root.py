@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import metadata, util
 from pathlib import Path
 from typing import Annotated
 
@@ -112,6 +111,8 @@ def load(path: Path) -> TrustedRoot:
 
 def shipped() -> TrustedRoot:
     """Return the root of the public Sigstore in the installed package ``sigstore``."""
+    from importlib import metadata, util  # noqa: PLC0415 - takes a while
+
     found = util.find_spec("sigstore")
     places = found.submodule_search_locations if found else None
     for place in places or ():
