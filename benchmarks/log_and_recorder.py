@@ -8,6 +8,10 @@
 - append: the library's function, 10,000 entries in one batch, for a log that others fill;
 - record: ``provenance record`` of a shell and of a Python that do nothing but write a small model,
   and in brackets each alone: the difference is what the recorder costs;
+- start: the seconds from the command line to the first line of a Python that is recorded
+  (``--torch``, or this one), which has so many packages, and alone;
+- files: ``record`` with a folder of 20,000 files of 4 KiB as data beyond the same without, and
+  ``sha256sum`` of them: they are hashed before the run and after it;
 - metric: one call of ``current_run().metric()``, by a program that calls it 100,000 times, when it
   is recorded and when it is not, in microseconds; open: opening and closing one of 1,000 files,
   20,000 times, likewise.
@@ -41,6 +45,8 @@ ENTRY_BYTES = 512
 TRIAL_STEPS = 100
 """Steps of the training that tells how many to measure."""
 
+FILES, FILE_BYTES = 20_000, 4096
+
 SMALL = "import pathlib as p, sys; m = p.Path(sys.argv[1]); m.mkdir(); (m / 'w').touch()"
 
 PROGRAMS = count(1)
@@ -69,6 +75,8 @@ def main() -> None:
             measure_log(entries, programs, arguments.repeat)
         if "recorder" in arguments.only:
             measure_recorder(programs, arguments.repeat)
+            measure_start(programs, arguments.torch or sys.executable, arguments.repeat)
+            measure_files(programs, arguments.repeat)
         if "training" in arguments.only:
             measure_training(program(arguments.torch), arguments.seconds, min(arguments.repeat, 3))
 
@@ -128,6 +136,51 @@ def measure_recorder(programs: list[str], repetitions: int) -> None:
             metric, opened = (statistics.median(one) for one in calls)
             print(f"metric(), {name}, µs {metric:>14.2f}  {each}")
             print(f"open, {name}, µs {opened:>18.2f}  {each}", flush=True)
+
+
+def measure_start(programs: list[str], python: str, repetitions: int) -> None:
+    """Print how long after it was typed a Python gets to its first line."""
+    code = "import time; now = time.time(); " + SMALL + "; (m / 'w').write_text(str(now))"
+    listed = "import importlib.metadata as m; print(len(list(m.distributions())))"
+    count = subprocess.run([python, "-c", listed], capture_output=True, text=True, check=True)
+    contenders: dict[str, list[str]] = {"": []} | {
+        each: ["record", "--key", "key"] for each in programs
+    }
+    taken: dict[str, list[float]] = {each: [] for each in contenders}
+    for _ in range(repetitions):
+        for each, words in contenders.items():
+            model = f"model-{next(PROGRAMS)}"
+            options = [each, *words, "--model", model, "--"] if each else []
+            began = time.time()
+            run(Command([*options, python, "-c", code, model]))
+            taken[each].append(float((Path(model) / "w").read_text()) - began)
+    for each, seconds in taken.items():
+        name = f"start, {count.stdout.strip()} packages" if each else "(start alone)"
+        print(f"{name:<36}{statistics.median(seconds):>8.3f}  {each}", flush=True)
+
+
+def measure_files(programs: list[str], repetitions: int) -> None:
+    """Print what a folder of many small files costs the recorder, and ``sha256sum``."""
+    data = Path("files")
+    data.mkdir()
+    for number in range(FILES):
+        (data / f"{number}").write_bytes(os.urandom(FILE_BYTES))
+    words = ["sh", "-c", 'mkdir "$0" && : > "$0/w"']
+    for each in programs:
+        with_data, without, hashed = (list[Run]() for _ in range(3))
+        for _ in range(repetitions):
+            for runs, options in ((with_data, ["--data", "files"]), (without, [])):
+                model = f"model-{next(PROGRAMS)}"
+                named = ["--model", model, "--key", "key", "--"]
+                runs.append(run(Command([each, "record", *options, *named, *words, model])))
+            hashed.append(run(Command(["sh", "-c", "cd files && sha256sum *"])))
+        show("record 20,000 files of 4 KiB", [with_data])
+        show("(without them)", [without])
+        show("(sha256sum of them)", [hashed])
+        more = summary(with_data).processor - summary(without).processor
+        ratio = more / summary(hashed).processor
+        print(f"they cost, of cpu of sha256sum      {ratio:>8.2f}", flush=True)
+    shutil.rmtree(data)
 
 
 def measure_training(torch: str, seconds: float, repetitions: int) -> None:
