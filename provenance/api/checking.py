@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -316,7 +315,7 @@ def _write(verdict: Verdict, path: Path, signer: PrivateKey) -> None:
     from provenance.rebuilding import verdict as verdicts  # noqa: PLC0415
     from provenance.statement import intoto  # noqa: PLC0415
 
-    verifier = verdicts.Verifier(signer.public.key_id, __version__, timestamp(datetime.now(UTC)))
+    verifier = verdicts.Verifier(signer.public.key_id, __version__, timestamp())
     payload = intoto.format(verdicts.to_statement(verdict, verifier))
     try:
         read = verdicts.from_statement(intoto.parse(payload))

@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Unpack
 
@@ -92,7 +91,6 @@ def record(
             command,
             folder=before.inputs.working_folder,
             environ=environ,
-            clock=lambda: datetime.now(UTC),
             run_directory=kept.program,
             on_start=kept.started,
         )
@@ -222,7 +220,7 @@ class Making:
             key=self.key_file and Path(os.path.realpath(here / self.key_file)),
             log=None if log is None else here / log,
             secrets=tuple(sorted({secret.variable for secret in live})),
-            started_on=process.timestamp(datetime.now(UTC)),
+            started_on=process.timestamp(),
             began=began,
             link_roots=self.inputs.link_roots,
             link=claimant.link,

@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 import threading
-from datetime import UTC, datetime
 from importlib.machinery import SourceFileLoader
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Final, Self, Unpack, cast
@@ -244,7 +243,7 @@ def observe() -> None:
             kept.remove()
             raise SystemExit
         kept.started(asked["process"])
-        began, started = process.timestamp(datetime.now(UTC)), os.times().elapsed
+        began, started = process.timestamp(), os.times().elapsed
         heard = {name: _text(value) for name, value in recorder.heard(before).items()}
         answer = {"run": str(kept.path), "finish": kept.command_to_finish(), "heard": heard}
         answer |= {"program": str(kept.program), "path": environ["PYTHONPATH"], "remarks": remarks}
@@ -257,7 +256,7 @@ def observe() -> None:
         end = json.loads(line)
         cost = {"wallSeconds": round(os.times().elapsed - started, 3)}
         cost["cpuSeconds"] = end["cpuSeconds"]
-        now = process.timestamp(datetime.now(UTC))
+        now = process.timestamp()
         return process.CommandResult(end["status"], began, now, end["signal"], cost=cost)
 
     stated = {**asked["stated"], "on_warning": remarks.append, "progress": silent}

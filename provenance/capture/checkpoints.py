@@ -23,7 +23,6 @@ import time
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Final, Self
 
@@ -141,7 +140,7 @@ class Watcher:
             self._look(files)
         if self._problem:
             with contextlib.suppress(ProvenanceError, OSError):
-                self._add(Checkpoint("", _now(), missed=self._problem))
+                self._add(Checkpoint("", timestamp(), missed=self._problem))
 
     @contextlib.contextmanager
     def _noting(self) -> Iterator[None]:
@@ -294,7 +293,7 @@ class Watcher:
         try:
             hashed = _known_from(files or {}, base, found) if top == self._top else None
             hashed = hashed or chain.hash_files(top, base, found, self._go_on)
-            made = chain.describe(name, hashed, _now(), self._step(name, found))
+            made = chain.describe(name, hashed, timestamp(), self._step(name, found))
         except ProvenanceError as error:
             if at_end or isinstance(error, MalformedError):
                 self._miss(name, error.what)
@@ -337,7 +336,7 @@ class Watcher:
 
     def _miss(self, name: str, why: str) -> None:
         shown = os.fsencode(name).decode(errors="backslashreplace")
-        self._add(Checkpoint(shown, _now(), missed=why))
+        self._add(Checkpoint(shown, timestamp(), missed=why))
 
     def _step(self, name: str, found: Files) -> int | None:
         """Return the step of a checkpoint, as the program, its state or its name tells it."""
@@ -409,7 +408,3 @@ def _known_from(files: Mapping[str, Seen], base: str, found: Files) -> Files | N
 
 def _is_numbered(name: str) -> bool:
     return _NUMBERED.fullmatch(PurePosixPath(name).name) is not None
-
-
-def _now() -> str:
-    return timestamp(datetime.now(UTC))

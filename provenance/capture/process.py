@@ -90,12 +90,11 @@ class CommandResult:
         return None if self.signal else self.status
 
 
-def run(  # noqa: PLR0913 - each by name, and most left out
+def run(
     command: Sequence[str],
     *,
     folder: Path,
     environ: Mapping[str, str],
-    clock: Callable[[], datetime],
     run_directory: Path | None = None,
     on_start: Callable[[int], None] | None = None,
     output: int | None = None,
@@ -109,10 +108,10 @@ def run(  # noqa: PLR0913 - each by name, and most left out
     variables = dict(environ)
     if run_directory is not None:
         variables[VARIABLE] = str(run_directory.absolute())
-    started_on = timestamp(clock())
+    started_on = timestamp()
 
     def failed(status: int, problem: str) -> CommandResult:
-        return CommandResult(status, started_on, timestamp(clock()), started=False, problem=problem)
+        return CommandResult(status, started_on, timestamp(), started=False, problem=problem)
 
     program = find_program(command[0], variables, folder)
     if program is None:  # exec would say "permission denied" where the PATH has a closed folder
@@ -140,7 +139,7 @@ def run(  # noqa: PLR0913 - each by name, and most left out
         return failed(NOT_FOUND, "command not found")
     except OSError as error:
         return failed(NOT_EXECUTABLE, reason(error))
-    finished_on = timestamp(clock())
+    finished_on = timestamp()
     cost = _measured(time.monotonic() - before, usage, own_peak)
     if code >= 0:
         return CommandResult(code, started_on, finished_on, cost=cost)
@@ -165,9 +164,9 @@ def is_python(program: str) -> bool:
     return _PYTHON.fullmatch(os.path.basename(program)) is not None  # noqa: PTH119 - a word
 
 
-def timestamp(moment: datetime) -> str:
-    """Return *moment* in RFC 3339, in UTC, to the second."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def timestamp(moment: datetime | None = None) -> str:
+    """Return *moment*, or now, in RFC 3339, in UTC, to the second."""
+    return (moment or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @contextlib.contextmanager

@@ -14,7 +14,6 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from provenance.capture import made, process, recorder
@@ -85,7 +84,6 @@ class Tree:
                 command,
                 folder=folder,
                 environ=environ,
-                clock=lambda: datetime.now(UTC),
                 run_directory=program,
                 output=output.fileno(),
             )

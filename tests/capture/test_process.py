@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -34,12 +34,9 @@ ENVIRON = {"PATH": os.environ["PATH"]}
 # A recorder in a process of its own: what it makes of signals can only be seen from outside.
 RECORDER = """
 import os, sys
-from datetime import UTC, datetime
 from pathlib import Path
 from provenance.capture.process import run
-result = run(
-    sys.argv[1:], folder=Path(), environ=os.environ, clock=lambda: datetime.now(UTC)
-)
+result = run(sys.argv[1:], folder=Path(), environ=os.environ)
 os.write(1, f"recorder: {result.status} {result.signal}\\n".encode())
 sys.exit(result.status)
 """
@@ -62,13 +59,8 @@ while True:
 """
 
 
-def ticking() -> Callable[[], datetime]:
-    moments = iter(datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=n) for n in range(10))
-    return lambda: next(moments)
-
-
 def run_here(*command: str, folder: Path | None = None) -> CommandResult:
-    return run(command, folder=folder or Path(), environ=ENVIRON, clock=ticking())
+    return run(command, folder=folder or Path(), environ=ENVIRON)
 
 
 def recorder(*command: str) -> list[str]:
@@ -84,7 +76,9 @@ def environ() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("status", [0, 1, 2, 125, 255])
-def test_the_exit_status_is_passed_on(status: int) -> None:
+def test_the_exit_status_is_passed_on(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter(["2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z"])
+    monkeypatch.setattr("provenance.capture.process.timestamp", lambda: next(moments))
     result = run_here("sh", "-c", f"exit {status}")
     assert (result.status, result.exit_status, result.signal) == (status, status, "")
     assert result.started
@@ -122,7 +116,7 @@ def test_a_file_that_is_not_executable_is_126(tmp_path: Path) -> None:
     tmp_path.joinpath("script").write_text("echo\n")
     assert run_here("./script", folder=tmp_path).status == 126
     assert run_here(str(tmp_path), folder=tmp_path).status == 126
-    result = run(["script"], folder=Path(), environ={"PATH": str(tmp_path)}, clock=ticking())
+    result = run(["script"], folder=Path(), environ={"PATH": str(tmp_path)})
     assert result.status == 126
 
 
@@ -137,7 +131,7 @@ def test_the_program_is_looked_for_on_the_path_of_its_own_environment(tmp_path: 
     program = tmp_path / "train"
     program.write_text("#!/bin/sh\nexit 3\n")
     program.chmod(0o755)
-    result = run(["train"], folder=Path(), environ={"PATH": str(tmp_path)}, clock=ticking())
+    result = run(["train"], folder=Path(), environ={"PATH": str(tmp_path)})
     assert result.status == 3
     assert find_program("train", {"PATH": str(tmp_path)}, Path()) == str(program)
     assert find_program("sh", {}, Path()) is not None
@@ -150,7 +144,6 @@ def test_the_command_gets_folder_environment_and_arguments_untouched(tmp_path: P
         ["sh", "-c", script, "sh", argument],
         folder=tmp_path,
         environ=ENVIRON,
-        clock=ticking(),
         run_directory=tmp_path / "directory",
     )
     assert result.status == 0

@@ -9,7 +9,6 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -339,7 +338,6 @@ class Folder:
             command,
             folder=self.path,
             environ=listen(before, directory, variables),
-            clock=lambda: datetime.now(UTC),
             run_directory=directory,
         )
         assert result.status == 0, command
