@@ -290,10 +290,10 @@ def _of_order(value: Any) -> tuple[str, int]:  # noqa: ANN401 - as above
         if len(value) != _HEX_LENGTH or set(value) - set("0123456789abcdef"):
             raise ValueError
         return value, 0
-    if not isinstance(value, (list, tuple, range)):
-        value = value.tolist()  # numpy, torch, array
     if len(value) > MAX_ITEMS:
         raise OverflowError
+    if not isinstance(value, (list, tuple, range)):
+        value = value.tolist()  # numpy, torch, array
     hasher = hashlib.sha256()
     for item in value:
         items = item.tolist() if hasattr(item, "tolist") else item

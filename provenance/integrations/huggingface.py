@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from provenance.capture.run import current_run
+from provenance.capture.run import MAX_ITEMS, current_run
 from provenance.integrations import quietly
+
+_KNOWN = ("torch", "accelerate", "transformers")
 
 
 class ProvenanceCallback(TrainerCallback):  # type: ignore[misc] # transformers may not be there
@@ -66,11 +68,14 @@ class ProvenanceCallback(TrainerCallback):  # type: ignore[misc] # transformers 
 def order_of(loader: Any) -> list[int] | None:
     """Return the order of the next epoch; None if only drawing tells it.
 
-    A sampler with a generator of its own is copied with that, so that its own does not move.
+    A sampler with a generator of its own is copied with that, so that its own does not move. Who
+    knows what a sampler of the script does when it is asked.
     """
     batches = loader.batch_sampler
     batches = getattr(batches, "batch_sampler", batches)  # accelerate's share of a process
     sampler = copy.copy(batches.sampler)
+    if type(sampler).__module__.partition(".")[0] not in _KNOWN or len(sampler) > MAX_ITEMS:
+        return None
     if isinstance(sampler, torch.utils.data.SequentialSampler):
         return list(sampler)
     own = getattr(sampler, "generator", None)

@@ -115,6 +115,28 @@ def test_a_trainer_of_transformers(
 
 
 @with_torch
+def test_a_sampler_of_the_script_is_not_asked(tmp_path: Path, surroundings: dict[str, str]) -> None:
+    program = """
+import random, types, torch
+from torch.utils.data import RandomSampler, SequentialSampler
+from provenance.integrations.huggingface import order_of
+class Own(RandomSampler):
+    order = list(range(4))
+    def __iter__(self):
+        random.shuffle(self.order)  # draws, and moves what it shares with its copies
+        return iter(self.order)
+def of(sampler):
+    return order_of(types.SimpleNamespace(batch_sampler=types.SimpleNamespace(sampler=sampler)))
+before, generator = random.getstate(), torch.Generator()
+print(of(Own(range(4), generator=generator)), Own.order, random.getstate() == before)
+print(of(SequentialSampler(range(2**40))), of(RandomSampler(range(2**40), generator=generator)))
+print(of(SequentialSampler(range(3))), sorted(of(RandomSampler(range(3), generator=generator))))
+"""
+    said = run([TORCH, "-c", program], tmp_path, surroundings).splitlines()
+    assert said == ["None [0, 1, 2, 3] True", "None None", "[0, 1, 2] [0, 1, 2]"]
+
+
+@with_torch
 @pytest.mark.parametrize("asked", ["by a line", "by the variable", "not"])
 def test_a_trainer_of_lightning(
     tmp_path: Path, alice: Person, surroundings: dict[str, str], asked: str
