@@ -60,7 +60,10 @@ class Meter:
             pairs = zip(
                 begin.values["energy"], self._gpus_after.values.get("energy", ()), strict=False
             )
-            known = [round((b - a) / 1000, 3) for a, b in pairs if a is not None and b is not None]
+            told = [(a, b) for a, b in pairs if a is not None and b is not None]
+            known = [
+                round((b - a) / 1000, 3) for a, b in told if b >= a
+            ]  # else its driver began anew
             cost["gpus"] = {"present": count, "presentHours": round(count * hours, 4)}
             cost["gpus"] |= {"joules": known} if known else {}
         return replace(result, cost=cost)
@@ -75,9 +78,12 @@ class Meter:
             return
         for name in self._spent.keys() - now.values.keys():
             del self._spent[name]  # a part of it is unknown
-        for name in self._spent:
+        for name in [*self._spent]:
             (was, span), (is_now, _) = before.values[name], now.values[name]
-            self._spent[name] += is_now - was if is_now >= was else is_now - was + span
+            spent = is_now - was if is_now >= was else is_now - was + span
+            self._spent[name] += spent
+            if spent < 0:  # the counter had left its own range
+                del self._spent[name]
         self._zones = now
 
 

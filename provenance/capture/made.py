@@ -15,7 +15,7 @@ import glob
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -43,7 +43,8 @@ class Candidates:
     """The folders that may become the model's, as they were when the run ``began``.
 
     ``named`` is what the user gave, ``target`` where it led; "" for a pattern. ``before`` holds the
-    files of each folder; digests only of the one that is named.
+    files of each folder; digests only of the one that is named. ``ahead`` tells, by a clock that
+    nobody sets, whether the other one was set back meanwhile.
     """
 
     named: Path
@@ -51,6 +52,7 @@ class Candidates:
     target: str
     before: Mapping[str, Mapping[str, Seen]]
     began: int
+    ahead: int
     link_roots: tuple[Path, ...] = ()
 
 
@@ -106,14 +108,18 @@ def look_before(
     link_roots: tuple[Path, ...] = (),
 ) -> Candidates:
     """Return the folders that *named*, a path or pattern in *working_folder*, means now."""
-    began = time.time_ns()
+    began, ahead = time.time_ns(), _ahead()
     if is_pattern(named, working_folder):
         folders, _ = _matches(named, working_folder)
         before = {folder: _without_digests(folder, link_roots) for folder in folders}
-        return Candidates(named, working_folder, "", before, began, link_roots)
+        return Candidates(named, working_folder, "", before, began, ahead, link_roots)
     target = os.path.realpath(working_folder / named)
     files = _look_at(Path(target), link_roots=link_roots, progress=progress, refuse=_overlook)
-    return Candidates(named, working_folder, target, {target: files}, began, link_roots)
+    return Candidates(named, working_folder, target, {target: files}, began, ahead, link_roots)
+
+
+def _ahead() -> int:
+    return time.time_ns() - time.monotonic_ns()
 
 
 def is_pattern(named: Path, working_folder: Path) -> bool:
@@ -123,6 +129,7 @@ def is_pattern(named: Path, working_folder: Path) -> bool:
 
 def look_after(before: Candidates, progress: Callable[[int], None] | None = None) -> Looks:
     """Return what the run wrote: of a pattern all folders, with every file that can be read."""
+    before = replace(before, began=before.began + min(0, _ahead() - before.ahead))
     if before.target:
         return _look_at_target(before, progress)
     folders, elsewhere = _matches(before.named, before.working_folder)

@@ -65,6 +65,24 @@ def test_a_counter_that_begins_anew_goes_on(tmp_path: Path) -> None:
     assert meter.priced(ENDED).cost == ENDED.cost | {"processorEnergy": energy}
 
 
+def test_counters_that_count_what_cannot_be_tell_nothing(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0", 2 * RANGE)
+
+    class Reloaded(FakeNvml):
+        used = 5_000
+
+        def nvmlDeviceGetTotalEnergyConsumption(self, _gpu: object) -> int:
+            return self.used
+
+    library = Reloaded()
+    with Meter(tmp_path, lambda: library) as meter:
+        zone(tmp_path, "intel-rapl:0", "package-0", 1)
+        library.used = 1_000
+    found = meter.priced(ENDED).cost
+    assert "joules" not in found["processorEnergy"]
+    assert "joules" not in found["gpus"]
+
+
 def test_a_counter_that_begins_anew_twice_is_read_in_between(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a working folder whose files look old: the run begins ten seconds from now."""
-    clock = time.time_ns() + 10 * 10**9
-    monkeypatch.setattr("provenance.capture.made.time.time_ns", lambda: clock)
+    clock = time.time_ns
+    monkeypatch.setattr("provenance.capture.made.time.time_ns", lambda: clock() + 10**10)
     folder = tmp_path / "work"
     folder.mkdir()
     return folder
@@ -72,6 +72,22 @@ def test_what_the_run_wrote_is_the_model(fresh: Path) -> None:
     found = choose(run(fresh, lambda: fill(fresh / "m", weights="1", config="2")))
     assert (found.folder, names(found)) == (fresh / "m", ["config", "weights"])
     assert (found.untouched, found.rewritten, found.unseen) == ((), (), ())
+
+
+@pytest.mark.parametrize("name", ["m", "*/"])
+def test_a_clock_that_is_set_back_makes_no_file_older(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As at the start of a machine: an hour ahead, until it asks another one for the time."""
+    clock, ahead = time.time_ns, [3600 * 10**9]
+    monkeypatch.setattr("provenance.capture.made.time.time_ns", lambda: clock() + ahead[0])
+
+    def train() -> None:
+        ahead[0] = 0
+        fill(tmp_path / "m", weights="1")
+
+    found = choose(run(tmp_path, train, name))
+    assert (names(found), found.untouched) == (["weights"], ())
 
 
 WRITES = {
