@@ -127,7 +127,7 @@ NOTHING = {
     "a link to an old file": ("old m", "ln -s weights m/model.bin", "none of its files"),
     "an old file removed": ("old m; touch m/other", "rm m/other", "none of its files"),
     "an old model moved there": ("old other", "mv other m", "none of its files"),
-    "a file instead": ("", "touch m", "not a directory"),
+    "an old file instead": ("old a", "mv a/weights m", "the run wrote none of its files"),
 }
 
 
