@@ -27,7 +27,8 @@ from provenance.weights.dtypes import DTYPES
 from provenance.weights.model import Model, Unit
 from provenance.weights.view import DIGEST_CHUNK, TensorInfo, begin_digest
 
-BASE: Final = "baseModel:"
+BASE: Final = "baseModel://"
+"""What the files of the base model are called by: no file of a model can be called so."""
 
 MAX_FILES, MAX_TENSORS, MAX_LIST = 64, 2**18, 2**25
 """Most files of a model, their tensors, and bytes of the list; files near the top come first."""

@@ -17,7 +17,9 @@ import pytest
 from provenance.capture import tensors
 from provenance.capture.draft import Recording, describe_bytes
 from provenance.capture.made import Made
+from provenance.errors import MalformedError
 from provenance.files.manifest import FileEntry, Manifest, hash_folder, manifest_of
+from provenance.files.names import check_name
 from provenance.report.verification import weights_texts
 from provenance.statement.training import describe_input
 from tests.statement.examples import TRAINING
@@ -219,9 +221,19 @@ def test_a_form_of_the_base_model(tmp_path: Path, *, single: bool) -> None:
     root = write_files(tmp_path / "form", {"m.safetensors": half(WEIGHTS)})
     files, lines, _ = look(root, base / "model.safetensors" if single else base)
     assert files["m.safetensors"]["conversion"] == "cast:BF16"
-    assert files["m.safetensors"]["from"] == "baseModel:model.safetensors"
+    assert files["m.safetensors"]["from"] == "baseModel://model.safetensors"
     assert list(files) == ["m.safetensors"]
     assert {line["file"] for line in lines} == {"m.safetensors"}
+
+
+def test_no_file_of_the_model_passes_for_one_of_the_base_model(tmp_path: Path) -> None:
+    base = write_files(tmp_path / "base", {"model.safetensors": simple({"w": WEIGHTS["norm"]})})
+    posing = {"baseModel:/model.safetensors": simple(WEIGHTS), "m.safetensors": half(WEIGHTS)}
+    files, lines, _ = look(write_files(tmp_path / "form", posing), base)
+    assert files["m.safetensors"]["from"] == "baseModel:/model.safetensors"
+    assert forms(lines, "baseModel:/model.safetensors").keys() == WEIGHTS.keys()
+    with pytest.raises(MalformedError):
+        check_name(f"{tensors.BASE}model.safetensors")
 
 
 def test_what_a_fine_tuning_did_not_change(tmp_path: Path) -> None:
@@ -232,7 +244,7 @@ def test_what_a_fine_tuning_did_not_change(tmp_path: Path) -> None:
     )
     files, _, _ = look(root, base)
     said = files["model.safetensors"]
-    assert (said["from"], said["same"], said["other"]) == ("baseModel:model.safetensors", 3, 1)
+    assert (said["from"], said["same"], said["other"]) == ("baseModel://model.safetensors", 3, 1)
     assert files["h.safetensors"]["from"] == "model.safetensors"
     assert files["h.safetensors"]["conversion"] == "cast:BF16"
 
@@ -257,7 +269,7 @@ def test_a_base_model_that_changed_or_is_gone_is_said(tmp_path: Path) -> None:
         change(base / "model.safetensors")
         after = tensors.with_tensors(before, Made(root, hash_folder(root)), base)
         files = after.statement.run.byproducts[-1].annotations["files"]
-        assert [it["file"] for it in files] == ["baseModel:model.safetensors", "m.safetensors"]
+        assert [it["file"] for it in files] == ["baseModel://model.safetensors", "m.safetensors"]
         assert files[0]["problem"]
         assert "from" not in files[1]
 

@@ -72,10 +72,10 @@ def test_who_has_the_form_sees_what_it_is_a_form_of(
     keys = ("--key", alice.public, "--key", bob.public)
     seen = provenance("verify", "bf16", *keys, "--base", "model")
     assert seen.status == 0
-    assert "cast:BF16 of baseModel:model.safetensors: 1 the same, 3 cast" in seen.out
+    assert "cast:BF16 of baseModel://model.safetensors: 1 the same, 3 cast" in seen.out
     assert "made from  model" in seen.out
     assert "recorded (as" in seen.out
-    assert "cast:BF16 of baseModel:" in provenance("show", "bf16").out
+    assert "cast:BF16 of baseModel://" in provenance("show", "bf16").out
 
 
 def test_a_form_that_is_one_file_is_verified_alone(
@@ -92,7 +92,7 @@ def test_a_form_that_is_one_file_is_verified_alone(
     keys = ("--key", alice.public, "--key", bob.public)
     seen = provenance("verify", "m.safetensors", *keys, "--base", "published.jsonl")
     assert seen.status == 0, seen.err
-    assert "cast:BF16 of baseModel:model.safetensors: 1 the same, 3 cast" in seen.out
+    assert "cast:BF16 of baseModel://model.safetensors: 1 the same, 3 cast" in seen.out
     assert "made from  model" in seen.out
     assert "recorded (as" in seen.out
 
@@ -106,7 +106,7 @@ def test_a_form_of_which_one_tensor_was_changed(
     convert = ("--base-model", "model", "--key", bob.private, "--tensors")
     assert provenance("attest", "casts", *convert).status == 0
     seen = provenance("verify", "casts", "--key", bob.public)
-    assert "tensors of baseModel:model.safetensors: 1 the same, 2 cast, 1 not found" in seen.out
+    assert "tensors of baseModel://model.safetensors: 1 the same, 2 cast, 1 not found" in seen.out
     assert "cast:" not in seen.out
 
 
@@ -136,7 +136,7 @@ def test_a_run_that_is_finished_later_has_its_tensors(
     assert provenance(*words).status == 0
     [said] = described(Path("model"))["annotations"]["files"]
     assert said["conversion"] == "copy"
-    assert said["from"] == "baseModel:model.safetensors"
+    assert said["from"] == "baseModel://model.safetensors"
 
 
 def test_finish_may_ask_for_it(record: Callable[..., Ran], provenance: Shell) -> None:
