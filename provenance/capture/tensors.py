@@ -79,7 +79,7 @@ def with_tensors(
         types[info.shape].add(info.dtype.name)
     if base is not None:
         every += _look(base, _files_of_base(recording), BASE, problems)
-    every.sort(key=lambda it: (not it.name.startswith(BASE), -it.nbytes, it.name))
+    every.sort(key=lambda it: (not it.name.startswith(BASE), -it.nbytes))
     read, said, data = list[_Weights](), list[dict[str, Any]](), b""
     for each in every:
         with _stated(each.name, problems):

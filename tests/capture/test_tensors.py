@@ -185,6 +185,13 @@ def test_another_container_is_a_copy(tmp_path: Path) -> None:
     assert "from" not in files["m.safetensors"]
 
 
+def test_a_checkpoint_is_a_copy_of_the_model_and_not_the_other_way(tmp_path: Path) -> None:
+    names = ("checkpoint-4/model.safetensors", "model.safetensors")
+    files, _, _ = look(write_files(tmp_path, dict.fromkeys(names, simple(WEIGHTS))))
+    assert files[names[0]]["from"] == names[1]
+    assert "from" not in files[names[1]]
+
+
 @pytest.mark.parametrize("odd", [0x7FC00001, 0x7F800001, 0x7F7FFFFF])
 def test_what_is_not_a_number_or_overflows_has_no_cast(tmp_path: Path, odd: int) -> None:
     """A converter chooses the bits of NaN, and whether what is too large becomes infinite."""
