@@ -114,8 +114,10 @@ def read_password(password: Password) -> bytes | None:
 
 
 def private_key(key: PathLike | PrivateKey, password: Password) -> PrivateKey:
-    """Return *key*, loaded if it is a file."""
-    return key if isinstance(key, PrivateKey) else load_private(Path(key), read_password(password))
+    """Return *key*, loaded if it is a file, or named as :mod:`~provenance.keys.elsewhere` says."""
+    if isinstance(key, PrivateKey):
+        return key
+    return load_private(os.fspath(key), read_password(password))
 
 
 def public_keys(keys: Sequence[PathLike | PublicKey]) -> tuple[PublicKey, ...]:

@@ -35,6 +35,7 @@ from provenance.errors import CommandError, PolicyError, ProvenanceError, UsageE
 from provenance.folder import attach as beside
 from provenance.folder.claims import model_name, require_model
 from provenance.keys import PrivateKey
+from provenance.keys.elsewhere import scheme_of
 from provenance.statement.training import DeclaredEquality
 
 DEFAULT_EQUALITY = "bytes"
@@ -149,7 +150,8 @@ class Making:
         if unknown := stated.keys() - Stated.__annotations__.keys():
             raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
         inputs, claimant = inputs_of(model, stated), Claimant.of(key, stated)
-        return cls(inputs, claimant, stated, None if isinstance(key, PrivateKey) else Path(key))
+        elsewhere = isinstance(key, PrivateKey) or scheme_of(key)
+        return cls(inputs, claimant, stated, None if elsewhere else Path(str(key)))
 
     def around(
         self,

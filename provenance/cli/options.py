@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from provenance.errors import UsageError
+from provenance.errors import UsageError, one_line
 
 if TYPE_CHECKING:
     from provenance.keys import PublicKey
@@ -47,8 +49,36 @@ def signing_options(command: F, *, required: bool = True) -> F:
         "--password-env", metavar="VAR", help="Environment variable that holds the key's password."
     )(command)
     return click.option(
-        "--key", "key_path", type=PATH, required=required, metavar="KEY", help="Private key (PEM)."
-    )(command)
+        "--key", "key_path", required=required, metavar="KEY", callback=_private_key,
+        help="Private key: a file, env:NAME, fd:N, or a pkcs11:, awskms:, azurekms:, gcpkms: or"
+        " hv: URI.",
+    )(command)  # fmt: skip
+
+
+def _private_key(
+    _context: click.Context, _option: click.Parameter, key: str | None
+) -> str | Path | None:
+    """Return *key* as a path, if it is one; warn of a file that others can read."""
+    from provenance.keys import is_private_key
+    from provenance.keys.elsewhere import scheme_of
+
+    if key is None or scheme_of(key):
+        return key
+    with suppress(OSError, ValueError):
+        shared = Path(key).stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)
+        if shared and is_private_key(Path(key)):
+            what = f"provenance: warning: {one_line(key)}: others can read this private key"
+            click.echo(f"{what} (chmod 600)", err=True)
+    return Path(key)
+
+
+def key_variables(options: Mapping[str, Any]) -> list[str]:
+    """Return the environment variables in which *options* say that secrets are."""
+    from provenance.keys.elsewhere import scheme_of
+
+    names = [options["password_env"], options.get("log_password_env")]
+    key = str(options["key_path"])
+    return [*filter(None, names), *([key.partition(":")[2]] if scheme_of(key) == "env" else [])]
 
 
 def read_password(variable: str | None) -> bytes | None:

@@ -13,7 +13,7 @@ import click
 
 from provenance.capture.python.asking import begun
 from provenance.cli.help import Command
-from provenance.cli.options import PATH
+from provenance.cli.options import PATH, key_variables
 from provenance.cli.recording import print_recorded, read_given, read_stated, recording_options
 from provenance.errors import UnfinishedError, UsageError, as_typed
 
@@ -83,7 +83,7 @@ def command(ctx: click.Context, /, **options: Any) -> int:  # noqa: ANN401 - cli
     """
     _check(ctx)
     model, key = options["model"], options["key_path"]
-    secret = {options["password_env"], options["log_password_env"]}
+    secret = key_variables(options)
     environ = {name: value for name, value in os.environ.items() if name not in secret}
     asked = () if options["dry_run"] else options["words"]
     with _options_that_finish(options), begun(asked, environ):

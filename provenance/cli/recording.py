@@ -12,6 +12,7 @@ import click
 from provenance.cli.options import (
     PATH,
     json_option,
+    key_variables,
     link_root_option,
     read_password,
     signing_options,
@@ -85,13 +86,12 @@ _OPTIONS = (
 
 def read_given(options: Mapping[str, Any]) -> Given:
     """Return what *options*, as click passes them, give beside the key, in the library's terms."""
-    variables = (options["password_env"], options["log_password_env"])
     return {
         "password": read_password(options["password_env"]),
         "log": options["log"],
         "log_password": read_password(options["log_password_env"]),
         "allowed_secrets": options["allowed_secrets"],
-        "secret_variables": [name for name in variables if name],
+        "secret_variables": key_variables(options),
         "link_roots": options["link_roots"],
         "link": options["link"],
         "tensors": options["tensors"],

@@ -2,7 +2,7 @@
 
 A private key is written as PKCS#8 in PEM (RFC 5958, RFC 7468), mode 0600, encrypted where a
 password is given; its public key beside it at ``PATH.pub`` as SubjectPublicKeyInfo in PEM. Read are
-PKCS#8, traditional EC keys, and OpenSSH keys.
+PKCS#8, traditional EC keys, OpenSSH keys and cosign's, and what is not in a file at all.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -20,10 +21,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 from provenance.errors import MalformedError, SecretError, UnreadableError, UsageError
 from provenance.files.atomic import create_file
 from provenance.files.reading import read_file
+from provenance.keys.elsewhere import SIGNERS, Remote, open_cosign, read_text, scheme_of
 from provenance.keys.public import (
     CURVES,
     MAX_KEY_BYTES,
     PublicKey,
+    parse_public_pem,
     public_key_of,
     read_key_file,
     unsupported_algorithm,
@@ -42,6 +45,8 @@ _PRIVATE = re.compile(
 )
 """A private key in PEM (OpenSSL, OpenSSH, PGP) or of age, perhaps behind its certificate."""
 
+_COSIGN = re.compile(rb"\s*-----BEGIN ENCRYPTED (?:COSIGN|SIGSTORE) PRIVATE KEY-----")
+
 PrivateHandle = (
     ec.EllipticCurvePrivateKey
     | ed25519.Ed25519PrivateKey
@@ -51,12 +56,19 @@ PrivateHandle = (
 )
 
 
+class Signs(Protocol):
+    """What signs elsewhere, and does not give the key away."""
+
+    def sign(self, message: bytes, /) -> bytes:
+        """Return the signature over *message*."""
+
+
 @dataclass(frozen=True, slots=True)
 class PrivateKey:
     """A private key that can sign."""
 
     public: PublicKey
-    _handle: PrivateHandle = field(repr=False)
+    _handle: PrivateHandle | Signs = field(repr=False)
 
     def sign(self, message: bytes) -> bytes:
         """Return the signature over *message*, encoded as :mod:`provenance.keys.public` lists."""
@@ -72,6 +84,8 @@ class PrivateKey:
             if not 1 <= len(password) <= MAX_PASSWORD_BYTES:
                 raise UsageError(f"a password has 1 to {MAX_PASSWORD_BYTES} bytes")
             encryption = serialization.BestAvailableEncryption(password)
+        if not isinstance(self._handle, PrivateHandle):
+            raise UsageError("the key cannot be had from what keeps it")
         return self._handle.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
         )
@@ -112,10 +126,30 @@ def write_pair(key: PrivateKey, path: Path, password: bytes | None = None) -> Pa
     return public_path
 
 
-def load_private(path: Path, password: bytes | None = None) -> PrivateKey:
-    """Return the private key in the file *path*; a password that is not needed is refused."""
-    data = read_key_file(path)
-    where = str(path)
+def load_private(key: str | Path, password: bytes | None = None) -> PrivateKey:
+    """Return the private key in the file *key*, or that :mod:`~provenance.keys.elsewhere` finds.
+
+    A password that is not needed is refused.
+    """
+    scheme, where = scheme_of(key), os.fspath(key)
+    if scheme == "pkcs11":
+        from provenance.keys.pkcs11 import Token  # noqa: PLC0415 - an extra
+
+        token = Token(where, password)
+        return PrivateKey(token.public, token)
+    if scheme in SIGNERS:
+        uri, _, path = where.partition("#")
+        if not path:
+            hint = "name its public key's file: URI#PUB"
+            raise UnreadableError("does not say who signs", where=uri, hint=hint)
+        public = parse_public_pem(read_key_file(Path(path)), where=path)
+        return PrivateKey(public, Remote(uri, public, password))
+    data = read_text(where) if scheme else read_key_file(Path(key))
+    return parse_private(data, password, where)
+
+
+def parse_private(data: bytes, password: bytes | None, where: str) -> PrivateKey:
+    """Return the private key in *data*: PEM, OpenSSH's, or cosign's."""
     if b"PRIVATE KEY" not in data:
         if b"PUBLIC KEY" in data or data.startswith((b"ssh-", b"ecdsa-", b"sk-")):
             hint = "name the private key, the file without .pub"
@@ -124,6 +158,9 @@ def load_private(path: Path, password: bytes | None = None) -> PrivateKey:
     is_openssh = b"BEGIN OPENSSH PRIVATE KEY" in data
     load = serialization.load_ssh_private_key if is_openssh else serialization.load_pem_private_key
     try:
+        if _COSIGN.match(data):
+            sealed, password = open_cosign(data, password or b"", where), None
+            return _private_key_of(serialization.load_der_private_key(sealed, None), where=where)
         handle = load(data, password)
     except TypeError as error:  # cryptography's word for a missing or a superfluous password
         if password is not None:
@@ -134,7 +171,7 @@ def load_private(path: Path, password: bytes | None = None) -> PrivateKey:
         if not is_openssh:
             raise unsupported_algorithm(where) from error
         what = "an OpenSSH key that is encrypted, or of an unsupported kind"  # it takes bcrypt
-        hint = "write a copy of it as PKCS#8 with 'ssh-keygen -p -m PKCS8'"
+        hint = "pip install 'training-provenance[keys]', or copy it by 'ssh-keygen -p -m PKCS8'"
         raise MalformedError(what, where=where, hint=hint) from error
     except ValueError as error:
         damaged = "the password is wrong, or the key is damaged"

@@ -84,6 +84,11 @@ class PublicKey:
     _handle: PublicHandle = field(compare=False)
 
     @property
+    def handle(self) -> PublicHandle:
+        """The key as an object of ``cryptography``."""
+        return self._handle
+
+    @property
     def key_id(self) -> str:
         """Base64 of SHA-256 over the SubjectPublicKeyInfo."""
         return strict_base64.format(hashlib.sha256(self.spki).digest())

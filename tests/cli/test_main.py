@@ -103,7 +103,7 @@ def test_verify_imports_only_what_it_needs() -> None:
         (["x\x1b[31m\u202e"], "No such command 'x\\x1b[31m\\u202e'."),
         (["--json", "verify", "x"], "No such option '--json' here; options follow 'verify'."),
         (["--debgu"], "Did you mean '--debug'?"),
-        (["verify"], "Missing argument 'DIR'"),
+        (["verify"], "Missing argument 'DIR|FILE'"),
         (["verify", "x", "--kye", "y"], "No such option '--kye'. Did you mean '--key'?"),
         (["keygen", "x", "--algorithm", "rsa"], "rsa"),
         (["agree", "a", "b", "--quorum", "1"], "quorum"),
