@@ -36,6 +36,8 @@ from provenance.capture.process import CommandResult
 from provenance.capture.remarks import Remark
 from provenance.capture.run_folder import ENDED, MADE, SEEN, SIGNED, Plan, RunFolder, Seen
 from provenance.capture.secrecy import leaks
+from provenance.capture.trace.findings import Trace
+from provenance.capture.trace.supervisor import TRACE
 from provenance.encoding import strict_base64
 from provenance.envelope import bundle
 from provenance.errors import (
@@ -242,6 +244,7 @@ def complete(
                 environ=environ,
                 run_directory=said,
                 checkpoints=read_chain(kept.path),
+                trace=kept.read(TRACE, Trace),
                 progress=advance,
             )
         secrets: dict[str, str] = {}
@@ -382,7 +385,14 @@ def _resumed(claimant: Claimant, kept: RunFolder) -> Recording:
     """Return what is known of the run *kept* whose recorder did not look again after it."""
     plan = kept.plan()
     _require_set(plan.secrets, claimant)
-    after = After(*recorder.read_said(kept.program), checkpoints=read_chain(kept.path))
+    records, said = recorder.read_said(kept.program)
+    trace = kept.read(TRACE, Trace)
+    after = After(
+        records,
+        said,
+        checkpoints=read_chain(kept.path),
+        trace=trace.described(records) if trace else None,
+    )
     return with_end(plan.recording, after, kept.read(ENDED, CommandResult), plan.started_on)
 
 

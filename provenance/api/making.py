@@ -30,6 +30,7 @@ from provenance.capture.inputs import Inputs
 from provenance.capture.remarks import Remark
 from provenance.capture.run_folder import PLAN, Plan, RunFolder
 from provenance.capture.secrecy.scan import live_secrets
+from provenance.capture.trace import tracer
 from provenance.equality.declaration import Declaration
 from provenance.errors import CommandError, PolicyError, ProvenanceError, UsageError
 from provenance.folder import attach as beside
@@ -50,7 +51,8 @@ class Stated(Given, total=False):
     variables that are secret and kept from the training; ``allowed_secrets``, those whose values
     may be published. The claim is published at once to the log in the folder ``log``. Without an
     ``equality``, ``bytes`` is declared. ``on_warning`` is told what weakens the claim before the
-    command starts; ``strict`` refuses all of it but the default equality.
+    command starts; ``strict`` refuses all of it but the default equality. ``trace`` is how the
+    files that the command opens are seen, one of :mod:`~provenance.capture.trace.tracer`'s.
     """
 
     data: Mapping[str, PathLike] | Sequence[PathLike | tuple[str, PathLike]]
@@ -61,6 +63,7 @@ class Stated(Given, total=False):
     seeds: Mapping[str, int | str] | int
     dry_run: bool
     strict: bool
+    trace: str
     on_warning: Callable[[Remark], None]
 
 
@@ -87,9 +90,11 @@ def record(
     for word in command:
         check_word(word)
 
+    mechanism = stated.get("trace", "auto")
+
     def run(kept: RunFolder, environ: Mapping[str, str], before: Before) -> process.CommandResult:
         result = process.run(
-            command,
+            tracer.around(mechanism, kept, command, environ),
             folder=before.inputs.working_folder,
             environ=environ,
             run_directory=kept.program,
@@ -160,6 +165,8 @@ class Making:
         check: Callable[[Before], None] | None = None,
     ) -> Recorded:
         """Return the claim about what *run* waits for, observed before it and afterwards."""
+        mechanism = self.stated.get("trace", "auto")
+        tracer.check(mechanism)
         before = self.observe(command, str(uuid.uuid4()))
         said = self.remark(before)
         if check is not None:
@@ -173,7 +180,8 @@ class Making:
             )
         with self.run_folder(before, at.began) as (kept, environ):
             watcher = Watcher(kept.path, kept.program, at.target, at.working_folder)
-            with cost.Meter(before.root) as meter, watcher:
+            tracing = tracer.tracing(mechanism, before, kept)
+            with cost.Meter(before.root) as meter, watcher, tracing:
                 result = run(kept, environ, before)
             result = meter.priced(result)
             return complete(claimant, kept, before, result, at, watcher).after(said)

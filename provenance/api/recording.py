@@ -263,6 +263,9 @@ def observe() -> None:
     if isinstance(data := stated.get("data"), list):
         stated["data"] = [tuple(each) if isinstance(each, list) else each for each in data]
     try:
+        if stated.get("trace") in {"seccomp", "strace"}:
+            hint = "provenance record --trace … -- COMMAND"
+            raise UsageError(f"{stated['trace']} sees a program from its start", hint=hint)  # noqa: TRY301 - sent to the block, as all that follows
         making = Making.of(asked["model"], asked["key"], cast("Stated", stated))
         making = replace(making, inputs=replace(making.inputs, from_inside=True))
         _send(answers, making.around(tuple(asked["words"]), wait))

@@ -62,6 +62,7 @@ class After:
     changed: tuple[ChangedInput, ...] = ()
     drift: tuple[Drift, ...] = ()
     checkpoints: bytes = b""
+    trace: Collected | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,8 @@ def with_end(
     for name, value in records.seeds.items():
         seeds[name] = merge_seeds(seeds.get(name), value)
     collectors = internal.collectors | ({"metrics": after.said} if after.said else {})
+    if after.trace is not None:
+        collectors["trace"] = after.trace
     if result is not None and result.cost:
         collectors["cost"] = Collected("ok", result.cost)
     elif started_on:

@@ -58,6 +58,7 @@ from provenance.capture.python.trained import (
 )
 from provenance.capture.secrecy.redact import redact_text
 from provenance.capture.secrecy.scan import live_secrets
+from provenance.capture.trace.findings import Trace
 from provenance.errors import UnreadableError, UsageError
 from provenance.keys import is_private_key
 from provenance.statement.training import Collected, Drift
@@ -165,19 +166,20 @@ def heard(before: Before) -> dict[str, Any]:
     return {"watched": watched, "left_out": left_out, "model": before.model}
 
 
-def observe_after(
+def observe_after(  # noqa: PLR0913 - what each watcher saw comes by itself
     before: Before,
     result: CommandResult | None,
     *,
     environ: Mapping[str, str],
     run_directory: Path | None = None,
     checkpoints: bytes = b"",
+    trace: Trace | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Recording:
     """Return the statement about the training, without the model's files.
 
-    *checkpoints* is the chain of those that were seen. Without a *result*, inputs are not hashed
-    again and no drift is reported.
+    *checkpoints* is the chain of those that were seen, *trace* what was seen of files. Without a
+    *result*, inputs are not hashed again and no drift is reported.
     """
     records, said = read_said(run_directory)
     if result is None:
@@ -194,7 +196,7 @@ def observe_after(
     code = look_again(
         before.source,
         folder,
-        records.reads,
+        trace.own_reads(records) if trace else records.reads,
         editable=before.software.editable,
         interpreter=own.executable if before.software is own else "",
     )
@@ -205,6 +207,7 @@ def observe_after(
         changed=hash_again(before.hashed, progress) + code.changed,
         drift=drift + code.drift,
         checkpoints=checkpoints,
+        trace=trace.described(records) if trace else None,
     )
     return draft(replace(before, source=code.observed), after, result)
 

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from provenance.capture.python.asking import begun
+from provenance.capture.trace import MECHANISMS
 from provenance.cli.help import Command
 from provenance.cli.options import PATH, key_variables
 from provenance.cli.recording import print_recorded, read_given, read_stated, recording_options
@@ -63,6 +64,12 @@ _GO_WITH = {"redact": "finish", "publisher_keys": "rebuild_of", "yes": "rebuild_
     multiple=True,
     metavar="PUB",
     help="With --rebuild-of: public key of who published it. Repeatable.",
+)
+@click.option(
+    "--trace",
+    type=click.Choice(MECHANISMS),
+    default="auto",
+    help="How the files that COMMAND opens are seen; 'seccomp' sees most, and forbids sudo.",
 )
 @click.option("--yes", is_flag=True, help="With --rebuild-of: run the command without asking.")
 @click.argument("words", nargs=-1, metavar="-- COMMAND...")

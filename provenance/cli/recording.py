@@ -111,6 +111,7 @@ def read_stated(options: Mapping[str, Any]) -> Stated:
         "seeds": _seeds(options["seeds"]),
         "dry_run": options["dry_run"],
         "strict": options["strict"],
+        "trace": options.get("trace", "auto"),
         "on_warning": lambda it: _say(f"{'warning' if it.is_cause else 'note'}: {it}"),
     }
 

@@ -1,11 +1,11 @@
-"""What a recorder captured: five lines after the run, and the same facts for programs."""
+"""What a recorder captured: six lines after the run, and the same facts for programs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from provenance.errors import count
+from provenance.errors import count, some_of
 from provenance.folder.claims import in_words
 from provenance.report.verification import code_texts, input_text, seeds_text, weights_texts
 from provenance.statement import metrics
@@ -13,7 +13,7 @@ from provenance.statement.training import Collected, TrainingStatement
 
 
 def captured_lines(statement: TrainingStatement) -> list[str]:
-    """Return five lines, or six, on what *statement* holds, not yet safe to print."""
+    """Return six lines, or seven, on what *statement* holds, not yet safe to print."""
     facts = captured_document(statement)
     recipe = statement.recipe
     base = (recipe.base_model,) if recipe.base_model else ()
@@ -24,12 +24,13 @@ def captured_lines(statement: TrainingStatement) -> list[str]:
         "data": [*map(input_text, inputs), *([] if recipe.data else ["none named"])],
         "software": _software(facts),
         "run": _run(statement, facts),
+        "trace": [*_trace(facts["trace"])],
     }
     if weights := weights_texts(statement):
         parts["weights"] = weights
     return [
         f"{facts['level']} {size}, root sha256 {statement.manifest.root_digest}",
-        *(f"{label:<9}{'; '.join(texts)}" for label, texts in parts.items()),
+        *(f"{label:<9}{'; '.join(texts)}" for label, texts in parts.items() if texts),
     ]
 
 
@@ -62,6 +63,7 @@ def captured_document(statement: TrainingStatement) -> dict[str, Any]:
         "gpus": [gpu.get("name") for gpu in (_ok(collectors.get("gpus")) or {}).get("gpus", ())],
         "reads": _ok(collectors.get("reads")),
         "distribution": _ok(collectors.get("distribution")),
+        "trace": _ok(collectors.get("trace")),
         "metrics": measured.annotations.get("records", 0) if measured else 0,
         "outcome": run.provenance_outcome,
     }
@@ -69,6 +71,18 @@ def captured_document(statement: TrainingStatement) -> dict[str, Any]:
 
 def _ok(collected: Collected | None) -> dict[str, Any] | None:
     return collected.values if collected is not None and collected.status == "ok" else None
+
+
+def _trace(seen: dict[str, Any] | None) -> Iterator[str]:
+    """Say what was read and not declared, and what was declared and not read."""
+    if seen is None:
+        return
+    yield f"by {seen['mechanism']}, which may not see all"
+    if number := seen.get("undeclaredFiles", 0):
+        names = some_of(seen["undeclared"], number - len(seen["undeclared"]))
+        yield f"read {count(number, 'file')} that nobody declared: {names}"
+    yield from (f"declared {key} was never opened" for key in seen["unopened"])
+    yield from (f"{key} was written meanwhile" for key in seen["writtenMeanwhile"])
 
 
 def _software(facts: dict[str, Any]) -> Iterator[str]:

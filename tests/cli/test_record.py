@@ -459,12 +459,12 @@ def test_what_is_said_before_the_run_comes_before_it(work: Path, alice: Person) 
     assert "warning" not in after
 
 
-def test_what_was_captured_is_said_in_five_lines(record: Callable[..., Ran], work: Path) -> None:
+def test_what_was_captured_is_said_in_six_lines(record: Callable[..., Ran], work: Path) -> None:
     (work / "data.csv").write_text("1,2\n")
     stated = ("--data", "train=data.csv", "--seed", "7", "--equality", "bytes")
     lines = record(TRAIN, *stated).err.partition("provenance: recorded ")[2].splitlines()
     labels = [line.removeprefix("provenance: ").split(" ")[0] for line in lines[1:]]
-    assert labels == ["code", "data", "software", "run", "written", "written"]
+    assert labels == ["code", "data", "software", "run", "trace", "written", "written"]
     assert lines[0].startswith("1 file, 1 bytes, root sha256 ")
     assert "no repository" in lines[1]
     assert "train  1 file, 4 bytes" in lines[2]

@@ -31,8 +31,8 @@ MAX_READ = 10_000
 MAX_READ_BYTES = 2**30
 """Most bytes of them that are hashed, the smallest first: undeclared data may be terabytes."""
 
-_CODE = (".py", ".pyc", ".so", ".pyd", ".sh")
-_ARCHIVES = (".zip", ".egg", ".whl", ".pyz")
+CODE = (".py", ".pyc", ".so", ".pyd", ".sh")
+ARCHIVES = (".zip", ".egg", ".whl", ".pyz")
 
 _MAX_PACKAGE_DEPTH = 16
 
@@ -125,7 +125,7 @@ def _changes(
         path = f"{before.root}/{os.fsdecode(name)}"
         if path in observed.present or _only_written(path, reads):
             continue
-        if (sha256 := digest_of(path)) and (state := _state(Path(path))):
+        if (sha256 := digest_of(path)) and (state := state_now(Path(path))):
             shown = text_of(name)
             yield before.name, shown, FileEntry(shown, state.size, sha256)
 
@@ -178,7 +178,7 @@ def _read(
     for path in sorted(paths):
         if _is_in_model(path, before):
             name = MODEL + _text(path, before.around.model or path)
-            same = _state(path) == reads.files.get(path) and not before.around.hides(path)
+            same = state_now(path) == reads.files.get(path) and not before.around.hides(path)
             found[path] = ProgramFile(name, digest_of(str(path)) if same else "")
             continue
         place = _place(path, repositories)
@@ -209,11 +209,11 @@ def _is_code(path: Path, repositories: Mapping[Path, Repository], before: Observ
         return False
     place = _place(path, repositories)
     if place is None:
-        return path not in before.named and path.suffix in (*_CODE, *_ARCHIVES)
+        return path not in before.named and path.suffix in (*CODE, *ARCHIVES)
     repository, name = place
     if repository.count and name in repository.entries:
         return False
-    return b".git" not in name.split(b"/") or path.suffix in _CODE
+    return b".git" not in name.split(b"/") or path.suffix in CODE
 
 
 def _module(path: Path) -> str:
@@ -230,7 +230,8 @@ def _text(path: Path, top: Path) -> str:
     return text_of(os.fsencode(os.path.relpath(path, top)))
 
 
-def _state(path: Path) -> FileState | None:
+def state_now(path: Path) -> FileState | None:
+    """Return the state of *path*, or None if it is not there."""
     try:
         return state_of(path.lstat())
     except OSError:
@@ -254,11 +255,11 @@ def _digest(
     """
     known = before.untracked.get(shown, "")
     start, first = before.present.get(str(path)), reads.files.get(path)
-    now = _state(path)
+    now = state_now(path)
     if known and first is not None and first == start and (now == start or path in reads.written):
         return known, True  # read as it was; then the run may have written it
     sha256 = digest_of(str(path)) if hashed and not before.around.hides(path) else ""
-    own = path.suffix not in _CODE and path in reads.written
+    own = path.suffix not in CODE and path in reads.written
     if own and not known and first == start:
         return "", True  # a cache or a database: nobody knows what it held
     if known and sha256 == known and first in (None, start, now):

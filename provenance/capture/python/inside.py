@@ -77,11 +77,13 @@ _MAX_FOLDERS = 4096
 _MAX_MAPS_BYTES = 2**23
 _SEPARATORS = str.maketrans(dict.fromkeys("\"'`;&|()<>=${}", " "))
 _CODE = (".py", ".pyc")
-_OUTSIDE, _SKIPPED, _WATCHED, _MODEL = range(4)
+_OUTSIDE, SKIPPED, _WATCHED, _MODEL = range(4)
 
 
 class Watch:
     """What this process has told. One object for each process, which a fork inherits."""
+
+    max_files = MAX_FILES
 
     def __init__(
         self,
@@ -107,7 +109,7 @@ class Watch:
         self.libraries: set[str] = set()
         self.folders: dict[str, int] = {}
         self.kinds = _kinds(watched, left_out, model)
-        self.kinds[os.path.realpath(records.rpartition("/")[0])] = _SKIPPED
+        self.kinds[os.path.realpath(records.rpartition("/")[0])] = SKIPPED
         self.handlers: dict[str, Callable[[Sequence[Any]], None]] = {
             "open": self.opened,
             "import": self.imported,
@@ -212,8 +214,10 @@ class Watch:
             access = flags & (os.O_WRONLY | os.O_RDWR)
             reads = access != os.O_WRONLY and not flags & os.O_TRUNC
             writes = access != os.O_RDONLY or bool(flags & os.O_TRUNC)
+        if flags & os.O_CREAT and flags & os.O_EXCL and os.path.lexists(path):
+            return  # it fails
         known = not reads or self.read(path)
-        if writes:
+        if writes and (os.access(path, os.W_OK) or not os.path.lexists(path)):
             self.wrote(path)
         if not known and mode is None and not os.fsdecode(path).startswith("/"):
             # Perhaps below a dir_fd, of which no event tells. shutil opens folders in that way.
@@ -282,15 +286,17 @@ class Watch:
         """Tell whether a read of *path*, of this *kind*, is told: elsewhere only of code."""
         if kind == _OUTSIDE:
             return imported or path.endswith(_CODE) or path in sys.path  # an archive
-        return kind != _SKIPPED
+        return kind != SKIPPED
 
     def read(self, path: "Any", *, imported: bool = False) -> bool:  # noqa: ANN401 - a path of any kind
         """Tell that *path* is read, and return whether there is something."""
         path, kind = self.located(path)
-        if kind == _SKIPPED or path in self.read_files:
+        if kind == SKIPPED or path in self.read_files:
             return True
         try:
             status = file = os.lstat(path)
+            if not os.access(path, os.R_OK):
+                return True  # it fails
             if stat.S_ISLNK(status.st_mode):
                 file = os.stat(path)  # noqa: PTH116 - pathlib costs 10 ms
                 target = os.path.realpath(path)
@@ -308,11 +314,11 @@ class Watch:
 
     def tell_read(self, path: str, status: os.stat_result) -> None:
         """Tell of the file or link *path* once."""
-        if path in self.read_files or self.kinds.get(path) == _SKIPPED:
+        if path in self.read_files or self.kinds.get(path) == SKIPPED:
             return
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
             return
-        if len(self.read_files) >= MAX_FILES:
+        if len(self.read_files) >= self.max_files:
             self.lose()
             return
         self.read_files.add(path)
@@ -333,7 +339,7 @@ class Watch:
             return
         if path in self.written_files:
             return
-        if len(self.written_files) >= MAX_FILES:
+        if len(self.written_files) >= self.max_files:
             self.lose()
             return
         self.written_files.add(path)
@@ -442,13 +448,13 @@ def _kinds(watched: "Iterable[str]", left_out: "Iterable[str]", model: str) -> "
     library = os.path.dirname(os.__file__)  # noqa: PTH120 - pathlib costs 10 ms
     searched = _searched()
     sites = {path for path in searched if path.endswith(("/site-packages", "/dist-packages"))}
-    kinds = {os.path.realpath(path).rstrip("/"): _SKIPPED for path in prefixes | sites}
+    kinds = {os.path.realpath(path).rstrip("/"): SKIPPED for path in prefixes | sites}
     for path in searched:  # a folder on PYTHONPATH, or one of an editable distribution
         real = os.path.realpath(path)
         if not any(f"{real}/".startswith(f"{known}/") for known in kinds) and os.path.isdir(real):  # noqa: PTH112 - as above
             kinds[real] = _WATCHED
     kinds.update(dict.fromkeys(watched, _WATCHED))
-    kinds.update(dict.fromkeys((*left_out, *map(os.path.realpath, sites | {library})), _SKIPPED))
+    kinds.update(dict.fromkeys((*left_out, *map(os.path.realpath, sites | {library})), SKIPPED))
     kinds[model] = _MODEL
     return kinds
 

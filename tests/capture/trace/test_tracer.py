@@ -1,0 +1,180 @@
+"""What a trace says of a whole run, by each mechanism."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from provenance.api.finishing import finish
+from provenance.api.making import record
+from provenance.capture.trace import supervisor, tracer
+from provenance.errors import UnavailableError, UsageError
+from provenance.report.recording import captured_lines
+from tests.capture.trace.test_supervisor import wait_for
+
+if TYPE_CHECKING:
+    from provenance.api.finishing import Recorded
+    from tests.capture.conftest import Repository
+    from tests.world import Person
+
+TRAINING = """
+import os, pathlib, subprocess
+open("data/train.csv").read()
+subprocess.run(["cat", "extra.bin", os.environ["WHERE"] + "/w.bin"], check=True)
+open("a.npy", "rb").close()
+try: open("a.npy", "x")
+except FileExistsError: pass
+pathlib.Path("log.txt").write_text("x")
+pathlib.Path("log.txt").read_text()
+open("key").close()
+open(".env").close()
+open(os.environ["WHERE"] + "/.settings/token").close()
+os.makedirs("model", exist_ok=True)
+pathlib.Path("model/w.bin").write_text("x")
+exec(os.environ.get("MORE", ""))
+"""
+
+
+def works(mechanism: str) -> bool:
+    try:
+        tracer.check(mechanism)
+    except UnavailableError:
+        return False
+    return True
+
+
+@pytest.fixture
+def training(
+    repository: Repository, tmp_path: Path, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> Any:  # noqa: ANN401 - a function
+    repository.commit({"train.py": TRAINING})
+    files = {"data/train.csv": "1", "eval/e.csv": "2", "extra.bin": "3", ".env": "TOKEN=x"}
+    repository.write({**files, "a.npy": "4"})
+    shutil.copy(alice.private, repository.path / "key")
+    elsewhere = tmp_path / "client names"
+    (elsewhere / ".settings").mkdir(parents=True)
+    (elsewhere / ".settings/token").write_text("x")
+    (elsewhere / "w.bin").write_text("x")
+    monkeypatch.chdir(repository.path)
+    monkeypatch.setenv("WHERE", str(elsewhere))
+    monkeypatch.setenv("HOME", str(repository.home))
+
+    def train(mechanism: str, **stated: Any) -> Recorded:  # noqa: ANN401
+        return record(
+            [sys.executable, "train.py"],
+            model="model", key=alice.private,
+            data={"train": "data", "eval": "eval"}, trace=mechanism, **stated,
+        )  # fmt: skip
+
+    return train
+
+
+def seen(recorded: Recorded) -> dict[str, Any]:
+    collected = recorded.statement.build.internal_parameters.collectors["trace"]
+    assert collected.status == "ok"
+    return collected.values
+
+
+@pytest.mark.parametrize("mechanism", ["seccomp", "strace"])
+def test_what_children_read_is_found(training: Any, mechanism: str) -> None:  # noqa: ANN401
+    if not works(mechanism):
+        pytest.skip(f"{mechanism} does not work here")
+    recorded = training(mechanism)
+    values = seen(recorded)
+    assert values["undeclared"] == ["a.npy", "extra.bin", "w.bin"]
+    assert values["unopened"] == ["data:eval"]
+    assert values["outputs"] == ["log.txt"]
+    assert values["unnamed"] == 3  # .env, the key, and what lies in a hidden folder
+    assert mechanism in values["mechanism"]
+    assert values["complete"] is False
+    assert "client names" not in str(recorded.document())
+    read = {each.name for each in recorded.statement.recipe.source.read}  # one consumer
+    assert {"a.npy", "extra.bin"} <= read
+    assert not any("w.bin" in name for name in read)
+
+
+def test_the_default_sees_pythons_own_opens_and_declared_data(training: Any) -> None:  # noqa: ANN401
+    recorded = training("auto")
+    values = seen(recorded)
+    assert values["undeclared"] == ["a.npy"]
+    assert values["outputs"] == ["log.txt"]
+    line = next(line for line in captured_lines(recorded.statement) if line.startswith("trace"))
+    assert "read 1 file that nobody declared: a.npy" in line
+    if sys.platform == "linux":
+        assert values["unopened"] == ["data:eval"]
+        assert "declared data:eval was never opened" in line
+
+
+def test_off_says_so(training: Any) -> None:  # noqa: ANN401
+    collected = training("off").statement.build.internal_parameters.collectors["trace"]
+    assert (collected.status, collected.reason) == ("absent", "--trace off")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
+def test_data_that_was_changed_and_changed_back_is_said(
+    training: Any,  # noqa: ANN401
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    more = "p = pathlib.Path('eval/e.csv'); p.write_text('9'); p.read_text(); p.write_text('2')"
+    monkeypatch.setenv("MORE", more)
+    values = seen(training("inotify"))
+    assert values["writtenMeanwhile"] == ["data:eval"]
+    assert values["unopened"] == []
+    assert "undeclared" not in values  # inotify alone tells nothing of it
+
+
+def test_a_file_that_changed_after_it_was_opened_is_said(
+    training: Any,  # noqa: ANN401
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MORE", "subprocess.run(['sh', '-c', 'echo 5 > a.npy'], check=True)")
+    assert seen(training("auto"))["changed"] == ["a.npy"]
+
+
+def test_what_does_not_work_is_refused_before_the_run(
+    training: Any,  # noqa: ANN401
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(UsageError, match="no trace"):
+        training("all")
+    monkeypatch.setattr(tracer, "_STRACE", "no-strace-here")
+    with pytest.raises(UnavailableError, match="strace: is not installed"):
+        training("strace")
+    monkeypatch.setattr(
+        tracer, "_PROGRAM", ["sh", "-c", "echo provenance: launch: busy >&2; exit 1"]
+    )
+    with pytest.raises(UnavailableError, match="seccomp: busy"):
+        training("seccomp")
+    assert not Path("model").exists()
+
+
+@pytest.mark.skipif(not works("seccomp"), reason="seccomp does not work here")
+def test_the_trace_of_a_recorder_that_is_killed_is_read_when_the_run_is_finished(
+    training: Any,  # noqa: ANN401
+    repository: Repository,
+    alice: Person,
+) -> None:
+    assert callable(training)
+    text = "import os, signal, time\nos.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(0.5)\n"
+    text += "import pathlib, subprocess\nsubprocess.run(['cat', 'extra.bin'])\n"
+    text += "os.makedirs('model')\npathlib.Path('model/w.bin').write_text('x')\n"
+    repository.write({"kill.py": text})
+    words = [sys.executable, "-m", "provenance", "record", "--trace", "seccomp", "--model", "model"]
+    words += ["--key", str(alice.private), "--", sys.executable, "kill.py"]
+    state = repository.home / "state"
+    environ = os.environ | {"PYTHONPATH": str(Path(supervisor.__file__).parents[3])}
+    environ["XDG_STATE_HOME"] = str(state)
+    done = subprocess.run(words, env=environ, check=False, capture_output=True, timeout=300)
+    assert done.returncode == -9  # the pipes were open to the end of the program
+    (run,) = (state / "provenance/runs").iterdir()
+    wait_for(lambda: not (run / supervisor.SUPERVISED).exists())
+    recorded = finish(run, model="model", key=alice.private)
+    collected = recorded.statement.build.internal_parameters.collectors["trace"]
+    assert "extra.bin" in collected.values["undeclared"]
+    assert collected.reason == "the end of the command was not seen"
