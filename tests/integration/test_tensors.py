@@ -64,3 +64,23 @@ def test_each_form_is_told_for_what_it_is(
     assert len(listed.read_bytes().splitlines()) == said["count"] == 6 * len(FORMS)
     shown = run_program("verify", "model", "--key", alice.public, cwd=folder)
     assert "bf16.pt: BF16=6; cast:BF16 of wide.safetensors: 6 cast" in shown.out
+
+
+def test_a_form_that_was_downloaded_alone_leads_to_what_was_trained(
+    clone: Callable[[str], Path], alice: Person, bob: Person, environ: dict[str, str]
+) -> None:
+    """Alice trains and publishes the wide file; Bob ships it for llama.cpp, with a claim of his."""
+    folder = clone("alone")
+    words = ("sh", "-c", "python forms.py forms && mkdir model && cp forms/wide* model")
+    record(folder, alice, environ, *words)
+    names = {"BF16": "6 under other names", "Q8_0": "3 under other names, 3 not found there"}
+    keys = ("--key", alice.public, "--key", bob.public, "--base", "model/claims.jsonl")
+    for name, found in names.items():
+        form = (folder / "forms" / f"{name}.gguf").rename(folder / f"{name}.gguf").name
+        options = ("--base-model", "model", "--key", bob.private, "--tensors")
+        assert run_program("attest", form, *options, cwd=folder).status == 0
+        shown = run_program("verify", form, *keys, cwd=folder)
+        assert shown.status == 0, shown.err
+        assert f"tensors of baseModel://wide.safetensors: {found}" in shown.out
+        assert "made from  model" in shown.out
+        assert "recorded (as" in shown.out
