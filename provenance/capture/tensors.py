@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
 from provenance.capture.draft import Recording, describe_bytes
 from provenance.capture.made import Made
 from provenance.encoding import strict_json
 from provenance.errors import ProvenanceError, UnreadableError
 from provenance.measure.rounding import is_narrower, round_codes
-from provenance.weights.dtypes import DTYPES
+from provenance.weights.dtypes import DTYPES, DType, widen
 from provenance.weights.model import Model, Unit
 from provenance.weights.view import DIGEST_CHUNK, TensorInfo, begin_digest
 
@@ -36,6 +37,10 @@ MAX_FILES, MAX_TENSORS, MAX_LIST = 64, 2**18, 2**25
 MAX_SPREAD, ROOM = 16, 2**30
 """Tensors may have that many times the bytes of their files, or a gibibyte: by compression,
 strides and shared storage some kilobytes can stand for petabytes."""
+
+
+_HALF, _OF_F32 = 16, {"F32", "F16", "BF16"}
+"""Values of floats of so many bits are all in F32; they are cast to these, narrower or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,26 +159,40 @@ def _digest(
     types: Mapping[tuple[int, ...], set[str]],
     progress: Callable[[int], None] | None,
 ) -> None:
-    """Digest each tensor as those *types* of its shape that are its own, or narrower."""
+    """Digest each tensor as those *types* of its shape that are its own, or to which it is cast."""
     with weights.model.open(weights.unit, weights.unit.name) as file:
         for name, info in file.tensors.items():
-            own, known = info.dtype.name, types.get(info.shape, ())
-            wanted = [it for it in known if it == own or is_narrower(DTYPES[it], info.dtype)]
+            own, known = info.dtype, types.get(info.shape, set())
+            of_f32 = _OF_F32 if own.kind == "float" and own.bits <= _HALF else set()
+            wanted = known & {own.name, *of_f32} | {
+                it for it in known if is_narrower(DTYPES[it], own)
+            }
             hashes = {it: begin_digest(it, info.shape) for it in wanted}
             for chunk in file.chunks(name, DIGEST_CHUNK) if hashes else ():
                 for it in [*hashes]:
-                    if it == own:
-                        hashes[it].update(chunk)
-                        continue
-                    rounded = round_codes(chunk, info.dtype, DTYPES[it])
-                    hashes[it].update(rounded.codes.data)
-                    if (rounded.overflow | rounded.nan).any():
+                    cast = chunk if it == own.name else _cast(chunk, own, DTYPES[it])
+                    if cast is None:
                         del hashes[it]
+                    else:
+                        hashes[it].update(cast)
             weights.digests[name] = {it: digest.hexdigest() for it, digest in hashes.items()}
             weights.known.update(weights.digests[name].values())
             if progress is not None:
                 progress(info.nbytes)
         file.check_unchanged()
+
+
+def _cast(chunk: memoryview, own: DType, to: DType) -> memoryview | None:
+    """Return the values of *chunk* as *to*, rounded once; None if one is NaN, or overflows."""
+    if not is_narrower(to, own):  # by way of F32, which holds every value of *own*
+        wide = np.empty(len(chunk) * 8 // own.bits)
+        with np.errstate(invalid="ignore"):  # NaN
+            widen(chunk, own, wide, np.empty_like(wide))
+            chunk, own = wide.astype("<f4").view(np.uint8).data, DTYPES["F32"]
+        if to == own:
+            return None if np.isnan(wide).any() else chunk
+    rounded = round_codes(chunk, own, to)
+    return None if (rounded.overflow | rounded.nan).any() else rounded.codes.data
 
 
 def _lines(weights: _Weights, origins: Sequence[_Weights]) -> bytes:

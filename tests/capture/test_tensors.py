@@ -42,16 +42,19 @@ WEIGHTS = {
     "steps": np.arange(3),
 }
 
+KINDS = {
+    "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2,
+}  # fmt: skip
 NOTHING: Mapping[str, bytes] = {}
 
 
 def half(arrays: Arrays, dtype: str = "BF16", raw: Mapping[str, bytes] = NOTHING) -> bytes:
     """Return safetensors of *arrays*, the floats cast to *dtype* by the library ml_dtypes."""
-    kinds = {"BF16": ml_dtypes.bfloat16, "F16": np.float16}
     header, data = {}, b""
     for name, array in arrays.items():
         stored = dtype if array.dtype == np.float32 else "I64"
-        kind = kinds[dtype] if array.dtype == np.float32 else array.dtype
+        kind = KINDS[dtype] if array.dtype == np.float32 else array.dtype
         cast = raw[name] if name in raw else array.astype(kind).tobytes()
         header[name] = entry(stored, list(array.shape), len(data), len(data) + len(cast))
         data += cast
@@ -122,6 +125,37 @@ def test_a_cast_is_named_where_every_value_is_rounded_once(tmp_path: Path, dtype
     assert any(
         f"cast:{dtype} of wide.safetensors" in it for it in weights_texts(recording.statement)
     )
+
+
+@pytest.mark.parametrize("dtype", ["F32", "F16"])
+def test_of_a_base_model_in_bf16_what_is_wider_is_found_too(tmp_path: Path, dtype: str) -> None:
+    """As llama.cpp keeps the norms of such a model in F32, and makes F16 of all else."""
+    base = write_files(tmp_path / "base", {"model.safetensors": half(WEIGHTS)})
+    narrow = {
+        name: it.astype(ml_dtypes.bfloat16).astype(it.dtype) if it.dtype == np.float32 else it
+        for name, it in WEIGHTS.items()
+    }
+    form = simple(narrow) if dtype == "F32" else half(narrow, dtype)
+    files, _, _ = look(write_files(tmp_path / "form", {"m.safetensors": form}), base)
+    assert files["m.safetensors"]["conversion"] == f"cast:{dtype}"
+    assert files["m.safetensors"]["cast"] == 3
+
+
+@pytest.mark.parametrize("to", ["F32", "F16", "BF16"])
+@pytest.mark.parametrize("name", ["F16", "BF16", "F8_E4M3", "F8_E5M2"])
+def test_every_value_of_a_narrow_float_is_cast_as_by_ml_dtypes(
+    tmp_path: Path, name: str, to: str
+) -> None:
+    bits = 8 * np.dtype(KINDS[name]).itemsize
+    with np.errstate(all="ignore"):
+        every = np.arange(2**bits, dtype=f"<u{bits // 8}").view(KINDS[name])
+        cast = every.astype(np.float32).astype(KINDS[to])
+        every, cast = (it[np.isfinite(cast.astype(np.float32))] for it in (every, cast))
+    for folder, dtype, array in (("base", name, every), ("form", to, cast)):
+        header = {"w": entry(dtype, [array.size], 0, array.nbytes)}
+        write_files(tmp_path / folder, {"m.safetensors": safetensors(header, array.tobytes())})
+    said = look(tmp_path / "form", tmp_path / "base")[0]["m.safetensors"]
+    assert said["conversion"] == ("copy" if name == to else f"cast:{to}")
 
 
 def test_one_bit_and_it_is_no_cast(tmp_path: Path) -> None:
