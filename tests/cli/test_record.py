@@ -377,6 +377,17 @@ def test_a_folder_whose_name_is_not_utf_8(tmp_path: Path, alice: Person) -> None
     assert os.listdir(root) == [b"w"]  # noqa: PTH208
 
 
+def test_a_program_whose_name_is_not_utf_8(work: Path, alice: Person) -> None:
+    program = os.fsdecode(b"tr\xffain.sh")
+    (work / program).write_text(TRAIN)
+    key = ("--key", alice.private)
+    ran = run_program("record", "--model", "model", *key, "--", "sh", program, "--x=\udcff")
+    assert ran.status == 0, ran
+    recipe = last_claim(work / "model")["predicate"]["buildDefinition"]["externalParameters"]
+    assert [each["name"] for each in recipe["source"]["files"]] == ["tr\\xffain.sh"]
+    assert recipe["command"] == ["sh", "tr${byte:ff}ain.sh", "--x=${byte:ff}"]
+
+
 def test_a_private_key_among_the_words_is_no_code(work: Path, alice: Person) -> None:
     """Its digest would be published, and whoever rebuilds has another key."""
     (work / "train.sh").write_text(TRAIN)

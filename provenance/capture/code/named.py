@@ -12,6 +12,7 @@ from provenance.capture.code.git import free_name
 from provenance.capture.process import is_python
 from provenance.capture.python.inside import SHELLS
 from provenance.capture.python.launchers import PREFIXES, is_shell_text, words_of_shell
+from provenance.capture.secrecy.redact import readable
 from provenance.capture.secrecy.secrets import is_secret_file
 from provenance.files.digest import hash_file
 from provenance.statement.training import ProgramFile
@@ -52,7 +53,7 @@ def program_files(
             continue
         top = os.path.realpath(folder)
         name = os.path.relpath(real, top) if real.is_relative_to(top) else real.name
-        name = free_name(name, taken)
+        name = free_name(readable(name), taken)
         found[real] = ProgramFile(name, "" if is_secret_file(name) else hash_file(real)[0])
     return dict(sorted(found.items(), key=lambda item: item[1].name))
 
