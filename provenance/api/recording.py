@@ -112,10 +112,12 @@ class LiveRun(Run):
         """End, by *error* if that ended the training, and wait for the claim."""
         if not self._begun or self._begun["pid"] != os.getpid():  # a forked child leaves the block
             return
+        began = self._begun["environ"]
+        environ = {name: value for name, value in os.environ.items() if began.get(name) != value}
         self._at_end.close()
         self._path, spent = None, _spent()
         used = {name: round(spent[name] - self._begun["spent"][name], 3) for name in spent}
-        answer = self._ask(json.dumps({**_outcome(error), "cpuSeconds": used}))
+        answer = self._ask(json.dumps({**_outcome(error), "cpuSeconds": used, "environ": environ}))
         self._begun = {}
         if error is None or not isinstance(answer, Exception):
             self._take(answer)
@@ -168,6 +170,7 @@ class LiveRun(Run):
         set_here = {VARIABLE: program, "PYTHONPATH": path, watch.variable: str(os.getpid())}
         before = {name: os.environ.get(name) for name in set_here}
         os.environ.update(set_here)
+        self._begun["environ"] = {**os.environ}
         self._at_end.callback(_restore, before, set_here)
         if watch.introduce():
             for module in [*sys.modules.values()]:
@@ -230,6 +233,7 @@ def observe() -> None:
     from provenance.api.arguments import silent  # noqa: PLC0415
     from provenance.api.making import Making  # noqa: PLC0415
     from provenance.capture import process, recorder  # noqa: PLC0415
+    from provenance.capture.secrecy.secrets import is_suspect_name  # noqa: PLC0415
 
     for number in process.CAUGHT:  # a batch system signals all: the training decides how it ends
         signal.signal(number, lambda *_: None)
@@ -254,6 +258,8 @@ def observe() -> None:
         if not (line := sys.stdin.buffer.readline()):
             raise SystemExit
         end = json.loads(line)
+        secret = (name for name in end["environ"] if is_suspect_name(name))
+        os.environ.update({name: end["environ"][name] for name in secret})  # to be searched for
         cost = {"wallSeconds": round(os.times().elapsed - started, 3)}
         cost["cpuSeconds"] = end["cpuSeconds"]
         now = process.timestamp()

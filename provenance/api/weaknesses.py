@@ -46,7 +46,7 @@ def weaknesses(
     said, interpreter = collectors.get("metrics"), collectors.get("interpreter")
     lost = sum(said.values.get(name, 0) for name in ("dropped", "damaged")) if said else 0
     if lost:
-        yield f"at least {count(lost, 'metric or seed', 'metrics or seeds')} could not be kept"
+        yield f"at least {count(lost, 'record')} of the program could not be kept"
     if statement.recipe.command and interpreter and interpreter.status == "error":
         yield f"interpreter and packages are not recorded: {interpreter.reason}"
     failure, observed = failure_of(statement), bool(statement.run.metadata.started_on)

@@ -258,6 +258,21 @@ except provenance.UnfinishedError as error:
     assert "exitStatus" not in outcome(program.finished(monkeypatch))
 
 
+def test_a_secret_that_the_program_sets_is_not_signed(program: Program) -> None:
+    ran = program.run(
+        """
+with recording() as run:
+    os.environ["MY_TOKEN"] = "correct horse battery"
+    run.arguments({"note": "it is correct horse battery", "kept": "staple"})
+    save()
+"""
+    )
+    assert ran.returncode == 0, ran.stderr
+    [claim] = program.claims()
+    assert "horse" not in json.dumps(claim)
+    assert "staple" in json.dumps(claim)
+
+
 @pytest.mark.parametrize(
     "lost",
     [
