@@ -113,7 +113,10 @@ def issue(
         .not_valid_before(begin)
         .not_valid_after(end)
     )
-    for extension, critical in extensions:
+    signs = (above.key if above else key).public_key()
+    own_id = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    above_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(signs)
+    for extension, critical in ((own_id, False), (above_id, False), *extensions):
         builder = builder.add_extension(extension, critical=critical)
     return Issued(key, builder.sign(above.key if above else key, hashes.SHA256()))
 
@@ -154,7 +157,7 @@ class Log:
             "hashAlgorithm": "SHA2_256",
             "publicKey": {
                 "rawBytes": b64(spki(self.key)),
-                "keyDetails": "?",
+                "keyDetails": ("PKIX_ECDSA_P256_SHA_256", "PKIX_ED25519")[self.version - 1],
                 "validFor": {"start": stamp(self.start), **end},
             },
             "logId": {"keyId": b64(self.log_id)},
@@ -212,6 +215,9 @@ class Stamper:
     start: datetime = NOW - DAY
     end: datetime | None = None
     embedded: bool = True
+    """Whether responses carry the certificate."""
+    named: bool = True
+    """Whether the trusted root has it, too."""
 
     def stamp(
         self, message: bytes, at: datetime, *, digest: bytes = SHA256_ID, hashed: str = "sha256"
@@ -269,12 +275,13 @@ class Sigstore:
         def chain(*found: Issued) -> dict[str, Any]:
             return {"certificates": [{"rawBytes": b64(each.der)} for each in found]}
 
-        authorities = [
-            {"certChain": chain(self.between, self.root), "validFor": self.authority_period}
-        ]
+        named = {"subject": {"organization": "x", "commonName": "x"}, "uri": "https://example.org"}
+        found = chain(self.between, self.root)
+        authorities = [{**named, "certChain": found, "validFor": self.authority_period}]
         stampers = [
             {
-                "certChain": chain(each.own, each.root) if not each.embedded else chain(each.root),
+                **named,
+                "certChain": chain(*[each.own] * each.named, each.root),
                 "validFor": {"start": stamp(each.start)}
                 | ({"end": stamp(each.end)} if each.end else {}),
             }

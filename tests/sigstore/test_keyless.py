@@ -234,10 +234,10 @@ def test_a_timestamp_counts_to_both_ends_of_its_authority() -> None:
             scene.open()
 
 
-@pytest.mark.parametrize("embedded", [True, False])
-def test_a_timestamp_holds(embedded: bool) -> None:
+@pytest.mark.parametrize(("embedded", "named"), [(True, True), (True, False), (False, True)])
+def test_a_timestamp_holds(embedded: bool, named: bool) -> None:
     scene = Scene(V2[0])
-    scene.sigstore.stampers = [stamper("first"), stamper(embedded=embedded)]
+    scene.sigstore.stampers = [stamper("first"), stamper(embedded=embedded, named=named)]
     signature = scene.sign()
     stranger, good = stamper("strange"), scene.sigstore.stampers[1]
     scene.stamped = [stranger.stamp(signature, NOW), good.stamp(signature, NOW)]
@@ -256,7 +256,7 @@ def test_a_timestamp_holds(embedded: bool) -> None:
 
 def test_a_timestamp_by_a_certificate_of_another_purpose_is_refused() -> None:
     scene = Scene(V2[0])
-    bad = stamper(embedded=True)
+    bad = stamper()
     code = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING])
     scene.sigstore.stampers = [replace(bad, own=issue("code", bad.root, (code, True)))]
     with pytest.raises(SignatureError, match=r"timestamp does not hold|time stamps"):
@@ -266,7 +266,7 @@ def test_a_timestamp_by_a_certificate_of_another_purpose_is_refused() -> None:
 def test_a_timestamp_by_who_only_claims_to_be_its_authority_is_refused() -> None:
     """The response brings a certificate of the right name that the root did not issue."""
     scene = Scene(V2[0])
-    good, false = stamper(embedded=True), stamper(embedded=True)
+    good, false = stamper(named=False), stamper()
     scene.sigstore.stampers = [good]
     scene.stamped = [false.stamp(scene.sign(), NOW)]
     with pytest.raises(SignatureError, match="timestamp does not hold"):
