@@ -112,16 +112,21 @@ class PublicKey:
             raise MalformedError(f"an Ed25519 key is needed, and this is {self.algorithm}")
         return self._handle.public_bytes_raw()
 
+    @property
+    def _hash(self) -> hashes.HashAlgorithm | None:
+        """The hash of messages; None where the algorithm signs the message itself."""
+        if isinstance(self._handle, ec.EllipticCurvePublicKey):
+            return CURVES[self._handle.curve.name][1]()
+        return _SHA256 if isinstance(self._handle, rsa.RSAPublicKey) else None
+
     def verify(self, signature: bytes, message: bytes) -> None:
         """Return if this key made *signature* over *message*."""
+        if (own := self._hash) is not None:
+            digest = hashlib.new(own.name, message).digest()
+            self.verify_digest(signature, digest, own.name)
+            return
         try:
-            if isinstance(self._handle, ec.EllipticCurvePublicKey):
-                _, hash_of = CURVES[self._handle.curve.name]
-                self._handle.verify(signature, message, ec.ECDSA(hash_of()))
-            elif isinstance(self._handle, rsa.RSAPublicKey):
-                _verify_rsa(self._handle, signature, message)
-            else:
-                self._handle.verify(signature, message)
+            self._handle.verify(signature, message)  # type: ignore[call-arg]
         except (InvalidSignature, ValueError) as error:
             raise SignatureError("the signature does not match", where=self.key_id) from error
 
@@ -130,16 +135,13 @@ class PublicKey:
 
         The *algorithm* is SHA-256 or the curve's own: older clients signed by P-384 and SHA-256.
         """
-        handle, by = self._handle, hashes.SHA256()
-        own = (
-            CURVES[handle.curve.name][1]() if isinstance(handle, ec.EllipticCurvePublicKey) else by
-        )
-        accepted = {each.name: Prehashed(each) for each in (by, own)}
+        handle = self._handle
+        by = {each.name: Prehashed(each) for each in (_SHA256, self._hash) if each}.get(algorithm)
         try:
-            if isinstance(handle, ec.EllipticCurvePublicKey) and algorithm in accepted:
-                handle.verify(signature, digest, ec.ECDSA(accepted[algorithm]))
-            elif isinstance(handle, rsa.RSAPublicKey) and algorithm in accepted:
-                _verify_rsa(handle, signature, digest, accepted[algorithm])
+            if by and isinstance(handle, ec.EllipticCurvePublicKey):
+                handle.verify(signature, digest, ec.ECDSA(by))
+            elif by and isinstance(handle, rsa.RSAPublicKey):
+                _verify_rsa(handle, signature, digest, by)
             else:
                 what = f"a signature by {self.algorithm} over a digest by {algorithm}"
                 raise SignatureError(f"{what} is not supported")
@@ -147,12 +149,10 @@ class PublicKey:
             raise SignatureError("the signature does not match", where=self.key_id) from error
 
 
-def _verify_rsa(
-    key: rsa.RSAPublicKey, signature: bytes, message: bytes, by: hashes.SHA256 | Prehashed = _SHA256
-) -> None:
+def _verify_rsa(key: rsa.RSAPublicKey, signature: bytes, digest: bytes, by: Prehashed) -> None:
     for number, padded in enumerate(_PADDINGS, 1):
         try:
-            key.verify(signature, message, padded, by)
+            key.verify(signature, digest, padded, by)
         except InvalidSignature:
             if number == len(_PADDINGS):
                 raise

@@ -74,7 +74,7 @@ def check_chain(leaf: Leaf, issuers: Iterable[Issuer], at: datetime) -> Authorit
     """Return the authority among *issuers* to which *leaf* leads at the time *at*."""
     refusal = SignatureError(f"no authority of the trusted root counts at {at:%Y-%m-%d %H:%M:%S}")
     for issuer in issuers:
-        if not issuer.period.covers(at):
+        if not issuer.valid_for.covers(at):
             continue
         *others, root = map(load, issuer.chain)
         authority = Authority((root,), tuple(others), at)

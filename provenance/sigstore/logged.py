@@ -27,6 +27,11 @@ from provenance.transparency.note import VerifierKey
 
 _HASHES = "sha256", "sha384", "sha512"
 
+_KINDS = (
+    ("hashedrekord", "0.0.1"), ("dsse", "0.0.1"), ("intoto", "0.0.2"),
+    ("hashedrekord", "0.0.2"), ("dsse", "0.0.2"),
+)  # fmt: skip
+
 _LABELS = "CERTIFICATE", "PUBLIC KEY"
 
 _NO_PROOF = {"rootHash": "A" * 43 + "=", "treeSize": "0", "checkpoint": {"envelope": ""}}
@@ -89,83 +94,46 @@ def check_body(entry: LogEntry, signed: Signed) -> None:
     kind = rekor.parse_kind(entry.body, where="log entry: body")
     if kind != (entry.kind, entry.version):
         raise LogProofError(f"the log entry is not of the kind {entry.kind} {entry.version}")
-    if kind not in _BODIES:
+    if kind not in _KINDS or (signed.payload is None and kind[0] != "hashedrekord"):
         raise LogProofError(f"a log entry of the kind {kind[0]} {kind[1]}, which is not supported")
-    spec = _BODIES[kind](found, signed)
+    spec = _spec(kind, _at(found, "spec"), signed)
     expected = {"apiVersion": kind[1], "kind": kind[0], "spec": spec}
     if place := _difference(expected, found):
         raise LogProofError(f"the log entry is about something else: {place} differs")
 
 
-def _hashed(found: object, signed: Signed) -> dict[str, Any]:
-    name = _at(found, "spec", "data", "hash", "algorithm")
-    verifier = _pem(_at(found, "spec", "signature", "publicKey", "content"), signed)
-    content = {"content": _b64(signed.signature), "publicKey": {"content": verifier}}
-    value = signed.digest(name).hex() if isinstance(name, str) and name in _HASHES else None
-    return {"data": {"hash": {"algorithm": name, "value": value}}, "signature": content}
-
-
-def _dsse(found: object, signed: Signed) -> dict[str, Any]:
-    signature = _at(found, "spec", "signatures", 0, "verifier")
-    made = {"signature": _b64(signed.signature), "verifier": _pem(signature, signed)}
-    return {
-        "envelopeHash": _uploaded(_at(found, "spec", "envelopeHash")),
-        "payloadHash": _sha256(signed),
-        "signatures": [made],
-    }
-
-
-def _intoto(found: object, signed: Signed) -> dict[str, Any]:
-    at = ("spec", "content", "envelope", "signatures", 0)
-    text = _b64(signed.signature)
-    twice = _b64(text.encode())  # as the reference clients upload it
-    sig = text if _at(found, *at, "sig") == text else twice
-    made = {"publicKey": _pem(_at(found, *at, "publicKey"), signed), "sig": sig}
-    if _at(found, *at, "keyid") == "":
-        made["keyid"] = ""
-    content = {
-        "envelope": {"payloadType": signed.payload_type, "signatures": [made]},
-        "hash": _uploaded(_at(found, "spec", "content", "hash")),
-        "payloadHash": _sha256(signed),
-    }
-    return {"content": content}
-
-
-def _hashed_v2(_found: object, signed: Signed) -> dict[str, Any]:
-    _, algorithm, name = rekor.names_of(signed.key)
-    data = {"algorithm": algorithm, "digest": _b64(signed.digest(name))}
-    return {"hashedRekordV002": {"data": data, "signature": _signature_v2(signed)}}
-
-
-def _dsse_v2(_found: object, signed: Signed) -> dict[str, Any]:
-    digest = _b64(hashlib.sha256(signed.payload or b"").digest())
-    return {
-        "dsseV002": {
-            "payloadHash": {"algorithm": "SHA2_256", "digest": digest},
-            "signatures": [_signature_v2(signed)],
-        }
-    }
-
-
-_BODIES: dict[tuple[str, str], Callable[[object, Signed], dict[str, Any]]] = {
-    ("hashedrekord", "0.0.1"): _hashed,
-    ("dsse", "0.0.1"): _dsse,
-    ("intoto", "0.0.2"): _intoto,
-    ("hashedrekord", "0.0.2"): _hashed_v2,
-    ("dsse", "0.0.2"): _dsse_v2,
-}
-
-
-def _signature_v2(signed: Signed) -> dict[str, Any]:
+def _spec(kind: tuple[str, str], found: object, signed: Signed) -> object:
+    """Return what a body of this *kind* says; *found* has what cannot be known, and spellings."""
+    sig, payload = _b64(signed.signature), hashlib.sha256(signed.payload or b"")
+    whole = {"algorithm": "sha256", "value": payload.hexdigest()}
+    if kind == ("hashedrekord", "0.0.1"):
+        name = _at(found, "data", "hash", "algorithm")
+        value = signed.digest(name).hex() if isinstance(name, str) and name in _HASHES else None
+        verifier = _pem(_at(found, "signature", "publicKey", "content"), signed)
+        signature = {"content": sig, "publicKey": {"content": verifier}}
+        return {"data": {"hash": {"algorithm": name, "value": value}}, "signature": signature}
+    if kind == ("dsse", "0.0.1"):
+        uploaded = _uploaded(_at(found, "envelopeHash"))
+        verifier = _pem(_at(found, "signatures", 0, "verifier"), signed)
+        made = [{"signature": sig, "verifier": verifier}]
+        return {"envelopeHash": uploaded, "payloadHash": whole, "signatures": made}
+    if kind == ("intoto", "0.0.2"):
+        there = _at(found, "content", "envelope", "signatures", 0)
+        # Clients upload it encoded twice.
+        made = [{"publicKey": _pem(_at(there, "publicKey"), signed), "sig": _b64(sig.encode())}]
+        envelope = {"payloadType": signed.payload_type, "signatures": made}
+        uploaded = _uploaded(_at(found, "content", "hash"))
+        return {"content": {"envelope": envelope, "hash": uploaded, "payloadHash": whole}}
+    details, algorithm, name = rekor.names_of(signed.key)
     named = {"x509Certificate": {"rawBytes": _b64(signed.certificate)}}
     if not signed.certificate:
         named = {"publicKey": {"rawBytes": _b64(signed.key.spki)}}
-    verifier = {"keyDetails": rekor.names_of(signed.key)[0], **named}
-    return {"content": _b64(signed.signature), "verifier": verifier}
-
-
-def _sha256(signed: Signed) -> dict[str, str]:
-    return {"algorithm": "sha256", "value": hashlib.sha256(signed.payload or b"").hexdigest()}
+    signature = {"content": sig, "verifier": {"keyDetails": details, **named}}
+    if kind[0] == "hashedrekord":
+        data = {"algorithm": algorithm, "digest": _b64(signed.digest(name))}
+        return {"hashedRekordV002": {"data": data, "signature": signature}}
+    digest = {"algorithm": "SHA2_256", "digest": _b64(payload.digest())}
+    return {"dsseV002": {"payloadHash": digest, "signatures": [signature]}}
 
 
 def _uploaded(found: object) -> object:

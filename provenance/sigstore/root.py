@@ -7,8 +7,9 @@ what it signed is by nobody known.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -26,10 +27,8 @@ from provenance.transparency.entry import LogId
 MAX_ROOT_BYTES = 2**20
 """Largest trusted root read, in bytes; that of the public Sigstore has 7 KiB."""
 
-MEDIA_TYPES = (
-    "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
-    "application/vnd.dev.sigstore.trustedroot.v0.1+json",
-    "application/vnd.dev.sigstore.trustedroot.v0.2+json",
+MEDIA_TYPE = re.compile(
+    r"application/vnd\.dev\.sigstore\.trustedroot(\+json;version=0\.1|\.v0\.[12]\+json)"
 )
 
 CONFIG_MEDIA_TYPE = "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"
@@ -62,17 +61,24 @@ class _Log(msgspec.Struct, frozen=True, rename="camel"):
     base_url: str = ""
 
 
-class _Authority(msgspec.Struct, frozen=True, rename="camel"):
+class Issuer(msgspec.Struct, frozen=True, rename="camel"):
+    """An authority's certificates, the trusted one last, and when it counts."""
+
     cert_chain: CertificateChain
     valid_for: Period = Period()
+
+    @property
+    def chain(self) -> list[bytes]:
+        """The certificates in DER."""
+        return [strict_base64.parse(each.raw_bytes) for each in self.cert_chain.certificates]
 
 
 class _Document(msgspec.Struct, frozen=True, rename="camel"):
     media_type: str
     tlogs: tuple[_Log, ...] = ()
-    certificate_authorities: tuple[_Authority, ...] = ()
+    certificate_authorities: tuple[Issuer, ...] = ()
     ctlogs: tuple[_Log, ...] = ()
-    timestamp_authorities: tuple[_Authority, ...] = ()
+    timestamp_authorities: tuple[Issuer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +88,6 @@ class Log:
     name: str
     log_id: bytes
     key: PublicKey
-    period: Period
-
-
-@dataclass(frozen=True, slots=True)
-class Issuer:
-    """An authority's certificates (DER), the trusted one last, and when it counts."""
-
-    chain: tuple[bytes, ...]
     period: Period
 
 
@@ -117,12 +115,12 @@ def shipped() -> TrustedRoot:
     places = found.submodule_search_locations if found else None
     for place in places or ():
         root = load(Path(place) / _SHIPPED)
-        parts: list[Log | Issuer] = [*root.logs, *root.authorities, *root.timestamps]
-        starts = [each.period.start for each in parts]
+        starts = [log.period.start for log in root.logs]
+        starts += [each.valid_for.start for each in (*root.authorities, *root.timestamps)]
         newest = max((start for start in starts if start), default=None)
         dated = f", whose newest part counts since {newest:%Y-%m-%d}" if newest else ""
         name = f"the public Sigstore's root in sigstore {metadata.version('sigstore')}{dated}"
-        return TrustedRoot(name, root.logs, root.authorities, root.ctlogs, root.timestamps)
+        return replace(root, name=name)
     hint = "name its trusted root with --trust-config, or install sigstore, which ships one"
     raise UsageError("no Sigstore is trusted by default", hint=hint)
 
@@ -133,15 +131,15 @@ def parse(data: bytes, *, where: str) -> TrustedRoot:
     if isinstance(value, dict) and value.get("mediaType") == CONFIG_MEDIA_TYPE:
         value = value.get("trustedRoot")
     document = strict_json.convert(value, _Document, where=where, what="a trusted root")
-    if document.media_type not in MEDIA_TYPES:
+    if not MEDIA_TYPE.fullmatch(document.media_type):
         what = f"not a trusted root: the media type is {document.media_type!r}"
         raise MalformedError(what, where=where)
     return TrustedRoot(
         where,
         tuple(_logs(document.tlogs, where)),
-        tuple(_issuers(document.certificate_authorities, where)),
+        document.certificate_authorities,
         tuple(_logs(document.ctlogs, where)),
-        tuple(_issuers(document.timestamp_authorities, where)),
+        document.timestamp_authorities,
     )
 
 
@@ -155,10 +153,3 @@ def _logs(documents: Iterable[_Log], where: str) -> Iterator[Log]:
         if each.hash_algorithm == "SHA2_256":
             log_id = strict_base64.parse(each.log_id.key_id, where=where)
             yield Log(each.base_url.partition("://")[2], log_id, key, each.public_key.valid_for)
-
-
-def _issuers(documents: Iterable[_Authority], where: str) -> Iterator[Issuer]:
-    for each in documents:
-        ders = (item.raw_bytes for item in each.cert_chain.certificates)
-        chain = tuple(strict_base64.parse(der, where=where) for der in ders)
-        yield Issuer(chain, each.valid_for)

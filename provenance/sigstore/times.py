@@ -61,7 +61,7 @@ def _check(der: bytes, signature: bytes, issuer: Issuer) -> datetime:
     if not hashed <= _HASHES:
         raise SignatureError("a timestamp by a hash that is not accepted")
     Authority((root,), tuple(between), at, ExtendedKeyUsageOID.TIME_STAMPING).certify([signer])
-    if not issuer.period.covers(at):
+    if not issuer.valid_for.covers(at):
         what = f"a timestamp of {at:%Y-%m-%d %H:%M:%S}, when its authority does not count"
         raise SignatureError(what)
     return at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from datetime import timedelta
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -424,3 +426,44 @@ def test_without_a_log_a_key_counts_beside_an_identity_alone() -> None:
 def test_an_identity_that_nobody_gave_is_refused() -> None:
     with pytest.raises(SignatureError, match=r"none is trusted.*--identity"):
         Scene().open(who="")
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512", "sha1", "md5"])
+def test_a_digest_is_by_sha256_or_the_curves_own(algorithm: str) -> None:
+    """Clients of 2023 signed by P-384 and SHA-256."""
+    private = ec.generate_private_key(ec.SECP384R1())
+    key = public_key_of(private.public_key())
+    hashed = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384()}.get(algorithm, hashes.SHA512())
+    signature = private.sign(b"message", ec.ECDSA(hashed))
+    digest = hashlib.new(algorithm, b"message").digest()
+    if algorithm in {"sha256", "sha384"}:
+        key.verify_digest(signature, digest, algorithm)
+        with pytest.raises(SignatureError, match="does not match"):
+            key.verify_digest(signature, digest[::-1], algorithm)
+    else:
+        with pytest.raises(SignatureError, match="not supported"):
+            key.verify_digest(signature, digest, algorithm)
+    pure = public_key_of(ed25519.Ed25519PrivateKey.generate().public_key())
+    with pytest.raises(SignatureError, match="not supported"):
+        pure.verify_digest(signature, digest, algorithm)
+
+
+def test_a_blob_in_an_entry_for_envelopes_is_refused() -> None:
+    scene = Scene()
+    document = scene.bundle()
+    del document["dsseEnvelope"]
+    document["messageSignature"] = {"signature": b64(scene.signature)}
+    trusted = root.parse(scene.sigstore.trusted_root(), where="root")
+    keyless = Keyless(trusted, WHO, PROVIDER)
+    with pytest.raises(SignatureError, match=r"kind dsse 0\.0\.1, which is not supported"):
+        keyless.check_blob(
+            json.dumps(document).encode(), lambda name: hashlib.new(name, pae(PAYLOAD)).digest()
+        )
+    scene = Scene(V1[0])
+    document = scene.bundle()
+    del document["dsseEnvelope"]
+    document["messageSignature"] = {"signature": b64(scene.signature)}
+    keyless = replace(keyless, root=root.parse(scene.sigstore.trusted_root(), where="root"))
+    assert keyless.check_blob(
+        json.dumps(document).encode(), lambda name: hashlib.new(name, pae(PAYLOAD)).digest()
+    )
