@@ -120,6 +120,21 @@ def private_key(key: PathLike | PrivateKey, password: Password) -> PrivateKey:
     return load_private(os.fspath(key), read_password(password))
 
 
+def with_certificates(
+    key: PrivateKey, certificate: PathLike | None, chain: Sequence[PathLike]
+) -> PrivateKey:
+    """Return *key* with its owner's *certificate*, and the *chain* from there to a root (PEM)."""
+    paths = [a_path(each) for each in several(chain, "certificate_chain")]
+    if certificate is None:
+        if paths:
+            raise UsageError("a chain leads from a certificate", hint="--signing-certificate PEM")
+        return key
+    from provenance.keys.certificates import chain_for  # noqa: PLC0415 - rarely needed
+
+    pems = [(str(path), read_key_file(path)) for path in (a_path(certificate), *paths)]
+    return replace(key, chain=chain_for(key.public, pems))
+
+
 def public_keys(keys: Sequence[PathLike | PublicKey]) -> tuple[PublicKey, ...]:
     """Return *keys*, each once, loaded if they are files."""
     keys = several(keys, "keys")

@@ -47,7 +47,7 @@ class Signed:
     """A model's signature: the files that it covers, the signer's key id, and where it is.
 
     ``not_covered`` lies in the folder and is not part of the model. ``pointers`` says which files
-    were signed in place of data that were not fetched.
+    were signed in place of data that were not fetched, ``not_everywhere`` who cannot check it.
     """
 
     manifest: Manifest
@@ -55,6 +55,7 @@ class Signed:
     path: Path
     not_covered: Mapping[str, int]
     pointers: str | None = None
+    not_everywhere: str = ""
 
 
 def keygen(path: PathLike, *, algorithm: str = ALGORITHMS[0], password: Password = None) -> KeyPair:
@@ -76,6 +77,8 @@ def sign(  # noqa: PLR0913 - each option of the verb, by name
     ignore_paths: Sequence[PathLike] = (),
     link_roots: Sequence[PathLike] = (),
     signature: PathLike | None = None,
+    signing_certificate: PathLike | None = None,
+    certificate_chain: Sequence[PathLike] = (),
     progress: Progress = silent,
 ) -> Signed:
     """Sign *model*, a folder or a file, in ``model.sig`` or ``FILE.sig``: an OpenSSF signature.
@@ -83,9 +86,11 @@ def sign(  # noqa: PLR0913 - each option of the verb, by name
     It says which files these are, not how they were made. A signature by another key is not
     replaced (UsageError). *ignore_paths*, files and folders below *model*, are left out, which the
     signature says; what a loader opens cannot be. Links may lead to files below *link_roots*, and
-    into known caches. The path *signature* is another place for it.
+    into known caches. The path *signature* is another place for it. With the file
+    *signing_certificate* (PEM) and those of a *certificate_chain*, they say who signed.
     """
     folder, signer = Path(model), private_key(key, password)
+    signer = arguments.with_certificates(signer, signing_certificate, certificate_chain)
     ignored = [path.rstrip("/") for path in arguments.names_in(folder, ignore_paths)]
     for path in ignored:
         if not is_plain(path):
@@ -97,7 +102,9 @@ def sign(  # noqa: PLR0913 - each option of the verb, by name
         )
     pointers = unfetched(folder, manifest.entries)
     written = target or claims.beside(folder, MODEL_SIGNATURE)
-    return Signed(manifest, signer.public.key_id, written, uncovered, pointers)
+    name = signer.public.algorithm
+    odd = "" if name.startswith("ecdsa") else f"model_signing verifies no {name} signatures"
+    return Signed(manifest, signer.public.key_id, written, uncovered, pointers, odd)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,13 @@ from provenance.report.terminal import print_json, print_lines
     "--signature", type=PATH, metavar="PATH", help="Where to write it, if not DIR/model.sig."
 )
 @click.option(
+    "--signing-certificate", type=PATH, metavar="PEM", help="The certificate of the key's owner."
+)
+@click.option(
+    "--certificate-chain", type=PATH, multiple=True, metavar="PEM",
+    help="Certificates from there to a root. Repeatable.",
+)  # fmt: skip
+@click.option(
     "--ignore-paths",
     type=PATH,
     multiple=True,
@@ -78,6 +85,8 @@ def command(
     click.echo(f"key id   {signed.key_id}")
     if signed.pointers is not None:
         print_lines([one_line(f"provenance: warning: {signed.pointers} ({FETCH})")], err=True)
+    if signed.not_everywhere:
+        print_lines([f"provenance: warning: {signed.not_everywhere}"], err=True)
     for line in not_covered_lines(signed.not_covered):
         click.echo(one_line(line))
     click.echo(f"written  {one_line(str(signed.path))}")

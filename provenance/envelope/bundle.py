@@ -192,12 +192,25 @@ Trusted: TypeAlias = "PublicKey | Authority | Notary"
 """Whose signatures count."""
 
 
-def format(envelope: Envelope, *, hint: str, log_entries: Sequence[dict[str, Any]] = ()) -> bytes:  # noqa: A001
-    """Return the bundle around *envelope*, in JCS, without a line end."""
+def format(  # noqa: A001
+    envelope: Envelope,
+    *,
+    hint: str,
+    log_entries: Sequence[dict[str, Any]] = (),
+    chain: Sequence[bytes] = (),
+) -> bytes:
+    """Return the bundle around *envelope*, in JCS, without a line end.
+
+    A *chain* of certificates in DER says who signed, in place of the *hint*.
+    """
     signatures = [{"keyid": envelope.keyid, "sig": strict_base64.format(envelope.sig)}]
     payload = strict_base64.format(envelope.payload)
     dsse = {"payload": payload, "payloadType": envelope.payload_type, "signatures": signatures}
-    material = {"publicKey": {"hint": hint}, "tlogEntries": list(log_entries)}
+    signer: dict[str, Any] = {"publicKey": {"hint": hint}}
+    if chain:
+        certificates = [{"rawBytes": strict_base64.format(each)} for each in chain]
+        signer = {"x509CertificateChain": {"certificates": certificates}}
+    material = {**signer, "tlogEntries": list(log_entries)}
     return strict_json.format(
         {"mediaType": MEDIA_TYPE, "verificationMaterial": material, "dsseEnvelope": dsse}
     )
@@ -268,6 +281,9 @@ def open_bundle(bundle: Bundle, trusted: Sequence[Trusted]) -> Opened:
     if bundle.material != "publicKey":
         authorities = [it for it in trusted if not isinstance(it, PublicKey | Notary)]
         return _open_certified(bundle, authorities, notary)
+    if not keys:
+        hint = "name the signer's public key with --key"
+        raise SignatureError("signed by a key, and none is trusted", hint=hint)
     hints = (bundle.hint, bundle.envelope.keyid)
     hinted = [key for key in keys if key.key_id in hints or key.pem_digest in hints]
     try:

@@ -110,7 +110,7 @@ def sign_model(
         )
     )
     envelope = dsse.sign(dsse.IN_TOTO_PAYLOAD, payload, key, keyid="")
-    return bundles.format(envelope, hint=key.public.pem_digest)
+    return bundles.format(envelope, hint=key.public.pem_digest, chain=key.chain)
 
 
 class SignedClaim(msgspec.Struct, frozen=True):
@@ -295,7 +295,7 @@ def _may_replace(path: Path, signers: Sequence[PublicKey]) -> bool:
         return True
     try:
         for item in read_bundles(path):
-            bundles.open_bundle(item, signers)
+            dsse.open_envelope(item.envelope, signers)  # by certificate, too
     except (SignatureError, UnreadableError, MalformedError):
         return False
     return True

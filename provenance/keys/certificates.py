@@ -18,10 +18,11 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from provenance.errors import MalformedError, SignatureError, one_line
+from provenance.errors import MalformedError, SignatureError, UsageError, one_line
 from provenance.keys.public import RSA_BITS, PublicKey, public_key_of
 
 MAX_CHAIN = 10
@@ -107,21 +108,34 @@ class Authority:
         return False
 
 
+def chain_for(key: PublicKey, pems: Sequence[tuple[str, bytes]]) -> tuple[bytes, ...]:
+    """Return the certificates in *pems* (file name and PEM) in DER; the first is that of *key*."""
+    found = [each for where, pem in pems for each in _parse(where, pem)]
+    certified = found[0].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if certified != key.spki:
+        what = "is the certificate of another key than the one that signs"
+        raise UsageError(what, where=pems[0][0])
+    _check_signs(found[0], ExtendedKeyUsageOID.CODE_SIGNING)
+    return tuple(each.public_bytes(Encoding.DER) for each in dict.fromkeys(found))
+
+
 def parse_authority(pems: Sequence[tuple[str, bytes]], at: datetime) -> Authority:
     """Return the certificates in *pems* (file name and PEM) as what a reader trusts."""
-    found: dict[x509.Certificate, None] = {}
-    for where, pem in pems:
-        try:
-            found |= dict.fromkeys(x509.load_pem_x509_certificates(pem))
-        except BAD as error:
-            hint = "name a file of certificates in PEM"
-            raise MalformedError("not a certificate", where=where, hint=hint) from error
+    found = dict.fromkeys(each for where, pem in pems for each in _parse(where, pem))
     roots = tuple(each for each in found if not not_issued(each, each, 0))
     if not roots:
         hint = "name the file of the authority that issued them, too"
         where = ", ".join(name for name, _ in pems)
         raise MalformedError("holds no root, only certificates below one", where=where, hint=hint)
     return Authority(roots, tuple(each for each in found if each not in roots), at)
+
+
+def _parse(where: str, pem: bytes) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except BAD as error:
+        hint = "name a file of certificates in PEM"
+        raise MalformedError("not a certificate", where=where, hint=hint) from error
 
 
 def load(der: bytes) -> x509.Certificate:

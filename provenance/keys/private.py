@@ -69,6 +69,8 @@ class PrivateKey:
 
     public: PublicKey
     _handle: PrivateHandle | Signs = field(repr=False)
+    chain: tuple[bytes, ...] = ()
+    """Certificates (DER) of its owner, from his own up, that go with a model signature."""
 
     def sign(self, message: bytes) -> bytes:
         """Return the signature over *message*, encoded as :mod:`provenance.keys.public` lists."""
