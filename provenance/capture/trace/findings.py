@@ -56,7 +56,7 @@ class Trace(msgspec.Struct, frozen=True):
         """Return what is known *before* the run."""
         source, folder = before.source, before.inputs.located(Path())
         roots: dict[str, tuple[str, tuple[str, ...]]] = {str(folder): ("", ())}
-        for one in source.repositories:
+        for one in filter(lambda each: each.is_git, source.repositories):
             names = (text_of(name) for name in (one.entries if one.count else ()))
             roots[str(one.root)] = ("" if one.root == folder else one.prefix, (*names,))
         known = [path for item in before.hashed for path in (*item.paths(), *item.behind_links())]
@@ -115,7 +115,9 @@ class Trace(msgspec.Struct, frozen=True):
             made = path in reads.written or self.mechanisms[-1] not in STOPPING
             if root == "" or (made and state.ctime_ns >= self.at) or ".git" in path.parts:
                 continue
-            if path.suffix in (*CODE, *ARCHIVES) or path.is_symlink() or is_installed(path):
+            if path.suffix in (*CODE, *ARCHIVES) or ".so." in path.name or path.is_symlink():
+                continue
+            if is_installed(path):
                 continue
             if root and text_of(os.fsencode(path.relative_to(root))) in tracked[root]:
                 continue
