@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from provenance.api.making import attest, record
     from provenance.api.recording import recording
     from provenance.api.repeating import rebuild
-    from provenance.api.signing import keygen, publish, sign
+    from provenance.api.signing import keygen, publish, resign, sign
     from provenance.capture.run import current_run
     from provenance.errors import CommandError, ProvenanceError, UnfinishedError
 
@@ -43,6 +43,7 @@ __all__ = [
     "rebuild",
     "record",
     "recording",
+    "resign",
     "sign",
     "verify",
 ]
@@ -56,7 +57,7 @@ _HOMES = {
     "api.making": ("attest", "record"),
     "api.recording": ("recording",),
     "api.repeating": ("rebuild",),
-    "api.signing": ("keygen", "publish", "sign"),
+    "api.signing": ("keygen", "publish", "resign", "sign"),
     "capture.run": ("current_run",),
     "errors": ("CommandError", "ProvenanceError", "UnfinishedError"),
 }

@@ -108,6 +108,35 @@ def sign(  # noqa: PLR0913 - each option of the verb, by name
 
 
 @dataclass(frozen=True, slots=True)
+class Resigned:
+    """How many statements were signed again, the new key's id, and what was written."""
+
+    statements: int
+    key_id: str
+    written: tuple[str, ...]
+
+
+def resign(
+    model: PathLike,
+    *,
+    old_key: PathLike | PrivateKey,
+    new_key: PathLike | PrivateKey,
+    old_password: Password = None,
+    new_password: Password = None,
+) -> Resigned:
+    """Sign again with *new_key* what *old_key* signed beside *model*, a folder or a file.
+
+    Both sign that one follows the other. What is said stays, word by word, and so do the claims of
+    the old key; ``model.sig``, which has one signature, gets that of the new one.
+    """
+    old, new = private_key(old_key, old_password), private_key(new_key, new_password)
+    if old.public == new.public:
+        raise UsageError("the old key and the new one are the same")
+    statements, written = beside.resign(a_path(model), old, new)
+    return Resigned(statements, new.public.key_id, written)
+
+
+@dataclass(frozen=True, slots=True)
 class PublishedClaims:
     """The claims of a model in a log, the log's name, and its key (``name+hex+base64``)."""
 

@@ -50,6 +50,7 @@ COMMANDS = {
     "record": "Run a training command and sign how the model was made.",
     "attest": "Sign how a model was made, after the fact.",
     "sign": "Sign a model's files (OpenSSF model signature).",
+    "resign": "Move claims to a new key.",
     "verify": "Check that a key you trust attested these files.",
     "compare": "Show two models side by side: files and tensors.",
     "equality": "Explain and check declarations of what counts as the same model.",

@@ -44,7 +44,9 @@ from provenance.folder.claims import (
 )
 from provenance.keys import PrivateKey, PublicKey, parse_spki, refuse_private_key
 from provenance.statement import intoto, model_signature
+from provenance.statement.intoto import Statement, Subject
 from provenance.statement.training import TrainingStatement
+from provenance.statement.uris import KEY_CHANGE
 from provenance.transparency import entry as log_entries
 from provenance.transparency import log as logs
 from provenance.transparency import rekor
@@ -231,6 +233,55 @@ def _ignored_files(
 
 def _holds_links(model: Path, link_roots: Sequence[Path]) -> bool:
     return any(it.links for _, it in walk_again(model, RESERVED, link_roots, raise_it))
+
+
+def resign(model: Path, old: PrivateKey, new: PrivateKey) -> tuple[int, tuple[str, ...]]:
+    """Sign again with *new* what *old* signed beside *model*; return how much, and the paths.
+
+    The same bytes are signed: no file of the model is read. Claims of the old key stay, and that
+    one key follows the other is stated by both.
+    """
+    require_model(model)
+    path = beside(model, MODEL_SIGNATURE)
+    with locked(_folder_of(model)):
+        items = _read_claims(model)
+        signature = read_bundles(path) if os.path.lexists(path) else ()
+        moved_before = {item.envelope.payload for item in items if _is_by(item, new)}
+        claimed = [item.envelope for item in items if _is_by(item, old)]
+        claimed = [each for each in claimed if each.payload not in moved_before]
+        signed = [item.envelope for item in signature if _is_by(item, old)]
+        if not (claimed or signed):
+            raise SignatureError("nothing here is signed by the old key alone", where=str(model))
+        payloads = dict.fromkeys(it.payload for it in claimed)
+        moved = _key_change([*payloads, *(it.payload for it in signed)], old, new)
+        lines = [sign_payload(each, new) for each in payloads]
+        lines += [sign_payload(moved, each) for each in (old, new)]
+        _write_claims(model, [*(item.raw for item in items), *lines])
+        for each in signed:
+            envelope = dsse.sign(each.payload_type, each.payload, new, keyid="")
+            write_file(path, bundles.format(envelope, hint=new.public.pem_digest))
+    written = (str(beside(model, CLAIMS)), *([str(path)] if signed else ()))
+    return len(payloads) + len(signed), written
+
+
+def _is_by(item: Bundle, key: PrivateKey) -> bool:
+    if item.envelope.payload_type != dsse.IN_TOTO_PAYLOAD:
+        return False
+    try:
+        dsse.open_envelope(item.envelope, [key.public])
+        return intoto.parse(item.envelope.payload).predicate_type != KEY_CHANGE
+    except (SignatureError, MalformedError):
+        return False
+
+
+def _key_change(payloads: Iterable[bytes], old: PrivateKey, new: PrivateKey) -> bytes:
+    digests = dict.fromkeys(hashlib.sha256(each).hexdigest() for each in payloads)
+    subject = tuple(Subject(f"statement-{n}", {"sha256": it}) for n, it in enumerate(digests, 1))
+    named = {
+        name: {"keyId": key.public.key_id, "spki": strict_base64.format(key.public.spki)}
+        for name, key in (("from", old), ("to", new))
+    }
+    return intoto.format(Statement(subject, KEY_CHANGE, named))
 
 
 def publish(model: Path, log: Log, keys: Sequence[PublicKey] = ()) -> tuple[Published, ...]:

@@ -12,6 +12,9 @@ BUILD_TYPE = f"{BASE}/training/v1"
 VERDICT = f"{BASE}/verdict/v1"
 """Predicate type of a verdict that is neither reproduced nor consistent (docs/spec/verdict.md)."""
 
+KEY_CHANGE = f"{BASE}/key-change/v1"
+"""Predicate type of the statement that a signer has another key (docs/spec/verification.md)."""
+
 LOCAL_BUILDER = f"{BASE}/builder/local/v1"
 """``builder.id`` of a recorder that the trainer runs: SLSA Build level 1, whoever holds the key."""
 

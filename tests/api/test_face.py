@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 REPOSITORY = Path(__file__).parents[2]
-VERBS = {"agree", "attest", "compare", "keygen", "publish", "rebuild", "record", "sign", "verify"}
+VERBS = {
+    "agree",
+    "attest",
+    "compare",
+    "keygen",
+    "publish",
+    "rebuild",
+    "record",
+    "resign",
+    "sign",
+    "verify",
+}
 
 
 def test_the_sessions_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,6 +64,7 @@ CALLS: dict[str, Callable[[Path], object]] = {
         path, publisher_keys=[path], model="m", key=path, confirm=lambda _: False
     ),
     "record": lambda path: provenance.record(["true"], model=path, key=path),
+    "resign": lambda path: provenance.resign(path, old_key=path, new_key=path),
     "sign": lambda path: provenance.sign(path, key=path),
     "verify": lambda path: provenance.verify(path, keys=[path]),
 }

@@ -1,0 +1,57 @@
+"""``provenance resign``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from provenance.api import signing
+from provenance.cli.help import Command
+from provenance.cli.options import PATH, json_option, read_password
+from provenance.errors import count, one_line
+from provenance.report.terminal import print_json
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "provenance resign model --old-key alice --new-key alice-2027",
+        "provenance resign model --old-key env:OLD --new-key alice-2027",
+    ),
+    next_step="'provenance verify model --key alice-2027.pub' goes by the new key.",
+)
+@click.argument("model", type=PATH, metavar="DIR|FILE")
+@click.option("--old-key", required=True, metavar="KEY", help="Private key that signed.")
+@click.option("--new-key", required=True, metavar="KEY", help="Private key that signs from now on.")
+@click.option("--old-password-env", metavar="VAR", help="Variable with the old key's password.")
+@click.option("--new-password-env", metavar="VAR", help="Variable with the new key's password.")
+@json_option
+def command(
+    *,
+    model: Path,
+    old_key: str,
+    new_key: str,
+    old_password_env: str | None,
+    new_password_env: str | None,
+    as_json: bool,
+) -> None:
+    """Move what the old key signed beside the model to a new key.
+
+    The new key signs the same statements, and both sign that one follows the other. No file of the
+    model is read; what the old key signed stays valid for who trusts that.
+    """
+    done = signing.resign(
+        model,
+        old_key=old_key,
+        new_key=new_key,
+        old_password=read_password(old_password_env),
+        new_password=read_password(new_password_env),
+    )
+    if as_json:
+        print_json({"keyId": done.key_id, "statements": done.statements, "written": done.written})
+        return
+    click.echo(f"signed   {count(done.statements, 'statement')} again")
+    click.echo(f"key id   {done.key_id}")
+    for path in done.written:
+        click.echo(f"written  {one_line(path)}")

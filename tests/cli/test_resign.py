@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+import provenance as library
+from provenance.envelope import bundle
+from provenance.errors import ContentError, SignatureError
+from provenance.folder import claims
+from provenance.keys import generate, write_pair
+from provenance.statement import intoto, uris
+from tests.world import refused
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.world import Shell
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "w.bin").write_bytes(b"1")
+    return folder
+
+
+def test_claims_move_to_a_new_key(model: Path, tmp_path: Path, provenance: Shell) -> None:
+    old, new, stranger = (generate() for _ in range(3))
+    library.attest(model, key=stranger)
+    (model / "model.sig").unlink()
+    library.attest(model, key=old)
+    for name, key in (("old", old), ("new", new)):
+        write_pair(key, tmp_path / name)
+    done = provenance(
+        "resign", model, "--old-key", tmp_path / "old", "--new-key", tmp_path / "new", "--json"
+    )
+    assert done.status == 0, done.err
+    assert json.loads(done.out)["statements"] == 2
+    for key in (old, new):
+        found = library.verify(model, keys=[key.public], require="attested")
+        assert [word.signer for word in found.levels] == [key.public.key_id]
+    changes = []
+    for item in claims.read_bundles(model / "claims.jsonl"):
+        statement = intoto.parse(item.envelope.payload)
+        if statement.predicate_type == uris.KEY_CHANGE:
+            opened = bundle.open_bundle(item, [old.public, new.public])
+            changes.append(opened.key)
+            assert statement.predicate["from"]["keyId"] == old.public.key_id
+            assert statement.predicate["to"]["keyId"] == new.public.key_id
+            assert len(statement.subject) == 2
+    assert changes == [old.public, new.public]
+    with pytest.raises(SignatureError, match="by the old key alone"):
+        library.resign(model, old_key=old, new_key=new)
+    (model / "w.bin").write_bytes(b"2")
+    with pytest.raises(ContentError, match=r"w\.bin was changed"):
+        library.verify(model, keys=[new.public])
+
+
+def test_of_a_stranger_nothing_moves(model: Path) -> None:
+    signer, stranger, new = (generate() for _ in range(3))
+    library.attest(model, key=signer)
+    before = (model / "claims.jsonl").read_bytes()
+    with pytest.raises(SignatureError, match="nothing here is signed by the old key"):
+        library.resign(model, old_key=stranger, new_key=new)
+    assert (model / "claims.jsonl").read_bytes() == before
+    library.resign(model, old_key=signer, new_key=new)
+    with pytest.raises(SignatureError):
+        library.verify(model, keys=[stranger.public])
+
+
+def test_only_a_signature_moves(model: Path) -> None:
+    old, new = generate(), generate()
+    library.sign(model, key=old)
+    assert library.resign(model, old_key=old, new_key=new).statements == 1
+    assert library.verify(model, keys=[new.public]).claim is None
+
+
+def test_one_key_does_not_follow_itself(model: Path, tmp_path: Path, provenance: Shell) -> None:
+    write_pair(generate(), tmp_path / "k")
+    words = ("--old-key", tmp_path / "k", "--new-key", tmp_path / "k")
+    refused(provenance("resign", model, *words), 2, "are the same")
