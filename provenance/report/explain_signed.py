@@ -17,7 +17,7 @@ from provenance.encoding import strict_json
 from provenance.envelope import bundle as bundles
 from provenance.envelope.bundle import Bundle
 from provenance.envelope.dsse import IN_TOTO_PAYLOAD
-from provenance.errors import MalformedError, ProvenanceError, count
+from provenance.errors import MalformedError, ProvenanceError, SignatureError, count
 from provenance.rebuilding import verdict as verdicts
 from provenance.report.agreement import verdict_lines
 from provenance.report.explain_text import (
@@ -134,10 +134,21 @@ def _parse(payload: bytes, where: str | None = None) -> Any:  # noqa: ANN401 - a
 def _signer_rows(item: Bundle) -> list[str]:
     keyid = item.envelope.keyid
     if item.material != "publicKey":
-        return [row("signed by", f"named by {item.material}, which this version does not read")]
+        return [row("signed by", f"who the certificate says: {_certified(item)}")]
     lines = [row("signed by", item.hint or keyid or "a key that is not named")]
     other = item.hint and keyid and keyid != item.hint
     return [*lines, row("", f"but the signature names the key {keyid}")] if other else lines
+
+
+def _certified(item: Bundle) -> str:
+    from provenance.sigstore import certificate  # noqa: PLC0415 - takes a while
+
+    try:
+        leaf = certificate.parse(item.chain[0])
+    except SignatureError as error:
+        return error.what
+    names = ", ".join(leaf.identities) or leaf.certificate.subject.rfc4514_string()
+    return f"{names} ({leaf.provider})" if leaf.provider else names
 
 
 def _verifier_rows(item: Bundle, document: Any) -> list[str]:  # noqa: ANN401 - any JSON value

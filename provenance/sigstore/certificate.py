@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -22,8 +23,6 @@ from provenance.keys import PublicKey
 from provenance.keys.certificates import BAD, Authority, load, not_issued
 from provenance.keys.public import public_key_of
 from provenance.sigstore.root import Issuer, Log
-
-CHAIN_ENDS = "no path leads from the certificate to an authority of the trusted root"
 
 _PROVIDERS = ("1.3.6.1.4.1.57264.1.8", "1.3.6.1.4.1.57264.1.1")
 """The identity provider: as an UTF8String in DER, and in certificates before 2023 as it is."""
@@ -107,10 +106,12 @@ def check_logged(leaf: Leaf, authority: Authority, logs: Iterable[Log]) -> None:
                 continue
             if not log.period.covers(made):
                 refusal = SignatureError(f"the certificate's log is not trusted at {made} (SCT)")
-            elif any(_fits(log.key, promise.signature, message) for message in messages):
-                return
-            else:
-                refusal = SignatureError("the log's signature over the certificate is wrong (SCT)")
+                continue
+            refusal = SignatureError("the log's signature over the certificate is wrong (SCT)")
+            for message in messages:
+                with suppress(SignatureError):
+                    log.key.verify(promise.signature, message)
+                    return
     raise refusal
 
 
@@ -132,14 +133,6 @@ def _signed_by_log(
     ]
 
 
-def _fits(key: PublicKey, signature: bytes, message: bytes) -> bool:
-    try:
-        key.verify(signature, message)
-    except SignatureError:
-        return False
-    return True
-
-
 def _identities(certificate: x509.Certificate) -> Iterator[str]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -159,7 +152,7 @@ def _provider(certificate: x509.Certificate) -> str:
         if isinstance(extension.value, x509.UnrecognizedExtension)
     }
     new, old = (found.get(oid) for oid in _PROVIDERS)
-    return _utf8_string(new) if new is not None else _text(old or b"")
+    return _utf8_string(new) if new is not None else (old or b"").decode(errors="replace")
 
 
 def _utf8_string(der: bytes) -> str:
@@ -170,12 +163,5 @@ def _utf8_string(der: bytes) -> str:
         if len(content) > _LONGEST_SHORT:
             length = bytes([0x80 | len(length)]) + length
         if der[:head] == bytes([_UTF8_STRING]) + length:
-            return _text(content)
+            return content.decode(errors="replace")
     raise MalformedError("a name is no UTF8String in DER")
-
-
-def _text(data: bytes) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise MalformedError("a name is not UTF-8") from error

@@ -122,7 +122,8 @@ class Keyless(Notary):
                 authority = certificate.check_chain(leaf, self.root.authorities, at)
                 certificate.check_logged(leaf, authority, self.root.ctlogs)
         when = f" at {min(found):%Y-%m-%d %H:%M:%S} UTC" if found else ""
-        return "".join(f"entry {number} of {log.name}{when}" for number, log, _ in entries[:1])
+        by = f", by {self.root.name}" if self.root.name else ""
+        return "".join(f"entry {number} of {log.name}{when}{by}" for number, log, _ in entries[:1])
 
     def _logged(
         self, material: Material, media_type: str, signed: Signed
@@ -132,7 +133,10 @@ class Keyless(Notary):
         for value in material.tlog_entries:
             entry, proven = logged.parse(value, _version(media_type))
             for log in self._known(entry.log_id)[:1]:
-                at = logged.check(entry, log, signed, proven=proven)
+                logged.check_body(entry, signed)
+                at = logged.check_promise(entry, log) if entry.promise else None
+                if proven:
+                    logged.check_inclusion(entry, log)
                 yield entry.index if at else entry.proof.index, log, at
                 none = False
         if none and (signed.certificate or not self.identity):

@@ -74,20 +74,6 @@ def parse(value: dict[str, Any], version: str) -> tuple[LogEntry, bool]:
     return entries.parse_entry(given, "log entry"), whole
 
 
-def check(entry: LogEntry, log: Log, signed: Signed, *, proven: bool) -> datetime | None:
-    """Return when *log* says that it took *entry*, which is about *signed*; None: it does not say.
-
-    Not *proven*, the log's promise alone says that it is there.
-    """
-    check_body(entry, signed)
-    at = None
-    if entry.promise:
-        at = _check_promise(entry, log)
-    if proven:
-        _check_inclusion(entry, log)
-    return at
-
-
 def check_body(entry: LogEntry, signed: Signed) -> None:
     """Return if the body of *entry* is about *signed*."""
     found = strict_json.parse(entry.body, where="log entry: body")
@@ -181,7 +167,8 @@ def _difference(expected: object, found: object) -> str:
     return "" if type(expected) is type(found) and expected == found else "."
 
 
-def _check_promise(entry: LogEntry, log: Log) -> datetime:
+def check_promise(entry: LogEntry, log: Log) -> datetime:
+    """Return when *log* promised to take *entry*."""
     if entry.time is None or entry.time > _LAST_TIME:
         raise LogProofError("the log's promise is for no time")
     said = {
@@ -197,7 +184,8 @@ def _check_promise(entry: LogEntry, log: Log) -> datetime:
     return datetime.fromtimestamp(entry.time, UTC)
 
 
-def _check_inclusion(entry: LogEntry, log: Log) -> None:
+def check_inclusion(entry: LogEntry, log: Log) -> None:
+    """Return if *entry* is in the tree of a checkpoint that *log* signed."""
     proof, where = entry.proof, "checkpoint"
     origin = proof.checkpoint.decode().partition("\n")[0]
     # Rekor v1 signs for several trees by one key: "name - number of the tree".

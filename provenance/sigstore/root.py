@@ -93,13 +93,16 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class TrustedRoot:
-    """Whom to trust: ``logs`` of signatures, ``ctlogs`` of certificates, and authorities."""
+    """Whom to trust: ``logs`` of signatures, ``ctlogs`` of certificates, and authorities.
 
-    name: str
+    ``name`` says where it is from, if no user named its file.
+    """
+
     logs: tuple[Log, ...]
     authorities: tuple[Issuer, ...]
     ctlogs: tuple[Log, ...]
     timestamps: tuple[Issuer, ...]
+    name: str = ""
 
 
 def load(path: Path) -> TrustedRoot:
@@ -135,7 +138,6 @@ def parse(data: bytes, *, where: str) -> TrustedRoot:
         what = f"not a trusted root: the media type is {document.media_type!r}"
         raise MalformedError(what, where=where)
     return TrustedRoot(
-        where,
         tuple(_logs(document.tlogs, where)),
         document.certificate_authorities,
         tuple(_logs(document.ctlogs, where)),

@@ -168,7 +168,7 @@ def test_a_payload_that_only_says_that_it_is_a_statement(tmp_path: Path) -> None
     [
         ("", {"publicKey": {}}, "not named"),
         ("one", {"publicKey": {"hint": "two"}}, "but the signature names the key one"),
-        ("", {"certificate": {"rawBytes": ""}}, "named by certificate"),
+        ("", {"certificate": {"rawBytes": ""}}, "who the certificate says: not a certificate"),
     ],
 )
 def test_how_the_signer_is_named(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import shutil
+import sys
 from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ import provenance
 from provenance.encoding import strict_json
 from provenance.envelope import bundle as bundles
 from provenance.errors import MalformedError, ProvenanceError, SignatureError, UsageError
+from provenance.report.explain import explain
 from provenance.sigstore import certificate, root
 from provenance.sigstore.keyless import Keyless
 from provenance.trust.verification import Verified
@@ -209,3 +212,27 @@ def test_without_the_logs_time_the_timestamp_counts(tmp_path: Path) -> None:
     (model / "model.sig").write_bytes(strict_json.format(document))
     with pytest.raises(SignatureError, match="timestamp does not hold"):
         verify(model)
+
+
+def test_without_a_root_it_is_the_one_that_sigstore_ships(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as without:
+        without.setattr("importlib.util.find_spec", lambda _: None)
+        with pytest.raises(UsageError, match=r"no Sigstore is trusted by default.*--trust-config"):
+            root.shipped()
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    store = tmp_path / "sigstore/_store/https%3A%2F%2Ftuf-repo-cdn.sigstore.dev"
+    store.mkdir(parents=True)
+    (tmp_path / "sigstore/__init__.py").write_text("raise SystemExit('imported')", "utf-8")
+    (tmp_path / "sigstore-4.5.1.dist-info").mkdir()
+    metadata = "Metadata-Version: 2.1\nName: sigstore\nVersion: 4.5.1\n"
+    (tmp_path / "sigstore-4.5.1.dist-info/METADATA").write_text(metadata, "utf-8")
+    shutil.copy(PUBLIC, store / "trusted_root.json")
+    importlib.invalidate_caches()
+    detail = verify(MODEL, trust_config=None).steps[1].detail
+    assert "root in sigstore 4.5.1, whose newest part counts since 2025-09-23" in detail
+
+
+def test_show_says_whom_the_certificate_names() -> None:
+    assert f"{WHO} ({PROVIDER})" in "\n".join(explain(MODEL).lines)
