@@ -121,7 +121,7 @@ def print_recorded(recorded: Recorded, options: Mapping[str, Any]) -> None:
 
     Only ``--json`` and ``--dry-run`` print there.
     """
-    from provenance.report.recording import captured_document, captured_lines, not_covered_lines
+    from provenance.report.recording import captured_lines, not_covered_lines
 
     if options["dry_run"]:
         print_json(recorded.document())
@@ -133,14 +133,17 @@ def print_recorded(recorded: Recorded, options: Mapping[str, Any]) -> None:
             click.echo(f"and an in-toto link, which repeats it: {options['link']}", err=True)
         return
     if options["as_json"]:
-        beside = {
+        document = {
+            "statement": recorded.document(),
+            "level": recorded.statement.level,
+            "rootDigest": {"sha256": recorded.manifest.root_digest},
             "keyId": recorded.key_id,
             "notCovered": recorded.not_covered,
             "published": recorded.published,
             "warnings": recorded.warnings,
             "written": recorded.written,
         }
-        print_json(captured_document(recorded.statement) | beside)
+        print_json(document)
         return
     for line in captured_lines(recorded.statement):
         _say(line)

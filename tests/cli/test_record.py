@@ -313,10 +313,10 @@ def test_one_document(record: Callable[..., Ran]) -> None:
     assert ran.status == 3
     assert ran.document["level"] == "recorded"
     assert ran.document["rootDigest"].keys() == {"sha256"}
-    assert ran.document["files"] == 1
-    assert (ran.document["interpreter"], ran.document["data"]) == (None, [])
+    predicate = ran.document["statement"]["predicate"]
+    assert len(predicate["provenance_manifest"]) == 1
     assert "ended with status" in ran.document["warnings"][-1]
-    assert ran.document["outcome"] == {"exitStatus": 3}
+    assert predicate["runDetails"]["provenance_outcome"] == {"exitStatus": 3}
     assert ran.document["written"] == ["model/claims.jsonl"]
 
 
