@@ -25,7 +25,7 @@ from provenance.statement.training import Collected
 MAX_LIBRARIES, MAX_HASHED_BYTES = 1024, 4 * 2**30
 """Most libraries that a statement names, and most of their bytes that are hashed."""
 
-_ROW = re.compile(r"(?m)^([^\n,\"]{1,1024}\.so[^\n,\"/]{0,99}),sha256=([\w-]{43}),")
+_ROW = re.compile(r"([^\n,\"]{1,1024}\.so[^\n,\"/]{0,99}),sha256=([\w-]{43}),")
 _MODULE = re.compile(r"\.(?:cpython|pypy|abi3)[^/]*\.so\Z")
 
 
@@ -64,7 +64,8 @@ def _recorded(folders: Iterable[str]) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     for distribution in installed(folders):
         top = os.path.realpath(distribution.folder.parent)
-        for row in _ROW.finditer(distribution.read_text("RECORD") or ""):
+        lines = (distribution.read_text("RECORD") or "").split("\n")
+        for row in filter(None, (_ROW.match(line) for line in lines if ".so" in line)):
             name = os.path.normpath(row[1])
             if name.startswith("/"):
                 continue
