@@ -133,11 +133,13 @@ def _watches(item: HashedInput) -> list[Path]:
     top = item.place.path
     if not top.is_dir():
         return [*item.paths()]
-    folders = {top}
+    folders = {""}
     for entry in item.manifest.entries:
-        folders.update((top / entry.name).parents)
-    inside = sorted(folder for folder in folders if folder.is_relative_to(top))
-    found = [*inside, *map(Path, item.behind_links())]
+        folder = entry.name.rpartition("/")[0]
+        while folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    found = [*(top / folder for folder in sorted(folders)), *map(Path, item.behind_links())]
     if len(found) > MAX_WATCHES:
         raise UnavailableError(f"{item.place.key} has more than {MAX_WATCHES} folders")
     return found
@@ -149,7 +151,8 @@ def _seen(queue: Inotify, item: HashedInput) -> tuple[bool, bool]:
     What was put beside its files is none of them. Events beyond the kernel's bound are lost.
     """
     opened = changed = False
-    files = {str(item.root / entry.name) for entry in item.manifest.entries}
+    root = os.fspath(item.root)
+    files = {f"{root}/{entry.name}" for entry in item.manifest.entries}
     files |= {str(item.place.path), *item.behind_links()}
     while events := queue.read(0):
         for event in events:
