@@ -30,6 +30,7 @@ from provenance.api.arguments import (
 from provenance.equality.declaration import Declaration
 from provenance.equality.lattice import AGREES
 from provenance.errors import (
+    LogProofError,
     MalformedError,
     PolicyError,
     ProvenanceError,
@@ -175,7 +176,7 @@ def _known(model: Path, bases: Sequence[PathLike], trusted: Sequence[Trusted]) -
         try:
             read = read_beside(path) if is_model else read_claims(path)
             yield from understand(open_all(read, trusted)).claims
-        except (PolicyError, SignatureError):
+        except (LogProofError, PolicyError, SignatureError):
             continue
 
 

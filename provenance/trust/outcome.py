@@ -22,7 +22,7 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 
 
 class Word(msgspec.Struct, frozen=True, rename="camel"):
-    """The evidence level that *signer* vouches for: a key id, or the subject of a certificate."""
+    """The evidence level that *signer*, a key id, certificate's subject or identity, vouches for."""
 
     signer: str
     level: Level
