@@ -169,7 +169,9 @@ def _options_that_finish(options: Mapping[str, Any]) -> Iterator[None]:
     names = {"password_env": "--password-env", "log_password_env": "--log-password-env"}
     if options["finish"] is not None:  # the run knows those that were given for it
         names |= {"key_path": "--key", "log": "--log"}
-    words = [w for name, option in names.items() if options[name] for w in (option, options[name])]
+    said = {name: str(options[name] or "") for name in names}
+    said = {n: it.partition("?")[0] if "pkcs11:" in it else it for n, it in said.items()}  # no PIN
+    words = [w for name, option in names.items() if said[name] for w in (option, said[name])]
     words += [w for name in options["allowed_secrets"] for w in ("--unsafe-allow-secret", name)]
     given = f" {as_typed(map(str, words))}" if words else ""
     try:

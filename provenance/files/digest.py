@@ -60,7 +60,7 @@ class Hasher:
 
     def others(self) -> tuple[str, ...]:
         """Return the texts by the other hashings."""
-        return tuple(each.done + each.hasher.hexdigest() for each in self._others)
+        return tuple("".join((*it.done, it.hasher.hexdigest())) for it in self._others)
 
 
 class _Shards:
@@ -68,13 +68,14 @@ class _Shards:
 
     def __init__(self, hashing: Hashing) -> None:
         self.new, self.size = _maker(hashing.algorithm), hashing.shard_bytes
-        self.hasher, self.room, self.done = self.new(), self.size, ""
+        self.hasher, self.room = self.new(), self.size
+        self.done: list[str] = []
 
     def update(self, data: memoryview) -> None:
         while self.size and len(data) > self.room:
             self.hasher.update(data[: self.room])
             data = data[self.room :]
-            self.done += self.hasher.hexdigest()
+            self.done.append(self.hasher.hexdigest())
             self.hasher, self.room = self.new(), self.size
         self.hasher.update(data)
         self.room -= len(data)

@@ -77,14 +77,18 @@ def hash_stated(
     statements: Iterable[Stated],
     reading: Reading,
     progress: Progress,
-    hashings: Iterable[Hashing] = (),
+    beside: Sequence[Stated] = (),
 ) -> Found:
-    """Return the files in *root*, and their digests by SHA-256 and by *hashings*.
+    """Return the files in *root*, and their digests by SHA-256 and as those *beside* were made.
 
-    By names and sizes one of *statements* can be about them.
+    By names and sizes one of *statements* can be about them, and each of those beside.
     """
     sizes = sizes_of(root, ignore=RESERVED, link_roots=reading.link_roots)
-    others = tuple(dict.fromkeys(each for each in hashings if each != SHA256))
+    for stated in beside:
+        expected = {name: it for name, it in stated.sizes.items() if not is_within(name, RESERVED)}
+        if found := compare_sizes(_counted(sizes, expected, stated, reading), expected):
+            raise _other_files(root, stated, found)
+    others = tuple(dict.fromkeys(each.hashing for each in beside if each.hashing != SHA256))
     hash_those = partial(_hash, root, reading.link_roots, progress, others)
     every = list(statements)
     for stated in every:

@@ -22,6 +22,7 @@ from provenance.errors import (
     UnreadableError,
     UsageError,
 )
+from provenance.files import manifest as manifests
 from provenance.files.manifest import hash_folder, root_digest
 from provenance.folder import attach
 from provenance.keys import PrivateKey, generate
@@ -231,6 +232,17 @@ def test_links_as_their_signer_declared(tiny: Path) -> None:
     with pytest.raises(UnreadableError, match="leaves the folder"):
         provenance.verify(tiny, keys=[KEY])
     provenance.verify(tiny, keys=[KEY], link_roots=[tiny.parent])
+
+
+def test_shards_of_another_size_are_refused_before_anything_is_hashed(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = generate()
+    provenance.attest(tiny, key=key)
+    sign_document(tiny, key, shards({"weights.bin:0:1": sha256(b"t")}, 1))
+    monkeypatch.setattr(manifests, "_hash", None)
+    with pytest.raises(ContentError, match=r"model\.sig states: weights\.bin was changed"):
+        provenance.verify(tiny, keys=[key.public])
 
 
 def sign_document(model: Path, key: PrivateKey, statement: Statement) -> None:

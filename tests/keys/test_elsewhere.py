@@ -344,10 +344,12 @@ def test_a_pin_is_never_printed(token: dict[str, PrivateKey], model: Path) -> No
     unknown = provenance("sign", model, "--key", uri_of(place, "&pin-value=wrong-4711&x=1"))
     nowhere = f"pkcs11:{place}?module-path=/nowhere&pin-value=wrong-4711"
     missing = provenance("sign", model, "--key", nowhere)
+    bad = provenance("record", "--finish", "none", "--key", uri_of(place, "&pin-value=wrong-4711"))
+    assert bad.returncode != 0
     none = provenance("sign", model, "--key", f"pkcs11:{place}?pin-value=wrong-4711")
     attested = provenance("attest", model, "--key", uri_of(place, f"&pin-value={PIN}"))
     assert attested.returncode == 0, attested.stderr
-    for done in (wrong, unknown, missing, none, attested):
+    for done in (wrong, unknown, missing, none, bad, attested):
         assert "4711" not in done.stdout + done.stderr
         assert PIN not in done.stdout + done.stderr
     assert PIN not in (model / "claims.jsonl").read_text()
