@@ -42,8 +42,9 @@ from provenance.files.names import BYPRODUCTS, CLAIMS
 from provenance.folder.claims import beside, name_in, read_beside, read_claims
 from provenance.statement.model_signature import left_out
 from provenance.trust import verification
+from provenance.trust.checkpoints import check_checkpoints
 from provenance.trust.contents import Reading
-from provenance.trust.layout import Chain, check_layout
+from provenance.trust.layout import CHAIN_STEPS, Chain, check_layout
 from provenance.trust.lineage import trace
 from provenance.trust.opening import Claim, open_all, understand
 from provenance.trust.outcome import LEVELS, Level, Word
@@ -79,6 +80,7 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     layout_keys: Sequence[PathLike | PublicKey] = (),
     links: PathLike | None = None,
     bases: Sequence[PathLike] = (),
+    checkpoints: Sequence[PathLike] = (),
     link_roots: Sequence[PathLike] = (),
     ignore_paths: Sequence[PathLike] = (),
     unsafe_ignore_unsigned: bool = False,
@@ -98,10 +100,11 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     *layout_keys* signed must hold over
     the in-toto links in the folder *links*, else those beside the model, and end in its files; it
     must have no inspections, unless *unsafe_run_inspections* runs them. *bases* are folders or
-    files with claims about what the model was made from, beside those that lie with it. Links may
-    lead to files below *link_roots*, and into known caches. *ignore_paths* need not be signed, if
-    no loader opens them; *unsafe_ignore_unsigned* accepts whatever nobody signed. *on_step* is told
-    each step that held.
+    files with claims about what the model was made from, beside those that lie with it. Each of
+    *checkpoints*, a folder or file, must be one that the run wrote, by the claim. Links may lead to
+    files below *link_roots*, and into known caches. *ignore_paths* need not be signed, if no loader
+    opens them; *unsafe_ignore_unsigned* accepts whatever nobody signed. *on_step* is told each step
+    that held.
     """
     if require not in (None, *LEVELS):
         raise UsageError(f"no evidence level: {require!r}", hint=f"one of {', '.join(LEVELS)}")
@@ -156,10 +159,20 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
         detail = f"{model_text(found)}; {builders}"
         steps, levels = [Step(len(STEPS), STEPS[-1], detail)], (*levels, Word(key_id, "rebuilt"))
     on_step(steps[0])
-    for step in () if chain is None else check_layout(chain, verified.manifest):
+    for step in _further(verified, chain, several(checkpoints, "checkpoints")):
         steps.append(step)
         on_step(step)
     return replace(verified, levels=levels, steps=(*verified.steps, *steps))
+
+
+def _further(
+    verified: Verified, chain: Chain | None, checkpoints: Sequence[PathLike]
+) -> Iterator[Step]:
+    after = len(STEPS)
+    if chain is not None:
+        yield from check_layout(chain, verified.manifest)
+        after += len(CHAIN_STEPS)
+    yield from check_checkpoints(verified, [*map(a_path, checkpoints)], after)
 
 
 def _instead(claims: PathLike | None, signature: PathLike | None) -> Path | None:

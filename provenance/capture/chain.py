@@ -7,18 +7,28 @@ to belong to the run without the others. :mod:`~provenance.capture.checkpoints` 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace as but
 
 from provenance.encoding import strict_json
-from provenance.errors import ContentError, MalformedError, UnreadableError, reason
+from provenance.errors import (
+    ContentError,
+    MalformedError,
+    UnreadableError,
+    count,
+    reason,
+    some_of,
+)
+from provenance.files.atomic import storage_error
 from provenance.files.digest import hash_open
 from provenance.files.manifest import FileEntry, manifest_of
 from provenance.files.reading import Identity, identity
@@ -30,6 +40,9 @@ BYPRODUCT: Final = "checkpoints"
 MAX_BYTES, MAX_LISTED, MAX_DEPTH = 2**26, 1000, 16
 """Most bytes of a chain (some hundred thousand checkpoints), files of a checkpoint that are listed
 (its manifest digest binds more), and folders in each other."""
+
+BY_LOOKS: Final = "looks"
+"""Nothing tells when a checkpoint is written: what comes and goes between two looks is not seen."""
 
 _ROLES: Final = (("optimizer", re.compile(r"optim")), ("scheduler", re.compile(r"sched")),
     ("rng", re.compile(r"(^|_)rng|random_state")))  # fmt: skip
@@ -48,7 +61,8 @@ class Checkpoint(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"
     """What lay at ``name`` at ``time``; ``prev`` is the hash of the line before, "" of none.
 
     ``manifest`` is the digest of the names, sizes and digests of all ``count`` files. ``left_out``
-    counts links, FIFOs and the like. ``missed`` says why a checkpoint could not be hashed.
+    counts links, FIFOs and the like. ``missed`` says why a checkpoint could not be hashed. ``by``
+    is :data:`BY_LOOKS` from when on they are found so; the line is of none.
     """
 
     name: str
@@ -61,6 +75,7 @@ class Checkpoint(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"
     files: tuple[CheckpointFile, ...] = ()
     left_out: int = 0
     missed: str = ""
+    by: str = ""
 
 
 def describe(name: str, found: Files, time: str, step: int | None) -> Checkpoint:
@@ -90,6 +105,56 @@ def role_of(name: str) -> str:
     return "other"
 
 
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Checkpoints, each with its line."""
+
+    lines: Mapping[bytes, Checkpoint] = field(default_factory=dict)
+
+    @property
+    def data(self) -> bytes:
+        """The byproduct."""
+        return b"".join(line + b"\n" for line in self.lines)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the statement says of it."""
+        root = merkle.fold([merkle.hash_leaf(line) for line in self.lines]).hex()
+        by = BY_LOOKS if any(each.by for each in self.lines.values()) else "inotify"
+        said: dict[str, Any] = {"count": len(self.lines), "root": root, "by": by}
+        if missed := sum(bool(each.missed) for each in self.lines.values()):
+            said["missed"] = missed
+        steps = [each.step for each in self.lines.values() if each.step is not None]
+        return said | ({"firstStep": min(steps), "lastStep": max(steps)} if steps else {})
+
+    def find(self, path: Path) -> int:
+        """Return the number, from 0, of the last checkpoint that the file or folder *path* is.
+
+        A file may have another name. ContentError: it is none; nothing in a folder is passed over.
+        """
+        found = look(path)
+        if found.left_out:
+            what = f"holds {count(found.left_out, 'link')} or the like, which nobody hashed"
+            raise ContentError(what, where=str(path))
+        place = Path(os.path.realpath(path))
+        hashed = hash_files(place if found.is_folder else place.parent, "", found)
+        wanted, by_name = describe("", hashed, "", None), None
+        for number, each in reversed([*enumerate(self.lines.values())]):
+            named = PurePosixPath(each.name).name == place.name
+            if each.manifest == wanted.manifest or (
+                not found.is_folder
+                and each.count == 1
+                and [file.sha256 for file in each.files] == [wanted.files[0].sha256]
+            ):
+                return number
+            by_name = by_name or (each if named and each.manifest else None)
+        what = "is no checkpoint of the run"
+        if by_name is not None and by_name.files:
+            others = {*wanted.files} ^ {*by_name.files}
+            names = sorted({file.name for file in others})
+            what += f"; from the last of this name it differs in {some_of(names)}"
+        raise ContentError(what, where=str(path))
+
+
 def follow(data: bytes, where: str) -> Iterator[tuple[bytes, Checkpoint]]:
     """Yield the lines of the chain *data*; each must name the one before. A torn last one is none.
 
@@ -106,51 +171,35 @@ def follow(data: bytes, where: str) -> Iterator[tuple[bytes, Checkpoint]]:
         prev = merkle.hash_leaf(line).hex()
 
 
-def summary(data: bytes) -> dict[str, Any]:
-    """Return what the statement says of the chain *data*, which is this recorder's own."""
-    lines = [*follow(data, BYPRODUCT)]
-    chain = [each for _, each in lines]
-    root = merkle.fold([merkle.hash_leaf(line) for line, _ in lines]).hex()
-    steps = [each.step for each in chain if each.step is not None]
-    said: dict[str, Any] = {"count": len(chain), "root": root}
-    if missed := sum(bool(each.missed) for each in chain):
-        said["missed"] = missed
-    return said | ({"firstStep": min(steps), "lastStep": max(steps)} if steps else {})
+class Writer:
+    """Writes a chain down, a line at a time: each is kept before the next is made."""
 
+    def __init__(self, path: Path) -> None:
+        """Begin the file *path*."""
+        self._path, self._prev, self._bytes = path, "", 0
 
-def final(data: bytes, model: Container[str]) -> int | None:
-    """Return the number of the last checkpoint of *data* whose weights the model has, from 0.
-
-    *model* holds the SHA-256 of its files.
-    """
-    for number, each in reversed([*enumerate(it for _, it in follow(data, BYPRODUCT))]):
-        weights = [file.sha256 for file in each.files if file.role == "weights"]
-        if weights and all(sha256 in model for sha256 in weights):
-            return number
-    return None
-
-
-def prove(data: bytes, root: str, number: int, folder: Path) -> tuple[bytes, tuple[bytes, ...]]:
-    """Return the line of the checkpoint *number* of the chain *data*, which must be *folder*.
-
-    And the proof for :func:`~provenance.transparency.merkle.check_inclusion` that it is that leaf
-    of the tree with the *root* of the statement. *folder* may be a file.
-    """
-    chain = [*follow(data, BYPRODUCT)]
-    leaves = [merkle.hash_leaf(line) for line, _ in chain]
-    if merkle.fold(leaves).hex() != root:
-        raise ContentError("is not the chain of this root", where=BYPRODUCT)
-    if not 0 <= number < len(chain):
-        raise MalformedError(f"has no checkpoint {number}", where=BYPRODUCT)
-    top, found = Path(os.path.realpath(folder)), look(folder)
-    hashed = hash_files(top if found.is_folder else top.parent, "", found)
-    if describe("", hashed, "", None).manifest != chain[number][1].manifest:
-        raise ContentError(f"is not checkpoint {number} of the run", where=str(folder))
-
-    def subtree(level: int, index: int) -> bytes:
-        return merkle.fold(leaves[index << level : (index + 1) << level])
-
-    return chain[number][0], merkle.prove_inclusion(number, len(leaves), subtree)
+    def add(self, checkpoint: Checkpoint) -> None:
+        """Write *checkpoint* down as the next."""
+        if self._bytes > MAX_BYTES // 2:
+            checkpoint = but(checkpoint, files=())
+        line = strict_json.format(but(checkpoint, prev=self._prev))
+        if self._bytes + len(line) >= MAX_BYTES:
+            raise UnreadableError("too many checkpoints")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            with open(os.open(self._path, flags, 0o600), "ab", buffering=0) as file:  # noqa: PTH123 - a descriptor
+                try:
+                    file.write(line + b"\n")
+                    os.fsync(file.fileno())
+                    if file.tell() != self._bytes + len(line) + 1:
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301 - as a disk does
+                except OSError:
+                    file.truncate(self._bytes)
+                    raise
+        except OSError as error:
+            raise storage_error(error, self._path) from error
+        self._prev = merkle.hash_leaf(line).hex()
+        self._bytes += len(line) + 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ class After:
     said: Collected | None = None
     changed: tuple[ChangedInput, ...] = ()
     drift: tuple[Drift, ...] = ()
-    checkpoints: bytes = b""
+    checkpoints: chain.Chain = field(default_factory=chain.Chain)
     trace: Collected | None = None
 
 
@@ -133,8 +133,8 @@ def with_end(
         annotations = {"records": records.count, "last": records.last}
         listed.append(("metrics", records.metrics, annotations))
     listed += [(name, data, {}) for name, data in records.told.byproducts()]
-    if data := after.checkpoints:
-        listed.append((chain.BYPRODUCT, data, chain.summary(data)))
+    if (seen := after.checkpoints).lines:
+        listed.append((chain.BYPRODUCT, seen.data, seen.summary()))
     for name, data, annotations in listed:
         description, kept = describe_bytes(name, data, "application/jsonl", annotations)
         byproducts, files = (*byproducts, description), files | kept
@@ -163,19 +163,7 @@ def with_model(recording: Recording, made: Made) -> Recording:
         rewritten=made.rewritten,
         unseen=made.unseen,
     )
-    digests = {entry.sha256 for entry in made.manifest.entries}
-    byproducts = [
-        each
-        if each.name != chain.BYPRODUCT
-        else replace(
-            each,
-            annotations=each.annotations | {"final": chain.final(recording.data_of(each), digests)},
-        )
-        for each in recording.statement.run.byproducts
-    ]
-    statement = recording.statement.with_run(
-        provenance_outcome=outcome, byproducts=tuple(byproducts)
-    )
+    statement = recording.statement.with_run(provenance_outcome=outcome)
     name = made.folder.name or "model"
     statement = replace(statement, model_name=name, model_uri=made.uri, manifest=made.manifest)
     return Recording(statement, recording.files)

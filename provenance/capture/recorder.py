@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from provenance import __version__
+from provenance.capture.chain import Chain
 from provenance.capture.code.named import is_piped, program_files, program_folders, redacted_files
 from provenance.capture.code.reread import look_again
 from provenance.capture.code.source import observe_source
@@ -172,7 +173,7 @@ def observe_after(  # noqa: PLR0913 - what each watcher saw comes by itself
     *,
     environ: Mapping[str, str],
     run_directory: Path | None = None,
-    checkpoints: bytes = b"",
+    checkpoints: Chain = Chain(),  # noqa: B008 - frozen
     trace: Trace | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Recording:

@@ -28,8 +28,10 @@ from provenance.report.verification import (
     summary_lines,
     verified_document,
 )
+from provenance.trust.checkpoints import CHECKPOINT_STEP
+from provenance.trust.layout import CHAIN_STEPS
 from provenance.trust.outcome import LEVELS
-from provenance.trust.verification import Step
+from provenance.trust.verification import STEPS, Step
 
 
 @click.command(
@@ -87,6 +89,10 @@ from provenance.trust.verification import Step
     "--base", "bases", type=PATH, multiple=True, metavar="DIR|FILE",
     help="Claims about what the model was made from, or a folder with them. Repeatable.",
 )  # fmt: skip
+@click.option(
+    "--checkpoint", "checkpoints", type=PATH, multiple=True, metavar="DIR|FILE",
+    help="Require that this is a checkpoint which the run wrote, by the claim. Repeatable.",
+)  # fmt: skip
 @link_root_option
 @click.option(
     "--ignore-paths", type=PATH, multiple=True, metavar="PATH",
@@ -133,7 +139,9 @@ def command(
             print_json({"error": problem, "steps": steps, "verified": False})
             raise Answered(error) from error
         if not isinstance(error, UsageError):
-            print_lines([failed_line(len(steps), error.what)], hang=STEP_HANG)
+            known = (*STEPS, *(CHAIN_STEPS if options["layout"] else ()), CHECKPOINT_STEP)
+            name = known[min(len(steps), len(known) - 1)]
+            print_lines([failed_line(name, len(steps), error.what)], hang=STEP_HANG)
         raise
     if as_json:
         print_json(verified_document(verified))

@@ -10,7 +10,6 @@ from provenance.errors import MAX_PART, SHOWN, count, cut, one_line, some_of
 from provenance.report.explain_text import MAX_ROWS, cell, shorten
 from provenance.report.terminal import bad, dim, good
 from provenance.statement.training import Input, Source, TrainingStatement
-from provenance.trust.layout import CHAIN_STEPS
 from provenance.trust.verification import STEPS, Step, Verified
 
 STEP_HANG: Final = 25
@@ -45,9 +44,8 @@ def _named(text: str, keys: Mapping[str, str]) -> str:
     return text
 
 
-def failed_line(steps_held: int, what: str) -> str:
-    """Return the line of the step after *steps_held*, which failed because of *what*."""
-    name = (*STEPS, *CHAIN_STEPS)[steps_held]
+def failed_line(name: str, steps_held: int, what: str) -> str:
+    """Return the line of the step *name* after *steps_held*, which failed because of *what*."""
     return f"{bad('✗')} {steps_held + 1} {name:<21}{one_line(what)}"
 
 

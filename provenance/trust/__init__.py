@@ -5,5 +5,6 @@
 - ``outcome``: what a claim says of its run, and its evidence level.
 - ``lineage``: the claims about what a model was made from.
 - ``verification``: the numbered steps of verification.
+- ``checkpoints``: whether a folder is a checkpoint of the run.
 - ``layout``: those of an in-toto layout, and ``layout_child``, where in-toto checks it.
 """

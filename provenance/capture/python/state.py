@@ -221,19 +221,22 @@ def _about(optimizer: "Any") -> "dict[str, Any]":  # noqa: ANN401 - torch's
 def _weights(optimizer: "Any") -> str:  # noqa: ANN401 - torch's
     """Return the digest of the weights that *optimizer* will change, in its order.
 
-    It is the SHA-256 of type, shape and bytes of each.
+    It is that of :func:`provenance.capture.run.Run.initial_weights` of a list of them.
     """
     import hashlib  # noqa: PLC0415 - not every program has it loaded
+    import json  # noqa: PLC0415 - as above
 
     torch = _loaded("torch")
     tensors = [each for group in optimizer.param_groups for each in group["params"]]
     if sum(each.numel() * each.element_size() for each in tensors) > MAX_HASHED_BYTES:
         return f"absent: more than {MAX_HASHED_BYTES} bytes"
     hasher = hashlib.sha256()
-    for each in tensors:
+    for name in sorted(map(str, range(len(tensors)))):
+        each = tensors[int(name)]
         local = each.to_local() if hasattr(each, "to_local") else each  # its shard, of a DTensor
         flat = local.detach().cpu().contiguous().reshape(-1)
-        hasher.update(f"{each.dtype}{tuple(each.shape)}".encode())
+        about = [name, str(each.dtype).rpartition(".")[2], list(each.shape)]
+        hasher.update((json.dumps(about, separators=(",", ":")) + "\n").encode())
         hasher.update(flat.view(torch.uint8).numpy())
     return hasher.hexdigest()
 

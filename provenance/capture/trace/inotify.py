@@ -41,11 +41,13 @@ _READ_BYTES: Final = 1 << 18
 class Event:
     """What happened to *path*: that of a watch, or in a watched folder.
 
-    Where *mask* has ``Q_OVERFLOW``, events were lost, and *path* is None.
+    Where *mask* has ``Q_OVERFLOW``, events were lost, and *path* is None. The two events of one
+    move have the same *cookie*.
     """
 
     path: Path | None
     mask: int
+    cookie: int = 0
 
 
 class Inotify:
@@ -89,7 +91,7 @@ class Inotify:
     def _parse(self, data: bytes) -> Iterator[Event]:
         at = 0
         while at < len(data):
-            number, mask, _, length = _HEADER.unpack_from(data, at)
+            number, mask, cookie, length = _HEADER.unpack_from(data, at)
             at += _HEADER.size
             name = data[at : at + length].rstrip(b"\0")
             at += length
@@ -97,7 +99,7 @@ class Inotify:
             if mask & IGNORED:
                 self._paths.pop(number, None)
             if path is not None or mask & Q_OVERFLOW:
-                yield Event(path / os.fsdecode(name) if path else None, mask)
+                yield Event(path / os.fsdecode(name) if path else None, mask, cookie)
 
     def _refused(self, where: str, limit: str) -> UnavailableError | UnreadableError:
         error = OSError(number := ctypes.get_errno(), os.strerror(number))

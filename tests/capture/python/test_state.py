@@ -421,6 +421,25 @@ def test_weights_of_every_kind_have_a_digest_or_a_reason(tmp_path: Path) -> None
 
 @pytest.mark.integration
 @needs_torch
+def test_the_digest_of_weights_is_the_one_that_the_program_takes(scene: Scene) -> None:
+    program = f"""
+        import sys, torch
+        sys.path.insert(0, {str(Path(__file__).parents[3])!r})
+        from provenance.capture.run import _of_tensors
+        weights = [torch.nn.Parameter(torch.randn(2, 3).to(kind)) for kind in
+                   [torch.float32, torch.bfloat16] * 6]
+        optimizer = torch.optim.SGD([{{"params": weights[:5]}}, {{"params": weights[5:]}}], 0.1)
+        sum(each.float().sum() for each in weights).backward()
+        print(_of_tensors(weights)[0])
+        optimizer.step()
+    """
+    done = scene.run(program, python=os.environ["PROVENANCE_TORCH"])
+    [(_, at_step)] = [each for each in states(scene) if each[0] == "step"]
+    assert at_step["optimizer.initialWeights"] == done.stdout.strip()
+
+
+@pytest.mark.integration
+@needs_torch
 def test_the_same_weights_of_torch_with_and_without(scene: Scene) -> None:
     program = """
         import hashlib, torch
