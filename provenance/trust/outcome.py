@@ -22,7 +22,7 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 
 
 class Word(msgspec.Struct, frozen=True, rename="camel"):
-    """The evidence level that *signer*, a key id, certificate's subject or identity, vouches for."""
+    """The evidence level for which *signer* vouches: a key id, a subject or an identity."""
 
     signer: str
     level: Level
