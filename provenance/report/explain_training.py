@@ -78,7 +78,7 @@ _RANDOM = re.compile("initialWeights|dataOrder|probe/.*")
 
 _APART: Final = frozenset(
     "arguments container cost distribution gpus interpreter libraries memory metrics packages"
-    " processor program reads recorder source system untracked variables".split()
+    " processor program reads recorder source system trace untracked variables".split()
 )
 """Collectors with a row of their own."""
 
@@ -142,6 +142,7 @@ def _code(claim: TrainingStatement, ok: _Values) -> _Rows:
     yield from _recipe(claim, "code")
     yield "others", _described(claim, _REPOSITORIES)
     yield "reads", _packed(_pairs(ok.get("reads")))
+    yield "trace", _packed(_pairs(ok.get("trace")))
 
 
 def _command(claim: TrainingStatement, ok: _Values) -> _Rows:
