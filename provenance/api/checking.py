@@ -83,6 +83,7 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     checkpoints: Sequence[PathLike] = (),
     link_roots: Sequence[PathLike] = (),
     ignore_paths: Sequence[PathLike] = (),
+    digests_v0: bool = False,
     unsafe_ignore_unsigned: bool = False,
     unsafe_run_inspections: bool = False,
     on_step: Callable[[Step], None] = lambda _: None,
@@ -103,8 +104,8 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     files with claims about what the model was made from, beside those that lie with it. Each of
     *checkpoints*, a folder or file, must be one that the run wrote, by the claim. Links may lead to
     files below *link_roots*, and into known caches. *ignore_paths* need not be signed, if no loader
-    opens them; *unsafe_ignore_unsigned* accepts whatever nobody signed. *on_step* is told each step
-    that held.
+    opens them; *digests_v0* reads signatures of model-signing before 0.3, *unsafe_ignore_unsigned*
+    accepts whatever nobody signed. *on_step* is told each step that held.
     """
     if require not in (None, *LEVELS):
         raise UsageError(f"no evidence level: {require!r}", hint=f"one of {', '.join(LEVELS)}")
@@ -139,6 +140,7 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
                 arguments.link_roots(link_roots),
                 unsafe_ignore_unsigned,
                 ignored=left_out([*arguments.names_in(Path(model), ignore_paths), *own]),
+                older_digests=digests_v0,
             ),
             on_step=on_step,
             progress=advance,

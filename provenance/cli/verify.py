@@ -99,6 +99,10 @@ from provenance.trust.verification import STEPS, Step
     help="File or folder that need not be signed, if no loader opens it. Repeatable.",
 )  # fmt: skip
 @click.option(
+    "--digests-v0.1", "digests_v0", is_flag=True,
+    help="Read a signature of model-signing before 0.3, which names no model.",
+)  # fmt: skip
+@click.option(
     "--unsafe-ignore-unsigned", is_flag=True, help="Accept what nobody signed, whatever it is."
 )
 @click.option(

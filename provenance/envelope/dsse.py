@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from hashlib import sha256
 
 import msgspec
 
@@ -33,10 +34,15 @@ class Envelope(msgspec.Struct, frozen=True):
     payload: bytes
     keyid: str
     sig: bytes
+    older: bool = False
+    """Signed as model-signing did before 0.3: over the payload as Python writes bytes in a text."""
 
     @property
     def pae(self) -> bytes:
         """The bytes that are signed."""
+        if self.older:
+            kind, size = self.payload_type, len(self.payload)
+            return f"DSSEV1 {len(kind)} {kind} {size} {self.payload!r}".encode()
         return pae(self.payload_type, self.payload)
 
 
@@ -83,6 +89,9 @@ def open_envelope(envelope: Envelope, keys: Sequence[PublicKey]) -> Opened:
     hinted = [key for key in keys if envelope.keyid in (key.key_id, key.pem_digest)]
     for key in hinted or keys:
         with contextlib.suppress(SignatureError):
-            key.verify(envelope.sig, envelope.pae)
+            if envelope.older:  # by SHA-256, whatever the curve
+                key.verify_digest(envelope.sig, sha256(envelope.pae).digest(), "sha256")
+            else:
+                key.verify(envelope.sig, envelope.pae)
             return Opened(envelope.payload_type, envelope.payload, key, envelope.sig)
     raise SignatureError("none of the given keys made this signature")

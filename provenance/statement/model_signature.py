@@ -144,6 +144,22 @@ def from_statement(statement: Statement, *, where: str | None = None) -> ModelSi
     return ModelSignature(subject.name, root, files, ignored, hashing, sizes)
 
 
+def from_older(statement: Statement, *, where: str | None = None) -> ModelSignature:
+    """Return the model signature that *statement* is, one of the form before model-signing 0.3.
+
+    It names no model, and says nothing of what was left out.
+    """
+    files: dict[str, str] = {}
+    for subject in statement.subject:
+        check_name(subject.name, where=where)
+        intoto.require_sha256(subject.digest, repr(subject.name), where=where)
+        if subject.name in files:
+            raise MalformedError(f"the file {subject.name!r} is duplicated", where=where)
+        files[subject.name] = subject.digest["sha256"]
+    root = root_digest(files[name] for name in sorted(files, key=component_order))
+    return ModelSignature("a model without a name", root, files, (), sizes=dict.fromkeys(files))
+
+
 def _hashing_of(said: Serialization, where: str | None) -> Hashing:
     if said.method not in ("files", "shards") or said.hash_type not in DIGEST_BYTES:
         what = f"signed by {said.method} with {said.hash_type}, which is not known"

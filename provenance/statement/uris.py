@@ -26,6 +26,8 @@ SLSA_PROVENANCE = "https://slsa.dev/provenance/v1"
 SLSA_VSA = "https://slsa.dev/verification_summary/v1"
 IN_TOTO_SVR = "https://in-toto.io/attestation/svr/v0.2"
 MODEL_SIGNATURE: Final = "https://model_signing/signature/v1.0"
+OLDER_DIGESTS: Final = "https://model_signing/Digests/v0.1"
+"""Before model-signing 0.3: the subjects are the files."""
 
 EQUALITY = f"{BASE}/equality/v1"
 """The format of equality declarations (docs/spec/equality.md)."""

@@ -70,6 +70,8 @@ class Reading(NamedTuple):
     """Files are not hashed now, if only one manifest fits them: :func:`confirm` comes later."""
     ignored: frozenset[str] = frozenset()
     """What need not be signed if no loader opens it, as in :class:`Stated`."""
+    older_digests: bool = False
+    """Signatures of the form before model-signing 0.3 are read."""
 
 
 def hash_stated(

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from provenance.envelope import bundle as bundles
 from provenance.envelope.bundle import Bundle, Notary
 from provenance.envelope.dsse import Envelope, Opened
@@ -98,7 +100,9 @@ def open_all(
                 " or another key signed it in this one's name"
             )
             raise SignatureError(what, where=where) from found
-        refusal = refusal or SignatureError(found.what, where=where, hint=found.hint)
+        older = as_older(item).envelope.older and not item.envelope.older
+        hint = "its form is older: --digests-v0.1 reads it" if older else found.hint
+        refusal = refusal or SignatureError(found.what, where=where, hint=hint)
     if not opened:
         raise refusal or SignatureError("there is nothing signed")
     return opened
@@ -111,7 +115,7 @@ def understand(trusted: Sequence[tuple[str, Bundle, Opened]]) -> Statements:
     for where, item, opened in trusted:
         signed = (opened.payload_type, opened.payload)
         if signed not in parsed:
-            parsed[signed] = _parse(opened, where)
+            parsed[signed] = _parse(opened, where, older=item.envelope.older)
         statement = parsed[signed]
         if isinstance(statement, training.TrainingStatement):
             claims.append(Claim(where, statement, opened, item))
@@ -122,8 +126,16 @@ def understand(trusted: Sequence[tuple[str, Bundle, Opened]]) -> Statements:
     return Statements(tuple(claims), tuple(signatures))
 
 
-def _parse(opened: Opened, where: str) -> TrainingStatement | ModelSignature | None:
+def as_older(item: Bundle) -> Bundle:
+    """Return *item*, to be opened as model-signing signed before 0.3, if it is of that form."""
+    older = uris.OLDER_DIGESTS.encode() in item.envelope.payload
+    return replace(item, envelope=replace(item.envelope, older=older))
+
+
+def _parse(opened: Opened, where: str, *, older: bool) -> TrainingStatement | ModelSignature | None:
     statement = intoto.from_opened(opened, where=where)
+    if older and statement.predicate_type == uris.OLDER_DIGESTS:
+        return model_signature.from_older(statement, where=where)
     if statement.predicate_type == uris.SLSA_PROVENANCE:
         return training.from_statement(statement, where=where)
     if statement.predicate_type == uris.MODEL_SIGNATURE:

@@ -47,7 +47,7 @@ from provenance.transparency import rekor
 from provenance.transparency.note import VerifierKey
 from provenance.trust.contents import Found, Reading, Stated, check_files, hash_stated
 from provenance.trust.lineage import Ancestor
-from provenance.trust.opening import Claim, Signed, Statements, open_all, understand
+from provenance.trust.opening import Claim, Signed, Statements, as_older, open_all, understand
 from provenance.trust.outcome import (
     Level,
     Word,
@@ -156,6 +156,8 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
     received = read_claims(claims) if claims else read_beside(root, reading.link_roots)
     sources = dict.fromkeys(where.rpartition(":")[0] or where for where, _ in received)
     held(f"{count(len(received), 'bundle')} in {' and '.join(sources)}")
+    if reading.older_digests:
+        received = [(where, as_older(item)) for where, item in received]
     trusted = open_all(received, keys)
     held(_signature_detail(trusted, len(received)), notes=_silent(trusted, keys))
     try:

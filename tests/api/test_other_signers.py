@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from functools import partial
 from hashlib import sha256 as hash_of
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from provenance.errors import (
     MalformedError,
     PolicyError,
     SecretError,
+    SignatureError,
     SubjectError,
     UnavailableError,
     UnreadableError,
@@ -26,7 +28,7 @@ from provenance.files import manifest as manifests
 from provenance.files.manifest import hash_folder, root_digest
 from provenance.folder import attach
 from provenance.keys import PrivateKey, generate
-from provenance.statement import intoto, model_signature
+from provenance.statement import intoto, model_signature, uris
 from provenance.statement.intoto import Statement, Subject
 from provenance.statement.model_signature import ModelSignature
 
@@ -243,6 +245,54 @@ def test_shards_of_another_size_are_refused_before_anything_is_hashed(
     monkeypatch.setattr(manifests, "_hash", None)
     with pytest.raises(ContentError, match=r"model\.sig states: weights\.bin was changed"):
         provenance.verify(tiny, keys=[key.public])
+
+
+def test_the_form_before_version_0_3_is_read_where_asked_for(tmp_path: Path) -> None:
+    model, root = tmp_path / "m", VECTORS / "keys/certificate/ca-cert.pem"
+    shutil.copytree(VECTORS / "v0.2.0-certificate", model)
+    verify = partial(provenance.verify, model, certificate_chain=[root])
+    with pytest.raises(SignatureError, match="none of the given keys") as caught:
+        verify()
+    assert "--digests-v0.1" in (caught.value.hint or "")
+    assert verify(digests_v0=True).name == "a model without a name"
+    (model / "extra.bin").touch()
+    with pytest.raises(ContentError, match=r"extra\.bin is extra"):
+        verify(digests_v0=True)
+    (model / "extra.bin").unlink()
+    (model / "signme-1").write_bytes((model / "signme-2").read_bytes())
+    with pytest.raises(ContentError, match="signme-1 was changed"):
+        verify(digests_v0=True)
+    document = json.loads((model / "model.sig").read_bytes())
+    payload = strict_base64.parse(document["dsseEnvelope"]["payload"])
+    document["dsseEnvelope"]["payload"] = strict_base64.format(payload.replace(b"signme-1", b"x"))
+    (model / "model.sig").write_text(json.dumps(document))
+    with pytest.raises(SignatureError):
+        verify(digests_v0=True)
+
+
+@pytest.mark.parametrize(
+    ("subjects", "words"),
+    [
+        ((Subject("a", {"sha256": "00" * 32}),) * 2, "'a' is duplicated"),
+        ((Subject("../a", {"sha256": "00" * 32}),), "leaves the folder"),
+        ((Subject("a", {"sha1": "00" * 20}),), "has no sha256 digest"),
+    ],
+)
+def test_older_statements_of_no_files_are_refused(
+    subjects: tuple[Subject, ...], words: str
+) -> None:
+    with pytest.raises(MalformedError, match=words):
+        model_signature.from_older(Statement(subjects, uris.OLDER_DIGESTS))
+
+
+def test_an_older_statement_that_is_signed_as_new_ones_are_is_of_another_kind(tiny: Path) -> None:
+    key = generate()
+    subject = (Subject("weights.bin", {"sha256": "00" * 32}),)
+    sign_document(tiny, key, Statement(subject, uris.OLDER_DIGESTS))
+    with pytest.raises(PolicyError, match="other kinds"):
+        provenance.verify(tiny, keys=[key.public])
+    with pytest.raises(SignatureError):
+        provenance.verify(tiny, keys=[key.public], digests_v0=True)
 
 
 def sign_document(model: Path, key: PrivateKey, statement: Statement) -> None:
