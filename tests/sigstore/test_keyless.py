@@ -36,6 +36,7 @@ from tests.sigstores import (
     stamp,
     stamper,
     tlv,
+    usage,
 )
 
 if TYPE_CHECKING:
@@ -320,7 +321,15 @@ def _authority_ended(scene: Scene) -> None:
     scene.sigstore.authority_period = {"end": stamp(NOW - timedelta(seconds=1))}
 
 
+def _strange_name(scene: Scene) -> None:
+    """A name of a kind that cryptography has an exception of its own for."""
+    name = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.17"), tlv(0x30, tlv(0xA3)))
+    above = scene.sigstore.between
+    scene.signer = issue("", above, (usage(digital_signature=True), True), (name, True))
+
+
 CERTIFICATES = {
+    "with a name of a kind that is not known": (_strange_name, "not a certificate"),
     "for another purpose": (_usage, "is not for signing code"),
     "of another authority": (_stranger, "did not sign the certificate|no path leads"),
     "expired when it was signed": (_at(20), "expired on"),
