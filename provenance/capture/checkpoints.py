@@ -115,6 +115,7 @@ class Watcher:
         self._told: dict[str, int | None] = {}
         self._came: Counter[str] = Counter()  # states of each that nobody has hashed yet
         self._moving: dict[int, tuple[str, int]] = {}
+        self._placed: Path | None = None  # a file that was moved there, and may still be open
         self._hasty = self._overflowed = self._blind = False
         self._read: Counter[Path] = Counter()
         self._problem = ""
@@ -214,7 +215,9 @@ class Watcher:
             if self._inotify is None or not (events := self._inotify.read(0)):
                 break
             for event in events:
-                if not (event.mask & _APART or event.mask == inotify.CREATE):  # not written yet
+                if event.mask & _APART:
+                    self._placed = None
+                elif event.mask != inotify.CREATE:  # of a file, which is not written yet
                     due = self._hear(event) or due
         return due
 
@@ -239,7 +242,9 @@ class Watcher:
         elif mask & inotify.MOVED_TO:
             _, states = self._moving.pop(cookie, ("", 0))
         if not mask & inotify.ISDIR:
-            written = bool(mask & _WRITTEN) and carries_tensors(name)
+            again = mask & inotify.CLOSE_WRITE and path == self._placed  # as safetensors write
+            self._placed = path if mask & inotify.MOVED_TO else None
+            written = bool(mask & _WRITTEN) and carries_tensors(name) and not again
             self._came[MODEL + name] += max(states, 1) * written
             self._hasty |= written
             return written

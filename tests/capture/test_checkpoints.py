@@ -514,6 +514,7 @@ def test_a_model_that_is_moved_into_place_is_no_checkpoint(run: Run, program: Pr
     with run.watch() as watcher:
         program.do("write('out/tmp-x/model.pt'); os.rename('out/tmp-x', 'out/final')")
         program.do("write('out/t.pt'); os.replace('out/t.pt', 'out/model.pt')")
+        program.do("with open('out/.t', 'wb'): os.rename('out/.t', 'out/m.safetensors')")
     assert run.end(watcher) == []
 
 
