@@ -52,7 +52,11 @@ ITEMS: dict[str, tuple[str, ...]] = {
     "GPUs and driver": ("collectors/gpus/*",),
     "distribution: world size, ranks": ("collectors/distribution/worldSize",),
     "loop: optimizer and its options": ("collectors/program/*/optimizer*",),
-    "loop: initial weights by digest": ("collectors/program/*/optimizer.initialWeights",),
+    "loop: initial weights by digest": (
+        "collectors/program/*/optimizer.initialWeights",
+        "byproducts/initialWeights",
+    ),
+    "loop: checkpoints by digest": ("byproducts/checkpoints",),
     "loop: processes of data loading": ("collectors/program/*/multiprocessing.*",),
     "variables of the environment": ("collectors/variables/variables/*",),
     "variables set inside": ("collectors/program/*/environ.*",),
@@ -60,6 +64,7 @@ ITEMS: dict[str, tuple[str, ...]] = {
     "packages by RECORD": ("dependencies/torch", "dependencies/numpy"),
     "interpreter by digest": ("collectors/interpreter/executableDigest",),
     "metrics": ("byproducts/metrics",),
+    "tensors of the result by digest": ("byproducts/tensors",),
     "cost": ("collectors/cost/*",),
 }
 """What the checklist names, and the places where a claim may have it."""
@@ -95,6 +100,14 @@ def has(found: set[str], item: str) -> bool:
     return any(fnmatchcase(place, pattern) for pattern in ITEMS[item] for place in found)
 
 
+def columns(text: str) -> dict[str, list[str]]:
+    """Return the columns of docs/captured.md by their heads."""
+    table = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")]
+    return {
+        head.strip(): [cell.strip() for cell in cells] for head, *cells in zip(*table, strict=True)
+    }
+
+
 def document(found: Mapping[str, set[str]]) -> str:
     """Return docs/captured.md for the claims of trainings, their places by the training's name."""
     head = "| what decides bits | where the claim has it | " + " | ".join(found) + " |"
@@ -114,8 +127,11 @@ INTRODUCTION = (
     "`buildDefinition.internalParameters.collectors`, `dependencies` and `byproducts` go "
     "by their names, and `run` is `runDetails`. `*` stands for anything. A dash: that "
     "training has none (no GPU, no second process, no torch), was given none "
-    "(`--config`), or did not tell it (`current_run().arguments`). What each place means "
+    "(`--config`), did not tell it (`current_run().arguments`), or has a framework of which the "
+    "recorder does not ask that. What each place means "
     "is in [the statement](spec/training.md).\n\n"
     "Made from real trainings on a machine without a GPU, by "
-    "`tests/integration/test_captured.py`; with `PROVENANCE_WRITE=1` it writes this file.\n"
+    "`tests/integration/test_captured.py`; with `PROVENANCE_WRITE=1` it writes this file. JAX and "
+    "TensorFlow are too large for every check: it trains with them where `PROVENANCE_JAX` names "
+    "a Python that has them.\n"
 )
