@@ -76,11 +76,29 @@ _FIRST: Final = (
 _REPOSITORIES, _INPUTS = ("source/", "editable/"), ("data:", "config:", "baseModel")
 _RANDOM = re.compile("initialWeights|dataOrder|probe/.*")
 
-_APART: Final = frozenset(
-    "arguments container cost distribution gpus interpreter libraries memory metrics packages"
-    " processor program reads recorder source system trace untracked variables".split()
+_TOLD: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
+    "Code": ("code", {"reads": "", "trace": ""}),
+    "Command and arguments": ("command,config", {"recorder": "version"}),
+    "Data": ("data,base model", {}),
+    "Randomness": ("seeds", {}),
+    "Numerics and threads": ("", {"variables": "variables"}),
+    "Hardware": ("", {"processor": "flags", "memory": "", "gpus": ""}),
+    "Software": (
+        "software",
+        dict.fromkeys("interpreter system container packages".split(), "")
+        | {"libraries": "recorded hashed"},
+    ),
+    "Distribution": ("", {"distribution": "seeds"}),
+    "What came out": ("weights", {"metrics": "records", "cost": ""}),
+    "What counts as the same": ("", {}),
+    "Not captured": ("", {}),
+}
+"""By heading, rows of the recipe, and collectors with what of them is left out or shown apart."""
+
+_APART: Final = {"arguments", "program", "source", "untracked"}.union(
+    *(told for _, told in _TOLD.values())
 )
-"""Collectors with a row of their own."""
+"""Collectors with a place of their own."""
 
 _PLAIN = re.compile(r"[^\s,;=()\"'→>]*[^\s,;=()\"'→>:]")
 
@@ -95,10 +113,19 @@ def training_rows(statement: Statement, where: str) -> list[str]:
     ok = {name: each.values for name, each in collectors.items() if each.status == "ok"}
     settings = _settings(ok)
     lines = [row(label, text) for label, text in _head(claim)]
-    for heading, found in _GROUPS.items():
+    for heading, (recipe, told) in _TOLD.items():
         shown: dict[str, list[str]] = {}
-        for label, texts in found(claim, ok):
+        last = ""
+        for label, text in recipe_rows(claim):
+            last = label or last
+            if last in recipe.split(","):
+                shown.setdefault(last, []).append(text)
+        special = _ROWS.get(heading)
+        for label, texts in special(claim, ok) if special else ():
             shown.setdefault(label, []).extend(texts)
+        for name, left_out in told.items():
+            values = {k: v for k, v in ok.get(name, {}).items() if k not in left_out.split()}
+            shown.setdefault(name, []).extend(_packed(_pairs(values)))
         for label in _SETTINGS.get(heading, {}):
             shown.setdefault(label, []).extend(settings.get((heading, label), ()))
         lines += [f"  {heading}"] if any(shown.values()) else []
@@ -129,25 +156,11 @@ def _key_id(spki: str) -> str:
         return f"not understood: {error}"
 
 
-def _recipe(claim: TrainingStatement, *labels: str) -> _Rows:
-    """Yield the rows of the recipe that have these *labels*."""
-    last = ""
-    for label, text in recipe_rows(claim):
-        last = label or last
-        if last in labels:
-            yield last, [text]
-
-
-def _code(claim: TrainingStatement, ok: _Values) -> _Rows:
-    yield from _recipe(claim, "code")
+def _code(claim: TrainingStatement, _: _Values) -> _Rows:
     yield "others", _described(claim, _REPOSITORIES)
-    yield "reads", _packed(_pairs(ok.get("reads")))
-    yield "trace", _packed(_pairs(ok.get("trace")))
 
 
-def _command(claim: TrainingStatement, ok: _Values) -> _Rows:
-    yield from _recipe(claim, "command", "config")
-    yield "recorder", _packed(_pairs(_without(ok.get("recorder"), "version")))
+def _arguments(_: TrainingStatement, ok: _Values) -> _Rows:
     for name, values in ok.get("arguments", {}).items():
         pairs = [pair for pair in _pairs(values) if not pair.endswith(("=null", '=""'))]
         pairs.sort(key=lambda pair: not _DECIDES.search(pair.partition("=")[0]))
@@ -155,62 +168,40 @@ def _command(claim: TrainingStatement, ok: _Values) -> _Rows:
 
 
 def _data(claim: TrainingStatement, ok: _Values) -> _Rows:
-    yield from _recipe(claim, "data", "base model")
     yield "got from", _described(claim, _INPUTS)
     for name in sorted(ok.keys() - _APART):
         yield "seen too", _packed(_pairs(ok[name]), name)
 
 
 def _randomness(claim: TrainingStatement, ok: _Values) -> _Rows:
-    yield from _recipe(claim, "seeds")
     yield "by rank", _packed(_pairs(ok.get("distribution", {}).get("seeds")))
     yield "told", _byproducts(claim, random=True)
 
 
-def _numerics(_: TrainingStatement, ok: _Values) -> _Rows:
-    beside = _without(ok.get("variables"), "variables")
-    yield "variables", _packed(_pairs(beside))
-
-
-def _hardware(_: TrainingStatement, ok: _Values) -> _Rows:
-    processor = ok.get("processor", {})
-    yield "processor", _packed(_pairs(_without(processor, "flags" * ("flagsDigest" in processor))))
-    yield "memory", _packed(_pairs(ok.get("memory")))
-    yield "gpus", _packed(_pairs(ok.get("gpus")))
-
-
 def _software(claim: TrainingStatement, ok: _Values) -> _Rows:
-    yield from _recipe(claim, "software")
-    for name in ("interpreter", "system", "container", "packages"):
-        yield name, _packed(_pairs(ok.get(name)))
     apart = ("source", *_REPOSITORIES, *_INPUTS)
     others = [each for each in claim.build.resolved_dependencies if not each.name.startswith(apart)]
     order = {name: place for place, name in enumerate(_FIRST)}
     others.sort(key=lambda each: order.get(each.name, len(order)))
     versions = [f"{_word(each.name)}={_word(each.uri.rpartition('@')[2])}" for each in others]
     yield "packages", _packed(versions, most=2 * _MAX_ITEMS)
-    libraries = ok.get("libraries", {})
     for how in ("recorded", "hashed"):
-        pairs = sorted(_pairs(libraries.get(how)), key=lambda pair: not _COMPUTES.search(pair))
-        yield "libraries", _packed(pairs, how, _MAX_ITEMS)
-    yield "libraries", _packed(_pairs(_without(libraries, "recorded", "hashed")))
+        pairs = _pairs(ok.get("libraries", {}).get(how))
+        first = sorted(pairs, key=lambda pair: not _COMPUTES.search(pair))
+        yield "libraries", _packed(first, how, _MAX_ITEMS)
 
 
-def _distribution(_: TrainingStatement, ok: _Values) -> _Rows:
-    yield "ranks", _packed(_pairs(_without(ok.get("distribution"), "seeds")))
+def _ranks(_: TrainingStatement, ok: _Values) -> _Rows:
     others = ok.get("program", {}).get("others")
     for rank, differs in others.items() if isinstance(others, dict) else ():
         yield "others", _packed(_pairs(differs), rank, 2 * _MAX_ITEMS)
 
 
-def _results(claim: TrainingStatement, ok: _Values) -> _Rows:
+def _results(claim: TrainingStatement, _: _Values) -> _Rows:
     files = claim.manifest.entries
     about = [f"{_word(each.name)}  {each.size:,} bytes  {cell(each.sha256)}" for each in files]
     yield "files", [*cut(about, _MAX_ITEMS, _MORE), *file_notes(claim)]
-    yield from _recipe(claim, "weights")
     yield "byproducts", _byproducts(claim, random=False)
-    yield "metrics", _packed(_pairs(_without(ok.get("metrics"), "records")))
-    yield "cost", _packed(_pairs(ok.get("cost")))
     changed = map(training.changed_text, claim.run.provenance_outcome.changed_inputs)
     yield "inputs", cut(list(changed), _MAX_ITEMS, _MORE)
     drift = [
@@ -246,19 +237,11 @@ def _not_captured(claim: TrainingStatement, _: _Values) -> _Rows:
             yield said.status, [f"{_word(name)}{f': {said.reason}' * bool(said.reason)}"]
 
 
-_GROUPS: Final[Mapping[str, Callable[[TrainingStatement, _Values], _Rows]]] = {
-    "Code": _code,
-    "Command and arguments": _command,
-    "Data": _data,
-    "Randomness": _randomness,
-    "Numerics and threads": _numerics,
-    "Hardware": _hardware,
-    "Software": _software,
-    "Distribution": _distribution,
-    "What came out": _results,
-    "What counts as the same": _equality,
-    "Not captured": _not_captured,
-}
+_ROWS: Final[Mapping[str, Callable[[TrainingStatement, _Values], _Rows]]] = {
+    "Code": _code, "Command and arguments": _arguments, "Data": _data, "Randomness": _randomness,
+    "Software": _software, "Distribution": _ranks, "What came out": _results,
+    "What counts as the same": _equality, "Not captured": _not_captured,
+}  # fmt: skip
 
 
 def _settings(ok: _Values) -> dict[tuple[str, str], list[str]]:
@@ -298,10 +281,8 @@ def _byproducts(claim: TrainingStatement, *, random: bool) -> list[str]:
     for each in claim.run.byproducts:
         of_random = bool(_RANDOM.fullmatch(each.name))
         if of_random is random and not each.name.startswith("manifest/"):
-            pairs = [
-                *_pairs(_without(each.annotations, "files")),
-                *(_first_line(each) if random else ()),
-            ]
+            about = {name: value for name, value in each.annotations.items() if name != "files"}
+            pairs = [*_pairs(about), *(_first_line(each) if random else ())]
             found += _packed(pairs or _pairs(each.digest), each.name)
     return found
 
@@ -336,10 +317,6 @@ def _packed(texts: Iterable[str], name: str = "", most: int = _MAX_PAIRS) -> lis
         else:
             lines.append(part)
     return lines
-
-
-def _without(values: Mapping[str, Any] | None, *names: str) -> dict[str, Any]:
-    return {name: value for name, value in (values or {}).items() if name not in names}
 
 
 def _pairs(value: Any, name: str = "") -> Iterator[str]:  # noqa: ANN401 - any JSON value

@@ -102,7 +102,7 @@ def groups(lines: Sequence[str]) -> dict[str, str]:
             "Software",
             "hashed: libcublas.so=dddddddddddddddd…,\n                 libx.so=eeeeeeeeeeeeeeee…",
         ),
-        ("Distribution", "ranks        worldSize=2"),
+        ("Distribution", "distribution worldSize=2"),
         ("Distribution", "others       1: torch.initial_seed=8"),
         ("What came out", "cost         cpuSeconds.user=2.5"),
         ("What counts as the same", "equality     digits-close"),
