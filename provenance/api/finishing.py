@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -30,7 +31,7 @@ from provenance.api.arguments import (
 from provenance.api.weaknesses import weaknesses
 from provenance.capture import made, process, recorder, run_folder
 from provenance.capture.checkpoints import Watcher, read_chain
-from provenance.capture.draft import After, Before, Recording, with_end, with_model
+from provenance.capture.draft import After, Before, Recording, draft, with_end, with_model
 from provenance.capture.made import Candidates, Looks, Made
 from provenance.capture.process import CommandResult
 from provenance.capture.remarks import Remark
@@ -68,7 +69,8 @@ class Recorded:
 
     ``files`` are the byproducts by SHA-256. ``status`` is the exit status of a recorded command.
     ``warnings`` say what weakens the claim; ``remarks`` are those from before the run.
-    ``not_covered`` lies in the folder and is not part of the model.
+    ``not_covered`` lies in the folder and is not part of the model. ``others`` are the claims about
+    other models of the same run.
     """
 
     statement: TrainingStatement
@@ -80,6 +82,7 @@ class Recorded:
     warnings: tuple[str, ...] = ()
     remarks: tuple[Remark, ...] = ()
     not_covered: Mapping[str, int] = field(default_factory=dict)
+    others: tuple[Recorded, ...] = ()
 
     @property
     def manifest(self) -> Manifest:
@@ -214,56 +217,99 @@ def attach(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One model of a run: what is kept and was observed of it."""
+
+    kept: RunFolder
+    before: Before
+    at: Candidates
+    watcher: Watcher
+
+    @classmethod
+    def of(cls, kept: RunFolder, before: Before, at: Candidates) -> Part:
+        """Return the model that was looked *at* before the run."""
+        watcher = Watcher(kept.place, kept.program, at.target, at.working_folder)
+        return cls(kept, before, at, watcher)
+
+
 def complete(
-    claimant: Claimant,
-    kept: RunFolder,
-    before: Before,
-    result: CommandResult,
-    at: Candidates,
-    watcher: Watcher,
+    claimant: Claimant, kept: RunFolder, parts: Sequence[Part], result: CommandResult
 ) -> Recorded:
-    """Return the claim about the command that has just ended with *result*."""
+    """Return the claims about the command that has just ended with *result*."""
     kept.ended(result)
     with _unfinished(kept, result.status) as options:
         with claimant.progress("hashing the model") as advance:
-            looks = made.look_after(at, advance)
-        kept.keep(MADE, looks)
-        watcher.end({name: it for look in looks.folders for name, it in look.files.items()})
-        written = any(look.written for look in looks.folders)
-        if result.status and not written and looks.problem is not None:
+            looks = [made.look_after(part.at, advance) for part in parts]
+        for part, look in zip(parts, looks, strict=True):
+            part.kept.keep(MADE, look)
+            part.watcher.end({name: it for n in look.folders for name, it in n.files.items()})
+        left = [any(each.written for each in look.folders) or not look.problem for look in looks]
+        if result.status and not any(left) and (problem := looks[0].problem) is not None:
             kept.remove()
             how = f"the command failed ({result.signal or f'status {result.status}'})"
-            what = f"{how} and left nothing to attest: {looks.problem.what}"
-            where = _shown_text(looks.problem.where)
-            raise CommandError(what, where=where, status=result.status)
+            what = f"{how} and left nothing to attest: {problem.what}"
+            raise CommandError(what, where=_shown_text(problem.where), status=result.status)
         with claimant.progress("hashing inputs again") as advance:
-            environ, said = claimant.environ, kept.program
-            recording = recorder.observe_after(
-                before,
+            before, after = recorder.look_after(
+                parts[0].before,
                 result,
-                environ=environ,
-                run_directory=said,
-                checkpoints=read_chain(kept.path),
+                environ=claimant.environ,
+                run_directory=kept.program,
                 trace=kept.read(TRACE, Trace),
                 progress=advance,
             )
-        secrets: dict[str, str] = {}
-        try:
-            claimant.ready(recording)
-        except SecretError as error:
-            secrets = error.fields
-        kept.keep(SEEN, Seen(recording, secrets))
-        model = _chosen(looks, options)
-        model_name(model.folder)  # refuses a path that is not UTF-8
-        folder = before.inputs.model if at.target else _shown(model.folder)
-        try:
-            recorded = claimant.claim(
-                folder, claimant.about(recording, model, before.inputs.base), kept
-            )
-        except SecretError as error:
-            kept.keep(SEEN, Seen(recording, secrets | error.fields))
-            raise
+        seen = [_keep_seen(claimant, part, before, after, result) for part in parts]
+        claims = []
+        for part, it, look, wrote in zip(parts, seen, looks, left, strict=True):
+            if result.status and not wrote:  # it left nothing of this model
+                part.kept.remove()
+            else:
+                claims.append(partial(_claim_now, claimant, part, it, look, options))
+        recorded = _together(claims)
     return replace(recorded, status=result.status)
+
+
+def _together(claims: Sequence[Callable[[], Recorded]]) -> Recorded:
+    """Make each of the *claims* that can be made; return them, or raise the first error."""
+    recorded, errors = [], []
+    for claim in claims:
+        try:
+            recorded.append(claim())
+        except ProvenanceError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return replace(recorded[0], others=tuple(recorded[1:]))
+
+
+def _keep_seen(
+    claimant: Claimant, part: Part, before: Before, after: After, result: CommandResult
+) -> Seen:
+    """Return what was seen of one model's run, written down, with its secrets."""
+    about = recorder.about_model(before, part.before.inputs.model, claimant.environ)
+    after = replace(after, checkpoints=read_chain(part.kept.place))
+    seen = Seen(draft(about, after, result), {})
+    try:
+        claimant.ready(seen.recording)
+    except SecretError as error:
+        seen = Seen(seen.recording, error.fields)
+    part.kept.keep(SEEN, seen)
+    return seen
+
+
+def _claim_now(
+    claimant: Claimant, part: Part, seen: Seen, looks: Looks, options: list[str]
+) -> Recorded:
+    model = _chosen(looks, options)
+    model_name(model.folder)  # refuses a path that is not UTF-8
+    folder = part.before.inputs.model if part.at.target else _shown(model.folder)
+    try:
+        about = claimant.about(seen.recording, model, part.before.inputs.base)
+        return claimant.claim(folder, about, part.kept)
+    except SecretError as error:
+        part.kept.keep(SEEN, Seen(seen.recording, seen.secrets | error.fields))
+        raise
 
 
 def finish(
@@ -286,7 +332,11 @@ def finish(
         raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
     fields = tuple(several(redact, "redact"))
     with run_folder.reopen(os.fspath(run), os.environ) as kept:
-        plan = kept.plan()
+        parts = kept.parts()
+        for part in parts:
+            part.plan()
+        if model is not None and len(parts) > 1:
+            raise UsageError("this run made several models, each in its own folder")
         result = kept.read(ENDED, CommandResult)
         if result is None and (running := kept.running()) is not None:
             what, hint = f"the command still runs (process {running.pid})", "wait for its end"
@@ -295,27 +345,38 @@ def finish(
             options += [word for field in fields for word in ("--redact", field)]
             if model is not None:
                 options += ["--model", os.fspath(model)]
-            place = plan.model if model is None else Path(_here()) / a_path(model)
-            if model is None and not place.is_dir():
-                options += ["--model", "DIR"]
-            log = plan.log if given.get("log") is None else given["log"]
-            roots = given.get("link_roots") or plan.link_roots
-            named: Given = {**given, "log": log, "link_roots": roots, "link": plan.link or None}
-            named["tensors"] = given.get("tensors") or plan.tensors
-            if key is None and plan.key is not None and not os.path.isfile(plan.key):  # noqa: PTH113 - never raises
-                options += ["--key", "KEY"]
-            signed = kept.read(SIGNED, SignedClaim)
-            if signed is None or not _fits(signed, plan, place, named):
-                if (key := plan.key if key is None else key) is None:
-                    raise UsageError("the key of this run was no file", hint="name it with --key")
-                recorded = _claim_later(Claimant.of(key, named), kept, place, fields)
-            elif fields:
-                raise UsageError("this run's claim is signed: nothing can be redacted")
-            else:
-                recorded = attach(
-                    _shown(place), signed, _log(named), kept, link_roots(named["link_roots"])
-                )
+            claims = [partial(_finish, part, model, key, fields, given, options) for part in parts]
+            recorded = _together(claims)
         return replace(recorded, status=result.status if result else 0)
+
+
+def _finish(
+    kept: RunFolder,
+    model: PathLike | None,
+    key: PathLike | PrivateKey | None,
+    fields: tuple[str, ...],
+    given: Given,
+    options: list[str],
+) -> Recorded:
+    """Return the claim about one model of a run; add to the *options* what it lacks."""
+    plan = kept.plan()
+    place = plan.model if model is None else Path(_here()) / a_path(model)
+    if model is None and not place.is_dir():
+        options += ["--model", "DIR"]
+    log = plan.log if given.get("log") is None else given["log"]
+    roots = given.get("link_roots") or plan.link_roots
+    named: Given = {**given, "log": log, "link_roots": roots, "link": plan.link or None}
+    named["tensors"] = given.get("tensors") or plan.tensors
+    if key is None and plan.key is not None and not os.path.isfile(plan.key):  # noqa: PTH113 - never raises
+        options += ["--key", "KEY"]
+    signed = kept.read(SIGNED, SignedClaim)
+    if signed is None or not _fits(signed, plan, place, named):
+        if (key := plan.key if key is None else key) is None:
+            raise UsageError("the key of this run was no file", hint="name it with --key")
+        return _claim_later(Claimant.of(key, named), kept, place, fields)
+    if fields:
+        raise UsageError("this run's claim is signed: nothing can be redacted")
+    return attach(_shown(place), signed, _log(named), kept, link_roots(named["link_roots"]))
 
 
 def _fits(signed: SignedClaim, plan: Plan, place: Path, given: Given) -> bool:
@@ -390,7 +451,7 @@ def _resumed(claimant: Claimant, kept: RunFolder) -> Recording:
     after = After(
         records,
         said,
-        checkpoints=read_chain(kept.path),
+        checkpoints=read_chain(kept.place),
         trace=trace.described(records) if trace else None,
     )
     return with_end(plan.recording, after, kept.read(ENDED, CommandResult), plan.started_on)

@@ -6,10 +6,12 @@ import os
 import shlex
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
+
+import msgspec
 
 from provenance.api.arguments import (
     PathLike,
@@ -20,10 +22,9 @@ from provenance.api.arguments import (
     optional_path,
     several,
 )
-from provenance.api.finishing import Claimant, Given, Recorded, complete
+from provenance.api.finishing import Claimant, Given, Part, Recorded, complete
 from provenance.api.weaknesses import misfit
 from provenance.capture import cost, made, process, recorder, remarks, run_folder
-from provenance.capture.checkpoints import Watcher
 from provenance.capture.datasets import read_info
 from provenance.capture.draft import Before, Recording
 from provenance.capture.inputs import Inputs
@@ -70,12 +71,15 @@ class Stated(Given, total=False):
 def record(
     command: Sequence[str],
     *,
-    model: PathLike,
+    model: PathLike | Sequence[PathLike],
     key: PathLike | PrivateKey,
     check: Callable[[Before], None] | None = None,
     **stated: Unpack[Stated],
 ) -> Recorded:
     """Run *command*, which trains a model into the folder *model*, and sign how it was made.
+
+    Of several models each gets a claim of its own, of the same run. The first is returned, and has
+    the ``others``.
 
     *check* is told what was observed before the command starts, and may raise.
 
@@ -150,11 +154,20 @@ class Making:
     key_file: Path | None
 
     @classmethod
-    def of(cls, model: PathLike, key: PathLike | PrivateKey, stated: Stated) -> Making:
+    def of(
+        cls,
+        model: PathLike | Sequence[PathLike],
+        key: PathLike | PrivateKey,
+        stated: Stated,
+    ) -> Making:
         """Read the arguments."""
         if unknown := stated.keys() - Stated.__annotations__.keys():
             raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
-        inputs, claimant = inputs_of(model, stated), Claimant.of(key, stated)
+        first, *others = [model] if isinstance(model, str | os.PathLike) else model
+        inputs, claimant = inputs_of(first, stated), Claimant.of(key, stated)
+        for each in others:
+            model_name(a_path(each))
+        inputs = replace(inputs, others=tuple(map(Path, others)))
         elsewhere = isinstance(key, PrivateKey) or scheme_of(key)
         return cls(inputs, claimant, stated, None if elsewhere else Path(str(key)))
 
@@ -171,24 +184,33 @@ class Making:
         said = self.remark(before)
         if check is not None:
             check(before)
+        claimant, names = self.claimant, (self.inputs.model, *self.inputs.others)
+        each = [recorder.about_model(before, name, claimant.environ) for name in names]
         if self.inputs.dry_run:
-            return self.planned(recorder.plan(before)).after(said)
-        inputs, claimant = self.inputs, self.claimant
+            first, *others = [self.planned(recorder.plan(before)) for before in each]
+            return replace(first, others=tuple(others)).after(said)
         with claimant.progress("hashing the model before the run") as advance:
-            at = made.look_before(
-                inputs.model, inputs.working_folder, advance, link_roots=inputs.link_roots
-            )
-        with self.run_folder(before, at.began) as (kept, environ):
-            watcher = Watcher(kept.path, kept.program, at.target, at.working_folder)
+            places = [self._look_before(name, advance) for name in names]
+        with self.run_folder(each, places[0].began) as (kept, environ):
+            parts = [
+                Part.of(part, about, at)
+                for part, about, at in zip(kept.parts(), each, places, strict=True)
+            ]
             tracing = tracer.tracing(mechanism, before, kept)
-            with cost.Meter(before.root) as meter, watcher, tracing:
+            with cost.Meter(before.root) as meter, ExitStack() as watching, tracing:
+                for part in parts:
+                    watching.enter_context(part.watcher)
                 result = run(kept, environ, before)
-            result = meter.priced(result)
-            return complete(claimant, kept, before, result, at, watcher).after(said)
+            return complete(claimant, kept, parts, meter.priced(result)).after(said)
+
+    def _look_before(self, name: Path, advance: Callable[[int], None] | None) -> made.Candidates:
+        inputs = self.inputs
+        return made.look_before(name, inputs.working_folder, advance, link_roots=inputs.link_roots)
 
     def observe(self, command: tuple[str, ...] | None, invocation_id: str) -> Before:
         """Observe what is there before *command*, and refuse what could never be attached."""
-        beside.check_claims(self.inputs.model, self.inputs.link_roots)
+        for model in (self.inputs.model, *self.inputs.others):
+            beside.check_claims(model, self.inputs.link_roots)
         with self.claimant.progress("hashing inputs") as advance:
             before = recorder.observe_before(
                 self.inputs,
@@ -214,11 +236,11 @@ class Making:
 
     @contextmanager
     def run_folder(
-        self, before: Before, began: int
+        self, models: Sequence[Before], began: int
     ) -> Iterator[tuple[RunFolder, Mapping[str, str]]]:
-        """Write down what is known *before* the run; give its folder and its environment."""
-        here, claimant = self.inputs.located(Path()), self.claimant
-        apart = [before.model, *(item.place.path for item in before.hashed)]
+        """Write down what is known before the run; give its folder and its environment."""
+        here, claimant, before = self.inputs.located(Path()), self.claimant, models[0]
+        apart = [*(each.model for each in models), *(item.place.path for item in before.hashed)]
         apart += [each for each in (here, *here.parents) if os.path.lexists(each / ".git")]
         log = self.stated.get("log")
         live = live_secrets(
@@ -241,7 +263,12 @@ class Making:
             try:
                 environ = self.inputs.without_secrets(claimant.environ)
                 environ = recorder.listen(before, kept.program, environ)
-                kept.write(PLAN, plan)
+                for part, each in zip(kept.divide(len(models)), models, strict=True):
+                    model = here / each.inputs.model
+                    part.write(
+                        PLAN,
+                        msgspec.structs.replace(plan, recording=recorder.plan(each), model=model),
+                    )
                 kept.make_room()
             except ProvenanceError:
                 kept.remove()

@@ -25,7 +25,7 @@ from provenance.capture.run import RECORDS, VARIABLE, Run, place_of, records_in
 from provenance.errors import UnavailableError, UnfinishedError, UsageError, reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from provenance.api.arguments import PathLike
     from provenance.api.finishing import Recorded
@@ -44,7 +44,9 @@ _SECONDS: Final = 1.0
 """How often the observer asks whether this process lives: its children may keep the pipe open."""
 
 
-def recording(*, model: PathLike, key: PathLike, **stated: Unpack[Stated]) -> LiveRun:
+def recording(
+    *, model: PathLike | Sequence[PathLike], key: PathLike, **stated: Unpack[Stated]
+) -> LiveRun:
     """Return the run that is recorded while its ``with`` block, or between ``start`` and ``stop``.
 
     The arguments are those of ``record``; this process never opens the file ``key``. Where a
@@ -165,7 +167,7 @@ class LiveRun(Run):
         self._begun |= {"pid": os.getpid(), "spent": _spent()}
         self._path, self._told, self._process = f"{program}/{RECORDS}", False, os.getpid()
         state = SourceFileLoader("provenance_state", f"{program}/state.py")
-        folders = heard["watched"], heard["left_out"], heard["model"]
+        folders = heard["watched"], heard["left_out"], heard["models"]
         watch = inside.Watch(f"{program}/{RECORDS}", *folders, state)
         set_here = {VARIABLE: program, "PYTHONPATH": path, watch.variable: str(os.getpid())}
         before = {name: os.environ.get(name) for name in set_here}

@@ -8,10 +8,12 @@ key for the recorded command and the list of changes: ``data:ROLE``, ``config:NA
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_in
 from itertools import takewhile
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from provenance.errors import ProvenanceError, UnreadableError, UsageError
 from provenance.files.caches import caches_of, hub_uri
 from provenance.files.manifest import FileEntry, Manifest, hash_folder, hash_path
 from provenance.files.names import RESERVED
-from provenance.files.walking import walk_folders
+from provenance.files.walking import walk, walk_folders
 from provenance.keys import refuse_private_keys
 from provenance.statement.training import (
     About,
@@ -43,7 +45,8 @@ _KEY = re.compile(r"[\w][\w .,/+@-]{0,199}")
 class Inputs:
     """What the trainer declares.
 
-    ``model`` is the training's output folder. ``data`` are pairs of a role, which may be empty, and
+    ``model`` is the training's output folder, and so are the ``others`` of the same run. ``data``
+    are pairs of a role, which may be empty, and
     a path. ``seeds`` are decimal strings by the names of the generators. ``axes`` are the
     differences that a rebuild may have. A ``dry_run`` starts no Python. ``secret_variables`` hold
     passwords that the training does not get. The command runs in ``working_folder``, to which paths
@@ -66,6 +69,7 @@ class Inputs:
     about: Mapping[str, About] = field(default_factory=dict)
     info: Path | None = None
     from_inside: bool = False
+    others: tuple[Path, ...] = ()
 
     @property
     def base(self) -> Path | None:
@@ -175,6 +179,20 @@ def _name(inputs: Inputs, path: Path) -> str:
     """Return the last name of *path*; of its absolute path if it is one such as ``.``."""
     last = Path(os.path.normpath(path)).name
     return last if last not in ("", "..") else inputs.located(path).name
+
+
+def check_model_folders(inputs: Inputs) -> Path:
+    """Return the model's folder; of several, each is apart from the others and begins empty."""
+    names = (inputs.model, *inputs.others)
+    models = [check_model_folder(replace_in(inputs, model=name)) for name in names]
+    for number, path in enumerate(models if inputs.others else ()):
+        where = str(names[number])
+        if any(path.is_relative_to(other) for other in models[:number] + models[number + 1 :]):
+            raise UsageError("lies in the folder of another model of the run", where=where)
+        if glob.has_magic(where) or (path.exists() and walk(path, ignore=RESERVED)):
+            what = "of several models each begins in an empty folder, and is named by its path"
+            raise UsageError(what, where=where, hint="name new folders")
+    return models[0]
 
 
 def check_model_folder(inputs: Inputs) -> Path:

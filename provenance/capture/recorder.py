@@ -24,18 +24,17 @@ from pathlib import Path
 from typing import Any
 
 from provenance import __version__
-from provenance.capture.chain import Chain
 from provenance.capture.code.named import is_piped, program_files, program_folders, redacted_files
 from provenance.capture.code.reread import look_again
 from provenance.capture.code.source import observe_source
 from provenance.capture.code.worktrees import Surroundings
-from provenance.capture.command import Places, record_command
+from provenance.capture.command import Places, RecordedCommand, record_command
 from provenance.capture.draft import After, Before, Recording, draft
 from provenance.capture.environment import collect_environment, find_drift
 from provenance.capture.inputs import (
     HashedInput,
     Inputs,
-    check_model_folder,
+    check_model_folders,
     hash_again,
     hash_input,
     input_paths,
@@ -84,7 +83,7 @@ def observe_before(
     folder = inputs.located(Path())
     if not folder.is_dir():
         raise UnreadableError("no such folder", where=str(inputs.working_folder))
-    model = check_model_folder(inputs) if words else inputs.located(inputs.model)
+    model = check_model_folders(inputs) if words else inputs.located(inputs.model)
     for value in inputs.seeds.values():
         if parse_seed(value) is None:
             hint = "write --seed 0, or --seed numpy=0"
@@ -101,6 +100,7 @@ def observe_before(
         environ,
         model,
         known=[path for item in hashed for path in item.paths()]
+        + [inputs.located(path) for path in inputs.others]
         + ([inputs.located(inputs.info)] if inputs.info else []),
         files=(path for item in hashed for path in item.behind_links()),
         secret=redacted_files(words, folder, recorded.redacted),
@@ -124,16 +124,11 @@ def observe_before(
         source = replace(
             source.lacking("the program comes from standard input"), hint="name a file of it"
         )
-    about: dict[str, Any] = {"version": __version__}
-    if inputs.from_inside:
-        about["from"] = "inside"
-    if recorded.redacted:
-        about["redactedArguments"] = list(recorded.redacted)
     collectors = {
         **collect_environment(environ, root),
         **software.collectors,
         **source.collectors,
-        "recorder": Collected("ok", about),
+        "recorder": _describe_recorder(inputs, recorded),
     }
     return Before(
         inputs=inputs,
@@ -147,6 +142,24 @@ def observe_before(
         root=root,
         invocation_id=invocation_id,
     )
+
+
+def about_model(before: Before, model: Path, environ: Mapping[str, str]) -> Before:
+    """Return *before* as the claim about this *model* of the run has it."""
+    inputs = replace(before.inputs, model=model)
+    recorded = record_command(before.command, _places(inputs, before.hashed, environ))
+    collectors = before.collectors | {"recorder": _describe_recorder(inputs, recorded)}
+    located = inputs.located(model)
+    return replace(before, inputs=inputs, model=located, recorded=recorded, collectors=collectors)
+
+
+def _describe_recorder(inputs: Inputs, recorded: RecordedCommand) -> Collected:
+    about: dict[str, Any] = {"version": __version__}
+    if inputs.from_inside:
+        about["from"] = "inside"
+    if recorded.redacted:
+        about["redactedArguments"] = list(recorded.redacted)
+    return Collected("ok", about)
 
 
 def plan(before: Before) -> Recording:
@@ -164,27 +177,27 @@ def heard(before: Before) -> dict[str, Any]:
     roots = (repository.root for repository in before.source.repositories)
     left_out = [path for item in before.hashed for path in item.paths()]
     watched = [before.inputs.located(Path()), *roots]
-    return {"watched": watched, "left_out": left_out, "model": before.model}
+    models = [before.model, *map(before.inputs.located, before.inputs.others)]
+    return {"watched": watched, "left_out": left_out, "models": models}
 
 
-def observe_after(  # noqa: PLR0913 - what each watcher saw comes by itself
+def look_after(
     before: Before,
     result: CommandResult | None,
     *,
     environ: Mapping[str, str],
     run_directory: Path | None = None,
-    checkpoints: Chain = Chain(),  # noqa: B008 - frozen
     trace: Trace | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Recording:
-    """Return the statement about the training, without the model's files.
+) -> tuple[Before, After]:
+    """Return what was observed of the training, to be drafted, without the model's files.
 
-    *checkpoints* is the chain of those that were seen, *trace* what was seen of files. Without a
-    *result*, inputs are not hashed again and no drift is reported.
+    *trace* is what was seen of files. Without a *result*, inputs are not hashed again and no drift
+    is reported.
     """
     records, said = read_said(run_directory)
     if result is None:
-        return draft(before, After(records=records, said=said), None)
+        return before, After(records=records, said=said)
     folder = before.inputs.located(Path())
     own = before.software
     if run_directory is not None:
@@ -207,10 +220,14 @@ def observe_after(  # noqa: PLR0913 - what each watcher saw comes by itself
         said=said,
         changed=hash_again(before.hashed, progress) + code.changed,
         drift=drift + code.drift,
-        checkpoints=checkpoints,
         trace=trace.described(records) if trace else None,
     )
-    return draft(replace(before, source=code.observed), after, result)
+    return replace(before, source=code.observed), after
+
+
+def observe_after(before: Before, result: CommandResult | None, **options: Any) -> Recording:  # noqa: ANN401 - those of look_after
+    """Return the statement about the training, without the model's files."""
+    return draft(*look_after(before, result, **options), result)
 
 
 def _with_python_that_trained(

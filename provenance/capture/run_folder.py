@@ -12,6 +12,7 @@ is done, and ``provenance record --finish`` completes a claim from the last that
 ``signed.json``    the signed claim, before it is put beside the model
 ``room``           space, for the files after it when the training has filled the disk
 ``program/``       what the program is told of (``PROVENANCE_RUN``) and may write
+``0/``, ``1/`` …   of several models, what is of one: ``plan``, ``made``, ``seen``, ``signed``
 =================  ==============================================================
 
 The folder is private (0700), in ``$XDG_STATE_HOME/provenance/runs`` or
@@ -26,12 +27,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,6 +66,7 @@ _PROGRAM = "program"
 _ROOM = "room"
 _FINISHED = ".finished"
 _ID_LETTERS = 8
+_PART = re.compile("[0-9]{1,4}")
 
 T = TypeVar("T")
 
@@ -106,10 +109,32 @@ class Process(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """An open run folder, locked; ``name`` is what ``--finish`` calls it."""
+    """An open run folder, locked; ``name`` is what ``--finish`` calls it.
+
+    ``part`` is the folder in it of one of several models.
+    """
 
     path: Path
     name: str
+    part: str = ""
+
+    @property
+    def place(self) -> Path:
+        """Where what is of one model lies."""
+        return self.path / self.part
+
+    def parts(self) -> list[RunFolder]:
+        """Return this for each model that has no claim yet; itself where there is one."""
+        numbers = sorted(
+            int(each.name) for each in self.path.iterdir() if _PART.fullmatch(each.name)
+        )
+        return [replace(self, part=str(number)) for number in numbers] or [self]
+
+    def divide(self, number: int) -> list[RunFolder]:
+        """Return this for each of so many models, with folders if they are several."""
+        for each in range(number if number > 1 else 0):
+            (self.path / str(each)).mkdir(mode=0o700)
+        return self.parts()
 
     @property
     def program(self) -> Path:
@@ -119,7 +144,7 @@ class RunFolder:
     def write(self, name: str, value: object) -> None:
         """Put *value* into the file *name*."""
         document = msgspec.to_builtins(value, enc_hook=str)  # of a Path: not UTF-8, as surrogates
-        write_file(self.path / name, json.dumps(document).encode(), mode=0o600)
+        write_file(self._at(name), json.dumps(document).encode(), mode=0o600)
 
     def keep(self, name: str, value: object) -> None:
         """Put *value* into the file *name*, unless the disk is full: that must stop nothing."""
@@ -128,7 +153,7 @@ class RunFolder:
 
     def read(self, name: str, kind_of_value: type[T]) -> T | None:
         """Return the value in the file *name*, or None if it is not there."""
-        path = self.path / name
+        path = self._at(name)
         if not os.path.lexists(path):
             return None
         data = read_file(path, MAX_BYTES, follow=False)
@@ -137,8 +162,17 @@ class RunFolder:
         except (ValueError, RecursionError, msgspec.ValidationError) as error:
             raise MalformedError("is damaged", where=str(path)) from error
 
+    def _at(self, name: str) -> Path:
+        return (self.place if name in (PLAN, MADE, SEEN, SIGNED) else self.path) / name
+
     def remove(self) -> None:
         """Remove the folder; killed meanwhile, what is left is no run any more."""
+        if self.part and len(self.parts()) > 1:
+            gone = self.place.with_name(f"{self.part}{_FINISHED}")
+            with contextlib.suppress(OSError):
+                self.place.rename(gone)
+                shutil.rmtree(gone, ignore_errors=True)
+            return
         gone = self.path.with_name(self.path.name + _FINISHED)
         with contextlib.suppress(OSError):
             self.path.rename(gone)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,7 +20,7 @@ from provenance.cli.recording import print_recorded, read_given, read_stated, re
 from provenance.errors import UnfinishedError, UsageError, as_typed
 
 _FINISHING = frozenset(
-    "allowed_secrets as_json finish key_path link_roots log log_password_env model password_env"
+    "allowed_secrets as_json finish key_path link_roots log log_password_env models password_env"
     " redact tensors".split()
 )
 """The parameters that ``--finish`` takes; the others state what the run already has."""
@@ -40,9 +41,11 @@ _GO_WITH = {"redact": "finish", "publisher_keys": "rebuild_of", "yes": "rebuild_
 )
 @click.option(
     "--model",
+    "models",
     type=PATH,
+    multiple=True,
     metavar="DIR",
-    help="Folder that the training fills; a pattern means the one that it fills.",
+    help="Folder that the training fills; a pattern means the one that it fills. Repeatable.",
 )
 @partial(recording_options, key_required=False)
 @click.option(
@@ -89,7 +92,8 @@ def command(ctx: click.Context, /, **options: Any) -> int:  # noqa: ANN401 - cli
     first. The command is shown, and run only if you say so.
     """
     _check(ctx)
-    model, key = options["model"], options["key_path"]
+    models: tuple[Path, ...] = options["models"]
+    model, key = next(iter(models), Path()), options["key_path"]
     secret = key_variables(options)
     environ = {name: value for name, value in os.environ.items() if name not in secret}
     asked = () if options["dry_run"] else options["words"]
@@ -100,7 +104,7 @@ def command(ctx: click.Context, /, **options: Any) -> int:  # noqa: ANN401 - cli
         if options["finish"] is not None:
             recorded = finish(
                 options["finish"],
-                model=model,
+                model=model if models else None,
                 key=key,
                 redact=options["redact"],
                 **read_given(options),
@@ -118,7 +122,7 @@ def command(ctx: click.Context, /, **options: Any) -> int:  # noqa: ANN401 - cli
             )
         else:
             stated = read_stated(options)
-            recorded = record(options["words"], model=model, key=key, **stated)
+            recorded = record(options["words"], model=models, key=key, **stated)
     print_recorded(recorded, options)
     if options["dry_run"]:
         click.echo(
@@ -134,12 +138,14 @@ def _check(ctx: click.Context) -> None:
         for parameter in ctx.command.params
         if ctx.get_parameter_source(parameter.name or "") == click.core.ParameterSource.COMMANDLINE
     }
+    if len(ctx.params["models"]) > 1 and given.keys() & {"finish", "rebuild_of"}:
+        raise click.UsageError("--model is given more than once.", ctx)
     if "finish" in given:
         for name, shown in given.items():
             if name not in _FINISHING:
                 raise click.UsageError(f"{shown} was stated for the run: not with --finish.", ctx)
         return
-    needed = ("model", "key_path") if "rebuild_of" in given else ("model", "key_path", "words")
+    needed = ("models", "key_path") if "rebuild_of" in given else ("models", "key_path", "words")
     for parameter in ctx.command.params:
         if parameter.name in needed and not ctx.params[parameter.name]:
             raise click.MissingParameter(ctx=ctx, param=parameter)

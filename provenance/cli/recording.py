@@ -121,10 +121,10 @@ def print_recorded(recorded: Recorded, options: Mapping[str, Any]) -> None:
 
     Only ``--json`` and ``--dry-run`` print there.
     """
-    from provenance.report.recording import captured_lines, not_covered_lines
-
+    several = (recorded, *recorded.others)
     if options["dry_run"]:
-        print_json(recorded.document())
+        documents = [each.document() for each in several]
+        print_json(documents if recorded.others else documents[0])
         for sha256, data in recorded.files.items():
             click.echo(
                 f"and beside the weights: provenance/{sha256} ({len(data):,} bytes)", err=True
@@ -133,18 +133,29 @@ def print_recorded(recorded: Recorded, options: Mapping[str, Any]) -> None:
             click.echo(f"and an in-toto link, which repeats it: {options['link']}", err=True)
         return
     if options["as_json"]:
-        document = {
-            "statement": recorded.document(),
-            "level": recorded.statement.level,
-            "rootDigest": {"sha256": recorded.manifest.root_digest},
-            "keyId": recorded.key_id,
-            "notCovered": recorded.not_covered,
-            "published": recorded.published,
-            "warnings": recorded.warnings,
-            "written": recorded.written,
-        }
-        print_json(document)
+        documents = [_document(each) for each in several]
+        print_json(documents if recorded.others else documents[0])
         return
+    for each in several:
+        _print_claim(each)
+
+
+def _document(recorded: Recorded) -> dict[str, Any]:
+    return {
+        "statement": recorded.document(),
+        "level": recorded.statement.level,
+        "rootDigest": {"sha256": recorded.manifest.root_digest},
+        "keyId": recorded.key_id,
+        "notCovered": recorded.not_covered,
+        "published": recorded.published,
+        "warnings": recorded.warnings,
+        "written": recorded.written,
+    }
+
+
+def _print_claim(recorded: Recorded) -> None:
+    from provenance.report.recording import captured_lines, not_covered_lines
+
     for line in captured_lines(recorded.statement):
         _say(line)
     for line in not_covered_lines(recorded.not_covered):

@@ -78,7 +78,8 @@ class Tree:
         environ["PWD"] = str(folder)
         model = Path(self._moved(str(inputs.model), top))
         at = made.look_before(model, folder)
-        environ = startup.install(program, environ, watched=(), left_out=(), model=folder / model)
+        models = [folder / model]
+        environ = startup.install(program, environ, watched=(), left_out=(), models=models)
         with (place / "output").open("w+b") as output:
             result = process.run(
                 command,

@@ -204,7 +204,7 @@ def test_an_interrupt_or_a_defect_of_ours_costs_nothing(
         )
 
     with monkeypatch.context() as patch:
-        patch.setattr("provenance.capture.recorder.observe_after", fail)
+        patch.setattr("provenance.capture.recorder.look_after", fail)
         ran = record()
     assert ran.status == (130 if wrong == "KeyboardInterrupt" else 125)
     assert provenance(*command_in(ran)).status == 0

@@ -69,7 +69,8 @@ class Scene:
 
     def rebuild(self, *options: str | Path, of: Path | None = None) -> Ran:
         published = ("--rebuild-of", of or self.published, "--publisher-key", self.alice.public)
-        own = ("--model", "mine", "--key", self.bob.private)
+        model = () if "--model" in options else ("--model", "mine")
+        own = (*model, "--key", self.bob.private)
         return self.shell("record", *published, *own, *options)
 
     def agree(self) -> Ran:

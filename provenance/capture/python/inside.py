@@ -90,14 +90,14 @@ class Watch:
         records: str,
         watched: "Iterable[str]",
         left_out: "Iterable[str]",
-        model: str,
+        models: "Sequence[str]",
         state: "Any",  # noqa: ANN401 - of importlib, which is not imported
     ) -> None:
         """Tell in *records* of what is below *watched*, but not below *left_out*.
 
         *state* loads the program that looks at what is set.
         """
-        self.records, self.model, self.state = records, model, state
+        self.records, self.model, self.state = records, models[0], state
         self.variable = PARENT + "".join(filter(str.isalnum, records))
         self.pid, self.parent = os.getpid(), os.environ.get(self.variable, "")
         self.forked = False
@@ -108,7 +108,7 @@ class Watch:
         self.programs: set[str] = set()
         self.libraries: set[str] = set()
         self.folders: dict[str, int] = {}
-        self.kinds = _kinds(watched, left_out, model)
+        self.kinds = _kinds(watched, left_out, models)
         self.kinds[os.path.realpath(records.rpartition("/")[0])] = SKIPPED
         self.handlers: dict[str, Callable[[Sequence[Any]], None]] = {
             "open": self.opened,
@@ -442,7 +442,9 @@ def _searched() -> "list[str]":
     return [path for path in found if isinstance(path, str)]
 
 
-def _kinds(watched: "Iterable[str]", left_out: "Iterable[str]", model: str) -> "dict[str, int]":
+def _kinds(
+    watched: "Iterable[str]", left_out: "Iterable[str]", models: "Iterable[str]"
+) -> "dict[str, int]":
     """Return the kinds of folders; a later rule counts before an earlier one of the same folder."""
     prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix}
     library = os.path.dirname(os.__file__)  # noqa: PTH120 - pathlib costs 10 ms
@@ -455,7 +457,7 @@ def _kinds(watched: "Iterable[str]", left_out: "Iterable[str]", model: str) -> "
             kinds[real] = _WATCHED
     kinds.update(dict.fromkeys(watched, _WATCHED))
     kinds.update(dict.fromkeys((*left_out, *map(os.path.realpath, sites | {library})), SKIPPED))
-    kinds[model] = _MODEL
+    kinds.update(dict.fromkeys(models, _MODEL))
     return kinds
 
 
@@ -556,7 +558,7 @@ def start(
     records: str,
     watched: "Sequence[str]",
     left_out: "Sequence[str]",
-    model: str,
+    models: "Sequence[str]",
     text: str,
     state: object,
 ) -> None:
@@ -567,7 +569,7 @@ def start(
         os.close(os.open(records, _FLAGS | os.O_CREAT, 0o600))
     finder: Any = Finder(text)
     sys.meta_path.append(finder)
-    watch = Watch(records, watched, left_out, model, state)
+    watch = Watch(records, watched, left_out, models, state)
     if watch.introduce():
         os.environ[watch.variable] = str(watch.pid)
         sys.addaudithook(watch.hook())

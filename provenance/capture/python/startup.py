@@ -37,7 +37,7 @@ if sys.version_info >= (3, 8):
         exec(_code, _names)
         _state = _load("provenance_state", {state})
         _names["HOST"] = {host}
-        _names["start"]({records}, {watched}, {left_out}, {model}, {run}, _state)
+        _names["start"]({records}, {watched}, {left_out}, {models}, {run}, _state)
     except Exception:
         pass
 _ours = sys.modules.pop("sitecustomize", None)
@@ -57,11 +57,11 @@ def install(
     *,
     watched: Iterable[Path],
     left_out: Iterable[Path],
-    model: Path,
+    models: Iterable[Path],
 ) -> dict[str, str]:
     """Make the start-up folder in the run's folder *directory*; return *environ* with it.
 
-    Told is what is opened below the real paths *watched*, but not below *left_out* or *model*.
+    Told is what is opened below the real paths *watched*, but not below *left_out* or *models*.
     """
     folder = directory.absolute() / FOLDER
     if os.pathsep in str(folder):
@@ -75,7 +75,7 @@ def install(
         "host": os.uname().nodename,
         "watched": [str(path) for path in watched],
         "left_out": [str(path) for path in left_out],
-        "model": str(model),
+        "models": [str(path) for path in models],
         "run": package.joinpath("run.py").read_text("utf-8"),
     }
     text = _SITECUSTOMIZE.format(**{name: ascii(value) for name, value in values.items()})

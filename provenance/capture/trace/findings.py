@@ -60,6 +60,7 @@ class Trace(msgspec.Struct, frozen=True):
             names = (text_of(name) for name in (one.entries if one.count else ()))
             roots[str(one.root)] = ("" if one.root == folder else one.prefix, (*names,))
         known = [path for item in before.hashed for path in (*item.paths(), *item.behind_links())]
+        known += map(before.inputs.located, before.inputs.others)
         system = [name for name in (*SYSTEM, before.software.prefix) if name and name not in roots]
         left_out, secret = (
             (*map(str, known), *map(str, source.named), *system),

@@ -24,6 +24,6 @@ def scene(tmp_path: Path) -> Scene:
         {**PLAIN, VARIABLE: str(root / "run"), "PYTHONDONTWRITEBYTECODE": "1"},
         watched=[root / "watched"],
         left_out=[root / "watched/data"],
-        model=root / "model",
+        models=[root / "model"],
     )
     return Scene(root, environ)

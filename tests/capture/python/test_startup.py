@@ -39,7 +39,7 @@ def test_the_folder_is_private_and_holds_one_module(scene: Scene) -> None:
 )
 def test_the_variable_gets_no_empty_element(tmp_path: Path, before: str | None, after: str) -> None:
     environ = {} if before is None else {"PYTHONPATH": before}
-    found = startup.install(tmp_path, environ, watched=[], left_out=[], model=tmp_path / "m")
+    found = startup.install(tmp_path, environ, watched=[], left_out=[], models=[tmp_path / "m"])
     assert found == {"PYTHONPATH": after.format(tmp_path / "startup")}
 
 
@@ -47,7 +47,7 @@ def test_a_folder_that_the_variable_cannot_name_is_refused(tmp_path: Path) -> No
     folder = tmp_path / "a:b"
     folder.mkdir()
     with pytest.raises(UnavailableError, match="TMPDIR"):
-        startup.install(folder, {}, watched=[], left_out=[], model=tmp_path)
+        startup.install(folder, {}, watched=[], left_out=[], models=[tmp_path])
 
 
 ASIDE = """
@@ -116,7 +116,7 @@ def test_each_other_host_has_a_file_of_its_own(
     name = os.uname()
     monkeypatch.setattr(os, "uname", lambda: os.uname_result((name[0], "elsewhere", *name[2:])))
     environ = startup.install(
-        run, scene.environ, watched=[], left_out=[], model=scene.root / "model"
+        run, scene.environ, watched=[], left_out=[], models=[scene.root / "model"]
     )
     program = "import provenance; provenance.current_run().metric('loss', 1, step=1)"
     done = Scene(scene.root, environ).run(program, RANK="1", WORLD_SIZE="2")  # on this host

@@ -449,7 +449,7 @@ def test_a_recorder_in_a_recorded_run_hears_its_own(folder: Folder) -> None:
         "from provenance.capture.python import startup\n"
         f"inner, b = Path({str(inner)!r}), {str(folder.b)!r}\n"
         "environ = startup.install(inner, os.environ, watched=[Path.cwd()], left_out=[],"
-        " model=inner / 'm')\n"
+        " models=[inner / 'm'])\n"
         "subprocess.run([b, 't.py'], env=environ, check=True)\n"
     )
     root = str(Path(__file__).parents[3])
