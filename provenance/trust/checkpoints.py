@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from provenance.capture import chain
 from provenance.errors import ContentError, UnreadableError
 from provenance.files.names import BYPRODUCTS
 from provenance.folder.claims import read_byproduct
@@ -19,6 +18,8 @@ def check_checkpoints(verified: Verified, paths: Sequence[Path], after: int) -> 
     """Yield a step, the first *after* so many, for each of *paths* that the claim lists."""
     if not paths:
         return
+    from provenance.capture import chain  # noqa: PLC0415 - rarely needed
+
     training = verified.claim.training if verified.claim else None
     named = (it for it in (training.run.byproducts if training else ()))
     said = next((it for it in named if it.name == chain.BYPRODUCT), None)
