@@ -14,7 +14,7 @@
   ``sha256sum`` of them: they are hashed before the run and after it;
 - metric: one call of ``current_run().metric()``, by a program that calls it 100,000 times, when it
   is recorded and when it is not, in microseconds; open: opening and closing one of 1,000 files,
-  20,000 times, likewise.
+  20,000 times, likewise, also under each ``--trace`` that stops it at each call.
 
 - training (``--only training --torch PYTHON``): a training by torch of about ``--seconds``, in a
   repository of git, recorded and alone in turn; the rows of the training itself are without the
@@ -130,7 +130,13 @@ def measure_recorder(programs: list[str], repetitions: int) -> None:
             alone.append(run(Command([*words, f"model-{next(PROGRAMS)}"])))
         show(f"record {name}", recorded)
         show(f"({name} alone)", [alone])
-    for name, options in (("recorded", ["record", "--key", "key"]), ("not recorded", [])):
+    under = ["record", "--key", "key"]
+    traces = ["seccomp", "strace"] if sys.platform == "linux" and shutil.which("strace") else []
+    for name, options in {
+        "recorded": under,
+        **{f"--trace {each}": [*under, "--trace", each] for each in traces},
+        "not recorded": [],
+    }.items():
         for each in programs:
             calls = zip(*(reported(each, options) for _ in range(3)), strict=True)
             metric, opened = (statistics.median(one) for one in calls)

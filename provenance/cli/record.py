@@ -98,11 +98,10 @@ def command(ctx: click.Context, /, **options: Any) -> int:  # noqa: ANN401 - cli
     environ = {name: value for name, value in os.environ.items() if name not in secret}
     asked = () if options["dry_run"] else options["words"]
     with _options_that_finish(options), begun(asked, environ):
-        from provenance.api.finishing import finish
-        from provenance.api.making import record
+        from provenance.api import finishing, making
 
         if options["finish"] is not None:
-            recorded = finish(
+            recorded = finishing.finish(
                 options["finish"],
                 model=model if models else None,
                 key=key,
@@ -110,9 +109,9 @@ def command(ctx: click.Context, /, **options: Any) -> int:  # noqa: ANN401 - cli
                 **read_given(options),
             )
         elif options["rebuild_of"] is not None:
-            from provenance.api.repeating import rebuild
+            from provenance.api import repeating
 
-            recorded = rebuild(
+            recorded = repeating.rebuild(
                 options["rebuild_of"],
                 publisher_keys=options["publisher_keys"],
                 model=model,
@@ -122,7 +121,7 @@ def command(ctx: click.Context, /, **options: Any) -> int:  # noqa: ANN401 - cli
             )
         else:
             stated = read_stated(options)
-            recorded = record(options["words"], model=models, key=key, **stated)
+            recorded = making.record(options["words"], model=models, key=key, **stated)
     print_recorded(recorded, options)
     if options["dry_run"]:
         click.echo(

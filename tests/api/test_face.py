@@ -99,8 +99,9 @@ LIBRARY = {  # what a command may call: its one verb, or the function that does 
     "show": "explain",
 }
 FACE = ("click", "provenance.cli", "provenance.report", "provenance.errors", "provenance.api")
-VALUES = {"ALGORITHMS", "AGREES"}
-"""Constants of the library in which options and exit statuses are put."""
+VALUES = {"ALGORITHMS", "AGREES", "begun"}
+"""Constants of the library in which options and exit statuses are put; and what a command's Python
+is asked while the library is loaded."""
 
 
 def calls(tree: ast.AST, name: str) -> int:

@@ -263,7 +263,9 @@ def test_a_signer_that_does_not_fit_is_refused(make: Callable[[], bytes], messag
 
 
 @pytest.mark.parametrize("hint", ["nobody", "SHA256:rt1C+8e", "ab" * 20, "ü", None])
-@pytest.mark.parametrize("keyid", ["", "nobody's", None, STRANGER.public.key_id])
+@pytest.mark.parametrize(
+    "keyid", ["", "nobody's", None, STRANGER.public.key_id], ids=["", "nobody", "none", "stranger"]
+)
 def test_hints_that_name_no_given_key_are_only_hints(hint: str | None, keyid: str | None) -> None:
     document = json.loads(bundle.format(dsse.sign("t", b"p", KEY), hint=""))
     document["verificationMaterial"]["publicKey"]["hint"] = hint
