@@ -190,7 +190,8 @@ class Making:
             first, *others = [self.planned(recorder.plan(before)) for before in each]
             return replace(first, others=tuple(others)).after(said)
         with claimant.progress("hashing the model before the run") as advance:
-            places = [self._look_before(name, advance) for name in names]
+            here, roots = self.inputs.working_folder, self.inputs.link_roots
+            places = [made.look_before(it, here, advance, link_roots=roots) for it in names]
         with self.run_folder(each, places[0].began) as (kept, environ):
             parts = [
                 Part.of(part, about, at)
@@ -202,10 +203,6 @@ class Making:
                     watching.enter_context(part.watcher)
                 result = run(kept, environ, before)
             return complete(claimant, kept, parts, meter.priced(result)).after(said)
-
-    def _look_before(self, name: Path, advance: Callable[[int], None] | None) -> made.Candidates:
-        inputs = self.inputs
-        return made.look_before(name, inputs.working_folder, advance, link_roots=inputs.link_roots)
 
     def observe(self, command: tuple[str, ...] | None, invocation_id: str) -> Before:
         """Observe what is there before *command*, and refuse what could never be attached."""

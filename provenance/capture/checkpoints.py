@@ -187,15 +187,13 @@ class Watcher:
         began, due, left = time.monotonic(), False, QUIET_S
         while not self._ended.is_set():
             listening.poll(max(left, 0) * 1000)
-            due = self._take_events() or due or self._unsettled() or self._has_said()
+            unsettled = self._told or any(not known.hashed for known in self._known.values())
+            due = bool(self._take_events() or due or unsettled or self._has_said())
             rest = max(QUIET_S * (not self._hasty), _REST * took) if due else _ANYWAY_S
             if (left := began + rest - time.monotonic()) <= 0:
                 return
             left = min(left, QUIET_S)
             self._ended.wait(_PAUSE_S * (not due))
-
-    def _unsettled(self) -> bool:
-        return bool(self._told) or any(not known.hashed for known in self._known.values())
 
     def _spoken(self) -> list[Path]:
         """Return the records of all hosts."""

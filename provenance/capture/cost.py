@@ -57,13 +57,10 @@ class Meter:
         cost = result.cost | {"processorEnergy": {key: it for key, it in energy.items() if it}}
         if (begin := self._gpus).status == "ok":
             count, hours = len(begin.values["energy"]), cost["wallSeconds"] / _SECONDS_PER_HOUR
-            pairs = zip(
-                begin.values["energy"], self._gpus_after.values.get("energy", ()), strict=False
-            )
+            after = self._gpus_after.values.get("energy", ())
+            pairs = zip(begin.values["energy"], after, strict=False)
             told = [(a, b) for a, b in pairs if a is not None and b is not None]
-            known = [
-                round((b - a) / 1000, 3) for a, b in told if b >= a
-            ]  # else its driver began anew
+            known = [round((b - a) / 1000, 3) for a, b in told if b >= a]  # else it is a new driver
             cost["gpus"] = {"present": count, "presentHours": round(count * hours, 4)}
             cost["gpus"] |= {"joules": known} if known else {}
         return replace(result, cost=cost)

@@ -77,13 +77,21 @@ class Recording:
         inline = strict_base64.parse(byproduct.content)
         return inline or self.files.get(byproduct.digest.get("sha256", ""), b"")
 
+    def with_byproduct(
+        self,
+        name: str,
+        data: bytes,
+        annotations: dict[str, Any] | None = None,
+        media_type: str = "application/jsonl",
+    ) -> Recording:
+        """Return this with *data* as the byproduct *name*."""
+        described, kept = describe_bytes(name, data, media_type, annotations)
+        byproducts = (*self.statement.run.byproducts, described)
+        return Recording(self.statement.with_run(byproducts=byproducts), {**self.files, **kept})
+
 
 def draft(before: Before, after: After, result: CommandResult | None) -> Recording:
     """Return the unsigned statement about what was observed, without the model's files."""
-    described = [
-        describe_bytes(f"manifest/{it.place.key}", it.listed, "application/json")
-        for it in before.hashed
-    ]
     statement = training.TrainingStatement(
         model_name=before.model.name or "model",
         manifest=Manifest(()),
@@ -100,11 +108,13 @@ def draft(before: Before, after: After, result: CommandResult | None) -> Recordi
         run=training.RunDetails(
             builder=training.Builder(LOCAL_BUILDER, version={DISTRIBUTION: __version__}),
             metadata=training.Metadata(before.invocation_id),
-            byproducts=tuple(description for description, _ in described),
         ),
     )
-    files = {name: data for _, kept in described for name, data in kept.items()}
-    return with_end(Recording(statement, files), after, result)
+    recording = Recording(statement, {})
+    for it in before.hashed:
+        name = f"manifest/{it.place.key}"
+        recording = recording.with_byproduct(name, it.listed, media_type="application/json")
+    return with_end(recording, after, result)
 
 
 def with_end(
@@ -114,9 +124,17 @@ def with_end(
 
     Without a *result* nobody saw the end of a run that began at *started_on*; "": none did.
     """
-    statement, files = recording.statement, dict(recording.files)
-    run, external = statement.run, statement.build.external_parameters
-    internal, records = statement.build.internal_parameters, after.records
+    records, checkpoints = after.records, after.checkpoints
+    if records.count:
+        annotations = {"records": records.count, "last": records.last}
+        recording = recording.with_byproduct("metrics", records.metrics, annotations)
+    for name, data in records.told.byproducts():
+        recording = recording.with_byproduct(name, data)
+    if checkpoints.lines:
+        summary = checkpoints.summary()
+        recording = recording.with_byproduct(chain.BYPRODUCT, checkpoints.data, summary)
+    statement = recording.statement
+    external, internal = statement.build.external_parameters, statement.build.internal_parameters
     seeds = dict(external.seeds)
     for name, value in records.seeds.items():
         seeds[name] = merge_seeds(seeds.get(name), value)
@@ -127,17 +145,6 @@ def with_end(
         collectors["cost"] = Collected("ok", result.cost)
     elif started_on:
         collectors["cost"] = Collected("absent", reason="the end of the command was not seen")
-    byproducts = run.byproducts
-    listed: list[tuple[str, bytes, dict[str, Any]]] = []
-    if records.count:
-        annotations = {"records": records.count, "last": records.last}
-        listed.append(("metrics", records.metrics, annotations))
-    listed += [(name, data, {}) for name, data in records.told.byproducts()]
-    if (seen := after.checkpoints).lines:
-        listed.append((chain.BYPRODUCT, seen.data, seen.summary()))
-    for name, data, annotations in listed:
-        description, kept = describe_bytes(name, data, "application/jsonl", annotations)
-        byproducts, files = (*byproducts, description), files | kept
     outcome, finished_on = training.Outcome(), ""
     if result is not None:
         outcome = training.Outcome(result.exit_status, result.signal, after.changed)
@@ -148,11 +155,10 @@ def with_end(
         internal_parameters=replace(internal, collectors=collectors),
     )
     statement = replace(statement, build=build).with_run(
-        metadata=training.Metadata(run.metadata.invocation_id, started_on, finished_on),
-        byproducts=byproducts,
+        metadata=replace(statement.run.metadata, started_on=started_on, finished_on=finished_on),
         provenance_outcome=outcome,
     )
-    return Recording(statement, files)
+    return Recording(statement, recording.files)
 
 
 def with_model(recording: Recording, made: Made) -> Recording:

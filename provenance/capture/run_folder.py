@@ -167,15 +167,10 @@ class RunFolder:
 
     def remove(self) -> None:
         """Remove the folder; killed meanwhile, what is left is no run any more."""
-        if self.part and len(self.parts()) > 1:
-            gone = self.place.with_name(f"{self.part}{_FINISHED}")
-            with contextlib.suppress(OSError):
-                self.place.rename(gone)
-                shutil.rmtree(gone, ignore_errors=True)
-            return
-        gone = self.path.with_name(self.path.name + _FINISHED)
+        folder = self.place if self.part and len(self.parts()) > 1 else self.path
+        gone = folder.with_name(folder.name + _FINISHED)
         with contextlib.suppress(OSError):
-            self.path.rename(gone)
+            folder.rename(gone)
             flush_folder(gone.parent)
             shutil.rmtree(gone, ignore_errors=True)
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from provenance.capture.draft import Recording, describe_bytes
+from provenance.capture.draft import Recording
 from provenance.capture.made import Made
 from provenance.encoding import strict_json
 from provenance.errors import ProvenanceError, UnreadableError
@@ -37,7 +37,6 @@ MAX_FILES, MAX_TENSORS, MAX_LIST = 64, 2**18, 2**25
 MAX_SPREAD, ROOM = 16, 2**30
 """Tensors may have that many times the bytes of their files, or a gibibyte: by compression,
 strides and shared storage some kilobytes can stand for petabytes."""
-
 
 _HALF, _OF_F32 = 16, {"F32", "F16", "BF16"}
 """Values of floats of so many bits are all in F32; they are cast to these, narrower or not."""
@@ -100,10 +99,7 @@ def with_tensors(
     if not said:
         return recording
     annotations = {"count": data.count(b"\n"), "files": sorted(said, key=lambda it: it["file"])}
-    byproduct, kept = describe_bytes("tensors", data, "application/jsonl", annotations)
-    byproducts = (*recording.statement.run.byproducts, byproduct)
-    statement = recording.statement.with_run(byproducts=byproducts)
-    return Recording(statement, {**recording.files, **kept})
+    return recording.with_byproduct("tensors", data, annotations)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -103,18 +103,14 @@ class Told:
             name = f"{each.digest}/{each.of}" if each.of else each.digest
             found.setdefault(name, []).append(each)
         for name in sorted(found):
-            yield name, b"".join(strict_json.format(_row(each)) + b"\n" for each in found[name])
+            rows = map(msgspec.to_builtins, found[name])
+            told = ({k: v for k, v in row.items() if k not in ("digest", "of")} for row in rows)
+            yield name, b"".join(strict_json.format(row) + b"\n" for row in told)
 
     def described(self, places: Places) -> Collected:
         """Return the collector of arguments, redacted as the words of a command are."""
         redacted = {name: _redacted(values, places) for name, values in self.arguments.items()}
         return Collected("ok", redacted)
-
-
-def _row(digest: Digest) -> dict[str, Any]:
-    """Return what of *digest* the name of its byproduct does not say."""
-    row: dict[str, Any] = msgspec.to_builtins(digest)
-    return {name: value for name, value in row.items() if name not in ("digest", "of")}
 
 
 def _redacted(values: Mapping[str, _Scalar], places: Places) -> dict[str, _Scalar]:
