@@ -12,13 +12,77 @@ import hashlib
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import msgspec
+
+from provenance.encoding import strict_base64, strict_json
 from provenance.envelope import bundle as bundles
-from provenance.errors import ProvenanceError, SignatureError, UsageError
-from provenance.keys import load_public
+from provenance.errors import MalformedError, ProvenanceError, SignatureError, UsageError
+from provenance.keys import PublicKey, load_public
 from provenance.sigstore import root
-from provenance.sigstore.keyless import Keyless
+from provenance.sigstore.keyless import Keyless, refusing
+from provenance.sigstore.logged import Signed
 from provenance.statement import intoto
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+DIGESTS = {"SHA2_256": "sha256", "SHA2_384": "sha384", "SHA2_512": "sha512"}
+
+
+class MessageDigest(msgspec.Struct, frozen=True):
+    algorithm: str
+    digest: str
+
+
+class MessageSignature(msgspec.Struct, frozen=True, rename="camel"):
+    signature: str
+    message_digest: MessageDigest | None = None
+
+
+class Blob(msgspec.Struct, frozen=True, rename="camel"):
+    """The other kind of bundle: a signature over any bytes."""
+
+    media_type: str
+    message_signature: MessageSignature
+    verification_material: bundles.Material
+    dsse_envelope: None = None
+
+
+def parse_blob(data: bytes) -> Blob:
+    document = strict_json.convert(strict_json.parse(data), Blob)
+    if document.media_type not in bundles.READ_MEDIA_TYPES:
+        raise MalformedError(f"not a Sigstore bundle: the media type is {document.media_type!r}")
+    return document
+
+
+def check_blob(
+    keyless: Keyless, data: bytes, digest: Callable[[str], bytes], key: PublicKey | None = None
+) -> str:
+    """Return what proves the signature in the bundle *data* over something of this *digest*.
+
+    It is by *key*, or else by the identity. *digest* is asked with the name of a hash.
+    """
+    document = parse_blob(data)
+    kind, _, chain = bundles.signer_of(document.verification_material, None)
+    said = document.message_signature.message_digest
+    with refusing():
+        if (kind == "publicKey") != (key is not None):
+            raise SignatureError("signed by a key" if key is None else "signed by an identity")
+        leaf = None if key else keyless.certified(document.media_type, kind, chain)
+        key = leaf.key if leaf else key
+        name = DIGESTS.get(said.algorithm, "") if said else "sha256"
+        if not name or key is None:
+            raise SignatureError("the digest's hash is not supported")
+        found = digest(name)
+        if said and strict_base64.parse(said.digest) != found:
+            raise SignatureError("the signature is over another digest")
+        signature = strict_base64.parse(document.message_signature.signature)
+        key.verify_digest(signature, found, name)
+        signed = Signed(signature, key, leaf.der if leaf else b"", digest)
+        return keyless.prove(document.verification_material, document.media_type, signed, leaf)
 
 
 def arguments() -> argparse.Namespace:
@@ -51,7 +115,7 @@ def verify(given: argparse.Namespace) -> str:
 
     data = given.bundle.read_bytes()
     if "messageSignature" in json.loads(data):
-        return keyless.check_blob(data, digest, key)
+        return check_blob(keyless, data, digest, key)
     opened = bundles.open_bundle(bundles.parse(data), [keyless, *([key] if key else [])])
     subjects = intoto.from_opened(opened).subject
     if all(each.digest.get("sha256") != digest("sha256").hex() for each in subjects):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import msgspec
 
@@ -125,29 +125,6 @@ class BundleDocument(msgspec.Struct, frozen=True, rename="camel"):
     message_signature: None = None
 
 
-class MessageDigest(msgspec.Struct, frozen=True):
-    """The digest of what was signed, as a hint."""
-
-    algorithm: str
-    digest: Base64
-
-
-class MessageSignature(msgspec.Struct, frozen=True, rename="camel"):
-    """A signature over any bytes."""
-
-    signature: Base64
-    message_digest: MessageDigest | None = None
-
-
-class BlobDocument(msgspec.Struct, frozen=True, rename="camel"):
-    """A signature over any bytes, and what is needed to verify it: the other kind of bundle."""
-
-    media_type: str
-    message_signature: MessageSignature
-    verification_material: Material
-    dsse_envelope: None = None
-
-
 class Bundle(msgspec.Struct, frozen=True):
     """One envelope and what is needed to verify it.
 
@@ -165,15 +142,12 @@ class Bundle(msgspec.Struct, frozen=True):
     @property
     def document(self) -> BundleDocument:
         """The bundle parsed anew: kept for each, log entries fill the memory."""
-        return _document(self.raw, None, BundleDocument)
+        return _document(self.raw, None)
 
     @property
     def log_entries(self) -> tuple[dict[str, Any], ...]:
         """The JSON objects of ``tlogEntries``."""
         return self.document.verification_material.tlog_entries
-
-
-D = TypeVar("D", BundleDocument, BlobDocument)
 
 
 class Notary(ABC):
@@ -218,7 +192,7 @@ def format(  # noqa: A001
 
 def parse(data: bytes, *, where: str | None = None) -> Bundle:
     """Return the bundle that *data* spells."""
-    document = _document(data, where, BundleDocument)
+    document = _document(data, where)
     kind, hint, chain = signer_of(document.verification_material, where)
     dsse, inside = document.dsse_envelope, f"{where or 'bundle'}: dsseEnvelope"
     [signature] = dsse.signatures
@@ -226,11 +200,6 @@ def parse(data: bytes, *, where: str | None = None) -> Bundle:
     sig = strict_base64.parse(signature.sig, where=f"{inside}.sig")
     envelope = Envelope(dsse.payload_type, payload, signature.keyid or "", sig)
     return Bundle(envelope, kind, hint, data, chain)
-
-
-def parse_blob(data: bytes, *, where: str | None = None) -> BlobDocument:
-    """Return the bundle over any bytes that *data* spells."""
-    return _document(data, where, BlobDocument)
 
 
 def signer_of(material: Material, where: str | None) -> tuple[str, str, tuple[bytes, ...]]:
@@ -298,27 +267,32 @@ def open_bundle(bundle: Bundle, trusted: Sequence[Trusted]) -> Opened:
 def _open_certified(
     bundle: Bundle, authorities: Sequence[Authority], notary: Notary | None
 ) -> Opened:
-    if bundle.material == "certificate" or not authorities:
-        if notary is not None:
-            return notary.open(bundle)
-        if bundle.material == "certificate":
-            hint = "say whom you trust with --identity NAME --identity-provider URL"
-            raise SignatureError("signed by an identity (keyless), and none is trusted", hint=hint)
-        hint = "name the authority that issued it with --certificate-chain"
-        raise SignatureError("signed with a certificate, and no authority is trusted", hint=hint)
-    try:
-        key, subject = authorities[0].certify(bundle.chain)
-    except SignatureError:
-        if notary is None or not bundle.log_entries:
-            raise
+    if authorities and bundle.material != "certificate":
+        try:
+            key, subject = authorities[0].certify(bundle.chain)
+        except SignatureError:
+            if notary is None or not bundle.log_entries:
+                raise
+        else:
+            opened = open_envelope(bundle.envelope, [key])
+            return msgspec.structs.replace(opened, subject=subject)
+    if notary is not None:
         return notary.open(bundle)
-    opened = open_envelope(bundle.envelope, [key])
-    return msgspec.structs.replace(opened, subject=subject)
+    if bundle.material == "certificate":
+        raise no_identity()
+    hint = "name the authority that issued it with --certificate-chain"
+    raise SignatureError("signed with a certificate, and no authority is trusted", hint=hint)
 
 
-def _document(data: bytes, where: str | None, kind: type[D]) -> D:
+def no_identity() -> SignatureError:
+    """Return the refusal of what an identity signed, where none is trusted."""
+    hint = "say whom you trust with --identity NAME --identity-provider URL"
+    return SignatureError("signed by an identity (keyless), and none is trusted", hint=hint)
+
+
+def _document(data: bytes, where: str | None) -> BundleDocument:
     value = strict_json.parse(data, where=where, max_values=MAX_VALUES)
-    document = strict_json.convert(value, kind, where=where, what="a Sigstore bundle")
+    document = strict_json.convert(value, BundleDocument, where=where, what="a Sigstore bundle")
     if document.media_type not in READ_MEDIA_TYPES:
         what = f"not a Sigstore bundle: the media type is {document.media_type!r}"
         raise MalformedError(what, where=where)

@@ -13,19 +13,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, unquote_to_bytes
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from provenance.errors import MalformedError, UnavailableError, UnreadableError, one_line
 from provenance.files.reading import read_file
-from provenance.keys.public import CURVES, PublicKey, parse_spki
+from provenance.keys.public import CURVES, PublicKey, public_key_of
 
 _ATTRIBUTES = frozenset({"token", "serial", "slot-id", "object", "id", "type", "manufacturer",
                          "model"})  # fmt: skip
 _QUERIES = frozenset({"module-path", "pin-value", "pin-source"})
-
-_EC_PUBLIC_KEY = bytes.fromhex("06072a8648ce3d0201")
-"""The object identifier of such keys, in DER."""
 
 
 class Token:
@@ -113,17 +114,16 @@ class Token:
     def _public_key(self, found: Any) -> PublicKey:  # noqa: ANN401
         wanted = [self._of.CKA_EC_PARAMS, self._of.CKA_EC_POINT]
         parameters, point = map(bytes, self._session.getAttributeValue(found, wanted))
-        plain = point[3 if point[1:2] == b"\x81" else 2 :]  # an OCTET STRING around it
-        algorithm = _der(0x30, _EC_PUBLIC_KEY + parameters)
-        return parse_spki(_der(0x30, algorithm + _der(0x03, b"\0" + plain)), where=self._where)
+        try:
+            curve = ec.get_curve_for_oid(asn1.decode_der(x509.ObjectIdentifier, parameters))()
+            plain = asn1.decode_der(bytes, point)
+            handle = ec.EllipticCurvePublicKey.from_encoded_point(curve, plain)
+        except (ValueError, LookupError, UnsupportedAlgorithm) as error:
+            raise MalformedError("not a public key in DER", where=self._where) from error
+        return public_key_of(handle, where=self._where)
 
     def _failed(self, error: Exception) -> UnavailableError:
         return UnavailableError(f"the token says {one_line(str(error))[:200]}", where=self._where)
-
-
-def _der(tag: int, content: bytes) -> bytes:
-    long = b"\x81" * (len(content) >= 0x80)  # noqa: PLR2004 - X.690, 8.1.3
-    return bytes([tag]) + long + bytes([len(content) % 256]) + content
 
 
 def _parsed(uri: str, where: str) -> tuple[dict[str, str], dict[str, str]]:

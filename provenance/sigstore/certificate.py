@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
+from cryptography.hazmat import asn1
 from cryptography.x509.certificate_transparency import LogEntryType, SignedCertificateTimestamp
 
 from provenance.errors import MalformedError, SignatureError, one_line
@@ -29,11 +30,6 @@ _PROVIDERS = ("1.3.6.1.4.1.57264.1.8", "1.3.6.1.4.1.57264.1.1")
 
 _USER_NAME = "1.3.6.1.4.1.57264.1.7"
 """A name that is neither address nor URI, as an other name."""
-
-_UTF8_STRING = 0x0C
-
-_LONGEST_SHORT = 127
-"""Bytes whose number DER writes as one."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -156,12 +152,7 @@ def _provider(certificate: x509.Certificate) -> str:
 
 
 def _utf8_string(der: bytes) -> str:
-    """Return the text of *der*, an UTF8String below 64 KiB."""
-    for head in (2, 3, 4) if len(der) < 2**16 else ():
-        content = der[head:]
-        length = len(content).to_bytes(2).lstrip(b"\0") or b"\0"
-        if len(content) > _LONGEST_SHORT:
-            length = bytes([0x80 | len(length)]) + length
-        if der[:head] == bytes([_UTF8_STRING]) + length:
-            return content.decode(errors="replace")
-    raise MalformedError("a name is no UTF8String in DER")
+    try:
+        return asn1.decode_der(str, der)
+    except ValueError as error:
+        raise MalformedError("a name is no UTF8String in DER") from error

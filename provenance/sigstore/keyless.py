@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,8 +28,6 @@ from provenance.sigstore.certificate import Leaf
 from provenance.sigstore.logged import Signed
 from provenance.sigstore.root import Log, TrustedRoot
 
-_DIGESTS = {"SHA2_256": "sha256", "SHA2_384": "sha384", "SHA2_512": "sha512"}
-
 
 @dataclass(frozen=True)
 class Keyless(Notary):
@@ -45,11 +43,11 @@ class Keyless(Notary):
     def open(self, bundle: Bundle) -> Opened:
         """Return what the identity signed in *bundle*."""
         document, envelope = bundle.document, bundle.envelope
-        with _refusing():
-            leaf = self._leaf(document.media_type, bundle.material, bundle.chain)
+        with refusing():
+            leaf = self.certified(document.media_type, bundle.material, bundle.chain)
             leaf.key.verify(envelope.sig, envelope.pae)
             signed = _signed(bundle, leaf.key, leaf.der)
-            proof = self._prove(document.verification_material, document.media_type, signed, leaf)
+            proof = self.prove(document.verification_material, document.media_type, signed, leaf)
         name = f"{self.identity} ({self.provider})"
         return Opened(envelope.payload_type, envelope.payload, leaf.key, envelope.sig, name, proof)
 
@@ -60,48 +58,22 @@ class Keyless(Notary):
         """
         document, signed = bundle.document, _signed(bundle, opened.key, b"")
         try:
-            proof = self._prove(document.verification_material, document.media_type, signed, None)
+            proof = self.prove(document.verification_material, document.media_type, signed, None)
         except SignatureError as error:  # the signature holds, but not what is said of it
             raise LogProofError(error.what) from error
         return msgspec.structs.replace(opened, proof=proof)
 
-    def check_blob(
-        self, data: bytes, digest: Callable[[str], bytes], key: PublicKey | None = None
-    ) -> str:
-        """Return what proves the signature in the bundle *data* over something of this *digest*.
-
-        It is by *key*, or else by the identity. *digest* is asked with the name of a hash.
-        """
-        document = bundles.parse_blob(data)
-        kind, _, chain = bundles.signer_of(document.verification_material, None)
-        said = document.message_signature.message_digest
-        with _refusing():
-            if (kind == "publicKey") != (key is not None):
-                raise SignatureError("signed by a key" if key is None else "signed by an identity")
-            leaf = None if key else self._leaf(document.media_type, kind, chain)
-            key = leaf.key if leaf else key
-            name = _DIGESTS.get(said.algorithm, "") if said else "sha256"
-            if not name or key is None:
-                raise SignatureError("the digest's hash is not supported")
-            found = digest(name)
-            if said and strict_base64.parse(said.digest) != found:
-                raise SignatureError("the signature is over another digest")
-            signature = strict_base64.parse(document.message_signature.signature)
-            key.verify_digest(signature, found, name)
-            signed = Signed(signature, key, leaf.der if leaf else b"", digest)
-            return self._prove(document.verification_material, document.media_type, signed, leaf)
-
-    def _leaf(self, media_type: str, kind: str, chain: tuple[bytes, ...]) -> Leaf:
+    def certified(self, media_type: str, kind: str, chain: tuple[bytes, ...]) -> Leaf:
+        """Return the first of *chain*, if the provider vouches in it for the identity."""
         if not self.identity:
-            hint = "say whom you trust with --identity NAME --identity-provider URL"
-            raise SignatureError("signed by an identity (keyless), and none is trusted", hint=hint)
+            raise bundles.no_identity()
         if kind == "x509CertificateChain" and _version(media_type) == "0.3":
             raise SignatureError("a bundle v0.3 has one certificate, not a chain of them")
         leaf = certificate.parse(chain[0])
         certificate.check_identity(leaf, self.identity, self.provider)
         return leaf
 
-    def _prove(self, material: Material, media_type: str, signed: Signed, leaf: Leaf | None) -> str:
+    def prove(self, material: Material, media_type: str, signed: Signed, leaf: Leaf | None) -> str:
         """Return what proves *signed*: the log, and when it was there at the latest."""
         entries = tuple(self._logged(material, media_type, signed))
         found = [at for _, _, at in entries if at is not None]
@@ -168,7 +140,7 @@ def _version(media_type: str) -> str:
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
+def refusing() -> Iterator[None]:
     """Let every refusal be one of the signature, for another bundle may be good."""
     try:
         yield

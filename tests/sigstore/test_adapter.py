@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from provenance.envelope import bundle as bundles
 from provenance.sigstore import certificate
+from tests.sigstore_adapter import parse_blob
 from tests.sigstores import NOW, PROVIDER, WHO, Sigstore, body, bundle, pae, sign
 
 ADAPTER = Path(__file__).parents[1] / "sigstore_adapter.py"
@@ -32,7 +33,7 @@ def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def signer_of(path: Path) -> tuple[str, ...]:
-    material = bundles.parse_blob(path.read_bytes()).verification_material
+    material = parse_blob(path.read_bytes()).verification_material
     leaf = certificate.parse(bundles.signer_of(material, None)[2][0])
     return (
         "--certificate-identity", leaf.identities[0], "--certificate-oidc-issuer", leaf.provider,

@@ -19,6 +19,7 @@ from provenance.errors import LogProofError, SignatureError
 from provenance.keys.public import public_key_of
 from provenance.sigstore import root
 from provenance.sigstore.keyless import Keyless
+from tests.sigstore_adapter import check_blob
 from tests.sigstores import (
     DAY,
     MINUTE,
@@ -465,14 +466,18 @@ def test_a_blob_in_an_entry_for_envelopes_is_refused() -> None:
     trusted = root.parse(scene.sigstore.trusted_root(), where="root")
     keyless = Keyless(trusted, WHO, PROVIDER)
     with pytest.raises(SignatureError, match=r"kind dsse 0\.0\.1, which is not supported"):
-        keyless.check_blob(
-            json.dumps(document).encode(), lambda name: hashlib.new(name, pae(PAYLOAD)).digest()
+        check_blob(
+            keyless,
+            json.dumps(document).encode(),
+            lambda name: hashlib.new(name, pae(PAYLOAD)).digest(),
         )
     scene = Scene(V1[0])
     document = scene.bundle()
     del document["dsseEnvelope"]
     document["messageSignature"] = {"signature": b64(scene.signature)}
     keyless = replace(keyless, root=root.parse(scene.sigstore.trusted_root(), where="root"))
-    assert keyless.check_blob(
-        json.dumps(document).encode(), lambda name: hashlib.new(name, pae(PAYLOAD)).digest()
+    assert check_blob(
+        keyless,
+        json.dumps(document).encode(),
+        lambda name: hashlib.new(name, pae(PAYLOAD)).digest(),
     )

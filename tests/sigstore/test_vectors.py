@@ -21,6 +21,7 @@ from provenance.report.explain import explain
 from provenance.sigstore import certificate, root
 from provenance.sigstore.keyless import Keyless
 from provenance.trust.verification import Verified
+from tests.sigstore_adapter import check_blob, parse_blob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,12 +37,12 @@ PROVIDER = "https://sigstore.verify.ibm.com/oauth2"
 def check(name: str, trusted: Path, artifact: bytes | None = None) -> str:
     """Verify the bundle *name* for the identity that its own certificate names."""
     path = next((VECTORS / "sigstore").glob(f"{name}.sigstore*"))
-    document = bundles.parse_blob(path.read_bytes())
+    document = parse_blob(path.read_bytes())
     [leaf, *_] = bundles.signer_of(document.verification_material, None)[2]
     signer = certificate.parse(leaf)
     keyless = Keyless(root.load(trusted), signer.identities[0], signer.provider)
     data = (VECTORS / "sigstore" / name).read_bytes() if artifact is None else artifact
-    return keyless.check_blob(path.read_bytes(), lambda kind: hashlib.new(kind, data).digest())
+    return check_blob(keyless, path.read_bytes(), lambda kind: hashlib.new(kind, data).digest())
 
 
 @pytest.mark.parametrize(
