@@ -389,7 +389,7 @@ def test_the_provider_is_read_as_it_was_written_before_2023() -> None:
         (b"", "UTF8String"),
         (b"\x0c\x81\x01a", "UTF8String"),
         (tlv(0x0C, PROVIDER.encode()) + b"x", "UTF8String"),
-        (tlv(0x0C, b"\xff"), "vouched for by"),
+        (tlv(0x0C, b"\xff"), "UTF8String"),
         (tlv(0x0C, PROVIDER.encode() + b"\n"), "vouched for by"),
     ],
 )
