@@ -322,7 +322,7 @@ def test_what_lies_beside_the_script_is_not_loaded_by_the_observer(program: Prog
         """
 text = "import sys; sys.argv[0] == '-c' and open('loaded', 'w')"
 pathlib.Path("shlex.py").write_text(text)
-sys.path += [pathlib.Path("a"), None]
+sys.path += [pathlib.Path("a")]
 with recording() as run:
     save()
 print(os.path.exists("loaded"))

@@ -406,7 +406,7 @@ def test_a_defect_of_a_reader_costs_no_claim(
 
 
 def test_without_an_extra_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.setitem(sys.modules, "onnx.onnx_ml_pb2", None)
     write_files(tmp_path, {"m.onnx": b"\x08\x07", "m.safetensors": simple(WEIGHTS)})
     assert look(tmp_path)[0] == {"*": {"file": "*", "problem": "reading ONNX needs onnx"}}
 

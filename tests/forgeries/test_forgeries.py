@@ -184,7 +184,7 @@ FORGERIES = (
         attacks.remove_all_claims,
         "parse",
         UnreadableError,
-        ("holds neither claims.jsonl nor model.sig",),
+        ("neither claims.jsonl nor model.sig is there",),
     ),
     # A claim's signature
     Forgery(attacks.edit_a_field, "signature", SignatureError, (CHANGED_CLAIM,)),

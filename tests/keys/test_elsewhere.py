@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -98,15 +99,16 @@ def test_the_command_does_not_get_the_variable_of_the_key(
 
 
 def test_a_key_that_others_can_read_is_warned_about(
-    provenance: Shell, model: Path, alice: Person
+    provenance: Shell, model: Path, alice: Person, tmp_path: Path
 ) -> None:
-    command = ("sign", model, "--key", alice.private)
+    key = Path(shutil.copy(alice.private, tmp_path / "key"))
+    command = ("sign", model, "--key", key)
     assert "others can read" not in provenance(*command).err
     for mode in (0o640, 0o604):
-        alice.private.chmod(mode)
+        key.chmod(mode)
         done = provenance(*command)
         assert done.status == 0
-        assert f"{alice.private}: others can read this private key (chmod 600)" in done.err
+        assert f"{key}: others can read this private key (chmod 600)" in done.err
 
 
 # --- Cosign ---------------------------------------------------------------------------------------

@@ -36,8 +36,8 @@ def test_tells_what_is_opened_written_and_moved(tmp_path: Path) -> None:
         (folder / "a\udcff.tmp").rename(folder / "a")
         written, moved, to = until_quiet(inotify)
         assert written == Event(folder / "a\udcff.tmp", module.CLOSE_WRITE)
-        assert moved == Event(folder / "a\udcff.tmp", module.MOVED_FROM)
-        assert to == Event(folder / "a", module.MOVED_TO)
+        assert moved == Event(folder / "a\udcff.tmp", module.MOVED_FROM, to.cookie)
+        assert to == Event(folder / "a", module.MOVED_TO, moved.cookie)
 
 
 @linux
