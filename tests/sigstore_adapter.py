@@ -82,7 +82,7 @@ def check_blob(
         signature = strict_base64.parse(document.message_signature.signature)
         key.verify_digest(signature, found, name)
         signed = Signed(signature, key, leaf.der if leaf else b"", digest)
-        return keyless.prove(document.verification_material, document.media_type, signed, leaf)
+        return keyless.prove(document.verification_material, document.media_type, signed, leaf)[0]
 
 
 def arguments() -> argparse.Namespace:

@@ -22,6 +22,7 @@ from provenance.rebuilding import verdict
 from provenance.statement import intoto, model_signature, training
 from provenance.statement.uris import BASE
 from provenance.transparency import checkpoint, entry, note, rekor
+from provenance.trust import policy
 from tools.schemas import __main__ as schemas
 from tools.schemas.examples import TRAINER, example_key
 
@@ -37,6 +38,7 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "bundle": bundle.parse,
     "log-entry": lambda data: entry.parse_entry(strict_json.parse(data)),
     "equality": declaration.parse,
+    "trust-policy": lambda data: policy.parse(data, Path("policy.toml")),
 }
 """Of what the program only prints, there is no parser."""
 
@@ -60,6 +62,8 @@ PARSER_ONLY = {
     "equality/behaviour-without-limit.toml": "one of several keys is enough",
     "equality/values-have-no-top-answer.toml": "which keys have a use depends on another",
     "equality/reason-of-spaces.toml": "left to the parser, which strips it",
+    "trust-policy/party-unknown.toml": "left to the parser, which knows the parties",
+    "trust-policy/more-organisations-than-there-are.toml": "what can never hold is computed",
     "equality/no-initial.toml": "needed only for relative_to = update",
     "equality/initial-above-the-model.toml": "left to the parser, which knows names of files",
 }

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,9 +38,10 @@ from provenance.errors import (
     SignatureError,
     UsageError,
     count,
+    some_of,
 )
 from provenance.files.names import BYPRODUCTS, CLAIMS
-from provenance.folder.claims import beside, name_in, read_beside, read_claims
+from provenance.folder.claims import beside, folder_names, name_in, read_beside, read_claims
 from provenance.statement.model_signature import left_out
 from provenance.trust import verification
 from provenance.trust.checkpoints import check_checkpoints
@@ -48,17 +50,19 @@ from provenance.trust.layout import CHAIN_STEPS, Chain, check_layout
 from provenance.trust.lineage import trace
 from provenance.trust.opening import Claim, open_all, understand
 from provenance.trust.outcome import LEVELS, Level, Word
-from provenance.trust.verification import STEPS, Policy, Step, Verified
+from provenance.trust.verification import STEPS, Answer, Policy, Step, Verified
 from provenance.weights import check_numpy
 
 if TYPE_CHECKING:
     from provenance.envelope.bundle import Trusted
+    from provenance.envelope.dsse import Opened
     from provenance.judge.side_by_side import FileComparison
     from provenance.keys import PrivateKey, PublicKey
     from provenance.loaders.choice import Apart
     from provenance.measure.findings import Outcome
     from provenance.rebuilding.verdict import Verdict
     from provenance.transparency.note import VerifierKey
+    from provenance.trust.policy import TrustPolicy
 
 
 def verify(  # noqa: PLR0913 - each option of the verb, by name
@@ -69,6 +73,7 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     identity: str | None = None,
     identity_provider: str | None = None,
     trust_config: PathLike | None = None,
+    trust: PathLike | None = None,
     claims: PathLike | None = None,
     signature: PathLike | None = None,
     log: PathLike | VerifierKey | None = None,
@@ -87,14 +92,17 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     unsafe_ignore_unsigned: bool = False,
     unsafe_run_inspections: bool = False,
     on_step: Callable[[Step], None] = lambda _: None,
+    on_answer: Callable[[Answer], None] = lambda _: None,
     progress: Progress = silent,
 ) -> Verified:
     """Return *model*, a folder or a file, verified: one of *keys* attested just its files.
 
     Or a key did whose certificate leads to a root in the files *certificate_chain* (PEM), or an
     *identity* (keyless) for which *identity_provider* vouches, by the Sigstore whose trusted root
-    is the file *trust_config*, else the public one's that the package ``sigstore`` ships. *claims*
-    are read in place of those beside the model, or the one *signature*. With a *log*'s key, the
+    is the file *trust_config*, else the public one's that the package ``sigstore`` ships. Or the
+    policy in the file *trust* says who is trusted, and for what: a rule that does not hold is a
+    PolicyError, after *on_answer* was told the answer to each. *claims* are read in place of those
+    beside the model, or the one *signature*. With a *log*'s key, the
     claim must be in that log. A claim of a lower evidence level than *require* is refused;
     ``rebuilt`` needs a *verdict*, a file that ``agree`` wrote and one of *keys* signed. *name* and
     *root_digest* (``sha256:HEX``) say which model is expected. An in-toto *layout* that all
@@ -118,15 +126,10 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
         *authorities(certificate_chain),
         *identities(identity, identity_provider, trust_config),
     )
+    rules = _policy(trust, alone=not trusted and log is None and require is None)
+    trusted = rules.trusted if rules else trusted
     logged = None if log is None else log_key(log)
-    chain = None
-    if layout is not None:
-        folder = a_path(links) if links is not None else Path(model) / BYPRODUCTS
-        chain = Chain(a_path(layout), public_keys(layout_keys), folder, unsafe_run_inspections)
-        if not chain.owners:
-            raise UsageError("no layout is trusted by default", hint="whose is it? --layout-key")
-    elif links is not None or unsafe_run_inspections or layout_keys:
-        raise UsageError("what is said of a layout needs --layout")
+    chain = _chain(Path(model), layout, layout_keys, links, unsafe=unsafe_run_inspections)
     read = _instead(claims, signature)
     own = [] if read is None else [name_in(Path(model), read)]
     with progress("hashing") as advance:
@@ -152,19 +155,91 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
         raise UsageError("the claim states no base model", hint="leave out --base")
     levels = verified.levels
     steps = [Step(len(STEPS), STEPS[-1], "not given (--verdict)", skipped=True)]
+    rebuilt: list[tuple[Opened, Verdict]] = []
     if verdict is not None:
         from provenance.rebuilding.verdict import check_rebuilt  # noqa: PLC0415 - rarely needed
         from provenance.report.agreement import model_text  # noqa: PLC0415
 
-        key_id, found = check_rebuilt(a_path(verdict), verified, trusted)
+        opened, found = check_rebuilt(a_path(verdict), verified, trusted)
         builders = f"{count(len(found.builders), 'builder')}, {found.quorum} needed"
         detail = f"{model_text(found)}; {builders}"
-        steps, levels = [Step(len(STEPS), STEPS[-1], detail)], (*levels, Word(key_id, "rebuilt"))
+        steps = [Step(len(STEPS), STEPS[-1], detail)]
+        levels = (*levels, Word(opened.key.key_id, "rebuilt"))
+        rebuilt = [(opened, found)]
     on_step(steps[0])
     for step in _further(verified, chain, several(checkpoints, "checkpoints")):
         steps.append(step)
         on_step(step)
-    return replace(verified, levels=levels, steps=(*verified.steps, *steps))
+    verified = replace(verified, levels=levels, steps=(*verified.steps, *steps))
+    if rules is not None:
+        verified = _decide(rules, verified, rebuilt, name)
+        for each in verified.answers or ():
+            on_answer(each)
+        if against := [each.rule.strip() for each in verified.answers or () if not each.holds]:
+            raise PolicyError(f"does not trust this model: {some_of(against)}", where=str(trust))
+    return verified
+
+
+def _policy(trust: PathLike | None, *, alone: bool) -> TrustPolicy | None:
+    """Return the policy in the file *trust*, if there is one; *alone*: nothing else is trusted."""
+    if trust is not None and not alone:
+        hint = "leave out keys, identities, --log and --require, or --trust"
+        raise UsageError("a policy says itself who is trusted, and for what", hint=hint)
+    if trust is None:
+        return None
+    from provenance.trust import policy  # noqa: PLC0415 - rarely needed
+
+    return policy.load(a_path(trust))
+
+
+def _chain(
+    model: Path,
+    layout: PathLike | None,
+    layout_keys: Sequence[PathLike | PublicKey],
+    links: PathLike | None,
+    *,
+    unsafe: bool,
+) -> Chain | None:
+    """Return the *layout* that must hold, if there is one."""
+    if layout is None:
+        if links is not None or unsafe or layout_keys:
+            raise UsageError("what is said of a layout needs --layout")
+        return None
+    folder = a_path(links) if links is not None else model / BYPRODUCTS
+    chain = Chain(a_path(layout), public_keys(layout_keys), folder, unsafe)
+    if not chain.owners:
+        raise UsageError("no layout is trusted by default", hint="whose is it? --layout-key")
+    return chain
+
+
+def _decide(
+    rules: TrustPolicy,
+    verified: Verified,
+    rebuilt: Sequence[tuple[Opened, Verdict]],
+    name: str | None,
+) -> Verified:
+    """Return *verified* with the answers of *rules*, and of its claims the one that counts."""
+    from provenance.trust import decision  # noqa: PLC0415 - rarely needed
+
+    verdicts = (
+        decision.Evidence(
+            "verdict",
+            decision.signer_in(rules, opened),
+            verdict.published.name,
+            opened.at,
+            strength=verdict.strongest,
+            builders=frozenset(verdict.builders),
+        )
+        for opened, verdict in rebuilt
+    )
+    names = folder_names(verified.root) if name is None else (name,)
+    evidence = (*decision.evidence_of(verified, rules), *verdicts)
+    called, answers = decision.decide(rules, evidence, names, datetime.now(UTC))
+    claim = decision.claim_that_counts(verified, rules, called)
+    if claim is not verified.claim:
+        declared = verification.declaration_of((claim,), claim) if claim else None
+        verified = replace(verified, claim=claim, declaration=declared, ancestors=())
+    return replace(verified, name=called or verified.name, answers=answers)
 
 
 def _further(

@@ -52,6 +52,7 @@ COMMANDS = {
     "sign": "Sign a model's files (OpenSSF model signature).",
     "resign": "Move claims to a new key.",
     "verify": "Check that a key you trust attested these files.",
+    "trust": "Write and explain a policy: whom you trust, and for what.",
     "compare": "Show two models side by side: files and tensors.",
     "equality": "Explain and check declarations of what counts as the same model.",
     "agree": "Judge whether rebuilds are the same model, as declared beforehand.",

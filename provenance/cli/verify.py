@@ -31,7 +31,7 @@ from provenance.report.verification import (
 from provenance.trust.checkpoints import CHECKPOINT_STEP
 from provenance.trust.layout import CHAIN_STEPS
 from provenance.trust.outcome import LEVELS
-from provenance.trust.verification import STEPS, Step
+from provenance.trust.verification import STEPS, Answer, Step, Verified
 
 
 @click.command(
@@ -55,6 +55,10 @@ from provenance.trust.verification import STEPS, Step
 @click.option(
     "--trust-config", type=PATH, metavar="FILE",
     help="Trusted root of a Sigstore, in place of the public one's in the package sigstore.",
+)  # fmt: skip
+@click.option(
+    "--trust", type=PATH, metavar="POLICY",
+    help="A trust policy says whom you trust, and for what: 'provenance trust'.",
 )  # fmt: skip
 @click.option("--claims", type=PATH, metavar="FILE", help="Claims to check instead of DIR's own.")
 @click.option(
@@ -127,22 +131,27 @@ def command(
     vkey = log_key(log) if log is not None else None  # before the steps, as it is none of them
     names = {key.key_id: name for key, name in keys.items()}
     steps: list[Step] = []
+    answers: list[Answer] = []
 
     def report(step: Step) -> None:
         steps.append(step)
-        if not as_json:
+        if not as_json and options["trust"] is None:
             print_lines(step_lines(step, names), hang=STEP_HANG)
 
     try:
         verified = checking.verify(
-            model, keys=tuple(keys), log=vkey, on_step=report, progress=progress, **options
-        )
+            model, keys=tuple(keys), log=vkey, on_step=report, on_answer=answers.append,
+            progress=progress, **options,
+        )  # fmt: skip
     except ProvenanceError as error:
         if as_json:
             problem = {"message": str(error), "where": error.where, "step": len(steps) + 1}
-            print_json({"error": problem, "steps": steps, "verified": False})
+            refused = {"error": problem, "steps": steps, "verified": False}
+            print_json({**refused, "policy": answers} if answers else refused)
             raise Answered(error) from error
-        if not isinstance(error, UsageError):
+        if answers:
+            print_lines(_answers(answers, None))
+        elif not isinstance(error, UsageError) and (steps or options["trust"] is None):
             known = (*STEPS, *(CHAIN_STEPS if options["layout"] else ()), CHECKPOINT_STEP)
             name = known[min(len(steps), len(known) - 1)]
             print_lines([failed_line(name, len(steps), error.what)], hang=STEP_HANG)
@@ -150,4 +159,11 @@ def command(
     if as_json:
         print_json(verified_document(verified))
         return
-    print_lines(summary_lines(verified, names))
+    lines = _answers(answers, verified) if answers else summary_lines(verified, names)
+    print_lines(lines)
+
+
+def _answers(answers: list[Answer], verified: Verified | None) -> list[str]:
+    from provenance.report.policy import answer_lines  # rarely needed
+
+    return answer_lines(answers, verified)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from datetime import datetime
 from hashlib import sha256
 
 import msgspec
@@ -50,7 +51,7 @@ class Opened(msgspec.Struct, frozen=True):
     """What a trusted key signed: the payload, its type, the key, and its signature.
 
     ``subject`` is that of the key's certificate, where it is trusted for one. ``proof`` says when
-    the signature was made, and who says so.
+    the signature was made, and who says so; ``at`` is the earliest time that is proven.
     """
 
     payload_type: str
@@ -59,6 +60,7 @@ class Opened(msgspec.Struct, frozen=True):
     signature: bytes
     subject: str = ""
     proof: str = ""
+    at: datetime | None = None
 
     @property
     def signer(self) -> str:

@@ -31,6 +31,7 @@ from provenance.statement.intoto import Statement, Subject
 
 if TYPE_CHECKING:
     from provenance.envelope.bundle import Trusted
+    from provenance.envelope.dsse import Opened
     from provenance.trust.verification import Verified
 
 BEST_FIRST: tuple[Conclusion, ...] = (
@@ -227,8 +228,8 @@ def from_statement(statement: Statement, *, where: str | None = None) -> Verdict
     return verdict
 
 
-def check_rebuilt(path: Path, model: Verified, keys: Sequence[Trusted]) -> tuple[str, Verdict]:
-    """Return the verdict in *path*, and the key id of its signer, one of *keys*.
+def check_rebuilt(path: Path, model: Verified, keys: Sequence[Trusted]) -> tuple[Opened, Verdict]:
+    """Return the verdict in *path*, and what one of *keys* signed.
 
     It must say of the claim by which *model* was verified that the quorum of distinct builders
     matched it, under the equality that it declared.
@@ -259,7 +260,7 @@ def check_rebuilt(path: Path, model: Verified, keys: Sequence[Trusted]) -> tuple
     declared = model.declaration
     if not applied.declared or declared is None or applied.sha256 != declared.digest:
         raise PolicyError("applied another equality than the claim declares", where=where)
-    return opened.key.key_id, verdict
+    return opened, verdict
 
 
 def allowed_by(rebuild: Rebuild) -> Conclusion:

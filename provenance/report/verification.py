@@ -221,5 +221,6 @@ def verified_document(verified: Verified) -> dict[str, Any]:
         "logIndex": verified.log_index,
         "notCovered": verified.not_covered,
         "warnings": verified.warnings,
+        "policy": verified.answers,
         "steps": verified.steps,
     }

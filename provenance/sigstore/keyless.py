@@ -47,9 +47,9 @@ class Keyless(Notary):
             leaf = self.certified(document.media_type, bundle.material, bundle.chain)
             leaf.key.verify(envelope.sig, envelope.pae)
             signed = _signed(bundle, leaf.key, leaf.der)
-            proof = self.prove(document.verification_material, document.media_type, signed, leaf)
+            said = self.prove(document.verification_material, document.media_type, signed, leaf)
         name = f"{self.identity} ({self.provider})"
-        return Opened(envelope.payload_type, envelope.payload, leaf.key, envelope.sig, name, proof)
+        return Opened(envelope.payload_type, envelope.payload, leaf.key, envelope.sig, name, *said)
 
     def witness(self, bundle: Bundle, opened: Opened) -> Opened:
         """Return *opened*, which a key signed, if its entries in logs of the root hold.
@@ -58,10 +58,10 @@ class Keyless(Notary):
         """
         document, signed = bundle.document, _signed(bundle, opened.key, b"")
         try:
-            proof = self.prove(document.verification_material, document.media_type, signed, None)
+            said = self.prove(document.verification_material, document.media_type, signed, None)
         except SignatureError as error:  # the signature holds, but not what is said of it
             raise LogProofError(error.what) from error
-        return msgspec.structs.replace(opened, proof=proof)
+        return msgspec.structs.replace(opened, proof=said[0], at=said[1])
 
     def certified(self, media_type: str, kind: str, chain: tuple[bytes, ...]) -> Leaf:
         """Return the first of *chain*, if the provider vouches in it for the identity."""
@@ -73,7 +73,9 @@ class Keyless(Notary):
         certificate.check_identity(leaf, self.identity, self.provider)
         return leaf
 
-    def prove(self, material: Material, media_type: str, signed: Signed, leaf: Leaf | None) -> str:
+    def prove(
+        self, material: Material, media_type: str, signed: Signed, leaf: Leaf | None
+    ) -> tuple[str, datetime | None]:
         """Return what proves *signed*: the log, and when it was there at the latest."""
         entries = tuple(self._logged(material, media_type, signed))
         found = [at for _, _, at in entries if at is not None]
@@ -95,7 +97,8 @@ class Keyless(Notary):
                 certificate.check_logged(leaf, authority, self.root.ctlogs)
         when = f" at {min(found):%Y-%m-%d %H:%M:%S} UTC" if found else ""
         by = f", by {self.root.name}" if self.root.name else ""
-        return "".join(f"entry {number} of {log.name}{when}{by}" for number, log, _ in entries[:1])
+        proof = "".join(f"entry {number} of {log.name}{when}{by}" for number, log, _ in entries[:1])
+        return proof, min(found, default=None)
 
     def _logged(
         self, material: Material, media_type: str, signed: Signed

@@ -100,6 +100,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     root_digest: str | None = None
 
 
+class Answer(msgspec.Struct, frozen=True):
+    """Whether a rule of a trust policy, or a part of it, holds, and why."""
+
+    rule: str
+    why: str
+    holds: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Verified:
     """A model whose every step held.
@@ -110,6 +118,8 @@ class Verified:
     them the level of the first good one, else *signed*; and one for the signer of a verdict.
     ``not_covered`` is what lies there beside them, with numbers of files. ``warnings`` say what
     does not refuse the model and should be looked at. ``ancestors`` are what it was made from.
+    ``claims`` and ``signatures`` are all about these files, failed trainings too; ``answers`` are
+    those of a trust policy, if there is one.
     """
 
     root: Path
@@ -125,6 +135,9 @@ class Verified:
     steps: tuple[Step, ...]
     reading: Reading = Reading()  # noqa: RUF009 - frozen
     ancestors: tuple[Ancestor, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    signatures: tuple[Signed, ...] = ()
+    answers: tuple[Answer, ...] | None = None
 
 
 def verify_model(  # noqa: PLR0913 - what is verified, against what, and two listeners
@@ -186,10 +199,10 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
     check_level(said, policy.require, claim.where if claim else MODEL_SIGNATURE)
     seen = said is not None and said.run.provenance_outcome.exit_status is not None
     held(outcome_detail(said), skipped=not seen, notes=notes_on(claim, matching) if claim else ())
-    declaration = _declaration(matching, claim)
+    declaration = declaration_of(matching, claim)
     declared = f"{declaration.name}, sha256 {declaration.digest[:16]}…" if declaration else ""
     held(declared or "none declared", skipped=declaration is None)
-    index = _check_log(claim, log) if log else None
+    index = check_log(claim, log) if log else None
     held(_log_detail(claim, log, index), skipped=log is None)
     signature = signatures[-1].signature if signatures else None
     name = said.model_name if said else signature.model_name if signature else ""
@@ -206,6 +219,8 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
         (*_warnings(root, name, policy), *_unsigned(left_out)),
         tuple(steps),
         reading,
+        claims=matching,
+        signatures=signatures,
     )
 
 
@@ -225,7 +240,7 @@ def verify_claims(path: Path, keys: Sequence[PublicKey]) -> tuple[Claim, Declara
     claim = first_good(matching)
     if claim is None:
         raise PolicyError("says nothing of how the model was made", where=str(path))
-    return claim, _declaration(matching, claim)
+    return claim, declaration_of(matching, claim)
 
 
 def _files_of(root: Path, stated: Statements) -> Iterator[Stated]:
@@ -291,7 +306,7 @@ def _unsigned(names: Iterable[str]) -> Iterator[str]:
         yield f"nobody signed {some_of(shown)}"
 
 
-def _declaration(matching: Sequence[Claim], claim: Claim | None) -> Declaration | None:
+def declaration_of(matching: Sequence[Claim], claim: Claim | None) -> Declaration | None:
     """Step 7. Claims about the same files that declare different equalities are refused."""
     declared = claim.training.recipe.equality if claim else None
     if claim is None or declared is None:
@@ -311,7 +326,7 @@ def _declaration(matching: Sequence[Claim], claim: Claim | None) -> Declaration 
     return declaration
 
 
-def _check_log(claim: Claim | None, log: VerifierKey) -> int:
+def check_log(claim: Claim | None, log: VerifierKey) -> int:
     """Step 8. A claim can carry proofs of several logs; those of others prove nothing here."""
     if claim is None:
         raise LogProofError("only training statements are logged, and there is none")

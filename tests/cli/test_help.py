@@ -39,7 +39,7 @@ EACH = pytest.mark.parametrize("words", EVERY, ids=" ".join)
 
 def test_every_command_is_walked() -> None:
     equality = {"list", "show", "check", "suggest", "calibrate"}
-    groups = {"equality": equality, "log": {"init", "audit"}}
+    groups = {"equality": equality, "log": {"init", "audit"}, "trust": {"check", "init"}}
     assert {words[0] for words in EVERY if words} == set(cli.COMMANDS)
     for name, below in groups.items():
         assert {words[1] for words in EVERY if words[:1] == (name,) and words[1:]} == below

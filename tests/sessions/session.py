@@ -8,7 +8,8 @@
     …
     (exit status 1)
 
-A line that begins with ``$`` is run by bash, all of a file in one folder. The lines after it are
+A line that begins with ``$`` is run by bash, all of a file in one folder, with those that begin
+with ``>`` right after it. The lines after it are
 what it writes to standard output and standard error together: ``…`` stands for anything in a line,
 and alone on a line for any lines. A status other than 0 is the last line, in parentheses. In a
 transcript with tabs or trailing spaces nothing is trimmed.
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PROMPT = "$ "
+MORE = "> "
 ANYTHING = "…"
 STATUS = re.compile(r"\(exit status (\d+)\)")
 
@@ -61,6 +63,8 @@ def parse(text: str) -> Iterator[Command]:
             if line:
                 yield _command(line, expected)
             line, expected = each.removeprefix(PROMPT), []
+        elif line and not expected and (each + " ").startswith(MORE):
+            line += "\n" + each.removeprefix(MORE.strip()).removeprefix(" ")
         elif line:
             expected.append(each)
         else:

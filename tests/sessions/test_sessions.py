@@ -11,6 +11,7 @@ from tests.sessions.session import as_pattern, console_blocks, parse, run
 
 HERE = Path(__file__).parent
 README = HERE.parent.parent / "README.md"
+VERIFY = README.parent / "docs/verify.md"
 SESSIONS = sorted(HERE.glob("*.txt"))
 
 WITHOUT_SESSION = {"demo"}
@@ -35,8 +36,9 @@ def test_every_verb_has_its_session() -> None:
     assert {path.stem for path in SESSIONS} - ABOUT_ALL_VERBS == set(cli.COMMANDS) - WITHOUT_SESSION
 
 
-def test_the_readme(tmp_path: Path) -> None:
-    blocks = console_blocks(README.read_text("utf-8"))
+@pytest.mark.parametrize("page", [README, VERIFY], ids=lambda page: page.name)
+def test_the_pages(page: Path, tmp_path: Path) -> None:
+    blocks = console_blocks(page.read_text("utf-8"))
     assert blocks
     assert run(parse("".join(blocks)), folder(tmp_path)) > 0
 

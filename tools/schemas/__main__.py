@@ -30,6 +30,7 @@ from provenance.report.explain import Shown
 from provenance.statement.uris import BASE, BUILD_TYPE
 from provenance.transparency.entry import EntryDocument
 from provenance.transparency.tile_store import make_folders, read_file
+from provenance.trust import policy
 from tools.schemas import documents
 from tools.schemas.counterexamples import invalid_examples
 from tools.schemas.examples import valid_examples
@@ -76,6 +77,12 @@ DOCUMENTS = (
         (declaration.Document,),
         "Equality declaration",
         "What counts as the same model, as TOML spells it; docs/spec/equality.md is its page.",
+    ),
+    Document(
+        "trust-policy",
+        (policy.Document,),
+        "Trust policy",
+        "Who may sign what of which models, as TOML spells it; docs/verify.md explains.",
     ),
     Document("show-output", (Shown,), "Output of show --json"),
     Document(

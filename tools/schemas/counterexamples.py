@@ -170,6 +170,19 @@ _DECLARATIONS = {
 """By what is wrong: what is replaced in :data:`CLOSE`, and by what."""
 
 
+_POLICIES = {
+    "format-two": (b"format = 1", b"format = 2"),
+    "unknown-key": (b"equality = true", b"equal = true"),
+    "statement-unknown": (b'"signature"', b'"promise"'),
+    "party-of-no-organisation": (b"organisation = ", b"# organisation = "),
+    "models-of-no-name": (b'"digits-*"', b'""'),
+    "strength-that-is-no-match": (b'"tensors"', b'"close"'),
+    "party-unknown": (b'["trainer"]', b'["somebody"]'),
+    "more-organisations-than-there-are": (b"organisations = 2", b"organisations = 3"),
+}
+"""By what is wrong: what is replaced in the example of a policy, and by what."""
+
+
 def invalid_examples(valid: dict[str, bytes]) -> dict[str, bytes]:
     """Return every invalid example, by its document and what is wrong: one of *valid*, changed."""
     found = {}
@@ -185,6 +198,9 @@ def invalid_examples(valid: dict[str, bytes]) -> dict[str, bytes]:
     found["training-statement/bytes-after-the-end.json"] = recorded + b"{}\n"
     for name, (old, new) in _DECLARATIONS.items():
         found[f"equality/{name}.toml"] = CLOSE.replace(old, new, 1)
+    for name, (old, new) in _POLICIES.items():
+        policy = valid["trust-policy/two-organisations.toml"]
+        found[f"trust-policy/{name}.toml"] = policy.replace(old, new, 1)
     return found
 
 

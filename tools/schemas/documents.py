@@ -30,7 +30,7 @@ from provenance.statement.intoto import Subject
 from provenance.statement.model_signature import ModelSignaturePredicate
 from provenance.statement.training import Environment, Recipe, RunDetails, TrainingPredicate
 from provenance.trust.outcome import Word
-from provenance.trust.verification import Step
+from provenance.trust.verification import Answer, Step
 
 _PROPERTIES = (BYTES_PROPERTY, CONSISTENT_PROPERTY, ROUNDED_PROPERTY, TENSORS_PROPERTY)
 
@@ -166,11 +166,15 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """What ``verify --json`` prints where a step does not hold; ``steps`` are those that held."""
+    """What ``verify --json`` prints where a step does not hold; ``steps`` are those that held.
+
+    With ``--trust``, ``policy`` has the answer to each rule, if all steps held.
+    """
 
     error: Failure
     steps: tuple[Step, ...]
     verified: Literal[False]
+    policy: tuple[Answer, ...] = ()
 
 
 class Held(msgspec.Struct, frozen=True, rename="camel"):
@@ -178,7 +182,8 @@ class Held(msgspec.Struct, frozen=True, rename="camel"):
 
     ``name`` is what the signer calls the model. ``keyId`` (of the claim), ``recipe``,
     ``environment`` and ``run`` are null where only an OpenSSF model signature says anything.
-    ``levels`` has each signer's word, and that of the signer of a verdict.
+    ``levels`` has each signer's word, and that of the signer of a verdict. ``policy`` has the
+    answers of a trust policy; null without ``--trust``.
     """
 
     verified: Literal[True]
@@ -194,6 +199,7 @@ class Held(msgspec.Struct, frozen=True, rename="camel"):
     log_index: int | None
     not_covered: dict[str, int]
     warnings: tuple[str, ...]
+    policy: tuple[Answer, ...] | None
     steps: tuple[Step, ...]
 
 

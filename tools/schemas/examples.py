@@ -100,6 +100,7 @@ def valid_examples() -> dict[str, bytes]:
         "log-entry/hashedrekord.json": format_example(strict_json.format(_log_entry(claim))),
         "equality/bytes.toml": declarations.builtin_text("bytes"),
         "equality/close.toml": CLOSE,
+        "trust-policy/two-organisations.toml": policy_example(),
         "show-output/claims.json": _shown("claims.jsonl", explain_bundles(claim, "claims.jsonl")),
         "show-output/equality.json": _shown(
             "equality.toml", explain_equality(CLOSE, "equality.toml")
@@ -110,6 +111,41 @@ def valid_examples() -> dict[str, bytes]:
         statement = verdicts.to_statement(verdict, verifier)
         found[f"verdict/{name}.json"] = format_example(intoto.format(statement))
     return found
+
+
+def policy_example() -> bytes:
+    """Return a policy that uses every part of a rule; its keys are written out."""
+    parties = ""
+    for name, organisation in (("trainer", "Example University"), ("rebuilder", "Other Lab")):
+        public = example_key(f"training-provenance example: {name}").public
+        parties += f'[[party]]\nname = "{name}"\norganisation = "{organisation}"\n'
+        parties += f'keys = ["""\n{public.pem.decode()}"""]\n\n'
+    log = note.format_vkey(note.VerifierKey(LOG, example_key(LOG).public))
+    return f"""format = 1
+
+{parties}[[rule]]
+statement = "training"
+models = ["digits", "digits-*"]
+parties = ["trainer"]
+level = "recorded"
+equality = true
+clean-tree = true
+repository = true
+licences = true
+open-data = true
+logs = ["{log}"]
+max-age-days = 730
+
+[[rule]]
+statement = "signature"
+organisations = 2
+
+[[rule]]
+statement = "verdict"
+parties = ["rebuilder"]
+strength = "tensors"
+builders = 2
+""".encode()
 
 
 def _manifest() -> tuple[FileEntry, ...]:

@@ -1,0 +1,74 @@
+"""How a trust policy reads, and what it answers of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from provenance.errors import count, one_line, some_of
+from provenance.report.explain_text import shorten
+from provenance.report.terminal import bad, good, wrap
+from provenance.trust.decision import KINDS, demands
+from provenance.trust.policy import Party, Rule, TrustPolicy, may_sign, organisation
+from provenance.trust.verification import Answer, Verified
+
+WIDTH: Final = 80
+"""Columns of the table, whatever the output is."""
+
+
+def answer_lines(answers: Sequence[Answer], verified: Verified | None = None) -> list[str]:
+    """Return what the policy says, then a table of *answers*; *verified* where all hold."""
+    said = bad("no") + ": the policy does not accept this model"
+    if verified is not None:
+        named = f"{verified.name}, root sha256:{verified.manifest.root_digest[:16]}…"
+        said = good("yes") + f": the policy accepts {one_line(named)}"
+    wide = max(len(each.rule) for each in answers)
+    lines = [f"{'':<5}{'rule':<{wide}}  why"]
+    for each in answers:
+        mark = good("yes") + "  " if each.holds else bad("no") + "   "
+        lines.append(f"{mark}{one_line(each.rule):<{wide}}  {one_line(shorten(each.why))}")
+    table = (part for line in lines for part in wrap(line, WIDTH, wide + 7, whole=False))
+    warnings = verified.warnings if verified else ()
+    more = (f"{bad('warning')}: {one_line(shorten(text))}" for text in warnings)
+    return [said, "", *table, *more]
+
+
+def policy_lines(policy: TrustPolicy) -> Iterator[str]:
+    """Yield *policy* in words."""
+    parties = {party.name: party for party in policy.signers.values()}
+    for name, party in parties.items():
+        number = sum(each is party for each in policy.signers.values())
+        what = count(number, "key or identity", "keys and identities")
+        idle = not any(may_sign(rule, party) for rule in policy.rules)
+        more = "; no rule lets them sign anything" * idle
+        yield f"{one_line(name)}, of {one_line(party.organisation)}, signs with {what}{more}."
+    for key_id, day in policy.revoked.items():
+        name = one_line(policy.signers[key_id].name)
+        yield f"The key {key_id} of {name} is revoked since {day}: it counts only for what a"
+        yield "  trusted timestamp puts before that day."
+    for number, rule in enumerate(policy.rules, 1):
+        yield ""
+        yield f"Rule {number}. {_models(rule)} needs a {KINDS[rule.statement]}"
+        yield f"  signed by {_signers(rule, [*parties.values()])}."
+        asked = [text for text, _, _ in demands(rule, policy, datetime(2026, 1, 1, tzinfo=UTC))]
+        yield from wrap(f"  Asked of it: {', '.join(asked)}.", WIDTH, 15) if asked else ()
+    yield ""
+    if policy.no_trusted_mismatch:
+        yield "No trusted mismatch: not decidable here, for whoever removes a file removes what"
+        yield "  it says. This policy accepts no model."
+    else:
+        yield "A model is accepted if every rule for its name holds, and there is one."
+
+
+def _models(rule: Rule) -> str:
+    named = some_of(list(rule.models))
+    return "Every model" if "*" in rule.models else f"A model called {one_line(named)}"
+
+
+def _signers(rule: Rule, parties: Sequence[Party]) -> str:
+    able = [one_line(party.name) for party in parties if may_sign(rule, party)]
+    distinct = {organisation(party) for party in parties if may_sign(rule, party)}
+    if rule.organisations == 1:
+        return f"{'one of ' * (len(able) > 1)}{some_of(able)}"
+    return f"{rule.organisations} of {len(distinct)} organisations, by {some_of(able)}"

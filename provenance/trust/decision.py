@@ -1,0 +1,260 @@
+"""Does a trust policy accept a model? A pure function over what was verified, and a time.
+
+More evidence never turns a yes into a no: each rule asks whether there is some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from provenance.envelope.dsse import Opened
+from provenance.equality.lattice import STRENGTHS, Strength
+from provenance.errors import LogProofError, MalformedError, count, some_of
+from provenance.loaders.globs import Globs
+from provenance.statement.training import ELSEWHERE, MODEL, TrainingStatement
+from provenance.trust.opening import Claim
+from provenance.trust.outcome import failure_of
+from provenance.trust.policy import Kind, Party, Rule, TrustPolicy, may_sign, organisation
+from provenance.trust.verification import Answer, Verified, check_log, declaration_of
+
+KINDS: dict[Kind, str] = {
+    "training": "training statement",
+    "signature": "model signature",
+    "verdict": "verdict",
+}
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """Something verified that is about these files.
+
+    ``signer`` is a key id, or as the policy names who signs with a certificate; ``model`` what they
+    call the model. ``proven`` is when the signature was there, by a trusted clock, and ``stated``
+    when the run ended, by its signer. ``holds`` are the demands of a rule that it meets, ``logs``
+    the ids of those that hold it.
+    """
+
+    kind: Kind
+    signer: str
+    model: str
+    proven: datetime | None = None
+    stated: datetime | None = None
+    holds: frozenset[str] = frozenset()
+    logs: frozenset[bytes] = frozenset()
+    strength: Strength | None = None
+    builders: frozenset[str] = frozenset()
+
+
+def decide(
+    policy: TrustPolicy, evidence: Iterable[Evidence], names: Sequence[str], now: datetime
+) -> tuple[str, tuple[Answer, ...]]:
+    """Return what the model is called, and the answer to each rule of *policy*; all must hold.
+
+    The model is one of *names*, or, where all rules are for all models, whatever its signers say.
+    """
+    named: dict[str, list[Evidence]] = {}
+    for each in dict.fromkeys(evidence):
+        named.setdefault(each.model, []).append(each)
+    called = sorted(named)
+    if any(rule.models != ("*",) for rule in policy.rules):
+        called = [name for name in called if name in names]
+    if not called:
+        others = some_of(sorted(named)) or "nothing"
+        why = f"signed as {others}, not {some_of(names)} (--name)"
+        return "", (Answer("model's name", why),)
+    found = {name: tuple(_answers(policy, named[name], name, now)) for name in called}
+    holding = (name for name in called if all(each.holds for each in found[name]))
+    name = next(holding, called[0])
+    return name, found[name]
+
+
+def evidence_of(verified: Verified, policy: TrustPolicy) -> Iterator[Evidence]:
+    """Yield the statements and signatures about the files of *verified*."""
+    holds: dict[bytes, frozenset[str]] = {}
+    for claim in verified.claims:
+        if failure_of(claim.training) is None:
+            if (payload := claim.opened.payload) not in holds:  # anybody can add copies
+                holds[payload] = frozenset(_holds(claim, claim.training))
+            yield _of_claim(claim, policy, holds[payload])
+    for signed in verified.signatures:
+        signer, name = signer_in(policy, signed.opened), signed.signature.model_name
+        yield Evidence("signature", signer, name, signed.opened.at)
+
+
+def claim_that_counts(verified: Verified, policy: TrustPolicy, name: str) -> Claim | None:
+    """Return the first claim that a rule counts for the model *name*."""
+    rules = [each for each in _for(policy, name).values() if each.statement == "training"]
+    for claim in verified.claims:
+        if claim.training.model_name == name and failure_of(claim.training) is None:
+            found = _of_claim(claim, policy, frozenset())
+            if any(not _refusal(found, rule, policy) for rule in rules):
+                return claim
+    return None
+
+
+def signer_in(policy: TrustPolicy, opened: Opened) -> str:
+    """Return who signed, as *policy* names them: a key that a party has is that party's."""
+    key_id = opened.key.key_id
+    return key_id if key_id in policy.signers else opened.signer
+
+
+def _of_claim(claim: Claim, policy: TrustPolicy, holds: frozenset[str]) -> Evidence:
+    training, logs = claim.training, set()
+    for log in policy.logs.values():
+        with suppress(LogProofError):
+            check_log(claim, log)
+            logs.add(log.log_id)
+    metadata, stated = training.run.metadata, None
+    with suppress(ValueError):
+        stated = datetime.fromisoformat(metadata.finished_on or metadata.started_on)
+    return Evidence(
+        "training",
+        signer_in(policy, claim.opened),
+        training.model_name,
+        claim.opened.at,
+        stated if stated is None or stated.tzinfo else stated.replace(tzinfo=UTC),
+        holds,
+        frozenset(logs),
+    )
+
+
+def _holds(claim: Claim, training: TrainingStatement) -> Iterator[str]:
+    """Yield which demands *claim* meets, as they are called in a rule."""
+    recipe, source = training.recipe, training.recipe.source
+    if training.level == "recorded":
+        yield "recorded"
+    with suppress(MalformedError):
+        if declaration_of((claim,), claim) is not None:
+            yield "equality"
+    if source and source.commit:
+        own = (each for each in source.read if not each.name.startswith((ELSEWHERE, MODEL)))
+        if not source.dirty and not any(own):
+            yield "clean-tree"
+        if source.uri:
+            yield "repository"
+    about = [each.about for each in recipe.data]
+    if about and recipe.base_model is None:  # of which nothing more is stated here
+        if all(each and each.license for each in about):
+            yield "licences"
+        if all(each and each.availability == "open" for each in about):
+            yield "open-data"
+
+
+def _answers(
+    policy: TrustPolicy, evidence: Sequence[Evidence], name: str, now: datetime
+) -> Iterator[Answer]:
+    if not (rules := _for(policy, name)):
+        yield Answer("model's name", f"no rule is for models called {name}")
+    for number, rule in rules.items():
+        yield from _answer(rule, number, policy, evidence, now)
+    if policy.no_trusted_mismatch:
+        what = "not decidable here: it would be removed with its file"
+        yield Answer("no trusted mismatch", what)
+
+
+def _for(policy: TrustPolicy, name: str) -> dict[int, Rule]:
+    """Return the rules for models called *name*, by their numbers."""
+    numbered = enumerate(policy.rules, 1)
+    return {n: it for n, it in numbered if Globs(it.models, paths=False).matching(name)}
+
+
+def _answer(
+    rule: Rule, number: int, policy: TrustPolicy, evidence: Sequence[Evidence], now: datetime
+) -> Iterator[Answer]:
+    of_kind = [each for each in evidence if each.kind == rule.statement]
+    counted = [each for each in of_kind if not _refusal(each, rule, policy)]
+    refused = dict.fromkeys(filter(None, (_refusal(each, rule, policy) for each in of_kind)))
+
+    def enough(some: Sequence[Evidence]) -> bool:
+        return len(_parties(some, policy)) >= rule.organisations
+
+    who = [f"{party.name} ({party.organisation})" for party in _parties(counted, policy).values()]
+    few = [f"{len(who)} of {rule.organisations} organisations: {some_of(who)}"] * bool(who) or [
+        "there is none"
+    ] * (not of_kind)
+    text = f"{number} {KINDS[rule.statement]}"
+    if rule.organisations > 1:
+        text += f" × {rule.organisations}"
+    yield Answer(
+        text, some_of(who) if enough(counted) else "; ".join([*few, *refused]), enough(counted)
+    )
+    together, each_holds = counted, enough(counted)
+    for demand, lacking, is_met in demands(rule, policy, now):
+        meeting = [each for each in counted if is_met(each)]
+        together = [each for each in together if is_met(each)]
+        each_holds &= enough(meeting)
+        others = [each for each in counted if not is_met(each)]
+        said = f"{lacking}: {_names(others, policy)}" if others else "nobody who counts says so"
+        why = _names(meeting, policy) if enough(meeting) else said
+        yield Answer(f"  {demand}", why, enough(meeting))
+    if each_holds and not enough(together):
+        yield Answer("  all of this in one statement", "some is said in another one")
+
+
+def demands(
+    rule: Rule, policy: TrustPolicy, now: datetime
+) -> Iterator[tuple[str, str, Callable[[Evidence], bool]]]:
+    """Yield what *rule* demands of each statement, what one lacks otherwise, and the check."""
+    named = {
+        "recorded": (rule.level == "recorded", "recorded", "attested only"),
+        "equality": (rule.equality, "declares an equality", "none"),
+        "clean-tree": (rule.clean_tree, "code as committed", "changed, or not known"),
+        "repository": (rule.repository, "code repository named", "none"),
+        "licences": (rule.licences, "licences of all data", "not all, or a base model's"),
+        "open-data": (rule.open_data, "all data open", "not all, or a base model's"),
+    }
+    for key, (demanded, text, lacking) in named.items():
+        if demanded:
+            yield text, lacking, lambda each, key=key: key in each.holds  # type: ignore[misc]
+    if rule.logs:
+        ids = {policy.logs[text].log_id for text in rule.logs}
+        names = " or ".join(policy.logs[text].name for text in rule.logs)
+        yield f"in the log {names}", "no proof", lambda each: bool(ids & each.logs)
+    if (days := rule.max_age_days) is not None:
+        earliest, latest = now - timedelta(days=days), now + timedelta(days=1)
+        yield (
+            f"at most {count(days, 'day')} old",
+            "older, or no time stated",
+            lambda each: each.stated is not None and earliest <= each.stated <= latest,
+        )
+    if rule.statement == "verdict":
+        strength, builders = rule.strength or "rounded", rule.builders or 2
+        least = STRENGTHS.index(strength)
+        yield (
+            f"by {strength}, or stronger",
+            "weaker",
+            lambda it: it.strength is not None and STRENGTHS.index(it.strength) >= least,
+        )
+        yield f"{builders} builders", "fewer", lambda it: _builders(it, policy) >= builders
+
+
+def _builders(verdict: Evidence, policy: TrustPolicy) -> int:
+    """Count the builders; those of one organisation, as far as the policy knows them, are one."""
+    known = policy.signers
+    return len({organisation(known[it]) if it in known else it for it in verdict.builders})
+
+
+def _refusal(each: Evidence, rule: Rule, policy: TrustPolicy) -> str:
+    """Return why *each* does not count for *rule*; "" if it does."""
+    party = policy.signers.get(each.signer)
+    if party is None:
+        return f"signed by {each.signer}, who is no party"
+    if not may_sign(rule, party):
+        return f"{party.name} may not sign it"
+    day = policy.revoked.get(each.signer)
+    if day is not None and (each.proven is None or each.proven.astimezone(UTC).date() >= day):
+        return f"a key of {party.name} is revoked since {day}"
+    return ""
+
+
+def _parties(evidence: Sequence[Evidence], policy: TrustPolicy) -> dict[str, Party]:
+    """Return who signed *evidence*: one party for each organisation."""
+    signed = (policy.signers[each.signer] for each in evidence)
+    return {organisation(party): party for party in signed}
+
+
+def _names(evidence: Sequence[Evidence], policy: TrustPolicy) -> str:
+    return some_of([*dict.fromkeys(policy.signers[each.signer].name for each in evidence)])

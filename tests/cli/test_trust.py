@@ -1,0 +1,190 @@
+"""``provenance trust``, and ``verify --trust`` over models, logs and verdicts that were made."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from msgspec.structs import replace
+
+import provenance as library
+from provenance.errors import PolicyError
+from provenance.statement.training import About, ProgramFile, Source
+from tests.world import RECIPE, attest, declared, make_log, vkey_text, write_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.world import Person, Shell
+
+
+def write(folder: Path, rules: str, *people: Person) -> Path:
+    """Write a policy with *people*, each of an organisation of their own, and *rules*."""
+    parties = "".join(
+        f'[[party]]\nname = "{each.name}"\norganisation = "of {each.name}"\n'
+        f"keys = [{json.dumps(str(each.public))}]\n"
+        for each in people
+    )
+    path = folder / "policy.toml"
+    path.write_text(f"format = 1\n{parties}{rules}")
+    return path
+
+
+TRAINING = '[[rule]]\nstatement = "training"\n'
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Path:
+    return write_files(tmp_path / "digits")
+
+
+def test_the_table_fits_eighty_columns(
+    provenance: Shell, digits: Path, alice: Person, tmp_path: Path
+) -> None:
+    attest(digits, alice)
+    policy = write(tmp_path, TRAINING + "licences = true\nequality = true\n", alice)
+    ran = provenance("verify", digits, "--trust", policy)
+    assert ran.status == 1
+    assert ran.out.startswith("no: ")
+    assert max(map(len, ran.out.splitlines())) <= 80
+    answers = json.loads(provenance("verify", digits, "--trust", policy, "--json").out)["policy"]
+    assert [each["holds"] for each in answers] == [True, False, False]
+
+
+def test_the_library_raises_what_the_policy_refuses(
+    digits: Path, alice: Person, people: dict[str, Person], tmp_path: Path
+) -> None:
+    attest(digits, alice)
+    verified = library.verify(digits, trust=write(tmp_path, TRAINING, alice))
+    assert [each.holds for each in verified.answers or ()] == [True]
+    told: list[object] = []
+    policy = write(tmp_path, TRAINING + 'parties = ["bob"]', alice, people["bob"])
+    with pytest.raises(PolicyError):
+        library.verify(digits, trust=policy, on_answer=told.append)
+    assert len(told) == 1
+
+
+def test_two_organisations_and_not_two_claims(
+    digits: Path, alice: Person, people: dict[str, Person], tmp_path: Path
+) -> None:
+    policy = write(tmp_path, TRAINING + "organisations = 2", alice, people["bob"])
+    attest(digits, alice)
+    attest(digits, alice, environment={"OMP_NUM_THREADS": "2"})
+    with pytest.raises(PolicyError):
+        library.verify(digits, trust=policy)
+    attest(digits, people["mallory"])
+    with pytest.raises(PolicyError):
+        library.verify(digits, trust=policy)
+    attest(digits, people["bob"])
+    library.verify(digits, trust=policy)
+
+
+def test_a_log_that_is_named(
+    digits: Path, alice: Person, people: dict[str, Person], tmp_path: Path
+) -> None:
+    attest(digits, alice)
+    signers = [make_log(tmp_path / name, people["larry"], f"example.org/{name}") for name in "ab"]
+    policies = [
+        write(tmp_path, TRAINING + f'logs = ["{vkey_text(each.verifier)}"]', alice).read_text()
+        for each in signers
+    ]
+    library.publish(digits, log=tmp_path / "a")
+    path = tmp_path / "policy.toml"
+    for text, holds in zip(policies, (True, False), strict=True):
+        path.write_text(text)
+        if holds:
+            library.verify(digits, trust=path)
+            continue
+        with pytest.raises(PolicyError, match="in the log"):
+            library.verify(digits, trust=path)
+
+
+def test_a_verdict_of_somebody_who_may_give_it(
+    digits: Path, alice: Person, people: dict[str, Person], tmp_path: Path
+) -> None:
+    bob = people["bob"]
+    attest(digits, alice, equality=declared("bytes"))
+    again = attest(write_files(tmp_path / "again/digits"), bob, equality=declared("bytes"))
+    keys = [alice.public, bob.public]
+    verdict = tmp_path / "verdict.json"
+    library.agree([digits, again], keys=keys, sign_with=bob.private, out=verdict)
+    rule = '[[rule]]\nstatement = "verdict"\nparties = ["{}"]\nstrength = "{}"\nbuilders = {}\n'
+    for who, strength, builders, holds in (
+        ("bob", "bytes", 2, True),
+        ("alice", "bytes", 2, False),
+        ("bob", "bytes", 3, False),
+    ):
+        policy = write(tmp_path, rule.format(who, strength, builders), alice, bob)
+        if holds:
+            library.verify(digits, trust=policy, verdict=verdict)
+        else:
+            with pytest.raises(PolicyError):
+                library.verify(digits, trust=policy, verdict=verdict)
+        with pytest.raises(PolicyError):
+            library.verify(digits, trust=policy)
+
+
+def test_what_a_claim_says_of_code_and_data(alice: Person, tmp_path: Path) -> None:
+    source = Source(commit="1" * 40, tree="2" * 40, uri="https://example.org/x.git")
+    data = (replace(RECIPE.data[0], about=About(license="MIT", availability="open")),)
+    whole = replace(RECIPE, source=source, data=data)
+    demands = ("clean-tree", "repository", "licences", "open-data")
+    text = TRAINING + "".join(f"{name} = true\n" for name in demands)
+    policy = write(tmp_path, text, alice)
+    untracked = (ProgramFile("secret.py", "11" * 32),)
+    lacking: dict[str, list[dict[str, Any]]] = {
+        "clean-tree": [
+            {"source": replace(source, dirty=True)},
+            {"source": replace(source, read=untracked)},
+        ],
+        "repository": [{"source": replace(source, uri="")}],
+        "licences": [
+            {"data": (*data, replace(data[0], name="b", about=About(availability="open")))}
+        ],
+        "open-data": [{"data": (*data, replace(data[0], name="b", about=About(license="MIT")))}],
+    }
+    lacking[""] = [{}]
+    for name, changes in lacking.items():
+        for number, change in enumerate(changes):
+            model = write_files(tmp_path / f"{name}{number}/digits")
+            attest(model, alice, recipe=replace(whole, **change))
+            answers: list[Any] = []
+            try:
+                answers = [*(library.verify(model, trust=policy).answers or ())]
+            except PolicyError:
+                with pytest.raises(PolicyError):
+                    library.verify(model, trust=policy, on_answer=answers.append)
+            failed = [each for each in answers if not each.holds]
+            assert len(failed) == bool(name), (name, answers)
+
+
+def test_init_writes_what_its_options_say(
+    provenance: Shell, alice: Person, people: dict[str, Person], tmp_path: Path
+) -> None:
+    policy = tmp_path / "policy.toml"
+    keys = ("--key", alice.public, "--key", people["bob"].public)
+    ran = provenance("trust", "init", policy, *keys, "--organisation", 'A "B"\\', "--models", "d*")
+    assert ran.status == 0, ran.err
+    assert provenance("trust", "check", policy).status == 0
+    said = json.loads(provenance("trust", "check", policy, "--json").out)
+    assert {each["organisation"] for each in said["parties"]} == {'A "B"\\'}
+    assert provenance("trust", "init", policy, *keys).status == 2
+    assert provenance("trust", "init", tmp_path / "none.toml", "--organisation", "x").status == 2
+    assert provenance("trust", "init", tmp_path / "x", *keys, "--models", " ").status == 3
+    assert not (tmp_path / "x").exists()
+
+
+def test_what_is_shown_is_of_a_claim_that_counts(
+    alice: Person, people: dict[str, Person], tmp_path: Path
+) -> None:
+    """Bob's claim is the first, and calls the model otherwise; no rule lets Bob sign it."""
+    attest(write_files(tmp_path / "better"), people["bob"]).rename(model := tmp_path / "digits")
+    attest(model, alice)
+    policy = write(tmp_path, TRAINING + 'parties = ["alice"]', alice, people["bob"])
+    verified = library.verify(model, trust=policy)
+    assert verified.name == "digits"
+    assert verified.claim
+    assert verified.claim.opened.key.key_id == alice.key_id
+    only = write(tmp_path, '[[rule]]\nstatement = "signature"\n', alice, people["bob"])
+    assert library.verify(model, trust=only).claim is None
