@@ -106,11 +106,10 @@ def sign_model(
     Its hint is the digest of the key's PEM text and its ``keyid`` is empty, as the reference tool
     writes and expects them.
     """
-    payload = intoto.format(
-        model_signature.to_statement(
-            name, manifest, links=links, ignored=ignored, one_file=one_file
-        )
+    statement = model_signature.to_statement(
+        name, manifest, links=links, ignored=ignored, one_file=one_file
     )
+    payload = intoto.format(statement)
     envelope = dsse.sign(dsse.IN_TOTO_PAYLOAD, payload, key, keyid="")
     return bundles.format(envelope, hint=key.public.pem_digest, chain=key.chain)
 
@@ -140,13 +139,9 @@ def sign_claim(
     outcome = statement.run.provenance_outcome
     signature = None
     if not (outcome.failed or outcome.spoiled_inputs or statement.run.end_not_seen):
-        signature = sign_model(
-            statement.model_name,
-            statement.manifest,
-            key,
-            links=_holds_links(model, link_roots),
-            one_file=model.is_file(),
-        )
+        name, links = statement.model_name, _holds_links(model, link_roots)
+        one_file = model.is_file()
+        signature = sign_model(name, statement.manifest, key, links=links, one_file=one_file)
     return SignedClaim(sign_payload(payload, key), signature, dict(files))
 
 
@@ -201,19 +196,12 @@ def sign(
     if left_out:
         uncovered |= counted(_ignored_files(model, left_out, link_roots))
     _refuse_to_replace(path, key.public)  # before the hashing, and again when it is written
-    name = model_name(model)
-    ignore = RESERVED | left_out
+    name, ignore, check = model_name(model), RESERVED | left_out, refuse_private_key
     manifest = hash_folder(
-        model,
-        ignore=ignore,
-        link_roots=link_roots,
-        progress=progress,
-        check=refuse_private_key,
+        model, ignore=ignore, link_roots=link_roots, progress=progress, check=check
     )
-    links = _holds_links(model, link_roots)
-    signature = sign_model(
-        name, manifest, key, links=links, ignored=ignored, one_file=model.is_file()
-    )
+    links, one_file = _holds_links(model, link_roots), model.is_file()
+    signature = sign_model(name, manifest, key, links=links, ignored=ignored, one_file=one_file)
     with locked(_folder_of(model)):
         _refuse_to_replace(path, key.public)
         write_file(path, signature)

@@ -205,12 +205,8 @@ def is_private_key(path: Path) -> bool:
 
 def refuse_private_key(path: str, data: bytes) -> None:
     """Raise a SecretError if the file *path*, which holds *data*, is a private key."""
-    if (
-        len(data) <= MAX_KEY_BYTES
-        and _HEAD.match(data)
-        and not path.endswith(".pub")
-        and _PRIVATE.search(data)
-    ):
+    is_text = len(data) <= MAX_KEY_BYTES and _HEAD.match(data)
+    if is_text and not path.endswith(".pub") and _PRIVATE.search(data):
         hint = "move it out of the folder, which others are to have"
         raise SecretError("is a private key", where=path, hint=hint)
 

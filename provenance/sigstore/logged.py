@@ -171,12 +171,8 @@ def check_promise(entry: LogEntry, log: Log) -> datetime:
     """Return when *log* promised to take *entry*."""
     if entry.time is None or entry.time > _LAST_TIME:
         raise LogProofError("the log's promise is for no time")
-    said = {
-        "body": _b64(entry.body),
-        "integratedTime": entry.time,
-        "logID": entry.log_id.hex(),
-        "logIndex": entry.index,
-    }
+    said = {"body": _b64(entry.body), "integratedTime": entry.time, "logIndex": entry.index}
+    said["logID"] = entry.log_id.hex()
     try:
         log.key.verify(entry.promise, strict_json.format(said))
     except SignatureError as error:

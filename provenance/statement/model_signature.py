@@ -12,7 +12,7 @@ with what is in them. Of reserved names (:mod:`~provenance.files.names`) the lis
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -100,14 +100,8 @@ def to_statement(
 
     *links*: some are links. *one_file*: it is the model, and there is no folder.
     """
-    resources = [
-        {
-            "name": ONE_FILE if one_file else entry.name,
-            "algorithm": "sha256",
-            "digest": entry.sha256,
-        }
-        for entry in manifest.entries
-    ]
+    named = ((ONE_FILE if one_file else it.name, it.sha256) for it in manifest.entries)
+    resources = [{"name": name, "algorithm": "sha256", "digest": it} for name, it in named]
     method = {"method": "files", "hash_type": "sha256", "allow_symlinks": links}
     serialization: dict[str, Any] = {**method, "ignore_paths": sorted(_RESERVED.union(ignored))}
     return Statement(
@@ -128,7 +122,11 @@ def from_statement(statement: Statement, *, where: str | None = None) -> ModelSi
     hashing = _hashing_of(predicate.serialization, where)
     for resource in predicate.resources:
         _check_digest(resource, hashing, where)
-    files, sizes = (_files if hashing.shard_bytes == 0 else _shards)(predicate, hashing, where)
+    if hashing.shard_bytes:
+        files, sizes = _shards(predicate.resources, hashing.shard_bytes, where)
+    else:
+        files = _by_name(((it.name, it.digest) for it in predicate.resources), where)
+        sizes = dict.fromkeys(files)
     for name in files:
         if len(files) > 1 or name != ONE_FILE:
             check_name(name, where=where)
@@ -149,13 +147,10 @@ def from_older(statement: Statement, *, where: str | None = None) -> ModelSignat
 
     It names no model, and says nothing of what was left out.
     """
-    files: dict[str, str] = {}
     for subject in statement.subject:
         check_name(subject.name, where=where)
         intoto.require_sha256(subject.digest, repr(subject.name), where=where)
-        if subject.name in files:
-            raise MalformedError(f"the file {subject.name!r} is duplicated", where=where)
-        files[subject.name] = subject.digest["sha256"]
+    files = _by_name(((it.name, it.digest["sha256"]) for it in statement.subject), where)
     root = root_digest(files[name] for name in sorted(files, key=component_order))
     return ModelSignature("a model without a name", root, files, (), sizes=dict.fromkeys(files))
 
@@ -183,23 +178,21 @@ def _check_digest(resource: Resource, hashing: Hashing, where: str | None) -> No
     intoto.check_digests({hashing.algorithm: resource.digest}, where=where)
 
 
-def _files(
-    predicate: ModelSignaturePredicate, _: Hashing, where: str | None
-) -> tuple[dict[str, str], dict[str, int | None]]:
+def _by_name(digests: Iterable[tuple[str, str]], where: str | None) -> dict[str, str]:
     files: dict[str, str] = {}
-    for resource in predicate.resources:
-        if resource.name in files:
-            raise MalformedError(f"the file {resource.name!r} is duplicated", where=where)
-        files[resource.name] = resource.digest
-    return files, dict.fromkeys(files)
+    for name, digest in digests:
+        if name in files:
+            raise MalformedError(f"the file {name!r} is duplicated", where=where)
+        files[name] = digest
+    return files
 
 
 def _shards(
-    predicate: ModelSignaturePredicate, hashing: Hashing, where: str | None
+    resources: Sequence[Resource], shard_bytes: int, where: str | None
 ) -> tuple[dict[str, str], dict[str, int | None]]:
     """Return the digests of each file's shards as one text, and its size."""
     found: dict[str, list[tuple[int, int, str]]] = {}
-    for resource in predicate.resources:
+    for resource in resources:
         shard = _SHARD.fullmatch(resource.name)
         if shard is None:
             raise MalformedError(f"{resource.name!r} is no shard NAME:BEGIN:END", where=where)
@@ -209,8 +202,8 @@ def _shards(
     for name, shards in found.items():
         shards.sort()
         sizes[name] = size = shards[-1][1]
-        begins = range(0, size, hashing.shard_bytes)
-        expected = ((at, min(at + hashing.shard_bytes, size)) for at in begins)
+        begins = range(0, size, shard_bytes)
+        expected = ((at, min(at + shard_bytes, size)) for at in begins)
         if len(begins) != len(shards) or any(
             shard[:2] != place for shard, place in zip(shards, expected, strict=True)
         ):

@@ -159,9 +159,7 @@ def parse_entry(value: object, where: str | None = None) -> LogEntry:
             checkpoint=proof.checkpoint.envelope.encode(),
         ),
         time=_integer(document.integrated_time or "0", "integratedTime", where) or None,
-        promise=strict_base64.parse(promise.signed_entry_timestamp, where=where)
-        if promise
-        else b"",
+        promise=strict_base64.parse(promise.signed_entry_timestamp if promise else "", where=where),
     )
 
 

@@ -62,11 +62,8 @@ class Trace(msgspec.Struct, frozen=True):
         known = [path for item in before.hashed for path in (*item.paths(), *item.behind_links())]
         known += map(before.inputs.located, before.inputs.others)
         system = [name for name in (*SYSTEM, before.software.prefix) if name and name not in roots]
-        left_out, secret = (
-            (*map(str, known), *map(str, source.named), *system),
-            source.around.secret,
-        )
-        return cls(mechanisms, roots, left_out, str(before.model), tuple(secret), source.at)
+        left_out, secret = (*map(str, (*known, *source.named)), *system), (*source.around.secret,)
+        return cls(mechanisms, roots, left_out, str(before.model), secret, source.at)
 
     def own_reads(self, records: Records) -> Reads:
         """Return what the run read, without what the environments of its Pythons have."""
