@@ -211,7 +211,7 @@ def look_after(
         before.source,
         folder,
         trace.own_reads(records) if trace else records.reads,
-        editable=before.software.editable,
+        editable=tuple(dict.fromkeys((*before.software.editable, *own.editable))),
         interpreter=own.executable if before.software is own else "",
     )
     drift = find_drift(before.collectors, now) + _package_drift(before.software, software)

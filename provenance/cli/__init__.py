@@ -26,7 +26,7 @@ import io
 import os
 import re
 import sys
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
@@ -120,11 +120,24 @@ class Answered(Exception):  # noqa: N818 - it says what happened, and wraps the 
         self.error = error
 
 
+class _Heedless(io.FileIO):
+    """Standard error; what cannot be written there costs neither a training nor its status."""
+
+    def write(self, data: Any, /) -> int:  # noqa: ANN401 - a buffer
+        try:
+            return super().write(data) or 0
+        except OSError:
+            return len(data)
+
+
 def main() -> NoReturn:
     """Run the command line and exit with its status."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=PLAIN)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors=PLAIN)
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        raw = io.BufferedWriter(_Heedless(sys.stderr.fileno(), "wb", closefd=False))
+        encoding = sys.stderr.encoding
+        sys.stderr = io.TextIOWrapper(raw, encoding, PLAIN, line_buffering=True)
     if (place := _find_namesake()) is not None:
         click.echo(
             "provenance: warning: another distribution, 'provenance', is installed in"

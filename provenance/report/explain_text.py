@@ -35,6 +35,7 @@ MAX_SHOWN_DOCUMENTS = 100
 """Most signed documents of one file that are explained."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_BLANKS = re.compile(r" {4,}")
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 Kind = Literal[
@@ -107,7 +108,11 @@ def rows(label: str, texts: Sequence[str], depth: int = 1, limit: int = MAX_ROWS
 
 
 def shorten(text: str, limit: int = MAX_TEXT) -> str:
-    """Return *text*, cut after *limit* characters, with the number of those left out."""
+    """Return *text*, cut after *limit* characters, with the number of those left out.
+
+    Many blanks are a number: on a terminal, what follows them could begin a line like a heading.
+    """
+    text = _BLANKS.sub(lambda run: f" ({len(run[0]):,} blanks) ", text)
     left = len(text) - limit
     return f"{text[:limit]}… ({left:,} more characters)" if left > 0 else text
 

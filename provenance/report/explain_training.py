@@ -233,8 +233,11 @@ def _not_captured(claim: TrainingStatement, _: _Values) -> _Rows:
     stated = {"command": recipe.command, "code": recipe.source, "data": recipe.data}
     yield "not stated", _packed(name for name, value in stated.items() if not value)
     for name, said in sorted(claim.build.internal_parameters.collectors.items()):
-        if said.status != "ok":
-            yield said.status, [f"{_word(name)}{f': {said.reason}' * bool(said.reason)}"]
+        if said.status != "ok" or said.reason:
+            yield (
+                said.status if said.status != "ok" else "in part",
+                [f"{_word(name)}{f': {said.reason}' * bool(said.reason)}"],
+            )
 
 
 _ROWS: Final[Mapping[str, Callable[[TrainingStatement, _Values], _Rows]]] = {

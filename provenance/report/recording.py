@@ -7,6 +7,7 @@ from typing import Any
 
 from provenance.errors import count, some_of
 from provenance.folder.claims import in_words
+from provenance.report.explain_text import shorten
 from provenance.report.verification import code_texts, input_text, seeds_text, weights_texts
 from provenance.statement.training import TrainingStatement
 
@@ -16,6 +17,7 @@ def captured_lines(statement: TrainingStatement) -> list[str]:
     recipe, manifest = statement.recipe, statement.manifest
     collectors = statement.build.internal_parameters.collectors
     known = {name: said.values for name, said in collectors.items() if said.status == "ok"}
+    problem = collectors["trace"].reason if "trace" in known else ""
     base = (recipe.base_model,) if recipe.base_model else ()
     inputs = (*recipe.data, *recipe.config, *base)
     size = f"{count(len(manifest.entries), 'file')}, {manifest.size:,} bytes"
@@ -24,13 +26,13 @@ def captured_lines(statement: TrainingStatement) -> list[str]:
         "data": [*map(input_text, inputs), *([] if recipe.data else ["none named"])],
         "software": _software(known),
         "run": _run(statement, known),
-        "trace": [*_trace(known.get("trace"))],
+        "trace": [*_trace(known.get("trace"), problem)],
     }
     if weights := weights_texts(statement):
         parts["weights"] = weights
     return [
         f"{statement.level} {size}, root sha256 {manifest.root_digest}",
-        *(f"{label:<9}{'; '.join(texts)}" for label, texts in parts.items() if texts),
+        *(f"{label:<9}{'; '.join(map(shorten, texts))}" for label, texts in parts.items() if texts),
     ]
 
 
@@ -39,11 +41,11 @@ def not_covered_lines(not_covered: Mapping[str, int]) -> list[str]:
     return [f"not covered  {in_words(not_covered)}"] if not_covered else []
 
 
-def _trace(seen: dict[str, Any] | None) -> Iterator[str]:
+def _trace(seen: dict[str, Any] | None, problem: str) -> Iterator[str]:
     """Say what was read and not declared, and what was declared and not read."""
     if seen is None:
         return
-    yield f"by {seen['mechanism']}, which may not see all"
+    yield f"by {seen['mechanism']}, which may not see all{f' ({problem})' * bool(problem)}"
     if number := seen.get("undeclaredFiles", 0):
         names = some_of(seen["undeclared"], number - len(seen["undeclared"]))
         yield f"read {count(number, 'file')} that nobody declared: {names}"

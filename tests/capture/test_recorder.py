@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from provenance.capture.draft import with_model
 from provenance.capture.inputs import Inputs
 from provenance.capture.made import look_now
 from provenance.capture.process import CommandResult, run
+from provenance.capture.python.packages import Software, observe_software
 from provenance.capture.python.records import prepare
 from provenance.capture.recorder import listen, observe_after, observe_before, plan
 from provenance.capture.secrecy.leaks import refuse_secrets_in
@@ -509,3 +511,21 @@ def test_a_module_that_is_edited_while_the_run_sleeps_is_drift_and_a_changed_inp
     assert (changed.name, changed.changed) == ("source", ("late.py",))
     drift = statement.build.internal_parameters.drift
     assert [(item.collector, item.name) for item in drift] == [("source", "tree")]
+
+
+def test_what_is_editable_here_is_looked_at_again_whoever_trained(
+    project: Project, other_repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def observe(*_: object, **options: Any) -> Software:  # noqa: ANN401
+        found = observe_software(*_, **options)  # type: ignore[arg-type]
+        return replace(found, editable=(("lib", other_repository.path),))
+
+    monkeypatch.setattr("provenance.capture.recorder.observe_software", observe)
+    before = project.before()
+    result = project.run((sys.executable, "-I", "-c", "import os; os.makedirs('out/model')"))
+    statement = observe_after(
+        before, result, environ=project.environ, run_directory=project.directory
+    ).statement
+    assert statement.build.internal_parameters.collectors["packages"].status != "ok"
+    assert statement.run.provenance_outcome.changed_inputs == ()
+    assert "editable/lib" in dependencies(statement)

@@ -275,6 +275,22 @@ def test_a_reader_that_goes_away(model: Path, alice: Person) -> None:
     assert done.stdout[-2:] in (b"0\n", b"1\n")
 
 
+@pytest.mark.parametrize("lost", ["2>/dev/full", "2>&1 | true", "2>&1 | (head -n 1; sleep 0.5)"])
+def test_errors_that_nobody_reads_cost_no_training(
+    lost: str, tmp_path: Path, alice: Person
+) -> None:
+    training = "mkdir m; sleep 1; echo > m/w; exit 7"
+    line = f'cd "$0"; ({" ".join(PROGRAM)} record --model m --key "$1" -- sh -c "$2"; echo $? >&9)'
+    line = f"exec 9>&1; {line} {lost} >/dev/null"
+    done = subprocess.run(
+        ["bash", "-c", line, tmp_path, alice.private, training],
+        capture_output=True, text=True, check=False, timeout=300,
+        env=os.environ | {"XDG_STATE_HOME": str(tmp_path / "state")},
+    )  # fmt: skip
+    assert done.stdout == "7\n"
+    assert (tmp_path / "m/claims.jsonl").read_text().count("\n") == 1
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
 def test_closed_streams(closed: str, model: Path, alice: Person) -> None:
     line = f'{" ".join(PROGRAM)} verify "$0" --key "$1" {closed}'

@@ -235,3 +235,14 @@ def test_a_wrapped_line_is_no_wider_than_the_terminal(text: str, width: int) -> 
     for part in parts:
         assert len(part) + sum(c == "界" for c in part) <= width
     assert all(part.startswith("    ") for part in parts)
+
+
+def test_what_a_collector_lacks_is_said_of_what_was_found_too() -> None:
+    lines = groups(rows_of({"trace": Collected("ok", {"undeclared": []}, "not all was seen")}))
+    assert "in part      trace: not all was seen" in lines["Not captured"]
+
+
+def test_no_padding_moves_a_text_to_the_start_of_a_line_of_the_terminal() -> None:
+    text = f"none{' ' * 60}  What came out{' ' * 66}    files        w.bin"
+    shown = "\n".join(rows_of({"gpus": Collected("absent", {}, text)}))
+    assert "none (62 blanks) What came out (70 blanks) files (8 blanks) w.bin" in shown

@@ -13,6 +13,7 @@ import stat
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from os.path import normpath
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -372,8 +373,8 @@ class _Processes:
             self.lost += 1
 
     def reads(self) -> Reads:
-        files = {Path(path): state for path, state in self.files.items()}
-        written = frozenset(map(Path, self.written))
+        files = {Path(normpath(path)): state for path, state in self.files.items()}
+        written = frozenset(Path(normpath(path)) for path in self.written)
         return Reads(files, written, min(self.lost, MAX_STEP), self.count)
 
 

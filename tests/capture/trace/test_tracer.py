@@ -116,6 +116,25 @@ def test_the_default_sees_pythons_own_opens_and_declared_data(training: Any) -> 
         assert "declared data:eval was never opened" in line
 
 
+def test_forged_records_name_nothing_above_the_folders(
+    training: Any,  # noqa: ANN401
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    more = """
+folder = os.getcwd()
+for path in (f"{folder}/../../{'../' * 9}home/x/secret.csv", f"{folder}/{'long/' * 700}"):
+    with open(os.environ["PROVENANCE_RUN"] + "/records.jsonl", "a") as records:
+        records.write(f'\\n{{"read":"{path}","size":1,"mtimeNs":1,"ctimeNs":1,"pid":1}}\\n')
+        records.write(f'\\n{{"wrote":"{folder}/../alice.pem","pid":1}}\\n')
+"""
+    monkeypatch.setenv("MORE", more)
+    recorded = training("auto")
+    values = seen(recorded)
+    assert [name[:9] for name in values["undeclared"]] == ["a.npy", "long/long", "secret.csv"[:9]]
+    assert ".." not in f"{values['undeclared']}{values['changed']}{values['outputs']}"
+    assert max(map(len, captured_lines(recorded.statement))) < 2000
+
+
 def test_off_says_so(training: Any) -> None:  # noqa: ANN401
     collected = training("off").statement.build.internal_parameters.collectors["trace"]
     assert (collected.status, collected.reason) == ("absent", "--trace off")
