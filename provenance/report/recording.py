@@ -49,7 +49,9 @@ def _trace(seen: dict[str, Any] | None, problem: str) -> Iterator[str]:
     if number := seen.get("undeclaredFiles", 0):
         names = some_of(seen["undeclared"], number - len(seen["undeclared"]))
         yield f"read {count(number, 'file')} that nobody declared: {names}"
-    yield from (f"declared {key} was never opened" for key in seen["unopened"])
+    for key, about in seen["unopened"].items():
+        some = f"{about['files']:,} of {count(about['of'], 'file')} of {key} not opened"
+        yield some if about["files"] < about["of"] else f"declared {key} was never opened"
     yield from (f"{key} was written meanwhile" for key in seen["writtenMeanwhile"])
 
 

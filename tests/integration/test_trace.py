@@ -83,5 +83,5 @@ def test_what_a_library_and_a_child_read_is_found(
     )
     values = recorded.statement.build.internal_parameters.collectors["trace"].values
     assert values["undeclared"] == sorted(expected)
-    assert values["unopened"] == []
+    assert values["unopened"] == {}
     assert values["lost"] == 0

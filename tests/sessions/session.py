@@ -8,11 +8,11 @@
     …
     (exit status 1)
 
-A line that begins with ``$`` is run by bash, all of a file in one folder, with those that begin
-with ``>`` right after it. The lines after it are
-what it writes to standard output and standard error together: ``…`` stands for anything in a line,
-and alone on a line for any lines. A status other than 0 is the last line, in parentheses. In a
-transcript with tabs or trailing spaces nothing is trimmed.
+A line that begins with ``$`` is run by bash, with those that begin with ``>`` right after it, where
+the one before left off (``cd``). The lines after it are what it writes to standard output and
+standard error together: ``…`` stands for anything in a line, and alone on a line for any lines. A
+status other than 0 is the last line, in parentheses. In a transcript with tabs or trailing spaces
+nothing is trimmed.
 """
 
 from __future__ import annotations
@@ -118,14 +118,16 @@ def environment(folder: Path) -> dict[str, str]:
 def run(commands: Iterator[Command], folder: Path) -> int:
     """Run *commands* in *folder*, check what each does, and return how many were run."""
     variables = environment(folder)
-    number = 0
+    place = folder.parent / "shims" / "place"
+    keeping = f"\nstatus=$?; pwd > {shlex.quote(str(place))}; exit $status"
+    number, at = 0, str(folder)
     for command in commands:
         if command.line in SET_UP:
             continue
         number += 1
         done = subprocess.run(
-            ["bash", "-c", command.line],
-            cwd=folder,
+            ["bash", "-c", command.line + keeping],
+            cwd=at,
             env=variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -133,6 +135,7 @@ def run(commands: Iterator[Command], folder: Path) -> int:
             timeout=TIMEOUT_SECONDS,
             check=False,
         )
+        at = place.read_text().rstrip("\n")
         output = OF_THE_CHECKOUT.sub("", done.stdout.decode())
         shown = f"$ {command.line}\n{output}(exit status {done.returncode})"
         assert done.returncode == command.status, shown

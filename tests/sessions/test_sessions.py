@@ -62,6 +62,11 @@ def test_what_a_transcript_says() -> None:
     assert (two.line, two.expected, two.status) == ("two", (), 3)
 
 
+def test_a_line_runs_where_the_one_before_left_off(tmp_path: Path) -> None:
+    text = "$ mkdir a && cd a\n$ pwd; (exit 3)\n…/session/a\n(exit status 3)\n$ ls ../a\n"
+    assert run(parse(text), folder(tmp_path)) == 3
+
+
 @pytest.mark.parametrize("text", ["$ true\n(exit status 1)", "$ echo a", "$ echo a\nb"])
 def test_a_transcript_that_is_wrong(text: str, tmp_path: Path) -> None:
     with pytest.raises(AssertionError):

@@ -38,7 +38,7 @@ class Trace(msgspec.Struct, frozen=True):
 
     ``roots`` are the working folder and the repositories, each with the prefix of its names and
     with those of its tracked files. ``left_out`` is declared, or recorded otherwise. ``unopened``
-    and ``written`` are keys of declared inputs.
+    and ``written`` have keys of declared inputs, the first with how many of its files that is.
     """
 
     mechanisms: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ class Trace(msgspec.Struct, frozen=True):
     model: str = "/nowhere"
     secret: tuple[str, ...] = ()
     at: int = 0
-    unopened: tuple[str, ...] = ()
+    unopened: dict[str, dict[str, int]] = {}
     written: tuple[str, ...] = ()
     problem: str = ""
 
@@ -79,7 +79,7 @@ class Trace(msgspec.Struct, frozen=True):
             "mechanism": ", ".join(self.mechanisms),
             "complete": False,
             "lost": records.reads.lost,
-            "unopened": [*self.unopened],
+            "unopened": self.unopened,
             "writtenMeanwhile": [*self.written],
         }
         if self.mechanisms != ("inotify",):

@@ -116,16 +116,16 @@ def tracing(mechanism: str, before: Before, kept: RunFolder) -> Iterator[None]:
         trace = Trace.of((*names,), before)
         kept.write(TRACE, replace(trace, problem="the end of the command was not seen"))
         yield
-        unopened, written = [], []
+        unopened: dict[str, dict[str, int]] = {}
+        written = []
         for item in before.hashed:
             if (queue_of := queues.get(item.place.key)) is not None:
-                opened, changed = _seen(queue_of, item)
-                unopened += [] if opened else [item.place.key]
+                number, changed = _seen(queue_of, item)
+                about = {"files": number, "of": len(item.manifest.entries)}
+                unopened |= {item.place.key: about} if number else {}
                 written += [item.place.key] if changed else []
         problem = (_problem(kept) if mechanism in STOPPING else "") or problem
-        kept.keep(
-            TRACE, replace(trace, unopened=(*unopened,), written=(*written,), problem=problem)
-        )
+        kept.keep(TRACE, replace(trace, unopened=unopened, written=(*written,), problem=problem))
 
 
 def _watches(item: HashedInput) -> list[Path]:
@@ -145,18 +145,25 @@ def _watches(item: HashedInput) -> list[Path]:
     return found
 
 
-def _seen(queue: Inotify, item: HashedInput) -> tuple[bool, bool]:
-    """Return whether a file of *item* was opened, and whether one was changed, as *queue* has it.
+def _seen(queue: Inotify, item: HashedInput) -> tuple[int, bool]:
+    """Return how many files of *item* nobody opened, and whether one was changed, by *queue*.
 
-    What was put beside its files is none of them. Events beyond the kernel's bound are lost.
+    What was put beside its files is none of them, and the list of a Croissant file may stay
+    unread. Events beyond the kernel's bound are lost: then each file may have been opened.
     """
-    opened = changed = False
-    root = os.fspath(item.root)
-    files = {f"{root}/{entry.name}" for entry in item.manifest.entries}
-    files |= {str(item.place.path), *item.behind_links()}
+    lost = changed = False
+    top, behind, opened = str(item.place.path), {*item.behind_links()}, set[str]()
+    files = {str(item.root / entry.name) for entry in item.manifest.entries}
+    files = files - {top} if item.root.is_dir() else {top}
     while events := queue.read(0):
         for event in events:
-            mask = event.mask
-            opened |= bool(mask & (inotify.OPEN | inotify.Q_OVERFLOW) and not mask & inotify.ISDIR)
-            changed |= bool(mask & _CHANGED and str(event.path) in files)
-    return opened, changed
+            path = str(event.path)
+            lost |= bool(event.mask & inotify.Q_OVERFLOW)
+            changed |= bool(
+                event.mask & _CHANGED and (path in files or path == top or path in behind)
+            )
+            if event.mask & inotify.OPEN:
+                opened.add(path)
+    left = files - opened
+    left -= {path for path in left if behind and os.path.realpath(path) in opened}
+    return 0 if lost else len(left), changed

@@ -93,7 +93,7 @@ def test_what_children_read_is_found(training: Any, mechanism: str) -> None:  # 
     recorded = training(mechanism)
     values = seen(recorded)
     assert values["undeclared"] == ["a.npy", "extra.bin", "w.bin"]
-    assert values["unopened"] == ["data:eval"]
+    assert values["unopened"] == {"data:eval": {"files": 1, "of": 1}}
     assert outputs(values) == ["log.txt"]
     assert values["unnamed"] == 3  # .env, the key, and what lies in a hidden folder
     assert mechanism in values["mechanism"]
@@ -112,7 +112,7 @@ def test_the_default_sees_pythons_own_opens_and_declared_data(training: Any) -> 
     line = next(line for line in captured_lines(recorded.statement) if line.startswith("trace"))
     assert "read 1 file that nobody declared: a.npy" in line
     if sys.platform == "linux":
-        assert values["unopened"] == ["data:eval"]
+        assert values["unopened"] == {"data:eval": {"files": 1, "of": 1}}
         assert "declared data:eval was never opened" in line
 
 
@@ -141,6 +141,21 @@ def test_off_says_so(training: Any) -> None:  # noqa: ANN401
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
+def test_files_of_a_declared_folder_that_nobody_opened_are_counted(
+    training: Any,  # noqa: ANN401
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("forgotten.csv", "below/forgotten.csv", "read.csv"):
+        Path("data", name).parent.mkdir(exist_ok=True)
+        Path("data", name).write_text("2")
+    monkeypatch.setenv("MORE", "open('data/read.csv').close()")
+    recorded = training("auto")
+    assert seen(recorded)["unopened"]["data:train"] == {"files": 2, "of": 4}
+    line = next(line for line in captured_lines(recorded.statement) if line.startswith("trace"))
+    assert "2 of 4 files of data:train not opened" in line
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
 def test_data_that_was_changed_and_changed_back_is_said(
     training: Any,  # noqa: ANN401
     monkeypatch: pytest.MonkeyPatch,
@@ -149,7 +164,7 @@ def test_data_that_was_changed_and_changed_back_is_said(
     monkeypatch.setenv("MORE", more)
     values = seen(training("inotify"))
     assert values["writtenMeanwhile"] == ["data:eval"]
-    assert values["unopened"] == []
+    assert values["unopened"] == {}
     assert "undeclared" not in values  # inotify alone tells nothing of it
 
 
