@@ -33,7 +33,7 @@ PROGRAMS = (
 
 NUMBERS = (
     "provenance.weights.", "provenance.measure.", "provenance.judge.",
-    "provenance.rebuilding.agreement", "provenance.doctor.twice",
+    "provenance.capture.tensors.", "provenance.rebuilding.agreement", "provenance.doctor.twice",
 )  # fmt: skip
 """Modules that need the extra `weights`."""
 
