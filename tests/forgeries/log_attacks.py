@@ -16,25 +16,24 @@ if TYPE_CHECKING:
     from tests.forgeries.scene import Scene
 
 
+def honest(scene: Scene) -> None:
+    scene.publish()
+
+
 def never_published(scene: Scene) -> None:
-    scene.log = note.VerifierKey("example.org/log", generate("ed25519").public)
+    scene.trust(note.VerifierKey("example.org/log", generate("ed25519").public))
 
 
 def published_in_another_log(scene: Scene) -> None:
     wanted = scene.publish("wanted").verifier
     scene.edit(lambda bundle: bundle["verificationMaterial"].update(tlogEntries=[]))
     scene.publish("other", scene.larry)
-    scene.log = wanted
+    scene.trust(wanted)
 
 
 def another_key_under_the_logs_name(scene: Scene) -> None:
     scene.publish()
-    scene.log = note.VerifierKey("example.org/log", generate("ed25519").public)
-
-
-def only_a_model_signature(scene: Scene) -> None:
-    scene.publish()
-    (scene.root / "claims.jsonl").unlink()
+    scene.trust(note.VerifierKey("example.org/log", generate("ed25519").public))
 
 
 def strip_the_entry(scene: Scene) -> None:

@@ -1,14 +1,13 @@
-"""The scene of an attack: Alice's model, what the victim trusts, what the attacker can reach."""
+"""The scene of an attack: Alice's model, and what the attacker can reach."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from provenance.api import checking
 from provenance.folder.attach import Log, publish
-from provenance.statement import intoto, model_signature, training
+from provenance.statement import intoto, training
 from provenance.transparency import note
 from tests.world import edit_bundle, edit_lines, make_log, payload_of
 
@@ -16,30 +15,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from provenance.statement.model_signature import ModelSignature
     from provenance.statement.training import TrainingStatement
     from provenance.transparency.note import SignerKey, VerifierKey
-    from provenance.trust.verification import Step, Verified
     from tests.world import Person
 
 
 @dataclass
 class Scene:
-    """Alice's attested model in *root*; the victim trusts her key, and *log* where it is set."""
+    """Alice's attested model in *root*; the victim trusts her key, and the log in ``log.vkey``."""
 
     root: Path
     alice: Person
     bob: Person
     mallory: Person
     larry: Person
-    trusted: list[Person] = field(default_factory=list)
-    log: VerifierKey | None = None
-    demands: dict[str, Any] = field(default_factory=dict)
-
-    def verify(self, on_step: Callable[[Step], None] = lambda _: None) -> Verified:
-        """Verify the model as the victim does, who demands what is in *demands*."""
-        keys = [person.key.public for person in self.trusted or [self.alice]]
-        return checking.verify(self.root, keys=keys, log=self.log, on_step=on_step, **self.demands)
 
     @property
     def stated(self) -> TrainingStatement:
@@ -48,29 +37,27 @@ class Scene:
         return training.from_statement(intoto.parse(payload))
 
     @property
-    def signed_files(self) -> ModelSignature:
-        payload = payload_of((self.root / "model.sig").read_bytes())
-        return model_signature.from_statement(intoto.parse(payload))
-
-    @property
     def lines(self) -> list[bytes]:
         return (self.root / "claims.jsonl").read_bytes().splitlines()
 
     def write(self, *lines: bytes) -> None:
-        """Put *lines* in the place of the claims, and leave no model signature."""
+        """Put *lines* in the place of the claims."""
         edit_lines(self.root, lambda _: list(lines))
-        (self.root / "model.sig").unlink(missing_ok=True)
 
     def edit(self, change: Callable[[dict[str, Any]], None]) -> None:
         """Edit the last claim's JSON; its signature stays as it is."""
         self.write(*self.lines[:-1], edit_bundle(self.lines[-1], change))
 
+    def trust(self, log: VerifierKey) -> None:
+        """Have the victim trust *log*, and no other."""
+        (self.root.parent / "log.vkey").write_text(f"{note.format_vkey(log)}\n")
+
     def publish(self, name: str = "log", keeper: Person | None = None) -> SignerKey:
         """Publish the claims in a new log, whose key the victim trusts from now on."""
-        folder = self.root.parent / name
+        folder = self.root.parents[1] / name
         signer = make_log(folder, keeper or self.larry, f"example.org/{name}")
         publish(self.root, Log(folder, signer))
-        self.log = signer.verifier
+        self.trust(signer.verifier)
         return signer
 
     def edit_entry(self, change: Callable[[dict[str, Any]], None]) -> None:

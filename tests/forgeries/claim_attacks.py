@@ -1,19 +1,15 @@
-"""Attacks on one model, what stands beside it, and its claims. Each changes the scene."""
+"""Attacks on claims. Each changes the scene."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from provenance.encoding import strict_json
-from provenance.files.manifest import hash_folder
-from provenance.files.names import RESERVED
-from provenance.folder import attach
 from provenance.statement.training import ChangedInput, DeclaredEquality, Metadata, Outcome
 from tests.world import (
     attest,
@@ -28,162 +24,11 @@ from tests.world import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.forgeries.scene import Scene
 
-# --- On the files ---------------------------------------------------------------------------------
 
-
-def flip_a_bit(scene: Scene) -> None:
-    data = bytearray((scene.root / "model.bin").read_bytes())
-    data[20] ^= 1
-    (scene.root / "model.bin").write_bytes(data)
-
-
-def rename_a_file(scene: Scene) -> None:
-    before = hash_folder(scene.root, ignore=RESERVED).root_digest
-    (scene.root / "model.bin").rename(scene.root / "model.old")
-    assert hash_folder(scene.root, ignore=RESERVED).root_digest == before  # names are not in it
-
-
-def swap_two_files(scene: Scene) -> None:
-    config, weights = scene.root / "config.json", scene.root / "model.bin"
-    one, other = config.read_bytes(), weights.read_bytes()
-    config.write_bytes(other)
-    weights.write_bytes(one)
-
-
-def move_a_file_into_a_folder(scene: Scene) -> None:
-    (scene.root / "tokenizer" / "vocab.txt").rename(scene.root / "vocab.txt")
-
-
-def add_a_file(scene: Scene) -> None:
-    (scene.root / "modeling.py").write_text("import os; os.system('id')")
-
-
-def add_a_nested_claims_file(scene: Scene) -> None:
-    # Reserved names are left out at the top level only.
-    (scene.root / "tokenizer" / "claims.jsonl").write_text("{}")
-
-
-def remove_a_file(scene: Scene) -> None:
-    (scene.root / "tokenizer" / "vocab.txt").unlink()
-
-
-def link_the_weights_elsewhere(scene: Scene) -> None:
-    outside = scene.root.parent / "elsewhere.bin"
-    (scene.root / "model.bin").rename(outside)
-    (scene.root / "model.bin").symlink_to(outside)
-
-
-def link_the_weights_to_a_twin(scene: Scene) -> None:
-    (scene.root / "model.bin").rename(scene.root / "twin.bin")
-    (scene.root / "model.bin").symlink_to("twin.bin")
-
-
-def weights_as_a_fifo(scene: Scene) -> None:
-    (scene.root / "model.bin").unlink()
-    os.mkfifo(scene.root / "model.bin")
-
-
-def replay_an_old_claim(scene: Scene) -> None:
-    old = scene.lines
-    write_files(scene.root, {"model.bin": b"new weights"})
-    attest(scene.root, scene.mallory)
-    scene.write(*old)
-
-
-# --- Beside the files -----------------------------------------------------------------------------
-
-
-def hide_a_file_among_the_byproducts(scene: Scene) -> None:
-    write_files(scene.root, {"provenance/modeling.py": b"import os"})
-
-
-def hide_a_file_under_a_digest(scene: Scene) -> None:
-    write_files(scene.root, {f"provenance/{'ab' * 32}": b"import os"})
-
-
-def hide_a_folder_among_the_byproducts(scene: Scene) -> None:
-    write_files(scene.root, {f"provenance/{'ab' * 32}/modeling.py": b"import os"})
-
-
-def link_the_byproducts_elsewhere(scene: Scene) -> None:
-    (scene.root / "provenance").symlink_to(scene.root.parent)
-
-
-def sparse(path: Path, size: int = 2**32) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.truncate(size)
-
-
-def hide_much_among_the_byproducts(scene: Scene) -> None:
-    for number in range(8):
-        sparse(scene.root / "provenance" / (f"{number}" * 64), 2**29)
-
-
-def a_large_file_that_nobody_states(scene: Scene) -> None:
-    sparse(scene.root / "model.safetensors")
-
-
-def a_large_file_that_nobody_signed(scene: Scene) -> None:
-    (scene.root / "claims.jsonl").unlink()
-    sparse(scene.root / "model.safetensors")
-
-
-def hide_code_in_a_cache(scene: Scene) -> None:
-    write_files(scene.root, {".cache/huggingface/modeling.py": b"import os"})
-
-
-def hide_a_file_beside_a_cache(scene: Scene) -> None:
-    write_files(scene.root, {".cache/huggingface/x.lock": b"", ".cache/evil": b"import os"})
-
-
-def hide_weights_among_notebooks(scene: Scene) -> None:
-    write_files(scene.root, {".ipynb_checkpoints/a/Model.SafeTensors": b""})
-
-
-def link_to_code_from_a_cache(scene: Scene) -> None:
-    write_files(scene.root, {".dvc/config": b""})
-    (scene.root / ".dvc" / "tmp").symlink_to(scene.root.parent)
-
-
-def a_cache_behind_a_link(scene: Scene) -> None:
-    write_files(scene.root.parent, {"cache/huggingface/evil": b""})
-    (scene.root / ".cache").symlink_to(scene.root.parent / "cache")
-
-
-def a_folder_under_a_files_name(scene: Scene) -> None:
-    write_files(scene.root, {".DS_Store/evil": b""})
-
-
-def a_folder_under_a_temporary_name(scene: Scene) -> None:
-    write_files(scene.root, {"claims.jsonl.tmp/evil": b""})
-
-
-def a_folder_under_a_byproducts_temporary_name(scene: Scene) -> None:
-    (scene.root / "provenance" / f"{'ab' * 32}.tmp").mkdir(parents=True)
-
-
-def much_under_a_temporary_name(scene: Scene) -> None:
-    sparse(scene.root / "model.sig.tmp")
-
-
-def link_the_claims_elsewhere(scene: Scene) -> None:
-    (scene.root / "claims.jsonl").rename(scene.root.parent / "claims")
-    (scene.root / "claims.jsonl").symlink_to(scene.root.parent / "claims")
-
-
-def claims_as_a_fifo(scene: Scene) -> None:
-    (scene.root / "claims.jsonl").unlink()
-    os.mkfifo(scene.root / "claims.jsonl")
-
-
-def remove_all_claims(scene: Scene) -> None:
-    (scene.root / "claims.jsonl").unlink()
-    (scene.root / "model.sig").unlink()
+def honest(scene: Scene) -> None:
+    """Leave the claim as it is."""
 
 
 # --- On a claim's signature -----------------------------------------------------------------------
@@ -268,15 +113,14 @@ def signed_as_something_else(scene: Scene) -> None:
     scene.write(sign_payload(payload, scene.alice, payload_type="application/json"))
 
 
-def forge_the_model_signature(scene: Scene) -> None:
-    (scene.root / "claims.jsonl").unlink()
-    manifest = hash_folder(scene.root, ignore=RESERVED)
-    forged = attach.sign_model("model", manifest, scene.mallory.key)
-    hint = scene.alice.key.public.pem_digest
-    forged = edit_bundle(
-        forged, lambda b: b["verificationMaterial"].update(publicKey={"hint": hint})
-    )
-    (scene.root / "model.sig").write_bytes(forged)
+def signed_without_its_type(scene: Scene) -> None:
+    # Alice's key signed the payload, and not DSSE's encoding of it and its type.
+    signature = base64.b64encode(scene.alice.key.sign(payload_of(scene.lines[0]))).decode()
+    scene.edit(lambda bundle: bundle["dsseEnvelope"]["signatures"][0].update(sig=signature))
+
+
+def an_empty_signature(scene: Scene) -> None:
+    scene.edit(lambda bundle: bundle["dsseEnvelope"]["signatures"][0].update(sig=""))
 
 
 # --- On a claim's statement: as a signer would have to sign it ------------------------------------
@@ -295,6 +139,35 @@ def two_subjects(scene: Scene) -> None:
 def another_subject(scene: Scene) -> None:
     document = statement_document(scene.stated)
     document["subject"][0]["digest"]["sha256"] = "00" * 32
+    _resign(scene, document)
+
+
+def a_claim_of_another_model(scene: Scene) -> None:
+    other = write_files(scene.root.parents[1] / "other", {"model.bin": b"other weights"})
+    scene.write((attest(other, scene.alice) / "claims.jsonl").read_bytes().rstrip())
+
+
+def _with_manifest(scene: Scene, number: int, **fields: Any) -> None:  # noqa: ANN401 - JSON values
+    document = statement_document(scene.stated)
+    document["predicate"]["provenance_manifest"][number] |= fields
+    _resign(scene, document)
+
+
+def other_names_under_the_same_root(scene: Scene) -> None:
+    _with_manifest(scene, 1, name="model.old")  # names are not in the root digest
+
+
+def other_sizes_under_the_same_root(scene: Scene) -> None:
+    _with_manifest(scene, 1, size=65)
+
+
+def a_manifest_that_is_not_the_subjects(scene: Scene) -> None:
+    _with_manifest(scene, 1, sha256="44" * 32)
+
+
+def a_subject_by_sha1(scene: Scene) -> None:
+    document = statement_document(scene.stated)
+    document["subject"][0]["digest"] = {"sha1": "a9" * 20}
     _resign(scene, document)
 
 
@@ -426,55 +299,26 @@ def an_added_file_with_a_digest_that_is_none(scene: Scene) -> None:
 
 def recorded_with_files_that_nobody_saw(scene: Scene) -> None:
     _with_outcome(scene, unseen=["model.bin"])
-    scene.demands["require"] = "recorded"
 
 
 def recorded_by_a_run_that_wrote_nothing(scene: Scene) -> None:
     names = [entry.name for entry in scene.stated.manifest.entries]
     _with_outcome(scene, untouched=names)
-    scene.demands["require"] = "recorded"
 
 
 def recorded_by_a_finish_time_alone(scene: Scene) -> None:
     document = statement_document(state(scene.root))
     del document["predicate"]["runDetails"]["provenance_outcome"]["exitStatus"]
     scene.write(sign_document(document, scene.alice))
-    scene.demands["require"] = "recorded"
 
 
 def recorded_in_another_signers_claim(scene: Scene) -> None:
     attested = state(scene.root, outcome=Outcome(), run=Metadata())
     both = (attested, scene.alice), (state(scene.root), scene.bob)
     scene.write(*(sign_document(statement_document(each), person) for each, person in both))
-    scene.trusted = [scene.alice, scene.bob]
-    scene.demands["require"] = "recorded"
 
 
 # --- On the bytes of the claims -------------------------------------------------------------------
-
-
-def cut_off_the_end(scene: Scene) -> None:
-    path = scene.root / "claims.jsonl"
-    path.write_bytes(path.read_bytes()[:-40])
-
-
-def drop_the_last_line_end(scene: Scene) -> None:
-    attest(scene.root, scene.alice, outcome=Outcome(0))
-    path = scene.root / "claims.jsonl"
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-def append_garbage(scene: Scene) -> None:
-    path = scene.root / "claims.jsonl"
-    path.write_bytes(path.read_bytes() + b"\0\0\0\n")
-
-
-def insert_a_blank_line(scene: Scene) -> None:
-    scene.write(scene.lines[0], b"", scene.lines[0])
-
-
-def empty_the_claims(scene: Scene) -> None:
-    (scene.root / "claims.jsonl").write_bytes(b"")
 
 
 def a_key_of_the_bundle_twice(scene: Scene) -> None:
@@ -501,3 +345,9 @@ def an_integer_without_end(scene: Scene) -> None:
     huge = payload.replace(b'"size":13', b'"size":' + b"9" * 5000, 1)
     assert huge != payload
     scene.write(sign_payload(huge, scene.alice))
+
+
+def a_name_in_another_normal_form(scene: Scene) -> None:
+    write_files(scene.root, {"caf\u00e9": b"x\n"})
+    _resign(scene, statement_document(state(scene.root)))
+    (scene.root / "caf\u00e9").unlink()
