@@ -89,7 +89,7 @@ bench: $(VENV)/.set-up-dev $(PEER_VENV)/.set-up-peer ## Run the benchmarks again
 	done
 
 .PHONY: fuzz
-fuzz: $(FUZZ_VENV)/.set-up-fuzz ## Fuzz the reader of FORMAT for SECONDS (Python 3.11 to 3.13, Linux)
+fuzz: $(FUZZ_VENV)/.set-up-fuzz ## Fuzz the reader of FORMAT (or of bundle, claim, …) for SECONDS (Python 3.11 to 3.13, Linux)
 	PROVENANCE_FUZZ_FORMAT="$(FORMAT)" PROVENANCE_FUZZ_CORPUS="build/fuzz/$(FORMAT)" \
 	  "$(FUZZ_VENV)/bin/python" -m tests.fuzz.readers \
 	  -max_total_time=$(SECONDS) -timeout=20 -rss_limit_mb=2048 -max_len=65536 \

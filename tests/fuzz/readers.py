@@ -1,6 +1,8 @@
-"""Fuzz one reader of weight files with atheris: ``make fuzz FORMAT=gguf SECONDS=600``.
+"""Fuzz one reader with atheris: ``make fuzz FORMAT=gguf SECONDS=600``.
 
-What is fuzzed is written to a file in memory, opened, and read to its end, every tensor. Whatever
+A format is one of weight files, or a target of ``signatures``: ``make fuzz FORMAT=bundle``.
+
+A weight file is written to a file in memory, opened, and read to its end, every tensor. Whatever
 comes out must be values or one of our errors: any other exception, a hang or a crash is a finding,
 whose input libFuzzer keeps. Two more properties are checked on what opens: the sizes that the view
 states are those of what is read, and reading twice gives the same digests.
@@ -14,6 +16,7 @@ import os
 import sys
 from importlib import import_module
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
 
 import atheris
@@ -22,6 +25,7 @@ with atheris.instrument_imports(include=["provenance"]):
     from provenance.errors import ProvenanceError
     from provenance.weights.opening import open_tensors
     from provenance.weights.view import tensor_digest
+    from tests.fuzz import signatures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,8 +47,14 @@ MAX_TENSOR = 2**24
 """Largest file of tensors that is read, in bytes as the view states them."""
 
 
+LIBFUZZERS_SHARE = 0.3
+"""Of the mutations of a signature's documents."""
+
+
 def seeds(name: str) -> list[bytes]:
     """Return the valid files that the corpus of the format *name* begins with."""
+    if name in signatures.TARGETS:
+        return signatures.TARGETS[name].seeds()
     suffix, module = FORMATS[name]
     samples = import_module(f"tests.weights.{module}").samples()
     return [data for file, data in sorted(samples.items()) if file.endswith(suffix)]
@@ -73,6 +83,14 @@ def main() -> None:
     corpus.mkdir(parents=True, exist_ok=True)
     for number, data in enumerate(seeds(name)):
         corpus.joinpath(f"seed-{number}").write_bytes(data)
+    if name in signatures.TARGETS:
+        atheris.Setup(
+            [*sys.argv, str(corpus)],
+            lambda data: signatures.read(name, data),
+            custom_mutator=lambda data, size, seed: _mutate(name, data, size, seed),
+        )
+        atheris.Fuzz()
+        return
     path = Path(f"/dev/shm/provenance-fuzz-{os.getpid()}{FORMATS[name][0]}")  # noqa: S108 - memory
 
     def one(data: bytes) -> None:
@@ -84,6 +102,17 @@ def main() -> None:
         atheris.Fuzz()
     finally:
         path.unlink(missing_ok=True)
+
+
+def _mutate(name: str, data: bytes, size: int, seed: int) -> bytes:
+    """Return *data* mutated as the target says, or as libFuzzer likes."""
+    random = Random(seed)
+    if random.random() < LIBFUZZERS_SHARE:
+        return bytes(atheris.Mutate(data, size))
+    try:
+        return signatures.TARGETS[name].mutate(data, random)[:size]
+    except (ValueError, TypeError, AttributeError, IndexError):  # it is no JSON any more
+        return signatures.mutated(data, random)[:size]
 
 
 if __name__ == "__main__":
