@@ -59,8 +59,12 @@ RESERVED = frozenset({CLAIMS, MODEL_SIGNATURE, f"{BYPRODUCTS}/", *TEMPORARY, *BO
 
 def is_within(name: str, listed: frozenset[str]) -> bool:
     """Tell whether *name* is in *listed*, or in a folder that is."""
-    ends = (end for end, character in enumerate(name, 1) if character == "/")
-    return name in listed or any(name[:end] in listed for end in ends)
+    end = name.find("/")
+    while end >= 0:
+        if name[: end + 1] in listed:
+            return True
+        end = name.find("/", end + 1)
+    return name in listed
 
 
 MAX_NAME_BYTES = 4096
