@@ -29,6 +29,7 @@ PROVIDER = "https://login.example.org"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 SCT_LIST = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.2")
 DER, PEM = serialization.Encoding.DER, serialization.Encoding.PEM
+SHA256 = hashes.SHA256()
 SHA256_ID = bytes.fromhex("300b0609608648016503040201")
 ECDSA_SHA256_ID = bytes.fromhex("300a06082a8648ce3d040302")
 
@@ -101,6 +102,7 @@ def issue(
     end: datetime = NOW + DAY,
     key: Any = None,  # noqa: ANN401 - any private key
     serial: int = 0,
+    algorithm: Any = SHA256,  # noqa: ANN401 - any hash
 ) -> Issued:
     key = key or new_key()
     own = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)] if name else [])
@@ -118,7 +120,7 @@ def issue(
     above_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(signs)
     for extension, critical in ((own_id, False), (above_id, False), *extensions):
         builder = builder.add_extension(extension, critical=critical)
-    return Issued(key, builder.sign(above.key if above else key, hashes.SHA256()))
+    return Issued(key, builder.sign(above.key if above else key, algorithm))
 
 
 AUTHORITY = (
@@ -304,6 +306,7 @@ class Sigstore:
         scts: int = 1,
         extended: x509.ExtendedKeyUsage | None = None,
         begin: datetime = NOW - MINUTE,
+        lasts: timedelta = 10 * MINUTE,
         promised: datetime = NOW,
         key: Any = None,  # noqa: ANN401 - any private key
     ) -> Issued:
@@ -320,7 +323,7 @@ class Sigstore:
             (x509.SubjectAlternativeName([name]), True),
             (said, False),
         ]
-        times = {"begin": begin, "end": begin + 10 * MINUTE}
+        times: dict[str, Any] = {"begin": begin, "end": begin + lasts}
         key, serial = key or new_key(), x509.random_serial_number()
         plain = issue("", self.between, *extensions, key=key, serial=serial, **times)
         if not scts:

@@ -1,17 +1,25 @@
-"""Writes what the attackers put down: ``python -m tests.forgeries.make``.
+"""Writes what the attackers put down: ``python -m tests.forgeries.make [GROUP …]``.
 
-All keys are new each time, so all folders are written. What a shell can do to a file, and what is
-expected, is in each folder's ``expected``, which is written by hand.
+All keys are new each time, so all folders of a group are written. What a shell can do to a file,
+and what is expected, is in each folder's ``expected``, which is written by hand.
 """
 
 from __future__ import annotations
 
 import inspect
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from tests.forgeries import claim_attacks, log_attacks, policy_attacks, signature_attacks
+from tests.forgeries import (
+    certificate_attacks,
+    claim_attacks,
+    keyless_attacks,
+    log_attacks,
+    policy_attacks,
+    signature_attacks,
+)
 from tests.forgeries.scene import Scene
 from tests.world import attest, declared, make_person, tree, write_files
 
@@ -20,6 +28,11 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from tests.world import Person
+
+MODULES = (
+    claim_attacks, log_attacks, policy_attacks, signature_attacks, certificate_attacks,
+    keyless_attacks,
+)  # fmt: skip
 
 HERE = Path(__file__).parent
 
@@ -50,7 +63,7 @@ def make(group: Path, module: ModuleType, people: dict[str, Person]) -> None:
             for who in ("alice", "bob"):
                 write_files(at, {f"{who}.pub": people[who].public.read_bytes()})
             root = attest(write_files(at / "model"), people["alice"], equality=declared("bytes"))
-            left_out = "claims.jsonl" if group.name == "signature" else "model.sig"
+            left_out = "model.sig" if group.name in ("claim", "log", "policy") else "claims.jsonl"
             (root / left_out).unlink()
             attack(Scene(root, **people))
             (root / left_out).unlink(missing_ok=True)
@@ -62,9 +75,10 @@ def main() -> None:
         names = ("alice", "bob", "mallory", "larry")
         kinds = dict.fromkeys(names, "ecdsa-p256") | {"larry": "ed25519"}
         people = {name: make_person(Path(folder), name, kind) for name, kind in kinds.items()}
-        for module in (claim_attacks, log_attacks, signature_attacks, policy_attacks):
+        for module in MODULES:
             group = HERE / module.__name__.rpartition(".")[2].removesuffix("_attacks")
-            make(group, module, people)
+            if group.name in (sys.argv[1:] or [group.name]):
+                make(group, module, people)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -21,7 +21,6 @@ from provenance.sigstore import root
 from provenance.sigstore.keyless import Keyless
 from tests.sigstore_adapter import check_blob
 from tests.sigstores import (
-    DAY,
     MINUTE,
     NOW,
     PROVIDER,
@@ -34,14 +33,9 @@ from tests.sigstores import (
     issue,
     pae,
     sign,
-    stamp,
     stamper,
     tlv,
-    usage,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 PAYLOAD = b'{"what": "was signed"}'
 V1 = [("hashedrekord", "0.0.1"), ("dsse", "0.0.1"), ("intoto", "0.0.2")]
@@ -246,15 +240,9 @@ def test_a_timestamp_holds(embedded: bool, named: bool) -> None:
     stranger, good = stamper("strange"), scene.sigstore.stampers[1]
     scene.stamped = [stranger.stamp(signature, NOW), good.stamp(signature, NOW)]
     assert scene.open(), "a stranger's counts for nothing beside"
-    for bad, reason in (
-        (stranger.stamp(signature, NOW), "timestamp"),
-        (good.stamp(b"another", NOW), "Mismatch between messages"),
-        (good.stamp(signature, NOW - DAY - MINUTE), "certificate|not valid|count"),
-        (b"\x30\x03\x02\x01\x00", "a timestamp does not hold"),
-        (b"", "a timestamp does not hold"),
-    ):
+    for bad in (b"\x30\x03\x02\x01\x00", b""):
         scene.stamped = [bad]
-        with pytest.raises(SignatureError, match=reason):
+        with pytest.raises(SignatureError, match="a timestamp does not hold"):
             scene.open()
 
 
@@ -282,73 +270,6 @@ def test_every_proven_time_must_fit() -> None:
     late = scene.sigstore.stampers[0].stamp(scene.sign(), NOW + 30 * MINUTE)
     scene.stamped = [scene.sigstore.stampers[0].stamp(scene.signature, NOW), late]
     with pytest.raises(SignatureError, match="expired"):
-        scene.open()
-
-
-def _usage(scene: Scene) -> None:
-    purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
-    scene.signer = scene.sigstore.signer(extended=purpose)
-
-
-def _stranger(scene: Scene) -> None:
-    scene.signer = Sigstore().signer()
-
-
-def _at(minutes: int) -> Callable[[Scene], None]:
-    def change(scene: Scene) -> None:
-        scene.at = NOW + minutes * MINUTE
-
-    return change
-
-
-def _no_sct(scene: Scene) -> None:
-    scene.signer = scene.sigstore.signer(scts=0)
-
-
-def _other_ct_key(scene: Scene) -> None:
-    name = scene.sigstore.ctlog.log_id
-    scene.sigstore.ctlog = type("False", (Log,), {"log_id": name})("ct.example.org")
-
-
-def _other_ct_log(scene: Scene) -> None:
-    scene.sigstore.ctlog = Log("ct.example.org")
-
-
-def _ct_log_ended(scene: Scene) -> None:
-    scene.sigstore.ctlog.end = NOW - MINUTE
-
-
-def _authority_ended(scene: Scene) -> None:
-    scene.sigstore.authority_period = {"end": stamp(NOW - timedelta(seconds=1))}
-
-
-def _strange_name(scene: Scene) -> None:
-    """A name of a kind that cryptography has an exception of its own for."""
-    name = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.17"), tlv(0x30, tlv(0xA3)))
-    above = scene.sigstore.between
-    scene.signer = issue("", above, (usage(digital_signature=True), True), (name, True))
-
-
-CERTIFICATES = {
-    "with a name of a kind that is not known": (_strange_name, "not a certificate"),
-    "for another purpose": (_usage, "is not for signing code"),
-    "of another authority": (_stranger, "did not sign the certificate|no path leads"),
-    "expired when it was signed": (_at(20), "expired on"),
-    "not yet valid when it was signed": (_at(-2), "is not valid before"),
-    "without a proof of its log": (_no_sct, "carries no proof of a log"),
-    "with a proof by another key": (_other_ct_key, "the log's signature .* is wrong"),
-    "with a proof of another log": (_other_ct_log, "logged by no log of the trusted root"),
-    "logged when the log did not count": (_ct_log_ended, "certificate's log is not trusted"),
-    "of an authority that did not count": (_authority_ended, "no authority .* counts"),
-}
-
-
-@pytest.mark.parametrize("case", CERTIFICATES)
-def test_a_certificate_is_refused(case: str) -> None:
-    change, reason = CERTIFICATES[case]
-    scene = Scene()
-    change(scene)
-    with pytest.raises(SignatureError, match=reason):
         scene.open()
 
 
