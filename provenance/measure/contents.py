@@ -15,7 +15,7 @@ from provenance.measure.distances import EQUAL, Found, Job, Measured, Wanted, me
 from provenance.measure.findings import Divergence, TensorDistance
 from provenance.measure.pieces import Digests, Workers
 from provenance.measure.rounding import Rounding
-from provenance.measure.squares import LEAST_ERROR, Norm, cosine, enlarged
+from provenance.measure.squares import LEAST_ERROR, Norm, enlarged
 from provenance.weights.beside import Difference
 from provenance.weights.metadata import effects, metadata_differences
 from provenance.weights.normalisers import Normalised
@@ -198,7 +198,6 @@ def _distance(file: str, info: TensorInfo, found: Measured, initial: str | None)
         numbers = {"l2": gap.l2, "linf": gap.largest}
         if found.left is not None and found.right is not None and found.bases is not None:
             numbers |= _relative("weights", found, found.bases, info, notes)
-            numbers["cosine"] = cosine(found.left, found.right, gap)
             sides = zip((found.left, found.right), found.bases, strict=True)
             shares = [1 - base.l2_ratio(norm) ** 2 for norm, base in sides if norm.root]
             numbers["outlying_share"] = max([0.0, *shares])

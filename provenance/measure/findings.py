@@ -103,8 +103,6 @@ class TensorDistance(msgspec.Struct, frozen=True, kw_only=True):
     """Place of the first element that differs, in C order."""
     worst: tuple[int, ...] | None = None
     """Place of the element with the largest difference, the first of them."""
-    cosine: float | None = None
-    """Of the angle between the tensors; reported, never decisive."""
     nan: int = 0
     """Places in which either side is NaN."""
     zero_signs: int = 0

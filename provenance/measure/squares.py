@@ -60,9 +60,6 @@ CAP: Final = 4
 standard deviations of a normal distribution, where nothing is. It is part of what a distance
 means."""
 
-MAX_RATIO: Final = 2.0**10
-"""Largest ratio of two norms for which the cosine of their vectors is given."""
-
 STEPS: Final = 4
 """In how many binades, from that of its median down, a block says how many values it has."""
 
@@ -274,24 +271,6 @@ class Rows:
         """Return the L2 norm of the longest row."""
         norms = [self._longest, *(total.norm() for total in self._open.values())]
         return max(norms, key=lambda norm: norm.order)
-
-
-def cosine(left: Norm, right: Norm, difference: Norm) -> float | None:
-    """Return the cosine of the angle of two vectors from their norms and their difference's.
-
-    None where a vector is zero, a norm infinite, or one norm more than ``MAX_RATIO`` times the
-    other; otherwise its absolute error is under ``2^-33`` times the norms' ratio.
-    """
-    larger, smaller = sorted((left, right), key=lambda norm: norm.order, reverse=True)
-    if not left.root or not right.root or math.inf in (left.root, right.root, difference.root):
-        return None
-    ratio = smaller.l2_ratio(larger)
-    if ratio * MAX_RATIO < 1:
-        return None
-    apart = difference.l2_ratio(larger)
-    # The law of cosines, written so that what is subtracted from 1 is small where the angle is.
-    found = 1 - (apart - (1 - ratio)) * (apart + (1 - ratio)) / (2 * ratio)
-    return max(-1.0, min(1.0, found))
 
 
 class Squares:

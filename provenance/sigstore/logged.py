@@ -21,7 +21,7 @@ from provenance.keys import PublicKey
 from provenance.sigstore.root import Log
 from provenance.transparency import checkpoint as checkpoints
 from provenance.transparency import entry as entries
-from provenance.transparency import merkle, note, rekor
+from provenance.transparency import note, rekor
 from provenance.transparency.entry import LogEntry
 from provenance.transparency.note import VerifierKey
 
@@ -110,16 +110,12 @@ def _spec(kind: tuple[str, str], found: object, signed: Signed) -> object:
         envelope = {"payloadType": signed.payload_type, "signatures": made}
         uploaded = _uploaded(_at(found, "content", "hash"))
         return {"content": {"envelope": envelope, "hash": uploaded, "payloadHash": whole}}
-    details, algorithm, name = rekor.names_of(signed.key)
-    named = {"x509Certificate": {"rawBytes": _b64(signed.certificate)}}
-    if not signed.certificate:
-        named = {"publicKey": {"rawBytes": _b64(signed.key.spki)}}
-    signature = {"content": sig, "verifier": {"keyDetails": details, **named}}
+    spec = rekor.spec_of(signed.digest, signed.signature, signed.key, signed.certificate)
     if kind[0] == "hashedrekord":
-        data = {"algorithm": algorithm, "digest": _b64(signed.digest(name))}
-        return {"hashedRekordV002": {"data": data, "signature": signature}}
+        return spec
     digest = {"algorithm": "SHA2_256", "digest": _b64(payload.digest())}
-    return {"dsseV002": {"payloadHash": digest, "signatures": [signature]}}
+    made = [spec["hashedRekordV002"]["signature"]]
+    return {"dsseV002": {"payloadHash": digest, "signatures": made}}
 
 
 def _uploaded(found: object) -> object:
@@ -182,8 +178,8 @@ def check_promise(entry: LogEntry, log: Log) -> datetime:
 
 def check_inclusion(entry: LogEntry, log: Log) -> None:
     """Return if *entry* is in the tree of a checkpoint that *log* signed."""
-    proof, where = entry.proof, "checkpoint"
-    origin = proof.checkpoint.decode().partition("\n")[0]
+    data, where = entry.proof.checkpoint, "checkpoint"
+    origin = data.decode().partition("\n")[0]
     # Rekor v1 signs for several trees by one key: "name - number of the tree".
     name = origin.partition(" - ")[0]
     ids = {hashlib.sha256(log.key.spki).digest()}
@@ -192,13 +188,8 @@ def check_inclusion(entry: LogEntry, log: Log) -> None:
     if log.log_id not in ids:
         raise LogProofError(f"the checkpoint is of another log, {origin[:100]}")
     key = VerifierKey(name, log.key, log.log_id)
-    signed = checkpoints.parse(note.open_note(proof.checkpoint, key, where=where), where=where)
-    if (proof.size, proof.root) != (signed.size, signed.root):
-        raise LogProofError("the proof of inclusion and the checkpoint have different trees")
-    leaf = merkle.hash_leaf(entry.body)
-    merkle.check_inclusion(
-        leaf, proof.hashes, index=proof.index, size=signed.size, root=signed.root
-    )
+    signed = checkpoints.parse(note.open_note(data, key, where=where), where=where)
+    entries.check_inclusion(entry, signed)
 
 
 _b64 = strict_base64.format

@@ -126,16 +126,22 @@ def check_entry(entry: LogEntry, *, body: bytes, vkey: VerifierKey) -> Checkpoin
     if rekor.parse_kind(body, where=_place("body")) != (entry.kind, entry.version):
         raise _refusal("body", f"the entry is not of the kind {entry.kind} {entry.version}")
     signed = checkpoints.open_checkpoint(proof.checkpoint, vkey, where=_place("checkpoint"))
+    check_inclusion(entry, signed)
+    return signed
+
+
+def check_inclusion(entry: LogEntry, signed: Checkpoint) -> None:
+    """Return if the tree of *signed* has *entry*: the last two steps."""
+    proof = entry.proof
     if proof.size != signed.size:
         raise _refusal("tree", f"the proof is for size {proof.size}, not {signed.size}")
     if proof.root != signed.root:
         raise _refusal("tree", "the proof and the checkpoint have different roots")
     try:
-        leaf, root = merkle.hash_leaf(body), signed.root
+        leaf, root = merkle.hash_leaf(entry.body), signed.root
         merkle.check_inclusion(leaf, proof.hashes, index=proof.index, size=signed.size, root=root)
     except LogProofError as error:
         raise _refusal("inclusion", error.what) from error
-    return signed
 
 
 def parse_entry(value: object, where: str | None = None) -> LogEntry:

@@ -8,6 +8,8 @@ is over the envelope's pre-authentication encoding, which is what the key signed
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from typing import Any
 
 from provenance.encoding import strict_base64, strict_json
 from provenance.errors import MalformedError
@@ -33,21 +35,27 @@ by sigstore/sigstore ``pkg/signature/algorithm_registry.go``), and hashlib's nam
 
 def format_body(message: bytes, signature: bytes, key: PublicKey) -> bytes:
     """Return the body that says: *key* made *signature* over *message* (an envelope's PAE)."""
-    details, algorithm, name = names_of(key)
-    text = strict_base64.format
-    data = {"algorithm": algorithm, "digest": text(hashlib.new(name, message).digest())}
-    verifier = {"keyDetails": details, "publicKey": {"rawBytes": text(key.spki)}}
-    spec = {"data": data, "signature": {"content": text(signature), "verifier": verifier}}
-    return strict_json.format(
-        {"apiVersion": VERSION, "kind": KIND, "spec": {"hashedRekordV002": spec}}
-    )
+
+    def digest(name: str) -> bytes:
+        return hashlib.new(name, message).digest()
+
+    spec = spec_of(digest, signature, key)
+    return strict_json.format({"apiVersion": VERSION, "kind": KIND, "spec": spec})
 
 
-def names_of(key: PublicKey) -> tuple[str, str, str]:
-    """Return the names of the key's details, and of its hash in Sigstore and in hashlib."""
+def spec_of(
+    digest: Callable[[str], bytes], signature: bytes, key: PublicKey, certificate: bytes = b""
+) -> dict[str, Any]:
+    """Return what the body says, by the *digest* of the message for the name of a hash."""
     if key.algorithm not in _ALGORITHMS:
         raise MalformedError(f"a log has no entry for a key by {key.algorithm}")
-    return _ALGORITHMS[key.algorithm]
+    details, algorithm, name = _ALGORITHMS[key.algorithm]
+    text = strict_base64.format
+    kind, der = ("x509Certificate", certificate) if certificate else ("publicKey", key.spki)
+    verifier = {"keyDetails": details, kind: {"rawBytes": text(der)}}
+    data = {"algorithm": algorithm, "digest": text(digest(name))}
+    signed = {"content": text(signature), "verifier": verifier}
+    return {"hashedRekordV002": {"data": data, "signature": signed}}
 
 
 def parse_kind(body: bytes, *, where: str | None = None) -> tuple[str, str]:

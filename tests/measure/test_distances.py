@@ -23,7 +23,6 @@ from provenance.measure.squares import (
     RELATIVE_ERROR,
     Norm,
     at_most,
-    cosine,
     enlarged,
 )
 from provenance.weights import view
@@ -401,37 +400,6 @@ def test_every_thread_checks_its_arithmetic(monkeypatch: pytest.MonkeyPatch) -> 
     measure("t", InMemory(left, "BF16"), InMemory(right, "BF16"), Wanted(threads=2))
     assert seen
     assert threading.main_thread().name not in seen
-
-
-@pytest.mark.parametrize(("shift", "expected"), [((1, 0), 1.0), ((0, 1), 0.0), ((-1, 0), -1.0)])
-def test_cosine_of_right_angles(shift: tuple[int, int], expected: float) -> None:
-    result = measured(np.array([2, 0], "<f4"), np.array(shift, "<f4"))
-    assert result.left is not None
-    assert result.right is not None
-    found = cosine(result.left, result.right, result.difference)
-    assert found == pytest.approx(expected, abs=1e-15)
-
-
-@given(
-    st.lists(st.floats(-1e200, 1e200), min_size=2, max_size=5),
-    st.lists(st.floats(-1e200, 1e200), min_size=5, max_size=5),
-)
-def test_cosine_against_exact_arithmetic(left: list[float], right: list[float]) -> None:
-    result = measured(np.array(left), np.array(right[: len(left)]), "F64")
-    if result.left is None or result.right is None:
-        assert left == right[: len(left)]
-        return
-    found = cosine(result.left, result.right, result.difference)
-    pairs = [(Fraction(a), Fraction(b)) for a, b in zip(left, right, strict=False)]
-    zero = Fraction(0)
-    squares = sum((a * a for a, _ in pairs), zero), sum((b * b for _, b in pairs), zero)
-    if found is None:
-        least, most = sorted(squares)
-        assert least * 2**20 <= most * (1 + Fraction(RELATIVE_ERROR) * 4)
-        return
-    product = sum((a * b for a, b in pairs), zero)
-    exact = exact_root(product * product / squares[0] / squares[1]) * (1 if product > 0 else -1)
-    assert abs(Fraction(found) - exact) < Fraction(2) ** -33 * 2**10
 
 
 @pytest.mark.parametrize(
