@@ -23,7 +23,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Self
 
 import msgspec
@@ -140,7 +139,7 @@ def look_at(  # noqa: PLR0913 - how a folder is read, and two listeners
     progress: Callable[[int], None] | None = None,
     check: Check | None = None,
     refuse: Callable[[ProvenanceError], None] = raise_it,
-    known: Mapping[str, Seen] = MappingProxyType({}),
+    known: Mapping[str, Seen] = {},
     hashings: Collection[Hashing] = (),
 ) -> dict[str, Seen]:
     """Return the files in the folder *root* by name, as :func:`hash_folder` reads them.

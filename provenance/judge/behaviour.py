@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 from numpy.typing import NDArray
@@ -28,12 +27,12 @@ from provenance.weights.model import Model, Unit, model_of_file
 from provenance.weights.pairs import Pair, SideBySide
 from provenance.weights.view import ArraysFile, TensorFile
 
-_WHY: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
+_WHY: Final[Mapping[str, tuple[str, ...]]] = {
     "max-difference": ("empty", "exact-type", "not-finite", "overflow"),
     "mean-difference": ("empty", "exact-type", "not-finite", "overflow"),
     "kl-divergence": ("empty", "not-finite", "not-a-distribution", "infinite-divergence"),
     "disagreement-bound": ("empty", "not-finite", "not-a-distribution"),
-})  # fmt: skip
+}  # fmt: skip
 """Why a measure can be absent; the last reason is the default."""
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
-from types import MappingProxyType
 from typing import Final, Literal
 
 from provenance.equality.declaration import Alternative
@@ -135,9 +134,11 @@ def judges_of(sides: SideBySide, alternative: Alternative, pair: Pair) -> Judges
     )
 
 
-_HELD: Final[Mapping[type, tuple[str, str]]] = MappingProxyType(
-    {Behaviour: ("outputs", "tensors"), Metrics: ("samples", "metrics"), Curves: ("sources", "")}
-)
+_HELD: Final[Mapping[type, tuple[str, str]]] = {
+    Behaviour: ("outputs", "tensors"),
+    Metrics: ("samples", "metrics"),
+    Curves: ("sources", ""),
+}
 
 
 def _evidence(rule: EvidenceRule) -> tuple[Sequence[str], Sequence[str]]:

@@ -27,7 +27,6 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
-from types import MappingProxyType
 from typing import Any, Final
 
 from provenance.equality.rules import MAX_POINTS
@@ -123,9 +122,11 @@ def _entries(data: bytes, where: str) -> Iterator[_Point]:
                 yield name, step, _number(value), 0
 
 
-_FORMS: Final[Mapping[str, Callable[[bytes, str], Iterator[_Point]]]] = MappingProxyType(
-    {".jsonl": _records, ".csv": _cells, "trainer_state.json": _entries}
-)
+_FORMS: Final[Mapping[str, Callable[[bytes, str], Iterator[_Point]]]] = {
+    ".jsonl": _records,
+    ".csv": _cells,
+    "trainer_state.json": _entries,
+}
 
 
 def _curves(points: Iterable[_Point], where: str) -> dict[str, Curve]:

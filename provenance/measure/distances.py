@@ -20,7 +20,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -126,7 +125,7 @@ EQUAL: Final[Found] = (
         zero_signs=0,
         parts=None,
     ),
-    MappingProxyType({}),
+    {},
 )
 """What is found of equal tensors."""
 

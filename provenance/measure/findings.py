@@ -7,7 +7,6 @@ finding's ``value`` is what was compared with ``limit``: a measure with its erro
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -19,35 +18,33 @@ if TYPE_CHECKING:
     from provenance.weights.beside import Difference
     from provenance.weights.view import TensorInfo
 
-NOTES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "exact-type": "integers, booleans and packed codes have no distance",
-        "not-finite": "NaN or infinity stands where the two differ, or where a mean is taken",
-        "overflow": "the distance is beyond float64",
-        "zero-update": "a builder's tensor did not move from the initial one",
-        "zero-weights": "a builder's tensor is zero throughout",
-        "initial-not-finite": "the initial tensor holds NaN or infinity",
-        "ulp-too-large": "the distance in units of last place is beyond 2^53 - 1",
-        "ratio-overflow": "the ratio is beyond float64",
-        "not-a-number": "NaN stands in it, and the rule does not say that it may",
-        "sign-of-zero": "-0 stands in one place and +0 in its counterpart",
-        "not-wider": "the type is not a wider float than the one to round to",
-        "empty": "there is nothing to compare",
-        "not-a-distribution": "probabilities are negative, not finite, or do not add up to 1",
-        "infinite-divergence": "a class has probability 0 on one side only, or beyond float64",
-        "too-few": "too few examples for a test",
-        "zero-variance": "all differences are the same: the margin decides, not a test",
-        "answers-not-0-or-1": "the scores are not answers that are right or wrong",
-        "steps-not-increasing": "a step comes twice, or after a later one: the curve restarts",
-        "steps-differ": "a step is on one side only",
-        "beyond-the-narrower-type": "a value has no counterpart in the type to round to",
-        "not-read": "an exception selects values in it, and they cannot be read on both sides",
-        "too-many": "exceptions select more values than an outcome lists",
-        "other-base": "it is not known that both were made from the same base model",
-        "reported": "numbers that a builder reported are all that speaks for these weights",
-        "shipped": "both models hold it in the narrower type, too, equal in every bit",
-    }
-)
+NOTES: Final[Mapping[str, str]] = {
+    "exact-type": "integers, booleans and packed codes have no distance",
+    "not-finite": "NaN or infinity stands where the two differ, or where a mean is taken",
+    "overflow": "the distance is beyond float64",
+    "zero-update": "a builder's tensor did not move from the initial one",
+    "zero-weights": "a builder's tensor is zero throughout",
+    "initial-not-finite": "the initial tensor holds NaN or infinity",
+    "ulp-too-large": "the distance in units of last place is beyond 2^53 - 1",
+    "ratio-overflow": "the ratio is beyond float64",
+    "not-a-number": "NaN stands in it, and the rule does not say that it may",
+    "sign-of-zero": "-0 stands in one place and +0 in its counterpart",
+    "not-wider": "the type is not a wider float than the one to round to",
+    "empty": "there is nothing to compare",
+    "not-a-distribution": "probabilities are negative, not finite, or do not add up to 1",
+    "infinite-divergence": "a class has probability 0 on one side only, or beyond float64",
+    "too-few": "too few examples for a test",
+    "zero-variance": "all differences are the same: the margin decides, not a test",
+    "answers-not-0-or-1": "the scores are not answers that are right or wrong",
+    "steps-not-increasing": "a step comes twice, or after a later one: the curve restarts",
+    "steps-differ": "a step is on one side only",
+    "beyond-the-narrower-type": "a value has no counterpart in the type to round to",
+    "not-read": "an exception selects values in it, and they cannot be read on both sides",
+    "too-many": "exceptions select more values than an outcome lists",
+    "other-base": "it is not known that both were made from the same base model",
+    "reported": "numbers that a builder reported are all that speaks for these weights",
+    "shipped": "both models hold it in the narrower type, too, equal in every bit",
+}
 """Why a number is absent."""
 
 NEVER_HELD: Final = frozenset({"presence", "bytes", "type-and-shape", "container", "distribution"})

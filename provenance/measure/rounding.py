@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -37,24 +36,22 @@ class Layout:
     negative_zero: bool = True
 
 
-LAYOUTS: Final[Mapping[str, Layout]] = MappingProxyType(
-    {
-        "F64": Layout(52, 1023, 0x7FEF_FFFF_FFFF_FFFF, infinity=True),
-        "F32": Layout(23, 127, 0x7F7F_FFFF, infinity=True),
-        "F16": Layout(10, 15, 0x7BFF, infinity=True),
-        "BF16": Layout(7, 127, 0x7F7F, infinity=True),
-        "F8_E3M4": Layout(4, 3, 0x6F, infinity=True),
-        "F8_E4M3": Layout(3, 7, 0x7E),
-        "F8_E4M3_IEEE": Layout(3, 7, 0x77, infinity=True),
-        "F8_E4M3B11FNUZ": Layout(3, 11, 0x7F, negative_zero=False),
-        "F8_E4M3FNUZ": Layout(3, 8, 0x7F, negative_zero=False),
-        "F8_E5M2": Layout(2, 15, 0x7B, infinity=True),
-        "F8_E5M2FNUZ": Layout(2, 16, 0x7F, negative_zero=False),
-    }
-)
+LAYOUTS: Final[Mapping[str, Layout]] = {
+    "F64": Layout(52, 1023, 0x7FEF_FFFF_FFFF_FFFF, infinity=True),
+    "F32": Layout(23, 127, 0x7F7F_FFFF, infinity=True),
+    "F16": Layout(10, 15, 0x7BFF, infinity=True),
+    "BF16": Layout(7, 127, 0x7F7F, infinity=True),
+    "F8_E3M4": Layout(4, 3, 0x6F, infinity=True),
+    "F8_E4M3": Layout(3, 7, 0x7E),
+    "F8_E4M3_IEEE": Layout(3, 7, 0x77, infinity=True),
+    "F8_E4M3B11FNUZ": Layout(3, 11, 0x7F, negative_zero=False),
+    "F8_E4M3FNUZ": Layout(3, 8, 0x7F, negative_zero=False),
+    "F8_E5M2": Layout(2, 15, 0x7B, infinity=True),
+    "F8_E5M2FNUZ": Layout(2, 16, 0x7F, negative_zero=False),
+}
 """The float types by name."""
 
-_RANKS: Final[Mapping[str, int]] = MappingProxyType({"F64": 0, "F32": 1, "F16": 2, "BF16": 2})
+_RANKS: Final[Mapping[str, int]] = {"F64": 0, "F32": 1, "F16": 2, "BF16": 2}
 """The types that values are rounded from; a type of a higher rank, or of none, is narrower."""
 
 

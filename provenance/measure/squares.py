@@ -27,7 +27,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -68,10 +67,10 @@ _LARGEST: Final = 2.0**400
 """Where the largest value of a block is between these, the sum of its squares stays in range, and
 squares too small to be normal numbers are less than 2^-200 of it."""
 
-_KERNELS: Final[Mapping[str, str]] = MappingProxyType(
-    {"BF16": "bf16", "F16": "f16", "F32": "f32", "F64": "f64",
-     "BC32": "bf16", "C32": "f16", "C64": "f32", "C128": "f64"}
-)  # fmt: skip
+_KERNELS: Final[Mapping[str, str]] = {
+    "BF16": "bf16", "F16": "f16", "F32": "f32", "F64": "f64",
+    "BC32": "bf16", "C32": "f16", "C64": "f32", "C128": "f64",
+}  # fmt: skip
 """The suffix of the compiled functions, by type."""
 
 

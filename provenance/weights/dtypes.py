@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import ml_dtypes
@@ -93,22 +92,27 @@ def _all() -> Iterator[DType]:
         yield DType(block.name, 8 * ends[-1], "exact", block.elements, parts)
 
 
-DTYPES: Final[Mapping[str, DType]] = MappingProxyType({dtype.name: dtype for dtype in _all()})
+DTYPES: Final[Mapping[str, DType]] = {dtype.name: dtype for dtype in _all()}
 """Every element type by its name."""
 
-_EIGHT_BITS: Final[Mapping[str, Any]] = MappingProxyType(
+_EIGHT_BITS: Final[Mapping[str, Any]] = (
     {"F8_E3M4": ml_dtypes.float8_e3m4, "F8_E4M3_IEEE": ml_dtypes.float8_e4m3}
     | {"F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E4M3FNUZ": ml_dtypes.float8_e4m3fnuz}
     | {"F8_E5M2": ml_dtypes.float8_e5m2, "F8_E5M2FNUZ": ml_dtypes.float8_e5m2fnuz}
     | {"F8_E4M3B11FNUZ": ml_dtypes.float8_e4m3b11fnuz}
 )
 
-_NATIVE: Final[Mapping[str, str]] = MappingProxyType(
-    {"F16": "<f2", "F32": "<f4", "F64": "<f8", "C32": "<f2", "C64": "<f4", "C128": "<f8"}
-)
+_NATIVE: Final[Mapping[str, str]] = {
+    "F16": "<f2",
+    "F32": "<f4",
+    "F64": "<f8",
+    "C32": "<f2",
+    "C64": "<f4",
+    "C128": "<f8",
+}
 
 
-NUMPY: Final[Mapping[str, str]] = MappingProxyType(
+NUMPY: Final[Mapping[str, str]] = (
     {"BOOL": "|b1", "U8": "|u1", "I8": "|i1", "U16": "<u2", "I16": "<i2", "U32": "<u4"}
     | {"I32": "<i4", "U64": "<u8", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8"}
     | {"C64": "<c8", "C128": "<c16"}

@@ -27,7 +27,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from math import prod
-from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -114,10 +113,10 @@ class NpyFile(SourceFile):
         infos = {name: header.info for name, (_, header) in self._arrays.items()}
         values = [name for name, (_, header) in self._arrays.items() if header.element.value]
         long = sum(infos[name].nbytes for name in values) > MAX_SPELLED
-        self.metadata = MappingProxyType({name: self._value(name, long=long) for name in values})
-        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(
-            {name: info for name, info in infos.items() if name not in self.metadata}
-        )
+        self.metadata = {name: self._value(name, long=long) for name in values}
+        self.tensors: Mapping[str, TensorInfo] = {
+            name: info for name, info in infos.items() if name not in self.metadata
+        }
         headers = [self._arrays[name][1] for name in sorted(self._arrays)]
         if self.direct and not any(it.fortran or it.element.big_endian for it in headers):
             self._offsets = {name: self._arrays[name][1].start for name in self.tensors}
@@ -197,7 +196,7 @@ class NpzFile(NpyFile):
                 Normaliser.ARCHIVE_FIELDS: [m.ignored for m in by_name],
             }
         )
-        self.container = MappingProxyType({**self.container, **archive})
+        self.container = {**self.container, **archive}
 
     def _found(self) -> dict[str, Member]:
         self._members = arrays_in(self._source)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from provenance.errors import MalformedError, UnreadableError
@@ -26,7 +25,7 @@ from provenance.weights.source import Source
 from provenance.weights.torch.archive import TorchFile
 from provenance.weights.view import TensorFile
 
-_READERS: Final[Mapping[str, Callable[[Source], TensorFile]]] = MappingProxyType(
+_READERS: Final[Mapping[str, Callable[[Source], TensorFile]]] = (
     {".safetensors": SafetensorsFile, ".npz": NpzFile, ".npy": NpyFile, ".gguf": GgufFile}
     | {".h5": Hdf5File, ".hdf5": Hdf5File, ".keras": KerasFile, ".skops": SkopsFile}
     | dict.fromkeys(TORCH, TorchFile)

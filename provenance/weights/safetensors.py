@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -84,7 +83,7 @@ class SafetensorsFile(PlacedFile):
             what = f"the tensors take {end} bytes, the file has {source.size - self._start}"
             raise MalformedError(what, where=source.name)
         self._offsets = {info.name: self._start + begin for info, begin, _ in places}
-        self.tensors = MappingProxyType({info.name: info for info, _, _ in places})
+        self.tensors = {info.name: info for info, _, _ in places}
         self.container = _container(header, entries, list(self.tensors))
 
 
@@ -108,7 +107,7 @@ def _metadata(entries: dict[str, Any], where: str) -> Mapping[str, str]:
         raise MalformedError(f"{_METADATA} is not an object of strings", where=where)
     if len(metadata) > _MAX_METADATA:
         raise MalformedError(f"{_METADATA} has more than {_MAX_METADATA} values", where=where)
-    return MappingProxyType(dict(metadata))
+    return dict(metadata)
 
 
 def _place(name: str, entry: object, where: str) -> tuple[TensorInfo, int, int]:

@@ -31,7 +31,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from threading import RLock
-from types import MappingProxyType
 from typing import Any, Final
 
 from provenance.encoding import strict_json
@@ -110,7 +109,7 @@ def read_index(source: Source, whole: str) -> ShardIndex:
     irregular = tuple(shard for shard in held if not regular.fullmatch(shard))
     digest = hashlib.sha256(data).hexdigest()
     found = tuple(f"the shard {shard!r} {what}" for shard, what in misfits.items() if what)
-    return ShardIndex(MappingProxyType(held), MappingProxyType(metadata), digest, irregular, found)
+    return ShardIndex(held, metadata, digest, irregular, found)
 
 
 def _misfit(shard: str, whole: str) -> str | None:
@@ -168,10 +167,10 @@ class ShardedFile(SourceFile):
             raise
         self.format = shards[0].format
         self.direct = all(file.direct for file in shards)
-        self.tensors = MappingProxyType(tensors)
-        self.metadata = MappingProxyType({**said, **stated})
+        self.tensors = tensors
+        self.metadata = {**said, **stated}
         self.frameworks = frozenset[str | None]().union(*(file.frameworks for file in shards))
-        self.container = MappingProxyType(_facts(read, shards))
+        self.container = _facts(read, shards)
         self._sha256_of_index = read.sha256
         self.doubts = tuple(doubt for file in shards for doubt in file.doubts)
         if misfits := list(_misfits(read, found)):
@@ -185,7 +184,7 @@ class ShardedFile(SourceFile):
         """
         if self.misfit is not None:
             self.doubts = tuple(doubt for doubt in self.doubts if doubt != self.misfit)
-            self.metadata = MappingProxyType({**self.metadata, "index": self._sha256_of_index})
+            self.metadata = {**self.metadata, "index": self._sha256_of_index}
 
     def _look_into(self, name: str) -> TensorFile:
         """Return the shard *name*; it may be closed again."""

@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final
 
 from provenance.encoding import strict_json
@@ -67,9 +66,9 @@ class SkopsFile(NpzFile):
             for name, member in self._members.items()
             if member.name in self._raw
         }
-        self.metadata = MappingProxyType({**self.metadata, **beside})
+        self.metadata = {**self.metadata, **beside}
         numbers = stated({Normaliser.OBJECT_IDS: [ids, list(names)]})
-        self.container = MappingProxyType({**self.container, **numbers})
+        self.container = {**self.container, **numbers}
 
     def _found(self) -> dict[str, Member]:
         arrays: dict[str, Member] = {}

@@ -14,7 +14,6 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import msgspec
@@ -47,9 +46,9 @@ are whole (ggml's largest block has 256 elements)."""
 DIGEST_CHUNK: Final = 2**17
 """Elements that are digested at a time; at most 2 MiB."""
 
-_ARRAY_DTYPES: Final[Mapping[str, str]] = MappingProxyType(
-    {np.dtype(code).name: name for name, code in NUMPY.items()} | {"bfloat16": "BF16"}
-)
+_ARRAY_DTYPES: Final[Mapping[str, str]] = {
+    np.dtype(code).name: name for name, code in NUMPY.items()
+} | {"bfloat16": "BF16"}
 
 _CONTROL: Final = re.compile("[\\x00-\\x1f\\x7f-\\x9f]")
 """The characters of Unicode's category Cc."""
@@ -92,9 +91,7 @@ def fact_digest(value: object) -> str:
 
 def stated(facts: Mapping[Normaliser, object]) -> Mapping[str, str]:
     """Return *facts* as the ``container`` of a reader: texts as they are, all else by digest."""
-    return MappingProxyType(
-        {k: fact if isinstance(fact, str) else fact_digest(fact) for k, fact in facts.items()}
-    )
+    return {k: fact if isinstance(fact, str) else fact_digest(fact) for k, fact in facts.items()}
 
 
 def describe(name: str, dtype: str | DType, shape: Sequence[object], *, where: str) -> TensorInfo:
@@ -138,11 +135,11 @@ class TensorFile(ABC):
     format: str
     tensors: Mapping[str, TensorInfo]
     """Every tensor by name, in the order of their bytes in the file."""
-    metadata: Mapping[str, str] = MappingProxyType({})
+    metadata: Mapping[str, str] = {}
     """What the file says beside its tensors; part of the content."""
     frameworks: frozenset[str | None] = frozenset({""})
     """What safetensors say under ``format``; "" without metadata, None in metadata without it."""
-    container: Mapping[str, str] = MappingProxyType({})
+    container: Mapping[str, str] = {}
     """The facts of the container that do not belong to the content, by normaliser."""
     aliases: tuple[tuple[str, ...], ...] = ()
     """Names of the very same stored bytes, type and shape: tied weights. Groups of two or more
@@ -203,7 +200,7 @@ class TensorFile(ABC):
 class SourceFile(TensorFile):
     """A weight file that is read from a source, which it closes."""
 
-    _offsets: Mapping[str, int] = MappingProxyType({})
+    _offsets: Mapping[str, int] = {}
     """Where each tensor begins, of those that lie in the file as they are returned."""
 
     def __init__(self, source: Source) -> None:
@@ -256,7 +253,7 @@ class ArraysFile(TensorFile):
             if flat.dtype.byteorder == ">":
                 flat = flat.astype(flat.dtype.newbyteorder("<"))
             self._raw[name] = flat.view(np.uint8).data
-        self.tensors = MappingProxyType(tensors)
+        self.tensors = tensors
 
     def pieces(self, name: str, begin: int, end: int, step: int) -> Iterator[memoryview]:
         """Return the array's bytes."""

@@ -21,7 +21,6 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Iterator
-from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from provenance.errors import MalformedError
@@ -48,7 +47,7 @@ _FLAG_UTF8: Final = 1 << 11
 _ALLOWED_FLAGS: Final = _FLAG_DESCRIPTOR | _FLAG_UTF8 | 0b110  # 1 and 2: effort of deflate
 _EXTRA_ZIP64: Final = 0x0001
 _EXTRA_PADDING: Final = 0x4246
-_IGNORED_EXTRA: Final = MappingProxyType({0x5455: 13, 0x7875: 15})
+_IGNORED_EXTRA: Final = {0x5455: 13, 0x7875: 15}
 """Kinds of extra fields with Unix times and owners, and their greatest lengths in bytes. Others can
 rename a member (0x7075), and a long one can hide a second archive."""
 

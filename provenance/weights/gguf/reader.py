@@ -19,7 +19,6 @@ padded. Together with tensors and metadata they determine the file's bytes.
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import Final
 
 from provenance.errors import MalformedError, UnreadableError
@@ -82,8 +81,8 @@ class GgufFile(PlacedFile):
         start = _aligned(header.position, alignment) if placed else header.position
         padded = _check_places(source, header.position, start, in_order, alignment)
         self._offsets = {info.name: start + offset for info, offset in placed}
-        self.tensors = MappingProxyType({info.name: info for info, _ in in_order})
-        self.metadata = MappingProxyType(metadata)
+        self.tensors = {info.name: info for info, _ in in_order}
+        self.metadata = metadata
         orders = [[info.name for info, _ in order] for order in (placed, in_order)]
         where = "by default" if stated_at is None else f"stated after {stated_at} keys"
         end = "padded" if padded else "unpadded"

@@ -15,7 +15,6 @@ before 2024 (40 bytes); ggml's own is 36.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final, NamedTuple
 
 
@@ -62,8 +61,14 @@ BLOCKS: Final = (
 )  # fmt: skip
 """Every quantised type."""
 
-GGML_TYPES: Final[Mapping[int, str]] = MappingProxyType(
-    {0: "F32", 1: "F16", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 30: "BF16"}
-    | {block.number: block.name for block in BLOCKS}
-)
+GGML_TYPES: Final[Mapping[int, str]] = {
+    0: "F32",
+    1: "F16",
+    24: "I8",
+    25: "I16",
+    26: "I32",
+    27: "I64",
+    28: "F64",
+    30: "BF16",
+} | {block.number: block.name for block in BLOCKS}
 """The name of each type by its number in a file."""

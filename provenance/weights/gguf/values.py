@@ -12,7 +12,6 @@ import hashlib
 import json
 import struct
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final
 
 from provenance.errors import MalformedError
@@ -50,16 +49,14 @@ _BOOL, _STRING, _ARRAY = 7, 8, 9
 _NESTED: Final = 4
 """How many strings an array in an array counts as: it takes as long to read."""
 
-_NUMBERS: Final[Mapping[int, tuple[str, struct.Struct]]] = MappingProxyType(
-    {
-        number: (name, struct.Struct(f"<{code}"))
-        for number, name, code in (
-            (0, "u8", "B"), (1, "i8", "b"), (2, "u16", "H"), (3, "i16", "h"), (U32, "u32", "I"),
-            (5, "i32", "i"), (6, "f32", "f"), (_BOOL, "bool", "?"), (10, "u64", "Q"),
-            (11, "i64", "q"), (12, "f64", "d"),
-        )
-    }
-)  # fmt: skip
+_NUMBERS: Final[Mapping[int, tuple[str, struct.Struct]]] = {
+    number: (name, struct.Struct(f"<{code}"))
+    for number, name, code in (
+        (0, "u8", "B"), (1, "i8", "b"), (2, "u16", "H"), (3, "i16", "h"), (U32, "u32", "I"),
+        (5, "i32", "i"), (6, "f32", "f"), (_BOOL, "bool", "?"), (10, "u64", "Q"),
+        (11, "i64", "q"), (12, "f64", "d"),
+    )
+}  # fmt: skip
 """The types of one size in ``gguf_metadata_value_type``: name and encoding."""
 
 

@@ -16,7 +16,6 @@ Keras does: they are read by place.
 from __future__ import annotations
 
 import json
-from types import MappingProxyType
 from typing import Final
 
 from provenance.encoding import strict_json
@@ -68,7 +67,7 @@ class KerasFile(Hdf5File):
         }
         if twice := sorted(self.metadata.keys() & beside.keys()):
             raise MalformedError(f"{twice[0]!r} is a member and an attribute", where=source.name)
-        self.metadata = MappingProxyType({**self.metadata, **beside})
+        self.metadata = {**self.metadata, **beside}
         by_name = dict(sorted(by_name.items()))
         facts: dict[Normaliser, object] = {
             Normaliser.SAVED_DATE: [description],
@@ -78,7 +77,7 @@ class KerasFile(Hdf5File):
                 (m.method, m.compressed, m.ignored) for m in by_name.values()
             ],
         }
-        self.container = MappingProxyType({**self.container, **stated(facts)})
+        self.container = {**self.container, **stated(facts)}
 
 
 def _without_date(text: str, where: str) -> str:

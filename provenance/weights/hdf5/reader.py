@@ -28,7 +28,6 @@ import struct
 from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -134,8 +133,8 @@ class Hdf5File(SourceFile):
         check_count(len(infos), where=where)
         tied = [tuple(sorted(dataset.names)) for dataset in self._datasets]
         self.aliases = tuple(sorted(names for names in tied if len(names) > 1))
-        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(
-            dict(sorted(infos.items(), key=lambda pair: (self._dataset(pair[0]).first, pair[0])))
+        self.tensors: Mapping[str, TensorInfo] = dict(
+            sorted(infos.items(), key=lambda pair: (self._dataset(pair[0]).first, pair[0]))
         )
         held: set[str] = set()
         for name in infos:
@@ -144,7 +143,7 @@ class Hdf5File(SourceFile):
                 held.add(way)
         if empty := sorted(set(groups) - held):
             attributes["groups"] = json.dumps(empty, ensure_ascii=False)
-        self.metadata = MappingProxyType(attributes)
+        self.metadata = attributes
         self.container = stated(
             {
                 Normaliser.BYTE_ORDER: [self._dataset(name).big for name in sorted(infos)],

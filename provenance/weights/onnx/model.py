@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from provenance.errors import MalformedError
@@ -104,10 +103,10 @@ class OnnxFile(SourceFile):
             else:
                 said[f"tensor {name}"] = data.loose_text(place, info, tensor, dtype, inside)
         check_covered(self.beside, externals.values())
-        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(
-            dict(sorted(infos.items(), key=lambda pair: self._order(pair[0])))
+        self.tensors: Mapping[str, TensorInfo] = dict(
+            sorted(infos.items(), key=lambda pair: self._order(pair[0]))
         )
-        self.metadata: Mapping[str, str] = MappingProxyType(said)
+        self.metadata: Mapping[str, str] = said
         places = sorted((name, external.fields) for name, external in externals.items())
         self.container = stated(
             {

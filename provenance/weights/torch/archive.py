@@ -28,7 +28,6 @@ import hashlib
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from types import MappingProxyType
 from typing import Final
 
 from provenance.errors import MalformedError, UnreadableError
@@ -54,15 +53,13 @@ _READ: Final = 2**20
 PICKLE: Final = "data.pkl"
 _IDENTIFIER: Final = ".data/serialization_id"
 
-RECORDS: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
-    {
-        "version": re.compile(r"[0-9]{1,4}\n"),
-        "byteorder": re.compile(r"little|big"),
-        ".format_version": re.compile(r"[0-9]{1,4}"),
-        ".storage_alignment": re.compile(r"[0-9]{1,10}"),
-        _IDENTIFIER: re.compile(r"[!-~]{1,128}"),
-    }
-)
+RECORDS: Final[Mapping[str, re.Pattern[str]]] = {
+    "version": re.compile(r"[0-9]{1,4}\n"),
+    "byteorder": re.compile(r"little|big"),
+    ".format_version": re.compile(r"[0-9]{1,4}"),
+    ".storage_alignment": re.compile(r"[0-9]{1,10}"),
+    _IDENTIFIER: re.compile(r"[!-~]{1,128}"),
+}
 """The short records, and what each may hold."""
 
 
@@ -93,7 +90,7 @@ class TorchFile(SourceFile):
         self._stored = {t.info.name: t for t in ordered}
         self._arrays = ArraysFile(content.arrays, where=source.name)
         stored = {t.info.name: t.info for t in ordered}
-        self.tensors = MappingProxyType({**stored, **self._arrays.tensors})
+        self.tensors = {**stored, **self._arrays.tensors}
         self.metadata = content.metadata
         self._paths = content.paths
         self.aliases = _aliases(ordered)

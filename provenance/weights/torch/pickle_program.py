@@ -30,7 +30,6 @@ from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import islice
-from types import MappingProxyType
 from typing import Any, Final
 
 from provenance.errors import MalformedError, UnreadableError
@@ -349,7 +348,7 @@ def _tuple(count: int) -> Callable[[_Machine, Any], object]:
     )
 
 
-_OPERATIONS: Final[Mapping[str, Callable[[_Machine, Any], object]]] = MappingProxyType(
+_OPERATIONS: Final[Mapping[str, Callable[[_Machine, Any], object]]] = (
     {
         "PROTO": _Machine.protocol,
         "FRAME": _Machine.frame,
@@ -388,15 +387,13 @@ _OPERATIONS: Final[Mapping[str, Callable[[_Machine, Any], object]]] = MappingPro
 )
 """Every operation that is read. Not POP and DUP: what a program drops is in no value."""
 
-_OF_OBJECTS: Final[Mapping[str, Callable[[_Machine, Any], object]]] = MappingProxyType(
-    {
-        "NEWOBJ": lambda machine, _: machine.new_object("__newobj__"),
-        "NEWOBJ_EX": lambda machine, _: machine.new_object("__newobj_ex__"),
-        "EMPTY_SET": lambda machine, _: machine.empty_set(),
-        "FROZENSET": lambda machine, _: machine.call("frozenset", machine.pop_marked()),
-        "ADDITEMS": lambda machine, _: machine.add_items(),
-        "BYTEARRAY8": lambda machine, value: machine.call("bytearray", bytes(value)),
-        "LONG4": lambda machine, value: machine.stack.append(value),
-    }
-)
+_OF_OBJECTS: Final[Mapping[str, Callable[[_Machine, Any], object]]] = {
+    "NEWOBJ": lambda machine, _: machine.new_object("__newobj__"),
+    "NEWOBJ_EX": lambda machine, _: machine.new_object("__newobj_ex__"),
+    "EMPTY_SET": lambda machine, _: machine.empty_set(),
+    "FROZENSET": lambda machine, _: machine.call("frozenset", machine.pop_marked()),
+    "ADDITEMS": lambda machine, _: machine.add_items(),
+    "BYTEARRAY8": lambda machine, value: machine.call("bytearray", bytes(value)),
+    "LONG4": lambda machine, value: machine.stack.append(value),
+}
 """Operations that are read where every global is allowed."""

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -34,7 +33,7 @@ _PAIRS: Final = "float4_e2m1fn_x2"
 UNTYPED: Final = "torch.storage.UntypedStorage"
 """The class of storages of bytes: each tensor in it states its element type."""
 
-DTYPE_NAMES: Final[Mapping[str, str]] = MappingProxyType(
+DTYPE_NAMES: Final[Mapping[str, str]] = (
     {np.dtype(code).name: name for name, code in NUMPY.items()}
     | {"bfloat16": "BF16", "complex32": "C32", "bcomplex32": "BC32", _PAIRS: "F4"}
     | {"float8_e4m3fn": "F8_E4M3", "float8_e4m3fnuz": "F8_E4M3FNUZ", "float8_e5m2": "F8_E5M2"}
@@ -42,7 +41,7 @@ DTYPE_NAMES: Final[Mapping[str, str]] = MappingProxyType(
 )
 """The element types that are read, by torch's names."""
 
-_STORAGES: Final[Mapping[str, str]] = MappingProxyType(
+_STORAGES: Final[Mapping[str, str]] = (
     {"torch.BoolStorage": "bool", "torch.ByteStorage": "uint8", "torch.CharStorage": "int8"}
     | {"torch.ShortStorage": "int16", "torch.IntStorage": "int32", "torch.LongStorage": "int64"}
     | {"torch.HalfStorage": "float16", "torch.BFloat16Storage": "bfloat16"}
@@ -57,19 +56,17 @@ _LOCATION: Final = re.compile(
 _KEY: Final = re.compile(r"[0-9]{1,20}")
 
 _PARAMETER: Final = "torch._utils._rebuild_parameter"
-_REBUILT: Final[Mapping[str, range]] = MappingProxyType(
-    {
-        "torch._utils._rebuild_tensor": range(4, 5),
-        "torch._utils._rebuild_tensor_v2": range(6, 8),
-        "torch._utils._rebuild_tensor_v3": range(7, 9),
-    }
-)
+_REBUILT: Final[Mapping[str, range]] = {
+    "torch._utils._rebuild_tensor": range(4, 5),
+    "torch._utils._rebuild_tensor_v2": range(6, 8),
+    "torch._utils._rebuild_tensor_v3": range(7, 9),
+}
 """How many arguments each call takes."""
 
-_QUANTISED: Final[Mapping[str, str]] = MappingProxyType(
-    {"torch.QInt8Storage": "CharStorage", "torch.QUInt8Storage": "ByteStorage"}
-    | {"torch.QInt32Storage": "IntStorage"}
-)
+_QUANTISED: Final[Mapping[str, str]] = {
+    "torch.QInt8Storage": "CharStorage",
+    "torch.QUInt8Storage": "ByteStorage",
+} | {"torch.QInt32Storage": "IntStorage"}
 """The storage of integers of each class of quantised ones."""
 
 _QTENSOR: Final = "torch._utils._rebuild_qtensor"
@@ -77,8 +74,7 @@ _SPARSE: Final = "torch._utils._rebuild_sparse_tensor"
 _TYPED: Final = "torch._tensor._rebuild_from_type_v2"
 _COO: Final = ("layout", "indices", "values", "size", "is_coalesced")
 _MOVED: Final = ("data", "dtype", "device", "requires_grad")
-_PARTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {
+_PARTS: Final[Mapping[str, tuple[str, ...]]] = {
         _PARAMETER: ("data", "requires_grad", "backward_hooks"),
         "torch._utils._rebuild_parameter_with_state": (
             "data", "requires_grad", "backward_hooks", "state",
@@ -92,8 +88,7 @@ _PARTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         _SPARSE: ("layout", "compressed_indices", "plain_indices", "values", "size"),
         _QTENSOR: ("int_repr", "quantizer", "storage"),
         _TYPED: ("data", "type", "state"),
-    }
-)  # fmt: skip
+    }  # fmt: skip
 """The names of the parts of each call that makes another kind of tensor."""
 
 LAYOUT: Final = "torch.serialization._get_layout"

@@ -11,7 +11,6 @@ import math
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -121,8 +120,8 @@ def read_content(value: object, *, where: str) -> Content:
         walk.put((STRUCTURE,), structure)
     return Content(
         tuple(walk.tensors),
-        MappingProxyType(walk.arrays),
-        MappingProxyType(walk.metadata),
+        walk.arrays,
+        walk.metadata,
         walk.paths,
         walk.sets,
         sorted(walk.types),
