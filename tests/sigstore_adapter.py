@@ -20,7 +20,7 @@ from provenance.encoding import strict_base64, strict_json
 from provenance.envelope import bundle as bundles
 from provenance.errors import MalformedError, ProvenanceError, SignatureError, UsageError
 from provenance.keys import PublicKey, load_public
-from provenance.sigstore import root
+from provenance.sigstore import certificate, root
 from provenance.sigstore.keyless import Keyless, refusing
 from provenance.sigstore.logged import Signed
 from provenance.statement import intoto
@@ -85,7 +85,16 @@ def check_blob(
         return keyless.prove(document.verification_material, document.media_type, signed, leaf)[0]
 
 
-def arguments() -> argparse.Namespace:
+def signer_of(path: Path) -> tuple[str, ...]:
+    """Return the options that trust the identity which the bundle at *path* names."""
+    material = parse_blob(path.read_bytes()).verification_material
+    leaf = certificate.parse(bundles.signer_of(material, None)[2][0])
+    return (
+        "--certificate-identity", leaf.identities[0], "--certificate-oidc-issuer", leaf.provider,
+    )  # fmt: skip
+
+
+def arguments(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("command", choices=["verify-bundle"])
     parser.add_argument("--bundle", type=Path, required=True)
@@ -95,7 +104,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--trusted-root", type=Path)
     parser.add_argument("--staging", action="store_true")
     parser.add_argument("artifact")
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 def verify(given: argparse.Namespace) -> str:
@@ -123,8 +132,14 @@ def verify(given: argparse.Namespace) -> str:
     return opened.proof
 
 
-if __name__ == "__main__":
+def main(words: list[str]) -> int:
     try:
-        print(verify(arguments()))  # noqa: T201 - a command's answer
+        print(verify(arguments(words)))  # noqa: T201 - a command's answer
     except ProvenanceError as error:
-        sys.exit(str(error))
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

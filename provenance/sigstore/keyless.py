@@ -68,7 +68,9 @@ class Keyless(Notary):
         if not self.identity:
             raise bundles.no_identity()
         if kind == "x509CertificateChain" and _version(media_type) == "0.3":
-            raise SignatureError("a bundle v0.3 has one certificate, not a chain of them")
+            what = "signed with a chain of certificates, which is not keyless in a bundle v0.3"
+            hint = "name the authority that issued them with --certificate-chain"
+            raise SignatureError(what, hint=hint)
         leaf = certificate.parse(chain[0])
         certificate.check_identity(leaf, self.identity, self.provider)
         return leaf

@@ -37,18 +37,6 @@ def verify(case: Path, here: Path, *words: str | Path, method: str = "key") -> t
 
 
 KEY = ("--public-key", CERTIFICATES / "signing-key-pub.pem")
-ROOT = ("--cert-chain", CERTIFICATES / "ca-cert.pem")
-
-
-@pytest.mark.parametrize("version", ["v1.0.1", "v1.1.0"])
-def test_historical_signatures(version: str, tmp_path: Path) -> None:
-    by_key, by_certificate = VECTORS / f"{version}-elliptic-key", VECTORS / f"{version}-certificate"
-    assert verify(by_key, tmp_path, *KEY) == (0, "")
-    assert verify(by_certificate, tmp_path, *ROOT, method="certificate") == (0, "")
-    status, why = verify(by_key, tmp_path, *ROOT, method="certificate")
-    assert (status, "signed by a key, and none is trusted" in why) == (1, True)
-    status, why = verify(by_certificate, tmp_path, *KEY)
-    assert (status, "signed with a certificate, and no authority is trusted" in why) == (1, True)
 
 
 def edit(case: Path, *words: str) -> None:

@@ -13,9 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from provenance.envelope import bundle as bundles
-from provenance.sigstore import certificate
-from tests.sigstore_adapter import parse_blob
+from tests.sigstore_adapter import signer_of
 from tests.sigstores import NOW, PROVIDER, WHO, Sigstore, body, bundle, pae, sign
 
 ADAPTER = Path(__file__).parents[1] / "sigstore_adapter.py"
@@ -30,14 +28,6 @@ ARTIFACT = b"an artifact"
 def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ADAPTER), "verify-bundle", *map(str, arguments)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-
-
-def signer_of(path: Path) -> tuple[str, ...]:
-    material = parse_blob(path.read_bytes()).verification_material
-    leaf = certificate.parse(bundles.signer_of(material, None)[2][0])
-    return (
-        "--certificate-identity", leaf.identities[0], "--certificate-oidc-issuer", leaf.provider,
-    )  # fmt: skip
 
 
 def test_a_vector_by_path_and_by_digest(tmp_path: Path) -> None:

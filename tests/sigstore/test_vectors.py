@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import shutil
@@ -15,13 +14,10 @@ import pytest
 
 import provenance
 from provenance.encoding import strict_json
-from provenance.envelope import bundle as bundles
-from provenance.errors import MalformedError, ProvenanceError, SignatureError, UsageError
+from provenance.errors import MalformedError, SignatureError, UsageError
 from provenance.report.explain import explain
-from provenance.sigstore import certificate, root
-from provenance.sigstore.keyless import Keyless
+from provenance.sigstore import root
 from provenance.trust.verification import Verified
-from tests.sigstore_adapter import check_blob, parse_blob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,52 +28,6 @@ STAGING = VECTORS / "sigstore/trusted_root.staging.json"
 MODEL = VECTORS / "openssf-model-signing/v1.1.0-sigstore"
 WHO = "stefanb@us.ibm.com"
 PROVIDER = "https://sigstore.verify.ibm.com/oauth2"
-
-
-def check(name: str, trusted: Path, artifact: bytes | None = None) -> str:
-    """Verify the bundle *name* for the identity that its own certificate names."""
-    path = next((VECTORS / "sigstore").glob(f"{name}.sigstore*"))
-    document = parse_blob(path.read_bytes())
-    [leaf, *_] = bundles.signer_of(document.verification_material, None)[2]
-    signer = certificate.parse(leaf)
-    keyless = Keyless(root.load(trusted), signer.identities[0], signer.provider)
-    data = (VECTORS / "sigstore" / name).read_bytes() if artifact is None else artifact
-    return check_blob(keyless, path.read_bytes(), lambda kind: hashlib.new(kind, data).digest())
-
-
-@pytest.mark.parametrize(
-    ("name", "trusted", "proof"),
-    [
-        ("bundle_v3.txt", STAGING, "25915956 of rekor.sigstage.dev at 2024-04-02 19:19:09 UTC"),
-        (
-            "bundle_v3_github.whl",
-            PUBLIC,
-            "79605083 of rekor.sigstore.dev at 2024-03-19 22:41:16 UTC",
-        ),
-    ],
-)
-def test_a_good_bundle_verifies(name: str, trusted: Path, proof: str) -> None:
-    assert check(name, trusted) == f"entry {proof}"
-
-
-@pytest.mark.parametrize(
-    ("name", "trusted", "reason"),
-    [
-        ("bundle_cve_2022_36056.txt", STAGING, "about something else: spec.signature.content"),
-        ("bundle_invalid_version.txt", STAGING, "media type is 'this is completely wrong'"),
-        ("bundle_no_checkpoint.txt", STAGING, "has no checkpoint"),
-        ("bundle_v3_no_signed_time.txt", PUBLIC, "nothing proves when it was signed"),
-        ("bundle_v3.txt", PUBLIC, "in no log of the trusted root"),
-    ],
-)
-def test_a_bad_bundle_is_refused_for_its_reason(name: str, trusted: Path, reason: str) -> None:
-    with pytest.raises(ProvenanceError, match=reason):
-        check(name, trusted)
-
-
-def test_another_artifact_is_refused() -> None:
-    with pytest.raises(SignatureError, match="over another digest"):
-        check("bundle_v3.txt", STAGING, b"something else")
 
 
 def verify(model: Path, **more: Any) -> Verified:  # noqa: ANN401 - the verb's own

@@ -34,19 +34,12 @@ REFUSED: dict[str, tuple[str, object, str]] = {
     "an empty list": ("resources", [], "the subject is not the digest of the resources"),
     "no serialization": ("serialization", MISSING, "serialization"),
     "no known method": ("serialization.method", "tensors", "signed by tensors with sha256"),
-    "SHA-1": ("serialization.hash_type", "sha1", "signed by files with sha1"),
     "another algorithm than its files": ("serialization.hash_type", "blake2b", "'sha256', not bl"),
-    "a resource by another algorithm": (f"{FILE}.algorithm", "sha256-sharded-5", "sha256-sharded"),
-    "shards of no size": ("serialization.method", "shards", "shards of 0 bytes"),
     "no algorithm": (f"{FILE}.algorithm", MISSING, "algorithm"),
-    "a digest in upper case": (f"{FILE}.digest", sha256(b"{}").upper(), "not a sha256 digest"),
     "a digest that is short": (f"{FILE}.digest", "ab", "not a sha256 digest"),
     "a digest that is a map": (f"{FILE}.digest", {"sha256": "ab" * 32}, "digest"),
     "a digest of another file": (f"{FILE}.digest", sha256(b"x"), "the subject is not the digest"),
-    "a name that leaves": (f"{FILE}.name", "../outside", "leaves the folder"),
-    "a name that is absolute": (f"{FILE}.name", "/etc/passwd", "is absolute"),
     "a name with NUL": (f"{FILE}.name", "a\0b", "control character"),
-    "a name twice": (f"{FILE}.name", "weights.bin", "'weights.bin' is duplicated"),
     "the folder itself": (f"{FILE}.name", ".", "empty part or '.'"),
     "the folder itself as a part": (f"{FILE}.name", "a/./b", "empty part or '.'"),
 }
@@ -110,24 +103,6 @@ def test_resources_reordered_after_signing_are_refused() -> None:
 
 
 # --- What the reference tool made -----------------------------------------------------------------
-
-
-@pytest.mark.parametrize("case", ["v1.0.1-elliptic-key", "v1.1.0-elliptic-key"])
-def test_signatures_of_the_reference_tool_open_and_name_the_files(case: str) -> None:
-    (item,) = claims.read_bundles(VECTORS / case / MODEL_SIGNATURE)
-    opened = bundle.open_bundle(item, [generate().public, load_public(KEY_OF_VECTORS)])
-    found = model_signature.from_statement(intoto.from_opened(opened))
-    actual = hash_folder(VECTORS / case, ignore=frozenset({MODEL_SIGNATURE, "ignore-me"}))
-    assert found.files == {entry.name: entry.sha256 for entry in actual.entries}
-    assert found.root_digest == actual.root_digest
-    assert found.model_name == case
-
-
-@pytest.mark.parametrize("case", ["v1.0.1-elliptic-key", "v1.1.0-elliptic-key"])
-def test_signatures_of_the_reference_tool_do_not_open_with_another_key(case: str) -> None:
-    (item,) = claims.read_bundles(VECTORS / case / MODEL_SIGNATURE)
-    with pytest.raises(SignatureError):
-        bundle.open_bundle(item, [generate().public])
 
 
 @pytest.mark.parametrize("case", ["v1.0.1-certificate", "v1.1.0-certificate"])
