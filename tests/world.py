@@ -38,9 +38,11 @@ from provenance.statement.training import (
 from provenance.statement.uris import BUILD_TYPE, LOCAL_BUILDER
 from provenance.transparency import log as logs
 from provenance.transparency import note
+from provenance.transparency.note import NoteSignature, VerifierKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import datetime
     from pathlib import Path
 
     import pytest
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     from provenance.equality.declaration import Declaration
     from provenance.keys import PrivateKey
     from provenance.statement.intoto import Statement
-    from provenance.transparency.note import SignerKey, VerifierKey
+    from provenance.transparency.note import SignerKey
 
 FILES = {
     "config.json": b'{"hidden": 2}',
@@ -164,6 +166,20 @@ def make_log(folder: Path, keeper: Person, origin: str = "example.org/log") -> S
     """Make the empty log *origin* in *folder*, which *keeper* signs (an Ed25519 key)."""
     logs.init(folder, origin, keeper.private)
     return note.signer_key(origin, keeper.key)
+
+
+def cosign(text: str, name: str, key: PrivateKey, at: datetime, kind: int) -> NoteSignature:
+    """Cosign by the specification's words, and not by the code that is tested."""
+    stamp = int(at.timestamp()).to_bytes(8, "big")
+    if kind == 4:
+        message = f"cosignature/v1\ntime {int(at.timestamp())}\n{text}".encode()
+    else:
+        origin, size, root, *_ = text.split("\n")
+        message = b"subtree/v1\n\0" + bytes([len(name)]) + name.encode() + stamp
+        message += bytes([len(origin)]) + origin.encode() + bytes(8)
+        message += int(size).to_bytes(8, "big") + strict_base64.parse(root)
+    verifier = VerifierKey(name, key.public, kind=kind)
+    return NoteSignature(name, verifier.note_id, stamp + key.sign(message))
 
 
 def vkey_text(vkey: VerifierKey) -> str:

@@ -172,7 +172,8 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
         on_step(step)
     verified = replace(verified, levels=levels, steps=(*verified.steps, *steps))
     if rules is not None:
-        verified = _decide(rules, verified, rebuilt, name)
+        more = [path for path in (read, optional_path(verdict)) if path is not None]
+        verified = _decide(rules, verified, rebuilt, name, more)
         for each in verified.answers or ():
             on_answer(each)
         if against := [each.rule.strip() for each in verified.answers or () if not each.holds]:
@@ -217,9 +218,16 @@ def _decide(
     verified: Verified,
     rebuilt: Sequence[tuple[Opened, Verdict]],
     name: str | None,
+    more: Sequence[Path],
 ) -> Verified:
     """Return *verified* with the answers of *rules*, and of its claims the one that counts."""
     from provenance.trust import decision  # noqa: PLC0415 - rarely needed
+
+    now, searched = datetime.now(UTC), decision.UNSEARCHED
+    if rules.no_trusted_mismatch is not None:
+        from provenance.rebuilding import against  # noqa: PLC0415 - rarely needed
+
+        searched = against.search(rules, verified, more, now)
 
     verdicts = (
         decision.Evidence(
@@ -233,9 +241,9 @@ def _decide(
         for opened, verdict in rebuilt
     )
     names = folder_names(verified.root) if name is None else (name,)
-    evidence = (*decision.evidence_of(verified, rules), *verdicts)
-    called, answers = decision.decide(rules, evidence, names, datetime.now(UTC))
-    claim = decision.claim_that_counts(verified, rules, called)
+    evidence = (*decision.evidence_of(verified, rules, now), *verdicts)
+    called, answers = decision.decide(rules, evidence, names, now, searched)
+    claim = decision.claim_that_counts(verified, rules, called, now)
     if claim is not verified.claim:
         declared = verification.declaration_of((claim,), claim) if claim else None
         verified = replace(verified, claim=claim, declaration=declared, ancestors=())

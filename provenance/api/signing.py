@@ -26,7 +26,7 @@ from provenance.files.pointers import unfetched
 from provenance.folder import attach as beside
 from provenance.folder import claims
 from provenance.folder.attach import Published
-from provenance.folder.claims import require_folder
+from provenance.folder.claims import require_model
 from provenance.keys import ALGORITHMS, PrivateKey, PublicKey, generate
 from provenance.keys import write_pair as write_key_pair
 from provenance.transparency.note import format_vkey
@@ -154,9 +154,10 @@ def publish(
 ) -> PublishedClaims:
     """Put the claims beside *model* into the log in the folder *log*; keep the proofs with them.
 
-    *password* is that of the log's key. *keys* are those of claims that do not name their signer.
+    *model* may be the file of a verdict, too. *password* is that of the log's key. *keys* are those
+    of claims that do not name their signer.
     """
-    require_folder(Path(model))
+    require_model(Path(model))
     target = log_in(log, password)
     published = beside.publish(Path(model), target, public_keys(keys))
     name = target.signer.verifier

@@ -21,7 +21,7 @@ from provenance.report.terminal import print_json
     ),
     next_step="'provenance verify model --key alice.pub --log log/vkey' checks the proof.",
 )
-@click.argument("model", type=PATH, metavar="DIR")
+@click.argument("model", type=PATH, metavar="DIR|FILE")
 @click.option("--log", type=PATH, required=True, metavar="LOGDIR", help="Folder of the log.")
 @click.option(
     "--key",
@@ -38,7 +38,7 @@ from provenance.report.terminal import print_json
 def command(
     model: Path, log: Path, key_paths: tuple[Path, ...], password_env: str | None, *, as_json: bool
 ) -> None:
-    """Put the claims beside the model in DIR into a log, and keep the proofs with them.
+    """Put the claims beside the model in DIR, or the verdict in FILE, into a log, with the proof.
 
     A log cannot forget. What it holds of a claim is a digest, the signature, and the public key.
     """

@@ -39,7 +39,6 @@ from provenance.folder.claims import (
     name_in,
     not_covered,
     read_bundles,
-    require_folder,
     require_model,
 )
 from provenance.keys import PrivateKey, PublicKey, parse_spki, refuse_private_key
@@ -49,7 +48,7 @@ from provenance.statement.training import TrainingStatement
 from provenance.statement.uris import KEY_CHANGE
 from provenance.transparency import entry as log_entries
 from provenance.transparency import log as logs
-from provenance.transparency import rekor
+from provenance.transparency import note, rekor
 from provenance.transparency.entry import LogEntry
 from provenance.transparency.note import SignerKey, VerifierKey
 from provenance.weights.names import opened_by
@@ -166,7 +165,7 @@ def attach(
         if signed.signature is not None and not kept:
             write_file(signature, signed.signature)
             written.append(str(signature))
-        published = () if log is None else _publish(model, items, [place], log)
+        published = () if log is None else _publish(beside(model, CLAIMS), items, [place], log)
     return Attached(tuple(written), published, kept, not_covered(model, link_roots=link_roots))
 
 
@@ -279,25 +278,29 @@ def publish(model: Path, log: Log, keys: Sequence[PublicKey] = ()) -> tuple[Publ
     public key, never the claim itself. The key is one of *keys* or the one that the claim names as
     its signer's, and must have made the signature. After an error the claims are as before.
     """
-    require_folder(model)
+    require_model(model)
+    path = beside(model, CLAIMS)
+    if model.is_file() and not os.path.lexists(path):  # a verdict
+        path = model
     with locked(_folder_of(model)):
-        items = _read_claims(model)
+        items = read_bundles(path) if path == model else _read_claims(model)
         if not items:
             hint = "'record' or 'attest' makes one; a model.sig alone is not logged"
             raise UnreadableError("holds no claims to publish", where=str(model), hint=hint)
-        return _publish(model, items, range(len(items)), log, keys)
+        return _publish(path, items, range(len(items)), log, keys)
 
 
 def _publish(
-    model: Path,
+    path: Path,
     items: Sequence[Bundle],
     places: Sequence[int],
     log: Log,
     keys: Sequence[PublicKey] = (),
 ) -> tuple[Published, ...]:
-    """Put those of the claims *items* beside *model* that stand at *places* into *log*."""
+    """Put those of the claims *items* in the file *path* that stand at *places* into *log*."""
     bodies = {n: _body(items[n], keys, f"claim {n + 1}") for n in places}
-    indices = {n: _proven(items[n], bodies[n], log.signer.verifier) for n in places}
+    signatures = len(logs.read_signatures(log.folder))  # with those of witnesses, a better proof
+    indices = {n: _proven(items[n], bodies[n], log.signer.verifier, signatures) for n in places}
     missing = [n for n in places if indices[n] is None]
     for n in missing:
         if len(items[n].log_entries) >= bundles.MAX_LOG_ENTRIES:
@@ -309,7 +312,7 @@ def _publish(
         lines = [
             _with_entry(item, added[n]) if n in added else item.raw for n, item in enumerate(items)
         ]
-        _write_claims(model, lines)
+        write_file(path, _joined(path, lines))
     return tuple(
         Published(n + 1, added[n].index if index is None else index, index is None)
         for n, index in indices.items()
@@ -350,16 +353,16 @@ def _read_claims(model: Path, link_roots: Sequence[Path] = ()) -> tuple[Bundle, 
 def check_claims(model: Path, link_roots: Sequence[Path] = ()) -> None:
     """Return if a claim can be added to those beside *model*: found out before a training."""
     not_covered(model, link_roots=link_roots)
-    _joined(model, [item.raw for item in _read_claims(model, link_roots)])
+    _joined(beside(model, CLAIMS), [item.raw for item in _read_claims(model, link_roots)])
 
 
 def _write_claims(model: Path, lines: Sequence[bytes]) -> None:
-    write_file(beside(model, CLAIMS), _joined(model, lines))
+    write_file(beside(model, CLAIMS), _joined(beside(model, CLAIMS), lines))
 
 
-def _joined(model: Path, lines: Sequence[bytes]) -> bytes:
-    """Return *lines* as a file of claims; refuse one that could not be read again."""
-    where = str(beside(model, CLAIMS))
+def _joined(path: Path, lines: Sequence[bytes]) -> bytes:
+    """Return *lines* as the file of claims *path*; refuse one that could not be read again."""
+    where = str(path)
     if len(lines) > bundles.MAX_LINES:
         raise MalformedError(f"more than {bundles.MAX_LINES} lines", where=where)
     data = b"".join(line + b"\n" for line in lines)
@@ -426,15 +429,16 @@ def _named_signer(item: Bundle) -> list[PublicKey]:
         return []
 
 
-def _proven(item: Bundle, body: bytes, vkey: VerifierKey) -> int | None:
-    """Return the index that a proof kept with the claim shows, if one holds."""
+def _proven(item: Bundle, body: bytes, vkey: VerifierKey, signatures: int) -> int | None:
+    """Return the index that a proof kept with the claim shows, if one has so many *signatures*."""
     for value in item.log_entries:
         try:
             parsed = log_entries.parse_entry(value)
             log_entries.check_entry(parsed, body=body, vkey=vkey)
+            if len(note.parse(parsed.proof.checkpoint).signatures) >= signatures:
+                return parsed.index
         except (MalformedError, LogProofError):
             continue
-        return parsed.index
     return None
 
 

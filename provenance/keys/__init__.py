@@ -20,7 +20,7 @@ from provenance.keys.public import (
     PublicKey,
     load_public,
     parse_public_pem,
-    parse_raw_ed25519,
+    parse_raw,
     parse_spki,
 )
 
@@ -33,7 +33,7 @@ __all__ = [
     "load_private",
     "load_public",
     "parse_public_pem",
-    "parse_raw_ed25519",
+    "parse_raw",
     "parse_spki",
     "refuse_private_key",
     "refuse_private_keys",

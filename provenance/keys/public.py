@@ -107,8 +107,8 @@ class PublicKey:
 
     @property
     def raw(self) -> bytes:
-        """The 32 bytes of an Ed25519 key."""
-        if not isinstance(self._handle, ed25519.Ed25519PublicKey):
+        """The bytes of an Ed25519 key, or of an ML-DSA-44 key."""
+        if not isinstance(self._handle, ed25519.Ed25519PublicKey | mldsa.MLDSA44PublicKey):
             raise MalformedError(f"an Ed25519 key is needed, and this is {self.algorithm}")
         return self._handle.public_bytes_raw()
 
@@ -205,12 +205,14 @@ def parse_spki(spki: bytes, *, where: str | None = None) -> PublicKey:
     return key
 
 
-def parse_raw_ed25519(raw: bytes, *, where: str | None = None) -> PublicKey:
-    """Return the Ed25519 key of the 32 bytes *raw*."""
+def parse_raw(raw: bytes, *, ml_dsa: bool = False, where: str | None = None) -> PublicKey:
+    """Return the Ed25519 key of the 32 bytes *raw*, or the ML-DSA-44 key of 1,312."""
+    kind = mldsa.MLDSA44PublicKey if ml_dsa else ed25519.Ed25519PublicKey
     try:
-        return public_key_of(ed25519.Ed25519PublicKey.from_public_bytes(raw), where=where)
+        return public_key_of(kind.from_public_bytes(raw), where=where)
     except ValueError as error:
-        raise MalformedError("an Ed25519 key has 32 bytes", where=where) from error
+        size = "ML-DSA-44 key has 1,312" if ml_dsa else "Ed25519 key has 32"
+        raise MalformedError(f"an {size} bytes", where=where) from error
 
 
 def parse_public_pem(data: bytes, *, where: str | None = None) -> PublicKey:

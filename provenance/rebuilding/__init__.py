@@ -5,4 +5,5 @@
 - ``repetition``: what a rebuilder runs, and what could never agree.
 - ``agreement``: the judgement over several verified models.
 - ``verdict``: the signed document that says so.
+- ``against``: those that a log shows to speak against a model.
 """

@@ -54,11 +54,19 @@ def policy_lines(policy: TrustPolicy) -> Iterator[str]:
         asked = [text for text, _, _ in demands(rule, policy, datetime(2026, 1, 1, tzinfo=UTC))]
         yield from wrap(f"  Asked of it: {', '.join(asked)}.", WIDTH, 15) if asked else ()
     yield ""
-    if policy.no_trusted_mismatch:
-        yield "No trusted mismatch: not decidable here, for whoever removes a file removes what"
-        yield "  it says. This policy accepts no model."
-    else:
-        yield "A model is accepted if every rule for its name holds, and there is one."
+    if against := policy.no_trusted_mismatch:
+        by = some_of(list(against.parties)) or "any of them"
+        named = f"No trusted mismatch: no verdict against the model that {by} signed is in the log"
+        more = f" {policy.logs[against.log].name}, up to the checkpoint in {against.checkpoint}."
+        yield from wrap(one_line(named + more), WIDTH, 2)
+        yield ""
+    if policy.witnesses:
+        quorum = policy.witnesses.quorum
+        known = count(len(policy.witnesses.witnesses), "witness", "witnesses")
+        yield f"A checkpoint of a log counts with the cosignatures of the quorum {one_line(quorum)}"
+        yield f"  ({known} known)."
+        yield ""
+    yield "A model is accepted if every rule for its name holds, and there is one."
 
 
 def _models(rule: Rule) -> str:

@@ -5,6 +5,7 @@ entry was changed or removed, so the log cannot show different statements to dif
 
 - ``merkle``: the tree's hashes, roots and proofs.
 - ``note``, ``checkpoint``: signed notes, and the log's signed size and root.
+- ``witness``: the cosignatures of others, and which of them suffice.
 - ``tiles``: how tree and entries are cut into files.
 - ``rekor``: what is logged for a signed envelope.
 - ``entry``: an entry with its proof, as bundles hold it; its check.

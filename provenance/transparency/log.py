@@ -39,7 +39,7 @@ from provenance.transparency.log_state import (
     Settings,
     TreeState,
 )
-from provenance.transparency.note import SignerKey, VerifierKey
+from provenance.transparency.note import NoteSignature, SignerKey, VerifierKey
 from provenance.transparency.tile_store import TileStore, make_folders, read_file
 from provenance.transparency.tiles import ENTRIES, MAX_ENTRY_BYTES, WIDTH, Edge, Tile
 
@@ -125,6 +125,27 @@ def read_checkpoint(folder: Path, vkey: VerifierKey) -> Checkpoint:
     path = folder / CHECKPOINT
     raw = read_file(path, note.MAX_NOTE_BYTES)
     return checkpoints.open_checkpoint(raw, vkey, where=str(path))
+
+
+def read_signatures(folder: Path) -> tuple[NoteSignature, ...]:
+    """Return the signatures of the checkpoint of the log in *folder*, not verified."""
+    path = folder / CHECKPOINT
+    return note.parse(read_file(path, note.MAX_NOTE_BYTES), where=str(path)).signatures
+
+
+def entries_under(folder: Path, signed: Checkpoint) -> Iterator[bytes]:
+    """Yield the entries that *signed* covers, from the log in *folder*, or a copy of it.
+
+    Whether they are those, the end of it tells: a LogProofError if not.
+    """
+    store, edge = TileStore(folder), tuple[tuple[bytes, ...], ...]()
+    for done in range(0, signed.size, WIDTH):
+        found = store.entries(done // WIDTH, min(WIDTH, signed.size - done))
+        _, edge = tiles.extend(done, edge, [merkle.hash_leaf(entry) for entry in found])
+        yield from found
+    if tiles.root(edge) != signed.root:
+        what = "its entries do not give the root of the checkpoint"
+        raise LogProofError(what, where=str(folder))
 
 
 def append(folder: Path, entries: Sequence[bytes], signer: SignerKey) -> tuple[int, ...]:

@@ -4,19 +4,20 @@ The text ends with a newline; after an empty line come the signature lines: em d
 key name, space, base64 of ``key id (4 bytes) || signature``, newline. A note is UTF-8 and has no
 control character below U+0020 but newline. The signature is over the text without the empty line.
 
-Only keys of type 0x01, Ed25519, are supported: public logs must have it (C2SP tlog-tiles,
+Logs sign with keys of type 0x01, Ed25519: public logs must have it (C2SP tlog-tiles,
 "Checkpoints"). :func:`parse` and :func:`parse_vkey` accept only canonical notes and keys.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import msgspec
 
 from provenance.encoding import strict_base64
 from provenance.errors import LogProofError, MalformedError, SignatureError, UsageError
-from provenance.keys import PrivateKey, PublicKey, parse_raw_ed25519
+from provenance.keys import PrivateKey, PublicKey, parse_raw
 
 MAX_NOTE_BYTES = 2**20
 """Largest note read, in bytes: 100 signatures of 5 kB (post-quantum) and a text fit twice."""
@@ -27,28 +28,34 @@ MAX_SIGNATURES = 100
 ED25519 = 0x01
 """The signature type of Ed25519 over the note's text (signed-note, "Signature types")."""
 
+COSIGNATURES = (0x04, 0x06)
+"""Those of a witness, by Ed25519 and by ML-DSA-44 (C2SP tlog-cosignature)."""
+
 _SIGNATURE_START = "— "
 
 
 class VerifierKey(msgspec.Struct, frozen=True):
-    """A named Ed25519 key that can verify notes; or any key of a log *known_as* 32 bytes."""
+    """A named key that can verify notes; or any key of a log *known_as* 32 bytes."""
 
     name: str
     public: PublicKey
     known_as: bytes = b""
+    kind: int = ED25519
 
     @property
     def log_id(self) -> bytes:
         """SHA-256(name || 0x0A || type || public key), 32 bytes: the log id of Rekor v2."""
-        return (
-            self.known_as
-            or hashlib.sha256(self.name.encode() + b"\n" + _typed(self.public)).digest()
-        )
+        return self.known_as or hashlib.sha256(self.name.encode() + b"\n" + self.typed).digest()
 
     @property
     def note_id(self) -> bytes:
         """The first 4 bytes of that: the key id of signed notes."""
         return self.log_id[:4]
+
+    @property
+    def typed(self) -> bytes:
+        """The signature type and the public key."""
+        return bytes([self.kind]) + self.public.raw
 
 
 class SignerKey(msgspec.Struct, frozen=True):
@@ -77,6 +84,11 @@ class Note(msgspec.Struct, frozen=True):
     text: str
     signatures: tuple[NoteSignature, ...]
 
+    def lines_of(self, key: VerifierKey) -> list[NoteSignature]:
+        """Return the signature lines that say to be of *key*."""
+        own = (key.name, key.note_id)
+        return [line for line in self.signatures if (line.name, line.note_id) == own]
+
 
 def signer_key(name: str, private: PrivateKey) -> SignerKey:
     """Return the key *private* under *name*, if a log can have both."""
@@ -92,20 +104,24 @@ def signer_key(name: str, private: PrivateKey) -> SignerKey:
 
 def format_vkey(key: VerifierKey) -> str:
     """Return *key* as ``name+hex(id)+base64(type || public key)``."""
-    return f"{key.name}+{key.note_id.hex()}+{strict_base64.format(_typed(key.public))}"
+    return f"{key.name}+{key.note_id.hex()}+{strict_base64.format(key.typed)}"
 
 
-def parse_vkey(text: str, *, where: str | None = None) -> VerifierKey:
-    """Return the key that *text*, a vkey without line end, spells."""
+def parse_vkey(
+    text: str, *, kinds: Sequence[int] = (ED25519,), where: str | None = None
+) -> VerifierKey:
+    """Return the key, of one of *kinds*, that *text*, a vkey without line end, spells."""
     parts = text.split("+", 2)
     if len(parts) != 3 or not is_name(parts[0]):  # noqa: PLR2004 - name, id, key
         raise MalformedError("not a log's key: expected NAME+ID+KEY", where=where)
     name, written_id, encoded = parts
     typed = strict_base64.parse(encoded, where=where)
-    if typed[:1] != bytes([ED25519]):
-        what = f"a verifier key must be of type 0x01 (Ed25519), not 0x{typed[:1].hex()}"
+    if not typed or typed[0] not in kinds:
+        allowed = " or ".join(f"0x{kind:02x}" for kind in kinds)
+        what = f"a verifier key must be of type {allowed}, not 0x{typed[:1].hex()}"
         raise MalformedError(what, where=where)
-    key = VerifierKey(name, parse_raw_ed25519(typed[1:], where=where))
+    public = parse_raw(typed[1:], where=where, ml_dsa=typed[0] == COSIGNATURES[1])
+    key = VerifierKey(name, public, kind=typed[0])
     if written_id != key.note_id.hex():
         raise MalformedError("the verifier key's id does not match its name and key", where=where)
     return key
@@ -153,8 +169,7 @@ def open_note(data: bytes, key: VerifierKey, *, where: str | None = None) -> str
     Signatures of other keys are ignored; every line of this one must verify.
     """
     note = parse(data, where=where)
-    own = [line for line in note.signatures if (line.name, line.note_id) == (key.name, key.note_id)]
-    if not own:
+    if not (own := note.lines_of(key)):
         raise LogProofError(f"not signed by the key of {key.name}", where=where)
     for line in own:
         try:
@@ -186,7 +201,3 @@ def _parse_line(line: str, where: str | None) -> NoteSignature:
     if len(data) < 5:  # noqa: PLR2004 - the id and at least one byte
         raise MalformedError("a note's signature is too short", where=where)
     return NoteSignature(name, data[:4], data[4:])
-
-
-def _typed(public: PublicKey) -> bytes:
-    return bytes([ED25519]) + public.raw

@@ -48,12 +48,32 @@ class Evidence(msgspec.Struct, frozen=True):
     builders: frozenset[str] = frozenset()
 
 
+class Searched(msgspec.Struct, frozen=True):
+    """What was found against a model in *range* of a log, and what there is not known.
+
+    ``problem`` says why nothing is known.
+    """
+
+    range: str = ""
+    against: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    problem: str = ""
+
+
+UNSEARCHED = Searched(problem="no log was searched")
+
+
 def decide(
-    policy: TrustPolicy, evidence: Iterable[Evidence], names: Sequence[str], now: datetime
+    policy: TrustPolicy,
+    evidence: Iterable[Evidence],
+    names: Sequence[str],
+    now: datetime,
+    searched: Searched = UNSEARCHED,
 ) -> tuple[str, tuple[Answer, ...]]:
     """Return what the model is called, and the answer to each rule of *policy*; all must hold.
 
     The model is one of *names*, or, where all rules are for all models, whatever its signers say.
+    What speaks against it counts where the named log was *searched*, and nowhere else.
     """
     named: dict[str, list[Evidence]] = {}
     for each in dict.fromkeys(evidence):
@@ -65,31 +85,34 @@ def decide(
         others = some_of(sorted(named)) or "nothing"
         why = f"signed as {others}, not {some_of(names)} (--name)"
         return "", (Answer("model's name", why),)
-    found = {name: tuple(_answers(policy, named[name], name, now)) for name in called}
+    against = (_no_mismatch(searched),) if policy.no_trusted_mismatch else ()
+    found = {name: (*_answers(policy, named[name], name, now), *against) for name in called}
     holding = (name for name in called if all(each.holds for each in found[name]))
     name = next(holding, called[0])
     return name, found[name]
 
 
-def evidence_of(verified: Verified, policy: TrustPolicy) -> Iterator[Evidence]:
+def evidence_of(verified: Verified, policy: TrustPolicy, now: datetime) -> Iterator[Evidence]:
     """Yield the statements and signatures about the files of *verified*."""
     holds: dict[bytes, frozenset[str]] = {}
     for claim in verified.claims:
         if failure_of(claim.training) is None:
             if (payload := claim.opened.payload) not in holds:  # anybody can add copies
                 holds[payload] = frozenset(_holds(claim, claim.training))
-            yield _of_claim(claim, policy, holds[payload])
+            yield _of_claim(claim, policy, holds[payload], now)
     for signed in verified.signatures:
         signer, name = signer_in(policy, signed.opened), signed.signature.model_name
         yield Evidence("signature", signer, name, signed.opened.at)
 
 
-def claim_that_counts(verified: Verified, policy: TrustPolicy, name: str) -> Claim | None:
+def claim_that_counts(
+    verified: Verified, policy: TrustPolicy, name: str, now: datetime
+) -> Claim | None:
     """Return the first claim that a rule counts for the model *name*."""
     rules = [each for each in _for(policy, name).values() if each.statement == "training"]
     for claim in verified.claims:
         if claim.training.model_name == name and failure_of(claim.training) is None:
-            found = _of_claim(claim, policy, frozenset())
+            found = _of_claim(claim, policy, frozenset(), now)
             if any(not _refusal(found, rule, policy) for rule in rules):
                 return claim
     return None
@@ -101,11 +124,16 @@ def signer_in(policy: TrustPolicy, opened: Opened) -> str:
     return key_id if key_id in policy.signers else opened.signer
 
 
-def _of_claim(claim: Claim, policy: TrustPolicy, holds: frozenset[str]) -> Evidence:
+def _of_claim(claim: Claim, policy: TrustPolicy, holds: frozenset[str], now: datetime) -> Evidence:
     training, logs = claim.training, set()
+
+    def check(checkpoint: bytes) -> None:
+        if policy.witnesses:
+            policy.witnesses.check(checkpoint, now)
+
     for log in policy.logs.values():
-        with suppress(LogProofError):
-            check_log(claim, log)
+        with suppress(LogProofError, MalformedError):
+            check_log(claim, log, check)
             logs.add(log.log_id)
     metadata, stated = training.run.metadata, None
     with suppress(ValueError):
@@ -150,9 +178,16 @@ def _answers(
         yield Answer("model's name", f"no rule is for models called {name}")
     for number, rule in rules.items():
         yield from _answer(rule, number, policy, evidence, now)
-    if policy.no_trusted_mismatch:
-        what = "not decidable here: it would be removed with its file"
-        yield Answer("no trusted mismatch", what)
+
+
+def _no_mismatch(searched: Searched) -> Answer:
+    """Answer whether nothing speaks against the model; what cannot be known is a no."""
+    unknown = some_of(searched.unknown)
+    why = some_of(searched.against)
+    if not why and (searched.problem or unknown):
+        why = f"not decidable here: {searched.problem or f'not at hand is {unknown}'}"
+    holds = not why
+    return Answer("no trusted mismatch", why or f"none in {searched.range}", holds)
 
 
 def _for(policy: TrustPolicy, name: str) -> dict[int, Rule]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -22,8 +22,10 @@ from provenance.errors import LogProofError, MalformedError, SignatureError, Usa
 from provenance.files.reading import read_file
 from provenance.keys import PublicKey
 from provenance.keys.public import parse_public_pem, read_key_file
+from provenance.transparency import witness
 from provenance.transparency.log import find_vkey
 from provenance.transparency.note import VerifierKey, parse_vkey
+from provenance.transparency.witness import MAX_POLICY_BYTES, LogPolicy
 
 if TYPE_CHECKING:
     from provenance.envelope.bundle import Trusted
@@ -101,6 +103,20 @@ class Rule(_Part, frozen=True):
     builders: Annotated[int, msgspec.Meta(ge=2, le=1000)] | None = None
 
 
+class NoMismatch(_Part, frozen=True):
+    """That nobody trusted signed of these files that rebuilding gave others.
+
+    Known only of a log: of all in its copy ``folder`` up to ``checkpoint``, which a file holds, as
+    far as ``documents`` (files, and folders of files) show what the ``parties`` (all) signed there.
+    """
+
+    log: _Text
+    checkpoint: _Text
+    folder: _Text
+    documents: Annotated[tuple[_Text, ...], _Few] = ()
+    parties: Annotated[tuple[_Name, ...], _Few] = ()
+
+
 class Document(_Part, frozen=True):
     """A trust policy as it is written."""
 
@@ -110,7 +126,11 @@ class Document(_Part, frozen=True):
     revoked: Annotated[tuple[Revoked, ...], msgspec.Meta(max_length=256)] = ()
     trusted_root: _Text | None = None
     """A Sigstore's trusted root, for identities and timestamps; else the public one's."""
-    no_trusted_mismatch: bool = False
+    tlog_policy: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_POLICY_BYTES)] | None = (
+        None
+    )
+    """A C2SP tlog-policy, as lines or in a file: the only logs, and who must have cosigned them."""
+    no_trusted_mismatch: NoMismatch | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +138,8 @@ class TrustPolicy:
     """A policy, read and checked.
 
     ``signers`` are the parties by key id or by the name of a certificate's subject, ``revoked``
-    days by key id, ``logs`` the keys of logs by the text that names them in a rule.
+    days by key id, ``logs`` the keys of logs by the text that names them in a rule; ``witnesses``
+    cosign their checkpoints. Files of ``no_trusted_mismatch`` are in ``folder``.
     """
 
     rules: tuple[Rule, ...]
@@ -126,7 +147,9 @@ class TrustPolicy:
     revoked: Mapping[str, date] = field(default_factory=dict)
     logs: Mapping[str, VerifierKey] = field(default_factory=dict)
     trusted: tuple[Trusted, ...] = ()
-    no_trusted_mismatch: bool = False
+    no_trusted_mismatch: NoMismatch | None = None
+    witnesses: LogPolicy | None = None
+    folder: Path = Path()
 
 
 @dataclass(frozen=True)
@@ -173,23 +196,31 @@ def parse(data: bytes, path: Path) -> TrustPolicy:
     names = [party.name for party in document.party]
     if len(set(names)) < len(names):
         raise MalformedError("two parties have one name", where=where)
-    folder = path.parent
+    folder, against = path.parent, document.no_trusted_mismatch
     keys = {party.name: [_key(folder, text) for text in party.keys] for party in document.party}
     signers = _signers(document, keys, where)
     revoked = {_key(folder, each.key).key_id: each.on for each in document.revoked}
     if strange := next((each for each in revoked if each not in signers), None):
         raise MalformedError(f"revokes a key that no party has: {strange}", where=where)
-    logs = {text: _log(folder, text) for rule in document.rule for text in rule.logs}
-    policy = TrustPolicy(document.rule, signers, revoked, logs)
+    witnesses = None if document.tlog_policy is None else _witnesses(folder, document.tlog_policy)
+    searched = [against.log] if against else []
+    texts = (text for it in (*(rule.logs for rule in document.rule), searched) for text in it)
+    logs = {text: _log(folder, text, witnesses, where) for text in texts}
+    policy = TrustPolicy(document.rule, signers, revoked, logs, (), against, witnesses, folder)
+    said = {f"rule {number}": it.parties for number, it in enumerate(document.rule, 1)}
+    said |= {"no-trusted-mismatch": against.parties} if against else {}
+    for named, parties in said.items():
+        if unknown := [each for each in parties if each not in names]:
+            raise MalformedError(f"{named} names a party that is none: {unknown[0]!r}", where=where)
+    able = {party.name for party in signers.values()}
+    if against and not able & ({*against.parties} or able):
+        what = "no-trusted-mismatch can never hold: none of its parties has a key"
+        raise MalformedError(what, where=where)
     for number, rule in enumerate(document.rule, 1):
-        if unknown := [each for each in rule.parties if each not in names]:
-            what = f"rule {number} names a party that is none: {unknown[0]!r}"
-            raise MalformedError(what, where=where)
         if never := next(_never(rule, policy, document), None):
             raise MalformedError(f"rule {number} can never hold: {never}", where=where)
     all_keys = dict.fromkeys(key for found in keys.values() for key in found)
-    trusted: tuple[Trusted, ...] = (*all_keys, *_certified(document, folder, where))
-    return TrustPolicy(document.rule, signers, revoked, logs, trusted, document.no_trusted_mismatch)
+    return replace(policy, trusted=(*all_keys, *_certified(document, folder, where)))
 
 
 def _signers(
@@ -222,8 +253,21 @@ def _key(folder: Path, text: str) -> PublicKey:
     return parse_public_pem(read_key_file(folder / text), where=text)
 
 
-def _log(folder: Path, text: str) -> VerifierKey:
-    return parse_vkey(text) if "+" in text else find_vkey(folder / text)
+def _witnesses(folder: Path, text: str) -> LogPolicy:
+    if "\n" in text:
+        return witness.parse(text.encode("utf-8", "replace"), where="tlog-policy")
+    return witness.parse(read_file(folder / text, MAX_POLICY_BYTES), where=text)
+
+
+def _log(folder: Path, text: str, witnesses: LogPolicy | None, where: str) -> VerifierKey:
+    """Return the log that *text* is the key of, or its file, or the name in a tlog-policy."""
+    known = witnesses.logs if witnesses else ()
+    found = [log for log in known if log.name == text]
+    if len(found) != 1:
+        found = [parse_vkey(text) if "+" in text else find_vkey(folder / text)]
+    if witnesses and found[0] not in known:
+        raise MalformedError(f"the tlog-policy has no log {found[0].name}", where=where)
+    return found[0]
 
 
 def _accepted(party: Party) -> Iterator[tuple[str, str]]:

@@ -326,8 +326,15 @@ def declaration_of(matching: Sequence[Claim], claim: Claim | None) -> Declaratio
     return declaration
 
 
-def check_log(claim: Claim | None, log: VerifierKey) -> int:
-    """Step 8. A claim can carry proofs of several logs; those of others prove nothing here."""
+def check_log(
+    claim: Claim | None,
+    log: VerifierKey,
+    check: Callable[[bytes], None] = lambda _: None,
+) -> int:
+    """Step 8. A claim can carry proofs of several logs; those of others prove nothing here.
+
+    *check* raises where the checkpoint has not the cosignatures that it needs.
+    """
     if claim is None:
         raise LogProofError("only training statements are logged, and there is none")
     opened = claim.opened
@@ -338,6 +345,7 @@ def check_log(claim: Claim | None, log: VerifierKey) -> int:
             entry = log_entries.parse_entry(value, where=claim.where)
             if entry.log_id == log.log_id:
                 log_entries.check_entry(entry, body=body, vkey=log)
+                check(entry.proof.checkpoint)
                 return entry.index
         except (MalformedError, LogProofError) as error:
             failures.append(error)

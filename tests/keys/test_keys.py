@@ -39,7 +39,7 @@ from provenance.keys import (
     load_private,
     load_public,
     parse_public_pem,
-    parse_raw_ed25519,
+    parse_raw,
     parse_spki,
     private,
     write_pair,
@@ -231,10 +231,10 @@ def test_a_private_key_does_not_show_itself(tmp_path: Path) -> None:
 
 def test_raw_ed25519() -> None:
     public = KEYS["ed25519"].public
-    assert parse_raw_ed25519(public.raw) == public
+    assert parse_raw(public.raw) == public
     for size in (0, 31, 33, 64):
         with pytest.raises(MalformedError, match="32 bytes"):
-            parse_raw_ed25519(b"\2" * size, where="vkey")
+            parse_raw(b"\2" * size, where="vkey")
     with pytest.raises(MalformedError, match="an Ed25519 key is needed, and this is ecdsa-p256"):
         _ = KEYS["ecdsa-p256"].public.raw
 
@@ -257,7 +257,7 @@ def test_an_ed25519_key_for_which_everybody_can_sign_is_refused(y: int, sign: in
     spki = bytes.fromhex("302a300506032b6570032100") + raw
     pem = b"-----BEGIN PUBLIC KEY-----\n%b\n-----END PUBLIC KEY-----\n" % base64.b64encode(spki)
     for parse, data in (
-        (parse_raw_ed25519, raw),
+        (parse_raw, raw),
         (parse_spki, spki),
         (parse_public_pem, pem),
     ):

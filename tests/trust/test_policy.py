@@ -18,8 +18,8 @@ from provenance.envelope import bundle as bundles
 from provenance.equality.lattice import STRENGTHS
 from provenance.errors import MalformedError, ProvenanceError, SignatureError
 from provenance.transparency.note import VerifierKey, format_vkey
-from provenance.trust.decision import Evidence, decide
-from provenance.trust.policy import Kind, Party, Rule, TrustPolicy, load, parse
+from provenance.trust.decision import UNSEARCHED, Evidence, Searched, decide
+from provenance.trust.policy import Kind, NoMismatch, Party, Rule, TrustPolicy, load, parse
 from tests.sigstores import (
     AUTHORITY,
     DAY,
@@ -59,8 +59,13 @@ def policy(*rules: Rule, **more: Any) -> TrustPolicy:  # noqa: ANN401 - of the c
     return TrustPolicy(rules, SIGNERS, **more)
 
 
-def holds(given_policy: TrustPolicy, *evidence: Evidence, names: tuple[str, ...] = ()) -> bool:
-    _, answers = decide(given_policy, evidence, names or ("digits",), AT)
+def holds(
+    given_policy: TrustPolicy,
+    *evidence: Evidence,
+    names: tuple[str, ...] = (),
+    searched: Searched = UNSEARCHED,
+) -> bool:
+    _, answers = decide(given_policy, evidence, names or ("digits",), AT, searched)
     assert answers
     return all(each.holds for each in answers)
 
@@ -73,6 +78,14 @@ def without(**changes: Any) -> Evidence:  # noqa: ANN401 - of the class
 
 names = st.sampled_from(["digits", "digits", "digit", "faces"])
 times = st.none() | st.integers(-500, 5).map(lambda days: AT + timedelta(days=days))
+NO_MISMATCH = NoMismatch("log", "checkpoint", "folder")
+searches = st.builds(
+    Searched,
+    st.just("the log"),
+    st.sampled_from([(), (), ("a mismatch",)]),
+    st.sampled_from([(), (), ("an entry",)]),
+    st.sampled_from(["", "", "no log"]),
+)
 FACTS = {
     "kind": st.sampled_from(get_args(Kind)),
     "model": names,
@@ -117,7 +130,8 @@ def rules(draw: st.DrawFn) -> Rule:
     st.lists(evidences(), min_size=3, max_size=9),
     st.lists(evidences(), min_size=3, max_size=9),
     st.lists(names, min_size=1),
-    st.sampled_from([False, False, False, True]),
+    st.sampled_from([None, None, NO_MISMATCH]),
+    searches,
 )
 def test_more_evidence_turns_no_yes_into_a_no(
     given_rules: list[Rule],
@@ -125,17 +139,24 @@ def test_more_evidence_turns_no_yes_into_a_no(
     some: list[Evidence],
     more: list[Evidence],
     called: list[str],
-    mismatch: bool,
+    mismatch: NoMismatch | None,
+    searched: Searched,
 ) -> None:
     key = VerifierKey("log", None, b"log")  # type: ignore[arg-type]  # only its id is looked at
     found = policy(*given_rules, revoked=revoked, logs={"log": key}, no_trusted_mismatch=mismatch)
-    before = holds(found, *some, names=tuple(called))
-    after = holds(found, *more, *some, names=tuple(called))
-    assert after >= before
-    assert not (after and mismatch)
+    asked: dict[str, Any] = {"names": tuple(called), "searched": searched}
+    before = holds(found, *some, **asked)
+    assert holds(found, *more, *some, **asked) >= before
     # What a stranger signed is no evidence, whatever it is.
     strangers = [msgspec.structs.replace(each, signer="stranger", model="digits") for each in more]
-    assert holds(found, *some, *strangers, names=tuple(called)) == before
+    assert holds(found, *some, *strangers, **asked) == before
+    # Only a mismatch in the log speaks against it. Who knows more of the log does not lose a yes.
+    known = msgspec.structs.replace(searched, unknown=(), problem="")
+    asked["searched"] = known
+    assert holds(found, *some, **asked) >= before
+    without_log = policy(*given_rules, revoked=revoked, logs={"log": key})
+    expected = holds(without_log, *some, **asked) and not (mismatch and known.against)
+    assert holds(found, *some, **asked) == expected
 
 
 @given(
@@ -230,19 +251,29 @@ def test_the_strength_of_a_verdict(least: Any, found: Any) -> None:  # noqa: ANN
     assert holds(asked, without(kind="verdict", strength=found)) == expected
 
 
-def test_what_speaks_against_is_not_decidable_here() -> None:
-    found = policy(Rule("training"), no_trusted_mismatch=True)
+def test_what_speaks_against_is_decided_where_a_log_was_searched() -> None:
+    found = policy(Rule("training"), no_trusted_mismatch=NO_MISMATCH)
     *_, last = decide(found, [EVERYTHING], ("digits",), AT)[1]
     assert not last.holds
     assert last.why.startswith("not decidable here")
+    for searched, holds in (
+        (Searched("a log"), True),
+        (Searched("a log", unknown=("x",)), False),
+        (Searched("a log", against=("a mismatch",), unknown=("x",)), False),
+        (Searched(problem="no checkpoint"), False),
+    ):
+        *_, last = decide(found, [EVERYTHING], ("digits",), AT, searched)[1]
+        assert last.holds == holds
 
 
 # --- The file -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def folder(tmp_path: Path, alice: Person) -> Path:
+def folder(tmp_path: Path, alice: Person, larry: Person) -> Path:
     (tmp_path / "alice.pub").write_bytes(alice.public.read_bytes())
+    key = VerifierKey("example.org/log", larry.key.public)
+    (tmp_path / "vkey").write_text(format_vkey(key))
     make_person(tmp_path, "bob")
     return tmp_path
 
@@ -250,6 +281,8 @@ def folder(tmp_path: Path, alice: Person) -> Path:
 ALICE = '[[party]]\nname = "alice"\norganisation = "One"\nkeys = ["alice.pub"]\n'
 BOB = '[[party]]\nname = "bob"\norganisation = "One "\nkeys = ["bob.pub"]\n'.replace("One ", "ONE")
 RULE = '[[rule]]\nstatement = "training"\n'
+
+AGAINST = '[no-trusted-mismatch]\nlog = "vkey"\ncheckpoint = "checkpoint"\nfolder = "log"\n'
 
 NEVER = {
     "too many organisations": ALICE + BOB + RULE + "organisations = 2",
@@ -285,14 +318,27 @@ WRONG = {
     "not a table": "format = 1\nparty = 3\nrule = 4\n",
     "many dots": "a" + ".a" * 1000 + " = 1",
     "a number too long": "format = " + "9" * 5000,
+    "an age of no days": ALICE + RULE + "max-age-days = 0",
+    "no organisations": ALICE + RULE + "organisations = 0",
+    "one builder": ALICE + RULE.replace("training", "verdict") + "builders = 1",
+    "an unknown strength": ALICE + RULE.replace("training", "verdict") + 'strength = "close"',
+    "a log that is no key": ALICE + RULE + 'logs = ["example.org/log"]',
+    "a mismatch in no log": "no-trusted-mismatch = true\n" + ALICE + RULE,
+    "a mismatch up to no checkpoint": ALICE + RULE + AGAINST.replace("checkpoint", "#"),
+    "a mismatch of a stranger": ALICE + RULE + AGAINST + 'parties = ["carol"]',
+    "a mismatch of nobody with a key": ALICE + BOB.replace('"bob.pub"', "") + RULE + AGAINST
+    + 'parties = ["bob"]',
+    "no quorum": 'tlog-policy = """log example.org/log\n"""\n' + ALICE + RULE,
+    "no such tlog-policy": 'tlog-policy = "witnesses"\n' + ALICE + RULE,
+    "a log that the tlog-policy has not": 'tlog-policy = """\nquorum none\n"""\n' + ALICE + RULE
+    + 'logs = ["vkey"]',
+    "another log's mismatch": 'tlog-policy = """\nquorum none\n"""\n' + ALICE + RULE + AGAINST,
     "other format": ALICE + RULE + "#",
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("text", NEVER.values(), ids=NEVER)
-def test_a_rule_that_can_never_hold(text: str, folder: Path, people: dict[str, Person]) -> None:
-    key = VerifierKey("example.org/log", people["larry"].key.public)
-    (folder / "vkey").write_text(format_vkey(key))
+def test_a_rule_that_can_never_hold(text: str, folder: Path) -> None:
     with pytest.raises(MalformedError, match="rule 1 can never hold"):
         parse(f"format = 1\n{text}\n".encode(), folder / "policy.toml")
 
@@ -308,6 +354,18 @@ def test_what_is_no_policy(text: str, folder: Path) -> None:
 def test_any_bytes(data: bytes) -> None:
     with pytest.raises(MalformedError):
         parse(data, Path("policy.toml"))
+
+
+def test_logs_are_those_of_the_tlog_policy(folder: Path) -> None:
+    vkey = (folder / "vkey").read_text()
+    lines = f"log {vkey}\nquorum none\n"
+    (folder / "witnesses").write_text(lines)
+    for policy_text in (f'"""\n{lines}"""', '"witnesses"'):
+        for log in ("vkey", "example.org/log", vkey):
+            text = f'format = 1\ntlog-policy = {policy_text}\n{ALICE}{RULE}logs = ["{log}"]\n'
+            found = parse(text.encode(), folder / "policy.toml")
+            assert found.witnesses
+            assert [*found.logs.values()] == [*found.witnesses.logs]
 
 
 def test_a_key_can_be_written_out(folder: Path, alice: Person) -> None:
