@@ -37,8 +37,8 @@ from provenance.capture.process import CommandResult
 from provenance.capture.remarks import Remark
 from provenance.capture.run_folder import ENDED, MADE, SEEN, SIGNED, Plan, RunFolder, Seen
 from provenance.capture.secrecy import leaks
-from provenance.capture.trace.findings import Trace
 from provenance.capture.trace.supervisor import TRACE
+from provenance.capture.trace.tracer import Trace
 from provenance.encoding import strict_base64
 from provenance.envelope import bundle
 from provenance.errors import (

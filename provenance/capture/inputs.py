@@ -22,10 +22,9 @@ from msgspec.structs import asdict, replace
 from provenance.capture.datasets import CROISSANT, Listed, read_croissant
 from provenance.capture.secrecy.redact import readable, redact_text
 from provenance.errors import ProvenanceError, UnreadableError, UsageError
-from provenance.files.caches import caches_of, hub_uri
 from provenance.files.manifest import FileEntry, Manifest, hash_folder, hash_path
 from provenance.files.names import RESERVED
-from provenance.files.walking import walk, walk_folders
+from provenance.files.walking import caches_of, hub_uri, walk, walk_folders
 from provenance.keys import refuse_private_keys
 from provenance.statement.training import (
     About,

@@ -22,11 +22,10 @@ from pathlib import Path
 import msgspec
 
 from provenance.errors import NotMadeError, ProvenanceError, UnreadableError, some_of
-from provenance.files.caches import hub_uri
 from provenance.files.manifest import Manifest, Seen, as_manifest, hash_folder, look_at
 from provenance.files.names import RESERVED
 from provenance.files.reading import identity
-from provenance.files.walking import path_of, walk
+from provenance.files.walking import hub_uri, path_of, walk
 from provenance.keys import refuse_private_key, refuse_private_keys
 
 MAX_CANDIDATES = 1000

@@ -58,7 +58,7 @@ from provenance.capture.python.trained import (
 )
 from provenance.capture.secrecy.redact import redact_text
 from provenance.capture.secrecy.scan import live_secrets
-from provenance.capture.trace.findings import Trace
+from provenance.capture.trace.tracer import Trace
 from provenance.errors import UnreadableError, UsageError
 from provenance.keys import is_private_key
 from provenance.statement.training import Collected, Drift

@@ -20,8 +20,7 @@ from provenance.cli.options import (
 from provenance.equality.lattice import AGREES
 from provenance.errors import one_line
 from provenance.report.agreement import verdict_lines
-from provenance.report.progress import progress
-from provenance.report.terminal import print_json, print_lines
+from provenance.report.terminal import print_json, print_lines, progress
 
 
 @click.command(

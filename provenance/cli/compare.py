@@ -11,8 +11,7 @@ from provenance.api import checking
 from provenance.cli.help import Command
 from provenance.cli.options import PATH, json_option, link_root_option
 from provenance.report.comparison import comparison_lines, outcome_lines
-from provenance.report.progress import progress
-from provenance.report.terminal import print_json, print_lines
+from provenance.report.terminal import print_json, print_lines, progress
 
 
 @click.command(

@@ -16,8 +16,7 @@ from provenance.cli.recording import read_data
 from provenance.doctor.diagnosis import diagnose
 from provenance.errors import UsageError
 from provenance.report.doctor import diagnosis_lines
-from provenance.report.progress import progress
-from provenance.report.terminal import print_json, print_lines
+from provenance.report.terminal import print_json, print_lines, progress
 
 
 @click.command(

@@ -19,8 +19,7 @@ from provenance.report.explain_equality import (
     equality_content,
     heading_rows,
 )
-from provenance.report.progress import progress
-from provenance.report.terminal import print_json, print_lines
+from provenance.report.terminal import print_json, print_lines, progress
 
 
 @click.group(

@@ -18,8 +18,7 @@ from provenance.cli.options import (
     signing_options,
 )
 from provenance.errors import UsageError, one_line
-from provenance.report.progress import progress
-from provenance.report.terminal import print_json, print_lines
+from provenance.report.terminal import print_json, print_lines, progress
 
 if TYPE_CHECKING:
     from provenance.api.finishing import Given, Recorded

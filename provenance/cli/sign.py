@@ -18,9 +18,8 @@ from provenance.cli.options import (
 )
 from provenance.errors import count, one_line
 from provenance.files.pointers import FETCH
-from provenance.report.progress import progress
 from provenance.report.recording import not_covered_lines
-from provenance.report.terminal import print_json, print_lines
+from provenance.report.terminal import print_json, print_lines, progress
 
 
 @click.command(

@@ -19,8 +19,7 @@ from provenance.cli.options import (
     trusted_keys_option,
 )
 from provenance.errors import ProvenanceError, UsageError
-from provenance.report.progress import progress
-from provenance.report.terminal import print_json, print_lines
+from provenance.report.terminal import print_json, print_lines, progress
 from provenance.report.verification import (
     STEP_HANG,
     failed_line,

@@ -5,7 +5,6 @@
 - ``names``: which file names a manifest may hold, and which are reserved.
 - ``pointers``: pointers of Git LFS, which stand for data that was not fetched.
 - ``digest``: SHA-256 of one file that must not change meanwhile.
-- ``caches``: which caches lay links, and what the Hub's tells of a file.
-- ``walking``: the files below a folder, those behind links in it too.
+- ``walking``: the files below a folder, those behind links in it and in caches too.
 - ``manifest``: a folder as names, sizes and digests.
 """

@@ -23,8 +23,7 @@ from provenance.loaders.table import folded
 from provenance.measure.contents import Contents
 from provenance.measure.findings import Excepted, Finding, Judged, differs
 from provenance.measure.side_files import parse_values, side_differences
-from provenance.weights.beside import Difference, is_within, tree_differences
-from provenance.weights.metadata import MAX_LISTED
+from provenance.weights.beside import MAX_LISTED, Difference, is_within, tree_differences
 from provenance.weights.normalisers import Normaliser
 from provenance.weights.pairs import Pair, SideBySide
 

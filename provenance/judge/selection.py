@@ -28,7 +28,7 @@ from provenance.equality.rules import (
 from provenance.errors import MalformedError, UnreadableError, UsageError
 from provenance.loaders.table import folded, table
 from provenance.measure.findings import Finding, Judged, differs, unlike
-from provenance.weights.metadata import metadata_differences
+from provenance.weights.beside import metadata_differences
 from provenance.weights.pairs import Pair, SideBySide
 from provenance.weights.view import TensorFile
 

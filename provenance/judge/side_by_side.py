@@ -13,8 +13,7 @@ from provenance.judge.measured import MeasuredWeights
 from provenance.measure.contents import Contents, TensorPair
 from provenance.measure.findings import Divergence, TensorDistance
 from provenance.measure.side_files import side_differences
-from provenance.weights.beside import Difference
-from provenance.weights.metadata import MAX_LISTED
+from provenance.weights.beside import MAX_LISTED, Difference
 from provenance.weights.normalisers import Normalised
 from provenance.weights.pairs import Pair
 

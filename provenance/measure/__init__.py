@@ -13,8 +13,7 @@
   program ``onnx_child``.
 - ``samples``: scores on the same examples; ``statistics``: tests of equivalence and bounds of
   rates.
-- ``curves``: curves point by point; ``curve_files``: the files that hold them.
+- ``curves``: curves point by point, and the files that hold them.
 
-``side_files``: files without tensors, value by value, with ``plain_yaml``; ``findings``: what a
-comparison says.
+``side_files``: files without tensors, value by value; ``findings``: what a comparison says.
 """

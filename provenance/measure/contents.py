@@ -16,8 +16,7 @@ from provenance.measure.findings import Divergence, TensorDistance
 from provenance.measure.pieces import Digests, Workers
 from provenance.measure.rounding import Rounding
 from provenance.measure.squares import LEAST_ERROR, Norm, enlarged
-from provenance.weights.beside import Difference
-from provenance.weights.metadata import effects, metadata_differences
+from provenance.weights.beside import Difference, effects, metadata_differences
 from provenance.weights.normalisers import Normalised
 from provenance.weights.view import TensorFile, TensorInfo, tensor_digest
 

@@ -1,6 +1,6 @@
 """Reports: the same values for people (terminal) and for programs (JSON).
 
-- ``terminal``, ``progress``: text, tables and JSON, and a count of bytes.
+- ``terminal``: text, tables, JSON, and a count of bytes.
 - ``recording``, ``verification``, ``policy``, ``comparison``, ``agreement``, ``doctor``: how what
   a command found out reads.
 - ``explain``: what any file is, laid out by ``explain_text``: ``explain_signed`` (claims and

@@ -15,8 +15,7 @@ from provenance.transparency import checkpoint as checkpoints
 from provenance.transparency import log_state, merkle, note, rekor, tiles
 from provenance.transparency.log import CHECKPOINT, VKEY, read_vkey
 from provenance.transparency.log_state import FILES, STATE, Collected, Pending, Settings, TreeState
-from provenance.transparency.tile_store import read_file
-from provenance.transparency.tiles import ENTRIES, WIDTH, Tile
+from provenance.transparency.tiles import ENTRIES, WIDTH, Tile, read_file
 
 _STATE_FILES = ("version", *FILES.values())
 

@@ -1,4 +1,4 @@
-"""Text for a terminal, and JSON for programs.
+"""Text for a terminal, a count of bytes on it, and JSON for programs.
 
 Everything from a document passes :func:`~provenance.errors.one_line` before it is shown: it could
 otherwise move the cursor or forge a line. Lines are wrapped between words on a terminal only. The
@@ -8,9 +8,12 @@ error handler :data:`PLAIN` spells in ASCII what the encoding of a stream lacks.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 from unicodedata import east_asian_width
@@ -182,3 +185,42 @@ def _spelled(value: Any) -> Any:  # noqa: ANN401 - JSON values
     if isinstance(value, list | tuple):
         return [_spelled(item) for item in value]
     return value
+
+
+PATIENCE_SECONDS, INTERVAL_SECONDS = 1.0, 0.2
+"""How long a user waits before something is shown, and how often it is drawn again."""
+
+_ERASE_LINE = "\r\x1b[K"
+
+
+@contextlib.contextmanager
+def progress(what: str) -> Iterator[Callable[[int], None] | None]:
+    """Give a function to call with the number of bytes done; None where stderr is no terminal.
+
+    They are counted on stderr for what takes more than a second.
+    """
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield None
+        return
+    began = drawn = time.monotonic()
+    done = 0
+    lock = threading.Lock()
+
+    def advance(count: int) -> None:
+        nonlocal done, drawn
+        with lock:
+            done += count
+            now = time.monotonic()
+            if now - began < PATIENCE_SECONDS or now - drawn < INTERVAL_SECONDS:
+                return
+            drawn = now
+            rate = done / 1e6 / (now - began)
+            sys.stderr.write(f"{_ERASE_LINE}{what}: {done / 1e9:,.2f} GB, {rate:,.0f} MB/s")
+            sys.stderr.flush()
+
+    try:
+        yield advance
+    finally:
+        if drawn != began:
+            sys.stderr.write(_ERASE_LINE)
+            sys.stderr.flush()

@@ -30,8 +30,7 @@ from provenance.transparency.checkpoint import Checkpoint
 from provenance.transparency.log import VKEY, read_checkpoint, read_vkey
 from provenance.transparency.log_state import STATE, Pending, TreeState
 from provenance.transparency.note import VerifierKey
-from provenance.transparency.tile_store import TileStore, read_file
-from provenance.transparency.tiles import ENTRIES, WIDTH, Tile
+from provenance.transparency.tiles import ENTRIES, WIDTH, Tile, TileStore, read_file
 
 
 class AuditReport(msgspec.Struct, frozen=True):

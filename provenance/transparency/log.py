@@ -40,8 +40,16 @@ from provenance.transparency.log_state import (
     TreeState,
 )
 from provenance.transparency.note import NoteSignature, SignerKey, VerifierKey
-from provenance.transparency.tile_store import TileStore, make_folders, read_file
-from provenance.transparency.tiles import ENTRIES, MAX_ENTRY_BYTES, WIDTH, Edge, Tile
+from provenance.transparency.tiles import (
+    ENTRIES,
+    MAX_ENTRY_BYTES,
+    WIDTH,
+    Edge,
+    Tile,
+    TileStore,
+    make_folders,
+    read_file,
+)
 
 CHECKPOINT = "checkpoint"
 VKEY = "vkey"

@@ -19,7 +19,7 @@ from provenance.encoding import strict_json
 from provenance.errors import MalformedError, UnreadableError
 from provenance.files import atomic, reading
 from provenance.transparency.merkle import HASH_BYTES
-from provenance.transparency.tile_store import read_file, unlink
+from provenance.transparency.tiles import read_file, unlink
 
 STATE = ".state"
 

@@ -1,6 +1,6 @@
 """From a path to a reader, by the file's name (:mod:`~provenance.weights.names`).
 
-A file whose content is of another kind than its name says (:mod:`~provenance.weights.kinds`) is
+A file whose content is of another kind than its name says (:mod:`~provenance.weights.names`) is
 read by its content, and what it holds is doubtful, since loaders go by the name.
 """
 
@@ -14,8 +14,17 @@ from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.gguf.reader import GgufFile
 from provenance.weights.hdf5.keras import KerasFile
 from provenance.weights.hdf5.reader import Hdf5File
-from provenance.weights.kinds import HEAD, Kind, kind_of
-from provenance.weights.names import ONNX, READABLE_WORDS, TORCH, UNREADABLE, suffix_of, whole_name
+from provenance.weights.names import (
+    HEAD,
+    ONNX,
+    READABLE_WORDS,
+    TORCH,
+    UNREADABLE,
+    Kind,
+    kind_of,
+    suffix_of,
+    whole_name,
+)
 from provenance.weights.npy import NpyFile, NpzFile
 from provenance.weights.onnx.model import OnnxFile, external_files
 from provenance.weights.safetensors import SafetensorsFile

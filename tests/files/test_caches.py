@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from provenance.errors import UnreadableError
-from provenance.files import caches
-from provenance.files.caches import hub_uri
+from provenance.files import walking
 from provenance.files.manifest import hash_folder, hash_path, look_at, sizes_of
 from provenance.files.names import RESERVED
-from provenance.files.walking import walk
+from provenance.files.walking import hub_uri, walk
 from tests.world import write_files
 
 if TYPE_CHECKING:
@@ -233,7 +232,7 @@ def test_a_cache_that_somebody_else_planted_above_the_folder_is_none(
     folder, cache = layout(tmp_path)
     lay(folder, cache)
     assert walk(folder).keys() == FILES.keys()
-    monkeypatch.setattr(caches, "_owner", lambda path: int(path.name in (".dvc", ".git")))
+    monkeypatch.setattr(walking, "_owner", lambda path: int(path.name in (".dvc", ".git")))
     with pytest.raises(UnreadableError, match="that leaves the folder"):
         walk(folder)
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from provenance.encoding import strict_base64
-from provenance.measure.curve_files import parse_curves
-from provenance.measure.curves import Curve, measure_curves
+from provenance.measure.curves import Curve, measure_curves, parse_curves
 from tests.integration.recording import record
 from tests.world import Person, payload_of, run_program
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from provenance.errors import MalformedError
-from provenance.measure.plain_yaml import parse_yaml
+from provenance.measure.side_files import parse_yaml
 from provenance.weights.beside import Value
 
 TEXT = """---

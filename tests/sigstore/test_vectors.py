@@ -121,7 +121,7 @@ ALTERED = {
     "a hash": (_edit(f"{ENTRY}/inclusionProof/hashes/3", flipped), "leads to another root"),
     "no hashes": (_edit(f"{ENTRY}/inclusionProof/hashes", lambda _: []), "hashes"),
     "the root": (_edit(f"{ENTRY}/inclusionProof/rootHash", flipped), "different roots"),
-    "the size": (_edit(f"{ENTRY}/inclusionProof/treeSize", lambda it: it + "0"), "the proof is for size"),
+    "the size": (_edit(f"{ENTRY}/inclusionProof/treeSize", lambda it: it + "0"), "is for size"),
     "the checkpoint": (
         _edit(CHECKPOINT, lambda it: it.replace("476246825", "476246826")),
         "does not match",

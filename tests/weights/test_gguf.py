@@ -16,7 +16,6 @@ from provenance.errors import MalformedError, ProvenanceError, UnreadableError
 from provenance.weights import view
 from provenance.weights.dtypes import DTYPES, codes
 from provenance.weights.gguf import reader as gguf
-from provenance.weights.gguf import values as gguf_values
 from provenance.weights.normalisers import Normaliser
 from tests.weights.gguf_writing import (
     KEYS,
@@ -185,7 +184,7 @@ def test_two_values_have_one_text_only_if_their_bytes_are_the_same(
 def test_a_header_that_is_longer_than_one_read(
     opened: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gguf_values, "_WINDOW", 16)
+    monkeypatch.setattr(gguf, "_WINDOW", 16)
     file = opened(SAMPLES["plain.gguf"], "m.gguf")
     assert len(file.metadata) == len(KEYS)
     assert content(file, "blk.0.attn_norm.weight") == TENSORS[1].data
@@ -354,7 +353,7 @@ def test_big_endian_and_version_1_are_unreadable(opened: Opener) -> None:
 def test_limits_hold_for_all_arrays_together(
     opened: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gguf_values, "MAX_ITEMS", 4)
+    monkeypatch.setattr(gguf, "MAX_ITEMS", 4)
     keys = [array("a", "str", "x", "y"), array("b", "str", "x", "y")]
     assert len(opened(with_keys(*keys), "m.gguf").metadata) == 2
     with pytest.raises(MalformedError, match="more than 4 strings"):
@@ -366,7 +365,7 @@ def test_arrays_in_arrays_count_for_several_strings(
 ) -> None:
     inner = struct.pack("<IQ", 0, 0)
     data = [with_keys(key("k", "arr", items("arr", n, n * inner))) for n in (2, 3)]
-    monkeypatch.setattr(gguf_values, "MAX_ITEMS", 8)
+    monkeypatch.setattr(gguf, "MAX_ITEMS", 8)
     assert opened(data[0], "m.gguf").metadata
     with pytest.raises(MalformedError, match="more than 8 strings and arrays"):
         opened(data[1], "m.gguf")
@@ -374,7 +373,7 @@ def test_arrays_in_arrays_count_for_several_strings(
 
 @pytest.mark.parametrize(
     ("module", "limit", "what"),
-    [(gguf_values, "MAX_HEADER", "longer than 2"), (gguf, "MAX_KEYS", "more than 2 keys")],
+    [(gguf, "MAX_HEADER", "longer than 2"), (gguf, "MAX_KEYS", "more than 2 keys")],
 )
 def test_limits(
     opened: Opener,

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from provenance.weights.beside import Difference, Value
-from provenance.weights.metadata import effects, metadata_differences
+from provenance.weights.beside import Difference, Value, effects, metadata_differences
 from provenance.weights.opening import open_tensors
 from provenance.weights.safetensors import SafetensorsFile
 from provenance.weights.source import Source

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from provenance.weights.metadata import effects
+from provenance.weights.beside import effects
 from provenance.weights.normalisers import Normalised, Normaliser
 from provenance.weights.opening import open_tensors
 from tests.weights import gguf_writing, hdf5_writing, onnx_writing, torch_writing, writing

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from provenance.errors import ContentError, MalformedError, UnreadableError
-from provenance.weights.onnx.external import is_data_name
-from provenance.weights.onnx.model import external_files
+from provenance.weights.onnx.model import external_files, is_data_name
 from provenance.weights.opening import companions, open_tensors
 from tests.weights.onnx_writing import WEIGHT, external, model, tensor, written
 

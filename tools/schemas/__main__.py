@@ -29,7 +29,7 @@ from provenance.judge.calibration import Calibration
 from provenance.report.explain import Shown
 from provenance.statement.uris import BASE, BUILD_TYPE
 from provenance.transparency.entry import EntryDocument
-from provenance.transparency.tile_store import make_folders, read_file
+from provenance.transparency.tiles import make_folders, read_file
 from provenance.trust import policy
 from tools.schemas import documents
 from tools.schemas.counterexamples import invalid_examples

@@ -1,7 +1,7 @@
 """What a run does with files, as the system tells it.
 
-- ``tracer``: the mechanisms, put around a run; ``supervisor`` is the program behind two of them.
-- ``findings``: what that says beside the claim.
+- ``tracer``: the mechanisms, put around a run, and what they say beside the claim;
+  ``supervisor``: the program behind two of them.
 - ``inotify``: events of files and folders that are named before.
 """
 

@@ -1,5 +1,4 @@
 """GGUF.
 
-- ``reader``: a file and its tensors.
-- ``values``: its keys and values; ``types``: its element types.
+- ``reader``: a file, its keys and values, and its tensors; ``types``: its element types.
 """

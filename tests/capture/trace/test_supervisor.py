@@ -17,7 +17,7 @@ import pytest
 from provenance.capture.python.records import Reads, read_records
 from provenance.capture.run_folder import RunFolder
 from provenance.capture.trace import supervisor, tracer
-from provenance.capture.trace.findings import SYSTEM, Trace
+from provenance.capture.trace.tracer import SYSTEM, Trace
 from provenance.errors import UnavailableError
 
 GUARD = 300

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from provenance.capture.python.records import MAX_LAST_VALUES, read_records
 from provenance.capture.run import MAX_NAME_BYTES, RECORDS
 from provenance.errors import MalformedError, UnreadableError
-from provenance.measure import curve_files
-from provenance.measure.curve_files import parse_curves
-from provenance.measure.curves import Curve
+from provenance.measure import curves
+from provenance.measure.curves import Curve, parse_curves
 from provenance.statement import metrics
 
 
@@ -52,7 +51,7 @@ def test_records_as_they_are_captured(tmp_path: Path) -> None:
     assert found["loss"].steps == (10, 20, 30)
     assert found["loss"].values[:2] == (0.5, 1.0)
     assert math.isnan(found["loss"].values[2])
-    assert curve_files.MAX_NAME_BYTES > MAX_NAME_BYTES  # room for a rank
+    assert curves.MAX_NAME_BYTES > MAX_NAME_BYTES  # room for a rank
 
 
 def test_each_rank_has_a_curve_and_the_first_has_the_name() -> None:
@@ -265,7 +264,7 @@ def test_parsers_raise_only_our_errors(
 def test_each_form_has_the_limits(
     limit: str, value: int, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(curve_files, limit, value)
+    monkeypatch.setattr(curves, limit, value)
     monkeypatch.setattr(metrics, limit, value, raising=False)
     for name, data in {
         "m.jsonl": b'{"name":"a","value":1}\n{"name":"b","value":1}\n',
@@ -277,6 +276,6 @@ def test_each_form_has_the_limits(
 
 
 def test_values_are_counted_before_any_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(curve_files, "_MAX_VALUES", 5)
+    monkeypatch.setattr(curves, "_MAX_VALUES", 5)
     with pytest.raises(MalformedError, match="values"):
         parse_trainer_state(b"[[[[[[", "m")
