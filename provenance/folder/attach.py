@@ -263,7 +263,7 @@ def _is_by(item: Bundle, key: PrivateKey) -> bool:
 
 def _key_change(payloads: Iterable[bytes], old: PrivateKey, new: PrivateKey) -> bytes:
     digests = dict.fromkeys(hashlib.sha256(each).hexdigest() for each in payloads)
-    subject = tuple(Subject(f"statement-{n}", {"sha256": it}) for n, it in enumerate(digests, 1))
+    subject = tuple(Subject({"sha256": it}, f"statement-{n}") for n, it in enumerate(digests, 1))
     named = {
         name: {"keyId": key.public.key_id, "spki": strict_base64.format(key.public.spki)}
         for name, key in (("from", old), ("to", new))

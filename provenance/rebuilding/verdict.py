@@ -169,7 +169,7 @@ def verifier_uri(key_id: str) -> str:
 
 def to_statement(verdict: Verdict, verifier: Verifier) -> Statement:
     """Return the statement that carries *verdict*."""
-    subject = (Subject(verdict.published.name, verdict.published.root_digest),)
+    subject = (Subject(verdict.published.root_digest, verdict.published.name),)
     body: dict[str, Any] = msgspec.to_builtins(verdict)
     policy = {
         "uri": f"{uris.EQUALITY}/sha256:{verdict.equality.sha256}",

@@ -34,8 +34,8 @@ _HEX = re.compile(r"[0-9a-f]+")
 class Subject(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the statement is about: digests in hexadecimal; name and uri prove nothing."""
 
-    name: str
     digest: dict[str, str]
+    name: str = ""
     uri: str = ""
 
 

@@ -39,6 +39,10 @@ ONE_FILE = "."
 """The name of the file in the signature of a model that is no folder."""
 
 
+NAMELESS = "a model without a name"
+"""What stands for it where none was signed, as before 0.3 and by 1.0 of the folder it was in."""
+
+
 class Serialization(msgspec.Struct, frozen=True, omit_defaults=True):
     """How the model became a list of resources."""
 
@@ -105,7 +109,7 @@ def to_statement(
     method = {"method": "files", "hash_type": "sha256", "allow_symlinks": links}
     serialization: dict[str, Any] = {**method, "ignore_paths": sorted(_RESERVED.union(ignored))}
     return Statement(
-        subject=(Subject(model_name, {"sha256": manifest.root_digest}),),
+        subject=(Subject({"sha256": manifest.root_digest}, model_name),),
         predicate_type=MODEL_SIGNATURE,
         predicate={"resources": resources, "serialization": serialization},
     )
@@ -139,7 +143,7 @@ def from_statement(statement: Statement, *, where: str | None = None) -> ModelSi
     if hashing == SHA256:  # in our order
         root = root_digest(files[name] for name in sorted(files, key=component_order))
     ignored = predicate.serialization.ignore_paths
-    return ModelSignature(subject.name, root, files, ignored, hashing, sizes)
+    return ModelSignature(subject.name or NAMELESS, root, files, ignored, hashing, sizes)
 
 
 def from_older(statement: Statement, *, where: str | None = None) -> ModelSignature:
@@ -152,7 +156,7 @@ def from_older(statement: Statement, *, where: str | None = None) -> ModelSignat
         intoto.require_sha256(subject.digest, repr(subject.name), where=where)
     files = _by_name(((it.name, it.digest["sha256"]) for it in statement.subject), where)
     root = root_digest(files[name] for name in sorted(files, key=component_order))
-    return ModelSignature("a model without a name", root, files, (), sizes=dict.fromkeys(files))
+    return ModelSignature(NAMELESS, root, files, (), sizes=dict.fromkeys(files))
 
 
 def _hashing_of(said: Serialization, where: str | None) -> Hashing:

@@ -327,7 +327,7 @@ def to_statement(training: TrainingStatement) -> Statement:
     predicate = TrainingPredicate(training.build, training.run, training.manifest.entries)
     digest = {"sha256": training.manifest.root_digest}
     return Statement(
-        subject=(Subject(training.model_name, digest, training.model_uri),),
+        subject=(Subject(digest, training.model_name, training.model_uri),),
         predicate_type=SLSA_PROVENANCE,
         predicate=msgspec.to_builtins(predicate),
     )

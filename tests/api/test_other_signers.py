@@ -273,9 +273,9 @@ def test_the_form_before_version_0_3_is_read_where_asked_for(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("subjects", "words"),
     [
-        ((Subject("a", {"sha256": "00" * 32}),) * 2, "'a' is duplicated"),
-        ((Subject("../a", {"sha256": "00" * 32}),), "leaves the folder"),
-        ((Subject("a", {"sha1": "00" * 20}),), "has no sha256 digest"),
+        ((Subject({"sha256": "00" * 32}, "a"),) * 2, "'a' is duplicated"),
+        ((Subject({"sha256": "00" * 32}, "../a"),), "leaves the folder"),
+        ((Subject({"sha1": "00" * 20}, "a"),), "has no sha256 digest"),
     ],
 )
 def test_older_statements_of_no_files_are_refused(
@@ -287,7 +287,7 @@ def test_older_statements_of_no_files_are_refused(
 
 def test_an_older_statement_that_is_signed_as_new_ones_are_is_of_another_kind(tiny: Path) -> None:
     key = generate()
-    subject = (Subject("weights.bin", {"sha256": "00" * 32}),)
+    subject = (Subject({"sha256": "00" * 32}, "weights.bin"),)
     sign_document(tiny, key, Statement(subject, uris.OLDER_DIGESTS))
     with pytest.raises(PolicyError, match="other kinds"):
         provenance.verify(tiny, keys=[key.public])
@@ -304,7 +304,7 @@ def shards(digests: dict[str, str], size: object) -> Statement:
     resources = [{"name": n, "algorithm": "sha256", "digest": it} for n, it in digests.items()]
     serialization = {"method": "shards", "hash_type": "sha256", "shard_size": size}
     predicate = {"resources": resources, "serialization": serialization}
-    subject = Subject("m", {"sha256": root_digest(digests.values())})
+    subject = Subject({"sha256": root_digest(digests.values())}, "m")
     return Statement((subject,), "https://model_signing/signature/v1.0", predicate)
 
 

@@ -377,7 +377,7 @@ def test_a_verdict_that_contradicts_itself(
     }
     forge(document)
     forged = Statement(
-        tuple(intoto.Subject(s["name"], s["digest"]) for s in document["subject"]),
+        tuple(intoto.Subject(s["digest"], s["name"]) for s in document["subject"]),
         document["predicateType"],
         document["predicate"],
     )

@@ -91,7 +91,7 @@ def write_claims(path: Path, *statements: intoto.Statement) -> Path:
 
 def test_a_text_can_neither_forge_a_line_nor_move_the_cursor(tmp_path: Path) -> None:
     name = "digits\nverified: all is well\x1b[2J\u202e\x9b"
-    forged = statement_with(subject=(intoto.Subject(name, training_root()),))
+    forged = statement_with(subject=(intoto.Subject(training_root(), name),))
     lines = explain(write_claims(tmp_path / "claims.jsonl", forged)).lines
     assert all(line.isprintable() for line in lines)
     assert not any(line.strip().startswith("verified") for line in lines)
@@ -195,7 +195,7 @@ def test_a_claim_that_says_little(tmp_path: Path) -> None:
 
 
 def test_long_texts_and_lists_are_cut(tmp_path: Path) -> None:
-    subjects = tuple(intoto.Subject(str(n), training_root()) for n in range(30))
+    subjects = tuple(intoto.Subject(training_root(), str(n)) for n in range(30))
     other = statement_with(subject=subjects, predicate_type="x" * 3000, predicate={})
     text = text_of(write_claims(tmp_path / "claims.jsonl", other))
     assert "and 10 more" in text

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -70,8 +71,8 @@ def test_another_statement_is_refused() -> None:
     "subject",
     [
         STATEMENT.subject * 2,
-        (Subject("digits", {"sha256": "00" * 32}),),
-        (Subject("digits", {"sha512": "00" * 64}),),
+        (Subject({"sha256": "00" * 32}, "digits"),),
+        (Subject({"sha512": "00" * 64}, "digits"),),
     ],
     ids=["two", "another", "by another algorithm"],
 )
@@ -89,11 +90,19 @@ def test_both_orders_are_read(names: list[str]) -> None:
     digests = {"sub/tok.txt": sha256(b"t"), "sub-x.txt": sha256(b"x")}
     resources = [{"name": n, "algorithm": "sha256", "digest": digests[n]} for n in names]
     statement = Statement(
-        (Subject("m", {"sha256": root_digest(digests[name] for name in names)}),),
+        (Subject({"sha256": root_digest(digests[name] for name in names)}, "m"),),
         STATEMENT.predicate_type,
         {"resources": resources, "serialization": {"method": "files", "hash_type": "sha256"}},
     )
     assert model_signature.from_statement(statement).files == digests
+
+
+def test_a_folder_signed_from_within_has_no_name() -> None:
+    """As model-signing 1.0 signs ``.``: protobuf leaves out an empty text."""
+    document = json.loads(intoto.format(STATEMENT))
+    del document["subject"][0]["name"]
+    found = model_signature.from_statement(intoto.from_document(document))
+    assert found.model_name == model_signature.NAMELESS
 
 
 def test_resources_reordered_after_signing_are_refused() -> None:

@@ -112,7 +112,7 @@ def test_round_trip() -> None:
 
 def test_the_document_has_slsas_names() -> None:
     assert STATEMENT.predicate_type == SLSA_PROVENANCE
-    assert STATEMENT.subject == (Subject("digits", {"sha256": MODEL.root_digest}),)
+    assert STATEMENT.subject == (Subject({"sha256": MODEL.root_digest}, "digits"),)
     assert STATEMENT.predicate.keys() == {"buildDefinition", "runDetails", "provenance_manifest"}
     build, run = STATEMENT.predicate["buildDefinition"], STATEMENT.predicate["runDetails"]
     assert build.keys() == {
@@ -158,9 +158,9 @@ def test_outside_the_recipe_what_is_unknown_is_ignored(path: str) -> None:
 
 
 SUBJECTS = {
-    "none of ours": (Subject("digits", {"sha256": sha256(b"other")}),),
-    "by another algorithm alone": (Subject("digits", {"sha512": "ab" * 64}),),
-    "two, one of them ours": (*STATEMENT.subject, Subject("other", {"sha256": sha256(b"")})),
+    "none of ours": (Subject({"sha256": sha256(b"other")}, "digits"),),
+    "by another algorithm alone": (Subject({"sha512": "ab" * 64}, "digits"),),
+    "two, one of them ours": (*STATEMENT.subject, Subject({"sha256": sha256(b"")}, "other")),
     "ours twice": STATEMENT.subject * 2,
     "none": (),
 }
@@ -187,7 +187,7 @@ def test_a_manifest_in_another_order_is_the_same_manifest() -> None:
     # ... and a subject over another order is not its root digest.
     wrong = root_digest(entry.sha256 for entry in reversed(MODEL.entries))
     statement = Statement(
-        (Subject("digits", {"sha256": wrong}),), SLSA_PROVENANCE, STATEMENT.predicate
+        (Subject({"sha256": wrong}, "digits"),), SLSA_PROVENANCE, STATEMENT.predicate
     )
     with pytest.raises(MalformedError, match="not the root digest"):
         training.from_statement(statement)
