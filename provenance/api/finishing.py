@@ -37,6 +37,7 @@ from provenance.capture.process import CommandResult
 from provenance.capture.remarks import Remark
 from provenance.capture.run_folder import ENDED, MADE, SEEN, SIGNED, Plan, RunFolder, Seen
 from provenance.capture.secrecy import leaks
+from provenance.capture.secrecy.scan import LiveSecret, live_secrets
 from provenance.capture.trace.supervisor import TRACE
 from provenance.capture.trace.tracer import Trace
 from provenance.encoding import strict_base64
@@ -163,12 +164,7 @@ class Claimant:
         """Return the statement with its signer, and its bytes, if nothing in them is secret."""
         statement = training.name_signer(recording.statement, self.key.public)
         named = Recording(statement, recording.files)
-        return statement, leaks.refuse_secrets_in(
-            named,
-            self.environ,
-            allowed=self.allowed_secrets,
-            secret_variables=self.secret_variables,
-        )
+        return statement, leaks.refuse_secrets_in(named, self.secrets())
 
     def claim(self, model: Path, recording: Recording, kept: RunFolder | None = None) -> Recorded:
         """Sign *recording*, put it beside *model*, and publish it where asked.
@@ -184,7 +180,11 @@ class Claimant:
             signed = msgspec.structs.replace(signed, files={**signed.files, name: link})
         if kept is not None:
             kept.keep(SIGNED, signed)
-        return attach(model, signed, self.log, kept, self.link_roots)
+        return attach(model, signed, self.log, kept, self.link_roots, self.secrets())
+
+    def secrets(self) -> tuple[LiveSecret, ...]:
+        """Return the secrets that nothing published may hold."""
+        return live_secrets(self.environ, allowed=self.allowed_secrets, named=self.secret_variables)
 
 
 def _log(given: Given) -> Log | None:
@@ -198,6 +198,7 @@ def attach(
     log: Log | None,
     kept: RunFolder | None,
     link_roots: tuple[Path, ...],
+    secrets: tuple[LiveSecret, ...],
 ) -> Recorded:
     """Put the claim *signed* beside *model*, and into *log*; then the run's folder is removed."""
     payload = bundle.parse(signed.claim).envelope.payload
@@ -212,7 +213,9 @@ def attach(
         key.key_id,
         written=attached.written,
         published=attached.published,
-        warnings=tuple(weaknesses(model, statement, key, kept_signature=attached.kept_signature)),
+        warnings=tuple(
+            weaknesses(model, statement, key, secrets, kept_signature=attached.kept_signature)
+        ),
         not_covered=attached.not_covered,
     )
 
@@ -376,7 +379,8 @@ def _finish(
         return _claim_later(Claimant.of(key, named), kept, place, fields)
     if fields:
         raise UsageError("this run's claim is signed: nothing can be redacted")
-    return attach(_shown(place), signed, _log(named), kept, link_roots(named["link_roots"]))
+    live, roots = live_secrets(os.environ), link_roots(named["link_roots"])
+    return attach(_shown(place), signed, _log(named), kept, roots, live)
 
 
 def _fits(signed: SignedClaim, plan: Plan, place: Path, given: Given) -> bool:

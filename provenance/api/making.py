@@ -30,7 +30,6 @@ from provenance.capture.draft import Before, Recording
 from provenance.capture.inputs import Inputs
 from provenance.capture.remarks import Remark
 from provenance.capture.run_folder import PLAN, Plan, RunFolder
-from provenance.capture.secrecy.scan import live_secrets
 from provenance.capture.trace import tracer
 from provenance.equality.declaration import Declaration
 from provenance.errors import CommandError, PolicyError, ProvenanceError, UsageError
@@ -240,15 +239,12 @@ class Making:
         apart = [*(each.model for each in models), *(item.place.path for item in before.hashed)]
         apart += [each for each in (here, *here.parents) if os.path.lexists(each / ".git")]
         log = self.stated.get("log")
-        live = live_secrets(
-            claimant.environ, allowed=claimant.allowed_secrets, named=claimant.secret_variables
-        )
         plan = Plan(
             recording=recorder.plan(before),
             model=here / self.inputs.model,
             key=self.key_file and Path(os.path.realpath(here / self.key_file)),
             log=None if log is None else here / log,
-            secrets=tuple(sorted({secret.variable for secret in live})),
+            secrets=tuple(sorted({secret.variable for secret in claimant.secrets()})),
             started_on=process.timestamp(),
             began=began,
             link_roots=self.inputs.link_roots,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,11 @@ from provenance.api.arguments import (
     read_password,
     silent,
 )
+from provenance.api.weaknesses import weaknesses_of_files
+from provenance.capture.secrecy.scan import live_secrets
 from provenance.errors import UsageError
 from provenance.files.manifest import Manifest
 from provenance.files.names import MODEL_SIGNATURE, is_plain
-from provenance.files.pointers import unfetched
 from provenance.folder import attach as beside
 from provenance.folder import claims
 from provenance.folder.attach import Published
@@ -46,16 +48,15 @@ class KeyPair:
 class Signed:
     """A model's signature: the files that it covers, the signer's key id, and where it is.
 
-    ``not_covered`` lies in the folder and is not part of the model. ``pointers`` says which files
-    were signed in place of data that were not fetched, ``not_everywhere`` who cannot check it.
+    ``not_covered`` lies in the folder and is not part of the model. ``warnings`` say what is wrong
+    with its files, and who cannot check the signature.
     """
 
     manifest: Manifest
     key_id: str
     path: Path
     not_covered: Mapping[str, int]
-    pointers: str | None = None
-    not_everywhere: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def keygen(path: PathLike, *, algorithm: str = ALGORITHMS[0], password: Password = None) -> KeyPair:
@@ -100,11 +101,12 @@ def sign(  # noqa: PLR0913 - each option of the verb, by name
         manifest, uncovered = beside.sign(
             folder, signer, ignored=ignored, link_roots=roots, target=target, progress=advance
         )
-    pointers = unfetched(folder, manifest.entries)
+    warnings = [*weaknesses_of_files(folder, manifest.entries, live_secrets(os.environ))]
     written = target or claims.beside(folder, MODEL_SIGNATURE)
     name = signer.public.algorithm
-    odd = "" if name.startswith("ecdsa") else f"model_signing verifies no {name} signatures"
-    return Signed(manifest, signer.public.key_id, written, uncovered, pointers, odd)
+    if not name.startswith("ecdsa"):
+        warnings.append(f"model_signing verifies no {name} signatures")
+    return Signed(manifest, signer.public.key_id, written, uncovered, tuple(warnings))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from provenance.errors import PolicyError, ProvenanceError, UnavailableError, count
+from provenance.capture.secrecy.scan import LiveSecret, secrets_in_files
+from provenance.errors import PolicyError, ProvenanceError, UnavailableError, count, some_of
+from provenance.files.manifest import FileEntry
 from provenance.files.names import MODEL_SIGNATURE
 from provenance.files.pointers import FETCH, unfetched
 from provenance.keys import PublicKey
@@ -36,8 +38,27 @@ def misfit(model: Path, statement: TrainingStatement) -> ProvenanceError | None:
     return None
 
 
+def weaknesses_of_files(
+    model: Path, entries: Iterable[FileEntry], secrets: tuple[LiveSecret, ...]
+) -> Iterator[str]:
+    """Yield what is wrong with the files that were signed: not fetched, or with *secrets* in them.
+
+    It is said, not refused: whoever wrote the file has to decide.
+    """
+    if (text := unfetched(model, entries)) is not None:
+        yield f"{text}: {FETCH}"
+    for what, names in secrets_in_files(model, entries, secrets).items():
+        holds = f"{some_of(names)} {'holds' if len(names) == 1 else 'hold'} {what}"
+        yield f"{holds}: who gets the model gets it (remove it and sign again, or revoke it)"
+
+
 def weaknesses(
-    model: Path, statement: TrainingStatement, key: PublicKey, *, kept_signature: bool
+    model: Path,
+    statement: TrainingStatement,
+    key: PublicKey,
+    secrets: tuple[LiveSecret, ...],
+    *,
+    kept_signature: bool,
 ) -> Iterator[str]:
     """Yield what weakens the claim *statement* beside *model*, which *key* signed."""
     if kept_signature:
@@ -55,8 +76,7 @@ def weaknesses(
     elif observed and statement.level != "recorded":
         yield f"'verify' will say: {outcome_detail(statement)}"
     yield from notes_of(statement)
-    if (text := unfetched(model, statement.manifest.entries)) is not None:
-        yield f"{text}: {FETCH}"
+    yield from weaknesses_of_files(model, statement.manifest.entries, secrets)
     problem = misfit(model, statement) if observed else None  # else it was refused beforehand
     if isinstance(problem, UnavailableError):
         yield f"whether the equality fits this model was not checked: {problem}"

@@ -17,7 +17,6 @@ from provenance.cli.options import (
     signing_options,
 )
 from provenance.errors import count, one_line
-from provenance.files.pointers import FETCH
 from provenance.report.recording import not_covered_lines
 from provenance.report.terminal import print_json, print_lines, progress
 
@@ -73,19 +72,17 @@ def command(
                 "files": len(manifest.entries),
                 "keyId": signed.key_id,
                 "notCovered": signed.not_covered,
-                "pointers": signed.pointers,
                 "rootDigest": {"sha256": manifest.root_digest},
                 "signature": str(signed.path),
+                "warnings": signed.warnings,
             }
         )
         return
     click.echo(f"signed   {count(len(manifest.entries), 'file')}, {manifest.size:,} bytes")
     click.echo(f"root     sha256 {manifest.root_digest}")
     click.echo(f"key id   {signed.key_id}")
-    if signed.pointers is not None:
-        print_lines([one_line(f"provenance: warning: {signed.pointers} ({FETCH})")], err=True)
-    if signed.not_everywhere:
-        print_lines([f"provenance: warning: {signed.not_everywhere}"], err=True)
+    for warning in signed.warnings:
+        print_lines([one_line(f"provenance: warning: {warning}")], hang=2, err=True)
     for line in not_covered_lines(signed.not_covered):
         click.echo(one_line(line))
     click.echo(f"written  {one_line(str(signed.path))}")

@@ -21,6 +21,7 @@ from provenance.capture.python.packages import Software, observe_software
 from provenance.capture.python.records import prepare
 from provenance.capture.recorder import listen, observe_after, observe_before, plan
 from provenance.capture.secrecy.leaks import refuse_secrets_in
+from provenance.capture.secrecy.scan import live_secrets
 from provenance.encoding import strict_base64
 from provenance.errors import SecretError, UnreadableError, UsageError
 from provenance.files.manifest import hash_folder
@@ -164,7 +165,7 @@ def test_a_training_is_recorded_from_end_to_end(project: Project) -> None:
 
 def test_what_is_recorded_survives_signing(project: Project) -> None:
     recording = project.record()
-    payload = refuse_secrets_in(recording, project.environ)
+    payload = refuse_secrets_in(recording, live_secrets(project.environ))
     assert training.from_statement(intoto.parse(payload)) == recording.statement
 
 
@@ -314,7 +315,7 @@ def test_a_plan_is_the_statement_before_the_run(project: Project) -> None:
     assert planned.statement.manifest.entries == ()
     assert planned.statement.build.internal_parameters.observed == ("start",)
     assert planned.statement.run.provenance_outcome == training.Outcome()
-    refuse_secrets_in(planned, project.environ)
+    refuse_secrets_in(planned, live_secrets(project.environ))
     assert not project.folder.joinpath("out").exists()
 
 
@@ -352,15 +353,15 @@ def test_a_secret_in_the_statement_is_refused_before_the_training(project: Proje
     )
     planned = plan(project.before())
     with pytest.raises(SecretError, match="DB_PASSWORD"):
-        refuse_secrets_in(planned, project.environ)
-    refuse_secrets_in(planned, project.environ, allowed=frozenset({"DB_PASSWORD"}))
+        refuse_secrets_in(planned, live_secrets(project.environ))
+    refuse_secrets_in(planned, live_secrets(project.environ, allowed=frozenset({"DB_PASSWORD"})))
 
 
 def test_a_secret_in_a_byproduct_is_refused(project: Project) -> None:
     project.environ |= {"DB_PASSWORD": "correct-horse", "STEPS": "100"}
     project.environ["MORE"] = "run.metric('correct-horse', 1)"
     with pytest.raises(SecretError, match="DB_PASSWORD"):
-        refuse_secrets_in(project.record(), project.environ)
+        refuse_secrets_in(project.record(), live_secrets(project.environ))
 
 
 def test_a_variable_with_the_keys_password_is_not_for_the_training(project: Project) -> None:
@@ -376,7 +377,7 @@ def test_a_variable_with_the_keys_password_is_not_for_the_training(project: Proj
     assert not [item for item in drift if item.collector == "variables"]
     leaking = plan(project.before(axes=("correct horse",)))
     with pytest.raises(SecretError, match="SIGNPW"):
-        refuse_secrets_in(leaking, project.environ, secret_variables=frozenset({"SIGNPW"}))
+        refuse_secrets_in(leaking, live_secrets(project.environ, named=frozenset({"SIGNPW"})))
 
 
 def test_a_credential_in_a_short_byproduct_is_refused(project: Project) -> None:
@@ -385,7 +386,7 @@ def test_a_credential_in_a_short_byproduct_is_refused(project: Project) -> None:
     planned = plan(project.before())
     assert planned.files == {}
     with pytest.raises(SecretError, match=r"the byproduct manifest/data:train: .*github"):
-        refuse_secrets_in(planned, project.environ)
+        refuse_secrets_in(planned, live_secrets(project.environ))
 
 
 def test_a_secret_argument_is_cut_and_told(project: Project) -> None:
@@ -395,7 +396,7 @@ def test_a_secret_argument_is_cut_and_told(project: Project) -> None:
     assert recording.statement.recipe.command[-1] == "--url=${redacted:variable}"
     recorder = recording.statement.build.internal_parameters.collectors["recorder"]
     assert recorder.values["redactedArguments"] == [4]
-    refuse_secrets_in(recording, project.environ)
+    refuse_secrets_in(recording, live_secrets(project.environ))
 
 
 def test_the_repository_of_an_editable_distribution_is_recorded(
@@ -468,7 +469,7 @@ def test_a_file_that_a_secret_option_names_is_left_out(project: Project) -> None
     project.command = (*project.command, "--password-file", "pw.txt", "--token-file=pw.txt")
     recording = project.record()
     digest = hashlib.sha256(b"hunter2").hexdigest().encode()
-    assert digest not in refuse_secrets_in(recording, project.environ)
+    assert digest not in refuse_secrets_in(recording, live_secrets(project.environ))
     source = recording.statement.recipe.source
     assert source is not None
     assert [file.name for file in source.files] == ["train.py"]

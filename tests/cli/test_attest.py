@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import os
+import pickle
+import re
+from argparse import Namespace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tests.weights.writing import simple
-from tests.world import Shell, refused, tree, write_files
+from tests.world import FILES, Shell, refused, tree, write_files
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
     from tests.world import Person
 
@@ -55,6 +60,35 @@ def test_an_equality_that_does_not_fit_is_not_signed(
     refused(ran, 1, "rule 1 (close) selects no tensor")
     assert tree(root) == before
     assert provenance(*command, "--dry-run").status == 0
+
+
+TOKEN = "hf_" + "aB3" * 12
+
+
+def test_a_credential_in_a_file_of_the_model_is_said(
+    tmp_path: Path, provenance: Shell, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_API_KEY", "correct-horse")
+    arguments = pickle.dumps(Namespace(lr=0.1, hub_token=TOKEN, seed=0))
+    inside = {f"{name}training_args.bin": arguments for name in ("", "last/", "first/", "best/")}
+    root = write_files(tmp_path / "model", {**FILES, **inside, "a.json": b'["correct-horse"]'})
+    said = "training_args.bin hold what looks like a credential (hugging-face)"
+    whose = "a.json holds the value of the environment variable MY_API_KEY"
+    for verb in ("sign", "attest"):
+        ran = provenance(verb, root, "--key", alice.private)
+        assert ran.status == 0
+        assert f"{said}: who gets the model gets it" in ran.err
+        assert whose in ran.err
+        assert not {TOKEN, "correct-horse"} & {*re.split(r"[\s'\"]", ran.err + ran.out)}
+    ran = provenance("attest", root, "--key", alice.private, "--unsafe-allow-secret", "MY_API_KEY")
+    assert (whose in ran.err, "(hugging-face)" in ran.err) == (False, True)
+    # Of a run, too, that is recorded; the program wrote it.
+    (tmp_path / "made").mkdir()
+    (tmp_path / "kept").write_bytes(arguments)
+    words = ("cp", tmp_path / "kept", tmp_path / "made" / "training_args.bin")
+    ran = provenance("record", "--model", tmp_path / "made", "--key", alice.private, "--", *words)
+    assert ran.status == 0
+    assert "training_args.bin holds what looks like a credential (hugging-face)" in ran.err
 
 
 def test_one_document(tmp_path: Path, provenance: Shell, alice: Person) -> None:

@@ -45,9 +45,9 @@ def test_signing_a_pointer_is_warned_of(tmp_path: Path, provenance: Shell, alice
     root = write_files(tmp_path / "model", {**FILES, "model.bin": pointer(b"weights")})
     ran = provenance("sign", root, "--key", alice.private)
     assert ran.status == 0
-    assert ran.err == f"provenance: warning: model.bin {SAID} (run 'git lfs pull')\n"
+    assert ran.err == f"provenance: warning: model.bin {SAID}: run 'git lfs pull'\n"
     document = provenance("sign", root, "--key", alice.private, "--json").document
-    assert document["pointers"] == f"model.bin {SAID}"
+    assert document["warnings"] == [f"model.bin {SAID}: run 'git lfs pull'"]
     ran = provenance("attest", root, "--key", alice.private)
     assert f"warning: model.bin {SAID}: run 'git lfs pull'" in ran.err
 

@@ -44,12 +44,13 @@ def surroundings(tmp_path: Path, environ: dict[str, str]) -> dict[str, str]:
     return {**os.environ, **environ, "PYTHONPATH": found}
 
 
-def run(words: list[str], folder: Path, environ: dict[str, str]) -> str:
+def run(words: list[str], folder: Path, environ: dict[str, str]) -> tuple[str, str]:
+    """Return what a command that succeeds says on its output, and beside it."""
     done = subprocess.run(
         words, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stdout, done.stderr
 
 
 class Claimed:
@@ -62,7 +63,7 @@ class Claimed:
         key = ["--model", "model", "--key", str(person.private)]
         training = [TORCH, str(program), "model", *words]
         command = [sys.executable, "-m", "provenance", "record", *key, "--", *training]
-        self.out = run(command, folder, environ)
+        self.out, self.said = run(command, folder, environ)
         [line] = (folder / "model" / "claims.jsonl").read_bytes().splitlines()
         self.payload = payload_of(line).decode()
         predicate = json.loads(self.payload)["predicate"]
@@ -95,6 +96,10 @@ def test_a_trainer_of_transformers(
     assert arguments["output_dir"] == "${model}"
     assert arguments["learning_rate"] == 5e-5
     assert arguments["hub_token"].startswith("${redacted:")
+    # Its own file of arguments has the token, and is a file of the model.
+    assert "training_args.bin" in claimed.said
+    assert "hold what looks like a credential (hugging-face)" in claimed.said
+    assert TOKEN not in claimed.said
     assert arguments["run_name"].startswith("https://${redacted:")
     assert claimed.seeds == {"data": "7", "transformers": "42"}
     assert claimed.metrics("loss") == [*range(1, 9)]
@@ -108,7 +113,7 @@ def test_a_trainer_of_transformers(
     assert first["sha256"] != last["sha256"]
     # Without the callback the same bits come out.
     program = str(Path(__file__).parent / "trainings" / "hf_callback.py")
-    alone = run([TORCH, program, "alone", TOKEN, "none"], tmp_path, surroundings)
+    alone, _ = run([TORCH, program, "alone", TOKEN, "none"], tmp_path, surroundings)
     assert json.loads(alone.splitlines()[-1]) == read
     weights = [tmp_path / name / "model.safetensors" for name in ("model", "alone")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
@@ -132,7 +137,7 @@ print(of(Own(range(4), generator=generator)), Own.order, random.getstate() == be
 print(of(SequentialSampler(range(2**40))), of(RandomSampler(range(2**40), generator=generator)))
 print(of(SequentialSampler(range(3))), sorted(of(RandomSampler(range(3), generator=generator))))
 """
-    said = run([TORCH, "-c", program], tmp_path, surroundings).splitlines()
+    said = run([TORCH, "-c", program], tmp_path, surroundings)[0].splitlines()
     assert said == ["None [0, 1, 2, 3] True", "None None", "[0, 1, 2] [0, 1, 2]"]
 
 
@@ -176,9 +181,9 @@ print(json.dumps({name: tags[name] for name in tags if name.startswith("provenan
     environ = {**surroundings, "MLFLOW_ALLOW_FILE_STORE": "true"}
     environ.pop("PROVENANCE_RUN", None)
     command = [MLFLOW, "-c", program, (tmp_path / "runs").as_uri()]
-    assert json.loads(run(command, tmp_path, environ)) == {}
+    assert json.loads(run(command, tmp_path, environ)[0]) == {}
     environ["PROVENANCE_RUN"] = str(tmp_path / "abc12345" / "program")
-    assert json.loads(run([*command, "tag"], tmp_path, environ)) == {
+    assert json.loads(run([*command, "tag"], tmp_path, environ)[0]) == {
         "provenance.run": "abc12345",
         "provenance.invocationId": "abc12345-6",
         "provenance.model": "sha256:aa",

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from provenance.capture.draft import Recording
-from provenance.capture.secrecy.scan import KEEP_OUT, Found, LiveSecret, find_secret, live_secrets
+from provenance.capture.secrecy.scan import KEEP_OUT, Found, LiveSecret, find_secret
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError, SecretError, UsageError
 from provenance.statement import intoto
@@ -37,19 +37,11 @@ _MAX_FIELDS = 64
 _SECTIONS = (("buildDefinition",), ("runDetails", "provenance_outcome"), ("runDetails",))
 
 
-def refuse_secrets_in(
-    recording: Recording,
-    environ: Mapping[str, str],
-    *,
-    allowed: frozenset[str] = frozenset(),
-    secret_variables: frozenset[str] = frozenset(),
-) -> bytes:
-    """Return the statement's bytes, or raise SecretError if they or a byproduct hold a live secret.
+def refuse_secrets_in(recording: Recording, live: tuple[LiveSecret, ...]) -> bytes:
+    """Return the statement's bytes, or raise SecretError if they or a byproduct hold a secret.
 
-    *secret_variables* hold passwords, whatever their names; *allowed* variables are not searched.
     The error names every field that must be redacted.
     """
-    live = live_secrets(environ, allowed=allowed, named=secret_variables)
     payload = intoto.format(to_statement(recording.statement))
     first = found = _find(recording, payload, live)
     if found is None or first is None:

@@ -19,6 +19,7 @@ from provenance.capture.secrecy.secrets import (
     Span,
     is_suspect_name,
     kind_of_name,
+    looks_random,
     split_user,
     words_of,
 )
@@ -59,6 +60,15 @@ def credential_in(text: str) -> Span | None:
     rows = (row for row in SHAPES if row.scope == "document")
     found = ((*span, row.kind) for row in rows for span in row.find(text, ""))
     return next((span for span in found if not _is_mark(text[span[0] : span[1]])), None)
+
+
+def named_secret_in(*texts: bytes) -> str:
+    """Return the kind of the first value in *texts* that is secret by its name and looks random."""
+    for text in (each.decode("utf-8", "replace") for each in texts):
+        for start, end, kind in _named_values(text):
+            if looks_random(text[start:end]):
+                return kind
+    return ""
 
 
 def redact_text(text: str, *, beside: str = "", in_variable: bool = False) -> str:

@@ -1,5 +1,8 @@
 """The last check of a document before it is signed: it must contain no live secret.
 
+The small files of a model are searched in the same way, and pickles of settings by their names, as
+arguments are: what is found there is said, since the files are there already.
+
 A transparency log cannot forget. So the bytes to be signed are searched for the values of the
 environment's sensitive variables (plain, and as in JSON, a URL, base64 at any alignment, and
 hexadecimal), and for the ``document`` shapes of :mod:`~provenance.capture.secrecy.secrets`. A match
@@ -21,17 +24,29 @@ allowed by its variable's name, or unset.
 from __future__ import annotations
 
 import base64
+import codecs
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, quote_plus, unquote
 
-from provenance.capture.secrecy.redact import credential_in
-from provenance.capture.secrecy.secrets import is_secret_name, is_suspect_name, split_user, urls_in
+from provenance.capture.secrecy.redact import credential_in, named_secret_in
+from provenance.capture.secrecy.secrets import (
+    is_secret_file,
+    is_secret_name,
+    is_suspect_name,
+    split_user,
+    urls_in,
+)
+from provenance.errors import UnreadableError
+from provenance.files.reading import read_file
+
+if TYPE_CHECKING:
+    from provenance.files.manifest import FileEntry
 
 KEEP_OUT = "keep it out of arguments, names and settings; nothing was signed"
 """What to do about a secret that was found."""
@@ -52,6 +67,17 @@ _ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)")
 
 _MIN_LINE = 20
 _MAX_JSON = 2**16
+
+MAX_FILE, MAX_FILES = 2**20, 2**23
+"""Largest file of a model that is searched, and most bytes of all of them (a second or two)."""
+
+_MAX_NAMED = 2**16
+"""Most bytes of a file in which values are known by their names: ten times as slow."""
+
+_PICKLED = re.compile(rb"(?s)X(.)\0\0\0|\x8c(.)")
+"""BINUNICODE and SHORT_BINUNICODE of a pickle, with a length below 256."""
+
+_MEMO = re.compile(rb"(?s)(?:\x94|q.|r....)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +137,54 @@ def find_secret(payload: bytes, secrets: tuple[LiveSecret, ...]) -> Found | None
         place = _place(payload, text[start:end].encode("utf-8", "replace"), start)
         return Found(f"what looks like a credential ({kind})", place, "")
     return None
+
+
+def secrets_in_files(
+    root: Path, entries: Iterable[FileEntry], secrets: tuple[LiveSecret, ...]
+) -> dict[str, list[str]]:
+    """Return, by what it is, which small files of the model *root* hold one of *secrets*.
+
+    The smallest come first; the same bytes are searched once. Compressed ones are not opened.
+    """
+    known: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
+    left = MAX_FILES
+    for each in sorted(entries, key=lambda each: (each.size, each.name)):
+        if each.sha256 not in known:
+            if each.size > min(left, MAX_FILE):
+                break
+            left -= each.size
+            try:
+                data = read_file(root / each.name if root.is_dir() else root, MAX_FILE)
+            except UnreadableError:  # what signs or verifies says why
+                continue
+            known[each.sha256] = _secret_in(data, secrets)
+        if what := known[each.sha256] or ("secrets, by its name" * is_secret_file(each.name)):
+            found.setdefault(what, []).append(each.name)
+    return found
+
+
+def _secret_in(data: bytes, secrets: tuple[LiveSecret, ...]) -> str:
+    """Return what *data* holds of *secrets*, or what looks like one; "" if nothing."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        data = data.decode("utf-16", "replace").encode("utf-8", "replace")
+    pickled = _pickled(data)
+    if found := find_secret(b"%b\n%b" % (data, pickled), secrets):
+        return found.what
+    if len(data) <= _MAX_NAMED and (kind := named_secret_in(data, pickled)):
+        return f"what looks like a credential ({kind})"
+    return ""
+
+
+def _pickled(data: bytes) -> bytes:
+    """Return the short texts that *data* pickles, in quotes: ``"name": "value"`` if adjacent."""
+    texts, place, after = [], 0, -1
+    while match := _PICKLED.search(data, place):
+        place = match.end() + (match[1] or match[2])[0]
+        text = data[match.end() : place].replace(b'"', b"'")
+        texts += [b": " if match.start() == after else b"\n", b'"%b"' % text]
+        after = place + len((_MEMO.match(data, place) or match)[0])
+    return b"".join(texts)
 
 
 def _url_passwords(value: str) -> Iterator[str]:

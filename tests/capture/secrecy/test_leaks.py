@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from provenance.capture.draft import Recording
 from provenance.capture.secrecy.leaks import redact, refuse_secrets_in
+from provenance.capture.secrecy.scan import live_secrets
 from provenance.errors import SecretError, UsageError
 from provenance.statement import intoto, training
 from provenance.statement.intoto import ResourceDescriptor
@@ -35,7 +36,7 @@ def document(item: Recording) -> dict[str, Any]:
 
 def fields_of(item: Recording) -> dict[str, str]:
     with pytest.raises(SecretError) as caught:
-        refuse_secrets_in(item, ENVIRON)
+        refuse_secrets_in(item, live_secrets(ENVIRON))
     assert SECRET not in str(caught.value)
     return caught.value.fields
 
@@ -52,7 +53,7 @@ def test_every_field_that_holds_a_secret_is_named_at_once() -> None:
         "SERVICE_TOKEN",
     )
     clean = redact(item, found)
-    assert refuse_secrets_in(clean, ENVIRON)
+    assert refuse_secrets_in(clean, live_secrets(ENVIRON))
     recipe = document(clean)["buildDefinition"]["externalParameters"]
     assert recipe["command"] == ["a", "${redacted:late}", "${redacted:late}"]
     assert recipe["seeds"] == {"${redacted:late-0}": "${redacted:late}"}
@@ -89,7 +90,7 @@ def test_a_field_is_not_named_by_a_secret() -> None:
     build = msgspec.structs.replace(TRAINING.build, internal_parameters=environment)
     item = Recording(msgspec.structs.replace(TRAINING, build=build), {})
     with pytest.raises(SecretError) as caught:
-        refuse_secrets_in(item, {"A_TOKEN": "another-one-1", **ENVIRON})
+        refuse_secrets_in(item, live_secrets({"A_TOKEN": "another-one-1", **ENVIRON}))
     assert caught.value.fields == {"internalParameters/collectors/x/values": "A_TOKEN"}
     assert SECRET not in str(caught.value)
 
@@ -99,11 +100,11 @@ def test_the_name_of_a_byproduct_is_not_shown_if_it_is_secret() -> None:
     run = msgspec.structs.replace(TRAINING.run, byproducts=(item,))
     named = Recording(msgspec.structs.replace(TRAINING, run=run), {})
     with pytest.raises(SecretError) as caught:
-        refuse_secrets_in(named, ENVIRON)
+        refuse_secrets_in(named, live_secrets(ENVIRON))
     assert caught.value.fields == {"byproducts/0": "SERVICE_TOKEN"}
     assert SECRET not in str(caught.value)
     left = redact(named, ["byproducts/0"])
-    assert SECRET.encode() not in refuse_secrets_in(left, ENVIRON)
+    assert SECRET.encode() not in refuse_secrets_in(left, live_secrets(ENVIRON))
     assert left.statement.run.byproducts[0].name == "${redacted:late}"
 
 

@@ -3,7 +3,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import pickle
 import random
+from argparse import Namespace
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
@@ -11,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provenance.capture.secrecy.scan import LiveSecret, live_secrets
+from provenance.capture.secrecy.scan import LiveSecret, live_secrets, secrets_in_files
 from provenance.errors import SecretError
+from provenance.files.manifest import hash_folder
 from tests.capture.conftest import refuse_secrets
 
 if TYPE_CHECKING:
@@ -182,3 +185,45 @@ def test_digests_do_not_trip_it() -> None:
 
 def test_a_password_that_nobody_escaped_is_searched() -> None:
     assert "pa#ss/word" in values(DB="postgresql://bob:pa#ss/word@h/x")
+
+
+W_AND_B, HUB = "0123456789abcdef" * 2 + "01234567", "hf_" + "aB3" * 15  # whose length is a digit
+HELD: dict[str, tuple[bytes, str]] = {
+    "args.json": (json.dumps({"hub_token": HUB}).encode(), "(hugging-face)"),
+    "args.yaml": (f"wandb_api_key: {W_AND_B}\n".encode(), "(key)"),
+    "short.pkl": (pickle.dumps(Namespace(wandb_api_key=W_AND_B), 4), "(key)"),
+    "older.pkl": (pickle.dumps(Namespace(wandb_api_key=W_AND_B), 2), "(key)"),
+    "token.pkl": (pickle.dumps([HUB], 4), "(hugging-face)"),
+    "a.ipynb": (json.dumps({"source": [f"login('{HUB}')\n"]}).encode(), "(hugging-face)"),
+    "wide.env": (f"TOKEN={HUB}".encode("utf-16"), "(hugging-face)"),
+    "cloud.json": (b'{"private_key": "-----BEGIN PRIVATE KEY-----\\nabc"}', "(private-key)"),
+    "url.cfg": (b"proxy = https://me:pa55word@proxy.example", "(user)"),
+    "live.npy": (b"\x93NUMPY\0my-live-secret\0", "variable MY_TOKEN"),
+    ".env": (b"A=1", "secrets, by its name"),
+    "masked.json": (b'{"hub_token": "<HUB_TOKEN>", "eos_token": "</s>"}', ""),
+    "none.pkl": (pickle.dumps({"hub_token": None, "next": W_AND_B}), ""),
+    "sums.json": (json.dumps({"model": W_AND_B, "max_tokens": 2048}).encode(), ""),
+    "large.json": (b" " * 2**20 + HUB.encode(), ""),
+}
+"""Files of a model, and what is said of each."""
+
+
+def test_small_files_are_searched_for_secrets(tmp_path: Path) -> None:
+    for name, (data, _) in HELD.items():
+        (tmp_path / name).write_bytes(data)
+    live = live_secrets({"MY_TOKEN": "my-live-secret"})
+    found = secrets_in_files(tmp_path, hash_folder(tmp_path).entries, live)
+    said = {name: what for what, names in found.items() for name in names}
+    assert {name: said.get(name, "").endswith(end) for name, (_, end) in HELD.items() if end} == (
+        dict.fromkeys((name for name, (_, end) in HELD.items() if end), True)
+    )
+    assert said.keys() == {name for name, (_, end) in HELD.items() if end}
+
+
+def test_the_search_of_files_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provenance.capture.secrecy.scan.MAX_FILES", 100)
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_bytes(b"%-50b" % f"{HUB} {name}".encode())
+        (tmp_path / f"{name}{name}").write_bytes(b"%-50b" % f"{HUB} {name}".encode())
+    [names] = secrets_in_files(tmp_path, hash_folder(tmp_path).entries, ()).values()
+    assert names == ["a", "aa", "b", "bb"]
