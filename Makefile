@@ -103,7 +103,7 @@ mutation: $(MUTATION_VENV)/.set-up-mutation ## Mutate the comparators and see wh
 .PHONY: lock
 lock: ## Pin the dependencies again with uv (UPGRADE=--upgrade moves them to the newest)
 	@command -v "$(UV)" >/dev/null || { echo "make lock: needs uv on the PATH, or UV=/its/path" >&2; exit 1; }
-	@$(call pin,dev,pyproject.toml --extra blake3 --extra demo --extra hdf5 --extra keys --extra onnx --extra pkcs11 --extra stats --group dev --group build)
+	@$(call pin,dev,pyproject.toml --extra blake3 --extra demo --extra hdf5 --extra keys --extra onnx --extra pkcs11 --extra sigstore --extra stats --group dev --group build)
 	@$(call pin,demo,pyproject.toml --extra demo --constraint requirements/dev.txt)
 	@$(call pin,run,pyproject.toml --constraint requirements/dev.txt)
 	@$(call pin,build,--group build --constraint requirements/dev.txt)

@@ -303,6 +303,7 @@ class Sigstore:
         who: x509.GeneralName | None = None,
         provider: bytes | None = None,
         old: bool = False,
+        both: bool = False,
         scts: int = 1,
         extended: x509.ExtendedKeyUsage | None = None,
         begin: datetime = NOW - MINUTE,
@@ -323,6 +324,9 @@ class Sigstore:
             (x509.SubjectAlternativeName([name]), True),
             (said, False),
         ]
+        if both:  # as Fulcio writes it
+            older = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
+            extensions.append((x509.UnrecognizedExtension(older, PROVIDER.encode()), False))
         times: dict[str, Any] = {"begin": begin, "end": begin + lasts}
         key, serial = key or new_key(), x509.random_serial_number()
         plain = issue("", self.between, *extensions, key=key, serial=serial, **times)

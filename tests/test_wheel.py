@@ -25,7 +25,7 @@ pytestmark = [
 
 PROGRAMS = (
     "provenance.__main__", "provenance.cli.demo_files.", "provenance.measure.onnx_child",
-    "provenance.weights.hdf5.probe",
+    "provenance.sigstore.signing_child", "provenance.weights.hdf5.probe",
     "provenance.integrations.huggingface", "provenance.integrations.lightning",
     "provenance.integrations.mlflow",
 )  # fmt: skip

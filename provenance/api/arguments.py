@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from provenance.errors import UnreadableError, UsageError
 from provenance.folder.claims import not_compared, not_covered, require_folder
 from provenance.keys import PrivateKey, PublicKey, load_private, load_public
+from provenance.keys.elsewhere import TEXTS, read_text, scheme_of
 from provenance.keys.public import read_key_file
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from provenance.folder.attach import Log
     from provenance.keys.certificates import Authority
     from provenance.sigstore.keyless import Keyless
+    from provenance.sigstore.signing import Identity
     from provenance.transparency.note import VerifierKey
     from provenance.weights.model import Model
 
@@ -120,15 +122,39 @@ def private_key(key: PathLike | PrivateKey, password: Password) -> PrivateKey:
     return load_private(os.fspath(key), read_password(password))
 
 
+def signer(
+    key: PathLike | PrivateKey | None,
+    password: Password,
+    token: str | None,
+    trust_config: PathLike | None,
+) -> PrivateKey | Identity:
+    """Return the private *key*; without one, whose identity *token* proves, else that of a CI.
+
+    The token may be named as ``env:NAME`` or ``fd:N``, or be in ``SIGSTORE_IDENTITY_TOKEN``.
+    """
+    if key is not None:
+        if token is not None or trust_config is not None:
+            what, hint = "a key signs, or an identity", "leave out --key, or what is for the other"
+            raise UsageError(what, hint=hint)
+        return private_key(key, password)
+    from provenance.sigstore.signing import TOKEN_VARIABLE, Identity  # noqa: PLC0415 - rarely needed
+
+    text = os.environ.get(TOKEN_VARIABLE, "") if token is None else token
+    text = os.fsdecode(read_text(text)) if scheme_of(text) in TEXTS else text
+    return Identity(text.strip(), optional_path(trust_config))
+
+
 def with_certificates(
-    key: PrivateKey, certificate: PathLike | None, chain: Sequence[PathLike]
-) -> PrivateKey:
+    key: PrivateKey | Identity, certificate: PathLike | None, chain: Sequence[PathLike]
+) -> PrivateKey | Identity:
     """Return *key* with its owner's *certificate*, and the *chain* from there to a root (PEM)."""
     paths = [a_path(each) for each in several(chain, "certificate_chain")]
     if certificate is None:
         if paths:
             raise UsageError("a chain leads from a certificate", hint="--signing-certificate PEM")
         return key
+    if not isinstance(key, PrivateKey):
+        raise UsageError("an identity gets its certificate when it signs", hint="name its --key")
     from provenance.keys.certificates import chain_for  # noqa: PLC0415 - rarely needed
 
     pems = [(str(path), read_key_file(path)) for path in (a_path(certificate), *paths)]

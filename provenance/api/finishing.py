@@ -24,8 +24,8 @@ from provenance.api.arguments import (
     a_path,
     link_roots,
     log_in,
-    private_key,
     several,
+    signer,
     silent,
 )
 from provenance.api.weaknesses import weaknesses
@@ -40,7 +40,6 @@ from provenance.capture.secrecy import leaks
 from provenance.capture.secrecy.scan import LiveSecret, live_secrets
 from provenance.capture.trace.supervisor import TRACE
 from provenance.capture.trace.tracer import Trace
-from provenance.encoding import strict_base64
 from provenance.envelope import bundle
 from provenance.errors import (
     CommandError,
@@ -55,10 +54,10 @@ from provenance.errors import (
 from provenance.files.manifest import Manifest, hash_folder
 from provenance.files.names import CLAIMS, RESERVED
 from provenance.folder import attach as beside
-from provenance.folder.attach import Log, Published, SignedClaim
+from provenance.folder.attach import Log, Published, SignedClaim, Signer
 from provenance.folder.claims import model_name
 from provenance.folder.link import check_step, make_link
-from provenance.keys import PrivateKey, parse_spki
+from provenance.keys import PrivateKey
 from provenance.statement import intoto, training
 from provenance.statement.training import TrainingStatement
 from provenance.weights import check_numpy
@@ -68,6 +67,7 @@ from provenance.weights import check_numpy
 class Recorded:
     """A claim: what it states, and what was written beside the model (by a dry run, nothing).
 
+    ``identity`` is whose it is, if nobody's key; then ``key_id`` is of the key that it had once.
     ``files`` are the byproducts by SHA-256. ``status`` is the exit status of a recorded command.
     ``warnings`` say what weakens the claim; ``remarks`` are those from before the run.
     ``not_covered`` lies in the folder and is not part of the model. ``others`` are the claims about
@@ -84,6 +84,7 @@ class Recorded:
     remarks: tuple[Remark, ...] = ()
     not_covered: Mapping[str, int] = field(default_factory=dict)
     others: tuple[Recorded, ...] = ()
+    identity: str = ""
 
     @property
     def manifest(self) -> Manifest:
@@ -108,6 +109,8 @@ class Given(TypedDict, total=False):
     """
 
     password: Password
+    identity_token: str | None
+    trust_config: PathLike | None
     log: PathLike | None
     log_password: Password
     allowed_secrets: Sequence[str]
@@ -122,7 +125,7 @@ class Given(TypedDict, total=False):
 class Claimant:
     """Who signs a claim, where it is published, and what must not be in it."""
 
-    key: PrivateKey
+    key: Signer
     log: Log | None
     environ: Mapping[str, str]
     allowed_secrets: frozenset[str]
@@ -133,20 +136,26 @@ class Claimant:
     progress: Progress
 
     @classmethod
-    def of(cls, key: PathLike | PrivateKey, given: Given) -> Claimant:
-        """Return the signer with *key*."""
+    def of(cls, key: PathLike | PrivateKey | None, given: Given) -> Claimant:
+        """Return the signer with *key*, or by an identity."""
         allowed, secret = given.get("allowed_secrets", ()), given.get("secret_variables", ())
-        signer, step = private_key(key, given.get("password")), given.get("link")
+        named = given.get("identity_token"), given.get("trust_config")
+        by, step = signer(key, given.get("password"), *named), given.get("link")
+        if isinstance(by, PrivateKey):
+            step = None if step is None else check_step(step, by.public)
+        elif step is not None or given.get("log") is not None:
+            hint = "name a --key; what an identity signs is in the log of its Sigstore"
+            raise UsageError("--link and --log are for what a key signs", hint=hint)
         if tensors := given.get("tensors", False):
             check_numpy()
         return cls(
-            key=signer,
+            key=by,
             log=_log(given),
             environ=os.environ,
             allowed_secrets=frozenset(several(allowed, "allowed_secrets")),
             secret_variables=frozenset(several(secret, "secret_variables")),
             link_roots=link_roots(given.get("link_roots", ())),
-            link="" if step is None else check_step(step, signer.public),
+            link=step or "",
             tensors=tensors,
             progress=given.get("progress", silent),
         )
@@ -162,7 +171,9 @@ class Claimant:
 
     def ready(self, recording: Recording) -> tuple[TrainingStatement, bytes]:
         """Return the statement with its signer, and its bytes, if nothing in them is secret."""
-        statement = training.name_signer(recording.statement, self.key.public)
+        statement = recording.statement
+        if isinstance(self.key, PrivateKey):
+            statement = training.name_signer(statement, self.key.public)
         named = Recording(statement, recording.files)
         return statement, leaks.refuse_secrets_in(named, self.secrets())
 
@@ -175,7 +186,8 @@ class Claimant:
         signed = beside.sign_claim(
             model, statement, payload, recording.files, self.key, self.link_roots
         )
-        if self.link and signed.signature is not None:  # like that, it could not say what failed
+        # Where something failed there is no link, which could not say so.
+        if self.link and isinstance(self.key, PrivateKey) and signed.signature is not None:
             name, link = make_link(self.link, Recording(statement, recording.files), self.key)
             signed = msgspec.structs.replace(signed, files={**signed.files, name: link})
         if kept is not None:
@@ -201,9 +213,9 @@ def attach(
     secrets: tuple[LiveSecret, ...],
 ) -> Recorded:
     """Put the claim *signed* beside *model*, and into *log*; then the run's folder is removed."""
-    payload = bundle.parse(signed.claim).envelope.payload
-    statement = training.from_statement(intoto.parse(payload))
-    key = parse_spki(strict_base64.parse(statement.run.provenance_signer))
+    item = bundle.parse(signed.claim)
+    statement = training.from_statement(intoto.parse(item.envelope.payload))
+    [key], who = beside.signed_by(item, beside.named_signer(item))
     attached = beside.attach(model, signed, log, link_roots)
     if kept is not None:
         kept.remove()
@@ -217,6 +229,7 @@ def attach(
             weaknesses(model, statement, key, secrets, kept_signature=attached.kept_signature)
         ),
         not_covered=attached.not_covered,
+        identity=who or "",
     )
 
 
@@ -374,7 +387,9 @@ def _finish(
         options += ["--key", "KEY"]
     signed = kept.read(SIGNED, SignedClaim)
     if signed is None or not _fits(signed, plan, place, named):
-        if (key := plan.key if key is None else key) is None:
+        if key is None and plan.keyless:
+            named["trust_config"] = given.get("trust_config") or plan.trust_config
+        elif key is None and given.get("identity_token") is None and (key := plan.key) is None:
             raise UsageError("the key of this run was no file", hint="name it with --key")
         return _claim_later(Claimant.of(key, named), kept, place, fields)
     if fields:

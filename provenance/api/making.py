@@ -37,6 +37,7 @@ from provenance.folder import attach as beside
 from provenance.folder.claims import model_name, require_model
 from provenance.keys import PrivateKey
 from provenance.keys.elsewhere import scheme_of
+from provenance.sigstore.signing import SIGNING_VARIABLES, Identity
 from provenance.statement.training import DeclaredEquality
 
 DEFAULT_EQUALITY = "bytes"
@@ -71,7 +72,7 @@ def record(
     command: Sequence[str],
     *,
     model: PathLike | Sequence[PathLike],
-    key: PathLike | PrivateKey,
+    key: PathLike | PrivateKey | None = None,
     check: Callable[[Before], None] | None = None,
     **stated: Unpack[Stated],
 ) -> Recorded:
@@ -121,7 +122,9 @@ def _how_to_start(word: str) -> str | None:
     return None
 
 
-def attest(model: PathLike, *, key: PathLike | PrivateKey, **stated: Unpack[Stated]) -> Recorded:
+def attest(
+    model: PathLike, *, key: PathLike | PrivateKey | None = None, **stated: Unpack[Stated]
+) -> Recorded:
     """Sign how the model in the folder *model* was made, as the caller states it.
 
     Nothing is run: the statement says that the run was not observed. Code and machine are recorded
@@ -156,18 +159,23 @@ class Making:
     def of(
         cls,
         model: PathLike | Sequence[PathLike],
-        key: PathLike | PrivateKey,
+        key: PathLike | PrivateKey | None,
         stated: Stated,
     ) -> Making:
         """Read the arguments."""
         if unknown := stated.keys() - Stated.__annotations__.keys():
             raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
+        if key is None:
+            secret = several(stated.get("secret_variables", ()), "secret_variables")
+            stated = {**stated, "secret_variables": [*secret, *SIGNING_VARIABLES]}
         first, *others = [model] if isinstance(model, str | os.PathLike) else model
         inputs, claimant = inputs_of(first, stated), Claimant.of(key, stated)
         for each in others:
             model_name(a_path(each))
         inputs = replace(inputs, others=tuple(map(Path, others)))
-        elsewhere = isinstance(key, PrivateKey) or scheme_of(key)
+        if isinstance(claimant.key, Identity) and not inputs.dry_run:
+            claimant.key.check()
+        elsewhere = key is None or isinstance(key, PrivateKey) or scheme_of(key)
         return cls(inputs, claimant, stated, None if elsewhere else Path(str(key)))
 
     def around(
@@ -238,7 +246,7 @@ class Making:
         here, claimant, before = self.inputs.located(Path()), self.claimant, models[0]
         apart = [*(each.model for each in models), *(item.place.path for item in before.hashed)]
         apart += [each for each in (here, *here.parents) if os.path.lexists(each / ".git")]
-        log = self.stated.get("log")
+        log, config = self.stated.get("log"), self.stated.get("trust_config")
         plan = Plan(
             recording=recorder.plan(before),
             model=here / self.inputs.model,
@@ -251,6 +259,8 @@ class Making:
             link=claimant.link,
             tensors=claimant.tensors,
             base=self.inputs.base,
+            keyless=isinstance(claimant.key, Identity),
+            trust_config=None if config is None else here / config,
         )
         with run_folder.create(before.invocation_id, claimant.environ, apart) as kept:
             try:
@@ -271,7 +281,9 @@ class Making:
     def planned(self, recording: Recording) -> Recorded:
         """Return what would be signed."""
         statement, _ = self.claimant.ready(recording)
-        return Recorded(statement, recording.files, self.claimant.key.public.key_id)
+        key = self.claimant.key
+        key_id = key.public.key_id if isinstance(key, PrivateKey) else ""
+        return Recorded(statement, recording.files, key_id)
 
 
 def inputs_of(model: PathLike, stated: Stated) -> Inputs:

@@ -45,7 +45,7 @@ _SECONDS: Final = 1.0
 
 
 def recording(
-    *, model: PathLike | Sequence[PathLike], key: PathLike, **stated: Unpack[Stated]
+    *, model: PathLike | Sequence[PathLike], key: PathLike | None = None, **stated: Unpack[Stated]
 ) -> LiveRun:
     """Return the run that is recorded while its ``with`` block, or between ``start`` and ``stop``.
 

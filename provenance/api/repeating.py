@@ -21,7 +21,7 @@ def rebuild(
     *,
     publisher_keys: Sequence[PathLike | PublicKey],
     model: PathLike,
-    key: PathLike | PrivateKey,
+    key: PathLike | PrivateKey | None = None,
     confirm: Callable[[tuple[str, ...]], bool],
     **stated: Unpack[Stated],
 ) -> Recorded:

@@ -22,6 +22,7 @@ from provenance.api.arguments import (
 )
 from provenance.api.weaknesses import weaknesses_of_files
 from provenance.capture.secrecy.scan import live_secrets
+from provenance.envelope import bundle
 from provenance.errors import UsageError
 from provenance.files.manifest import Manifest
 from provenance.files.names import MODEL_SIGNATURE, is_plain
@@ -31,6 +32,7 @@ from provenance.folder.attach import Published
 from provenance.folder.claims import require_model
 from provenance.keys import ALGORITHMS, PrivateKey, PublicKey, generate
 from provenance.keys import write_pair as write_key_pair
+from provenance.sigstore.signing import Identity
 from provenance.transparency.note import format_vkey
 
 
@@ -48,8 +50,8 @@ class KeyPair:
 class Signed:
     """A model's signature: the files that it covers, the signer's key id, and where it is.
 
-    ``not_covered`` lies in the folder and is not part of the model. ``warnings`` say what is wrong
-    with its files, and who cannot check the signature.
+    ``identity`` is whose it is, if nobody's key. ``not_covered`` lies in the folder and is not part
+    of the model. ``warnings`` say what is wrong with its files, and who cannot check the signature.
     """
 
     manifest: Manifest
@@ -57,6 +59,7 @@ class Signed:
     path: Path
     not_covered: Mapping[str, int]
     warnings: tuple[str, ...] = ()
+    identity: str = ""
 
 
 def keygen(path: PathLike, *, algorithm: str = ALGORITHMS[0], password: Password = None) -> KeyPair:
@@ -73,8 +76,10 @@ def keygen(path: PathLike, *, algorithm: str = ALGORITHMS[0], password: Password
 def sign(  # noqa: PLR0913 - each option of the verb, by name
     model: PathLike,
     *,
-    key: PathLike | PrivateKey,
+    key: PathLike | PrivateKey | None = None,
     password: Password = None,
+    identity_token: str | None = None,
+    trust_config: PathLike | None = None,
     ignore_paths: Sequence[PathLike] = (),
     link_roots: Sequence[PathLike] = (),
     signature: PathLike | None = None,
@@ -84,13 +89,17 @@ def sign(  # noqa: PLR0913 - each option of the verb, by name
 ) -> Signed:
     """Sign *model*, a folder or a file, in ``model.sig`` or ``FILE.sig``: an OpenSSF signature.
 
-    It says which files these are, not how they were made. A signature by another key is not
+    It says which files these are, not how they were made. Without a *key* the identity signs that
+    *identity_token* proves, else that of the hosted CI in which this runs (``sigstore``), by the
+    services that the file *trust_config* names, else the public ones. A signature by another is not
     replaced (UsageError). *ignore_paths*, files and folders below *model*, are left out, which the
     signature says; what a loader opens cannot be. Links may lead to files below *link_roots*, and
     into known caches. The path *signature* is another place for it. With the file
     *signing_certificate* (PEM) and those of a *certificate_chain*, they say who signed.
     """
-    folder, signer = Path(model), private_key(key, password)
+    folder, signer = Path(model), arguments.signer(key, password, identity_token, trust_config)
+    if isinstance(signer, Identity):
+        signer.check()
     signer = arguments.with_certificates(signer, signing_certificate, certificate_chain)
     ignored = [path.rstrip("/") for path in arguments.names_in(folder, ignore_paths)]
     for path in ignored:
@@ -98,15 +107,18 @@ def sign(  # noqa: PLR0913 - each option of the verb, by name
             raise UsageError("is no path below the model's folder", where=path)
     roots, target = arguments.link_roots(link_roots), optional_path(signature)
     with progress("hashing") as advance:
-        manifest, uncovered = beside.sign(
+        manifest, uncovered, made = beside.sign(
             folder, signer, ignored=ignored, link_roots=roots, target=target, progress=advance
         )
     warnings = [*weaknesses_of_files(folder, manifest.entries, live_secrets(os.environ))]
     written = target or claims.beside(folder, MODEL_SIGNATURE)
-    name = signer.public.algorithm
-    if not name.startswith("ecdsa"):
-        warnings.append(f"model_signing verifies no {name} signatures")
-    return Signed(manifest, signer.public.key_id, written, uncovered, tuple(warnings))
+    keys = [signer.public] if isinstance(signer, PrivateKey) else []
+    [public], identity = beside.signed_by(bundle.parse(made), keys)
+    if not public.algorithm.startswith("ecdsa"):
+        warnings.append(f"model_signing verifies no {public.algorithm} signatures")
+    return Signed(
+        manifest, public.key_id, written, uncovered, tuple(warnings), identity=identity or ""
+    )
 
 
 @dataclass(frozen=True, slots=True)

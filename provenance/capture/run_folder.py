@@ -77,7 +77,8 @@ class Plan(msgspec.Struct, frozen=True):
     ``model``, ``key``, ``log`` and ``link_roots`` are whole paths; ``key`` is None if it is no
     file. ``secrets`` are the variables whose values must not be published. ``began`` is when the
     model was first looked at, in nanoseconds. ``link`` is the step of an in-toto link, or "".
-    ``tensors``: those of the model are listed; ``base`` is where the base model is.
+    ``tensors``: those of the model are listed; ``base`` is where the base model is. ``keyless``: an
+    identity signs, by the Sigstore of the file ``trust_config``, if that is named.
     """
 
     recording: Recording
@@ -91,6 +92,8 @@ class Plan(msgspec.Struct, frozen=True):
     link: str = ""
     tensors: bool = False
     base: Path | None = None
+    keyless: bool = False
+    trust_config: Path | None = None
 
 
 class Seen(msgspec.Struct, frozen=True):

@@ -55,6 +55,20 @@ def signing_options(command: F, *, required: bool = True) -> F:
     )(command)  # fmt: skip
 
 
+def identity_options(command: F) -> F:
+    """Add what signs without a key."""
+    command = click.option(
+        "--trust-config",
+        type=PATH,
+        metavar="FILE",
+        help="Without --key: the Sigstore that signs, in place of the public one.",
+    )(command)
+    return click.option(
+        "--identity-token", metavar="TOKEN",
+        help="Without --key: who signs (OIDC), or env:NAME, fd:N; else a hosted CI's own identity.",
+    )(command)  # fmt: skip
+
+
 def _private_key(
     _context: click.Context, _option: click.Parameter, key: str | None
 ) -> str | Path | None:
@@ -77,8 +91,9 @@ def key_variables(options: Mapping[str, Any]) -> list[str]:
     from provenance.keys.elsewhere import scheme_of
 
     names = [options["password_env"], options.get("log_password_env")]
-    key = str(options["key_path"])
-    return [*filter(None, names), *([key.partition(":")[2]] if scheme_of(key) == "env" else [])]
+    texts = [str(options[name] or "") for name in ("key_path", "identity_token")]
+    names += [each.partition(":")[2] for each in texts if scheme_of(each) == "env"]
+    return [*filter(None, names)]
 
 
 def read_password(variable: str | None) -> bytes | None:

@@ -20,8 +20,8 @@ from provenance.cli.recording import print_recorded, read_given, read_stated, re
 from provenance.errors import UnfinishedError, UsageError, as_typed
 
 _FINISHING = frozenset(
-    "allowed_secrets as_json finish key_path link_roots log log_password_env models password_env"
-    " redact tensors".split()
+    "allowed_secrets as_json finish identity_token key_path link_roots log log_password_env models"
+    " password_env redact tensors trust_config".split()
 )
 """The parameters that ``--finish`` takes; the others state what the run already has."""
 
@@ -47,7 +47,7 @@ _GO_WITH = {"redact": "finish", "publisher_keys": "rebuild_of", "yes": "rebuild_
     metavar="DIR",
     help="Folder that the training fills; a pattern means the one that it fills. Repeatable.",
 )
-@partial(recording_options, key_required=False)
+@recording_options
 @click.option(
     "--finish", metavar="RUN", help="Complete the claim of a run that failed after its command."
 )
@@ -144,7 +144,7 @@ def _check(ctx: click.Context) -> None:
             if name not in _FINISHING:
                 raise click.UsageError(f"{shown} was stated for the run: not with --finish.", ctx)
         return
-    needed = ("models", "key_path") if "rebuild_of" in given else ("models", "key_path", "words")
+    needed = ("models",) if "rebuild_of" in given else ("models", "words")
     for parameter in ctx.command.params:
         if parameter.name in needed and not ctx.params[parameter.name]:
             raise click.MissingParameter(ctx=ctx, param=parameter)

@@ -11,6 +11,7 @@ import click
 
 from provenance.cli.options import (
     PATH,
+    identity_options,
     json_option,
     key_variables,
     link_root_option,
@@ -29,11 +30,12 @@ F = TypeVar("F", bound="Callable[..., Any]")
 _NAMED = re.compile(r"([A-Za-z][A-Za-z0-9_.-]*)=(.*)", re.DOTALL)
 
 
-def recording_options(command: F, *, key_required: bool = True) -> F:
+def recording_options(command: F) -> F:
     """Add the options that both commands have."""
     for option in reversed(_OPTIONS):
         command = option(command)
-    return signing_options(link_root_option(json_option(command)), required=key_required)
+    command = identity_options(link_root_option(json_option(command)))
+    return signing_options(command, required=False)
 
 
 _OPTIONS = (
@@ -87,6 +89,8 @@ def read_given(options: Mapping[str, Any]) -> Given:
     """Return what *options*, as click passes them, give beside the key, in the library's terms."""
     return {
         "password": read_password(options["password_env"]),
+        "identity_token": options["identity_token"],
+        "trust_config": options["trust_config"],
         "log": options["log"],
         "log_password": read_password(options["log_password_env"]),
         "allowed_secrets": options["allowed_secrets"],
@@ -142,6 +146,7 @@ def print_recorded(recorded: Recorded, options: Mapping[str, Any]) -> None:
 def _document(recorded: Recorded) -> dict[str, Any]:
     return {
         "statement": recorded.document(),
+        "identity": recorded.identity or None,
         "level": recorded.statement.level,
         "rootDigest": {"sha256": recorded.manifest.root_digest},
         "keyId": recorded.key_id,

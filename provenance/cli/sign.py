@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from provenance.api import signing
 from provenance.cli.help import Command
 from provenance.cli.options import (
     PATH,
+    identity_options,
     json_option,
     link_root_option,
     read_password,
@@ -25,12 +27,13 @@ from provenance.report.terminal import print_json, print_lines, progress
     cls=Command,
     examples=(
         "provenance sign model --key alice",
-        "provenance sign model --key alice --password-env PASSWORD",
+        'provenance sign model --identity-token "$TOKEN"',
     ),
     next_step="'provenance verify model --key alice.pub' checks it, and so does model_signing.",
 )
 @click.argument("model", type=PATH, metavar="DIR|FILE")
-@signing_options
+@identity_options
+@partial(signing_options, required=False)
 @click.option(
     "--signature", type=PATH, metavar="PATH", help="Where to write it, if not DIR/model.sig."
 )
@@ -53,7 +56,7 @@ from provenance.report.terminal import print_json, print_lines, progress
 def command(
     *,
     model: Path,
-    key_path: Path,
+    key_path: Path | None,
     password_env: str | None,
     as_json: bool,
     **options: Any,  # noqa: ANN401 - the library's own, passed on
@@ -70,6 +73,7 @@ def command(
         print_json(
             {
                 "files": len(manifest.entries),
+                "identity": signed.identity or None,
                 "keyId": signed.key_id,
                 "notCovered": signed.not_covered,
                 "rootDigest": {"sha256": manifest.root_digest},
@@ -80,7 +84,7 @@ def command(
         return
     click.echo(f"signed   {count(len(manifest.entries), 'file')}, {manifest.size:,} bytes")
     click.echo(f"root     sha256 {manifest.root_digest}")
-    click.echo(f"key id   {signed.key_id}")
+    click.echo(f"identity {signed.identity}" if signed.identity else f"key id   {signed.key_id}")
     for warning in signed.warnings:
         print_lines([one_line(f"provenance: warning: {warning}")], hang=2, err=True)
     for line in not_covered_lines(signed.not_covered):

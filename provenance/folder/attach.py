@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -42,6 +42,7 @@ from provenance.folder.claims import (
     require_model,
 )
 from provenance.keys import PrivateKey, PublicKey, parse_spki, refuse_private_key
+from provenance.sigstore.signing import Identity
 from provenance.statement import intoto, model_signature
 from provenance.statement.intoto import Statement, Subject
 from provenance.statement.training import TrainingStatement
@@ -52,6 +53,8 @@ from provenance.transparency import note, rekor
 from provenance.transparency.entry import LogEntry
 from provenance.transparency.note import SignerKey, VerifierKey
 from provenance.weights.names import opened_by
+
+Signer: TypeAlias = PrivateKey | Identity
 
 
 class Log(NamedTuple):
@@ -82,8 +85,10 @@ class Attached(msgspec.Struct, frozen=True):
     not_covered: dict[str, int]
 
 
-def sign_payload(payload: bytes, key: PrivateKey) -> bytes:
+def sign_payload(payload: bytes, key: Signer) -> bytes:
     """Return the bundle, in JCS, in which *key* signs *payload*, the bytes of a statement."""
+    if isinstance(key, Identity):
+        return key.sign(payload)
     envelope = dsse.sign(dsse.IN_TOTO_PAYLOAD, payload, key)
     return bundles.format(envelope, hint=key.public.key_id)
 
@@ -91,7 +96,7 @@ def sign_payload(payload: bytes, key: PrivateKey) -> bytes:
 def sign_model(
     name: str,
     manifest: Manifest,
-    key: PrivateKey,
+    key: Signer,
     *,
     links: bool = False,
     ignored: Iterable[str] = (),
@@ -109,6 +114,8 @@ def sign_model(
         name, manifest, links=links, ignored=ignored, one_file=one_file
     )
     payload = intoto.format(statement)
+    if isinstance(key, Identity):
+        return key.sign(payload)
     envelope = dsse.sign(dsse.IN_TOTO_PAYLOAD, payload, key, keyid="")
     return bundles.format(envelope, hint=key.public.pem_digest, chain=key.chain)
 
@@ -126,7 +133,7 @@ def sign_claim(
     statement: TrainingStatement,
     payload: bytes,
     files: Mapping[str, bytes],
-    key: PrivateKey,
+    key: Signer,
     link_roots: Sequence[Path] = (),
 ) -> SignedClaim:
     """Sign *statement*, which goes beside *model* with *files*.
@@ -161,7 +168,8 @@ def attach(
         links = filter(LINK.fullmatch, signed.files)
         signature, folder = beside(model, MODEL_SIGNATURE), beside(model, BYPRODUCTS)
         written = [str(beside(model, CLAIMS)), *(f"{folder}/{name}" for name in links)]
-        kept = signed.signature is not None and not _may_replace(signature, _named_signer(item))
+        signers = signed_by(item, named_signer(item))
+        kept = signed.signature is not None and not _may_replace(signature, *signers)
         if signed.signature is not None and not kept:
             write_file(signature, signed.signature)
             written.append(str(signature))
@@ -171,18 +179,18 @@ def attach(
 
 def sign(
     model: Path,
-    key: PrivateKey,
+    key: Signer,
     *,
     ignored: Sequence[str] = (),
     link_roots: Sequence[Path] = (),
     target: Path | None = None,
     progress: Callable[[int], None] | None = None,
-) -> tuple[Manifest, dict[str, int]]:
+) -> tuple[Manifest, dict[str, int], bytes]:
     """Sign *model*, a folder or a file, in *target*, else ``model.sig``.
 
-    Return its files, and what is not covered. The paths *ignored* are left out, if no loader opens
-    a file there, and so is *target*. A UsageError if another key signed what is there, a
-    SecretError if a file is a private key.
+    Return its files, what is not covered, and the signature. The paths *ignored* are left out, if
+    no loader opens a file there, and so is *target*. A UsageError if another key signed what is
+    there, a SecretError if a file is a private key.
     """
     require_model(model)
     path = target or beside(model, MODEL_SIGNATURE)
@@ -194,7 +202,8 @@ def sign(
     left_out = model_signature.left_out(ignored)
     if left_out:
         uncovered |= counted(_ignored_files(model, left_out, link_roots))
-    _refuse_to_replace(path, key.public)  # before the hashing, and again when it is written
+    keys, who = ([key.public], None) if isinstance(key, PrivateKey) else ([], "")
+    _refuse_to_replace(path, keys, who)  # before the hashing, and again when it is written
     name, ignore, check = model_name(model), RESERVED | left_out, refuse_private_key
     manifest = hash_folder(
         model, ignore=ignore, link_roots=link_roots, progress=progress, check=check
@@ -202,9 +211,9 @@ def sign(
     links, one_file = _holds_links(model, link_roots), model.is_file()
     signature = sign_model(name, manifest, key, links=links, ignored=ignored, one_file=one_file)
     with locked(_folder_of(model)):
-        _refuse_to_replace(path, key.public)
+        _refuse_to_replace(path, *signed_by(bundles.parse(signature), keys))
         write_file(path, signature)
-    return manifest, uncovered
+    return manifest, uncovered, signature
 
 
 def _ignored_files(
@@ -323,21 +332,36 @@ def _folder_of(model: Path) -> Path:
     return model.parent if model.is_file() else model
 
 
-def _refuse_to_replace(path: Path, signer: PublicKey) -> None:
+def signed_by(item: Bundle, keys: Sequence[PublicKey]) -> tuple[Sequence[PublicKey], str | None]:
+    """Return who signed *item*: one of *keys*, or an identity by its key; nothing is verified."""
+    if item.material != "certificate":
+        return keys, None
+    from provenance.sigstore import certificate  # noqa: PLC0415 - rarely needed
+
+    leaf = certificate.parse(item.chain[0])
+    return [leaf.key], leaf.who
+
+
+def _refuse_to_replace(path: Path, signers: Sequence[PublicKey], who: str | None) -> None:
     is_folder = path.is_dir() and not path.is_symlink()  # writing fails, and says so
-    if not is_folder and not _may_replace(path, [signer]):
+    if not is_folder and not _may_replace(path, signers, who):
         what = "is signed by another key, or damaged, and is not replaced"
         hint = "remove it, or move it away, if that signature is no longer wanted"
         raise UsageError(what, where=str(path), hint=hint)
 
 
-def _may_replace(path: Path, signers: Sequence[PublicKey]) -> bool:
-    """Tell whether there is no model signature at *path*, or one that *signers* made."""
+def _may_replace(path: Path, signers: Sequence[PublicKey], who: str | None) -> bool:
+    """Tell whether there is no model signature at *path*, or one that *signers* made.
+
+    Or one of the identity *who*; "" is any.
+    """
     if not os.path.lexists(path):
         return True
     try:
         for item in read_bundles(path):
-            dsse.open_envelope(item.envelope, signers)  # by certificate, too
+            keys, by = signed_by(item, signers)
+            same = who is not None and who in {"", by}
+            dsse.open_envelope(item.envelope, keys if same else signers)  # by certificate, too
     except (SignatureError, UnreadableError, MalformedError):
         return False
     return True
@@ -392,7 +416,7 @@ def _write_byproducts(model: Path, contents: Mapping[str, bytes]) -> None:
 
 def _body(item: Bundle, keys: Sequence[PublicKey], where: str) -> bytes:
     try:
-        opened = bundles.open_bundle(item, [*keys, *_named_signer(item)])
+        opened = bundles.open_bundle(item, [*keys, *named_signer(item)])
     except SignatureError as error:
         what = "its signer's public key is not known, or did not make the signature"
         hint = "name the public key with --key"
@@ -420,7 +444,7 @@ def _run_details(item: Bundle) -> dict[str, Any]:
     return run if isinstance(run, dict) else {}
 
 
-def _named_signer(item: Bundle) -> list[PublicKey]:
+def named_signer(item: Bundle) -> list[PublicKey]:
     """Return the key that the claim names as its signer's, if any."""
     named = _run_details(item).get("provenance_signer")
     try:

@@ -5,4 +5,5 @@
 - ``logged``: the entry of a log that is about one signature.
 - ``times``: when a signature was made, by time-stamp authorities.
 - ``keyless``: the whole check of a bundle.
+- ``signing``: signing by an identity; ``signing_child`` is the process in which that is done.
 """

@@ -44,6 +44,11 @@ class Leaf:
     identities: tuple[str, ...]
     provider: str
 
+    @property
+    def who(self) -> str:
+        """Whom the certificate names first, and who vouches for that."""
+        return one_line(f"{next(iter(self.identities), 'nobody')} ({self.provider})")
+
 
 def parse(der: bytes) -> Leaf:
     """Return the signer's certificate that *der* spells."""

@@ -82,7 +82,7 @@ class Keyless(Notary):
         entries = tuple(self._logged(material, media_type, signed))
         found = [at for _, _, at in entries if at is not None]
         refusals = []
-        for said in times.stamped(_stamps(material), signed.signature, self.root.timestamps):
+        for said in times.stamped(stamps_of(material), signed.signature, self.root.timestamps):
             if isinstance(said, SignatureError):
                 refusals.append(said)
             else:
@@ -133,7 +133,8 @@ def _signed(bundle: Bundle, key: PublicKey, der: bytes) -> Signed:
     return Signed(envelope.sig, key, der, digest, envelope.payload, envelope.payload_type)
 
 
-def _stamps(material: Material) -> list[bytes]:
+def stamps_of(material: Material) -> list[bytes]:
+    """Return the responses of time-stamp authorities in *material*, in DER."""
     given = material.timestamp_verification_data
     responses = given.rfc3161_timestamps if given else ()
     return [strict_base64.parse(each.signed_timestamp) for each in responses]

@@ -56,9 +56,9 @@ class Isolated:
         limits: Limits,
         where: str,
         needs: tuple[str, str],
-        descriptor: int,
+        descriptor: int | None = None,
     ) -> None:
-        """Start *script*, which inherits *descriptor*, with *arguments*.
+        """Start *script*, which inherits *descriptor*, if any, with *arguments*.
 
         *where* names the file that it reads; *needs* are the package that it imports, and the extra
         that brings it.
@@ -77,7 +77,7 @@ class Isolated:
                     stdin=subprocess.PIPE,  # it ends when this closes
                     stdout=theirs.fileno(),
                     stderr=subprocess.DEVNULL,
-                    pass_fds=(descriptor,),
+                    pass_fds=() if descriptor is None else (descriptor,),
                     env={**os.environ, **dict.fromkeys(single, "1"), "HDF5_PLUGIN_PRELOAD": "::"},
                 )
         except OSError as error:

@@ -46,9 +46,9 @@ def test_one_document(root: Path, provenance: Shell, alice: Person) -> None:
     assert document["files"] == 4
     assert document["signature"] == str(root / "model.sig")
     assert document.keys() == {
-        "files", "keyId", "notCovered", "rootDigest", "signature", "warnings",
+        "files", "identity", "keyId", "notCovered", "rootDigest", "signature", "warnings",
     }  # fmt: skip
-    assert document["warnings"] == []
+    assert (document["warnings"], document["identity"]) == ([], None)
 
 
 def test_a_place_that_is_taken_by_a_folder(root: Path, provenance: Shell, alice: Person) -> None:
