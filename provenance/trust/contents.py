@@ -87,15 +87,13 @@ def hash_stated(
     """
     sizes = sizes_of(root, ignore=RESERVED, link_roots=reading.link_roots)
     for stated in beside:
-        expected = {name: it for name, it in stated.sizes.items() if not is_within(name, RESERVED)}
-        if found := compare_sizes(_counted(sizes, expected, stated, reading), expected):
+        if found := compare_sizes(*_counted(sizes, stated, reading)):
             raise _other_files(root, stated, found)
     others = tuple(dict.fromkeys(each.hashing for each in beside if each.hashing != SHA256))
     hash_those = partial(_hash, root, reading.link_roots, progress, others)
     every = list(statements)
     for stated in every:
-        expected = {name: it for name, it in stated.sizes.items() if not is_within(name, RESERVED)}
-        here = _counted(sizes, expected, stated, reading)
+        here, expected = _counted(sizes, stated, reading)
         if len(expected) == len(here) and not compare_sizes(here, expected):
             left_out = frozenset(sizes.keys() - here.keys())
             if not reading.ignore_unsigned:
@@ -148,18 +146,19 @@ def _hash(
 
 
 def _counted(
-    sizes: dict[str, int], expected: Mapping[str, int | None], stated: Stated, reading: Reading
-) -> dict[str, int]:
+    sizes: dict[str, int], stated: Stated, reading: Reading
+) -> tuple[dict[str, int], dict[str, int | None]]:
+    """Return which of the files that are here count, and which those are that *stated* expects."""
+    expected = {name: it for name, it in stated.sizes.items() if not is_within(name, RESERVED)}
     if reading.ignore_unsigned:
-        return {name: sizes[name] for name in expected if name in sizes}
+        return {name: sizes[name] for name in expected if name in sizes}, expected
     ignored, shards = stated.ignored | reading.ignored, stated.hashing.shard_bytes
-    if not (ignored or shards):
-        return sizes
-    return {
+    here = {
         name: size
         for name, size in sizes.items()
         if name in expected or not (is_within(name, ignored) or (shards and size == 0))
     }
+    return here, expected
 
 
 def _refuse_opened(root: Path, left_out: Iterable[str], stated: Stated) -> None:

@@ -19,15 +19,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import ml_dtypes
 import numpy as np
+from numpy.typing import NDArray
 
 from provenance.weights.gguf.types import BLOCKS
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 Buffer = bytes | bytearray | memoryview
 

@@ -10,16 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.npy import MAX_TRANSPOSED
 from provenance.weights.view import MAX_BYTES
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _WORDS: Final = (1, 2, 4, 8)
 _Item = TypeVar("_Item", bound=np.generic)
