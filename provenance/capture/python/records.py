@@ -430,7 +430,8 @@ def _lines(path: Path, left: int) -> Iterator[bytes | None]:
                     left -= len(line)
             for _ in range(-(-MAX_RECORDS_BYTES // 2**20)):  # it may be a hole of terabytes
                 chunk = file.read(2**20)
-                yield from (b'{"dropped":1}' for line in chunk.split(b"\n")[:-1] if line)
+                if number := sum(map(bool, chunk.split(b"\n")[:-1])):
+                    yield b'{"dropped":%d}' % number
     except OSError as error:
         raise UnreadableError(f"cannot be read: {reason(error)}", where=str(path)) from error
 

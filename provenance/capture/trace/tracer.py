@@ -91,16 +91,19 @@ class Trace(msgspec.Struct, frozen=True):
 
     def described(self, records: Records) -> Collected:
         """Return what was seen of files."""
-        if not self.mechanisms:
-            return Collected("absent", reason="--trace off")
+        spoke = records.reads.processes
+        by = [each for each in self.mechanisms if spoke or each != "audit"]
+        if not by:
+            silent = self.problem or "no Python of the run reported"
+            return Collected("absent", reason=silent if self.mechanisms else "--trace off")
         values: dict[str, Any] = {
-            "mechanism": ", ".join(self.mechanisms),
+            "mechanism": ", ".join(by),
             "complete": False,
             "lost": records.reads.lost,
             "unopened": self.unopened,
             "writtenMeanwhile": [*self.written],
         }
-        if self.mechanisms != ("inotify",):
+        if by != ["inotify"]:
             kinds = self._kinds(records) | dict.fromkeys((*self.left_out, self.model), "")
             read = [*self._undeclared(records.reads, kinds)]
             wrote = [self._name(path, kinds) for path in records.reads.written if path.is_file()]
@@ -163,10 +166,14 @@ SECONDS_TO_END = 10
 """How long the supervisor may take to say that it has seen all; it cannot if a process goes on."""
 
 _CHANGED = inotify.MODIFY | inotify.MOVED_FROM | inotify.MOVED_TO | inotify.DELETE
+_LOST = inotify.Q_OVERFLOW | inotify.IGNORED | inotify.DELETE_SELF | inotify.MOVE_SELF
+"""Events after which a queue does not tell of all."""
+
 _START = "import sys; sys.path.append(sys.argv.pop(1))"
 _START += "; from provenance.capture.trace.supervisor import main; main()"
 _PROGRAM = [sys.executable, "-IS", "-c", _START, str(Path(__file__).parents[3])]
-_STRACE = "strace -f --seccomp-bpf -DDD -qq -z -y -xx -e signal=none -e trace=open,openat,openat2"
+_STRACE = "strace -f --seccomp-bpf -DDD -qq -z -y -xx -e signal=none -e trace="
+_STRACE += "open,openat,openat2,open_by_handle_at,io_uring_setup"
 
 
 def check(mechanism: str) -> None:
@@ -233,7 +240,7 @@ def tracing(mechanism: str, before: Before, kept: RunFolder) -> Iterator[None]:
             for item in before.hashed if mechanism not in {"off", "audit"} else ():
                 queue = stack.enter_context(Inotify())
                 for path in _watches(item):
-                    queue.add(path, inotify.OPEN | _CHANGED)
+                    queue.add(path, inotify.OPEN | _CHANGED | _LOST)
                 queues[item.place.key] = queue
         except ProvenanceError as error:
             problem = f"inotify: {error.what}"
@@ -248,15 +255,14 @@ def tracing(mechanism: str, before: Before, kept: RunFolder) -> Iterator[None]:
         written = []
         for item in before.hashed:
             if (queue_of := queues.get(item.place.key)) is not None:
-                number, changed = _seen(queue_of, item)
+                number, changed, lost = _seen(queue_of, item)
+                problem = problem or ("inotify: not all was told" if lost else "")
                 about = {"files": number, "of": len(item.manifest.entries)}
                 unopened |= {item.place.key: about} if number else {}
                 written += [item.place.key] if changed else []
-        problem = (_problem(kept) if mechanism in STOPPING else "") or problem
-        kept.keep(
-            TRACE,
-            replace(trace, unopened=unopened, written=(*written,), problem=problem),
-        )
+        stopping = _problem(kept) if mechanism in STOPPING else ""
+        problem = "; ".join(filter(None, (stopping, problem)))
+        kept.keep(TRACE, replace(trace, unopened=unopened, written=(*written,), problem=problem))
 
 
 def _watches(item: HashedInput) -> list[Path]:
@@ -276,20 +282,25 @@ def _watches(item: HashedInput) -> list[Path]:
     return found
 
 
-def _seen(queue: Inotify, item: HashedInput) -> tuple[int, bool]:
-    """Return how many files of *item* nobody opened, and whether one was changed, by *queue*.
+def _seen(queue: Inotify, item: HashedInput) -> tuple[int, bool, bool]:
+    """Return of *item* how many files nobody opened, if one was changed, and if events were lost.
 
     What was put beside its files is none of them, and the list of a Croissant file may stay
-    unread. Events beyond the kernel's bound are lost: then each file may have been opened.
+    unread. Events beyond the kernel's bound are lost, and those of what was moved away or removed:
+    then each file may have been opened. So it is where one that the run left opens them on and on.
     """
     lost = changed = False
+    end = time.monotonic() + SECONDS_TO_END
     top, behind, opened = str(item.place.path), {*item.behind_links()}, set[str]()
     files = {str(item.root / entry.name) for entry in item.manifest.entries}
     files = files - {top} if item.root.is_dir() else {top}
     while events := queue.read(0):
+        if time.monotonic() > end:
+            lost = True
+            break
         for event in events:
             path = str(event.path)
-            lost |= bool(event.mask & inotify.Q_OVERFLOW)
+            lost |= bool(event.mask & _LOST)
             changed |= bool(
                 event.mask & _CHANGED and (path in files or path == top or path in behind)
             )
@@ -297,4 +308,4 @@ def _seen(queue: Inotify, item: HashedInput) -> tuple[int, bool]:
                 opened.add(path)
     left = files - opened
     left -= {path for path in left if behind and os.path.realpath(path) in opened}
-    return 0 if lost else len(left), changed
+    return 0 if lost else len(left), changed, lost

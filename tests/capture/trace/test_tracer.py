@@ -13,7 +13,8 @@ import pytest
 
 from provenance.api.finishing import finish
 from provenance.api.making import record
-from provenance.capture.trace import supervisor, tracer
+from provenance.capture.trace import inotify, supervisor, tracer
+from provenance.capture.trace.inotify import Event
 from provenance.errors import UnavailableError, UsageError
 from provenance.report.recording import captured_lines
 from tests.capture.trace.test_supervisor import wait_for
@@ -66,11 +67,11 @@ def training(
     monkeypatch.setenv("HOME", str(repository.home))
 
     def train(mechanism: str, **stated: Any) -> Recorded:  # noqa: ANN401
+        command = stated.pop("command", [sys.executable, "train.py"])
+        data = {"train": "data", "eval": "eval"}
         return record(
-            [sys.executable, "train.py"],
-            model="model", key=alice.private,
-            data={"train": "data", "eval": "eval"}, trace=mechanism, **stated,
-        )  # fmt: skip
+            command, model="model", key=alice.private, trace=mechanism, **{"data": data, **stated}
+        )
 
     return train
 
@@ -166,6 +167,79 @@ def test_data_that_was_changed_and_changed_back_is_said(
     assert values["writtenMeanwhile"] == ["data:eval"]
     assert values["unopened"] == {}
     assert "undeclared" not in values  # inotify alone tells nothing of it
+
+
+MOVED = {
+    "a folder": "shutil.move('eval', 'old'); shutil.copytree('old', 'eval')",
+    "a folder in it": "shutil.rmtree('data/below')",
+    "a file": "shutil.copy('one.csv', 'new'); os.replace('new', 'one.csv')",
+    "more than is kept": """
+limit = int(pathlib.Path('/proc/sys/fs/inotify/max_queued_events').read_text())
+for number in range(limit + 2):
+    os.close(os.open(('data/train.csv', 'data/below/b.csv')[number % 2], os.O_RDONLY))
+""",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
+@pytest.mark.parametrize("how", MOVED.values(), ids=MOVED)
+def test_what_inotify_did_not_tell_is_said(
+    training: Any,  # noqa: ANN401
+    how: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No file of what was watched is called unopened: its name is that of another now."""
+    Path("data/below").mkdir()
+    Path("data/below/b.csv").write_text("2")
+    Path("one.csv").write_text("1")
+    monkeypatch.setenv("MORE", f"import shutil\n{how}")
+    data = {"train": "data", "eval": "eval", "one": "one.csv"}
+    recorded = training("inotify", data=data)
+    collected = recorded.statement.build.internal_parameters.collectors["trace"]
+    assert collected.reason == "inotify: not all was told"
+    assert 0 < len(collected.values["unopened"]) < len(data)
+
+
+def test_what_is_opened_on_and_on_after_the_run_ends_its_reading(
+    training: Any,  # noqa: ANN401
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As by a process that the run left behind."""
+    endless = [Event(Path("data/train.csv"), inotify.OPEN)]
+    monkeypatch.setattr(tracer, "SECONDS_TO_END", 0)
+    monkeypatch.setattr(inotify.Inotify, "read", lambda *_: endless)
+    collected = training("auto").statement.build.internal_parameters.collectors["trace"]
+    assert "inotify: not all was told" in collected.reason
+    assert collected.values["unopened"] == {}
+
+
+@pytest.mark.parametrize("mechanism", ["seccomp", "strace"])
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the number is of x86-64")
+def test_a_ring_that_opens_unseen_is_said(
+    training: Any,  # noqa: ANN401
+    mechanism: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not works(mechanism):
+        pytest.skip(f"{mechanism} does not work here")
+    ring = "import ctypes; libc = ctypes.CDLL(None, use_errno=True); "
+    ring += "number = libc.syscall(425, 4, bytes(120)); print(ctypes.get_errno(), flush=True)"
+    monkeypatch.setenv("MORE", ring)
+    assert seen(training(mechanism))["lost"] == 1
+
+
+@pytest.mark.parametrize("mechanism", ["audit", "auto"])
+def test_where_no_python_told_nothing_is_said_of_what_they_opened(
+    training: Any,  # noqa: ANN401
+    mechanism: str,
+) -> None:
+    recorded = training(mechanism, command=[sys.executable, "-I", "train.py"])
+    collected = recorded.statement.build.internal_parameters.collectors["trace"]
+    if mechanism == "audit" or sys.platform != "linux":
+        assert (collected.status, collected.reason) == ("absent", "no Python of the run reported")
+    else:
+        assert collected.values["mechanism"] == "inotify"
+        assert "undeclared" not in collected.values
 
 
 def test_a_file_that_changed_after_it_was_opened_is_said(
