@@ -6,18 +6,25 @@ must be the value that was signed, or one of our errors.
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
 from base64 import b64decode, b64encode
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import provenance
 from provenance.envelope import bundle as bundles
 from provenance.errors import ProvenanceError, SignatureError
+from provenance.folder import attach
 from provenance.keys import certificates, generate, parse_public_pem
 from provenance.keys.private import parse_private
+from provenance.report.explain import explain
+from provenance.report.verification import summary_lines, verified_document
 from provenance.sigstore import certificate, root, times
 from provenance.sigstore.keyless import Keyless
 from provenance.statement import intoto, model_signature, training
@@ -28,6 +35,8 @@ from tests.sigstores import NOW, Sigstore
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from random import Random
+
+    from provenance.keys import PrivateKey
 
 REPOSITORY = Path(__file__).parents[2]
 VECTORS = REPOSITORY / "tests/vectors"
@@ -64,13 +73,15 @@ def mutated(data: bytes, random: Random) -> bytes:
 
 
 def altered(document: bytes, random: Random) -> bytes:
-    """Return the JSON *document* with one value replaced, or the bytes changed that it spells."""
+    """Return the JSON *document* with one value replaced or left out, or what it spells changed."""
     value = json.loads(document)
     *steps, last = random.choice(list(places(value)))
     inside = value
     for step in steps:
         inside = inside[step]
-    if isinstance(inside[last], str) and random.random() < 0.8:
+    if random.random() < 0.1:
+        del inside[last]
+    elif isinstance(inside[last], str) and random.random() < 0.8:
         try:
             spelled = b64decode(inside[last], validate=True)
             inside[last] = b64encode(mutated(spelled, random)).decode()
@@ -123,6 +134,31 @@ def _certified(data: bytes) -> None:
     trusted = [("ca.pem", _pem("ca-cert.pem"))]
     at = datetime(2026, 1, 1, tzinfo=UTC)
     _opened(data, CERTIFIED, certificates.parse_authority(trusted, at))
+
+
+@cache
+def _scene() -> tuple[Path, PrivateKey]:
+    """Return a model's folder, and the key that the reader trusts."""
+    place = Path(mkdtemp(prefix="provenance-fuzz-"))
+    atexit.register(shutil.rmtree, place)
+    honest = REPOSITORY / "tests/forgeries/claim/honest/model"
+    return shutil.copytree(honest, place / "model"), generate()
+
+
+def _claims() -> list[bytes]:
+    document = json.loads((_scene()[0] / "claims.jsonl").read_bytes())
+    return [b64decode(document["dsseEnvelope"]["payload"])]
+
+
+def _signed_claim(data: bytes) -> None:
+    """Show and verify a model whose trusted signer says *data*."""
+    model, key = _scene()
+    (model / "claims.jsonl").write_bytes(attach.sign_payload(data, key) + b"\n")
+    with suppress(ProvenanceError):
+        explain(model)
+    verified = provenance.verify(model, keys=[key.public])
+    summary_lines(verified)
+    verified_document(verified)
 
 
 def _root(data: bytes) -> None:
@@ -198,6 +234,7 @@ TARGETS = {
         lambda data: training.from_statement(intoto.parse(data)),
         altered,
     ),
+    "signed-claim": Target(_claims, _signed_claim, altered),
     "policy": Target(
         lambda: _examples("trust-policy"),
         lambda data: policy.parse(data, MODELS / "keys/certificate/policy.toml"),
