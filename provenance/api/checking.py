@@ -132,6 +132,7 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     chain = _chain(Path(model), layout, layout_keys, links, unsafe=unsafe_run_inspections)
     read = _instead(claims, signature)
     own = [] if read is None else [name_in(Path(model), read)]
+    given = [*_known(several(bases, "bases"), trusted)]
     with progress("hashing") as advance:
         verified = verification.verify_model(
             Path(model),
@@ -149,8 +150,8 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
             progress=advance,
         )
     if verified.claim and verified.claim.training.recipe.base_model:
-        known = [*_known(Path(model) if read is None else read, bases, trusted)]
-        verified = replace(verified, ancestors=trace(verified.claim, known))
+        known = _known([model if read is None else read], trusted)
+        verified = replace(verified, ancestors=trace(verified.claim, [*known, *given]))
     elif bases:
         raise UsageError("the claim states no base model", hint="leave out --base")
     levels = verified.levels
@@ -267,9 +268,9 @@ def _instead(claims: PathLike | None, signature: PathLike | None) -> Path | None
     return optional_path(signature if claims is None else claims)
 
 
-def _known(model: Path, bases: Sequence[PathLike], trusted: Sequence[Trusted]) -> Iterator[Claim]:
-    """Yield the claims of *trusted*, not a stranger's, beside *model* and in *bases*, or files."""
-    for path in (model, *map(a_path, several(bases, "bases"))):
+def _known(places: Sequence[PathLike], trusted: Sequence[Trusted]) -> Iterator[Claim]:
+    """Yield the claims of *trusted*, not a stranger's, in *places*: beside models, or files."""
+    for path in map(a_path, places):
         is_model = path.is_dir() or beside(path, CLAIMS).is_file()
         try:
             read = read_beside(path) if is_model else read_claims(path)

@@ -295,6 +295,9 @@ def _together(claims: Sequence[Callable[[], Recorded]]) -> Recorded:
         except ProvenanceError as error:
             errors.append(error)
     if errors:
+        if recorded:
+            made = some_of([path for each in recorded for path in each.written])
+            errors[0].what += f"; of the other models was written {made}"
         raise errors[0]
     return replace(recorded[0], others=tuple(recorded[1:]))
 

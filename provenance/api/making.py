@@ -297,11 +297,14 @@ def inputs_of(model: PathLike, stated: Stated) -> Inputs:
     placed = [_role_and_path(item) for item in roles]
     info = optional_path(stated.get("data_info"))
     about = read_info(info) if info else {}
-    names = {role or Path(path).name for role, path in placed}
+    names = {role or Path(path).name: path for role, path in placed}
     for role, (path, _) in about.items():
         if role not in names and path is None:
             hint = f"--data {role}=PATH, or path = PATH there"
             raise UsageError(f"{role} is no data of this run", where=str(info), hint=hint)
+        if path and role in names and os.path.realpath(path) != os.path.realpath(names[role]):
+            what = f"{role} is {path} here, and {names[role]} in --data"
+            raise UsageError(what, where=str(info), hint="leave one of them out")
         placed += [(role, path)] if role not in names and path else []
     return Inputs(
         model=Path(model),

@@ -10,9 +10,9 @@ fields of :class:`~provenance.statement.training.About`::
     availability = "open"
 
 A Croissant file (MLCommons, 1.0 and 1.1) is itself part of the input, with the files that its
-``distribution`` lists and that lie beside it: by ``contentUrl``, by the last name of a URL, or by
-the globs of a FileSet. Nothing is downloaded. The SHA-256 that it states are checked; many files
-state none, or no digest at all (mlcommons/croissant#813).
+``distribution`` lists and that lie beside it: by ``contentUrl``, of a URL by its last name or by
+``name``, or by the globs of a FileSet. Nothing is downloaded. The SHA-256 that it states are
+checked; many files state none, or no digest at all (mlcommons/croissant#813).
 """
 
 from __future__ import annotations
@@ -44,6 +44,10 @@ MAX_BYTES = 2**26
 MAX_TEXT = 1024
 """Longest text kept, in characters."""
 
+_TABLE = (
+    "a table for each role, with any of path, license, source, title, version, citation, notices "
+    "(a list) and availability: open, public, obtainable, unshareable"
+)
 _WORD = r"(?!(?:AND|OR|WITH)\b)[A-Za-z0-9][A-Za-z0-9.:-]*\+?"
 _EXPRESSION = rf"{_WORD}(?: WITH {_WORD})?(?: (?:AND|OR) {_WORD}(?: WITH {_WORD})?)*"
 
@@ -66,7 +70,10 @@ def read_info(path: Path) -> dict[str, tuple[Path | None, About]]:
     """Return what the ``data.toml`` at *path* says of each role, and where it says the data are."""
     found: dict[str, tuple[Path | None, About]] = {}
     for role, raw in parse_toml(read_file(path, MAX_BYTES), str(path)).items():
-        table = strict_json.convert(raw, _Table, where=f"{path}: {role}")
+        try:
+            table = strict_json.convert(raw, _Table, where=f"{path}: {role}")
+        except MalformedError as error:
+            raise MalformedError(error.what, where=error.where, hint=_TABLE) from error
         if table.license and not is_spdx(table.license):
             what = f"no SPDX expression: {table.license!r}"
             hint = "such as CC-BY-4.0, or LicenseRef-NAME for one that SPDX does not list"
@@ -118,19 +125,21 @@ def read_croissant(path: Path, link_roots: Sequence[Path] = ()) -> Listed:
         raise MalformedError("conformsTo names no Croissant 1.x", where=where, hint=hint)
     places = walk(path.parent, link_roots=link_roots, refuse=lambda _: None)
     nodes = [node for node in _several(document.get("distribution")) if isinstance(node, dict)]
-    files = [_file_of(node) for node in nodes]
+    called = [[*filter(None, _files_of(node))] for node in nodes]
+    files = [next(filter(places.__contains__, names), "") for names in called]
     in_sets, matched = _matched(nodes, places)
     digests = [(n, _text(node.get("sha256")).lower()) for n, node in zip(files, nodes, strict=True)]
-    digests = [it for it in digests if it[0] in places and re.fullmatch(r"[0-9a-f]{64}", it[1])]
+    digests = [it for it in digests if it[0] and re.fullmatch(r"[0-9a-f]{64}", it[1])]
     ids = [_text(node.get("@id")) or _text(node.get("name")) for node in nodes]
-    there = {k for k, file in enumerate(files) if file in places or k in matched}
-    here = {ids[k] for k in there}
+    within = [{*map(_text, _several(node.get("containedIn")))} for node in nodes]
+    there = {k for k, file in enumerate(files) if file or k in matched}
+    here, unpacked = {ids[k] for k in there}, set().union(*(within[k] for k in there))
     absent = [
-        ids[k] or files[k] or "a part without a name"
-        for k, node in enumerate(nodes)
-        if k not in there and here.isdisjoint(map(_text, _several(node.get("containedIn"))))
+        next(filter(None, (ids[k], *called[k])), "a part without a name")
+        for k in range(len(nodes))
+        if k not in there and ids[k] not in unpacked and here.isdisjoint(within[k])
     ]
-    names = dict.fromkeys([path.name, *(file for file in files if file in places), *in_sets])
+    names = dict.fromkeys([path.name, *filter(None, files), *in_sets])
     paths = {name: path_of(str(path.parent), places[name].file) for name in names if name in places}
     said = {"title": "name", "version": "version", "license": "license", "citation": "citeAs"}
     about = {field: _public(_text(document.get(name))) for field, name in said.items()}
@@ -140,16 +149,16 @@ def read_croissant(path: Path, link_roots: Sequence[Path] = ()) -> Listed:
     return Listed(About(**about), {path.name: where} | paths, tuple(digests), tuple(absent))
 
 
-def _file_of(node: dict[str, Any]) -> str:
-    """Return the name that a file of *node* has beside the Croissant file; "" for none."""
+def _files_of(node: dict[str, Any]) -> tuple[str, ...]:
+    """Return the names that a file of *node* may have beside the Croissant file."""
     url = _text(node.get("contentUrl"))
     try:
         parts = urlsplit(url)
     except ValueError:
-        return ""
+        return ()
     if parts.scheme or parts.netloc:
-        return unquote(parts.path).rpartition("/")[2]
-    return url.removeprefix("./")
+        return unquote(parts.path).rpartition("/")[2], _text(node.get("name"))
+    return (url.removeprefix("./"),)
 
 
 def _matched(nodes: list[dict[str, Any]], names: Iterable[str]) -> tuple[list[str], set[int]]:

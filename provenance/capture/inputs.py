@@ -187,7 +187,8 @@ def check_model_folders(inputs: Inputs) -> Path:
     for number, path in enumerate(models if inputs.others else ()):
         where = str(names[number])
         if any(path.is_relative_to(other) for other in models[:number] + models[number + 1 :]):
-            raise UsageError("lies in the folder of another model of the run", where=where)
+            what = "is, or lies in, the folder of another model of the run"
+            raise UsageError(what, where=where, hint="name folders side by side")
         if glob.has_magic(where) or (path.exists() and walk(path, ignore=RESERVED)):
             what = "of several models each begins in an empty folder, and is named by its path"
             raise UsageError(what, where=where, hint="name new folders")

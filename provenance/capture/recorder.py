@@ -119,7 +119,8 @@ def observe_before(
         editable=software.editable,
     )
     if inputs.from_inside and words[-1] == "ipykernel_launcher":
-        source = source.lacking("no file of the notebook is known")
+        lacking, hint = "no file of the notebook is known", "name it as a config"
+        source = replace(source.lacking(lacking), hint=hint)
     if is_piped(words):
         source = replace(
             source.lacking("the program comes from standard input"), hint="name a file of it"

@@ -53,6 +53,9 @@ def _about_inputs(before: Before) -> Iterator[Remark]:
     for each in before.hashed:
         if (text := unfetched(each.root, each.manifest.entries)) is not None:
             yield Remark(f"{each.place.key}: {text}", FETCH)
+        if each.croissant and len(each.manifest.entries) == 1 and not each.croissant.absent:
+            what = f"{each.place.key}: its Croissant file lists no file: nothing else is hashed"
+            yield Remark(what, "name the data themselves")
         if each.croissant and each.croissant.absent:
             first, more = each.croissant.absent[:SHOWN], len(each.croissant.absent[SHOWN:])
             names = some_of([redact_text(name) for name in first], more)

@@ -44,11 +44,13 @@ from provenance.capture.process import CommandResult
 from provenance.capture.python import records
 from provenance.errors import (
     MalformedError,
+    ProvenanceError,
     UnavailableError,
     UnreadableError,
     UsageError,
     as_typed,
     reason,
+    some_of,
 )
 from provenance.files.atomic import flush_folder, lock, write_file
 from provenance.files.reading import kind, read_file
@@ -237,7 +239,8 @@ def _locked(path: Path) -> Iterator[None]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise UsageError("no such run, or it is finished", where=str(path)) from error
+        hint = _others(path.parent)
+        raise UsageError("no such run, or it is finished", where=str(path), hint=hint) from error
     except (OSError, ValueError) as error:
         with contextlib.suppress(OSError, ValueError):
             what = f"is {kind(path.lstat().st_mode)}, not the folder of a run"
@@ -258,6 +261,19 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _others(place: Path) -> str:
+    """Say which runs in the folder *place* have no claim yet, the newest first."""
+    begun: list[tuple[int, str]] = []
+    for path in place.glob(f"*/{STARTED}"):
+        with contextlib.suppress(OSError, ProvenanceError):
+            kept = RunFolder(path.parent, path.parent.name)
+            model = kept.parts()[0].plan().model.name
+            if not kept.name.endswith(_FINISHED):
+                begun.append((path.stat().st_mtime_ns, f"{kept.name} (of {model})"))
+    names = [name for _, name in sorted(begun, reverse=True)]
+    return f"without a claim: {some_of(names)}" if names else "no run is without its claim"
 
 
 def _usual_place(environ: Mapping[str, str]) -> Path | None:

@@ -139,8 +139,11 @@ def print_recorded(recorded: Recorded, options: Mapping[str, Any]) -> None:
         documents = [_document(each) for each in several]
         print_json(documents if recorded.others else documents[0])
         return
+    said = set[str]()  # what the claims of several models say alike is said once
     for each in several:
-        _print_claim(each)
+        if recorded.others:
+            _say(f"model    {each.statement.model_name}")
+        _print_claim(each, said)
 
 
 def _document(recorded: Recorded) -> dict[str, Any]:
@@ -157,11 +160,14 @@ def _document(recorded: Recorded) -> dict[str, Any]:
     }
 
 
-def _print_claim(recorded: Recorded) -> None:
+def _print_claim(recorded: Recorded, said: set[str]) -> None:
     from provenance.report.recording import captured_lines, not_covered_lines
 
-    for line in captured_lines(recorded.statement):
-        _say(line)
+    lines = captured_lines(recorded.statement)
+    for line in lines:
+        if line not in said:
+            _say(line)
+    said.update(lines)
     for line in not_covered_lines(recorded.not_covered):
         _say(line)
     for path in recorded.written:

@@ -82,7 +82,7 @@ def command(
             }
         )
         return
-    click.echo(f"signed   {count(len(manifest.entries), 'file')}, {manifest.size:,} bytes")
+    click.echo(f"signed   {count(len(manifest.entries), 'file')}, {count(manifest.size, 'byte')}")
     click.echo(f"root     sha256 {manifest.root_digest}")
     click.echo(f"identity {signed.identity}" if signed.identity else f"key id   {signed.key_id}")
     for warning in signed.warnings:

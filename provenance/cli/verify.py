@@ -150,7 +150,7 @@ def command(
             raise Answered(error) from error
         if answers:
             print_lines(_answers(answers, None))
-        elif not isinstance(error, UsageError) and (steps or options["trust"] is None):
+        elif steps and not isinstance(error, UsageError):  # else perhaps something named beside
             known = (*STEPS, *(CHAIN_STEPS if options["layout"] else ()), CHECKPOINT_STEP)
             name = known[min(len(steps), len(known) - 1)]
             print_lines([failed_line(name, len(steps), error.what)], hang=STEP_HANG)

@@ -129,7 +129,7 @@ def place_inputs(published: Published, given: Inputs) -> Inputs:
         if path is not None:
             here[key] = (item.role, path)
             continue
-        size = f"{count(item.files, 'file')}, {item.size:,} bytes"
+        size = f"{count(item.files, 'file')}, {count(item.size, 'byte')}"
         option = _OPTIONS[key.partition(":")[0]].format(item.name)
         problems.append(f"{key} ({size}) is not here: {option}")
     if problems:

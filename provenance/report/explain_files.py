@@ -83,7 +83,7 @@ def explain_byproduct_folder(folder: Path) -> Explained:
     lines = []
     for file in files[:SHOWN]:
         name = described[file["name"]].name if file["name"] in described else "no claim names it"
-        lines += [f"  {name}, {file['size']:,} bytes", row("", file["name"])]
+        lines += [f"  {name}, {count(file['size'], 'byte')}", row("", file["name"])]
     lines += [f"  and {len(files) - SHOWN:,} more"] if len(files) > SHOWN else []
     return explained("byproducts", f"{folder}: byproducts of a training", {"files": files}, lines)
 

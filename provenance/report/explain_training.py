@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from provenance.encoding import strict_base64, strict_json
 from provenance.equality import declaration as declarations
-from provenance.errors import MalformedError, cut
+from provenance.errors import MalformedError, count, cut
 from provenance.keys import parse_spki
 from provenance.report.explain_equality import declaration_rows
 from provenance.report.explain_text import cell, row, rows, shorten
@@ -199,7 +199,9 @@ def _ranks(_: TrainingStatement, ok: _Values) -> _Rows:
 
 def _results(claim: TrainingStatement, _: _Values) -> _Rows:
     files = claim.manifest.entries
-    about = [f"{_word(each.name)}  {each.size:,} bytes  {cell(each.sha256)}" for each in files]
+    about = [
+        f"{_word(each.name)}  {count(each.size, 'byte')}  {cell(each.sha256)}" for each in files
+    ]
     yield "files", [*cut(about, _MAX_ITEMS, _MORE), *file_notes(claim)]
     yield "byproducts", _byproducts(claim, random=False)
     changed = map(training.changed_text, claim.run.provenance_outcome.changed_inputs)

@@ -13,17 +13,17 @@ from provenance.statement.training import TrainingStatement
 
 
 def captured_lines(statement: TrainingStatement) -> list[str]:
-    """Return six lines, or seven, on what *statement* holds, not yet safe to print."""
+    """Return six lines, or up to eight, on what *statement* holds, not yet safe to print."""
     recipe, manifest = statement.recipe, statement.manifest
     collectors = statement.build.internal_parameters.collectors
     known = {name: said.values for name, said in collectors.items() if said.status == "ok"}
     problem = collectors["trace"].reason if "trace" in known else ""
-    base = (recipe.base_model,) if recipe.base_model else ()
-    inputs = (*recipe.data, *recipe.config, *base)
-    size = f"{count(len(manifest.entries), 'file')}, {manifest.size:,} bytes"
+    inputs = (*recipe.data, *recipe.config)
+    size = f"{count(len(manifest.entries), 'file')}, {count(manifest.size, 'byte')}"
     parts = {
         "code": code_texts(statement) or ["none"],
         "data": [*map(input_text, inputs), *([] if recipe.data else ["none named"])],
+        "base": [input_text(recipe.base_model)] if recipe.base_model else [],
         "software": _software(known),
         "run": _run(statement, known),
         "trace": [*_trace(known.get("trace"), problem)],

@@ -21,6 +21,8 @@ MAX_SEEDS, MAX_SEED = 16, 100
 _SIGNATURE: Final = STEPS.index("signature") + 1
 _FORMS: Final = {"same": "the same", "cast": "cast", "renamed": "under other names",
                  "other": "not found there", "left": "of its own left out"}  # fmt: skip
+_LISTED: Final = {"checked": "with the SHA-256 stated", "unchecked": "without one stated",
+                  "absent": "not there"}  # fmt: skip
 _NO_NAMES: Final[Mapping[str, str]] = {}
 
 
@@ -169,7 +171,7 @@ def _software_texts(statement: TrainingStatement) -> list[str]:
 def input_text(item: Input) -> str:
     """Say what went in, in a text that is not yet safe to print."""
     role = f"{item.role}: " if item.role not in ("", item.name) else ""
-    what = f"{count(item.files, 'file')}, {item.size:,} bytes"
+    what = f"{count(item.files, 'file')}, {count(item.size, 'byte')}"
     return f"{role}{item.name}  {what}  sha256 {item.digest['sha256'][:16]}…"
 
 
@@ -180,8 +182,8 @@ def _about_texts(item: Input) -> list[str]:
     texts = [about.title, about.version, about.license, about.availability, about.source]
     said = [", ".join(filter(None, texts)), *about.notices]
     if numbers := about.files:
-        counted = ", ".join(f"{number:,} {what}" for what, number in sorted(numbers.items()))
-        said.append(f"by its Croissant file: {counted}")
+        files = (f"{numbers[key]:,} {text}" for key, text in _LISTED.items() if numbers.get(key))
+        said.append(f"files of its Croissant file: {', '.join(files) or 'none'}")
     return [text for text in said if text]
 
 

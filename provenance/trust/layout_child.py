@@ -31,6 +31,11 @@ thousand files has 15 MB."""
 
 MAX_DEPTH, MAX_REASON, INSPECTION_SECONDS = 8, 1000, 60
 
+_HINTS = {
+    "LinkNotFoundError": "--links names their folder",
+    "SignatureVerificationError": "each --layout-key must have signed the layout",
+}
+
 
 class RefusedError(Exception):
     """What is refused here: why, where, and the way out."""
@@ -120,7 +125,7 @@ def main(arguments: list[str]) -> Iterator[list[bytes]]:
         found["refused"] = [*error.args, None, None][:3]
     except Exception as error:  # noqa: BLE001 - whatever the library says is about layout or links
         known = type(error).__module__ == "in_toto.exceptions"
-        what = f"{type(error).__name__}: {error}".partition("\n")[0][:MAX_REASON]
-        hint = "--links names their folder" if what.startswith("LinkNotFound") else None
+        what = f"{type(error).__name__}: {error}".partition("\n")[0][:MAX_REASON].removesuffix(": ")
+        hint = _HINTS.get(type(error).__name__)
         found["refused" if known else "malformed"] = [f"in-toto says {what}", None, hint]
     yield [json.dumps(found).encode()]

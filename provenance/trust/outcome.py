@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import msgspec
 
 from provenance.errors import SHOWN, PolicyError, count, cut, some_of
-from provenance.statement.training import TrainingStatement, changed_text
+from provenance.statement.training import MODEL, TrainingStatement, changed_text
 from provenance.trust.opening import Claim, Signed
 
 Level = Literal["signed", "attested", "recorded", "rebuilt"]
@@ -137,9 +137,12 @@ def _rank_notes(statement: TrainingStatement) -> Iterator[str]:
 
 
 def file_notes(statement: TrainingStatement) -> Iterator[str]:
-    """Say which of the model's files the run was not seen to make; lists are cut."""
-    outcome = statement.run.provenance_outcome
+    """Say which of the model's files the run was not seen to make, or read; lists are cut."""
+    outcome, recipe = statement.run.provenance_outcome, statement.recipe
+    read = [each.name for each in recipe.source.read] if recipe.source else []
+    own = [name.removeprefix(MODEL) for name in read if name.startswith(MODEL)]
     files = {
+        "there before and read by the run, of no --base-model": () if recipe.base_model else own,
         "there before and not written by the run": outcome.untouched,
         "there before and written by the run with equal bytes": outcome.rewritten,
         "that the run was not seen to make": outcome.unseen,

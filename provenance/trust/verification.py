@@ -193,7 +193,7 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
     _check_root((*signed, manifest.root_digest), policy)
     about, trainings = ([each.training for each in them] for them in (matching, stated.claims))
     beside = check_beside(root, about, trainings, uncovered, reading.link_roots)
-    held(f"{count(len(manifest.entries), 'file')}, {manifest.size:,} bytes{beside}")
+    held(f"{count(len(manifest.entries), 'file')}, {count(manifest.size, 'byte')}{beside}")
     claim = first_good(matching, policy.name)
     said = claim.training if claim else None
     check_level(said, policy.require, claim.where if claim else MODEL_SIGNATURE)

@@ -24,8 +24,8 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def file(name: str, url: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-    return {"@type": "cr:FileObject", "@id": name, "contentUrl": url, **more}
+def file(ident: str, url: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    return {"@type": "cr:FileObject", "@id": ident, "contentUrl": url, **more}
 
 
 def file_set(name: str, includes: Any, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
@@ -83,9 +83,8 @@ def test_a_croissant_file_is_an_input_with_what_it_lists(folder: Path, alice: Pe
         license="CC-BY-4.0",
         source=data.about.source,
         citation="Someone, 2026",
-        files={"checked": 1, "unchecked": 1, "absent": 1},
+        files={"checked": 1, "unchecked": 1, "absent": 0},
     )
-    assert any("not beside its Croissant file: repo" in each.text for each in recorded.remarks)
     (rows,) = (b for b in recorded.statement.run.byproducts if b.name == "manifest/data:train")
     assert rows.digest["sha256"] == data.manifest
 
@@ -104,6 +103,40 @@ def test_a_url_means_the_file_of_its_name(folder: Path) -> None:
     assert listed.paths.keys() == {"x.croissant.json", "a.csv"}
     assert listed.absent == ()
     assert listed.check(listed.hash(), path).files == {"checked": 1, "unchecked": 0, "absent": 0}
+
+
+KAGGLE = "https://example.org/download/uci/iris?datasetVersionNumber=2"
+
+
+@pytest.mark.parametrize(
+    ("here", "found", "absent"),
+    [
+        (["iris.zip"], ["iris.zip"], ()),  # as it came: the browser gives it its `name`
+        (["Iris.csv", "db.sqlite"], ["Iris.csv", "db.sqlite"], ()),  # unpacked, and removed
+        (["iris.zip", "Iris.csv"], ["Iris.csv", "iris.zip"], ()),
+        (["Iris.csv"], ["Iris.csv"], ("db",)),
+        ([], [], ("zip", "iris", "db")),
+    ],
+)
+def test_an_archive_is_there_packed_or_unpacked(
+    folder: Path, here: list[str], found: list[str], absent: tuple[str, ...]
+) -> None:
+    for name in here:
+        (folder / "data" / name).write_text(name)
+    path = croissant(
+        folder,
+        file("zip", KAGGLE, name="iris.zip", md5="zzzz"),
+        file("iris", "Iris.csv", containedIn={"@id": "zip"}),
+        file("db", "db.sqlite", containedIn={"@id": "zip"}),
+    )
+    listed = read_croissant(path)
+    assert sorted(listed.paths) == sorted([*found, "x.croissant.json"])
+    assert listed.absent == absent
+
+
+def test_a_croissant_file_that_lists_nothing_is_remarked(folder: Path, alice: Person) -> None:
+    recorded = record(alice, data={"train": croissant(folder)})
+    assert any(each.is_cause and "lists no file" in each.text for each in recorded.remarks)
 
 
 @pytest.mark.parametrize(
@@ -237,8 +270,20 @@ def test_what_a_trainer_says_counts_before_the_croissant_file(folder: Path, alic
 def test_a_mistake_in_what_is_said_is_refused(folder: Path, text: str) -> None:
     path = folder / "data.toml"
     path.write_text(text)
-    with pytest.raises(MalformedError, match=r"data\.toml"):
+    with pytest.raises(MalformedError, match=r"data\.toml") as caught:
         read_info(path)
+    assert caught.value.hint or "TOML" in caught.value.what
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_one_role_has_one_path(folder: Path, alice: Person, *, same: bool) -> None:
+    (folder / "data.toml").write_text('[train]\npath = "data/a.csv"\nlicense = "MIT"\n')
+    stated = {"data": {"train": "./data/a.csv" if same else "data"}, "data_info": "data.toml"}
+    if same:
+        assert only_data(record(alice, **stated)).about.license == "MIT"
+    else:
+        with pytest.raises(UsageError, match=r"data/a\.csv"):
+            record(alice, **stated)
 
 
 def test_of_what_is_no_data_nothing_can_be_said(folder: Path, alice: Person) -> None:

@@ -467,9 +467,11 @@ def test_without_one_of_its_files_less_is_claimed(
     command = command_in(record(f"{TRAIN}; mkfifo model/x"))
     (work / "model/x").unlink()
     (only(runs) / "made.json").unlink()
+    which = f"without a claim: {only(runs).name} (of model)"
+    refused(provenance("record", "--finish", "nothing"), 125, "no such run", which)
     assert provenance(*command).status == 0
     assert outcome(work / "model") == {"exitStatus": 0, "unseen": ["v", "w"]}
-    refused(provenance("record", "--finish", "nothing"), 125, "no such run")
+    refused(provenance("record", "--finish", "nothing"), 125, "no such run", "its claim")
     (runs / "empty").mkdir(mode=0o700)
     refused(provenance("record", "--finish", "empty"), 125, "is not the folder of a run")
     accepted(work / "model", alice)

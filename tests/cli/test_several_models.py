@@ -63,6 +63,16 @@ def test_each_model_has_a_claim_of_the_same_run(
     assert [*runs.iterdir()] == []
 
 
+def test_what_two_claims_say_alike_is_said_once(
+    provenance: Shell, both: tuple[str, ...], work: Path
+) -> None:
+    ran = provenance(*both, "--", "sh", "-c", TRAIN)
+    words = [line.split()[1:3] for line in ran.err.splitlines()]
+    assert [word for label, word in words if label == "model"] == ["a", "b"]
+    assert [label for label, _ in words].count("code") == 1
+    assert (work / "b/claims.jsonl").exists()
+
+
 def test_a_dry_run_shows_each_statement(
     work: Path, provenance: Shell, both: tuple[str, ...]
 ) -> None:
@@ -80,10 +90,10 @@ def test_the_library_returns_the_first_with_the_others(work: Path, alice: Person
 @pytest.mark.parametrize(
     ("made", "models", "words"),
     [
-        ("mkdir a", ("a", "a"), "lies in the folder of another model"),
-        ("mkdir a", ("a", "a/b"), "lies in the folder of another model"),
-        ("mkdir a", ("a/b", "a"), "lies in the folder of another model"),
-        ("mkdir a; ln -s a b", ("a", "b"), "lies in the folder of another model"),
+        ("mkdir a", ("a", "a"), "lies in, the folder of another model"),
+        ("mkdir a", ("a", "a/b"), "lies in, the folder of another model"),
+        ("mkdir a", ("a/b", "a"), "lies in, the folder of another model"),
+        ("mkdir a; ln -s a b", ("a", "b"), "lies in, the folder of another model"),
         ("mkdir b; touch b/old", ("a", "b"), "begins in an empty folder"),
         ("true", ("a", "runs/*"), "begins in an empty folder"),
         ("mkdir data", ("a", "data/b"), "the model's folder is in the input"),
@@ -124,7 +134,7 @@ def test_what_is_wrong_with_one_costs_the_other_nothing(
     work: Path, runs: Path, provenance: Shell, both: tuple[str, ...], alice: Person
 ) -> None:
     ran = provenance(*both, "--", "sh", "-c", f"{TRAIN}; mkfifo a/x")
-    refused(ran, 125, "a/x", "record --finish")
+    refused(ran, 125, "a/x", "record --finish", "written b/claims.jsonl")
     accepted(work / "b", alice)
     assert not (work / "a" / "claims.jsonl").exists()
     refused(provenance(*command_in(ran)), 125, "a/x")

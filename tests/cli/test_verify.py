@@ -68,6 +68,19 @@ def test_keys_that_are_none(model: Path, tmp_path: Path, provenance: Shell, alic
     refused(provenance("verify", model, "--key", tmp_path / "junk"), 3, "not a public key")
 
 
+def test_what_is_named_beside_the_model_is_no_step(
+    model: Path, tmp_path: Path, provenance: Shell, alice: Person
+) -> None:
+    (tmp_path / "junk").write_text("junk")
+    (tmp_path / "empty").mkdir()
+    for option in ("--base", "--certificate-chain", "--trust-config"):
+        more = ("--identity", "x", "--identity-provider", "y") if "trust" in option else ()
+        for path in ("none", "junk", "empty"):
+            ran = provenance("verify", model, "--key", alice.public, option, tmp_path / path, *more)
+            refused(ran, 3, str(tmp_path / path))
+            assert ran.out == ""
+
+
 def test_another_key(model: Path, provenance: Shell, mallory: Person, alice: Person) -> None:
     refused(provenance("verify", model, "--key", mallory.public), 1, "signed by another key")
     ran = provenance("verify", model, "--key", mallory.public, "--key", alice.public)

@@ -84,6 +84,7 @@ class Watch:
     """What this process has told. One object for each process, which a fork inherits."""
 
     max_files = MAX_FILES
+    everywhere = False
 
     def __init__(
         self,
@@ -284,7 +285,7 @@ class Watch:
 
     def tells(self, path: str, kind: int, *, imported: bool) -> bool:
         """Tell whether a read of *path*, of this *kind*, is told: elsewhere only of code."""
-        if kind == _OUTSIDE:
+        if kind == _OUTSIDE and not self.everywhere:
             return imported or path.endswith(_CODE) or path in sys.path  # an archive
         return kind != SKIPPED
 
@@ -335,7 +336,7 @@ class Watch:
             kind = self.kind(path.rpartition("/")[0])
         if kind == _MODEL:
             path = self.model
-        elif kind != _WATCHED:
+        elif kind == SKIPPED or (kind == _OUTSIDE and not self.everywhere):
             return
         if path in self.written_files:
             return

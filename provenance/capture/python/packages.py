@@ -245,7 +245,9 @@ def read_software(said: Introduction) -> Software:
     about: dict[str, Any] = {
         "implementation": _IMPLEMENTATIONS.get(name, readable(name)[:_MAX_TEXT]),
         "version": readable(said.version.partition(" ")[0])[:_MAX_TEXT],
-        "build": [readable(version[part])[:_MAX_TEXT] for part in (1, 2)] if version else "",
+        "build": [readable(version[part].replace(",", ""))[:_MAX_TEXT] for part in (1, 2)]
+        if version
+        else "",
         "compiler": readable(version[3])[:_MAX_TEXT] if version else "",
         "cacheTag": readable(said.cache_tag)[:_MAX_TEXT],
         "pointerBits": said.pointer_bits,

@@ -74,16 +74,13 @@ class Seen(Watch):
     """What is told of a run as a whole: each path once for reading and once for writing."""
 
     max_files = MAX_TOLD
+    everywhere = True
 
     def kind(self, folder: str) -> int:
         """Leave out what is installed, and what git keeps."""
         if {"site-packages", "dist-packages", ".git"}.isdisjoint(folder.split("/")):
             return super().kind(folder)
         return SKIPPED
-
-    def tells(self, _path: str, kind: int, *, imported: bool) -> bool:
-        """Tell of reads anywhere."""
-        return imported or kind != SKIPPED
 
     @classmethod
     def of(cls, run: str) -> "Seen":
