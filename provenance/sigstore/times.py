@@ -42,7 +42,7 @@ def _check(der: bytes, signature: bytes, issuer: Issuer) -> datetime:
     first, *others = chain = [load(each) for each in issuer.chain]
     # A chain may begin with the authority's own certificate; else the response carries it.
     named = None if may_issue(first) else first
-    *between, root = others if named else chain
+    *between, root = (named and others) or chain
     builder = rfc3161.VerifierBuilder(tsa_certificate=named, intermediates=between, roots=[root])
     try:
         with catch_warnings(action="error"):

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[2]
 VECTORS = REPOSITORY / "tests/vectors"
 MODELS = VECTORS / "openssf-model-signing"
+HONEST = REPOSITORY / "tests/forgeries/claim/honest/model"
 TRUSTED = (VECTORS / "sigstore/trusted_root.production.json").read_bytes()
 BUNDLE = (MODELS / "v1.1.0-sigstore/model.sig").read_bytes()
 CERTIFIED = (MODELS / "v1.1.0-certificate/model.sig").read_bytes()
@@ -141,12 +142,11 @@ def _scene() -> tuple[Path, PrivateKey]:
     """Return a model's folder, and the key that the reader trusts."""
     place = Path(mkdtemp(prefix="provenance-fuzz-"))
     atexit.register(shutil.rmtree, place)
-    honest = REPOSITORY / "tests/forgeries/claim/honest/model"
-    return shutil.copytree(honest, place / "model"), generate()
+    return shutil.copytree(HONEST, place / "model"), generate()
 
 
 def _claims() -> list[bytes]:
-    document = json.loads((_scene()[0] / "claims.jsonl").read_bytes())
+    document = json.loads((HONEST / "claims.jsonl").read_bytes())
     return [b64decode(document["dsseEnvelope"]["payload"])]
 
 
