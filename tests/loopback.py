@@ -286,3 +286,14 @@ class _Foreign:
 
     def public_key(self) -> Any:  # noqa: ANN401 - any public key
         return self._public
+
+
+def trust(sigstore: Loopback, who: str = WHO) -> list[str | Path]:
+    """Return the options that trust *who*."""
+    given = ["--identity", who, "--identity-provider", PROVIDER, "--trust-config"]
+    return [*given, sigstore.config]
+
+
+def by(sigstore: Loopback, **claims: Any) -> list[str | Path]:  # noqa: ANN401 - JSON values
+    """Return the options by which one signs."""
+    return ["--identity-token", sigstore.token(**claims), "--trust-config", sigstore.config]

@@ -278,7 +278,7 @@ def _open_certified(
             return msgspec.structs.replace(opened, subject=subject)
     if notary is not None:
         return notary.open(bundle)
-    if bundle.material == "certificate":
+    if bundle.material == "certificate" or bundle.log_entries:
         raise no_identity()
     hint = "name the authority that issued it with --certificate-chain"
     raise SignatureError("signed with a certificate, and no authority is trusted", hint=hint)

@@ -285,7 +285,8 @@ def publish(model: Path, log: Log, keys: Sequence[PublicKey] = ()) -> tuple[Publ
 
     The Rekor v2 body of the claim's signature is logged: a digest of the claim and the signer's
     public key, never the claim itself. The key is one of *keys* or the one that the claim names as
-    its signer's, and must have made the signature. After an error the claims are as before.
+    its signer's, and must have made the signature; what identities signed is left out. After an
+    error the claims are as before.
     """
     require_model(model)
     path = beside(model, CLAIMS)
@@ -296,7 +297,11 @@ def publish(model: Path, log: Log, keys: Sequence[PublicKey] = ()) -> tuple[Publ
         if not items:
             hint = "'record' or 'attest' makes one; a model.sig alone is not logged"
             raise UnreadableError("holds no claims to publish", where=str(model), hint=hint)
-        return _publish(path, items, range(len(items)), log, keys)
+        places = [n for n, item in enumerate(items) if item.material == "publicKey"]
+        if not places:
+            what = "holds only what identities signed: it is in the logs of their Sigstores"
+            raise UsageError(what, where=str(model))
+        return _publish(path, items, places, log, keys)
 
 
 def _publish(

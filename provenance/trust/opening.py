@@ -7,6 +7,7 @@ each statement parsed once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -100,6 +101,10 @@ def open_all(
                 " or another key signed it in this one's name"
             )
             raise SignatureError(what, where=where) from found
+        if not notarised and item.material == "certificate":
+            with suppress(SignatureError):
+                who = f"{found.what}; its certificate names {_named_in(item)}"
+                found = SignatureError(who, hint=found.hint)
         older = as_older(item).envelope.older and not item.envelope.older
         hint = "its form is older: --digests-v0.1 reads it" if older else found.hint
         refusal = refusal or SignatureError(found.what, where=where, hint=hint)
@@ -124,6 +129,12 @@ def understand(trusted: Sequence[tuple[str, Bundle, Opened]]) -> Statements:
     if not claims and not signatures:
         raise PolicyError("the given keys signed only statements of other kinds")
     return Statements(tuple(claims), tuple(signatures))
+
+
+def _named_in(item: Bundle) -> str:
+    from provenance.sigstore import certificate  # noqa: PLC0415 - rarely needed
+
+    return certificate.parse(item.chain[0]).who
 
 
 def as_older(item: Bundle) -> Bundle:

@@ -18,14 +18,17 @@ from provenance.errors import ProvenanceError, UsageError
 
 
 def sign(given: argparse.Namespace) -> None:
-    if given.method == "sigstore" or given.private_key is None:
+    keyless = given.method == "sigstore"
+    if not keyless and given.private_key is None:
         raise UsageError(f"--method {given.method} needs another option here")
     links = [it for it in (given.model_path, *given.model_path.rglob("*")) if it.is_symlink()]
     if links:
         raise UsageError("is a symbolic link", where=str(links[0]))
     provenance.sign(
         given.model_path,
-        key=given.private_key,
+        key=None if keyless else given.private_key,
+        identity_token=given.identity_token if keyless else None,
+        trust_config=given.trust_config if keyless else None,
         signature=given.output_bundle,
         signing_certificate=given.signing_cert if given.method == "certificate" else None,
         certificate_chain=given.cert_chain if given.method == "certificate" else (),
@@ -62,6 +65,7 @@ def main(words: list[str]) -> int:
         for option in (*paths, "trust-config"):
             verb.add_argument(f"--{option}", type=Path)
         verb.add_argument("--identity")
+        verb.add_argument("--identity-token")
         verb.add_argument("--identity-provider")
         verb.add_argument("--ignore-unsigned-files", action="store_true")
     given = parser.parse_args(words)

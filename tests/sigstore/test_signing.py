@@ -13,57 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from provenance.sigstore.signing import SIGNING_VARIABLES
-from tests.loopback import Loopback
+from tests.loopback import Loopback, by, trust
 from tests.sigstores import PROVIDER, WHO, new_key
-from tests.world import Shell, refused, tree, write_files
+from tests.world import Shell, refused, tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.world import Person
 
 pytest.importorskip("sigstore")
 
 PEER = os.environ.get("PROVENANCE_PEER")
 ADAPTER = Path(__file__).parents[1] / "sigstore_adapter.py"
-AMBIENT = (
-    *SIGNING_VARIABLES, "BUILDKITE", "CIRCLECI", "GITHUB_ACTIONS", "GITLAB_CI",
-    "GOOGLE_SERVICE_ACCOUNT_NAME",
-)  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in AMBIENT:
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(params=[1, 2])
-def each(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Loopback]:
-    """A Sigstore with a log of each version."""
-    with Loopback(tmp_path / "sigstore", request.param) as sigstore:
-        yield sigstore
-
-
-@pytest.fixture
-def sigstore(tmp_path: Path) -> Iterator[Loopback]:
-    with Loopback(tmp_path / "sigstore") as sigstore:
-        yield sigstore
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return write_files(tmp_path / "model")
-
-
-def trust(sigstore: Loopback, who: str = WHO) -> list[str | Path]:
-    given = ["--identity", who, "--identity-provider", PROVIDER, "--trust-config"]
-    return [*given, sigstore.config]
-
-
-def by(sigstore: Loopback, **claims: Any) -> list[str | Path]:  # noqa: ANN401 - JSON values
-    return ["--identity-token", sigstore.token(**claims), "--trust-config", sigstore.config]
 
 
 def ran(*words: str | Path, status: int = 0) -> str:
