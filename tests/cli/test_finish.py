@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from provenance.folder import claims
 from tests.world import PROGRAM, Ran, Shell, make_log, payload_of, refused, run_program, tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.world import Person
 
@@ -56,9 +57,9 @@ def outcome(root: Path) -> dict[str, Any]:
     return found
 
 
-def accepted(root: Path, person: Person) -> str:
+def accepted(provenance: Shell, root: Path, person: Person) -> str:
     """Return what ``verify`` says of *root*, which it accepts."""
-    ran = run_program("verify", root, "--key", person.public)
+    ran = provenance("verify", root, "--key", person.public)
     assert ran.status == 0, ran
     return ran.out
 
@@ -101,7 +102,7 @@ def test_what_is_wrong_with_the_model_costs_nothing(
     subprocess.run(["sh", "-c", mend], check=True)
     assert provenance(*command).status == 0
     assert outcome(work / "model") == {"exitStatus": 0}
-    assert "the command ended with status 0" in accepted(work / "model", alice)
+    assert "the command ended with status 0" in accepted(provenance, work / "model", alice)
     refused(provenance(*command), 125, "no such run, or it is finished")
 
 
@@ -173,7 +174,7 @@ def test_a_password_of_the_log_that_is_wrong(
     assert ran.status == 0, ran
     assert "published claim 1 as entry 0" in ran.err
     assert len(statements(work / "model")) == 1
-    accepted(work / "model", alice)
+    accepted(provenance, work / "model", alice)
 
 
 def test_the_variables_of_passwords_are_in_the_command(
@@ -211,7 +212,7 @@ def test_an_interrupt_or_a_defect_of_ours_costs_nothing(
     made = statement(work / "model")
     assert made["runDetails"]["provenance_outcome"] == {"exitStatus": 0}
     assert made["buildDefinition"]["internalParameters"]["observed"] == ["start"]
-    accepted(work / "model", alice)
+    accepted(provenance, work / "model", alice)
 
 
 def test_on_a_terminal_the_command_is_not_broken() -> None:
@@ -251,7 +252,7 @@ def test_only_what_is_as_it_was_at_the_end_is_recorded(
     assert said in ran.err
     assert ("say: attested" in ran.err) == ("unseen" in stated)
     assert outcome(work / "model") == {"exitStatus": 0, **stated}
-    accepted(work / "model", alice)
+    accepted(provenance, work / "model", alice)
 
 
 def test_a_model_that_was_moved_is_still_what_was_seen(
@@ -305,10 +306,10 @@ def test_a_recorder_that_is_killed_leaves_an_unknown_outcome(
     assert "metrics" in [item["name"] for item in made["runDetails"]["byproducts"]]
     assert not (work / "model/model.sig").exists()
     verify = ("verify", "model", "--key", alice.public)
-    shown = run_program(*verify).out
+    shown = provenance(*verify).out
     assert "unknown: the run began and its end was not seen" in shown
     assert "no input changed" not in shown
-    ran = run_program(*verify, "--require", "recorded")
+    ran = provenance(*verify, "--require", "recorded")
     assert ran.status == 1
     assert "recorded is required, but the outcome is unknown" in ran.err
 
@@ -342,7 +343,7 @@ def test_a_signed_claim_is_put_beside_the_files_that_it_is_about_alone(
     (work / place / "w").write_text("another")
     assert provenance(*command, "--model", place).status == 0
     assert "w" in outcome(work / place)["unseen"]
-    assert "attested" in accepted(work / place, alice)
+    assert "attested" in accepted(provenance, work / place, alice)
 
 
 def test_a_copy_of_a_runs_folder_makes_no_second_claim(
@@ -358,13 +359,13 @@ def test_a_copy_of_a_runs_folder_makes_no_second_claim(
 
 
 def test_a_training_that_removes_its_runs_folder_is_recorded(
-    work: Path, record: Callable[..., Ran], alice: Person
+    work: Path, record: Callable[..., Ran], provenance: Shell, alice: Person
 ) -> None:
     wait = "until [ -e $run/started.json ]; do sleep 0.1; done"  # which is written meanwhile
     ran = record(f"{TRAIN}; run=$(dirname $PROVENANCE_RUN); {wait}; rm -r $run")
     assert ran.status == 0, ran
     assert outcome(work / "model") == {"exitStatus": 0}
-    assert accepted(work / "model", alice)
+    assert accepted(provenance, work / "model", alice)
 
 
 def test_a_file_that_is_still_written_is_not_what_was_seen(
@@ -474,7 +475,7 @@ def test_without_one_of_its_files_less_is_claimed(
     refused(provenance("record", "--finish", "nothing"), 125, "no such run", "its claim")
     (runs / "empty").mkdir(mode=0o700)
     refused(provenance("record", "--finish", "empty"), 125, "is not the folder of a run")
-    accepted(work / "model", alice)
+    accepted(provenance, work / "model", alice)
 
 
 @pytest.mark.parametrize(
@@ -548,7 +549,7 @@ def test_without_a_home_it_is_a_temporary_folder() -> None:
 
 @pytest.mark.parametrize("name", ["a\nb", "it's $x", b"l\xe9", "\x1b[31m"])
 def test_the_command_names_any_folder(
-    work: Path, alice: Person, tmp_path: Path, name: str | bytes
+    work: Path, provenance: Shell, alice: Person, tmp_path: Path, name: str | bytes
 ) -> None:
     temporary = tmp_path / os.fsdecode(name)
     temporary.mkdir()
@@ -564,7 +565,7 @@ def test_the_command_names_any_folder(
         ["bash", "-c", shlex.join(map(str, PROGRAM)) + command], check=False, cwd=work
     )
     assert finished.returncode == 0
-    accepted(work / "model", alice)
+    accepted(provenance, work / "model", alice)
 
 
 def test_the_working_folder_may_be_gone(work: Path, alice: Person, provenance: Shell) -> None:
@@ -637,7 +638,7 @@ def test_a_secret_that_is_found_late_is_redacted(
     assert not list(runs.iterdir())
     said = json.dumps(statement(work / "model"))
     assert "${redacted:late" in said or '"redacted": true' in said
-    assert run_program("verify", "model", "--key", alice.public).status == 0
+    assert provenance("verify", "model", "--key", alice.public).status == 0
 
 
 def test_the_name_of_a_file_of_the_model_is_not_redacted(
@@ -658,7 +659,7 @@ def test_the_name_of_a_file_of_the_model_is_not_redacted(
     ran = provenance(*command)
     assert ran.status == 0, ran
     assert outcome(work / "model") == {"exitStatus": 0, "unseen": ["n"]}
-    accepted(work / "model", alice)
+    accepted(provenance, work / "model", alice)
 
 
 def test_secrets_of_the_run_are_searched_for_by_who_finishes_it(
@@ -680,7 +681,15 @@ def test_secrets_of_the_run_are_searched_for_by_who_finishes_it(
 DRIVER = """
 import os, pathlib, signal, sys
 from provenance import cli
-steps, last = 0, int(sys.argv[1])
+from provenance.api import finishing, making  # once, not in each process
+steps = 0
+for line in sys.stdin:
+    last, pid = int(line), os.fork()
+    if not pid:
+        break
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+else:
+    sys.exit()
 def counted(function):
     def step(*arguments, **options):
         global steps
@@ -692,44 +701,60 @@ def counted(function):
 for module, name in ((os, "fsync"), (os, "unlink"), (os, "rmdir"), (pathlib.Path, "replace"),
                      (pathlib.Path, "rename"), (pathlib.Path, "mkdir"), (os, "waitpid")):
     setattr(module, name, counted(getattr(module, name)))
-sys.exit(cli.run(sys.argv[2:]))
+sys.exit(cli.run(sys.argv[1:]))
 """
-"""Run the command line and kill it before the given one of its steps that others can see."""
+"""For each line, run the command line and kill it before that one of its steps that others see."""
+
+
+@contextmanager
+def killing(*arguments: str | Path) -> Iterator[Callable[[int], int]]:
+    """Return what runs the command line, killed before a step, and tells how it ended."""
+    driver = [sys.executable, "-c", DRIVER, *arguments]
+    with subprocess.Popen(driver, stdin=-1, stdout=-1, stderr=-3, text=True) as process:
+        stdin, stdout = process.stdin, process.stdout
+        assert stdin
+        assert stdout
+
+        def run(step: int) -> int:
+            stdin.write(f"{step}\n")
+            stdin.flush()
+            return int(stdout.readline())
+
+        yield run
 
 
 def test_a_recorder_killed_at_any_step_leaves_no_claim_or_a_true_one(
-    work: Path, runs: Path, alice: Person
+    work: Path, runs: Path, provenance: Shell, alice: Person
 ) -> None:
     root, number, levels = work / "model", 0, set()
-    options = ("--model", "model", "--key", str(alice.private))
+    options = ("--model", "model", "--key", alice.private)
     status = -signal.SIGKILL
-    while status == -signal.SIGKILL:
-        number += 1
-        assert number < 100
-        shutil.rmtree(root, ignore_errors=True)
-        arguments = (str(number), "record", *options, "--", "sh", "-c", TRAIN)
-        driver = [sys.executable, "-c", DRIVER, *arguments]
-        status = subprocess.run(driver, stderr=subprocess.DEVNULL, check=False).returncode
-        left = [path for path in runs.glob("*") if not path.name.endswith(".finished")]
-        if (root / "claims.jsonl").exists():
-            accepted(root, alice)
-        for path in left:
-            ran = run_program("record", "--finish", path.name)
-            while "still runs" in ran.err:
-                time.sleep(0.01)
-                ran = run_program("record", "--finish", path.name)
-            if "is not the folder of a run" in ran.err:  # the command was not to be started yet
-                assert not root.exists()
-                shutil.rmtree(path)
-                continue
-            if not root.exists():  # it was, and the recorder was killed first
-                refused(ran, 125, "no such folder", "--model")
-                shutil.rmtree(path)
-                continue
-            assert ran.status == 0, (number, ran)
-        if root.exists():
-            accepted(root, alice)
-            levels.add(tuple(outcome(root)))
+    with killing("record", *options, "--", "sh", "-c", TRAIN) as run:
+        while status == -signal.SIGKILL:
+            number += 1
+            assert number < 100
+            shutil.rmtree(root, ignore_errors=True)
+            status = run(number)
+            left = [path for path in runs.glob("*") if not path.name.endswith(".finished")]
+            if (root / "claims.jsonl").exists():
+                accepted(provenance, root, alice)
+            for path in left:
+                ran = provenance("record", "--finish", path.name)
+                while "still runs" in ran.err:
+                    time.sleep(0.01)
+                    ran = provenance("record", "--finish", path.name)
+                if "is not the folder of a run" in ran.err:  # the command was not to be started yet
+                    assert not root.exists()
+                    shutil.rmtree(path)
+                    continue
+                if not root.exists():  # it was, and the recorder was killed first
+                    refused(ran, 125, "no such folder", "--model")
+                    shutil.rmtree(path)
+                    continue
+                assert ran.status == 0, (number, ran)
+            if root.exists():
+                accepted(provenance, root, alice)
+                levels.add(tuple(outcome(root)))
     assert status == 0
     assert number > 20
     assert levels == {("unseen",), ("exitStatus", "unseen"), ("exitStatus",)}

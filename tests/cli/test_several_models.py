@@ -6,14 +6,13 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from provenance.api.making import record
-from tests.cli.test_finish import DRIVER, accepted, command_in, only, statement
-from tests.world import Shell, refused, run_program, tree
+from tests.cli.test_finish import accepted, command_in, killing, only, statement
+from tests.world import Shell, refused, tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +45,7 @@ def test_each_model_has_a_claim_of_the_same_run(
     assert len(ids(work)) == 1
     commands, roots = set(), set()
     for name, document in zip("ab", json.loads(ran.out), strict=True):
-        assert "recorded" in accepted(work / name, alice)
+        assert "recorded" in accepted(provenance, work / name, alice)
         assert any(path.endswith(".link") for path in document["written"])
         assert all(path.startswith(f"{name}/") for path in document["written"])
         roots.add(document["rootDigest"]["sha256"])
@@ -135,7 +134,7 @@ def test_what_is_wrong_with_one_costs_the_other_nothing(
 ) -> None:
     ran = provenance(*both, "--", "sh", "-c", f"{TRAIN}; mkfifo a/x")
     refused(ran, 125, "a/x", "record --finish", "written b/claims.jsonl")
-    accepted(work / "b", alice)
+    accepted(provenance, work / "b", alice)
     assert not (work / "a" / "claims.jsonl").exists()
     refused(provenance(*command_in(ran)), 125, "a/x")
     (work / "a" / "x").unlink()
@@ -156,29 +155,26 @@ def test_several_that_are_left_are_finished_where_they_are(
         (work / model / "x").unlink()
     assert provenance(*command_in(ran)).status == 0
     assert len(ids(work)) == 1
-    accepted(work / "a", alice)
-    accepted(work / "b", alice)
+    accepted(provenance, work / "a", alice)
+    accepted(provenance, work / "b", alice)
 
 
 def test_a_recorder_that_is_killed_while_it_signs_is_finished(
-    work: Path, runs: Path, both: tuple[str, ...], alice: Person
+    work: Path, runs: Path, provenance: Shell, both: tuple[str, ...], alice: Person
 ) -> None:
-    def run(number: int) -> int:
-        for model in "ab":
-            shutil.rmtree(work / model, ignore_errors=True)
-        driver = [sys.executable, "-c", DRIVER, str(number), *both, "--", "sh", "-c", TRAIN]
-        return subprocess.run(driver, check=False, stderr=subprocess.DEVNULL).returncode
-
     states = set()
-    for number in range(48, 200, 3):  # from the second look on
-        if run(number) != -signal.SIGKILL:
-            break
-        states.add(tuple((work / name / "claims.jsonl").exists() for name in "ab"))
-        for path in runs.glob("*"):
-            if not path.name.endswith(".finished"):
-                ran = run_program("record", "--finish", path.name)
-                assert ran.status == 0, (number, ran)
-        assert len(ids(work)) == 1
-        for name in "ab":
-            accepted(work / name, alice)
+    with killing(*both, "--", "sh", "-c", TRAIN) as run:
+        for number in range(48, 200, 3):  # from the second look on
+            for model in "ab":
+                shutil.rmtree(work / model, ignore_errors=True)
+            if run(number) != -signal.SIGKILL:
+                break
+            states.add(tuple((work / name / "claims.jsonl").exists() for name in "ab"))
+            for path in runs.glob("*"):
+                if not path.name.endswith(".finished"):
+                    ran = provenance("record", "--finish", path.name)
+                    assert ran.status == 0, (number, ran)
+            assert len(ids(work)) == 1
+            for name in "ab":
+                accepted(provenance, work / name, alice)
     assert states == {(False, False), (True, False), (True, True)}
