@@ -125,6 +125,8 @@ def _explain_objects(path: Path, head: bytes, size: int) -> Explained:
     data = read_file(path, MAX_SHOWN_BYTES)
     if b'"mediaType"' in data and b'"verificationMaterial"' in data:
         return explain_signed.explain_bundles(data, where)
+    if b'"payloadType"' in data and b'"signatures"' in data:
+        return explain_signed.explain_link(data, where)
     if b'"_type"' in data and b'"predicateType"' in data:
         return explain_signed.explain_bare_statement(data, where)
     raise _unknown(path)

@@ -12,12 +12,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+import msgspec
 
-from provenance.encoding import strict_json
+from provenance.encoding import strict_base64, strict_json
 from provenance.envelope import bundle as bundles
-from provenance.envelope.bundle import Bundle
+from provenance.envelope.bundle import Bundle, DsseEnvelope
 from provenance.envelope.dsse import IN_TOTO_PAYLOAD
-from provenance.errors import MalformedError, ProvenanceError, SignatureError, count
+from provenance.errors import (
+    SHOWN,
+    MalformedError,
+    ProvenanceError,
+    SignatureError,
+    as_typed,
+    count,
+)
 from provenance.rebuilding import verdict as verdicts
 from provenance.report.agreement import verdict_lines
 from provenance.report.explain_text import (
@@ -86,6 +94,33 @@ def describe_bundles(
     if more := len(parsed) - len(described):
         problems.append(MalformedError(f"{more:,} more documents are not shown", where=where))
     return described, lines, problems
+
+
+class _Link(msgspec.Struct, frozen=True, tag_field="_type", tag="link"):
+    """An in-toto link: the files with which a step began, those it left, and its command."""
+
+    name: str
+    command: tuple[str, ...]
+    materials: dict[str, dict[str, str]]
+    products: dict[str, dict[str, str]]
+    byproducts: dict[str, Any]
+    environment: dict[str, Any]
+
+
+def explain_link(data: bytes, where: str) -> Explained:
+    """Return what the in-toto link *data*, which 'record --link' wrote, says."""
+    envelope = strict_json.convert(_parse(data, where), DsseEnvelope, where=where)
+    payload = _parse(strict_base64.parse(envelope.payload, where=where), where)
+    link = strict_json.convert(payload, _Link, where=where)
+    signers = [each.keyid or "a key that is not named" for each in envelope.signatures]
+    shown: dict[str, Any] = {"name": link.name, "signedBy": signers}
+    shown["command"] = as_typed(link.command)
+    for name, files in (("materials", link.materials), ("products", link.products)):
+        shown[name] = [{"name": file, "digest": files[file]} for file in sorted(files)]
+    lines = fields({**shown, "byproducts": link.byproducts}, limit=SHOWN)
+    lines.append(row("", "'verify --layout' holds it against a layout"))
+    content = {"signatures": envelope.signatures, "link": payload}
+    return explained("link", f"{where}: in-toto link of a step", content, lines)
 
 
 def explain_bare_statement(data: bytes, where: str) -> Explained:

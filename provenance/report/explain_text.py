@@ -40,8 +40,8 @@ _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 Kind = Literal[
     "bundles", "byproduct", "byproducts", "checkpoint", "entry-bundle", "equality-declaration",
-    "log", "log-state", "manifest", "metrics", "model", "private-key", "public-key", "signed-note",
-    "statement", "tile", "vkey", "weights",
+    "link", "log", "log-state", "manifest", "metrics", "model", "private-key", "public-key",
+    "signed-note", "statement", "tile", "vkey", "weights",
 ]  # fmt: skip
 """What a file or folder can be."""
 

@@ -58,6 +58,17 @@ def test_what_a_link_says(
         "environment": {},
         "name": "train",
     }
+    shown = provenance("show", path)
+    assert (shown.status, shown.err) == (0, "")
+    assert "in-toto link of a step" in shown.out
+    rows = {"name": "train", "command": "sh train.sh", "materials": "3", "products": "1"}
+    for label, text in rows.items():
+        assert f"  {label:<12} {text}\n" in shown.out
+    assert f"signed by    {name_of('train', alice).partition('.')[2]}" in shown.out
+    shown = provenance("show", path, "--json").document
+    assert (shown["kind"], shown["content"]["link"]) == (
+        "link", {**said, "products": products, "materials": materials}
+    )  # fmt: skip
     assert set(products) == {"weights.bin"}
     assert set(materials) == {"code/train.sh", "data:train/a.csv", "data:train/b.csv"}
     assert all(len(it["sha256"]) == 64 for it in (*materials.values(), *products.values()))
