@@ -149,6 +149,7 @@ def test_without_a_command_the_python_on_the_path_is_looked_at(
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     said = advice(provenance("doctor", "--json"))
     assert any(each.startswith("OMP_NUM_THREADS is not set") for each in said)
+    assert not any("program" in each or "standard input" in each for each in said)
 
 
 def test_a_training_that_repeats(twice: Callable[..., Any]) -> None:
