@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Self, Unpack, cast
 
 from provenance.capture.python import inside
 from provenance.capture.run import RECORDS, VARIABLE, Run, place_of, records_in
-from provenance.errors import UnavailableError, UnfinishedError, UsageError, reason
+from provenance.errors import UnavailableError, UnfinishedError, UsageError, count, reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,6 +70,18 @@ class LiveRun(Run):
         self._pipes: list[tuple[IO[bytes], os.stat_result]] = []
         self._begun: dict[str, Any] = {}
         self._at_end = contextlib.ExitStack()
+        self._failed = ""
+
+    def __repr__(self) -> str:
+        """Say in what state the run is, and where its claim stands."""
+        state = self._failed or "not recorded"
+        if (made := self.recorded) is not None:
+            claims = [each.written[0] for each in (made, *made.others) if each.written]
+            said = f", {count(len(made.warnings), 'warning')}" * bool(made.warnings)
+            state = f"{made.statement.level}{said}, {', '.join(claims) or 'nothing was written'}"
+        elif self._begun or self._path is not None:
+            state = "being recorded" if self._begun else "told to the recorder that is at work"
+        return f"<run: {state}>"
 
     def start(self) -> None:
         """Begin; what could never be claimed is refused now."""
@@ -121,6 +133,7 @@ class LiveRun(Run):
         used = {name: round(spent[name] - self._begun["spent"][name], 3) for name in spent}
         answer = self._ask(json.dumps({**_outcome(error), "cpuSeconds": used, "environ": environ}))
         self._begun = {}
+        self._failed = f"no claim: {answer}" * isinstance(answer, Exception)
         if error is None or not isinstance(answer, Exception):
             self._take(answer)
         else:

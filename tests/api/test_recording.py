@@ -103,7 +103,10 @@ def test_a_block_is_recorded_from_inside(program: Program) -> None:
         """
 opened = []
 sys.addaudithook(lambda name, words: opened.append(words[0]) if name == "open" else None)
-with recording(seeds=3) as run:
+run = recording(seeds=3)
+print(run)
+with run:
+    print(run)
     import later
     run.metric("loss", 0.5, step=1)
     provenance.current_run().metric("loss", 0.25, step=2)
@@ -111,6 +114,7 @@ with recording(seeds=3) as run:
     run.arguments({"rate": 0.5, "hub_token": "abc"})
     run.checkpoint("model/weights")
     save()
+print(str(run).replace(f"{len(run.recorded.warnings)} warnings, ", ""))
 print(run.recorded.statement.level, run.recorded.status, run.recorded.written, run.is_recorded)
 print(sys.argv[1] in map(str, opened), os.environ["PYTHONPATH"], "PROVENANCE_RUN" in os.environ)
 """
@@ -118,6 +122,9 @@ print(sys.argv[1] in map(str, opened), os.environ["PYTHONPATH"], "PROVENANCE_RUN
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == ""
     assert ran.stdout.splitlines() == [
+        "<run: not recorded>",
+        "<run: being recorded>",
+        "<run: recorded, model/claims.jsonl>",
         "recorded 0 ('model/claims.jsonl', 'model/model.sig') False",
         f"False {ROOT} False",
     ]
@@ -250,10 +257,13 @@ try:
         run._observer.kill()
         run._observer.wait()
 except provenance.UnfinishedError as error:
+    print(run)
     print(error.hint, pathlib.Path(error.run).is_dir())
 """
     )
     assert "--finish" in ran.stdout, ran.stderr
+    assert ran.stdout.startswith("<run: no claim: ")
+    assert "--finish" in ran.stdout.splitlines()[0]
     assert ran.stdout.endswith("True\n")
     assert "exitStatus" not in outcome(program.finished(monkeypatch))
 
@@ -355,11 +365,16 @@ with recording() as outer, recording() as inner:
     inner.metric("loss", 1.0)
     save()
 print(outer.recorded is not None, inner.recorded)
+print(inner, file=sys.stderr)
 """
 
 
 def test_a_block_in_a_block_reports_to_the_outer_one(program: Program) -> None:
-    assert program.run(NESTED).stdout == "True None\n"
+    ran = program.run(NESTED)
+    assert (ran.stdout, ran.stderr) == (
+        "True None\n",
+        "<run: told to the recorder that is at work>\n",
+    )
     [claim] = program.claims()
     assert collectors(claim)["metrics"]["values"] == {"records": 1}
 
