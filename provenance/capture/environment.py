@@ -242,8 +242,8 @@ def collect_memory(root: Path) -> dict[str, Any]:
     keys = {"Mem": "totalBytes", "Swap": "swapBytes"}
     values: dict[str, Any] = {keys[name]: int(size) * 1024 for name, size in sizes}
     limit = control_group_value(root, "memory.max", "memory/memory.limit_in_bytes")
-    if limit is not None and limit.isdecimal():
-        values["limitBytes"] = limit  # a string: without a limit version 1 says almost 2^63
+    if limit is not None and re.fullmatch("[0-9]{1,15}", limit):
+        values["limitBytes"] = int(limit)  # without a limit version 1 says almost 2^63, 2 "max"
     return values
 
 

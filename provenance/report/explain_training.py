@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Final
+from urllib.parse import unquote
 
 from provenance.encoding import strict_base64, strict_json
 from provenance.equality import declaration as declarations
@@ -29,6 +30,9 @@ _WIDTH: Final = 63
 
 _MAX_WORD, _MAX_PAIRS, _MAX_ITEMS, _MAX_LINES = 64, 48, 4, 24
 """Characters of a name or value, values in a row, items of a list, and lines of a row."""
+
+_MAX_SETTINGS = 4096
+"""Settings that are sorted under their headings: a real program has a few hundred."""
 
 _MORE: Final = "more (--json has all)"
 
@@ -125,6 +129,8 @@ def training_rows(statement: Statement, where: str) -> list[str]:
             shown.setdefault(label, []).extend(texts)
         for name, left_out in told.items():
             values = {k: v for k, v in ok.get(name, {}).items() if k not in left_out.split()}
+            if heading == "Code":  # counts of what was not seen, and lists of it
+                values = {k: v for k, v in values.items() if v or v is False}
             shown.setdefault(name, []).extend(_packed(_pairs(values)))
         for label in _SETTINGS.get(heading, {}):
             shown.setdefault(label, []).extend(settings.get((heading, label), ()))
@@ -183,7 +189,8 @@ def _software(claim: TrainingStatement, ok: _Values) -> _Rows:
     others = [each for each in claim.build.resolved_dependencies if not each.name.startswith(apart)]
     order = {name: place for place, name in enumerate(_FIRST)}
     others.sort(key=lambda each: order.get(each.name, len(order)))
-    versions = [f"{_word(each.name)}={_word(each.uri.rpartition('@')[2])}" for each in others]
+    found = ((each.name, unquote(each.uri.rpartition("@")[2])) for each in others)
+    versions = [f"{_word(name)}={_word(version)}" for name, version in found]
     yield "packages", _packed(versions, most=2 * _MAX_ITEMS)
     for how in ("recorded", "hashed"):
         pairs = _pairs(ok.get("libraries", {}).get(how))
@@ -259,12 +266,14 @@ def _settings(ok: _Values) -> dict[tuple[str, str], list[str]]:
         for name, value in values.items() if isinstance(values, dict) else ():
             told.setdefault(name, []).append(value)
     found: dict[tuple[str, str, str], list[str]] = {}
-    for name in sorted(told):
+    for name in sorted(told)[:_MAX_SETTINGS]:
         parts = 2 if name.startswith("torch.backends.") else 1
         module, rest = ".".join(name.split(".")[:parts]), ".".join(name.split(".")[parts:])
         pair = f"{_word(rest or module)}={'→'.join(map(_value, told[name]))}"
         found.setdefault((*_place(name[:_MAX_WORD]), module if rest else ""), []).append(pair)
     lines: dict[tuple[str, str], list[str]] = {}
+    if (more := len(told) - _MAX_SETTINGS) > 0:
+        lines["Numerics and threads", "settings"] = [f"and {more:,} {_MORE}:"]
     for (heading, label, module), pairs in found.items():
         lines.setdefault((heading, label), []).extend(_packed(pairs, module))
     return lines
@@ -338,6 +347,8 @@ def _pairs(value: Any, name: str = "") -> Iterator[str]:  # noqa: ANN401 - any J
 
 
 def _value(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)  # a comma in it would seem to end a pair
     return _word(value) if isinstance(value, str) else shorten(cell(value), _MAX_WORD)
 
 

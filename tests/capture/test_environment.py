@@ -150,18 +150,19 @@ def test_memory_is_in_bytes(tmp_path: Path) -> None:
         tmp_path,
         {
             "proc/meminfo": "MemTotal:   1024 kB\nMemFree: 1 kB\nSwapTotal:  2 kB\n",
-            "sys/fs/cgroup/memory.max": "9223372036854771712\n",
+            "sys/fs/cgroup/memory.max": "1073741824\n",
         },
     )
     assert collect_memory(root) == {
         "totalBytes": 2**20,
         "swapBytes": 2048,
-        "limitBytes": "9223372036854771712",
+        "limitBytes": 2**30,
     }
-    assert collect_memory(machine(tmp_path, {"sys/fs/cgroup/memory.max": "max"})) == {
-        "totalBytes": 2**20,
-        "swapBytes": 2048,
-    }
+    for unlimited in ("max", "9223372036854771712", "9223372036854710272"):  # by size of a page
+        assert collect_memory(machine(tmp_path, {"sys/fs/cgroup/memory.max": unlimited})) == {
+            "totalBytes": 2**20,
+            "swapBytes": 2048,
+        }
     assert collect_memory(machine(tmp_path, {"proc/meminfo": "nothing of ours\n"})) == {}
 
 

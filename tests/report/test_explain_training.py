@@ -130,6 +130,29 @@ def test_what_decides_stands_in_its_group(heading: str, text: str) -> None:
     assert text in groups(rows_of({**collectors, **other}))[heading]
 
 
+def test_what_says_nothing_is_left_out_and_numbers_are_not_cut_by_commas() -> None:
+    lists: dict[str, list[str]] = {"changed": [], "outputs": [], "writtenMeanwhile": []}
+    trace = {"mechanism": "audit", "complete": False, "lost": 0, "changedFiles": 0, **lists}
+    found = groups(rows_of({"trace": trace, "memory": {"totalBytes": 25_276_502_016, "x": 1}}))
+    assert found["Code"].endswith("trace        complete=no, mechanism=audit")
+    assert found["Hardware"].endswith("memory       totalBytes=25276502016, x=1")
+
+
+def test_a_version_is_shown_as_its_package_spells_it() -> None:
+    torch = ResourceDescriptor(name="torch", uri="pkg:pypi/torch@2.13.0%2Bcpu")
+    made = training_example()
+    build = msgspec.structs.replace(made.build, resolved_dependencies=(torch,))
+    said = training.to_statement(msgspec.structs.replace(made, build=build))
+    assert "torch=2.13.0+cpu" in "\n".join(training_rows(said, "x"))
+
+
+def test_of_very_many_settings_the_rest_is_counted() -> None:
+    forged = {f"a.{number}": number for number in range(100_000)}
+    shown = groups(rows_of({"program": {"step": forged}}))["Numerics and threads"]
+    assert f"settings     and {100_000 - 4096:,} more (--json has all):" in shown
+    assert "a: 0=0, 1=1" in shown
+
+
 def test_a_digest_that_the_program_took_stands_with_the_randomness() -> None:
     told = ResourceDescriptor(
         name="dataOrder", digest={"sha256": "1" * 64}, content="eyJjb3VudCI6Mzh9Cg=="

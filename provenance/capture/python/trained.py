@@ -78,7 +78,10 @@ def describe_states(
     told = [states for it in those_that_trained(records) for states in it.states.values()]
     chosen = [states for states in told if "step" in states] or [*filter(None, told)]
     if not chosen:
-        return Collected("absent", reason="no Python of the run said what it had set")
+        why = "no Python of the run was seen"
+        if records.processes:
+            why = "when it ended, no Python had anything loaded that is asked, or it was killed"
+        return Collected("absent", reason=why)
     places = {name: environ[name] for name in ("HOME", "HOSTNAME") if name in environ}
     described = [
         {when: _described(values, known, places) for when, values in states.items()}
