@@ -16,6 +16,7 @@ FUZZ_VENV ?= .venv-fuzz
 MUTATION_VENV ?= .venv-mutation
 TORCH_VENV ?= .venv-torch
 MLFLOW_VENV ?= .venv-mlflow
+SERVICES_VENV ?= .venv-services
 TORCH ?= 2.13.0
 MODELS ?= build/models
 FORMAT ?= safetensors
@@ -54,7 +55,7 @@ test: $(VENV)/.set-up-dev $(PEER_VENV)/.set-up-peer ## Run the tests with covera
 	  --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
 .PHONY: test-integrations
-test-integrations: $(VENV)/.set-up-dev $(PEER_VENV)/.set-up-peer $(WHEEL_VENV)/.set-up-run $(TORCH_VENV)/.set-up-torch $(MLFLOW_VENV)/.set-up-mlflow $(MODELS)/.set-up ## Test the built wheel alone, real trainings, and real models of other projects
+test-integrations: $(VENV)/.set-up-dev $(PEER_VENV)/.set-up-peer $(WHEEL_VENV)/.set-up-run $(TORCH_VENV)/.set-up-torch $(MLFLOW_VENV)/.set-up-mlflow $(SERVICES_VENV)/.set-up-services $(MODELS)/.set-up ## Test the built wheel alone, real trainings, and real models of other projects
 	rm -rf build/wheel
 	"$(PY)" -m pip wheel --quiet --no-deps --no-index --no-build-isolation --wheel-dir build/wheel .
 	"$(WHEEL_VENV)/bin/python" -m pip install --quiet --no-deps --no-index --force-reinstall build/wheel/*.whl
@@ -62,6 +63,7 @@ test-integrations: $(VENV)/.set-up-dev $(PEER_VENV)/.set-up-peer $(WHEEL_VENV)/.
 	  PROVENANCE_PEER="$(PEER)" PROVENANCE_MODELS="$(CURDIR)/$(MODELS)" \
 	  PROVENANCE_TORCH="$(CURDIR)/$(TORCH_VENV)/bin/python" \
 	  PROVENANCE_MLFLOW="$(CURDIR)/$(MLFLOW_VENV)/bin/python" \
+	  PROVENANCE_SERVICES="$(CURDIR)/$(SERVICES_VENV)/bin/python" \
 	  "$(PY)" -m pytest -m integration $(ARGS)
 
 $(MODELS)/.set-up: requirements/models.txt $(VENV)/.set-up-dev
@@ -111,6 +113,7 @@ lock: ## Pin the dependencies again with uv (UPGRADE=--upgrade moves them to the
 	@$(call pin,mutation,--group mutation --constraint requirements/dev.txt)
 	@$(call pin,peer,--group peer)
 	@$(call pin,mlflow,--group mlflow)
+	@$(call pin,services,pyproject.toml --group services)
 	@$(call pin,models,--group models --no-deps)
 	@$(call pin,torch,--group torch --constraint requirements/dev.txt)
 
@@ -193,6 +196,13 @@ $(MLFLOW_VENV)/.python-$(VERSION):
 
 $(MLFLOW_VENV)/.set-up-mlflow: requirements/mlflow.txt $(call if-missing,$(MLFLOW_VENV)/.python-$(VERSION))
 	@$(call install,$(MLFLOW_VENV),mlflow.txt)
+	@touch "$@"
+
+$(SERVICES_VENV)/.python-$(VERSION):
+	$(call create,$(SERVICES_VENV))
+
+$(SERVICES_VENV)/.set-up-services: requirements/services.txt $(call if-missing,$(SERVICES_VENV)/.python-$(VERSION))
+	@$(call install,$(SERVICES_VENV),services.txt)
 	@touch "$@"
 
 $(FUZZ_VENV)/.python-$(VERSION):

@@ -263,13 +263,14 @@ PROGRAM = (sys.executable, "-m", "provenance")
 
 def run_program(
     *arguments: str | Path | bytes,
+    python: str = sys.executable,
     cwd: Path | None = None,
     environ: Mapping[str, str] | None = None,
     **options: Any,  # noqa: ANN401 - as subprocess has them
 ) -> Ran:
     """Run the command line in a process of its own."""
     done = subprocess.run(
-        [*PROGRAM, *arguments],
+        [python, *PROGRAM[1:], *arguments],
         cwd=cwd,
         env={**os.environ, **(environ or {})},
         capture_output=True,

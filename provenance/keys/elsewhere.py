@@ -15,6 +15,7 @@ on the curves that are known elsewhere; the public key must lie in the token bes
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import re
 from pathlib import Path
@@ -77,15 +78,27 @@ class Remote:
 
     def __init__(self, uri: str, public: PublicKey, password: bytes | None) -> None:
         """Reach the key that *uri* names; a signer that asks for a secret gets *password*."""
+        from securesystemslib.exceptions import UnsupportedLibraryError  # noqa: PLC0415 - as below
         from securesystemslib.signer import (  # type: ignore[attr-defined] # noqa: PLC0415
             Signer,
             SSlibKey,
         )
 
+        logging.getLogger("securesystemslib").setLevel(logging.CRITICAL)  # it prints; we raise
         self._public, self._where = public, uri
+        # Of RSA's paddings, the one that the entry of a log names.
+        padding = "rsa-pkcs1v15-sha256" if public.algorithm.startswith("rsa-") else None
         try:
-            key, secret = SSlibKey.from_crypto(public.handle), (password or b"").decode()
+            key = SSlibKey.from_crypto(public.handle, scheme=padding)
+            secret = (password or b"").decode()
             self._signer = Signer.from_priv_key_uri(uri, key, lambda _: secret)
+        except UnsupportedLibraryError as error:
+            extra = {"hv": "vault"}.get(scheme_of(uri), scheme_of(uri))
+            hint = f"pip install 'securesystemslib[{extra}]'"
+            raise UnavailableError("its library is not installed", where=uri, hint=hint) from error
+        except KeyError as error:
+            what = f"its service signs by no key of the kind {public.algorithm}"
+            raise UnavailableError(what, where=uri) from error
         except Exception as error:
             raise self._failed(error) from error
 

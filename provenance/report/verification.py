@@ -69,6 +69,9 @@ def summary_lines(verified: Verified, keys: Mapping[str, str] = _NO_NAMES) -> li
             rows.append(("run", f"{metadata.started_on} to {metadata.finished_on or 'unknown'}"))
         rows.append(("key id", claim.opened.key.key_id))
         rows += [("made from", text) for text in _ancestor_texts(verified, keys)]
+    for each in verified.key_changes:
+        old, new = (keys.get(it, it) for it in (each.old, each.new))
+        rows.append(("new key", f"{new} in place of {old}, as both signed"))
     for number, word in enumerate(verified.levels):
         said = f"{word.level} (as {keys.get(word.signer, word.signer)} says)"
         rows.append(("" if number else "level", said))
@@ -223,6 +226,7 @@ def verified_document(verified: Verified) -> dict[str, Any]:
         "logIndex": verified.log_index,
         "notCovered": verified.not_covered,
         "warnings": verified.warnings,
+        "keyChanges": verified.key_changes,
         "policy": verified.answers,
         "steps": verified.steps,
     }

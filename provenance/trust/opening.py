@@ -6,20 +6,27 @@ each statement parsed once.
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from collections.abc import Sequence
+=======
+import hashlib
+from collections.abc import Iterable, Sequence
+>>>>>>> dfc2402 (Show a change of keys, run a gate in Rego, and sign by keys that services keep)
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec.structs import replace
 
+from provenance.encoding import strict_base64
 from provenance.envelope import bundle as bundles
 from provenance.envelope.bundle import Bundle, Notary
-from provenance.envelope.dsse import Envelope, Opened
-from provenance.errors import PolicyError, SignatureError
+from provenance.envelope.dsse import Envelope, Opened, open_envelope
+from provenance.errors import MalformedError, PolicyError, SignatureError
 from provenance.files.digest import SHA256
 from provenance.files.manifest import Manifest
-from provenance.keys import PublicKey
+from provenance.keys import PublicKey, parse_spki
 from provenance.statement import intoto, model_signature, training, uris
 from provenance.statement.model_signature import ModelSignature
 from provenance.statement.training import TrainingStatement
@@ -45,6 +52,13 @@ class Signed:
     where: str
     signature: ModelSignature
     opened: Opened
+
+
+class KeyChange(msgspec.Struct, frozen=True, rename={"old": "from", "new": "to"}):
+    """That one key follows another, by their ids, as both signed."""
+
+    old: str
+    new: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +125,49 @@ def open_all(
     if not opened:
         raise refusal or SignatureError("there is nothing signed")
     return opened
+
+
+def key_changes(
+    received: Sequence[tuple[str, Bundle]], trusted: Sequence[Trusted], payload: bytes
+) -> tuple[KeyChange, ...]:
+    """Return by which changes of keys *payload* came to, or from, a key of *trusted*.
+
+    Each is a statement that both keys signed, so that neither can say it of the other.
+    """
+    signed: dict[bytes, set[Envelope]] = {}
+    for _, item in received:
+        if uris.KEY_CHANGE.encode() in item.envelope.payload:
+            signed.setdefault(item.envelope.payload, set()).add(item.envelope)
+    known = {each.key_id for each in trusted if isinstance(each, PublicKey)}
+    about, found = hashlib.sha256(payload).hexdigest(), dict[bytes, KeyChange]()
+    for statement in (*reversed(signed), *signed):  # from a trusted key back, and on
+        keys = () if statement in found else _changed(statement, about)
+        ids = [key.key_id for key in keys]
+        if known & {*ids} and all(_is_signed(signed[statement], key) for key in keys):
+            found[statement] = KeyChange(*ids)
+            known |= {*ids}
+    return tuple(found[each] for each in signed if each in found)
+
+
+def _changed(payload: bytes, about: str) -> Sequence[PublicKey]:
+    """Return the old key and the new one, where *payload* states a change for that digest."""
+    try:
+        statement = intoto.parse(payload)
+        subjects = {subject.digest.get("sha256") for subject in statement.subject}
+        if statement.predicate_type != uris.KEY_CHANGE or about not in subjects:
+            return []
+        said: list[Any] = [statement.predicate.get(name) for name in ("from", "to")]
+        return [parse_spki(strict_base64.parse(str(each["spki"]))) for each in said]
+    except (MalformedError, KeyError, TypeError):
+        return []
+
+
+def _is_signed(envelopes: Iterable[Envelope], key: PublicKey) -> bool:
+    for each in envelopes:
+        with suppress(SignatureError):
+            open_envelope(each, [key])
+            return True
+    return False
 
 
 def understand(trusted: Sequence[tuple[str, Bundle, Opened]]) -> Statements:

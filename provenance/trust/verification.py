@@ -47,7 +47,16 @@ from provenance.transparency import rekor
 from provenance.transparency.note import VerifierKey
 from provenance.trust.contents import Found, Reading, Stated, check_files, hash_stated
 from provenance.trust.lineage import Ancestor
-from provenance.trust.opening import Claim, Signed, Statements, as_older, open_all, understand
+from provenance.trust.opening import (
+    Claim,
+    KeyChange,
+    Signed,
+    Statements,
+    as_older,
+    key_changes,
+    open_all,
+    understand,
+)
 from provenance.trust.outcome import (
     Level,
     Word,
@@ -119,7 +128,8 @@ class Verified:
     ``not_covered`` is what lies there beside them, with numbers of files. ``warnings`` say what
     does not refuse the model and should be looked at. ``ancestors`` are what it was made from.
     ``claims`` and ``signatures`` are all about these files, failed trainings too; ``answers`` are
-    those of a trust policy, if there is one.
+    those of a trust policy, if there is one; ``key_changes`` those by which it is signed by another
+    key than at first.
     """
 
     root: Path
@@ -138,6 +148,7 @@ class Verified:
     claims: tuple[Claim, ...] = ()
     signatures: tuple[Signed, ...] = ()
     answers: tuple[Answer, ...] | None = None
+    key_changes: tuple[KeyChange, ...] = ()
 
 
 def verify_model(  # noqa: PLR0913 - what is verified, against what, and two listeners
@@ -206,6 +217,7 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
     held(_log_detail(claim, log, index), skipped=log is None)
     signature = signatures[-1].signature if signatures else None
     name = said.model_name if said else signature.model_name if signature else ""
+    payload = claim.opened.payload if claim else signatures[-1].opened.payload if signature else b""
     return Verified(
         root,
         name,
@@ -221,6 +233,7 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
         reading,
         claims=matching,
         signatures=signatures,
+        key_changes=key_changes(received, keys, payload),
     )
 
 

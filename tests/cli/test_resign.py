@@ -8,9 +8,10 @@ import pytest
 import provenance as library
 from provenance.envelope import bundle
 from provenance.errors import ContentError, SignatureError
-from provenance.folder import claims
+from provenance.folder import attach, claims
 from provenance.keys import generate, write_pair
 from provenance.statement import intoto, uris
+from provenance.trust.opening import KeyChange
 from tests.world import refused
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def test_claims_move_to_a_new_key(model: Path, tmp_path: Path, provenance: Shell
     for key in (old, new):
         found = library.verify(model, keys=[key.public], require="attested")
         assert [word.signer for word in found.levels] == [key.public.key_id]
+        assert found.key_changes == (KeyChange(old.public.key_id, new.public.key_id),)
     changes = []
     for item in claims.read_bundles(model / "claims.jsonl"):
         statement = intoto.parse(item.envelope.payload)
@@ -82,3 +84,31 @@ def test_one_key_does_not_follow_itself(model: Path, tmp_path: Path, provenance:
     write_pair(generate(), tmp_path / "k")
     words = ("--old-key", tmp_path / "k", "--new-key", tmp_path / "k")
     refused(provenance("resign", model, *words), 2, "are the same")
+
+
+def test_both_keys_say_that_one_follows_the_other(
+    model: Path, tmp_path: Path, provenance: Shell
+) -> None:
+    first, second, third, mallory = (generate() for _ in range(4))
+    ids = [key.public.key_id for key in (first, second, third)]
+    library.attest(model, key=first)
+    library.resign(model, old_key=first, new_key=second)
+    library.resign(model, old_key=second, new_key=third)
+    changes = (KeyChange(*ids[:2]), KeyChange(*ids[1:]))
+    public = write_pair(third, tmp_path / "third")
+    document = provenance("verify", model, "--key", public, "--json").document
+    assert document["keyChanges"] == [{"from": it.old, "to": it.new} for it in changes]
+    assert f"{ids[1]} in place of {ids[0]}" in provenance("verify", model, "--key", public).out
+    # A stranger's own word for it is nothing, nor is one about another statement.
+    library.attest(model, key=mallory)
+    path = model / "claims.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    payload = claims.read_bundles(path)[-1].envelope.payload
+    for old, new, about in ((first, mallory, payload), (mallory, first, payload)):
+        said = attach._key_change([about], old, new)  # noqa: SLF001 - a forger may call it
+        lines.append(attach.sign_payload(said, mallory) + b"\n")
+    path.write_bytes(b"".join(lines))
+    found = library.verify(model, keys=[mallory.public])
+    assert found.key_changes == ()
+    assert library.verify(model, keys=[third.public]).key_changes == changes
+    assert library.verify(model, keys=[first.public]).key_changes == changes

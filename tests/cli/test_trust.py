@@ -188,3 +188,44 @@ def test_what_is_shown_is_of_a_claim_that_counts(
     assert verified.claim.opened.key.key_id == alice.key_id
     only = write(tmp_path, '[[rule]]\nstatement = "signature"\n', alice, people["bob"])
     assert library.verify(model, trust=only).claim is None
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "rules"),
+    [
+        ({}, 0, [True, True]),
+        ({"file": "other"}, 1, None),
+        ({"rule": "licences = true\n"}, 1, [True, False]),
+        ({"options": ["--key", "alice.pub"]}, 2, None),
+        ({"options": ["--require", "recorded"]}, 2, None),
+        ({"rule": "builders = 2\n"}, 3, None),
+        ({"rule": "= 2\n"}, 3, None),
+        ({"policy": "absent.toml"}, 3, None),
+        ({"model": "absent"}, 3, None),
+        ({"claims": "{}\n"}, 3, None),
+    ],
+)
+def test_the_status_of_a_gate(
+    provenance: Shell,
+    digits: Path,
+    alice: Person,
+    change: dict[str, Any],
+    status: int,
+    rules: list[bool] | None,
+) -> None:
+    """As docs/verify.md has it: one document, whatever the answer is."""
+    attest(digits, alice, equality=declared("bytes"))
+    folder = digits.parent
+    policy = write(folder, TRAINING + change.get("rule", "equality = true\n"), alice)
+    if "file" in change:
+        (digits / "model.bin").write_text(change["file"])
+    if "claims" in change:
+        (digits / "claims.jsonl").write_text(change["claims"])
+    model, named = folder / change.get("model", "digits"), folder / change.get("policy", policy)
+    options = [str(alice.public) if it == "alice.pub" else it for it in change.get("options", ())]
+    ran = provenance("verify", model, "--trust", named, "--json", *options)
+    assert ran.status == status, ran
+    assert ran.document["verified"] == (status == 0)
+    assert ("error" in ran.document) == (status != 0)
+    answers = ran.document.get("policy")
+    assert (answers and [each["holds"] for each in answers]) == rules

@@ -242,12 +242,24 @@ def test_what_a_signer_makes_is_checked(tmp_path: Path, monkeypatch: pytest.Monk
         load_private(f"file2:{tmp_path / 'key'}#{public}").sign(b"x")
 
 
-@pytest.mark.parametrize("uri", ["awskms:x", "azurekms://x/y/z", "gcpkms:x", "hv:x/1", "hv:x"])
-def test_a_signer_that_is_not_here_is_unavailable(tmp_path: Path, uri: str) -> None:
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("awskms:x", "AWS"),
+        ("azurekms://x/y/z", "AZURE"),
+        ("gcpkms:x", "GCP"),
+        ("hv:x/1", "VAULT"),
+    ],
+)
+def test_a_library_that_is_not_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, name: str
+) -> None:
+    found = f"securesystemslib.signer._{name.lower()}_signer.{name}_IMPORT_ERROR"
+    monkeypatch.setattr(found, "absent")
     public = write_pair(generate(), tmp_path / "key")
-    with pytest.raises(UnavailableError) as caught:
+    with pytest.raises(UnavailableError, match="library is not installed") as caught:
         load_private(f"{uri}#{public}").sign(b"x")
-    assert "\n" not in str(caught.value)
+    assert "pip install 'securesystemslib[" in str(caught.value.hint)
 
 
 # --- Tokens ---------------------------------------------------------------------------------------
