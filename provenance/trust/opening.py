@@ -6,12 +6,8 @@ each statement parsed once.
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-from collections.abc import Sequence
-=======
 import hashlib
 from collections.abc import Iterable, Sequence
->>>>>>> dfc2402 (Show a change of keys, run a gate in Rego, and sign by keys that services keep)
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
