@@ -29,7 +29,7 @@ from provenance.files.manifest import (
 from provenance.files.names import RESERVED, is_within
 from provenance.files.pointers import FETCH, pointer_at
 from provenance.files.reading import open_file
-from provenance.loaders.table import table
+from provenance.loaders.table import folded, table
 from provenance.weights.names import opened_by
 
 if TYPE_CHECKING:
@@ -215,7 +215,8 @@ def _other_files(
 ) -> ContentError:
     """Return the refusal of files that differ as *found* from those *stated*; *whole*: only so."""
     problems = [f"{name} {what}" for what, names in found.kinds.items() for name in names]
-    hint = None
+    twins = set(map(folded, found.missing)).intersection(map(folded, found.extra))
+    hint = "a copy wrote a name in another case or Unicode form: rename it" if twins else None
     for number, name in enumerate(found.changed[:SHOWN]):
         if (pointer := pointer_at(root / name)) is not None:
             to = "it" if pointer.sha256 == stated.digests.get(name) else "another file"
