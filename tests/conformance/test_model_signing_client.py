@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import os
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from tests.sigstores import AUTHORITY, DAY, Issued, issue, pem_of, usage
 
 CLIENT = Path(__file__).with_name("model_signing_client.py")
 VECTORS = Path(__file__).parents[1] / "vectors/openssf-model-signing"
@@ -85,41 +86,17 @@ class Authority:
 
     def __init__(self, folder: Path, *, valid: tuple[int, int] = (-1, 30)) -> None:
         self.folder, self.valid = folder, valid
-        root = self.make("root", None, authority=True)
-        middle = self.make("middle", root, authority=True)
-        self.make("leaf", middle, authority=False)
+        middle = self.make("middle", self.make("root", None, *AUTHORITY), *AUTHORITY)
+        code = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING])
+        self.make("leaf", middle, (usage(digital_signature=True), True), (code, False))
 
-    def make(
-        self, name: str, issuer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None, *,
-        authority: bool,
-    ) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:  # fmt: skip
-        key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(dt.UTC)
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        begin, end = (now + dt.timedelta(days=it) for it in self.valid)
-        usage = x509.KeyUsage(
-            digital_signature=not authority, content_commitment=False, key_encipherment=False,
-            data_encipherment=False, key_agreement=False, key_cert_sign=authority, crl_sign=False,
-            encipher_only=False, decipher_only=False,
-        )  # fmt: skip
-        builder = x509.CertificateBuilder(
-            issuer[0].subject if issuer else subject, subject, key.public_key(),
-            x509.random_serial_number(), begin, end,
-        )  # fmt: skip
-        builder = builder.add_extension(x509.BasicConstraints(authority, None), critical=True)
-        builder = builder.add_extension(usage, critical=True)
-        signer = issuer[1] if issuer else key
-        made = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
-        builder = builder.add_extension(made, critical=False)
-        made_of = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-        builder = builder.add_extension(made_of, critical=False)
-        if not authority:
-            purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING])
-            builder = builder.add_extension(purpose, critical=False)
-        certificate = builder.sign(signer, hashes.SHA256())
-        (self.folder / f"{name}.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
-        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    def make(self, name: str, above: Issued | None, *extensions: Any) -> Issued:  # noqa: ANN401 - as issue has them
+        begin, end = (datetime.now(UTC) + days * DAY for days in self.valid)
+        made = issue(name, above, *extensions, begin=begin, end=end)
+        (self.folder / f"{name}.pem").write_bytes(pem_of("CERTIFICATE", made.der))
+        private = made.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         (self.folder / f"{name}.key").write_bytes(private)
-        return certificate, key
+        return made
 
     def sign(self, model: Path, bundle: Path, leaf: str = "leaf") -> tuple[int, str]:
         return run(
