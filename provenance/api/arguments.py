@@ -141,6 +141,8 @@ def signer(
 
     text = os.environ.get(TOKEN_VARIABLE, "") if token is None else token
     text = os.fsdecode(read_text(text)) if scheme_of(text) in TEXTS else text
+    if token is not None and not text.strip():  # never another one in its place
+        raise UsageError("the identity token is empty")
     return Identity(text.strip(), optional_path(trust_config))
 
 

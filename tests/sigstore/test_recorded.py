@@ -118,12 +118,12 @@ def test_what_could_not_be_signed_is_finished_later(
     sigstore.spoil["/api/v1/log/entries"] = None
     given = by(sigstore)
     made = provenance("record", "--model", "model", *given, "--", "sh", "-c", TRAIN)
-    refused(made, 125, "signing by an identity", "--finish")
+    refused(made, 125, "signing without a key", "--finish")
     assert sorted(it.name for it in (work / "model").iterdir()) == ["w"]
     [run] = re.findall(r"--finish (\w+)", made.err)
     finish = ["record", "--finish", run]
     refused(provenance(*finish), 125, "no identity is found", "--finish")
-    refused(provenance(*finish, *by(sigstore)), 125, "signing by an identity")
+    refused(provenance(*finish, *by(sigstore)), 125, "signing without a key")
     del sigstore.spoil["/api/v1/log/entries"]
     refused(provenance(*finish, "--identity-token", sigstore.token(exp=1)), 125, "expired")
     monkeypatch.setenv("TOKEN_FOR_THIS", sigstore.token())

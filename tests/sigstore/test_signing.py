@@ -6,16 +6,19 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.loopback import Loopback, by, trust
-from tests.sigstores import PROVIDER, WHO, new_key
-from tests.world import Shell, refused, tree
+from tests.sigstores import DAY, PROVIDER, WHO, new_key
+from tests.world import PROGRAM, Shell, refused, tree
 
 if TYPE_CHECKING:
     from tests.world import Person
@@ -151,7 +154,7 @@ def test_a_service_that_fails(sigstore: Loopback, root: Path, provenance: Shell,
     sigstore.spoil[path] = answer if not callable(answer) else lambda it: answer(sigstore, it)
     before, given = tree(root), by(sigstore)
     failed = provenance("sign", root, *given)
-    refused(failed, 4, "signing by an identity")
+    refused(failed, 4, "signing without a key")
     assert re.search(said, failed.err), failed.err
     assert str(given[1]) not in failed.err
     assert tree(root) == before
@@ -178,6 +181,35 @@ def test_a_token_that_is_not_good(
     assert (tree(root), sigstore.asked) == (before, [])
 
 
+def test_a_certificate_that_is_over(sigstore: Loopback, root: Path, provenance: Shell) -> None:
+    sigstore.spoil["age"] = DAY
+    refused(provenance("sign", root, *by(sigstore)), 4, "signing without a key")
+    assert not (root / "model.sig").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_who_is_stopped_leaves_nothing(sigstore: Loopback, root: Path, number: int) -> None:
+    path, goes_on = "/api/v1/log/entries", threading.Event()
+    sigstore.spoil[path] = lambda _: bytes(goes_on.wait(300))
+    before = tree(root)
+    signer = subprocess.Popen([*PROGRAM, "sign", root, *by(sigstore)], stderr=subprocess.DEVNULL)
+    while path not in sigstore.asked:
+        assert signer.poll() is None
+        time.sleep(0.01)
+    signer.send_signal(number)
+    assert signer.wait(300) == (130 if number == signal.SIGINT else -number)
+    goes_on.set()
+    assert tree(root) == before
+
+
+def test_without_the_library(
+    sigstore: Loopback, root: Path, provenance: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (sigstore.folder / "sigstore.py").write_text("raise ImportError\n")
+    monkeypatch.setenv("PYTHONPATH", str(sigstore.folder))
+    refused(provenance("sign", root, *by(sigstore)), 4, "needs sigstore", "[sigstore]")
+
+
 def test_a_token_of_another_provider(sigstore: Loopback, root: Path, provenance: Shell) -> None:
     token = sigstore.token()
     sigstore.provider_key = new_key()
@@ -191,6 +223,8 @@ def test_what_is_missing_or_contradicts(
 ) -> None:
     refused(provenance("sign", root, *by(sigstore)[2:]), 2, "no key is named", "--identity-token")
     refused(provenance("sign", root, "--key", alice.private, *by(sigstore)), 2, "or an identity")
+    empty = ["--identity-token", "", *by(sigstore)[2:]]
+    refused(provenance("sign", root, *empty), 2, "token is empty")
     chain: list[str | Path] = ["--signing-certificate", alice.public]
     refused(provenance("sign", root, *by(sigstore), *chain), 2, "gets its certificate when it")
     (tmp_path / "root").write_bytes(sigstore.trusted_root())
