@@ -173,11 +173,11 @@ class Loopback(Sigstore):
 
     def answer(self, path: str, data: bytes, headers: Any) -> tuple[int, bytes]:  # noqa: ANN401 - a mapping
         """Return status and body of what the service at *path* answers to *data*."""
+        authorized = headers.get("Authorization", "").partition(" ")[2]
         if path in self.spoil:
             if (spoilt := self.spoil[path]) is None:
-                raise RefusedError(500, "out of order")
+                raise RefusedError(500, f"out of order: {'x' * 300}{authorized}")
             return 200, spoilt(data) if callable(spoilt) else spoilt
-        authorized = headers.get("Authorization", "").partition(" ")[2]
         if path == "/api/v2/signingCert":
             return 200, json.dumps(self.certify(json.loads(data), authorized)).encode()
         if path == f"/api/v{self.rekor}/log/entries":

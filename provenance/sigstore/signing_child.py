@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Generator
+from logging.handlers import BufferingHandler
 from typing import Any
 
 from sigstore.dsse import Statement
@@ -20,22 +21,8 @@ from sigstore.sign import SigningContext
 from sigstore.verify import Verifier
 from sigstore.verify.policy import UnsafeNoOp
 
-MAX_REASON = 600
-"""Longest reason that is passed on, in characters."""
-
-
-class Warned(logging.Handler):
-    """What the library says beside its results, such as that an authority failed."""
-
-    def __init__(self) -> None:
-        """Listen to the library."""
-        super().__init__(logging.WARNING)
-        self.texts: list[str] = []
-        logging.getLogger("sigstore").addHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep what *record* says."""
-        self.texts.append(record.getMessage())
+MAX_ANSWER, MAX_REASON = 100_000, 600
+"""Longest answer of a service that is looked at, and longest reason that is passed on."""
 
 
 def reason_of(error: BaseException | None) -> str:
@@ -45,24 +32,25 @@ def reason_of(error: BaseException | None) -> str:
         said = str(error).replace("\n", " ").strip()
         texts.append(f"{type(error).__name__}: {said}" if said else type(error).__name__)
         if (answer := getattr(error, "response", None)) is not None:
-            texts.append(answer.text[:MAX_REASON])
+            texts.append(answer.text[:MAX_ANSWER])
         error = error.__cause__
     return "; ".join(texts)
 
 
 def sign(request: dict[str, Any], found: dict[str, Any]) -> None:
     """Put into *found* the bundle that *request* asks for; ``at`` is what is being done."""
-    warned = Warned()
-    found["at"] = "the trust configuration"
-    text = request["config"]
-    config = ClientTrustConfig.from_json(text) if text else ClientTrustConfig.production()
-    context, stampers = SigningContext.from_trust_config(config), config.signing_config.get_tsas()
+    warned = BufferingHandler(capacity=100)  # that an authority failed, the library only logs
+    logging.getLogger("sigstore").addHandler(warned)
     found["at"] = "the identity"
     if not (raw := request["token"] or detect_credential()):
         found["at"] = "nobody"
         raise LookupError
     request["token"] = raw
     token = IdentityToken(raw)
+    found["at"] = "the trust configuration"
+    text = request["config"]
+    config = ClientTrustConfig.from_json(text) if text else ClientTrustConfig.production()
+    context, stampers = SigningContext.from_trust_config(config), config.signing_config.get_tsas()
     found["bundle"] = ""
     if not request["statement"]:
         return
@@ -73,7 +61,7 @@ def sign(request: dict[str, Any], found: dict[str, Any]) -> None:
     found["at"] = "the time-stamp authority"
     stamps = bundle.verification_material.timestamp_verification_data
     if len(stamps.rfc3161_timestamps if stamps else ()) < len(stampers):
-        raise LookupError("; ".join(warned.texts))
+        raise LookupError("; ".join(each.getMessage() for each in warned.buffer))
     found["at"] = "the check of the signature"
     Verifier(trusted_root=config.trusted_root).verify_dsse(bundle, UnsafeNoOp())
     found["bundle"] = bundle.to_json()

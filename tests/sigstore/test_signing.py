@@ -156,7 +156,7 @@ def test_a_service_that_fails(sigstore: Loopback, root: Path, provenance: Shell,
     failed = provenance("sign", root, *given)
     refused(failed, 4, "signing without a key")
     assert re.search(said, failed.err), failed.err
-    assert str(given[1]) not in failed.err
+    assert str(given[1])[:30] not in failed.err
     assert tree(root) == before
 
 
