@@ -9,6 +9,7 @@ What this module does not know and a certificate calls critical, name constraint
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -132,24 +133,32 @@ def parse_authority(pems: Sequence[tuple[str, bytes]], at: datetime) -> Authorit
 
 
 def _parse(where: str, pem: bytes) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(pem)
-    except BAD as error:
+    """Return the certificates in *pem*; one that cannot be parsed whole is as good as none."""
+    found = []
+    with suppress(*BAD), catch_warnings(action="ignore"):
+        for each in x509.load_pem_x509_certificates(pem):
+            with suppress(*BAD):
+                found.append(_whole(each))
+    if not found:
         hint = "name a file of certificates in PEM"
-        raise MalformedError("not a certificate", where=where, hint=hint) from error
+        raise MalformedError("not a certificate", where=where, hint=hint)
+    return found
 
 
 def load(der: bytes) -> x509.Certificate:
     """Return the certificate that *der* spells, every part of it parsed."""
     try:
         with catch_warnings(action="error"):  # of what RFC 5280 forbids
-            certificate = x509.load_der_x509_certificate(der)
-            # What cannot be parsed shows only when it is asked for.
-            for part in _PARTS:
-                getattr(certificate, part)
-            certificate.public_key()
+            return _whole(x509.load_der_x509_certificate(der))
     except BAD as error:
         raise SignatureError(f"not a certificate: {one_line(str(error))[:200]}") from error
+
+
+def _whole(certificate: x509.Certificate) -> x509.Certificate:
+    """Return *certificate*: what cannot be parsed shows only when it is asked for."""
+    for part in _PARTS:
+        getattr(certificate, part)
+    certificate.public_key()
     return certificate
 
 

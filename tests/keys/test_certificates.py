@@ -102,6 +102,16 @@ def test_what_is_no_file_of_certificates_is_our_error(pem: bytes) -> None:
         parse_authority([("ca.pem", pem)], NOW)
 
 
+def test_one_whose_name_is_no_text_is_passed_over() -> None:
+    """What cryptography parses when it is asked for is parsed at once."""
+    name = ROOT.der.index(b"\x0c\x04root")
+    odd = b"%b\x0a%b" % (ROOT.der[:name], ROOT.der[name + 1 :])
+    both = pem_of("CERTIFICATE", odd) + pem(ROOT)
+    assert len(parse_authority([("ca.pem", both)], NOW).roots) == 1
+    with pytest.raises(MalformedError, match="not a certificate"):
+        parse_authority([("ca.pem", pem_of("CERTIFICATE", odd))], NOW)
+
+
 def test_altered_bytes_of_a_certificate_never_pass() -> None:
     signer = issue("signer", ROOT, *SIGNER)
     authority = parse_authority([("ca.pem", pem(ROOT))], NOW)
