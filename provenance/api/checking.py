@@ -145,6 +145,7 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
                 unsafe_ignore_unsigned,
                 ignored=left_out([*arguments.names_in(Path(model), ignore_paths), *own]),
                 older_digests=digests_v0,
+                separately=rules is not None,
             ),
             on_step=on_step,
             progress=advance,

@@ -72,6 +72,8 @@ class Reading(NamedTuple):
     """What need not be signed if no loader opens it, as in :class:`Stated`."""
     older_digests: bool = False
     """Signatures of the form before model-signing 0.3 are read."""
+    separately: bool = False
+    """What one signer says refuses nothing that another says: a policy looks for enough."""
 
 
 def hash_stated(
@@ -86,10 +88,13 @@ def hash_stated(
     By names and sizes one of *statements* can be about them, and each of those beside.
     """
     sizes = sizes_of(root, ignore=RESERVED, link_roots=reading.link_roots)
+    fitting = []
     for stated in beside:
-        if found := compare_sizes(*_counted(sizes, stated, reading)):
+        if not (found := compare_sizes(*_counted(sizes, stated, reading))):
+            fitting.append(stated)
+        elif not reading.separately:
             raise _other_files(root, stated, found)
-    others = tuple(dict.fromkeys(each.hashing for each in beside if each.hashing != SHA256))
+    others = tuple(dict.fromkeys(each.hashing for each in fitting if each.hashing != SHA256))
     hash_those = partial(_hash, root, reading.link_roots, progress, others)
     every = list(statements)
     for stated in every:

@@ -19,7 +19,13 @@ from provenance.encoding import strict_base64
 from provenance.envelope import bundle as bundles
 from provenance.envelope.bundle import Bundle, Notary
 from provenance.envelope.dsse import Envelope, Opened, open_envelope
-from provenance.errors import MalformedError, PolicyError, SignatureError
+from provenance.errors import (
+    MalformedError,
+    PolicyError,
+    ProvenanceError,
+    SignatureError,
+    SubjectError,
+)
 from provenance.files.digest import SHA256
 from provenance.files.manifest import Manifest
 from provenance.keys import PublicKey, parse_spki
@@ -166,21 +172,32 @@ def _is_signed(envelopes: Iterable[Envelope], key: PublicKey) -> bool:
     return False
 
 
-def understand(trusted: Sequence[tuple[str, Bundle, Opened]]) -> Statements:
-    """Return what was signed, parsed; statements of other kinds are left out."""
+def understand(
+    trusted: Sequence[tuple[str, Bundle, Opened]], *, separately: bool = False
+) -> Statements:
+    """Return what was signed, parsed; statements of other kinds are left out.
+
+    Read *separately*, one that is not understood leaves the others as they are.
+    """
     parsed: dict[tuple[str, bytes], TrainingStatement | ModelSignature | None] = {}
     claims, signatures = [], []
+    refusal: ProvenanceError | None = None
     for where, item, opened in trusted:
         signed = (opened.payload_type, opened.payload)
         if signed not in parsed:
-            parsed[signed] = _parse(opened, where, older=item.envelope.older)
+            try:
+                parsed[signed] = _parse(opened, where, older=item.envelope.older)
+            except (MalformedError, SubjectError) as error:
+                if not separately:
+                    raise
+                refusal, parsed[signed] = refusal or error, None
         statement = parsed[signed]
         if isinstance(statement, training.TrainingStatement):
             claims.append(Claim(where, statement, opened, item))
         elif statement is not None:
             signatures.append(Signed(where, statement, opened))
     if not claims and not signatures:
-        raise PolicyError("the given keys signed only statements of other kinds")
+        raise refusal or PolicyError("the given keys signed only statements of other kinds")
     return Statements(tuple(claims), tuple(signatures))
 
 

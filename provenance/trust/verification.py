@@ -185,7 +185,7 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
     trusted = open_all(received, keys)
     held(_signature_detail(trusted, len(received)), notes=_silent(trusted, keys))
     try:
-        stated = understand(trusted)
+        stated = understand(trusted, separately=reading.separately)
     except SubjectError:  # the statements are understood; what does not hold is the next step
         held(count(len(trusted), "statement"))
         raise
@@ -199,7 +199,7 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
     found_files = hash_stated(root, _files_of(root, stated), reading, progress, odd)
     manifest, left_out, _ = found_files
     uncovered |= counted(left_out)
-    matching, signatures = _select(root, found_files, stated)
+    matching, signatures = _select(root, found_files, stated, separately=reading.separately)
     signed = () if stated.by_sha256 else [root for _, root in stated.models]
     _check_root((*signed, manifest.root_digest), policy)
     about, trainings = ([each.training for each in them] for them in (matching, stated.claims))
@@ -210,7 +210,7 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
     check_level(said, policy.require, claim.where if claim else MODEL_SIGNATURE)
     seen = said is not None and said.run.provenance_outcome.exit_status is not None
     held(outcome_detail(said), skipped=not seen, notes=notes_on(claim, matching) if claim else ())
-    declaration = declaration_of(matching, claim)
+    declaration = declaration_of(() if reading.separately else matching, claim)
     declared = f"{declaration.name}, sha256 {declaration.digest[:16]}…" if declaration else ""
     held(declared or "none declared", skipped=declaration is None)
     index = check_log(claim, log) if log else None
@@ -283,16 +283,24 @@ def _signed_files(root: Path, signed: Signed) -> Stated:
 
 
 def _select(
-    root: Path, found: Found, stated: Statements
+    root: Path, found: Found, stated: Statements, *, separately: bool
 ) -> tuple[tuple[Claim, ...], tuple[Signed, ...]]:
     """Step 5: the training claims and the model signatures that are about these files."""
     matching = stated.matching(found.manifest)
     if stated.claims and not matching:
         check_files(root, found.digests[SHA256], claimed_files(stated.claims[-1]))
         raise ContentError("the files differ from the manifest", where=str(root))
+    fitting, refusal = [], None
     for signed in stated.signatures:
-        check_files(root, found.digests[signed.signature.hashing], _signed_files(root, signed))
-    return matching, stated.signatures
+        try:
+            digests = found.digests.get(signed.signature.hashing, {})
+            check_files(root, digests, _signed_files(root, signed))
+            fitting.append(signed)
+        except ContentError as error:
+            refusal = refusal or error
+    if refusal and not (separately and (matching or fitting)):
+        raise refusal
+    return matching, tuple(fitting)
 
 
 def claim_that_counts(root: Path, manifest: Manifest, keys: Sequence[PublicKey]) -> Claim | None:

@@ -9,9 +9,19 @@ import pytest
 from msgspec.structs import replace
 
 import provenance as library
-from provenance.errors import PolicyError
+from provenance.errors import ContentError, MalformedError, PolicyError, ProvenanceError
 from provenance.statement.training import About, ProgramFile, Source
-from tests.world import RECIPE, attest, declared, make_log, vkey_text, write_files
+from tests.world import (
+    RECIPE,
+    attest,
+    declared,
+    make_log,
+    sign_document,
+    state,
+    statement_document,
+    vkey_text,
+    write_files,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -229,3 +239,39 @@ def test_the_status_of_a_gate(
     assert ("error" in ran.document) == (status != 0)
     answers = ran.document.get("policy")
     assert (answers and [each["holds"] for each in answers]) == rules
+
+
+def test_what_another_party_says_refuses_nothing(
+    digits: Path, alice: Person, bob: Person, tmp_path: Path
+) -> None:
+    """More evidence turns no yes into a no, whatever it is; with keys alone each of it does."""
+    policy = write(tmp_path, TRAINING + 'parties = ["alice"]\nequality = true\n', alice, bob)
+    attest(digits, alice, equality=declared("bytes"))
+    other = attest(write_files(tmp_path / "other", {"model.bin": b"x"}), bob)
+    library.sign(other, key=bob.private)
+    later = statement_document(state(digits))
+    later["predicate"]["buildDefinition"]["externalParameters"]["of a later version"] = 1
+    strange = statement_document(state(digits))
+    strange["subject"][0]["digest"] = {"sha256": "00" * 32}
+    before = (digits / "claims.jsonl").read_bytes()
+    for more in (
+        (other / "model.sig").read_bytes() + b"\n",
+        *(sign_document(each, bob) + b"\n" for each in (later, strange)),
+    ):
+        (digits / "claims.jsonl").write_bytes(more + before)
+        assert library.verify(digits, trust=policy).claim
+        with pytest.raises(ProvenanceError):
+            library.verify(digits, keys=[alice.public, bob.public])
+    (digits / "claims.jsonl").write_bytes(before)
+    attest(digits, bob, equality=declared("tensors"))
+    declaration = library.verify(digits, trust=policy).declaration
+    assert declaration
+    assert declaration.name == "bytes"
+    # Where nothing else is there, it is said what is wrong with it.
+    (digits / "model.sig").unlink()
+    (digits / "claims.jsonl").write_bytes(sign_document(later, bob) + b"\n")
+    with pytest.raises(MalformedError, match="of a later version"):
+        library.verify(digits, trust=policy)
+    (digits / "claims.jsonl").write_bytes((other / "model.sig").read_bytes() + b"\n")
+    with pytest.raises(ContentError, match=r"config\.json is extra"):
+        library.verify(digits, trust=policy)
