@@ -16,6 +16,9 @@ from provenance.trust.verification import Answer, Verified
 WIDTH: Final = 80
 """Columns of the table, whatever the output is."""
 
+MAX_RULE: Final = 40
+"""Columns of its rules: a log can have any name."""
+
 
 def answer_lines(answers: Sequence[Answer], verified: Verified | None = None) -> list[str]:
     """Return what the policy says, then a table of *answers*; *verified* where all hold."""
@@ -23,11 +26,13 @@ def answer_lines(answers: Sequence[Answer], verified: Verified | None = None) ->
     if verified is not None:
         named = f"{verified.name}, root sha256:{verified.manifest.root_digest[:16]}…"
         said = good("yes") + f": the policy accepts {one_line(named)}"
-    wide = max(len(each.rule) for each in answers)
+    rules = [one_line(each.rule) for each in answers]
+    rules = [it if len(it) <= MAX_RULE else it[: MAX_RULE - 1] + "…" for it in rules]
+    wide = max(map(len, rules))
     lines = [f"{'':<5}{'rule':<{wide}}  why"]
-    for each in answers:
+    for rule, each in zip(rules, answers, strict=True):
         mark = good("yes") + "  " if each.holds else bad("no") + "   "
-        lines.append(f"{mark}{one_line(each.rule):<{wide}}  {one_line(shorten(each.why))}")
+        lines.append(f"{mark}{rule:<{wide}}  {one_line(shorten(each.why))}")
     table = (part for line in lines for part in wrap(line, WIDTH, wide + 7, whole=False))
     warnings = verified.warnings if verified else ()
     more = (f"{bad('warning')}: {one_line(shorten(text))}" for text in warnings)
@@ -40,7 +45,9 @@ def policy_lines(policy: TrustPolicy) -> Iterator[str]:
     for name, party in parties.items():
         number = sum(each is party for each in policy.signers.values())
         what = count(number, "key or identity", "keys and identities")
+        against = policy.no_trusted_mismatch
         idle = not any(may_sign(rule, party) for rule in policy.rules)
+        idle &= against is None or name not in against.parties
         more = "; no rule lets them sign anything" * idle
         yield f"{one_line(name)}, of {one_line(party.organisation)}, signs with {what}{more}."
     for key_id, day in policy.revoked.items():
@@ -56,7 +63,7 @@ def policy_lines(policy: TrustPolicy) -> Iterator[str]:
     yield ""
     if against := policy.no_trusted_mismatch:
         by = some_of(list(against.parties)) or "any of them"
-        named = f"No trusted mismatch: no verdict against the model that {by} signed is in the log"
+        named = f"No trusted mismatch: {by} signed no verdict against the model that is in the log"
         more = f" {policy.logs[against.log].name}, up to the checkpoint in {against.checkpoint}."
         yield from wrap(one_line(named + more), WIDTH, 2)
         yield ""

@@ -208,7 +208,7 @@ def _answer(
 
     who = [f"{party.name} ({party.organisation})" for party in _parties(counted, policy).values()]
     few = [f"{len(who)} of {rule.organisations} organisations: {some_of(who)}"] * bool(who) or [
-        "there is none"
+        "there is none" + " (--verdict)" * (rule.statement == "verdict")
     ] * (not of_kind)
     text = f"{number} {KINDS[rule.statement]}"
     if rule.organisations > 1:

@@ -196,6 +196,9 @@ def parse(data: bytes, path: Path) -> TrustPolicy:
     names = [party.name for party in document.party]
     if len(set(names)) < len(names):
         raise MalformedError("two parties have one name", where=where)
+    for it in document.party:
+        if not (it.keys or it.identities or it.certificates):
+            raise MalformedError(f"{it.name} has nothing to sign with", where=where)
     folder, against = path.parent, document.no_trusted_mismatch
     keys = {party.name: [_key(folder, text) for text in party.keys] for party in document.party}
     signers = _signers(document, keys, where)
@@ -212,10 +215,6 @@ def parse(data: bytes, path: Path) -> TrustPolicy:
     for named, parties in said.items():
         if unknown := [each for each in parties if each not in names]:
             raise MalformedError(f"{named} names a party that is none: {unknown[0]!r}", where=where)
-    able = {party.name for party in signers.values()}
-    if against and not able & ({*against.parties} or able):
-        what = "no-trusted-mismatch can never hold: none of its parties has a key"
-        raise MalformedError(what, where=where)
     for number, rule in enumerate(document.rule, 1):
         if never := next(_never(rule, policy, document), None):
             raise MalformedError(f"rule {number} can never hold: {never}", where=where)

@@ -10,12 +10,16 @@ from msgspec.structs import replace
 
 import provenance as library
 from provenance.errors import ContentError, MalformedError, PolicyError, ProvenanceError
+from provenance.statement import intoto, training
 from provenance.statement.training import About, ProgramFile, Source
+from tests import sigstores
+from tests.sigstores import Sigstore
 from tests.world import (
     RECIPE,
     attest,
     declared,
     make_log,
+    refused,
     sign_document,
     state,
     statement_document,
@@ -29,15 +33,15 @@ if TYPE_CHECKING:
     from tests.world import Person, Shell
 
 
-def write(folder: Path, rules: str, *people: Person) -> Path:
-    """Write a policy with *people*, each of an organisation of their own, and *rules*."""
+def write(folder: Path, rules: str, *people: Person, first: str = "") -> Path:
+    """Write a policy: *first*, *people*, each of an organisation of their own, and *rules*."""
     parties = "".join(
         f'[[party]]\nname = "{each.name}"\norganisation = "of {each.name}"\n'
         f"keys = [{json.dumps(str(each.public))}]\n"
         for each in people
     )
     path = folder / "policy.toml"
-    path.write_text(f"format = 1\n{parties}{rules}")
+    path.write_text(f"format = 1\n{first}{parties}{rules}")
     return path
 
 
@@ -275,3 +279,75 @@ def test_what_another_party_says_refuses_nothing(
     (digits / "claims.jsonl").write_bytes((other / "model.sig").read_bytes() + b"\n")
     with pytest.raises(ContentError, match=r"config\.json is extra"):
         library.verify(digits, trust=policy)
+
+
+IDENTITY = """
+[[party]]
+name = "carol"
+organisation = "Two"
+identities = [{{ name = "{}", provider = "{}" }}]
+"""
+
+
+def test_a_party_by_its_identity(
+    provenance: Shell, digits: Path, alice: Person, tmp_path: Path
+) -> None:
+    """What a keyless signer said counts for its party, and its name is shown."""
+    sigstore = Sigstore()
+    signer, log = sigstore.signer(), sigstore.logs[0]
+    (tmp_path / "root.json").write_bytes(sigstore.trusted_root())
+    payload = intoto.format(training.to_statement(state(digits, equality=declared("bytes"))))
+    signature = sigstores.sign(signer.key, sigstores.pae(payload))
+    entry = log.enter(sigstores.body("dsse", "0.0.1", payload, signature, signer), sigstores.NOW)
+    signed = sigstores.bundle(signer, payload, [entry], [], signature=signature)
+    (digits / "claims.jsonl").write_text(json.dumps(signed) + "\n")
+    first = 'trusted-root = "root.json"\n' + IDENTITY.format(sigstores.WHO, sigstores.PROVIDER)
+    policy = write(tmp_path, TRAINING + "equality = true\n", alice, first=first)
+    ran = provenance("verify", digits, "--trust", policy)
+    assert ran.status == 0, ran
+    assert "carol (Two)" in ran.out
+    verified = library.verify(digits, trust=policy)
+    assert [each.signer for each in verified.levels] == [f"{sigstores.WHO} ({sigstores.PROVIDER})"]
+    # The same name by another provider is somebody else, and so is who has no rule.
+    text = policy.read_text()
+    policy.write_text(text.replace(sigstores.PROVIDER, "https://other.example"))
+    refused(provenance("verify", digits, "--trust", policy), 1, "https://other.example")
+    policy.write_text(text.replace("equality = true", 'parties = ["alice"]'))
+    ran = provenance("verify", digits, "--trust", policy)
+    assert ran.status == 1
+    assert "carol may not sign it" in ran.out
+
+
+def test_a_revoked_key_and_a_timestamp(
+    provenance: Shell, digits: Path, alice: Person, tmp_path: Path
+) -> None:
+    sigstore = Sigstore()
+    (tmp_path / "root.json").write_bytes(sigstore.trusted_root())
+    payload = intoto.format(training.to_statement(state(digits)))
+    signature = alice.key.sign(sigstores.pae(payload))
+    stamps = [sigstore.stampers[0].stamp(signature, sigstores.NOW)]
+    revoked = f"[[revoked]]\nkey = {json.dumps(str(alice.public))}\non = {{}}\n"
+    for stamped, day, holds in (
+        (stamps, "2026-06-02", True),
+        (stamps, "2026-06-01", False),
+        ([], "2026-06-02", False),
+    ):
+        signed = sigstores.bundle(None, payload, [], stamped, signature=signature)
+        (digits / "claims.jsonl").write_text(json.dumps(signed) + "\n")
+        first = 'trusted-root = "root.json"\n'
+        policy = write(tmp_path, revoked.format(day) + TRAINING, alice, first=first)
+        ran = provenance("verify", digits, "--trust", policy)
+        assert ran.status == (not holds), ran
+        assert (f"a key of alice is revoked since {day}" in " ".join(ran.out.split())) != holds
+
+
+def test_names_that_are_long_leave_the_table_as_wide(
+    provenance: Shell, digits: Path, alice: Person, people: dict[str, Person], tmp_path: Path
+) -> None:
+    attest(digits, alice)
+    names = [f"{name * 30}.example.org/log" for name in "ab"]
+    logs = [make_log(tmp_path / name[0], people["larry"], name).verifier for name in names]
+    rule = TRAINING + f"logs = {json.dumps([vkey_text(each) for each in logs])}\n"
+    ran = provenance("verify", digits, "--trust", write(tmp_path, rule, alice))
+    assert ran.status == 1
+    assert max(map(len, ran.out.splitlines())) <= 80

@@ -286,9 +286,6 @@ AGAINST = '[no-trusted-mismatch]\nlog = "vkey"\ncheckpoint = "checkpoint"\nfolde
 
 NEVER = {
     "too many organisations": ALICE + BOB + RULE + "organisations = 2",
-    "nobody has a key": ALICE.replace('"alice.pub"', "") + RULE,
-    "none of the parties has a key": ALICE + BOB.replace('"bob.pub"', "") + RULE
-    + 'parties = ["bob"]',
     "a signature is not recorded": ALICE + RULE.replace("training", "signature")
     + 'level = "recorded"',
     "a signature is in no log": ALICE + RULE.replace("training", "signature") + 'logs = ["vkey"]',
@@ -326,8 +323,7 @@ WRONG = {
     "a mismatch in no log": "no-trusted-mismatch = true\n" + ALICE + RULE,
     "a mismatch up to no checkpoint": ALICE + RULE + AGAINST.replace("checkpoint", "#"),
     "a mismatch of a stranger": ALICE + RULE + AGAINST + 'parties = ["carol"]',
-    "a mismatch of nobody with a key": ALICE + BOB.replace('"bob.pub"', "") + RULE + AGAINST
-    + 'parties = ["bob"]',
+    "a party without a key": ALICE + BOB.replace('"bob.pub"', "") + RULE,
     "no quorum": 'tlog-policy = """log example.org/log\n"""\n' + ALICE + RULE,
     "no such tlog-policy": 'tlog-policy = "witnesses"\n' + ALICE + RULE,
     "a log that the tlog-policy has not": 'tlog-policy = """\nquorum none\n"""\n' + ALICE + RULE
