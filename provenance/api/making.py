@@ -168,7 +168,10 @@ class Making:
         if key is None:
             secret = several(stated.get("secret_variables", ()), "secret_variables")
             stated = {**stated, "secret_variables": [*secret, *SIGNING_VARIABLES]}
-        first, *others = [model] if isinstance(model, str | os.PathLike) else model
+        models = [model] if isinstance(model, str | os.PathLike) else model
+        if not models:
+            raise UsageError("no model is named")
+        first, *others = models
         inputs, claimant = inputs_of(first, stated), Claimant.of(key, stated)
         for each in others:
             model_name(a_path(each))

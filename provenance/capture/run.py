@@ -20,7 +20,8 @@ torn one damages no other. What :mod:`provenance.capture.python.inside` tells st
 
 Three promises to the program:
 
-- Nothing here raises. What cannot be kept (full disk, not a number) is counted.
+- Nothing here raises, but for what a signal's handler raises in it. What cannot be kept (full disk,
+  not a number) is counted.
 - Processes and threads need no lock: each record is one ``write`` of at most
   :data:`MAX_RECORD_BYTES` to a file opened for appending. NFS does not support this, so each
   other host has a file of its own, ``records-`` and its name in hexadecimal, which the start-up
@@ -169,8 +170,10 @@ class Run:
             return
         try:
             records = make().split("\n")
-        except Exception:  # noqa: BLE001 - what is foreign may raise anything
-            self._drop()
+        except Exception as error:
+            if is_of_signal(error):
+                raise
+            self._drop()  # what is foreign may raise anything
             return
         for record in records:
             self._append(record)
@@ -428,6 +431,20 @@ def _write(path: str | None, data: bytes) -> bool:
             written = os.write(descriptor, data)
         finally:
             os.close(descriptor)  # some file systems report only now that the disk is full
-    except (OSError, ValueError):
-        return False
+    except Exception as error:
+        if is_of_signal(error):
+            raise
+        return False  # a program's audit hook may raise anything
     return written == len(data)
+
+
+def is_of_signal(error: BaseException) -> bool:
+    """Tell whether a signal's handler raised *error*: its frame was given the one that it broke."""
+    trace = error.__traceback__
+    while trace is not None and not isinstance(error, KeyboardInterrupt):
+        frame, trace = trace.tb_frame, trace.tb_next
+        for given in frame.f_locals.values():
+            each = given if given.__class__ is tuple else (given,)  # *args
+            if frame.f_back is not None and any(one is frame.f_back for one in each):
+                return True
+    return isinstance(error, KeyboardInterrupt)

@@ -5,15 +5,16 @@
 - ``mlflow``: tags by which a run of MLflow names the claim.
 
 Each is imported only where it is asked for, reports to :func:`~provenance.capture.run.current_run`,
-does nothing outside a recorder, and never raises into the training.
+does nothing outside a recorder, and raises only what a signal's handler raises in it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
+
+from provenance.capture.run import is_of_signal
 
 
 def quietly(hook: Callable[..., Any]) -> Callable[..., None]:
@@ -21,7 +22,10 @@ def quietly(hook: Callable[..., Any]) -> Callable[..., None]:
 
     @functools.wraps(hook)
     def call(*arguments: Any, **named: Any) -> None:
-        with contextlib.suppress(Exception):
+        try:
             hook(*arguments, **named)
+        except Exception as error:
+            if is_of_signal(error):
+                raise
 
     return call

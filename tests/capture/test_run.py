@@ -1,21 +1,31 @@
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 import provenance
 from provenance.capture import run
-from provenance.capture.python import records
-from provenance.capture.run import MAX_NAME_BYTES, MAX_SEED_BITS, RECORDS, VARIABLE, Run
+from provenance.capture.python import inside, records
+from provenance.capture.run import (
+    MAX_NAME_BYTES,
+    MAX_SEED_BITS,
+    RECORDS,
+    VARIABLE,
+    Run,
+    is_of_signal,
+)
+from provenance.integrations import quietly
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -182,6 +192,53 @@ def test_what_cannot_be_kept_is_counted_and_never_raised(
         {"metric": "loss", "value": 1.0},
         {"metric": "loss", "value": 2.0},
     ]
+
+
+def interrupted(*_: object) -> None:
+    signal.raise_signal(signal.SIGUSR1)
+
+
+@pytest.mark.parametrize("where", ["value", "writing", "callback", "probe"])
+@pytest.mark.parametrize("kind", [TimeoutError, RuntimeError])
+def test_what_a_signal_raises_inside_it_arrives(
+    directory: Path, where: str, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The alarm of a training is not ours to swallow; what else is raised in there is."""
+
+    def alarm(_number: int, _frame: object) -> None:
+        raise kind
+
+    def call() -> None:
+        if where == "callback":
+            quietly(act)()
+        elif where == "probe":
+            monkeypatch.setattr(inside, "_write", act)
+            assert not inside.Watch(str(directory / RECORDS), [], [], ["/m"], None).append("{}")
+        elif where == "value":
+            monkeypatch.setattr(Hostile, "__float__", act)
+            Run(str(directory)).metric("loss", Hostile())
+        else:
+            monkeypatch.setattr(os, "open", act)
+            Run(str(directory)).metric("loss", 1.0)
+
+    before = signal.signal(signal.SIGUSR1, alarm)
+    try:
+        act: Callable[..., Any] = interrupted
+        with pytest.raises(kind):
+            call()
+        act = broken
+        call()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def broken(*_: object) -> None:
+    raise RuntimeError
+
+
+def test_both_tell_the_errors_of_signals_alike() -> None:
+    ours = inspect.getsource(inside._is_of_signal)  # noqa: SLF001
+    assert ours.replace("_is_of", "is_of") == inspect.getsource(is_of_signal)
 
 
 def test_the_longest_name_and_seed_are_kept(directory: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from provenance.api.making import record
+from provenance.errors import UsageError
 from tests.cli.test_finish import accepted, command_in, killing, only, statement
 from tests.world import Shell, refused, tree
 
@@ -110,6 +111,12 @@ def test_what_could_not_be_told_apart_is_refused_beforehand(
     ran = provenance("record", *named, *data, "--key", alice.private, "--", "sh", "-c", TRAIN)
     refused(ran, 125, words)
     assert tree(work) == before
+
+
+def test_the_library_is_given_at_least_one(work: Path, alice: Person) -> None:
+    with pytest.raises(UsageError, match="no model"):
+        record(["touch", "ran"], model=[], key=alice.private)
+    assert not (work / "ran").exists()
 
 
 @pytest.mark.parametrize("option", ["--finish", "--rebuild-of"])

@@ -72,6 +72,9 @@ LAUNCHED = frozenset(
 HOST = ""
 """The recorder's host, put here by the start-up folder."""
 
+_open, _write, _close, _getpid = os.open, os.write, os.close, os.getpid
+"""As they are before the program can put others in their place."""
+
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _MAX_FOLDERS = 4096
 _MAX_MAPS_BYTES = 2**23
@@ -100,7 +103,7 @@ class Watch:
         """
         self.records, self.model, self.state = records, models[0], state
         self.variable = PARENT + "".join(filter(str.isalnum, records))
-        self.pid, self.parent = os.getpid(), os.environ.get(self.variable, "")
+        self.pid, self.parent = _getpid(), os.environ.get(self.variable, "")
         self.forked = False
         self.lost = self.told_lost = self.starts = 0
         self.steps_watched = False
@@ -134,6 +137,8 @@ class Watch:
             if handler is not None:
                 try:
                     handler(arguments)
+                except RecursionError:  # nothing can be called: it is told later
+                    self.lost += 1
                 except Exception as error:
                     if _is_of_signal(error):
                         raise
@@ -172,7 +177,7 @@ class Watch:
 
     def tell(self, fields: str) -> None:
         """Append a record with *fields* and this process."""
-        pid = os.getpid()
+        pid = _getpid()
         if pid != self.pid:
             self.parent, self.pid, self.forked = str(self.pid), pid, True
             self.lost = self.told_lost = 0
@@ -180,10 +185,10 @@ class Watch:
         if not self.append(f'{{{fields},"pid":{self.pid}}}'):
             self.lose()
 
-    def lose(self) -> None:
+    def lose(self, number: int = 1) -> None:
         """Count what was not told, and tell it now and then."""
-        self.lost += 1
-        if self.lost & (self.lost - 1) == 0 and self.append(
+        self.lost += number
+        if self.lost >= max(2 * self.told_lost, 1) and self.append(
             f'{{"lost":{self.lost - self.told_lost},"pid":{self.pid}}}'
         ):
             self.told_lost = self.lost
@@ -194,12 +199,14 @@ class Watch:
             data = f"\n{record}\n".encode()
             if len(data) > MAX_LINE_BYTES:
                 return False
-            descriptor = os.open(self.records, _FLAGS)
+            descriptor = _open(self.records, _FLAGS)
             try:
-                return os.write(descriptor, data) == len(data)
+                return _write(descriptor, data) == len(data)
             finally:
-                os.close(descriptor)
-        except (OSError, ValueError):  # ValueError: a name that is not UTF-8
+                _close(descriptor)
+        except BaseException as error:  # another audit hook may raise anything
+            if _is_of_signal(error):
+                raise
             return False
 
     # Files.
@@ -303,7 +310,9 @@ class Watch:
                 target = os.path.realpath(path)
                 if self.tells(target, self.kind(target.rpartition("/")[0]), imported=imported):
                     self.tell_read(target, file)
-        except OSError:
+        except OSError as error:
+            if _is_of_signal(error):  # TimeoutError is one
+                raise
             return False
         if stat.S_ISREG(file.st_mode) and self.tells(path, kind, imported=imported):
             self.tell_read(path, status)
@@ -378,6 +387,7 @@ class Watch:
         """Tell what is set in this process, if it has anything loaded that has a state."""
         names: dict[str, Any] = {"__name__": "provenance_state"}
         try:
+            self.lose(0)
             mapped = _mapped_libraries() - self.libraries
             self.libraries |= mapped
             exec(self.state.get_code("provenance_state"), names)  # noqa: S102 - our own
@@ -467,7 +477,9 @@ def _mapped_libraries() -> "set[str]":
     try:
         with open("/proc/self/maps", "rb") as file:  # noqa: PTH123 - as above
             rows = [line.split(None, 5) for line in file.read(_MAX_MAPS_BYTES).splitlines()]
-    except OSError:
+    except OSError as error:
+        if _is_of_signal(error):
+            raise
         return set()
     paths = [os.fsdecode(row[5]) for row in rows if len(row) > 5 and b"x" in row[1]]  # noqa: PLR2004
     return {path for path in paths if ".so" in path and not path.endswith(" (deleted)")}

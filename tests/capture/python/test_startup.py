@@ -351,6 +351,9 @@ def test_more_files_than_the_limit_are_counted(scene: Scene) -> None:
         "os.remove('{run}/records.jsonl'); os.symlink('/dev/full', '{run}/records.jsonl')",
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (4, 4))",
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, 10**5))",
+        "os.open = os.write = os.close = os.getpid = lambda *_: 1 / 0",
+        "import sys; sys.addaudithook(lambda _, e: 'records.' in str(e[:1]) and 1 / 0)",
+        "import sys; sys.addaudithook(lambda _, e: 'records.' in str(e[:1]) and sys.exit(1))",
         "os.chdir('data'); os.rmdir; import shutil; shutil.rmtree('{root}/watched/data')",
     ],
 )
@@ -417,6 +420,27 @@ def test_what_a_signal_raises_inside_it_arrives(scene: Scene) -> None:
         print("on")
     """)
     assert (done.stdout, done.stderr) == ("on\n", "")
+
+
+def test_a_program_may_go_as_deep_as_without_us(scene: Scene) -> None:
+    text = """
+        import sys
+        def deep(n):
+            if n: return deep(n - 1)
+            try: return open("a.py").close()
+            except RecursionError: return "too deep"
+        def tried(n):
+            try: return deep(n)
+            except RecursionError: return "call"
+        open("b.py", "w").close()
+        sys.setrecursionlimit(60)
+        found = [tried(n) for n in range(70)]
+        sys.setrecursionlimit(1000)
+        print(found)
+    """
+    found = scene.run(text)
+    assert found.stdout == scene.run(text, PYTHONPATH="").stdout
+    assert scene.said().reads.lost > 0
 
 
 def test_current_run_works_where_nothing_of_ours_is_installed(scene: Scene) -> None:
