@@ -65,6 +65,13 @@ def url64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
+class Server(ThreadingHTTPServer):
+    """One that does not tell when somebody stops listening."""
+
+    def handle_error(self, *_: object) -> None:
+        pass
+
+
 class RefusedError(Exception):
     """A status and what a service says with it."""
 
@@ -91,7 +98,7 @@ class Loopback(Sigstore):
         self.provider_key = new_key()
         self.spoil: dict[str, Any] = {}
         self.asked: list[str] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = Server(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._write(own)
 

@@ -137,13 +137,18 @@ def signer(
             what, hint = "a key signs, or an identity", "leave out --key, or what is for the other"
             raise UsageError(what, hint=hint)
         return private_key(key, password)
-    from provenance.sigstore.signing import TOKEN_VARIABLE, Identity  # noqa: PLC0415 - rarely needed
+    from provenance.sigstore.signing import (  # noqa: PLC0415 - rarely needed
+        TOKEN_VARIABLE,
+        Identity,
+        read_config,
+    )
 
     text = os.environ.get(TOKEN_VARIABLE, "") if token is None else token
     text = os.fsdecode(read_text(text)) if scheme_of(text) in TEXTS else text
     if token is not None and not text.strip():  # never another one in its place
         raise UsageError("the identity token is empty")
-    return Identity(text.strip(), optional_path(trust_config))
+    config = b"" if trust_config is None else read_config(a_path(trust_config))
+    return Identity(text.strip(), config)
 
 
 def with_certificates(

@@ -167,7 +167,9 @@ class Making:
             raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
         if key is None:
             secret = several(stated.get("secret_variables", ()), "secret_variables")
-            stated = {**stated, "secret_variables": [*secret, *SIGNING_VARIABLES]}
+            scheme, _, token = (stated.get("identity_token") or "").partition(":")
+            secret = [*secret, *SIGNING_VARIABLES, *[token] * (scheme == "env")]
+            stated = {**stated, "secret_variables": secret}
         models = [model] if isinstance(model, str | os.PathLike) else model
         if not models:
             raise UsageError("no model is named")

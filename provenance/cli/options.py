@@ -91,9 +91,8 @@ def key_variables(options: Mapping[str, Any]) -> list[str]:
     from provenance.keys.elsewhere import scheme_of
 
     names = [options["password_env"], options.get("log_password_env")]
-    texts = [str(options[name] or "") for name in ("key_path", "identity_token")]
-    names += [each.partition(":")[2] for each in texts if scheme_of(each) == "env"]
-    return [*filter(None, names)]
+    key = str(options["key_path"])
+    return [*filter(None, names), *([key.partition(":")[2]] if scheme_of(key) == "env" else [])]
 
 
 def read_password(variable: str | None) -> bytes | None:

@@ -44,16 +44,28 @@ _LIMITS: Final = 30, 2**31
 entry is in the tree, which may take 20 s."""
 
 
+def read_config(path: Path) -> bytes:
+    """Return the client's trust configuration in the file *path*."""
+    from provenance.sigstore import root  # noqa: PLC0415 - rarely needed
+
+    data, where = read_file(path, root.MAX_ROOT_BYTES), str(path)
+    root.parse(data, where=where)
+    if strict_json.parse(data)["mediaType"] != root.CONFIG_MEDIA_TYPE:
+        hint = "a client's trust configuration has the signing configuration, too"
+        raise UsageError("says whom to trust, not where to sign", where=where, hint=hint)
+    return data
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who signs by an identity *token*, else by the one of the hosted service where this runs.
 
-    *trust_config* is a client's trust configuration: which services, and whom they are trusted to
-    be; without one, the public Sigstore's.
+    *config* is a client's trust configuration: which services, and whom they are trusted to be;
+    without one, the public Sigstore's.
     """
 
     token: str = field(default="", repr=False)
-    trust_config: Path | None = None
+    config: bytes = field(default=b"", repr=False)
 
     def check(self) -> None:
         """Return if there is an identity that can sign, as far as nothing is asked for it."""
@@ -67,7 +79,7 @@ class Identity:
         from provenance.weights.isolated import Isolated, Limits  # noqa: PLC0415 - rarely needed
 
         limits = Limits(*_LIMITS)
-        request = {"config": self._config(), "token": self.token, "statement": statement}
+        request = {"config": self.config.decode(), "token": self.token, "statement": statement}
         needs = "sigstore", "sigstore"
         try:
             with closing(Isolated(_CHILD, [], limits=limits, where=_WHERE, needs=needs)) as child:
@@ -84,18 +96,6 @@ class Identity:
         hint = "give the job 'permissions: id-token: write', or name a --key" if denied else None
         raise UnavailableError(what, where=f"{_WHERE}: {found['at']}", hint=hint)
 
-    def _config(self) -> str:
-        if self.trust_config is None:
-            return ""
-        from provenance.sigstore import root  # noqa: PLC0415 - rarely needed
-
-        data, at = read_file(self.trust_config, root.MAX_ROOT_BYTES), str(self.trust_config)
-        root.parse(data, where=at)
-        if strict_json.parse(data)["mediaType"] != root.CONFIG_MEDIA_TYPE:
-            hint = "a client's trust configuration has the signing configuration, too"
-            raise UsageError("says whom to trust, not where to sign", where=at, hint=hint)
-        return data.decode()
-
     def _checked(self, made: str) -> bytes:
         from provenance.sigstore import certificate, root, times  # noqa: PLC0415 - rarely needed
         from provenance.sigstore.keyless import Keyless, stamps_of  # noqa: PLC0415
@@ -103,8 +103,9 @@ class Identity:
         try:
             item = bundles.parse(strict_json.format(strict_json.parse(made.encode())))
             leaf = certificate.parse(item.chain[0])
-            if self.trust_config is not None:
-                name, trusted = next(iter(leaf.identities), ""), root.load(self.trust_config)
+            if self.config:
+                trusted = root.parse(self.config, where=_WHERE)
+                name = next(iter(leaf.identities), "")
                 Keyless(trusted, name, leaf.provider).open(item)
                 stamps = stamps_of(item.document.verification_material)
                 for each in times.stamped(stamps, item.envelope.sig, trusted.timestamps):

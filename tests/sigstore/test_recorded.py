@@ -137,13 +137,18 @@ def test_what_could_not_be_signed_is_finished_later(
     assert not [it for it in tokens if it.encode() in written]
 
 
-def test_a_token_is_never_signed(sigstore: Loopback, work: Path, provenance: Shell) -> None:
+def test_a_token_is_never_signed(
+    sigstore: Loopback, work: Path, provenance: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = by(sigstore)
     token = str(given[1])
+    monkeypatch.setenv("WHO_I_AM", token)
+    given[1] = "env:WHO_I_AM"
     words = ["sh", "-c", f"{TRAIN}; echo {token} > said", token]
     made = provenance("record", "--model", "model", *given, "--", *words)
     assert made.status == 0, made.err
     assert token in (work / "said").read_text()
+    assert "WHO_I_AM" not in (work / "environment").read_text()
     assert token.encode() not in everything_in(work / "model") + made.err.encode()
 
 
