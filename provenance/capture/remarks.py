@@ -6,6 +6,7 @@ for ``--strict`` to refuse the run.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,9 @@ def _about_inputs(before: Before) -> Iterator[Remark]:
     for each in before.hashed:
         if (text := unfetched(each.root, each.manifest.entries)) is not None:
             yield Remark(f"{each.place.key}: {text}", FETCH)
+        if before.command and each.place.path.is_relative_to(os.path.realpath(before.model)):
+            what = f"{each.place.key} lies in the model's folder, where the run may remove it"
+            yield Remark(f"{what}: 'verify' refuses such a claim", "copy it elsewhere first")
         if each.croissant and len(each.manifest.entries) == 1 and not each.croissant.absent:
             what = f"{each.place.key}: its Croissant file lists no file: nothing else is hashed"
             yield Remark(what, "name the data themselves")

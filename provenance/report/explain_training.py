@@ -233,7 +233,13 @@ def _equality(claim: TrainingStatement, _: _Values) -> _Rows:
         return
     if declaration.digest != declared.sha256:
         yield "equality", ["but the digest of the declaration is another"]
-    yield "equality", [line.strip() for line in declaration_rows(declaration, 0)]
+    yield (
+        "equality",
+        [
+            "  ".join(re.split(" {2,}", line.strip(), maxsplit=1))
+            for line in declaration_rows(declaration, 0)
+        ],
+    )
     yield "axes", _packed(map(_word, claim.recipe.axes))
 
 

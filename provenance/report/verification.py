@@ -37,7 +37,7 @@ def step_lines(step: Step, keys: Mapping[str, str] = _NO_NAMES) -> list[str]:
         for text in (step.detail, *step.notes)
     )
     lines = (f"{dim('–')} {'':<23}{one_line(shorten(note))}" for note in notes)
-    return [f"{mark} {step.number} {step.name:<21}{one_line(detail)}", *lines]
+    return [f"{mark} {f'{step.number} {step.name}':<23}{one_line(detail)}", *lines]
 
 
 def _named(text: str, keys: Mapping[str, str]) -> str:
@@ -48,7 +48,7 @@ def _named(text: str, keys: Mapping[str, str]) -> str:
 
 def failed_line(name: str, steps_held: int, what: str) -> str:
     """Return the line of the step *name* after *steps_held*, which failed because of *what*."""
-    return f"{bad('✗')} {steps_held + 1} {name:<21}{one_line(what)}"
+    return f"{bad('✗')} {f'{steps_held + 1} {name}':<23}{one_line(what)}"
 
 
 def summary_lines(verified: Verified, keys: Mapping[str, str] = _NO_NAMES) -> list[str]:

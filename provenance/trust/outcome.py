@@ -142,7 +142,7 @@ def file_notes(statement: TrainingStatement) -> Iterator[str]:
     read = [each.name for each in recipe.source.read] if recipe.source else []
     own = [name.removeprefix(MODEL) for name in read if name.startswith(MODEL)]
     files = {
-        "there before and read by the run, of no --base-model": () if recipe.base_model else own,
+        "there before and read by the run, of no base model": own if not recipe.base_model else (),
         "there before and not written by the run": outcome.untouched,
         "there before and written by the run with equal bytes": outcome.rewritten,
         "that the run was not seen to make": outcome.unseen,

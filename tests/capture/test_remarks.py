@@ -67,6 +67,17 @@ def test_no_data(say: Say) -> None:
     assert (found.is_cause, found.way_out) == (True, "--data ROLE=PATH")
 
 
+def test_a_base_that_a_resumed_training_may_remove(say: Say, tmp_path: Path) -> None:
+    (tmp_path / "model/checkpoint-4").mkdir(parents=True)
+    (tmp_path / "model/checkpoint-4/w").write_text("1")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/w").write_text("1")
+    (found,) = say(base_model=tmp_path / "model/checkpoint-4")
+    assert "baseModel lies in the model's folder" in found.text
+    assert say(base_model=tmp_path / "models") == ()
+    assert say((), base_model=tmp_path / "model/checkpoint-4") == ()  # of an attestation
+
+
 @pytest.mark.parametrize("name", ["train.py", "conf/a.toml"])
 def test_changes_that_are_not_committed(say: Say, repository: Repository, name: str) -> None:
     repository.write({name: "changed", "err.txt": "untracked, and nobody's code"})

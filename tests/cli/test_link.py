@@ -114,7 +114,7 @@ def test_two_of_two_rebuilders(
     asked = ("verify", "of-bob", "--key", bob.public, "--layout", path, "--layout-key")
     ran = provenance(*asked, larry.public, "--links", links)
     assert ran.status == 0
-    assert "✓ 11 links                2 links for 1 step" in ran.out
+    assert "✓ 11 links               2 links for 1 step" in ran.out
     assert "✓ 12 products" in ran.out
 
     next(links.glob(f"{name_of('train', bob)}*")).unlink()

@@ -11,8 +11,17 @@ from provenance.api import checking
 from provenance.errors import PolicyError, UsageError
 from provenance.files.manifest import FileEntry
 from provenance.folder.attach import sign
-from provenance.statement.training import ChangedInput, Collected, Metadata, Outcome
-from provenance.trust.outcome import LEVELS, outcome_detail
+from provenance.statement.training import (
+    MODEL,
+    ChangedInput,
+    Collected,
+    Input,
+    Metadata,
+    Outcome,
+    ProgramFile,
+    Source,
+)
+from provenance.trust.outcome import LEVELS, file_notes, outcome_detail
 from tests.world import FILES, attach, attest, state, write_files
 
 if TYPE_CHECKING:
@@ -221,6 +230,21 @@ def test_what_is_required_and_not_there(root: Path, alice: Person, provenance: S
     assert "level" not in ran.out
     ran = provenance("verify", root, "--key", alice.public)
     assert ran.out.splitlines()[-1] == "  level      attested (as alice.pub says)"
+
+
+@pytest.mark.parametrize("is_stated", [True, False])
+def test_a_resumed_training_that_names_no_base_is_noted(root: Path, *, is_stated: bool) -> None:
+    statement = state(root)
+    read = (ProgramFile(f"{MODEL}checkpoint-4/w", ""), ProgramFile("cache", ""))
+    recipe = msgspec.structs.replace(
+        statement.recipe,
+        source=Source(read=read),
+        base_model=Input("checkpoint-4", {}, "", 1, 1) if is_stated else None,
+    )
+    build = msgspec.structs.replace(statement.build, external_parameters=recipe)
+    notes = [*file_notes(msgspec.structs.replace(statement, build=build))]
+    said = [] if is_stated else ["1 file there before and read by the run, of no base model: "]
+    assert [note.partition("checkpoint")[0] for note in notes] == said
 
 
 def entry(number: int) -> FileEntry:
