@@ -116,28 +116,23 @@ def hash_open(
     The digest is that of *hasher*, if given, when the file was added. *check* is called with
     *path* and what it holds, if that is less than :data:`CHUNK_BYTES`, and may raise.
     """
-    small = before.st_size < CHUNK_BYTES
+    hasher = hasher or hashlib.sha256()
     try:
-        if small:
+        if before.st_size < CHUNK_BYTES:
             data = _read(descriptor, before.st_size)
+            hasher.update(data)
+            size = len(data)
+            if progress:
+                progress(size)
+            if check:
+                check(str(path), data)
         else:
-            hasher = hasher or hashlib.sha256()
             size = _add(hasher, descriptor, before.st_size, progress)
         after = os.fstat(descriptor)
     except OSError as error:
         raise unreadable(error, str(path)) from error
     finally:
         os.close(descriptor)
-    if small:
-        size = len(data)
-        if hasher:
-            hasher.update(data)
-        else:
-            hasher = hashlib.sha256(data)
-        if progress:
-            progress(size)
-        if check:
-            check(str(path), data)
     if size != before.st_size or identity(before) != identity(after):
         hint = "try again when nothing writes to it"
         raise UnreadableError("changed while it was read", where=str(path), hint=hint)
