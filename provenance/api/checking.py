@@ -226,10 +226,10 @@ def _decide(
     from provenance.trust import decision  # noqa: PLC0415 - rarely needed
 
     now, searched = datetime.now(UTC), decision.UNSEARCHED
-    if rules.no_trusted_mismatch is not None:
+    if (named := rules.no_trusted_mismatch) is not None:
         from provenance.rebuilding import against  # noqa: PLC0415 - rarely needed
 
-        searched = against.search(rules, verified, more, now)
+        searched = against.search(rules, named, verified, more, now)
 
     verdicts = (
         decision.Evidence(

@@ -7,7 +7,8 @@ as a document, or nothing is known.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -29,70 +30,59 @@ from provenance.rebuilding import verdict as verdicts
 from provenance.statement import intoto, uris
 from provenance.transparency import checkpoint as checkpoints
 from provenance.transparency import rekor
+from provenance.transparency.checkpoint import Checkpoint
 from provenance.transparency.log import entries_under
-from provenance.transparency.note import MAX_NOTE_BYTES
+from provenance.transparency.note import MAX_NOTE_BYTES, VerifierKey
 from provenance.trust.decision import Searched, signer_in
-from provenance.trust.policy import NoMismatch, Party, TrustPolicy
+from provenance.trust.policy import NoMismatch, TrustPolicy
 from provenance.trust.verification import Verified
 
 _DOCUMENTS = (".json", ".jsonl")
+MISMATCH = "a mismatch"
 _VERDICTS = (uris.VERDICT, uris.SLSA_VSA, uris.IN_TOTO_SVR)
 
 
 def search(
-    policy: TrustPolicy, verified: Verified, more: Sequence[Path], now: datetime
+    policy: TrustPolicy, named: NoMismatch, verified: Verified, more: Sequence[Path], now: datetime
 ) -> Searched:
-    """Return what the log that *policy* names tells of the files of *verified*.
+    """Return what the log that *policy* has *named* tells of the files of *verified*.
 
     Documents are beside the model, where the policy says, and in the files *more*. A revoked key
     speaks against it all the same: a timestamp could be removed from what it signed.
     """
-    if (named := policy.no_trusted_mismatch) is None:
-        return Searched()
+    names = dict.fromkeys(policy.signers, "")
+    stranger = ""
+    for signer, party in policy.signers.items():
+        if party.name in named.parties or not named.parties:
+            names[signer] = party.name
+            if party.identities or party.certificates:  # of whom the log does not tell
+                stranger = "somebody"
+    found: dict[bool, list[str]] = {True: [], False: []}
     try:
-        return _search(policy, named, verified, more, now)
+        log, signed = _checkpoint(policy, named, now)
+        documents = dict(_documents(policy, named, verified, more))
+        for index, body in enumerate(entries_under(policy.folder / named.folder, signed)):
+            opened = documents.get(body)
+            signer = rekor.signer_of(body) if opened is None else signer_in(policy, opened)
+            said = _said(opened, verified) if opened else "a document that is not at hand"
+            if said and (name := names.get(signer, stranger)):
+                found[said == MISMATCH].append(f"{said}, by {name} (entry {index})")
     except ProvenanceError as error:
         return Searched(problem=str(error))
+    entries = count(signed.size, "entry", "entries")
+    return Searched(f"the {entries} of {log.name}", (*found[True],), (*found[False],))
 
 
-def _search(
-    policy: TrustPolicy,
-    named: NoMismatch,
-    verified: Verified,
-    more: Sequence[Path],
-    now: datetime,
-) -> Searched:
+def _checkpoint(
+    policy: TrustPolicy, named: NoMismatch, now: datetime
+) -> tuple[VerifierKey, Checkpoint]:
+    """Return the log, and the checkpoint of it up to which it is searched."""
     log, path = policy.logs[named.log], policy.folder / named.checkpoint
     raw = read_file(path, MAX_NOTE_BYTES)
     signed = checkpoints.open_checkpoint(raw, log, where=str(path))
     if policy.witnesses:
         policy.witnesses.check(raw, now, where=str(path))
-    speakers = {it.name for it in policy.signers.values()}
-    speakers &= {*named.parties} or speakers
-    certified = any(it.identities or it.certificates for it in _parties(policy, speakers))
-    documents = dict(_documents(policy, named, verified, more))
-    against: list[str] = []
-    unknown: list[str] = []
-    for index, body in enumerate(entries_under(policy.folder / named.folder, signed)):
-        opened = documents.get(body)
-        signer = rekor.signer_of(body) if opened is None else signer_in(policy, opened)
-        party, as_entry = policy.signers.get(signer), f"as entry {index}"
-        if party is None and certified:
-            unknown.append(f"what somebody signed {as_entry}")
-        elif party is not None and party.name in speakers:
-            if opened is None:
-                unknown.append(f"what {party.name} signed {as_entry}")
-            elif said := _said(opened, verified):
-                (against if said == "mismatch" else unknown).append(
-                    f"a {said} by {party.name}, logged {as_entry}"
-                )
-    return Searched(
-        f"the {count(signed.size, 'entry', 'entries')} of {log.name}", (*against,), (*unknown,)
-    )
-
-
-def _parties(policy: TrustPolicy, names: Collection[str]) -> Iterator[Party]:
-    return (party for party in policy.signers.values() if party.name in names)
+    return log, signed
 
 
 def _documents(
@@ -107,14 +97,14 @@ def _documents(
         except (MalformedError, UnreadableError):
             continue  # what it holds is not at hand
         for item in items:
-            with suppress(SignatureError):
+            with suppress(SignatureError, MalformedError):  # a stranger's; of a kind in no log
                 opened = open_bundle(item, policy.trusted)
                 yield rekor.format_body(item.envelope.pae, opened.signature, opened.key), opened
 
 
 def _files(path: Path) -> Iterator[Path]:
     """Yield *path*, or the files of JSON in it."""
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where it may not look
         yield path
     for folder, _, names in walk_folders(path):
         yield from (Path(folder, name) for name in sorted(names) if name.endswith(_DOCUMENTS))
@@ -128,8 +118,7 @@ def _said(opened: Opened, verified: Verified) -> str:
             return ""
         found = verdicts.from_statement(statement)
     except MalformedError:
-        return "statement that is not understood"
+        return "a statement that is not understood"
     about = found.published.root_digest["sha256"] == verified.manifest.root_digest
-    return (
-        "mismatch" if about and found.equality.declared and found.conclusion == "mismatch" else ""
-    )
+    counts = about and found.equality.declared
+    return MISMATCH if counts and found.conclusion == "mismatch" else ""

@@ -182,12 +182,9 @@ def _answers(
 
 def _no_mismatch(searched: Searched) -> Answer:
     """Answer whether nothing speaks against the model; what cannot be known is a no."""
-    unknown = some_of(searched.unknown)
-    why = some_of(searched.against)
-    if not why and (searched.problem or unknown):
-        why = f"not decidable here: {searched.problem or f'not at hand is {unknown}'}"
-    holds = not why
-    return Answer("no trusted mismatch", why or f"none in {searched.range}", holds)
+    unknown = searched.problem or some_of(searched.unknown)
+    why = some_of(searched.against) or (f"not decidable here: {unknown}" if unknown else "")
+    return Answer("no trusted mismatch", why or f"none in {searched.range}", not why)
 
 
 def _for(policy: TrustPolicy, name: str) -> dict[int, Rule]:

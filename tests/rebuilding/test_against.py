@@ -19,6 +19,7 @@ from provenance.transparency import log as logs
 from provenance.transparency import note
 from provenance.transparency.note import VerifierKey, format_vkey
 from tests.rebuilding.builds import files
+from tests.sigstores import Sigstore
 from tests.world import attest, cosign, declared, make_log, sign_payload, vkey_text, write_files
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class World:
         library.publish(path, log=self.folder / "log", keys=[self.people[who].public])
         shutil.copy(self.folder / "log/checkpoint", self.folder / "checkpoint")
 
-    def answer(self, **changes: object) -> str:
+    def answer(self, first: str = "", **changes: object) -> str:
         """Return why the policy says that nothing speaks against the model, or that it does."""
         parties = "".join(
             f'[[party]]\nname = "{name}"\norganisation = "of {name}"\n'
@@ -70,7 +71,9 @@ class World:
             **changes,
         }
         rows = "".join(f"{key} = {json.dumps(value)}\n" for key, value in against.items())
-        text = f'format = 1\n{parties}[[rule]]\nstatement = "training"\nparties = ["alice"]\n'
+        text = (
+            f'format = 1\n{first}{parties}[[rule]]\nstatement = "training"\nparties = ["alice"]\n'
+        )
         policy = self.folder / "policy.toml"
         policy.write_text(f"{text}[no-trusted-mismatch]\n{rows}")
         told: list[Answer] = []
@@ -98,11 +101,11 @@ def test_a_mismatch_counts_within_the_named_log(world: World) -> None:
     mismatch = world.verdict("bob", "mismatch", 0.1)
     assert world.answer() == "none in the 1 entry of example.org/log"
     world.publish(mismatch, "bob")
-    assert world.answer() == "a mismatch by bob, logged as entry 1"
+    assert world.answer() == "a mismatch, by bob (entry 1)"
     # Removed, it is missed; and before the checkpoint that is named, it was not there.
     kept = mismatch.read_bytes()
     mismatch.unlink()
-    assert world.answer() == "not decidable here: not at hand is what bob signed as entry 1"
+    assert world.answer() == "not decidable here: a document that is not at hand, by bob (entry 1)"
     (world.folder / "checkpoint").write_bytes(before)
     mismatch.write_bytes(kept)
     assert world.answer() == "none in the 1 entry of example.org/log"
@@ -116,7 +119,7 @@ def test_who_may_speak_against_it(world: World) -> None:
     assert world.answer(parties=[]) == "none in the 2 entries of example.org/log"
     attest(other := write_files(world.folder / "other"), world.people["alice"])
     world.publish(other, "alice")
-    assert "what alice signed as entry 2" in world.answer(parties=["alice"])
+    assert "not at hand, by alice (entry 2)" in world.answer(parties=["alice"])
     assert world.answer().startswith("none in")
     assert world.answer(documents=["documents", "other"], parties=["alice"]).startswith("none in")
 
@@ -128,6 +131,22 @@ def test_a_mismatch_of_another_model_does_not_count(world: World) -> None:
     assert world.answer() == "none in the 1 entry of example.org/log"
 
 
+def test_of_who_signs_with_certificates_every_stranger_may_be_one(
+    world: World, tmp_path: Path
+) -> None:
+    world.publish(world.verdict("mallory", "of-a-stranger", 0.1), "mallory")
+    (tmp_path / "root.json").write_bytes(Sigstore().trusted_root())
+    extra = (
+        'trusted-root = "root.json"\n[[party]]\nname = "carol"\norganisation = "Two"\n'
+        'identities = [{ name = "carol@example.org", provider = "https://example.org" }]\n'
+    )
+    for parties, answer in (
+        (["bob"], "none in the 1 entry of example.org/log"),
+        (["carol"], "not decidable here: a document that is not at hand, by somebody (entry 0)"),
+    ):
+        assert world.answer(first=extra, parties=parties) == answer
+
+
 def test_what_is_not_understood_is_not_passed_over(world: World) -> None:
     statement = {"_type": "https://in-toto.io/Statement/v1", "predicateType": uris.VERDICT,
                  "subject": [{"name": "x", "digest": {"sha256": "00" * 32}}],
@@ -135,13 +154,13 @@ def test_what_is_not_understood_is_not_passed_over(world: World) -> None:
     path = world.folder / "documents/later.json"
     path.write_bytes(sign_payload(json.dumps(statement).encode(), world.people["bob"]))
     world.publish(path, "bob")
-    assert "a statement that is not understood by bob" in world.answer()
+    assert "a statement that is not understood, by bob" in world.answer()
     # What is no entry as this program makes them is nobody's; documents that are none are not read.
     for name, data in {"a.json": b"{", "b.json": b"\xff", "c.txt": path.read_bytes()}.items():
         (world.folder / "documents" / name).write_bytes(data)
     logs.append(world.folder / "log", [b"\0" * 32, b"[" * 60000, b"{}"], world.log)
     shutil.copy(world.folder / "log/checkpoint", world.folder / "checkpoint")
-    assert world.answer(documents=[]).endswith("what bob signed as entry 0")
+    assert world.answer(documents=[]).endswith("not at hand, by bob (entry 0)")
 
 
 @pytest.mark.parametrize("lost", ["checkpoint", "log/tile/entries/000.p/1", "log"])
