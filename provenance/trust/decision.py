@@ -244,7 +244,8 @@ def demands(
     if rule.logs:
         ids = {policy.logs[text].log_id for text in rule.logs}
         names = " or ".join(policy.logs[text].name for text in rule.logs)
-        yield f"in the log {names}", "no proof", lambda each: bool(ids & each.logs)
+        lacking = "no proof" + " that a quorum of witnesses cosigned" * bool(policy.witnesses)
+        yield f"in the log {names}", lacking, lambda each: bool(ids & each.logs)
     if (days := rule.max_age_days) is not None:
         earliest, latest = now - timedelta(days=days), now + timedelta(days=1)
         yield (
