@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from pathlib import Path
@@ -15,7 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from provenance.envelope import bundle as bundles
 from provenance.errors import UnavailableError
+from provenance.sigstore.keyless import Keyless
+from provenance.sigstore.root import parse as root_of
 from provenance.sigstore.signing import Identity, read_config
 from tests.loopback import Loopback, by, trust
 from tests.sigstores import DAY, PROVIDER, WHO, new_key
@@ -237,3 +241,23 @@ def test_what_is_missing_or_contradicts(
     dry = provenance("attest", root, *by(sigstore), "--dry-run")
     assert (dry.status, sigstore.asked) == (0, [])
     assert dry.document["predicate"]["runDetails"].get("provenance_signer") is None
+
+
+def test_the_public_sigstore_is_checked_by_its_own_client(
+    sigstore: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its configuration is fetched, and here it is that of the loopback."""
+    text = f"""
+        from sigstore.models import ClientTrustConfig
+        def production(cls, offline=False):
+            return cls.from_json(open({str(sigstore.config)!r}).read())
+        ClientTrustConfig.production = classmethod(production)
+    """
+    (sigstore.folder / "sitecustomize.py").write_text(textwrap.dedent(text))
+    monkeypatch.setenv("PYTHONPATH", str(sigstore.folder))
+    signed = bundles.parse(Identity(sigstore.token()).sign(STATEMENT))
+    trusted = root_of(sigstore.trusted_root(), where="root")
+    assert Keyless(trusted, WHO, PROVIDER).open(signed).payload == STATEMENT
+    sigstore.spoil["/api/v1/log/entries"] = lambda it: unsigned_entry(sigstore, it)
+    with pytest.raises(UnavailableError, match="the check of the signature"):
+        Identity(sigstore.token()).sign(STATEMENT)
