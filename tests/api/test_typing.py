@@ -40,7 +40,7 @@ assert_type(provenance.current_run(), Run)
 error: type[Exception] = provenance.ProvenanceError
 
 provenance.verify("model", key="k")  # WRONG: keys
-provenance.record("python train.py", model="model")  # WRONG: no key
+provenance.record(["x"], identity_token="t")  # WRONG: no model
 provenance.record(["x"], model="m", key="k", equallity="bytes")  # WRONG: misspelled
 provenance.agree(["a", "b"], keys=["k"], quorum="2")  # WRONG: a text
 """
