@@ -17,6 +17,14 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
 import provenance
 from provenance.envelope import bundle as bundles
 from provenance.errors import ProvenanceError, SignatureError
@@ -217,7 +225,15 @@ def _payloads() -> list[bytes]:
 
 def _private_keys() -> list[bytes]:
     key = generate("ecdsa-p256")
-    return [key.pem(), key.pem(b"password"), generate("ed25519").pem()]
+    handle = ed25519.Ed25519PrivateKey.generate()
+    openssh = handle.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    return [key.pem(), key.pem(b"password"), generate("ed25519").pem(), openssh]
+
+
+def _public_keys() -> list[bytes]:
+    handle = ed25519.Ed25519PrivateKey.generate().public_key()
+    return [_pem("signing-key-pub.pem"),
+            handle.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)]  # fmt: skip
 
 
 TARGETS = {
@@ -239,7 +255,7 @@ TARGETS = {
         lambda: _examples("trust-policy"),
         lambda data: policy.parse(data, MODELS / "keys/certificate/policy.toml"),
     ),
-    "public-key": Target(lambda: [_pem("signing-key-pub.pem")], parse_public_pem),
+    "public-key": Target(_public_keys, parse_public_pem),
     "private-key": Target(_private_keys, _private),
     "note": Target(lambda: [b"text\n\n" + made()[0].logs[1].note("text\n").encode()], _note),
 }
