@@ -219,9 +219,10 @@ def sign(
 def _ignored_files(
     model: Path, left_out: frozenset[str], link_roots: Sequence[Path]
 ) -> Iterator[str]:
-    for name in walk(model, ignore=RESERVED, link_roots=link_roots):
+    names = frozenset(walk(model, ignore=RESERVED, link_roots=link_roots))
+    for name in sorted(names):
         if is_within(name, left_out):
-            if loader := opened_by(name):
+            if loader := opened_by(name, names):
                 what = f"cannot be left out: {loader} would open it"
                 raise ContentError(what, where=f"{model}/{name}", hint="sign it, or move it away")
             yield name

@@ -167,8 +167,9 @@ def _counted(
 
 
 def _refuse_opened(root: Path, left_out: Iterable[str], stated: Stated) -> None:
+    beside = frozenset(left_out).union(stated.digests)
     for name in sorted(left_out):
-        if loader := opened_by(name):
+        if loader := opened_by(name, beside):
             what = f"is left out of {stated.where}, and {loader} would open it"
             raise ContentError(what, where=f"{root}/{name}", hint="move it away")
 

@@ -228,7 +228,7 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
         index,
         levels_of(matching, signatures, policy.name),
         uncovered,
-        (*_warnings(root, name, policy), *_unsigned(left_out)),
+        (*_warnings(root, name, policy), *_unsigned(left_out, names)),
         tuple(steps),
         reading,
         claims=matching,
@@ -320,8 +320,9 @@ def _warnings(root: Path, name: str, policy: Policy) -> Iterator[str]:
         yield f"{what}: --name or --root-digest says which model is expected"
 
 
-def _unsigned(names: Iterable[str]) -> Iterator[str]:
-    opened = {name: opened_by(name) for name in sorted(names)}
+def _unsigned(left_out: Iterable[str], signed: Iterable[str]) -> Iterator[str]:
+    beside = frozenset(left_out).union(signed)
+    opened = {name: opened_by(name, beside) for name in sorted(left_out)}
     shown = [f"{name} ({loader} would open it)" for name, loader in opened.items() if loader]
     if shown:
         yield f"nobody signed {some_of(shown)}"
