@@ -43,29 +43,24 @@ link_root_option = click.option(
 )
 
 
-def signing_options(command: F, *, required: bool = True) -> F:
-    """Add ``--key`` for a private key and ``--password-env``."""
+def signing_options(command: F, *, or_identity: bool = False) -> F:
+    """Add ``--key`` for a private key and ``--password-env``, and what signs without a key."""
+    if or_identity:
+        command = click.option(
+            "--trust-config", type=PATH, metavar="FILE",
+            help="Without --key: the Sigstore that signs, in place of the public one.",
+        )(command)  # fmt: skip
+        command = click.option(
+            "--identity-token", metavar="TOKEN",
+            help="Without --key: who signs (OIDC), or env:NAME, fd:N; else a hosted CI's identity.",
+        )(command)  # fmt: skip
     command = click.option(
         "--password-env", metavar="VAR", help="Environment variable that holds the key's password."
     )(command)
     return click.option(
-        "--key", "key_path", required=required, metavar="KEY", callback=_private_key,
+        "--key", "key_path", required=not or_identity, metavar="KEY", callback=_private_key,
         help="Private key: a file, env:NAME, fd:N, or a pkcs11:, awskms:, azurekms:, gcpkms: or"
         " hv: URI.",
-    )(command)  # fmt: skip
-
-
-def identity_options(command: F) -> F:
-    """Add what signs without a key."""
-    command = click.option(
-        "--trust-config",
-        type=PATH,
-        metavar="FILE",
-        help="Without --key: the Sigstore that signs, in place of the public one.",
-    )(command)
-    return click.option(
-        "--identity-token", metavar="TOKEN",
-        help="Without --key: who signs (OIDC), or env:NAME, fd:N; else a hosted CI's own identity.",
     )(command)  # fmt: skip
 
 

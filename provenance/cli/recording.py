@@ -11,7 +11,6 @@ import click
 
 from provenance.cli.options import (
     PATH,
-    identity_options,
     json_option,
     key_variables,
     link_root_option,
@@ -34,8 +33,7 @@ def recording_options(command: F) -> F:
     """Add the options that both commands have."""
     for option in reversed(_OPTIONS):
         command = option(command)
-    command = identity_options(link_root_option(json_option(command)))
-    return signing_options(command, required=False)
+    return signing_options(link_root_option(json_option(command)), or_identity=True)
 
 
 _OPTIONS = (

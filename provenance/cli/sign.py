@@ -12,7 +12,6 @@ from provenance.api import signing
 from provenance.cli.help import Command
 from provenance.cli.options import (
     PATH,
-    identity_options,
     json_option,
     link_root_option,
     read_password,
@@ -32,8 +31,7 @@ from provenance.report.terminal import print_json, print_lines, progress
     next_step="'provenance verify model --key alice.pub' checks it, and so does model_signing.",
 )
 @click.argument("model", type=PATH, metavar="DIR|FILE")
-@identity_options
-@partial(signing_options, required=False)
+@partial(signing_options, or_identity=True)
 @click.option(
     "--signature", type=PATH, metavar="PATH", help="Where to write it, if not DIR/model.sig."
 )
