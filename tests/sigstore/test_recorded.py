@@ -112,6 +112,20 @@ def test_a_job_of_gitlab(
     assert provenance("verify", "model", *trust(sigstore)).status == 0
 
 
+def test_a_job_of_buildkite(
+    sigstore: Loopback, work: Path, provenance: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (work / "model").mkdir()
+    (work / "model/w").write_text("1")
+    agent = work / "buildkite-agent"
+    agent.write_text(f"#!/bin/sh\necho {sigstore.token()}\n")
+    agent.chmod(0o755)
+    monkeypatch.setenv("BUILDKITE", "true")
+    monkeypatch.setenv("PATH", str(work), prepend=os.pathsep)
+    assert provenance("sign", "model", "--trust-config", sigstore.config).status == 0
+    assert provenance("verify", "model", *trust(sigstore)).status == 0
+
+
 def test_what_could_not_be_signed_is_finished_later(
     sigstore: Loopback, work: Path, runs: Path, provenance: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

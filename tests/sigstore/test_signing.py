@@ -228,6 +228,7 @@ def test_what_is_missing_or_contradicts(
 ) -> None:
     refused(provenance("sign", root, *by(sigstore)[2:]), 2, "no key is named", "--identity-token")
     refused(provenance("sign", root, "--key", alice.private, *by(sigstore)), 2, "or an identity")
+    refused(provenance("record", "--model", root, "--", "true"), 125, "no key is named")
     empty = ["--identity-token", "", *by(sigstore)[2:]]
     refused(provenance("sign", root, *empty), 2, "token is empty")
     chain: list[str | Path] = ["--signing-certificate", alice.public]
