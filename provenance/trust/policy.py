@@ -193,33 +193,43 @@ def parse(data: bytes, path: Path) -> TrustPolicy:
         document = msgspec.convert(parse_toml(data, where), Document)
     except msgspec.ValidationError as error:
         raise MalformedError(f"not a trust policy: {error}", where=where) from error
-    names = [party.name for party in document.party]
-    if len(set(names)) < len(names):
-        raise MalformedError("two parties have one name", where=where)
-    for it in document.party:
-        if not (it.keys or it.identities or it.certificates):
-            raise MalformedError(f"{it.name} has nothing to sign with", where=where)
+    if wrong := next(_wrong(document), None):
+        raise MalformedError(wrong, where=where)
     folder, against = path.parent, document.no_trusted_mismatch
     keys = {party.name: [_key(folder, text) for text in party.keys] for party in document.party}
     signers = _signers(document, keys, where)
     revoked = {_key(folder, each.key).key_id: each.on for each in document.revoked}
     if strange := next((each for each in revoked if each not in signers), None):
         raise MalformedError(f"revokes a key that no party has: {strange}", where=where)
+    if len(revoked) < len(document.revoked):
+        raise MalformedError("revokes a key twice", where=where)
     witnesses = None if document.tlog_policy is None else _witnesses(folder, document.tlog_policy)
     searched = [against.log] if against else []
     texts = (text for it in (*(rule.logs for rule in document.rule), searched) for text in it)
     logs = {text: _log(folder, text, witnesses, where) for text in texts}
     policy = TrustPolicy(document.rule, signers, revoked, logs, (), against, witnesses, folder)
-    said = {f"rule {number}": it.parties for number, it in enumerate(document.rule, 1)}
-    said |= {"no-trusted-mismatch": against.parties} if against else {}
-    for named, parties in said.items():
-        if unknown := [each for each in parties if each not in names]:
-            raise MalformedError(f"{named} names a party that is none: {unknown[0]!r}", where=where)
     for number, rule in enumerate(document.rule, 1):
         if never := next(_never(rule, policy, document), None):
             raise MalformedError(f"rule {number} can never hold: {never}", where=where)
     all_keys = dict.fromkeys(key for found in keys.values() for key in found)
     return replace(policy, trusted=(*all_keys, *_certified(document, folder, where)))
+
+
+def _wrong(document: Document) -> Iterator[str]:
+    """Yield what is wrong with the parties of *document*, and with where they are named."""
+    names, against = [party.name for party in document.party], document.no_trusted_mismatch
+    if len(set(names)) < len(names):
+        yield "two parties have one name"
+    for it in document.party:
+        if not (it.keys or it.identities or it.certificates):
+            yield f"{it.name} has nothing to sign with"
+    said = {f"rule {number}": rule.parties for number, rule in enumerate(document.rule, 1)}
+    for where, parties in {
+        **said,
+        "no-trusted-mismatch": against.parties if against else (),
+    }.items():
+        if unknown := [each for each in parties if each not in names]:
+            yield f"{where} names a party that is none: {unknown[0]!r}"
 
 
 def _signers(

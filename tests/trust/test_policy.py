@@ -309,6 +309,8 @@ WRONG = {
     "a name of blanks": ALICE.replace('"alice"', '" "') + RULE,
     "revokes a stranger's": ALICE + RULE + '[[revoked]]\nkey = "bob.pub"\non = 2026-01-01',
     "revokes at no day": ALICE + RULE + '[[revoked]]\nkey = "alice.pub"\non = "soon"',
+    "revokes one key at two days": ALICE + RULE
+    + '[[revoked]]\nkey = "alice.pub"\non = 2026-01-01\n' * 2,
     "no such key": ALICE.replace("alice.pub", "carol.pub") + RULE,
     "a private key": ALICE.replace("alice.pub", "bob") + RULE,
     "not TOML": "format",
