@@ -21,7 +21,7 @@ MAX_SEEDS, MAX_SEED = 16, 100
 _SIGNATURE: Final = STEPS.index("signature") + 1
 _FORMS: Final = {"same": "the same", "cast": "cast", "renamed": "under other names",
                  "other": "not found there", "left": "of its own left out"}  # fmt: skip
-_LISTED: Final = {"checked": "with the SHA-256 stated", "unchecked": "without one stated",
+_LISTED: Final = {"checked": "with the SHA-256 stated", "unchecked": "without a SHA-256 stated",
                   "absent": "not there"}  # fmt: skip
 _NO_NAMES: Final[Mapping[str, str]] = {}
 

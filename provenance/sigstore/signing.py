@@ -38,7 +38,7 @@ SIGNING_VARIABLES: Final = (
 """What a program needs to sign as the identity that records it, and is kept from a training."""
 
 _CHILD: Final = Path(__file__).with_name("signing_child.py")
-_WHERE: Final = "signing without a key"
+_WHERE: Final = "signing without a key (--key)"
 _LIMITS: Final = 30, 2**31
 """Seconds of processor time and bytes. That makes two minutes by the clock: a log answers when the
 entry is in the tree, which may take 20 s."""

@@ -481,9 +481,11 @@ if {known}:
     __vsc_ipynb_file__ = os.path.abspath("a.ipynb")
 with recording() as run:
     save()
+print(run.recorded.warnings)
 """
     )
     assert ran.returncode == 0, ran.stderr
+    assert known or "no file of the notebook is known (name it as a config)" in ran.stdout
     [claim] = program.claims()
     recipe, source = claim["buildDefinition"]["externalParameters"], collectors(claim)["source"]
     command = ["-m", "ipykernel_launcher", "a.ipynb"]

@@ -104,7 +104,7 @@ def test_a_training_that_succeeds(
 ) -> None:
     ran = record()
     assert (ran.status, ran.out) == (0, "")
-    assert "recorded 1 file, 1 bytes, root sha256 " in ran.err
+    assert "recorded 1 file, 1 byte, root sha256 " in ran.err
     assert "written  model/claims.jsonl" in ran.err
     assert "written  model/model.sig" in ran.err
     assert provenance("verify", "model", "--key", alice.public).status == 0
@@ -475,7 +475,7 @@ def test_what_was_captured_is_said_in_six_lines(record: Callable[..., Ran], work
     lines = record(TRAIN, *stated).err.partition("provenance: recorded ")[2].splitlines()
     labels = [line.removeprefix("provenance: ").split(" ")[0] for line in lines[1:]]
     assert labels == ["code", "data", "software", "run", "trace", "written", "written"]
-    assert lines[0].startswith("1 file, 1 bytes, root sha256 ")
+    assert lines[0].startswith("1 file, 1 byte, root sha256 ")
     assert "no repository" in lines[1]
     assert "train  1 file, 4 bytes" in lines[2]
     assert "interpreter and packages unknown" in lines[3]

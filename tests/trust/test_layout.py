@@ -108,7 +108,8 @@ def test_whose_layout(scene: Scene, bob: Person, tmp_path: Path) -> None:
     scene.link("train", scene.alice)
     data = signed(layout((scene.alice,), step("train", scene.alice)), scene.larry)
     scene.refuses(data, "trusted by default", "--layout-key", step="parse", layout_keys=[])
-    scene.refuses(data, "SignatureVerificationError", step="layout", layout_keys=[bob.public])
+    why = ("SignatureVerificationError", "each --layout-key must have signed")
+    scene.refuses(data, *why, step="layout", layout_keys=[bob.public])
     both = [scene.larry.public, bob.public]
     scene.refuses(data, "SignatureVerificationError", step="layout", layout_keys=both)
     new = make_person(tmp_path, "new", "ml-dsa-65")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import textwrap
@@ -230,6 +231,11 @@ def test_a_script_in_python_is_a_python(tmp_path: Path) -> None:
 
 
 # What is read of a Python that is not run.
+
+
+def test_the_build_is_called_as_the_interpreter_calls_it() -> None:
+    found = read_software(said("a", version=sys.version))
+    assert found.interpreter.values["build"] == [*platform.python_build()]
 
 
 def test_what_a_stranger_names_is_read_with_care(tmp_path: Path) -> None:
