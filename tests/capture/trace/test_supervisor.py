@@ -288,6 +288,19 @@ def test_a_program_may_be_traced_under_it(tmp_path: Path) -> None:
 
 
 @seccomp
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="no unshare")
+def test_numbers_that_mean_other_processes_in_proc_are_refused(tmp_path: Path) -> None:
+    """As in a container that was given the /proc of its host."""
+    text = "from provenance.capture.trace import tracer; tracer.check('seccomp')"
+    inside = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
+    if subprocess.run([*inside, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no namespaces here")
+    words = [*inside, sys.executable, "-c", text]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "UnavailableError: --trace seccomp: /proc is of another pid namespace" in done.stderr
+
+
+@seccomp
 def test_what_means_another_file_to_the_program_is_lost(tmp_path: Path) -> None:
     if os.getuid():
         pytest.skip("only root may")
