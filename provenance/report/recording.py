@@ -9,7 +9,7 @@ from provenance.errors import count, some_of
 from provenance.folder.claims import in_words
 from provenance.report.explain_text import shorten
 from provenance.report.verification import code_texts, input_text, seeds_text, weights_texts
-from provenance.statement.training import TrainingStatement
+from provenance.statement.training import Collected, TrainingStatement
 
 
 def captured_lines(statement: TrainingStatement) -> list[str]:
@@ -17,7 +17,6 @@ def captured_lines(statement: TrainingStatement) -> list[str]:
     recipe, manifest = statement.recipe, statement.manifest
     collectors = statement.build.internal_parameters.collectors
     known = {name: said.values for name, said in collectors.items() if said.status == "ok"}
-    problem = collectors["trace"].reason if "trace" in known else ""
     inputs = (*recipe.data, *recipe.config)
     size = f"{count(len(manifest.entries), 'file')}, {count(manifest.size, 'byte')}"
     parts = {
@@ -26,7 +25,7 @@ def captured_lines(statement: TrainingStatement) -> list[str]:
         "base": [input_text(recipe.base_model)] if recipe.base_model else [],
         "software": _software(known),
         "run": _run(statement, known),
-        "trace": [*_trace(known.get("trace"), problem)],
+        "trace": [*_trace(collectors.get("trace"))],
     }
     if weights := weights_texts(statement):
         parts["weights"] = weights
@@ -41,11 +40,13 @@ def not_covered_lines(not_covered: Mapping[str, int]) -> list[str]:
     return [f"not covered  {in_words(not_covered)}"] if not_covered else []
 
 
-def _trace(seen: dict[str, Any] | None, problem: str) -> Iterator[str]:
+def _trace(said: Collected | None) -> Iterator[str]:
     """Say what was read and not declared, and what was declared and not read."""
-    if seen is None:
+    if said is None or said.status != "ok":
+        yield from [f"nothing was seen: {said.reason}"] if said else []
         return
-    yield f"by {seen['mechanism']}, which may not see all{f' ({problem})' * bool(problem)}"
+    seen, problem = said.values, f" ({said.reason})" if said.reason else ""
+    yield f"by {seen['mechanism']}, which may not see all{problem}"
     if number := seen.get("undeclaredFiles", 0):
         names = some_of(seen["undeclared"], number - len(seen["undeclared"]))
         yield f"read {count(number, 'file')} that nobody declared: {names}"

@@ -240,6 +240,8 @@ def test_where_no_python_told_nothing_is_said_of_what_they_opened(
     collected = recorded.statement.build.internal_parameters.collectors["trace"]
     if mechanism == "audit" or sys.platform != "linux":
         assert (collected.status, collected.reason) == ("absent", "no Python of the run reported")
+        line = "trace    nothing was seen: no Python of the run reported"
+        assert line in captured_lines(recorded.statement)
     else:
         assert collected.values["mechanism"] == "inotify"
         assert "undeclared" not in collected.values
