@@ -84,6 +84,8 @@ def observe_before(
     if not folder.is_dir():
         raise UnreadableError("no such folder", where=str(inputs.working_folder))
     model = check_model_folders(inputs) if words else inputs.located(inputs.model)
+    if model.is_file():  # a link to one has its own name, also where it is verified
+        model = inputs.located(inputs.model.parent) / inputs.model.name
     for value in inputs.seeds.values():
         if parse_seed(value) is None:
             hint = "write --seed 0, or --seed numpy=0"

@@ -3,18 +3,18 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import shutil
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 
 from tests.weights.writing import simple
 from tests.world import FILES, Shell, refused, tree, write_files
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
     from tests.world import Person
 
@@ -60,6 +60,24 @@ def test_an_equality_that_does_not_fit_is_not_signed(
     refused(ran, 1, "rule 1 (close) selects no tensor")
     assert tree(root) == before
     assert provenance(*command, "--dry-run").status == 0
+
+
+@pytest.mark.parametrize(("folder", "to"), [("", "kept.bin"), ("a", "../kept.bin"), ("b", "m.0")])
+def test_a_link_to_a_file_is_a_model_under_its_own_name(
+    tmp_path: Path, provenance: Shell, alice: Person, folder: str, to: str
+) -> None:
+    write_files(tmp_path, {"kept.bin": b"weights", "a/x": b"", "b/x": b""})
+    (tmp_path / "b" / "m.0").symlink_to("../kept.bin")
+    (tmp_path / "c").symlink_to("b")
+    link = tmp_path / folder / "m.bin"
+    link.symlink_to(to)
+    for path in (link, *([tmp_path / "c" / "m.bin"] if folder == "b" else [])):
+        for verb in ("attest", "sign"):
+            assert provenance(verb, path, "--key", alice.private).status == 0
+            assert provenance("verify", path, "--key", alice.public).status == 0
+    shutil.copy(link, tmp_path / "copied")  # the bytes, as one gets them
+    (tmp_path / "copied").replace(tmp_path / folder / "m.bin")
+    assert provenance("verify", link, "--key", alice.public).status == 0
 
 
 TOKEN = "hf_" + "aB3" * 12
