@@ -155,8 +155,9 @@ def _users_of_urls(text: str, _beside: str) -> Iterator[tuple[int, int]]:
             yield start, start + len(user)
         try:
             urlsplit(scheme + rest)
-        except ValueError:  # an invalid address in brackets
-            yield match.span()
+        except ValueError:  # an invalid address in brackets; in Markdown there is none before @
+            if "@" in match[0]:
+                yield match.span()
 
 
 def _secrets_of_queries(text: str, _beside: str) -> Iterator[tuple[int, int]]:

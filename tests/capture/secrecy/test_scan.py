@@ -200,6 +200,10 @@ HELD: dict[str, tuple[bytes, str]] = {
     "url.cfg": (b"proxy = https://me:pa55word@proxy.example", "(user)"),
     "live.npy": (b"\x93NUMPY\0my-live-secret\0", "variable MY_TOKEN"),
     ".env": (b"A=1", "secrets, by its name"),
+    "README.md": (
+        b"By [http://www.example.org](http://www.example.org), a [b](https://b.org/@b)",
+        "",
+    ),
     "masked.json": (b'{"hub_token": "<HUB_TOKEN>", "eos_token": "</s>"}', ""),
     "none.pkl": (pickle.dumps({"hub_token": None, "next": W_AND_B}), ""),
     "sums.json": (json.dumps({"model": W_AND_B, "max_tokens": 2048}).encode(), ""),
