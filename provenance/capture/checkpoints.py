@@ -386,7 +386,7 @@ class Watcher:
                 known, came = self._known.pop(name, None), self._came.pop(name, 0)
                 seen = not self._blind or _is_numbered(name)
                 if came or (known is not None and not known.hashed and seen):
-                    self._miss(name, "gone before it was hashed")
+                    self._miss(name, "gone before it was hashed", self._step(name))
 
     def _take(self, name: str, found: Files, files: Mapping[str, Seen] | None) -> None:
         """Hash the checkpoint *name* and add it, unless it is seen to change."""
@@ -403,13 +403,13 @@ class Watcher:
             made = chain.describe(name, hashed, timestamp(), self._step(name, found))
         except ProvenanceError as error:
             if at_end or isinstance(error, MalformedError):
-                self._miss(name, error.what)
+                self._miss(name, error.what, self._step(name, found))
                 self._known[name] = replace(known, hashed=True)
             return  # else it is looked at again, as it is then
         self._take_events()
         if self._came.pop(name, 0) > 1:
             listed = True
-            self._miss(name, "another state of it was gone before it was hashed")
+            self._miss(name, "another state of it was gone before it was hashed", _step_in(name))
         if listed:
             self._chain.add(made)
         held = None if listed else made
@@ -444,25 +444,24 @@ class Watcher:
                 if not is_within(name, RESERVED):
                     self._told[mark + name] = step
                     return
-        self._miss(path.name, "lies outside of the model's folder and of the working folder")
+        self._miss(path.name, "lies outside of the model's folder and of the working folder", step)
 
-    def _miss(self, name: str, why: str) -> None:
+    def _miss(self, name: str, why: str, step: int | None = None) -> None:
         shown = os.fsencode(name).decode(errors="backslashreplace")
-        self._chain.add(Checkpoint(shown, timestamp(), missed=why))
+        self._chain.add(Checkpoint(shown, timestamp(), step=step, missed=why))
 
-    def _step(self, name: str, found: Files) -> int | None:
+    def _step(self, name: str, found: Files | None = None) -> int | None:
         """Return the step of a checkpoint, as the program, its state or its name tells it."""
         if (step := self._told.get(name)) is not None:
             return step
         with contextlib.suppress(ProvenanceError):
-            if _STATE in found.names and found.is_folder:
+            if found is not None and _STATE in found.names and found.is_folder:
                 data = read_file(self._path(name) / _STATE, _MAX_STATE_BYTES, follow=False)
                 state = strict_json.parse(data, max_bytes=_MAX_STATE_BYTES)
                 step = state.get("global_step") if isinstance(state, dict) else None
                 if type(step) is int and 0 <= step <= MAX_STEP:
                     return step
-        numbers = _STEP.findall(PurePosixPath(name).name)
-        return int(numbers[-1]) if numbers else None
+        return _step_in(name)
 
     def _place(self, name: str) -> tuple[Path, str]:
         inside = name.removeprefix(MODEL)
@@ -494,6 +493,11 @@ def read_chain(run_folder: Path) -> Chain:
         data = read_file(run_folder / CHAIN, MAX_BYTES, follow=False)
         found.update(chain.follow(data, CHAIN))
     return Chain(found)
+
+
+def _step_in(name: str) -> int | None:
+    numbers = _STEP.findall(PurePosixPath(name).name)
+    return int(numbers[-1]) if numbers else None
 
 
 def _is_numbered(name: str) -> bool:

@@ -57,7 +57,7 @@ def summary_lines(verified: Verified, keys: Mapping[str, str] = _NO_NAMES) -> li
     The last lines name the evidence level, one for each signer.
     """
     model, claim = one_line(verified.name), verified.claim
-    root = ("root", f"sha256:{verified.manifest.root_digest}")
+    root = ("root", verified.manifest.root_digest)  # with "sha256:" it is too wide for 80 columns
     if claim is None:
         start = good("signed") + f": {model} is what was signed. How it was made is not stated."
         rows = [root]

@@ -207,8 +207,8 @@ def test_a_checkpoint_that_is_deleted_before_it_is_hashed_is_missed(
         wait_for(read.is_set)
         wait_for(lambda: run.chain)
     found = run.end(watcher)
-    assert [(each.name, each.missed) for each in found] == [
-        ("${model}/checkpoint-1", "gone before it was hashed")
+    assert [(each.name, each.step, each.missed) for each in found] == [
+        ("${model}/checkpoint-1", 1, "gone before it was hashed")
     ]
 
 
@@ -246,7 +246,8 @@ def test_one_that_never_stands_still_is_missed_in_the_end(
     with run.watch() as watcher:
         folder = run.save("checkpoint-1")
         wait_for(lambda: (folder / "model.safetensors").stat().st_size > 20)
-    assert [each.missed for each in run.end(watcher)] == ["changed while it was read"]
+    [found] = run.end(watcher)
+    assert (found.step, found.missed) == (1, "changed while it was read")
 
 
 def test_links_fifos_and_devices_are_left_out_and_nothing_outside_is_read(run: Run) -> None:
@@ -292,7 +293,7 @@ def test_what_the_program_says_is_hashed_below_its_folder_alone(run: Run, tmp_pa
     with run.watch() as watcher:
         run.tell(run.model / "best", 30)
         run.tell(run.work / "state.bin", 40)
-        run.tell(outside)
+        run.tell(outside, 60)
         run.tell(run.model / "to")
         run.tell(run.model / "never", 50)
         run.tell(run.work)
@@ -303,7 +304,7 @@ def test_what_the_program_says_is_hashed_below_its_folder_alone(run: Run, tmp_pa
     assert found == {
         "${model}/best": (30, ""),
         "state.bin": (40, ""),
-        "outside": (None, "lies"),
+        "outside": (60, "lies"),
         "to": (None, "lies"),
         "work": (None, "lies"),
         "out": (None, ""),
