@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from importlib.machinery import SourceFileLoader
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Final, Self, Unpack, cast
@@ -130,8 +131,8 @@ class LiveRun(Run):
         environ = {name: value for name, value in os.environ.items() if began.get(name) != value}
         self._at_end.close()
         self._path, spent = None, _spent()
-        used = {name: round(spent[name] - self._begun["spent"][name], 3) for name in spent}
-        answer = self._ask(json.dumps({**_outcome(error), "cpuSeconds": used, "environ": environ}))
+        used = {name: spent[name] - self._begun["spent"][name] for name in spent}
+        answer = self._ask(json.dumps({**_outcome(error), "times": used, "environ": environ}))
         self._begun = {}
         self._failed = f"no claim: {answer}" * isinstance(answer, Exception)
         if error is None or not isinstance(answer, Exception):
@@ -262,7 +263,7 @@ def observe() -> None:
             kept.remove()
             raise SystemExit
         kept.started(asked["process"])
-        began, started = process.timestamp(), os.times().elapsed
+        began, started = process.timestamp(), time.monotonic()
         heard = {name: _text(value) for name, value in recorder.heard(before).items()}
         answer = {"run": str(kept.path), "finish": kept.command_to_finish(), "heard": heard}
         answer |= {"program": str(kept.program), "path": environ["PYTHONPATH"], "remarks": remarks}
@@ -275,9 +276,7 @@ def observe() -> None:
         end = json.loads(line)
         secret = (name for name in end["environ"] if is_suspect_name(name))
         os.environ.update({name: end["environ"][name] for name in secret})  # to be searched for
-        cost = {"wallSeconds": round(os.times().elapsed - started, 3)}
-        cost["cpuSeconds"] = end["cpuSeconds"]
-        now = process.timestamp()
+        now, cost = process.timestamp(), process.measured(time.monotonic() - started, end["times"])
         return process.CommandResult(end["status"], began, now, end["signal"], cost=cost)
 
     stated = {**asked["stated"], "on_warning": remarks.append, "progress": silent}

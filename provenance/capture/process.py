@@ -140,7 +140,10 @@ def run(
     except OSError as error:
         return failed(NOT_EXECUTABLE, reason(error))
     finished_on = timestamp()
-    cost = _measured(time.monotonic() - before, usage, own_peak)
+    times = {"user": usage.ru_utime, "system": usage.ru_stime} if usage else {}
+    cost = measured(time.monotonic() - before, times)
+    if usage and usage.ru_maxrss > own_peak:  # with which a child begins
+        cost["peakMemoryBytes"] = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     if code >= 0:
         return CommandResult(code, started_on, finished_on, cost=cost)
     names = {number.value: number.name for number in signal.Signals}
@@ -196,17 +199,11 @@ def ended_as_interrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _measured(
-    seconds: float, usage: resource.struct_rusage | None, own_peak: int
-) -> dict[str, Any]:
-    """Return what a child has used; its peak is not told below *own_peak*, with which it begins."""
+def measured(seconds: float, times: Mapping[str, float]) -> dict[str, Any]:
+    """Return the cost of a run that took *seconds*, and of processors these *times*, if known."""
     cost: dict[str, Any] = {"wallSeconds": round(seconds, 3)}
-    if usage is not None:
-        times = {"user": usage.ru_utime, "system": usage.ru_stime}
-        cost["cpuSeconds"] = {name: round(seconds, 3) for name, seconds in times.items()}
-        if usage.ru_maxrss > own_peak:
-            cost["peakMemoryBytes"] = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return cost
+    spent = {name: round(value, 3) for name, value in times.items()}
+    return cost | ({"cpuSeconds": spent} if spent else {})
 
 
 def _end_of(child: subprocess.Popen[bytes]) -> tuple[int, resource.struct_rusage | None]:
