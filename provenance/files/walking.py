@@ -247,7 +247,9 @@ def _follow(rules: _Rules, folder: _Folder, name: str) -> tuple[str, int]:
     elsewhere = not inside or is_within(found, ignore)
     if elsewhere and stat.S_ISREG(mode) and rules.admits(f"{top}/{folder.path}{name}", target):
         return target, mode
-    if not inside:
+    if mode == 0:
+        problem, hint = "to nothing", "was it downloaded whole? Download it again, or remove it"
+    elif not inside:
         problem, hint = "that leaves the folder", _NAME_THE_ROOT
     elif stat.S_ISREG(mode) or stat.S_ISDIR(mode):
         if found != "." and f"{found}/" not in folder.above:
@@ -257,7 +259,7 @@ def _follow(rules: _Rules, folder: _Folder, name: str) -> tuple[str, int]:
         else:
             problem = "to a folder that it is in"
     else:
-        problem = "to nothing" if mode == 0 else f"to {kind(mode)}"
+        problem = f"to {kind(mode)}"
     raise UnreadableError(f"is a symbolic link {problem}", where=where, hint=hint)
 
 

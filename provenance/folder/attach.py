@@ -262,8 +262,8 @@ def resign(model: Path, old: PrivateKey, new: PrivateKey) -> tuple[int, tuple[st
 
 
 def _is_by(item: Bundle, key: PrivateKey) -> bool:
-    if item.envelope.payload_type != dsse.IN_TOTO_PAYLOAD:
-        return False
+    if item.chain or item.envelope.payload_type != dsse.IN_TOTO_PAYLOAD:
+        return False  # what a certificate says of the old key, none says of the new one
     try:
         dsse.open_envelope(item.envelope, [key.public])
         return intoto.parse(item.envelope.payload).predicate_type != KEY_CHANGE

@@ -122,7 +122,9 @@ def read_beside(root: Path, link_roots: Sequence[Path] = ()) -> list[tuple[str, 
     both = (beside(root, CLAIMS), beside(root, MODEL_SIGNATURE))
     found = [path for path in both if os.path.lexists(path)]
     if not found:
-        hint = "name the claims with --claims, or ask the trainer for them"
+        snapshots = sorted(root.glob("snapshots/*/")) if root.is_dir() else []
+        hint = "name them with --claims or --signature, or ask the trainer for them"
+        hint = f"name a snapshot of this cache: {snapshots[0]}" if snapshots else hint
         what = f"neither {both[0].name} nor {both[1].name} is there"
         raise UnreadableError(what, where=str(root), hint=hint)
     for path in found:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -30,12 +31,14 @@ from provenance.files.names import RESERVED, is_within
 from provenance.files.pointers import FETCH, pointer_at
 from provenance.files.reading import open_file
 from provenance.loaders.table import folded, table
-from provenance.weights.names import opened_by
+from provenance.weights.names import is_loaded, opened_by
 
 if TYPE_CHECKING:
     from provenance.weights.model import Model
 
 Progress = Callable[[int], None] | None
+
+_AGAIN = "was it downloaded whole? Download it again"
 
 
 class Stated(NamedTuple):
@@ -224,9 +227,18 @@ def _other_files(
     twins = set(map(folded, found.missing)).intersection(map(folded, found.extra))
     hint = "a copy wrote a name in another case or Unicode form: rename it" if twins else None
     for number, name in enumerate(found.changed[:SHOWN]):
-        if (pointer := pointer_at(root / name)) is not None:
+        path = root / name if root.is_dir() else root
+        whole_size = stated.sizes.get(name) or 0
+        if (pointer := pointer_at(path)) is not None:
             to = "it" if pointer.sha256 == stated.digests.get(name) else "another file"
             problems[number], hint = f"{name} is a Git LFS pointer to {to}", FETCH
+        elif is_loaded(name):
+            with suppress(OSError):  # it changes under us
+                if (size := path.stat().st_size) < whole_size:
+                    problems[number] += f" ({size:,} of {whole_size:,} bytes)"
+                    hint = hint or _AGAIN
+    if {each.rpartition(".")[0] for each in found.extra}.intersection(found.missing):
+        hint = hint or _AGAIN  # NAME.incomplete, NAME.part
     what = f"not the files that {stated.where} states: {some_of(problems)}"
     others = len(stated.digests) - len(found.changed) - len(found.missing)
     if whole and others and not _is_opened(found, stated):

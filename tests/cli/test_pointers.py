@@ -1,4 +1,4 @@
-"""Pointers of Git LFS, where the data were meant."""
+"""Models that are not here whole: pointers of Git LFS, and downloads that ended early."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from tests.world import FILES, Person, Shell, refused, write_files
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SAID = "is a Git LFS pointer, and the data were not hashed"
@@ -79,3 +80,50 @@ def test_what_only_looks_like_a_pointer_is_none(
     text = b"version https://git-lfs.github.com/spec/v1\nno more of it, this is a note\n"
     root = write_files(tmp_path / "model", {"notes.txt": text, "long.txt": text * 20})
     assert provenance("sign", root, "--key", alice.private).err == ""
+
+
+def shorter(root: Path) -> None:
+    (root / "model.bin").write_bytes(FILES["model.bin"][:-1])
+
+
+def unfinished(root: Path) -> None:
+    (root / "model.bin").rename(root / "model.bin.incomplete")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "status", "said"),
+    [
+        (shorter, 1, ("model.bin was changed", " of ", " bytes")),
+        (unfinished, 1, ("model.bin is missing", "model.bin.incomplete is extra")),
+    ],
+)
+def test_a_download_that_ended_early(
+    tmp_path: Path, provenance: Shell, alice: Person, spoil: Callable[[Path], None],
+    status: int, said: tuple[str, ...],
+) -> None:  # fmt: skip
+    root = write_files(tmp_path / "model")
+    assert provenance("attest", root, "--key", alice.private).status == 0
+    spoil(root)
+    ran = provenance("verify", root, "--key", alice.public)
+    refused(ran, status, *said, "Download it again")
+
+
+def test_a_cache_into_which_not_all_was_downloaded(
+    tmp_path: Path, provenance: Shell, alice: Person
+) -> None:
+    root = write_files(tmp_path / "model")
+    assert provenance("attest", root, "--key", alice.private).status == 0
+    cache = tmp_path / "models--org--model"
+    snapshot = cache / "snapshots" / "main"
+    for path in [each for each in root.rglob("*") if each.is_file()]:
+        blob = cache / "blobs" / hashlib.sha256(path.read_bytes()).hexdigest()
+        write_files(blob.parent, {blob.name: path.read_bytes()})
+        link = snapshot / path.relative_to(root)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(blob)
+    verify = ("--key", alice.public)
+    assert provenance("verify", snapshot, *verify).status == 0
+    refused(provenance("verify", cache, *verify), 3, "name a snapshot of this cache", str(snapshot))
+    (snapshot / "model.bin").resolve().unlink()
+    ran = provenance("verify", snapshot, *verify)
+    refused(ran, 3, "is a symbolic link to nothing", "Download it again")

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 import provenance as library
 from provenance.envelope import bundle
@@ -12,6 +13,8 @@ from provenance.folder import attach, claims
 from provenance.keys import generate, write_pair
 from provenance.statement import intoto, uris
 from provenance.trust.opening import KeyChange
+from tests.keys.test_certificates import SIGNER, pem
+from tests.sigstores import AUTHORITY, NOW, issue
 from tests.world import refused
 
 if TYPE_CHECKING:
@@ -112,3 +115,22 @@ def test_both_keys_say_that_one_follows_the_other(
     assert found.key_changes == ()
     assert library.verify(model, keys=[third.public]).key_changes == changes
     assert library.verify(model, keys=[first.public]).key_changes == changes
+
+
+def test_what_was_signed_with_a_certificate_stays(model: Path, tmp_path: Path) -> None:
+    old, new = generate(), generate()
+    years: Any = {"begin": NOW.replace(year=2020), "end": NOW.replace(year=2100)}
+    root = issue("root", None, *AUTHORITY, **years)
+    key = serialization.load_pem_private_key(old.pem(), None)
+    chain, leaf = [tmp_path / "root.pem"], tmp_path / "leaf.pem"
+    chain[0].write_bytes(pem(root))
+    leaf.write_bytes(pem(issue("signer", root, *SIGNER, key=key, **years)))
+    library.sign(model, key=old, signing_certificate=leaf, certificate_chain=chain)
+    with pytest.raises(SignatureError, match="nothing here is signed by the old key alone"):
+        library.resign(model, old_key=old, new_key=new)
+    (model / "model.sig").rename(tmp_path / "kept")
+    library.attest(model, key=old)
+    (tmp_path / "kept").rename(model / "model.sig")
+    assert library.resign(model, old_key=old, new_key=new).statements == 1
+    found = library.verify(model, keys=[new.public], certificate_chain=chain)
+    assert [word.signer for word in found.levels] == [new.public.key_id, "CN=signer"]
