@@ -35,10 +35,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 
@@ -161,7 +162,7 @@ def _read(raw: dict[str, Any], where: str | None) -> Declaration:
         document = msgspec.convert(raw, Document)
     except msgspec.ValidationError as error:
         whole = "not an equality declaration"
-        what, hint = _rule_fault(raw) or _in_words(str(error), Document, whole)
+        what, hint = _rule_fault(raw) or in_words(str(error), Document, whole)
         raise MalformedError(what, where=where, hint=hint) from error
     if len(set(document.axes)) != len(document.axes):
         raise MalformedError("an axis is listed twice", where=where)
@@ -290,25 +291,55 @@ def _rule_fault(raw: dict[str, Any]) -> tuple[str, str | None] | None:
             try:
                 msgspec.convert(rule, Rule)
             except msgspec.ValidationError as error:
-                return _in_words(str(error), _RULES.get(kind), words)
+                return in_words(str(error), _RULES.get(kind), words)
     return None
 
 
-def _in_words(problem: str, form: Any, inside: str) -> tuple[str, str | None]:  # noqa: ANN401 - a Struct
+def in_words(problem: str, form: Any, inside: str) -> tuple[str, str | None]:  # noqa: ANN401 - a Struct
     """Return msgspec's *problem*, with its place *inside*, and what *form* allows, as a hint."""
     what, _, path = problem.partition(" - at `$")
-    key = path.strip(".`")
+    *folders, key = re.findall(r"[\w-]+", path) or [""]
+    if key.isdecimal():
+        folders, key = [*folders, key], ""
+    for number, name in enumerate(folders):
+        if name.isdecimal():
+            inside += f" {int(name) + 1}"
+            continue
+        inside, form = f"{inside}: {name}" if number else name, _field(form, name)
     allowed: tuple[object, ...] = ()
-    if key == "equality":
+    if key == "equality" and what.startswith("Invalid"):
         allowed = tuple(_RULES)
-    elif what.startswith("Invalid enum value") and form is not None:
-        allowed = get_args(get_type_hints(form).get(key))
-    elif what.startswith("Object contains unknown field") and form is not None and not key:
-        allowed = form.__struct_fields__
+    elif what.startswith("Invalid enum value"):
+        allowed = tuple(it for it in _within(_field(form, key)) if isinstance(it, str | int))
+    elif what.startswith("Object contains unknown field"):
+        form = _field(form, key) if key else form
+        allowed = next((it.__struct_encode_fields__ for it in _within(form) if _is_struct(it)), ())
+    hint = f"one of: {', '.join(map(str, allowed))}" if allowed else None
+    if what.startswith("Expected `array`, got `object`"):
+        hint = f"write [[{key}]]"
     for theirs, ours in _WORDS.items():
         what = what.replace(theirs, ours)
-    hint = f"one of: {', '.join(map(str, allowed))}" if allowed else None
     return f"{inside}: {key!r}: {what}" if key else f"{inside}: {what}", hint
+
+
+def _is_struct(form: Any) -> bool:  # noqa: ANN401 - any type
+    return isinstance(form, type) and issubclass(form, msgspec.Struct)
+
+
+def _within(form: Any) -> Iterator[Any]:  # noqa: ANN401 - any type
+    """Yield the types, and the values of literals, of which the type *form* is made."""
+    yield form
+    for each in get_args(form):
+        yield from _within(each)
+
+
+def _field(form: Any, name: str) -> Any:  # noqa: ANN401 - any type
+    """Return the type of the field *name*, as it is written, of a Struct in *form*."""
+    for each in filter(_is_struct, _within(form)):
+        for field in msgspec.structs.fields(each):
+            if field.encode_name == name:
+                return field.type
+    return None
 
 
 _WORDS: Final = {
@@ -316,8 +347,13 @@ _WORDS: Final = {
     "Object missing required field": "missing key",
     "Invalid enum value": "unknown value",
     "Invalid value": "unknown value",
+    "Invalid RFC3339 encoded date": "not a day, as 2026-01-31",
     "Expected": "expected",
+    "`array`": "a list",
+    "`object`": "a table",
     f"`str` matching regex {_NAME!r}": "lower-case words joined by '-'",
+    r"`str` matching regex '^\\S(.*\\S)?\\Z'": "a text without spaces around it",
+    " | null": "",
 }
 """msgspec's words, and ours."""
 

@@ -17,8 +17,8 @@ import msgspec
 
 from provenance.envelope.bundle import Bundle, Notary, open_bundle
 from provenance.envelope.dsse import Opened
-from provenance.equality.declaration import MAX_BYTES, parse_toml
-from provenance.errors import LogProofError, MalformedError, SignatureError, UsageError
+from provenance.equality.declaration import MAX_BYTES, in_words, parse_toml
+from provenance.errors import LogProofError, MalformedError, SignatureError, UsageError, count
 from provenance.files.reading import read_file
 from provenance.keys import PublicKey
 from provenance.keys.public import parse_public_pem, read_key_file
@@ -89,7 +89,7 @@ class Rule(_Part, frozen=True):
 
     statement: Kind
     models: Annotated[tuple[_Name, ...], msgspec.Meta(min_length=1, max_length=64)] = ("*",)
-    parties: Annotated[tuple[_Name, ...], _Few] = ()
+    parties: Annotated[tuple[_Name, ...], msgspec.Meta(min_length=1, max_length=64)] = ()
     organisations: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
     level: Literal["attested", "recorded"] | None = None
     equality: bool = False
@@ -170,8 +170,9 @@ class _Certified(Notary):
                 continue
             if subject in ("", opened.subject):
                 return msgspec.structs.replace(opened, subject=name)
-        what = "signed with a certificate, and the policy trusts none for it"
-        raise refusal or SignatureError(what)
+            what = f"signed by {opened.subject}, whom the policy does not name"
+            refusal = refusal or SignatureError(what)
+        raise refusal or SignatureError("signed with a certificate, and the policy trusts none")
 
     def witness(self, bundle: Bundle, opened: Opened) -> Opened:
         """Return *opened*, which a key signed, with the time that is proven, if there is one."""
@@ -192,7 +193,8 @@ def parse(data: bytes, path: Path) -> TrustPolicy:
     try:
         document = msgspec.convert(parse_toml(data, where), Document)
     except msgspec.ValidationError as error:
-        raise MalformedError(f"not a trust policy: {error}", where=where) from error
+        what, hint = in_words(str(error), Document, "not a trust policy")
+        raise MalformedError(what, where=where, hint=hint) from error
     if wrong := next(_wrong(document), None):
         raise MalformedError(wrong, where=where)
     folder, against = path.parent, document.no_trusted_mismatch
@@ -218,8 +220,8 @@ def parse(data: bytes, path: Path) -> TrustPolicy:
 def _wrong(document: Document) -> Iterator[str]:
     """Yield what is wrong with the parties of *document*, and with where they are named."""
     names, against = [party.name for party in document.party], document.no_trusted_mismatch
-    if len(set(names)) < len(names):
-        yield "two parties have one name"
+    if twice := next((each for each in names if names.count(each) > 1), None):
+        yield f"two parties are called {twice}; one party may have several keys"
     for it in document.party:
         if not (it.keys or it.identities or it.certificates):
             yield f"{it.name} has nothing to sign with"
@@ -293,6 +295,8 @@ def _certified(document: Document, folder: Path, where: str) -> Iterator[_Certif
     certified = any(party.certificates for party in document.party)
     if not identified and not certified and document.trusted_root is None:
         return
+    from cryptography import x509  # noqa: PLC0415 - rarely needed
+
     from provenance.keys.certificates import parse_authority  # noqa: PLC0415 - rarely needed
     from provenance.sigstore import root  # noqa: PLC0415
     from provenance.sigstore.keyless import Keyless  # noqa: PLC0415
@@ -310,6 +314,12 @@ def _certified(document: Document, folder: Path, where: str) -> Iterator[_Certif
         if sigstore is not None:
             whom += [Keyless(sigstore, each.name, each.provider) for each in party.identities]
         for it in party.certificates:
+            try:
+                x509.Name.from_rfc4514_string(it.subject)
+            except ValueError as error:
+                what = f"{it.subject!r} is no subject of a certificate (RFC 4514)"
+                hint = "as 'verify --certificate-chain' names the signer: CN=Alice,O=Example"
+                raise MalformedError(what, where=where, hint=hint) from error
             pem = (it.authority, read_key_file(folder / it.authority))
             whom.append(parse_authority([pem], datetime.now(UTC)))
         named = _accepted(party)
@@ -327,7 +337,9 @@ def _never(rule: Rule, policy: TrustPolicy, document: Document) -> Iterator[str]
         if may_sign(rule, party) and (clock or signer not in policy.revoked)
     }
     if len(able) < rule.organisations:
-        yield f"{rule.organisations} organisations must sign, and {len(able)} can"
+        revoked = ", as a key is revoked, and no trusted-root tells when it signed"
+        why = revoked * (not clock and bool(policy.revoked))
+        yield f"{count(rule.organisations, 'organisation')} must sign, and {len(able)} can{why}"
     for letters in (it for each in rule.models for it in re.findall(r"\[!*(.[^\]]*)\]", each)):
         yield from (f"no letter is in {a}-{b}" for a, b in re.findall("(.)-(.)", letters) if a > b)
     set_ = msgspec.to_builtins(rule).keys() - {"statement", "models", "parties", "organisations"}

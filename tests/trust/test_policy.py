@@ -348,6 +348,37 @@ def test_what_is_no_policy(text: str, folder: Path) -> None:
         parse(f"{start}{text}\n".encode(), folder / "policy.toml")
 
 
+CA = '[]\ncertificates = [{authority = "ca.pem", subject = "%s"}]'
+CERTIFIED = ALICE.replace('["alice.pub"]', CA)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            ALICE + RULE + 'level = "seen"',
+            r"'level': .*'seen' \(one of: attested, recorded\)",
+        ),
+        (ALICE + RULE + RULE + "max_age = 1", r"rule 2: unknown key `max_age` \(.*max-age-days"),
+        (ALICE.replace("keys", "kes") + RULE, r"party 1: unknown key `kes` \(one of: name, .*keys"),
+        (ALICE.replace("[[party]]", "[party]") + RULE, r"'party': .*\(write \[\[party\]\]\)"),
+        (
+            ALICE + "identities = [{name = 'a'}]\n" + RULE,
+            "party 1: identities 1: .*provider",
+        ),
+        (ALICE + ALICE + RULE, r"two parties are called alice"),
+        (CERTIFIED % "Alice" + RULE, r"'Alice' is no subject .*CN=Alice"),
+        (CERTIFIED % "CN=Alice, O=X" + RULE, r"is no subject of a certificate"),
+        (ALICE + RULE + "parties = []", r"rule 1: 'parties'"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place_and_what_is_allowed(
+    text: str, said: str, folder: Path
+) -> None:
+    with pytest.raises(MalformedError, match=said):
+        parse(f"format = 1\n{text}\n".encode(), folder / "policy.toml")
+
+
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_any_bytes(data: bytes) -> None:
     with pytest.raises(MalformedError):
