@@ -67,7 +67,7 @@ def _about_inputs(before: Before) -> Iterator[Remark]:
             yield Remark(what, "fetch it before, so that it is hashed")
         elif number := each.described.about and each.described.about.files.get("unchecked"):
             what = f"{each.place.key}: its Croissant file has no SHA-256 of {count(number, 'file')}"
-            yield Remark(what, "they are hashed, not checked", is_cause=False)
+            yield Remark(what, "hashed, not checked", is_cause=False)
 
 
 def _about_code(before: Before) -> Iterator[Remark]:

@@ -131,7 +131,7 @@ class Trace(msgspec.Struct, frozen=True):
         tracked = {root: frozenset(names) for root, (_, names) in self.roots.items()}
         for path, state in reads.files.items():
             root = _innermost(path, kinds)
-            made = path in reads.written or self.mechanisms[-1] not in STOPPING
+            made = path in reads.written or self.mechanisms[-1] != "seccomp"  # sees renames, too
             if root == "" or (made and state.ctime_ns >= self.at) or ".git" in path.parts:
                 continue
             if path.suffix in (*CODE, *ARCHIVES) or ".so." in path.name or path.is_symlink():

@@ -36,9 +36,9 @@ pathlib.Path("log.txt").read_text()
 open("key").close()
 open(".env").close()
 open(os.environ["WHERE"] + "/.settings/token").close()
-made = pathlib.Path(os.environ["WHERE"], "made.csv")
+made = pathlib.Path(os.environ["WHERE"], "made.tmp")
 made.write_text("x")
-made.read_text()
+made.rename(made.with_suffix(".csv")).read_text()
 os.makedirs("model", exist_ok=True)
 pathlib.Path("model/w.bin").write_text("x")
 exec(os.environ.get("MORE", ""))
@@ -98,7 +98,7 @@ def test_what_children_read_is_found(training: Any, mechanism: str) -> None:  # 
     values = seen(recorded)
     assert values["undeclared"] == ["a.npy", "extra.bin", "w.bin"]
     assert values["unopened"] == {"data:eval": {"files": 1, "of": 1}}
-    assert outputs(values) == ["log.txt", "made.csv"]
+    assert outputs(values) == ["log.txt", *(["made.csv"] if mechanism == "seccomp" else [])]
     assert values["unnamed"] == 3  # .env, the key, and what lies in a hidden folder
     assert mechanism in values["mechanism"]
     assert values["complete"] is False
