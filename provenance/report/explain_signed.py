@@ -18,14 +18,7 @@ from provenance.encoding import strict_base64, strict_json
 from provenance.envelope import bundle as bundles
 from provenance.envelope.bundle import Bundle, DsseEnvelope
 from provenance.envelope.dsse import IN_TOTO_PAYLOAD
-from provenance.errors import (
-    SHOWN,
-    MalformedError,
-    ProvenanceError,
-    SignatureError,
-    as_typed,
-    count,
-)
+from provenance.errors import MalformedError, ProvenanceError, SignatureError, as_typed, count
 from provenance.rebuilding import verdict as verdicts
 from provenance.report.agreement import verdict_lines
 from provenance.report.explain_text import (
@@ -117,7 +110,7 @@ def explain_link(data: bytes, where: str) -> Explained:
     shown["command"] = as_typed(link.command)
     for name, files in (("materials", link.materials), ("products", link.products)):
         shown[name] = [{"name": file, "digest": files[file]} for file in sorted(files)]
-    lines = fields({**shown, "byproducts": link.byproducts}, limit=SHOWN)
+    lines = fields({**shown, "byproducts": cell(link.byproducts)})
     lines.append(row("", "'verify --layout' holds it against a layout"))
     content = {"signatures": envelope.signatures, "link": payload}
     return explained("link", f"{where}: in-toto link of a step", content, lines)

@@ -28,6 +28,8 @@ def test_after_the_fact(tmp_path: Path, provenance: Shell, alice: Person) -> Non
     assert verified.status == 0
     assert "attested after the fact: the run itself was not observed" in verified.out
     assert "seeds      seed=3" in verified.out
+    [root] = re.findall(r"  root       [0-9a-f]{64}\n", verified.out)
+    assert len(root) <= 80  # columns, so that it can be copied
     assert "\n  command " not in verified.out
 
 

@@ -62,6 +62,7 @@ def test_what_a_link_says(
     assert (shown.status, shown.err) == (0, "")
     assert "in-toto link of a step" in shown.out
     rows = {"name": "train", "command": "sh train.sh", "materials": "3", "products": "1"}
+    rows["byproducts"] = "return-value=0"
     for label, text in rows.items():
         assert f"  {label:<12} {text}\n" in shown.out
     assert f"signed by    {name_of('train', alice).partition('.')[2]}" in shown.out
