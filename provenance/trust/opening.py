@@ -142,32 +142,34 @@ def key_changes(
             signed.setdefault(item.envelope.payload, set()).add(item.envelope)
     known = {each.key_id for each in trusted if isinstance(each, PublicKey)}
     about, found = hashlib.sha256(payload).hexdigest(), dict[bytes, KeyChange]()
-    for statement in (*reversed(signed), *signed):  # from a trusted key back, and on
-        keys = () if statement in found else _changed(statement, about)
-        ids = [key.key_id for key in keys]
-        if known & {*ids} and all(_is_signed(signed[statement], key) for key in keys):
-            found[statement] = KeyChange(*ids)
-            known |= {*ids}
+    changes = {each: spkis for each in signed if (spkis := _changed(each, about))}
+    for each in (*reversed(changes), *changes):  # from a trusted key back, and on
+        ids = [strict_base64.format(hashlib.sha256(spki).digest()) for spki in changes[each]]
+        if known & {*ids}:
+            spkis, changes[each] = changes[each], []  # each is asked once
+            if all(_is_signed(signed[each], spki) for spki in spkis):
+                found[each] = KeyChange(*ids)
+                known |= {*ids}
     return tuple(found[each] for each in signed if each in found)
 
 
-def _changed(payload: bytes, about: str) -> Sequence[PublicKey]:
-    """Return the old key and the new one, where *payload* states a change for that digest."""
+def _changed(payload: bytes, about: str) -> list[bytes]:
+    """Return the old key and the new one (DER), where *payload* states a change for that digest."""
     try:
         statement = intoto.parse(payload)
         subjects = {subject.digest.get("sha256") for subject in statement.subject}
         if statement.predicate_type != uris.KEY_CHANGE or about not in subjects:
             return []
         said: list[Any] = [statement.predicate.get(name) for name in ("from", "to")]
-        return [parse_spki(strict_base64.parse(str(each["spki"]))) for each in said]
+        return [strict_base64.parse(str(each["spki"])) for each in said]
     except (MalformedError, KeyError, TypeError):
         return []
 
 
-def _is_signed(envelopes: Iterable[Envelope], key: PublicKey) -> bool:
+def _is_signed(envelopes: Iterable[Envelope], spki: bytes) -> bool:
     for each in envelopes:
-        with suppress(SignatureError):
-            open_envelope(each, [key])
+        with suppress(SignatureError, MalformedError):
+            open_envelope(each, [parse_spki(spki)])
             return True
     return False
 
