@@ -68,11 +68,9 @@ _ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)")
 _MIN_LINE = 20
 _MAX_JSON = 2**16
 
-MAX_FILE, MAX_FILES = 2**20, 2**23
-"""Largest file of a model that is searched, and most bytes of all of them (a second or two)."""
-
-_MAX_NAMED = 2**16
-"""Most bytes of a file in which values are known by their names: ten times as slow."""
+MAX_FILE, MAX_FILES, MAX_NAMED = 2**20, 2**23, 2**20
+"""Largest file of a model that is searched, most bytes of all of them, and of those in which values
+are known by their names, which is ten times as slow (a second or two together)."""
 
 _PICKLED = re.compile(rb"(?s)X(.)\0\0\0|\x8c(.)")
 """BINUNICODE and SHORT_BINUNICODE of a pickle, with a length below 256."""
@@ -158,20 +156,20 @@ def secrets_in_files(
                 data = read_file(root / each.name if root.is_dir() else root, MAX_FILE)
             except UnreadableError:  # what signs or verifies says why
                 continue
-            known[each.sha256] = _secret_in(data, secrets)
+            known[each.sha256] = _secret_in(data, secrets, named=MAX_FILES - left <= MAX_NAMED)
         if what := known[each.sha256] or ("secrets, by its name" * is_secret_file(each.name)):
             found.setdefault(what, []).append(each.name)
     return found
 
 
-def _secret_in(data: bytes, secrets: tuple[LiveSecret, ...]) -> str:
+def _secret_in(data: bytes, secrets: tuple[LiveSecret, ...], *, named: bool) -> str:
     """Return what *data* holds of *secrets*, or what looks like one; "" if nothing."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         data = data.decode("utf-16", "replace").encode("utf-8", "replace")
     pickled = _pickled(data)
     if found := find_secret(b"%b\n%b" % (data, pickled), secrets):
         return found.what
-    if len(data) <= _MAX_NAMED and (kind := named_secret_in(data, pickled)):
+    if named and (kind := named_secret_in(data, pickled)):
         return f"what looks like a credential ({kind})"
     return ""
 

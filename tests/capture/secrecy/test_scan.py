@@ -231,3 +231,12 @@ def test_the_search_of_files_has_an_end(tmp_path: Path, monkeypatch: pytest.Monk
         (tmp_path / f"{name}{name}").write_bytes(b"%-50b" % f"{HUB} {name}".encode())
     [names] = secrets_in_files(tmp_path, hash_folder(tmp_path).entries, ()).values()
     assert names == ["a", "aa", "b", "bb"]
+    monkeypatch.setattr("provenance.capture.secrecy.scan.MAX_FILES", 1000)
+    monkeypatch.setattr("provenance.capture.secrecy.scan.MAX_NAMED", 1000)
+    for number, name in enumerate(("a", "aa", "b", "bb", "c", "cc")):
+        (tmp_path / name).write_bytes(b"%-*b" % (110 + number, f"api_key: {W_AND_B}".encode()))
+    [names] = secrets_in_files(tmp_path, hash_folder(tmp_path).entries, ()).values()
+    assert names == ["a", "aa", "b", "bb", "c", "cc"]
+    monkeypatch.setattr("provenance.capture.secrecy.scan.MAX_NAMED", 300)
+    [names] = secrets_in_files(tmp_path, hash_folder(tmp_path).entries, ()).values()
+    assert names == ["a", "aa"]
