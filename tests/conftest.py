@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 from tests.world import Person, Shell, attest, declared, make_person, write_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from xdist.remote import Producer
 
 # No deadline: a busy machine is not a defect. In CI the same examples every time, so that a change
 # is judged by what it changed; at a developer's desk new ones, kept in .hypothesis when they fail.
@@ -24,6 +27,21 @@ settings.register_profile("ci", deadline=None, derandomize=True, database=None, 
 # Thousands of mutants are tried: few examples each, the same for all.
 settings.register_profile("mutation", settings.get_profile("ci"), max_examples=20)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
+
+
+class _Scheduling(LoadFileScheduling):  # type: ignore[misc]  # has no types
+    """A file is run by one worker; so are all that read the trainings recorded for the session."""
+
+    READERS = ("captured", "checkpoints", "frameworks", "integrations", "ranks", "real_folders")
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        readers = [f"tests/integration/test_{name}.py" for name in self.READERS]
+        return "recorded" if file in readers else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    return _Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session", autouse=True)
