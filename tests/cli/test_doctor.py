@@ -42,7 +42,8 @@ PYTHON = ("--", sys.executable, "train.py")
 
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OMP_NUM_THREADS", "PYTHONHASHSEED"):
+    # Nothing of ours runs in the programs, so that to measure them would only take time.
+    for name in ("OMP_NUM_THREADS", "PYTHONHASHSEED", "COVERAGE_PROCESS_CONFIG"):
         monkeypatch.delenv(name, raising=False)
 
 

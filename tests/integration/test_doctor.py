@@ -26,12 +26,13 @@ import os, torch
 {seed}
 os.makedirs("model", exist_ok=True)
 model = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10))
-optimizer = torch.optim.Adam(model.parameters())
 rows = torch.linspace(0, 1, 256 * 64).reshape(256, 64).sin()
 for _ in range(3):
-    optimizer.zero_grad()
-    torch.nn.functional.cross_entropy(model(rows), torch.arange(256) % 10).backward()
-    optimizer.step()
+    loss = torch.nn.functional.cross_entropy(model(rows), torch.arange(256) % 10)
+    gradients = torch.autograd.grad(loss, [*model.parameters()])
+    with torch.no_grad():  # an optimizer of torch takes as long to import as torch
+        for weights, gradient in zip(model.parameters(), gradients):
+            weights -= gradient
 torch.save(model.state_dict(), "model/w.pt")
 """
 

@@ -1,4 +1,4 @@
-"""Real trainings, each recorded by two people in two folders under a launcher of its own.
+"""Real trainings, each recorded by two people in two folders, most under launchers.
 
 What is recorded must be of the process that trained, and the two must have followed one recipe.
 `make test-integrations` sets the environment up: PROVENANCE_TORCH is its Python, and nothing of
@@ -11,18 +11,20 @@ import json
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pytest
 
-from tests.integration.recording import record
-from tests.world import Person, run_program
+from tests.frameworks.train import ALONE
+from tests.integration.recording import SKLEARN, TRAININGS, Recorded, record
+from tests.world import run_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from tests.world import Person
 
 pytestmark = [
     pytest.mark.integration,
@@ -32,53 +34,24 @@ pytestmark = [
 ]
 
 
-@dataclass(frozen=True)
-class Training:
-    """How somebody trains, which packages do it, and whether two runs give the same bytes.
-
-    ``stray`` is a file that only the second folder has: it must not make the recipe another one.
-    """
-
-    command: str
-    packages: str
-    metric: str = "loss"
-    same_bytes: bool = True
-    stray: str = ""
-
-    @property
-    def words(self) -> list[str]:
-        """The command, a word each; what stands in quotes is one."""
-        first, quote, quoted = self.command.partition("'")
-        return [*first.split(), *([quoted.rstrip("'")] if quote else [])]
-
-
-TORCH = "torch_cpu.py data/rows.csv model"
-SKLEARN = "sklearn_fit.py data/rows.csv model"
-TRAININGS = {
-    "torch under python": Training(f"python {TORCH}", "torch numpy", stray="err.txt"),
-    "torch under bash -c": Training(f"bash -c 'python {TORCH}'", "torch"),
-    "two processes under torchrun": Training(
-        "torchrun --nproc-per-node 2 ddp.py data/rows.csv model", "torch", "loss"
-    ),
-    "scikit-learn under uv run": Training(
-        f"uv run --no-sync --offline {SKLEARN}", "scikit-learn", "accuracy"
-    ),
-    "scikit-learn under nice and timeout": Training(
-        f"nice -n 5 timeout 600 python {SKLEARN}", "scikit-learn", "accuracy"
-    ),
-    "scikit-learn under nohup and taskset": Training(
-        f"nohup taskset -c 0 python {SKLEARN}", "scikit-learn", "accuracy"
-    ),
-    "HF Trainer under make": Training(
-        "make train", "transformers accelerate torch", same_bytes=False, stray="err.txt"
-    ),
-    "Lightning under bash": Training(
-        "bash run.sh lightning_fit.py data/rows.csv model",
-        "pytorch-lightning torchmetrics torch",
-        same_bytes=False,
-    ),
-    "a notebook": Training("jupyter execute notebook.ipynb", "torch ipykernel", "residual"),
+PACKAGES = {
+    "torch": "torch numpy",
+    "torch under bash -c": "torch",
+    "torchrun": "torch",
+    "scikit-learn": "scikit-learn",
+    "scikit-learn under uv run": "scikit-learn",
+    "HF Trainer": "transformers accelerate torch",
+    "Lightning": "pytorch-lightning torchmetrics torch",
+    "notebook": "torch ipykernel",
 }
+"""The packages that do each training."""
+
+METRICS = {
+    "scikit-learn": "accuracy",
+    "scikit-learn under uv run": "accuracy",
+    "notebook": "residual",
+}
+DIFFERENT_BYTES = ("HF Trainer", "Lightning")
 
 
 # --- What was installed, and what the claims say --------------------------------------------------
@@ -99,13 +72,12 @@ print(json.dumps({each.name: each.version for each in importlib.metadata.distrib
 """
 
 
-def installed(predicate: Mapping[str, Any]) -> dict[str, str]:
+def installed(run: Recorded) -> dict[str, str]:
     """Return the versions of the distributions that the training saw, which must be known."""
-    build = predicate["buildDefinition"]
     for name in ("interpreter", "packages"):
-        collected = build["internalParameters"]["collectors"][name]
-        assert collected["status"] == "ok", collected
-    uris = (item.get("uri", "") for item in build["resolvedDependencies"])
+        assert run.collectors[name]["status"] == "ok", run.collectors[name]
+    dependencies = run.predicate["buildDefinition"]["resolvedDependencies"]
+    uris = (item.get("uri", "") for item in dependencies)
     named = (uri.removeprefix("pkg:pypi/").split("@") for uri in uris if uri.startswith("pkg:"))
     return {name.lower(): unquote(version) for name, version in named}
 
@@ -119,56 +91,42 @@ def reported(predicate: Mapping[str, Any]) -> dict[str, float]:
     return last
 
 
-def had_set(predicate: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the program that trained had set."""
-    collectors = predicate["buildDefinition"]["internalParameters"]["collectors"]
-    assert collectors["program"]["status"] == "ok"
-    values: dict[str, Any] = collectors["program"]["values"]
-    return values
-
-
 # --- Two runs -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("training", TRAININGS.values(), ids=TRAININGS)
+@pytest.mark.parametrize("name", PACKAGES)
 def test_two_people_follow_one_recipe(
-    training: Training,
-    clone: Callable[[str], Path],
-    alice: Person,
-    bob: Person,
-    environ: dict[str, str],
-    versions: dict[str, str],
+    name: str, recorded: Callable[..., Recorded], environ: dict[str, str], versions: dict[str, str]
 ) -> None:
-    if shutil.which(training.words[0], path=environ["PATH"]) is None:
-        pytest.skip(f"there is no {training.words[0]} here")
-    folders = clone("alice"), clone("elsewhere/deeper/bob")
-    if training.stray:
-        (folders[1] / training.stray).write_text("nothing reads this\n")
-    states = []
-    for folder, person in zip(folders, (alice, bob), strict=True):
-        predicate = record(folder, person, environ, *training.words)
+    training = TRAININGS[name]
+    launcher = training.words(out="model")[0]
+    if shutil.which(launcher, path=environ["PATH"]) is None:
+        pytest.skip(f"there is no {launcher} here")
+    both = recorded(name), recorded(name, "bob")
+    metric = METRICS.get(name, "loss")
+    for each in both:
         verified = run_program(
-            "verify", "model", "--key", person.public, "--require", "recorded", cwd=folder
+            "verify", each.model, "--key", each.person.public, "--require", "recorded"
         )
         assert verified.status == 0, verified.err
-        assert predicate["runDetails"]["provenance_outcome"] == {"exitStatus": 0}
-        assert training.metric in reported(predicate)
-        found = installed(predicate)
-        assert {name: found.get(name) for name in training.packages.split()} == {
-            name: versions[name] for name in training.packages.split()
+        assert each.predicate["runDetails"]["provenance_outcome"] == {"exitStatus": 0}
+        assert metric in reported(each.predicate)
+        found = installed(each)
+        assert {package: found.get(package) for package in PACKAGES[name].split()} == {
+            package: versions[package] for package in PACKAGES[name].split()
         }
         assert "pytest" not in found  # that is in the recorder's environment
-        states.append(had_set(predicate))
-    if training.metric.startswith("loss"):  # torch took steps
+        assert each.collectors["program"]["status"] == "ok"
+    if metric == "loss":  # torch took steps
+        states = [each.collectors["program"]["values"] for each in both]
         first, other = (state["step"] for state in states)
-        for name in ("torch.initial_seed", "torch.get_num_threads", "optimizer.initialWeights"):
-            assert first[name] == other[name]
-    if "torchrun" in training.words:
-        [ranks] = {state["processes"] for state in states}
-        assert (ranks, states[0]["others"]["1"]["environ.RANK"]) == (2, "1")
-    keys = (f"--key={person.public}" for person in (alice, bob))
-    models = [folder / "model" for folder in folders]
-    ran = run_program("agree", *models, *keys, "--json")
+        for it in ("torch.initial_seed", "torch.get_num_threads", "optimizer.initialWeights"):
+            assert first[it] == other[it]
+        if name == "torchrun":
+            [ranks] = {state["processes"] for state in states}
+            assert (ranks, states[0]["others"]["1"]["environ.RANK"]) == (2, "1")
+    keys = (f"--key={each.person.public}" for each in both)
+    ran = run_program("agree", *(each.model for each in both), *keys, "--json")
     assert "verdict" in ran.document, ran
     judged = ran.document["verdict"]
     [rebuild] = judged["rebuilds"]
@@ -176,7 +134,7 @@ def test_two_people_follow_one_recipe(
     unknown = [f"perhaps read: {training.stray}"] if training.stray else []
     assert rebuild["recipeUnknown"] == unknown
     assert rebuild["recipe"] == ("unknown" if unknown else "same")
-    if training.same_bytes:
+    if name not in DIFFERENT_BYTES:
         assert judged["conclusion"] == "match"
         assert rebuild["outcome"]["strongest"] == "bytes"
 
@@ -185,26 +143,14 @@ def test_two_people_follow_one_recipe(
 
 
 def test_torch_computes_the_same_bits_with_and_without_the_recorder(
-    clone: Callable[[str], Path], alice: Person, environ: dict[str, str]
+    recorded: Callable[..., Recorded], clone: Callable[[str], Path], environ: dict[str, str]
 ) -> None:
     folder = clone("work")
-    record(folder, alice, environ, "python", *TORCH.split())
-    recorded = (folder / "model" / "net.pt").read_bytes()
-    shutil.rmtree(folder / "model")
-    without = [os.environ["PROVENANCE_TORCH"], "-c", ALONE, *TORCH.split()]
+    words = TRAININGS["torch"].words(out="model")[1:]
+    without = [os.environ["PROVENANCE_TORCH"], "-c", ALONE, *words]
     subprocess.run(without, cwd=folder, env={**os.environ, **environ}, check=True)
-    assert (folder / "model" / "net.pt").read_bytes() == recorded
-
-
-ALONE = """
-import runpy, sys, types
-silent = types.SimpleNamespace(metric=lambda *a, **k: None, seed=lambda *a: None)
-sys.modules["provenance"] = types.SimpleNamespace(current_run=lambda: silent)
-del sys.argv[0]
-sys.path[0] = "."
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-"""Runs a training that nobody records, in an environment without `provenance`."""
+    made = (folder / "model" / "net.pt").read_bytes()
+    assert made == (recorded("torch").model / "net.pt").read_bytes()
 
 
 def test_a_checkpoint_that_is_a_link(
@@ -212,9 +158,9 @@ def test_a_checkpoint_that_is_a_link(
 ) -> None:
     words = ("python", "lightning_fit.py", "data/rows.csv", "logs", "model", "link")
     folder = clone("work")
-    predicate = record(folder, alice, environ, *words)
+    made = record(folder, alice, environ, *words)
     assert (folder / "model" / "last.ckpt").is_symlink()
-    names = {entry["name"] for entry in predicate["provenance_manifest"]}
+    names = {entry["name"] for entry in made.predicate["provenance_manifest"]}
     assert {"last.ckpt", "epoch=1-step=8.ckpt"} & names
 
 
@@ -223,15 +169,12 @@ def test_a_folder_that_the_run_names(
 ) -> None:
     """`lightning_logs/version_1`, beside the one of an earlier run."""
     folder = clone("work")
+    earlier = folder / "runs/lightning_logs/version_0"
+    earlier.mkdir(parents=True)
+    (earlier / "metrics.csv").write_text("loss\n1\n")
     words = ("python", "lightning_fit.py", "data/rows.csv", "runs")
-    subprocess.run(
-        [os.environ["PROVENANCE_TORCH"], "-c", ALONE, *words[1:]],
-        cwd=folder,
-        env={**os.environ, **environ},
-        check=True,
-    )
     record(folder, alice, environ, *words, model="runs/lightning_logs/*/")
-    assert not (folder / "runs/lightning_logs/version_0/claims.jsonl").exists()
+    assert [path.name for path in earlier.iterdir()] == ["metrics.csv"]
     verified = run_program(
         "verify", "runs/lightning_logs/version_1", "--key", alice.public, cwd=folder
     )
@@ -243,8 +186,8 @@ def test_a_folder_that_is_named_by_the_date(
 ) -> None:
     folder = clone("work")
     train = "python sklearn_fit.py data/rows.csv model/$(date +%F/%H-%M-%S)"
-    predicate = record(folder, alice, environ, "bash", "-c", train, model="model/*/*/")
-    assert [entry["name"] for entry in predicate["provenance_manifest"]] == ["fitted.pickle"]
+    made = record(folder, alice, environ, "bash", "-c", train, model="model/*/*/")
+    assert [each["name"] for each in made.predicate["provenance_manifest"]] == ["fitted.pickle"]
 
 
 def test_workers_that_are_spawned_are_heard(
@@ -253,12 +196,10 @@ def test_workers_that_are_spawned_are_heard(
     """What only a worker of the DataLoader reads is known, git-ignored as it is."""
     folder = clone("work")
     (folder / "data" / "more.csv").write_text("1,2,3,4,5\n" * 8)
-    predicate = record(folder, alice, environ, "python", "loaded.py", "data/more.csv", "model")
-    build = predicate["buildDefinition"]
-    assert build["internalParameters"]["collectors"]["reads"]["values"]["processes"] >= 3
-    assert [file["name"] for file in build["externalParameters"]["source"]["read"]] == [
-        "data/more.csv"
-    ]
+    made = record(folder, alice, environ, "python", "loaded.py", "data/more.csv", "model")
+    assert made.collectors["reads"]["values"]["processes"] >= 3
+    source = made.predicate["buildDefinition"]["externalParameters"]["source"]
+    assert [file["name"] for file in source["read"]] == ["data/more.csv"]
 
 
 def test_a_module_that_is_edited_while_the_run_sleeps(
@@ -266,8 +207,9 @@ def test_a_module_that_is_edited_while_the_run_sleeps(
 ) -> None:
     folder = clone("work")
     edit = "sleep 1; echo 'SCALE = 2' >> rows.py"
-    predicate = record(folder, alice, environ, "bash", "-c", f"{edit}; python {TORCH}")
-    [changed] = predicate["runDetails"]["provenance_outcome"]["changedInputs"]
+    train = SKLEARN.format(out="model")
+    made = record(folder, alice, environ, "bash", "-c", f"{edit}; python {train}")
+    [changed] = made.predicate["runDetails"]["provenance_outcome"]["changedInputs"]
     assert changed["name"] == "source"
     assert changed["changed"] == ["rows.py"]
     assert run_program("verify", "model", "--key", alice.public, cwd=folder).status == 1

@@ -6,25 +6,23 @@ points are given by a distribution that says what ours does.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import os
 import subprocess
-import sys
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.world import payload_of
+from tests.integration.recording import TOKEN
 
 if TYPE_CHECKING:
-    from tests.world import Person
+    from collections.abc import Callable
 
-ROOT = Path(__file__).parents[2]
-TOKEN = "hf_" + "abcdefghijklmnopqrstuvwxyz012345"
+    from tests.integration.recording import Recorded
+
+SCRIPTS = Path(__file__).parent / "trainings"
 TORCH, MLFLOW = (os.environ.get(f"PROVENANCE_{name}", "") for name in ("TORCH", "MLFLOW"))
 
 pytestmark = pytest.mark.integration
@@ -32,90 +30,63 @@ with_torch = pytest.mark.skipif(not TORCH, reason="PROVENANCE_TORCH names no Pyt
 
 
 @pytest.fixture
-def surroundings(tmp_path: Path, environ: dict[str, str]) -> dict[str, str]:
-    """The environment of a training that finds our package, and its entry points."""
-    installed = tmp_path / "site" / "ours-1.dist-info"
-    installed.mkdir(parents=True)
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: ours\nVersion: 1\n")
-    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
-    lines = [f"[{group}]\n{n} = {v}\n" for group, all_ in groups.items() for n, v in all_.items()]
-    (installed / "entry_points.txt").write_text("".join(lines))
-    found = f"{ROOT}{os.pathsep}{installed.parent}"
-    return {**os.environ, **environ, "PYTHONPATH": found}
+def surroundings(environ: dict[str, str], ours: str) -> dict[str, str]:
+    """The environment of a program that finds our package, and its entry points."""
+    return {**os.environ, **environ, "PYTHONPATH": ours}
 
 
-def run(words: list[str], folder: Path, environ: dict[str, str]) -> tuple[str, str]:
-    """Return what a command that succeeds says on its output, and beside it."""
+def run(words: list[str], folder: Path, environ: dict[str, str]) -> str:
     done = subprocess.run(
         words, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout, done.stderr
+    return done.stdout
 
 
-class Claimed:
-    """What the claim about a training by *script* says."""
+def rows(made: Recorded, name: str) -> list[dict[str, Any]]:
+    return [json.loads(row) for row in made.byproduct(name).splitlines()]
 
-    def __init__(
-        self, script: str, folder: Path, person: Person, environ: dict[str, str], *words: str
-    ) -> None:
-        program = Path(__file__).parent / "trainings" / script
-        key = ["--model", "model", "--key", str(person.private)]
-        training = [TORCH, str(program), "model", *words]
-        command = [sys.executable, "-m", "provenance", "record", *key, "--", *training]
-        self.out, self.said = run(command, folder, environ)
-        [line] = (folder / "model" / "claims.jsonl").read_bytes().splitlines()
-        self.payload = payload_of(line).decode()
-        predicate = json.loads(self.payload)["predicate"]
-        build = predicate["buildDefinition"]
-        self.seeds: dict[str, str] = build["externalParameters"].get("seeds", {})
-        self.collectors: dict[str, Any] = build["internalParameters"]["collectors"]
-        self.byproducts: dict[str, list[dict[str, Any]]] = {}
-        for each in predicate["runDetails"]["byproducts"]:
-            beside = folder / "model" / "provenance" / each["digest"]["sha256"]
-            data = base64.b64decode(each.get("content", "")) or beside.read_bytes()
-            if each["mediaType"] == "application/jsonl":
-                self.byproducts[each["name"]] = [json.loads(row) for row in data.splitlines()]
 
-    def arguments(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.collectors["arguments"]["values"][name]
-        return found
+def losses(made: Recorded) -> list[int]:
+    return [row["step"] for row in rows(made, "metrics") if row["name"] == "loss"]
 
-    def metrics(self, name: str) -> list[int]:
-        rows = self.byproducts["metrics"]
-        return [row["step"] for row in rows if row["name"] == name]
+
+def seeds(made: Recorded) -> dict[str, str]:
+    """Return the seeds that were declared, the first of them by the command line."""
+    found: dict[str, str] = made.predicate["buildDefinition"]["externalParameters"]["seeds"]
+    return found
 
 
 @with_torch
 def test_a_trainer_of_transformers(
-    tmp_path: Path, alice: Person, surroundings: dict[str, str]
+    tmp_path: Path, recorded: Callable[..., Recorded], surroundings: dict[str, str]
 ) -> None:
-    claimed = Claimed("hf_callback.py", tmp_path, alice, surroundings, TOKEN)
-    assert TOKEN not in claimed.payload
-    arguments = claimed.arguments("TrainingArguments")
+    made = recorded("HF, callback")
+    assert TOKEN not in made.payload.decode()
+    arguments = made.collectors["arguments"]["values"]["TrainingArguments"]
     assert arguments["output_dir"] == "${model}"
     assert arguments["learning_rate"] == 5e-5
     assert arguments["hub_token"].startswith("${redacted:")
     # Its own file of arguments has the token, and is a file of the model.
-    assert "training_args.bin" in claimed.said
-    assert "hold what looks like a credential (hugging-face)" in claimed.said
-    assert TOKEN not in claimed.said
+    assert "training_args.bin" in made.ran.err
+    assert "hold what looks like a credential (hugging-face)" in made.ran.err
+    assert TOKEN not in made.ran.err
     assert arguments["run_name"].startswith("https://${redacted:")
-    assert claimed.seeds == {"data": "7", "transformers": "42"}
-    assert claimed.metrics("loss") == [*range(1, 9)]
+    assert seeds(made) == {"seed": "0", "data": "7", "transformers": "42"}
+    assert losses(made) == [*range(1, 9)]
     # The callback foretold the order in which the data set was then read.
-    read = json.loads(claimed.out.splitlines()[-1])
+    read = json.loads(made.ran.out.splitlines()[-1])
     epochs = ["".join(f"{index}\n" for index in read[at : at + 32]) for at in (0, 32)]
     digests = [hashlib.sha256(epoch.encode()).hexdigest() for epoch in epochs]
-    assert [row["sha256"] for row in claimed.byproducts["dataOrder"]] == digests
-    [first], [last] = claimed.byproducts["initialWeights"], claimed.byproducts["probe/finalWeights"]
+    assert [row["sha256"] for row in rows(made, "dataOrder")] == digests
+    [first], [last] = rows(made, "initialWeights"), rows(made, "probe/finalWeights")
     assert (first["step"], last["step"]) == (0, 8)
     assert first["sha256"] != last["sha256"]
     # Without the callback the same bits come out.
-    program = str(Path(__file__).parent / "trainings" / "hf_callback.py")
-    alone, _ = run([TORCH, program, "alone", TOKEN, "none"], tmp_path, surroundings)
+    program = str(SCRIPTS / "hf_callback.py")
+    alone = run([TORCH, program, "alone", TOKEN, "none"], tmp_path, surroundings)
     assert json.loads(alone.splitlines()[-1]) == read
-    weights = [tmp_path / name / "model.safetensors" for name in ("model", "alone")]
+    weights = [folder / "model.safetensors" for folder in (made.model, tmp_path / "alone")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
@@ -137,29 +108,29 @@ print(of(Own(range(4), generator=generator)), Own.order, random.getstate() == be
 print(of(SequentialSampler(range(2**40))), of(RandomSampler(range(2**40), generator=generator)))
 print(of(SequentialSampler(range(3))), sorted(of(RandomSampler(range(3), generator=generator))))
 """
-    said = run([TORCH, "-c", program], tmp_path, surroundings)[0].splitlines()
+    said = run([TORCH, "-c", program], tmp_path, surroundings).splitlines()
     assert said == ["None [0, 1, 2, 3] True", "None None", "[0, 1, 2] [0, 1, 2]"]
 
 
 @with_torch
-@pytest.mark.parametrize("asked", ["by a line", "by the variable", "not"])
-def test_a_trainer_of_lightning(
-    tmp_path: Path, alice: Person, surroundings: dict[str, str], asked: str
-) -> None:
-    if asked == "by the variable":
-        surroundings["PROVENANCE_LIGHTNING"] = "1"
-    words = ("hunter2222", "line") if asked == "by a line" else ("hunter2222",)
-    claimed = Claimed("lightning_callback.py", tmp_path, alice, surroundings, *words)
-    if asked == "not":
-        assert "arguments" not in claimed.collectors
-        assert not claimed.byproducts.keys() & {"metrics", "initialWeights"}
-        return
-    arguments = claimed.arguments("arguments")
+@pytest.mark.parametrize("asked", ["Lightning, callback", "Lightning, variable"])
+def test_a_trainer_of_lightning(recorded: Callable[..., Recorded], asked: str) -> None:
+    made = recorded(asked)
+    arguments = made.collectors["arguments"]["values"]["arguments"]
     assert arguments["rate"] == 0.1
     assert arguments["password"].startswith("${redacted:")
-    assert claimed.seeds == {"lightning": "3"}
-    assert claimed.metrics("loss") == [*range(1, 9)]
-    assert {"initialWeights", "probe/finalWeights"} <= claimed.byproducts.keys()
+    assert seeds(made) == {"seed": "0", "lightning": "3"}
+    assert losses(made) == [*range(1, 9)]
+    assert rows(made, "initialWeights")
+    assert rows(made, "probe/finalWeights")
+
+
+@with_torch
+def test_a_trainer_of_lightning_that_is_not_asked(recorded: Callable[..., Recorded]) -> None:
+    made = recorded("Lightning, not asked")
+    assert "arguments" not in made.collectors
+    byproducts = {each["name"] for each in made.predicate["runDetails"]["byproducts"]}
+    assert not byproducts & {"metrics", "initialWeights"}
 
 
 @pytest.mark.skipif(not MLFLOW, reason="PROVENANCE_MLFLOW names no Python with MLflow")
@@ -181,9 +152,9 @@ print(json.dumps({name: tags[name] for name in tags if name.startswith("provenan
     environ = {**surroundings, "MLFLOW_ALLOW_FILE_STORE": "true"}
     environ.pop("PROVENANCE_RUN", None)
     command = [MLFLOW, "-c", program, (tmp_path / "runs").as_uri()]
-    assert json.loads(run(command, tmp_path, environ)[0]) == {}
+    assert json.loads(run(command, tmp_path, environ)) == {}
     environ["PROVENANCE_RUN"] = str(tmp_path / "abc12345" / "program")
-    assert json.loads(run([*command, "tag"], tmp_path, environ)[0]) == {
+    assert json.loads(run([*command, "tag"], tmp_path, environ)) == {
         "provenance.run": "abc12345",
         "provenance.invocationId": "abc12345-6",
         "provenance.model": "sha256:aa",

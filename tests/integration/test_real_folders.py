@@ -11,7 +11,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +18,12 @@ import pytest
 
 import provenance
 from tests.frameworks.forging import FORGERIES, UNREAD
-from tests.integration.recording import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from provenance.rebuilding.verdict import Verdict
+    from tests.integration.recording import Recorded
     from tests.world import Person
 
 pytestmark = [
@@ -34,24 +33,8 @@ pytestmark = [
     ),
 ]
 
-COMMANDS = {
-    "hf-trainer": "python hf_trainer.py data/rows.csv {out}",
-    "lightning": "python lightning_fit.py data/rows.csv {out} {out}/checkpoints",
-    "keras": "python keras_fit.py data/rows.csv {out}",
-    "sklearn": "python skops_fit.py data/rows.csv {out}",
-    "peft": "python peft_lora.py data/rows.csv {base} {out}",
-    "kohya": "python kohya_lora.py data/rows.csv {out} lora",
-}
+NAMES = ("HF Trainer", "Lightning", "Keras", "skops", "PEFT", "kohya")
 REVISION = "0123456789abcdef0123456789abcdef01234567"
-
-
-@dataclass(frozen=True)
-class Run:
-    """A model that somebody recorded, and from which base model."""
-
-    model: Path
-    person: Person
-    base: Path | None
 
 
 # --- Two runs of each framework -------------------------------------------------------------------
@@ -98,44 +81,31 @@ def as_downloaded(files: Path, root: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=COMMANDS)
+@pytest.fixture(scope="module", params=NAMES)
 def runs(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
-    clone_to: Callable[[Path], Path],
-    environ: dict[str, str],
-    people: dict[str, Person],
-) -> tuple[str, Run, Run]:
-    """The framework's declaration, and what Alice and Bob recorded under it."""
+    recorded: Callable[..., Recorded],
+) -> tuple[Recorded, Recorded]:
+    """What Alice and Bob recorded under the declaration of one framework."""
     name: str = request.param
-    root = tmp_path_factory.mktemp(name)
-    made = []
-    for number, (who, place) in enumerate({"alice": "alice", "bob": "elsewhere/bob"}.items()):
-        work = clone_to(root / place)
-        base: Path | None = None
-        options: tuple[str, ...] = ("--equality", name)
-        if "{base}" in COMMANDS[name]:
-            files: Path = request.getfixturevalue("base_files")
-            base = (as_cached, as_downloaded)[number](files, root / f"hub-of-{who}")
-            options += ("--base-model", str(base))
-        out = f"{name}-of-{who}"
-        words = COMMANDS[name].format(out=out, base=base).split()
-        own = {**environ, "PYTHONHASHSEED": str(number)}
-        record(work, people[who], own, *words, model=out, options=options)
-        made.append(Run(work / out, people[who], base))
-    return name, made[0], made[1]
+    if name != "PEFT":
+        return recorded(name), recorded(name, "bob")
+    files: Path = request.getfixturevalue("base_files")
+    hubs = tmp_path_factory.mktemp("hub-of-alice"), tmp_path_factory.mktemp("hub-of-bob")
+    bases = as_cached(files, hubs[0]), as_downloaded(files, hubs[1])
+    return recorded(name, "alice", bases[0]), recorded(name, "bob", bases[1])
 
 
-def judge(published: Run, rebuilt: Run) -> Verdict:
-    """Return the verdict about *rebuilt*."""
-    return provenance.agree(
-        [published.model, rebuilt.model], keys=[published.person.public, rebuilt.person.public]
-    )
+def judge(published: Recorded, model: Path, person: Person) -> Verdict:
+    """Return the verdict about the *model* that *person* attested."""
+    keys = [published.person.public, person.public]
+    return provenance.agree([published.model, model], keys=keys)
 
 
-def test_two_honest_runs_agree(runs: tuple[str, Run, Run]) -> None:
-    _, published, rebuilt = runs
-    verdict = judge(published, rebuilt)
+def test_two_honest_runs_agree(runs: tuple[Recorded, Recorded], bob: Person) -> None:
+    published, rebuilt = runs
+    verdict = judge(published, rebuilt.model, bob)
     [rebuild] = verdict.rebuilds
     assert verdict.conclusion == "match"
     assert rebuild.outcome.strongest == "tensors"
@@ -143,10 +113,14 @@ def test_two_honest_runs_agree(runs: tuple[str, Run, Run]) -> None:
     assert not any(it.unsafe for it in rebuild.outcome.exceptions)
 
 
-def test_what_is_forged_does_not(runs: tuple[str, Run, Run], tmp_path: Path) -> None:
-    name, published, rebuilt = runs
-    unread = UNREAD if name == "sklearn" else {}
-    forgeries = {"nothing": lambda _: None, **FORGERIES[name], **unread}
+def test_what_is_forged_does_not(
+    runs: tuple[Recorded, Recorded], bob: Person, tmp_path: Path
+) -> None:
+    published, rebuilt = runs
+    recipe = rebuilt.predicate["buildDefinition"]["externalParameters"]
+    equality = recipe["equality"]["name"]
+    unread = UNREAD if equality == "sklearn" else {}
+    forgeries = {"nothing": lambda _: None, **FORGERIES[equality], **unread}
     found = {}
     for number, (what, forge) in enumerate(forgeries.items()):
         folder = shutil.copytree(rebuilt.model, tmp_path / str(number))
@@ -154,10 +128,8 @@ def test_what_is_forged_does_not(runs: tuple[str, Run, Run], tmp_path: Path) -> 
             (folder / ours).unlink()
         shutil.rmtree(folder / "provenance", ignore_errors=True)
         forge(folder)
-        provenance.attest(
-            folder, key=rebuilt.person.private, equality=name, base_model=rebuilt.base
-        )
-        [judged] = judge(published, Run(folder, rebuilt.person, rebuilt.base)).rebuilds
+        provenance.attest(folder, key=bob.private, equality=equality, base_model=rebuilt.base)
+        [judged] = judge(published, folder, bob).rebuilds
         found[what] = judged.outcome.conclusion  # of the files alone: no command was attested
     expected = dict.fromkeys(forgeries, "mismatch")
     expected |= {"nothing": "match", **dict.fromkeys(unread, "inconclusive")}
