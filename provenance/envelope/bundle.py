@@ -275,7 +275,7 @@ def _open_certified(
                 raise
         else:
             opened = open_envelope(bundle.envelope, [key])
-            return msgspec.structs.replace(opened, subject=subject)
+            return msgspec.structs.replace(opened, subject=subject, kind="certificate")
     if notary is not None:
         return notary.open(bundle)
     if bundle.material == "certificate" or bundle.log_entries:

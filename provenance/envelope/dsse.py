@@ -14,6 +14,7 @@ import contextlib
 from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
+from typing import Literal
 
 import msgspec
 
@@ -47,11 +48,15 @@ class Envelope(msgspec.Struct, frozen=True):
         return pae(self.payload_type, self.payload)
 
 
+SignerKind = Literal["key", "certificate", "identity"]
+
+
 class Opened(msgspec.Struct, frozen=True):
     """What a trusted key signed: the payload, its type, the key, and its signature.
 
-    ``subject`` is that of the key's certificate, where it is trusted for one. ``proof`` says when
-    the signature was made, and who says so; ``at`` is the earliest time that is proven.
+    ``subject`` is that of the key's certificate, where it is trusted for one; ``kind`` says by what
+    the signer is known. ``proof`` says when the signature was made, and who says so; ``at`` is the
+    earliest time that is proven.
     """
 
     payload_type: str
@@ -61,6 +66,7 @@ class Opened(msgspec.Struct, frozen=True):
     subject: str = ""
     proof: str = ""
     at: datetime | None = None
+    kind: SignerKind = "key"
 
     @property
     def signer(self) -> str:

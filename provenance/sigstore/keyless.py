@@ -49,7 +49,8 @@ class Keyless(Notary):
             signed = _signed(bundle, leaf.key, leaf.der)
             said = self.prove(document.verification_material, document.media_type, signed, leaf)
         name = f"{self.identity} ({self.provider})"
-        return Opened(envelope.payload_type, envelope.payload, leaf.key, envelope.sig, name, *said)
+        signed_by = (leaf.key, envelope.sig, name, *said)
+        return Opened(envelope.payload_type, envelope.payload, *signed_by, kind="identity")
 
     def witness(self, bundle: Bundle, opened: Opened) -> Opened:
         """Return *opened*, which a key signed, if its entries in logs of the root hold.

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 import msgspec
 
+from provenance.envelope.dsse import Opened, SignerKind
 from provenance.errors import SHOWN, PolicyError, count, cut, some_of
 from provenance.statement.training import MODEL, TrainingStatement, changed_text
 from provenance.trust.opening import Claim, Signed
@@ -26,6 +27,7 @@ class Word(msgspec.Struct, frozen=True, rename="camel"):
 
     signer: str
     level: Level
+    kind: SignerKind = "key"
 
 
 def check_level(statement: TrainingStatement | None, required: Level, where: str) -> None:
@@ -91,13 +93,17 @@ def levels_of(
     matching: Sequence[Claim], signatures: Sequence[Signed], name: str | None
 ) -> tuple[Word, ...]:
     """Return each signer's word: the level of the first good claim, else that it signed."""
-    found: dict[str, Level] = {}
+    found: dict[str, Word] = {}
+
+    def add(opened: Opened, level: Level) -> None:
+        found.setdefault(opened.signer, Word(opened.signer, level, opened.kind))
+
     for claim in matching:
         if name in (None, claim.training.model_name) and failure_of(claim.training) is None:
-            found.setdefault(claim.opened.signer, claim.training.level)
+            add(claim.opened, claim.training.level)
     for signed in signatures:
-        found.setdefault(signed.opened.signer, "signed")
-    return tuple(Word(signer, level) for signer, level in found.items())
+        add(signed.opened, "signed")
+    return tuple(found.values())
 
 
 def notes_on(claim: Claim, matching: Sequence[Claim]) -> Iterator[str]:

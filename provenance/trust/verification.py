@@ -183,7 +183,7 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
     if reading.older_digests:
         received = [(where, as_older(item)) for where, item in received]
     trusted = open_all(received, keys)
-    held(_signature_detail(trusted, len(received)), notes=_silent(trusted, keys))
+    held(_signature_detail(trusted, received), notes=_silent(trusted, keys))
     try:
         stated = understand(trusted, separately=reading.separately)
     except SubjectError:  # the statements are understood; what does not hold is the next step
@@ -381,11 +381,14 @@ def check_log(
     raise LogProofError(what, where=claim.where, hint=hint)
 
 
-def _signature_detail(trusted: Sequence[tuple[str, Bundle, Opened]], received: int) -> str:
+def _signature_detail(
+    trusted: Sequence[tuple[str, Bundle, Opened]], received: Sequence[tuple[str, Bundle]]
+) -> str:
     proofs = {opened.signer: opened.proof for _, _, opened in reversed(trusted)}
     ids = [f"{signer}, {proof}" if proof else signer for signer, proof in sorted(proofs.items())]
-    others = received - len(trusted)
-    more = f"; {count(others, 'claim')} by other keys, not counted" if others else ""
+    ours = {where for where, _, _ in trusted}
+    others = [where for where, _ in received if where not in ours]
+    more = f"; {len(others)} by others, not counted: {some_of(others)}" if others else ""
     return f"{count(len(trusted), 'bundle')} signed by {', '.join(ids)}{more}"
 
 

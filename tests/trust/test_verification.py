@@ -126,7 +126,7 @@ def test_claims_by_other_keys_count_for_nothing(
     verified = verify(model, alice)
     assert verified.claim is not None
     assert verified.claim.where == "claims.jsonl:1"
-    assert "1 claim by other keys, not counted" in details(verified)["signature"]
+    assert "1 by others, not counted: claims.jsonl:" in details(verified)["signature"]
 
 
 def test_a_broken_claim_by_another_key_is_ignored(
@@ -234,7 +234,7 @@ def test_claims_from_another_file_replace_those_beside(
     verified = verify(model, bob, claims=bobs)
     assert verified.claim is not None
     assert verified.claim.opened.key == bob.key.public
-    assert "1 claim by other keys" in details(verified)["signature"]
+    assert "1 by others" in details(verified)["signature"]
 
 
 def test_claims_that_are_not_there(model: Path, tmp_path: Path, alice: Person) -> None:
