@@ -26,6 +26,7 @@ import io
 import os
 import re
 import sys
+import warnings
 from typing import Any, NamedTuple, NoReturn
 
 import click
@@ -132,6 +133,8 @@ class _Heedless(io.FileIO):
 
 def main() -> NoReturn:
     """Run the command line and exit with its status."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # of libraries, about what the user cannot mend
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors=PLAIN)
     if isinstance(sys.stderr, io.TextIOWrapper):

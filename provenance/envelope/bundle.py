@@ -251,7 +251,7 @@ def open_bundle(bundle: Bundle, trusted: Sequence[Trusted]) -> Opened:
         authorities = [it for it in trusted if not isinstance(it, PublicKey | Notary)]
         return _open_certified(bundle, authorities, notary)
     if not keys:
-        hint = "name the signer's public key with --key"
+        hint = "name the signer's public key with --key, or in the policy"
         raise SignatureError("signed by a key, and none is trusted", hint=hint)
     hints = (bundle.hint, bundle.envelope.keyid)
     hinted = [key for key in keys if key.key_id in hints or key.pem_digest in hints]
@@ -280,13 +280,13 @@ def _open_certified(
         return notary.open(bundle)
     if bundle.material == "certificate" or bundle.log_entries:
         raise no_identity()
-    hint = "name the authority that issued it with --certificate-chain"
+    hint = "name the authority that issued it with --certificate-chain, or in the policy"
     raise SignatureError("signed with a certificate, and no authority is trusted", hint=hint)
 
 
 def no_identity() -> SignatureError:
     """Return the refusal of what an identity signed, where none is trusted."""
-    hint = "say whom you trust with --identity NAME --identity-provider URL"
+    hint = "say whom you trust with --identity NAME --identity-provider URL, or in the policy"
     return SignatureError("signed by an identity (keyless), and none is trusted", hint=hint)
 
 

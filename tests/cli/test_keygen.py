@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import dsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from provenance.keys import ALGORITHMS, load_private, load_public
 from tests.world import Shell, refused, tree
@@ -91,3 +95,22 @@ def test_a_folder_that_is_not_there(tmp_path: Path, provenance: Shell) -> None:
 def test_a_folder_is_no_key(tmp_path: Path, provenance: Shell) -> None:
     refused(provenance("keygen", tmp_path), 2, "exists already")
     refused(provenance("keygen", "."), 2, "is a folder")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_a_library_warns_of_a_key_is_not_printed(tmp_path: Path) -> None:
+    key = dsa.generate_private_key(1024)  # noqa: S505 - all that OpenSSH knew
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    (tmp_path / "key").write_bytes(pem)
+    (tmp_path / "key").chmod(0o600)
+    ran = subprocess.run(
+        [sys.executable, "-m", "provenance", "sign", ".", "--key", "key"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONWARNINGS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout) == (3, "")
+    assert ran.stderr.startswith("provenance: key: the key's algorithm is not supported (use ECDSA")
+    assert len(ran.stderr.splitlines()) <= 3
