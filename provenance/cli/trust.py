@@ -58,46 +58,63 @@ def check(policy: Path, *, as_json: bool) -> None:
     examples=(
         "provenance trust init policy.toml",
         "provenance trust init policy.toml --key alice.pub --organisation Example",
+        "provenance trust init policy.toml --identity me@example.com --identity-provider URL",
     ),
     next_step="'provenance trust check policy.toml' explains it; change it with any editor.",
 )
 @click.argument("policy", type=PATH, metavar="FILE")
 @trusted_keys_option
 @click.option(
-    "--organisation", metavar="NAME", help="Who stands behind the keys; else each for itself."
+    "--identity", metavar="NAME", help="Identity that you trust (keyless): a mail, a URL."
+)
+@click.option("--identity-provider", metavar="URL", help="Who vouches for the identity.")
+@click.option(
+    "--trust-config", type=PATH, metavar="FILE",
+    help="Trusted root of a Sigstore, in place of the public one's in the package sigstore.",
+)  # fmt: skip
+@click.option(
+    "--organisation", metavar="NAME", help="Who stands behind them; else each for itself."
 )
 @click.option(
     "--models", "models", multiple=True, metavar="PATTERN",
     help="Models that they may sign, as 'digits-*'. Repeatable; all by default.",
 )  # fmt: skip
 @click.option("--recorded", is_flag=True, help="Demand that a recorder saw the training.")
+@click.option(
+    "--files-only", is_flag=True, help="A model.sig suffices: how it was made is not asked."
+)
 @json_option
-def init(
-    policy: Path,
-    key_paths: tuple[Path, ...],
-    organisation: str | None,
-    models: tuple[str, ...],
-    *,
-    recorded: bool,
-    as_json: bool,
-) -> None:
-    """Write a policy into the new FILE: one of the keys must have signed how a model was made.
+def init(policy: Path, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - those above
+    """Write a policy into the new FILE: one of them must have signed how a model was made.
 
     On a terminal it asks for what is not given.
     """
-    if not key_paths:
+    if os.path.lexists(policy) or not policy.parent.is_dir():
+        create_file(policy, b"")  # says why it cannot, before anything is asked
+    if not (options["key_paths"] or options["identity"]):
         if not sys.stdin.isatty():
-            raise UsageError("nobody is trusted by default", hint="name a public key with --key")
-        key_paths = (Path(click.prompt("Public key of somebody whom you trust (a file)")),)
-        organisation = click.prompt("Their organisation", default=organisation or key_paths[0].stem)
-        recorded = recorded or click.confirm("Must a recorder have seen the training?")
+            hint = "name a public key with --key, or an identity with --identity"
+            raise UsageError("nobody is trusted by default", hint=hint)
+        _ask(options)
+    if bool(name := options["identity"]) != bool(provider := options["identity_provider"]):
+        hint = "add --identity NAME and --identity-provider URL"
+        raise UsageError("an identity counts by the word of its provider", hint=hint)
+    if options["files_only"] and options["recorded"]:
+        raise UsageError("a model.sig says nothing of a training", hint="leave out --files-only")
     text = "format = 1\n"
-    for path in key_paths:
-        key = os.path.relpath(path, policy.parent)
-        named = {"name": path.stem, "organisation": organisation or path.stem, "keys": [key]}
-        text += _table("party", named)
-    rule: dict[str, Any] = {"statement": "training", "models": [*models] or ["*"]}
-    text += _table("rule", rule | ({"level": "recorded"} if recorded else {}))
+    if root := options["trust_config"]:
+        text += f"trusted-root = {_spelled(os.path.relpath(root, policy.parent))}\n"
+    keys = {os.path.relpath(path, policy.parent): path for path in options["key_paths"]}
+    stems = [path.stem for path in keys.values()]
+    for key, path in keys.items():
+        named = path.stem if stems.count(path.stem) == 1 else str(path.with_suffix(""))
+        text += _table("party", _called(named, options) | {"keys": [key]})
+    if name:
+        text += _table("party", _called(name, options))
+        text += f"identities = [{{ name = {_spelled(name)}, provider = {_spelled(provider)} }}]\n"
+    kind = "signature" if options["files_only"] else "training"
+    rule: dict[str, Any] = {"statement": kind, "models": [*options["models"]] or ["*"]}
+    text += _table("rule", rule | ({"level": "recorded"} if options["recorded"] else {}))
     data = text.encode("utf-8", "surrogateescape")
     lines = [*policy_lines(parse(data, policy))]
     create_file(policy, data)
@@ -107,7 +124,35 @@ def init(
     print_lines([f"policy   {one_line(str(policy))}", "", *lines])
 
 
+def _ask(options: dict[str, Any]) -> None:
+    """Ask on the terminal for those of *options* that are not given."""
+    who = click.prompt("Whom do you trust: the file of a public key, or a mail or URL (keyless)")
+    if "://" in who or ("@" in who and not Path(who).exists()):
+        options["identity"], name = who, who
+        options["identity_provider"] = click.prompt("Who vouches for that identity (a URL)")
+    else:
+        options["key_paths"], name = (Path(who),), Path(who).stem
+    name = options["organisation"] or name
+    options["organisation"] = click.prompt("Their organisation", default=name)
+    if not (options["files_only"] or options["recorded"]):
+        said = click.confirm(
+            "Must they say how a model was made, not only which files it is?", default=True
+        )
+        options["files_only"] = not said
+        options["recorded"] = said and click.confirm("Must a recorder have seen the training?")
+
+
+def _called(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "organisation": options["organisation"] or name}
+
+
 def _table(name: str, values: dict[str, Any]) -> str:
-    """Return a table of an array in TOML, whose texts and lists are spelled as in JSON."""
-    lines = (f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items())
-    return "\n".join(["", f"[[{name}]]", *lines, ""])
+    """Return a table of an array in TOML."""
+    return "\n".join(
+        ["", f"[[{name}]]", *(f"{key} = {_spelled(it)}" for key, it in values.items()), ""]
+    )
+
+
+def _spelled(value: str | list[str]) -> str:
+    """Return a text, or a list of texts, in TOML, where they are spelled as in JSON."""
+    return json.dumps(value, ensure_ascii=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -187,6 +188,57 @@ def test_init_writes_what_its_options_say(
     assert provenance("trust", "init", tmp_path / "none.toml", "--organisation", "x").status == 2
     assert provenance("trust", "init", tmp_path / "x", *keys, "--models", " ").status == 3
     assert not (tmp_path / "x").exists()
+    refused(provenance("trust", "init", tmp_path / "no/x", *keys), 4, "make its folder first")
+    for person, at in ((alice, "carol.pub"), (people["bob"], "of/carol.pub")):
+        write_files(tmp_path, {at: person.public.read_bytes()})
+    named = tmp_path / "carol.pub"
+    alike = ("--key", named, "--key", named, "--key", tmp_path / "of/carol.pub")
+    assert provenance("trust", "init", tmp_path / "alike.toml", *alike).status == 0
+    parties = provenance("trust", "check", tmp_path / "alike.toml", "--json").document["parties"]
+    assert [each["keys"] for each in parties] == [["carol.pub"], ["of/carol.pub"]]
+
+
+WHO = "me@example.org"
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ("alice.pub\n\n\ny\n", ["alice, of alice,", "training statement", "Asked of it: recorded"]),
+        ("alice.pub\nA Lab\n\nn\n", ["alice, of A Lab,", "training statement"]),
+        (f"{WHO}\nhttps://sso.example.org\n\nn\n", [f"{WHO}, of {WHO},", "model signature"]),
+    ],
+)
+def test_init_asks(
+    provenance: Shell, alice: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    answers: str, words: list[str],
+) -> None:  # fmt: skip
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    (tmp_path / "root.json").write_bytes(Sigstore().trusted_root())
+    (tmp_path / "alice.pub").write_bytes(alice.public.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", Terminal(answers))
+    ran = provenance("trust", "init", "new.toml", "--trust-config", "root.json")
+    assert ran.status == 0, ran.err
+    said = provenance("trust", "check", "new.toml").out
+    assert [each for each in words if each not in said] == []
+    assert ("Asked of it" in said) == ("Asked of it: recorded" in words)
+    monkeypatch.setattr("sys.stdin", Terminal(""))
+    refused(provenance("trust", "init", "new.toml"), 2, "exists already")  # asks nothing
+
+
+@pytest.mark.parametrize(
+    "options", [("--identity", WHO), ("--identity-provider", "https://sso.example.org"),
+                ("--files-only", "--recorded")],
+)  # fmt: skip
+def test_init_of_what_does_not_fit(
+    provenance: Shell, alice: Person, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    refused(provenance("trust", "init", tmp_path / "new", "--key", alice.public, *options), 2)
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_is_shown_is_of_a_claim_that_counts(

@@ -231,5 +231,5 @@ def test_stripping_the_claims_is_another_answer(
     assert whole[-1] == "  level      recorded (as alice.pub says)"
     assert stripped[-1] == "  level      signed (as alice.pub says)"
     document = provenance("verify", model, "--key", alice.public, "--json").document
-    assert document["levels"] == [{"signer": alice.key_id, "level": "signed"}]
+    assert document["levels"] == [{"signer": alice.key_id, "level": "signed", "kind": "key"}]
     assert document["recipe"] is document["environment"] is document["run"] is None

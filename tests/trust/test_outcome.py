@@ -216,7 +216,7 @@ def test_what_a_downloader_sees(root: Path, alice: Person, provenance: Shell) ->
     assert f"–{' ' * 24}{note}" in ran.out.splitlines()
     assert ran.out.splitlines()[-1] == "  level      recorded (as alice.pub says)"
     document = provenance("verify", root, "--key", alice.public, "--json").document
-    assert document["levels"] == [{"signer": alice.key_id, "level": "recorded"}]
+    assert document["levels"] == [{"signer": alice.key_id, "level": "recorded", "kind": "key"}]
     assert document["environment"]["collectors"]["variables"]["values"]
     assert document["steps"][5]["notes"] == [note]
 
