@@ -58,7 +58,6 @@ def check(policy: Path, *, as_json: bool) -> None:
     examples=(
         "provenance trust init policy.toml",
         "provenance trust init policy.toml --key alice.pub --organisation Example",
-        "provenance trust init policy.toml --identity me@example.com --identity-provider URL",
     ),
     next_step="'provenance trust check policy.toml' explains it; change it with any editor.",
 )

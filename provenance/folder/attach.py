@@ -351,8 +351,8 @@ def signed_by(item: Bundle, keys: Sequence[PublicKey]) -> tuple[Sequence[PublicK
 def _refuse_to_replace(path: Path, signers: Sequence[PublicKey], who: str | None) -> None:
     is_folder = path.is_dir() and not path.is_symlink()  # writing fails, and says so
     if not is_folder and not _may_replace(path, signers, who):
-        what = "is signed by another key, or damaged, and is not replaced"
-        hint = "remove it, or move it away, if that signature is no longer wanted"
+        what = "is signed by another, or damaged, and is not replaced"
+        hint = "write to another place with --signature, or move it away"
         raise UsageError(what, where=str(path), hint=hint)
 
 

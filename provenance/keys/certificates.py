@@ -71,7 +71,9 @@ class Authority:
         refusals: list[str] = []
         if not self._reaches(found[0], [*found[1:], *self.others], refusals, 1):
             none = f"no path leads from the certificate of {name} to a given root"
-            raise SignatureError(refusals[0] if refusals else none)
+            issuer = one_line(found[-1].issuer.rfc4514_string())[:200]
+            hint = f"it was issued by {issuer}: --certificate-chain names whom you trust"
+            raise SignatureError(*refusals[:1] or [none], hint=None if refusals else hint)
         try:
             return public_key_of(found[0].public_key()), name
         except MalformedError as error:

@@ -190,10 +190,13 @@ class Token:
         if "module-path" not in query:
             hint = "add ?module-path=/usr/lib/… to the URI"
             raise UnreadableError("no library of the token is named", where=self._where, hint=hint)
+        module = unquote(query["module-path"])
+        if module.startswith("/") and not os.path.exists(module):  # noqa: PTH110 - of the loader it prints
+            raise UnreadableError("no such library", where=one_line(module))
         self._of = PyKCS11
         try:
             library = PyKCS11.PyKCS11Lib()
-            library.load(unquote(query["module-path"]))
+            library.load(module)
             self._session = library.openSession(self._slot(library, path))
             self._log_in(_pin(query, password))
             self._key = self._one(PyKCS11.CKO_PRIVATE_KEY, path)
@@ -251,7 +254,8 @@ class Token:
         found = self._session.findObjects(template)
         if len(found) != 1:
             which = "private" if kind == self._of.CKO_PRIVATE_KEY else "public"
-            what = f"{len(found)} {which} keys in the token are called so"
+            are = "several keys are" if found else "no key is"
+            what = f"{are} called so in the token ({which})"
             hint = "name one by object=LABEL or id=%01, and log in with a PIN"
             raise UnreadableError(what, where=self._where, hint=hint)
         return found[0]
@@ -268,7 +272,9 @@ class Token:
         return public_key_of(handle, where=self._where)
 
     def _failed(self, error: Exception) -> UnavailableError:
-        return UnavailableError(f"the token says {one_line(str(error))[:200]}", where=self._where)
+        said = one_line(str(error))[:200]
+        what = "the PIN is wrong" if "CKR_PIN_INCORRECT" in said else f"the token says {said}"
+        return UnavailableError(what, where=self._where)
 
 
 def _parsed(uri: str, where: str) -> tuple[dict[str, str], dict[str, str]]:

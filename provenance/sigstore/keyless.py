@@ -118,7 +118,8 @@ class Keyless(Notary):
                 yield entry.index if at else entry.proof.index, log, at
                 none = False
         if none and (signed.certificate or not self.identity):
-            raise SignatureError("the signature is in no log of the trusted root")
+            hint = "--trust-config names the root of another Sigstore"
+            raise SignatureError("the signature is in no log of the trusted root", hint=hint)
 
     def _known(self, log_id: bytes) -> list[Log]:
         return [log for log in self.root.logs if log.log_id == log_id]

@@ -133,4 +133,5 @@ def test_what_was_signed_with_a_certificate_stays(model: Path, tmp_path: Path) -
     (tmp_path / "kept").rename(model / "model.sig")
     assert library.resign(model, old_key=old, new_key=new).statements == 1
     found = library.verify(model, keys=[new.public], certificate_chain=chain)
-    assert [word.signer for word in found.levels] == [new.public.key_id, "CN=signer"]
+    signers = [(word.signer, word.kind) for word in found.levels]
+    assert signers == [(new.public.key_id, "key"), ("CN=signer", "certificate")]

@@ -359,7 +359,9 @@ def test_a_party_by_its_identity(
     assert ran.status == 0, ran
     assert "carol (Two)" in ran.out
     verified = library.verify(digits, trust=policy)
-    assert [each.signer for each in verified.levels] == [f"{sigstores.WHO} ({sigstores.PROVIDER})"]
+    [word] = verified.levels
+    assert word.signer == f"{sigstores.WHO} ({sigstores.PROVIDER})"
+    assert word.kind == "identity"
     # The same name by another provider is somebody else, and so is who has no rule.
     text = policy.read_text()
     policy.write_text(text.replace(sigstores.PROVIDER, "https://other.example"))

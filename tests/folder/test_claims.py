@@ -217,7 +217,7 @@ def test_only_ones_own_model_signature_is_replaced(tmp_path: Path) -> None:
         b"",
     ):
         (tmp_path / MODEL_SIGNATURE).write_bytes(kept)
-        with pytest.raises(UsageError, match="another key, or damaged, and is not replaced"):
+        with pytest.raises(UsageError, match="another, or damaged, and is not replaced"):
             attach.sign(tmp_path, stranger)
         done = attach.attach(tmp_path, attach.sign_claim(tmp_path, good, data, {}, stranger))
         assert done.kept_signature

@@ -325,8 +325,8 @@ def test_a_key_in_a_token_by_its_id(token: dict[str, PrivateKey]) -> None:
 @pytest.mark.parametrize(
     ("uri", "error", "words"),
     [
-        ("token=shelf;object=none", UnreadableError, "0 private keys"),
-        ("token=shelf;object=twin", UnreadableError, "2 private keys"),
+        ("token=shelf;object=none", UnreadableError, "no key is called so"),
+        ("token=shelf;object=twin", UnreadableError, "several keys are called so"),
         ("token=other;id=%01", UnreadableError, "no token there is called so"),
         ("slot-id=x;id=%01", UnreadableError, "no token there is called so"),
         ("token=shelf", MalformedError, "does not say which key"),
@@ -344,6 +344,23 @@ def test_a_uri_that_names_no_key_is_refused(
     assert PIN not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        (uri_of("token=shelf;id=%01", "&pin-value=0000"), "the PIN is wrong"),
+        (uri_of("token=shelf;id=%01"), "no key is called so"),
+        ("pkcs11:token=shelf;id=%01?module-path=/none.so", "/none.so: no such library"),
+    ],
+)
+def test_a_mistake_about_a_token_is_said_in_words(
+    token: dict[str, PrivateKey], capfd: pytest.CaptureFixture[str], uri: str, words: str
+) -> None:
+    assert token
+    with pytest.raises(ProvenanceError, match=words):
+        load_private(uri)
+    assert capfd.readouterr().err == ""
+
+
 def test_a_pin_is_never_printed(token: dict[str, PrivateKey], model: Path) -> None:
     assert token
 
@@ -354,7 +371,7 @@ def test_a_pin_is_never_printed(token: dict[str, PrivateKey], model: Path) -> No
     place = "token=shelf;object=key%20P-256"
     wrong = provenance("sign", model, "--key", uri_of(place, "&pin-value=wrong-4711"))
     assert wrong.returncode == 4
-    assert "CKR_PIN_INCORRECT" in wrong.stderr
+    assert "the PIN is wrong" in wrong.stderr
     unknown = provenance("sign", model, "--key", uri_of(place, "&pin-value=wrong-4711&x=1"))
     nowhere = f"pkcs11:{place}?module-path=/nowhere&pin-value=wrong-4711"
     missing = provenance("sign", model, "--key", nowhere)
