@@ -248,7 +248,9 @@ def resign(model: Path, old: PrivateKey, new: PrivateKey) -> tuple[int, tuple[st
         claimed = [each for each in claimed if each.payload not in moved_before]
         signed = [item.envelope for item in signature if _is_by(item, old)]
         if not (claimed or signed):
-            raise SignatureError("nothing here is signed by the old key alone", where=str(model))
+            hint = "'provenance show' says who signed; what a certificate names stays"
+            what = "nothing here is signed by the old key alone"
+            raise SignatureError(what, where=str(model), hint=hint)
         payloads = dict.fromkeys(it.payload for it in claimed)
         moved = _key_change([*payloads, *(it.payload for it in signed)], old, new)
         lines = [sign_payload(each, new) for each in payloads]
