@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 
@@ -173,7 +173,7 @@ def parse_private(data: bytes, password: bytes | None, where: str) -> PrivateKey
         what = "an OpenSSH key that is encrypted, or of an unsupported kind"  # it takes bcrypt
         hint = "pip install 'training-provenance[keys]', or copy it by 'ssh-keygen -p -m PKCS8'"
         raise MalformedError(what, where=where, hint=hint) from error
-    except ValueError as error:
+    except (ValueError, InternalError) as error:  # the latter of a key of X448 that is too short
         damaged = "the password is wrong, or the key is damaged"
         what = "not a readable private key" if password is None else damaged
         raise MalformedError(what, where=where) from error

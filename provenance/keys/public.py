@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
@@ -235,7 +235,7 @@ def parse_public_pem(data: bytes, *, where: str | None = None) -> PublicKey:
     load = serialization.load_ssh_public_key if is_openssh else serialization.load_pem_public_key
     try:
         handle = load(data)
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, InternalError, UnsupportedAlgorithm) as error:
         raise MalformedError("not a public key in PEM or OpenSSH form", where=where) from error
     return public_key_of(handle, where=where)
 

@@ -227,7 +227,9 @@ def _private_keys() -> list[bytes]:
     key = generate("ecdsa-p256")
     handle = ed25519.Ed25519PrivateKey.generate()
     openssh = handle.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-    return [key.pem(), key.pem(b"password"), generate("ed25519").pem(), openssh]
+    short = b64encode(bytes.fromhex("302e020100300506032b656f04220420") + bytes(32)).decode()
+    x448 = f"-----BEGIN PRIVATE KEY-----\n{short}\n-----END PRIVATE KEY-----\n".encode()
+    return [x448, key.pem(), key.pem(b"password"), generate("ed25519").pem(), openssh]
 
 
 def _public_keys() -> list[bytes]:
