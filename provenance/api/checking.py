@@ -102,14 +102,13 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     is the file *trust_config*, else the public one's that the package ``sigstore`` ships. Or the
     policy in the file *trust* says who is trusted, and for what: a rule that does not hold is a
     PolicyError, after *on_answer* was told the answer to each. *claims* are read in place of those
-    beside the model, or the one *signature*. With a *log*'s key, the
-    claim must be in that log. A claim of a lower evidence level than *require* is refused;
-    ``rebuilt`` needs a *verdict*, a file that ``agree`` wrote and one of *keys* signed. *name* and
-    *root_digest* (``sha256:HEX``) say which model is expected. An in-toto *layout* that all
-    *layout_keys* signed must hold over
-    the in-toto links in the folder *links*, else those beside the model, and end in its files; it
-    must have no inspections, unless *unsafe_run_inspections* runs them. *bases* are folders or
-    files with claims about what the model was made from, beside those that lie with it. Each of
+    beside the model, or the one *signature*. With a *log*'s key, the claim must be in that log. A
+    claim of a lower evidence level than *require* is refused; ``rebuilt`` needs a *verdict*, a file
+    that ``agree`` wrote and one of *keys* signed. *name* and *root_digest* (``sha256:HEX``) say
+    which model is expected. An in-toto *layout* that all *layout_keys* signed must hold over the
+    in-toto links in the folder *links*, else those beside the model, and end in its files; it must
+    have no inspections, unless *unsafe_run_inspections* runs them. *bases* are folders or files
+    with claims about what the model was made from, beside those that lie with it. Each of
     *checkpoints*, a folder or file, must be one that the run wrote, by the claim. Links may lead to
     files below *link_roots*, and into known caches. *ignore_paths* need not be signed, if no loader
     opens them; *digests_v0* reads signatures of model-signing before 0.3, *unsafe_ignore_unsigned*

@@ -85,12 +85,17 @@ class Attached(msgspec.Struct, frozen=True):
     not_covered: dict[str, int]
 
 
-def sign_payload(payload: bytes, key: Signer) -> bytes:
-    """Return the bundle, in JCS, in which *key* signs *payload*, the bytes of a statement."""
+def sign_payload(payload: bytes, key: Signer, *, openssf: bool = False) -> bytes:
+    """Return the bundle, in JCS, in which *key* signs *payload*, the bytes of a statement.
+
+    As OpenSSF's reference tool writes and expects it, its hint is the digest of the key's PEM text,
+    and its ``keyid`` is empty.
+    """
     if isinstance(key, Identity):
         return key.sign(payload)
-    envelope = dsse.sign(dsse.IN_TOTO_PAYLOAD, payload, key)
-    return bundles.format(envelope, hint=key.public.key_id)
+    keyid, hint = ("", key.public.pem_digest) if openssf else (None, key.public.key_id)
+    envelope = dsse.sign(dsse.IN_TOTO_PAYLOAD, payload, key, keyid=keyid)
+    return bundles.format(envelope, hint=hint, chain=key.chain)
 
 
 def sign_model(
@@ -106,18 +111,11 @@ def sign_model(
 
     *links* says that some of its files are symbolic links, *ignored* what is left out, *one_file*
     that the model is no folder but the only file.
-
-    Its hint is the digest of the key's PEM text and its ``keyid`` is empty, as the reference tool
-    writes and expects them.
     """
     statement = model_signature.to_statement(
         name, manifest, links=links, ignored=ignored, one_file=one_file
     )
-    payload = intoto.format(statement)
-    if isinstance(key, Identity):
-        return key.sign(payload)
-    envelope = dsse.sign(dsse.IN_TOTO_PAYLOAD, payload, key, keyid="")
-    return bundles.format(envelope, hint=key.public.pem_digest, chain=key.chain)
+    return sign_payload(intoto.format(statement), key, openssf=True)
 
 
 class SignedClaim(msgspec.Struct, frozen=True):
@@ -257,8 +255,7 @@ def resign(model: Path, old: PrivateKey, new: PrivateKey) -> tuple[int, tuple[st
         lines += [sign_payload(moved, each) for each in (old, new)]
         _write_claims(model, [*(item.raw for item in items), *lines])
         for each in signed:
-            envelope = dsse.sign(each.payload_type, each.payload, new, keyid="")
-            write_file(path, bundles.format(envelope, hint=new.public.pem_digest))
+            write_file(path, sign_payload(each.payload, new, openssf=True))
     written = (str(beside(model, CLAIMS)), *([str(path)] if signed else ()))
     return len(payloads) + len(signed), written
 

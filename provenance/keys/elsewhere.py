@@ -6,10 +6,10 @@ securesystemslib's signers reach, each ``URI#PUB`` with the file of its public k
 its own for files. What such a signer makes is checked with the public key before it is given on.
 
 Keys in tokens are reached with PyKCS11 (extra ``pkcs11``). A URI names the token (``token``,
-``serial``, ``slot-id``), the key (``object``, ``id``), and the
-token's library (``module-path``). The PIN is the password that is given, else ``pin-value`` or the
-file ``pin-source``. What errors say of a URI is without its query, where the PIN is. Keys are ECDSA
-on the curves that are known elsewhere; the public key must lie in the token beside the private one.
+``serial``, ``slot-id``), the key (``object``, ``id``), and the token's library (``module-path``).
+The PIN is the password that is given, else ``pin-value`` or the file ``pin-source``. What errors
+say of a URI is without its query, where the PIN is. Keys are ECDSA on the curves that are known
+elsewhere; the public key must lie in the token beside the private one.
 """
 
 from __future__ import annotations

@@ -172,11 +172,9 @@ def _certified(item: Bundle) -> str:
     from provenance.sigstore import certificate  # noqa: PLC0415 - takes a while
 
     try:
-        leaf = certificate.parse(item.chain[0])
+        return certificate.parse(item.chain[0]).who
     except SignatureError as error:
         return error.what
-    names = ", ".join(leaf.identities) or leaf.certificate.subject.rfc4514_string()
-    return f"{names} ({leaf.provider})" if leaf.provider else names
 
 
 def _verifier_rows(item: Bundle, document: Any) -> list[str]:  # noqa: ANN401 - any JSON value

@@ -46,8 +46,9 @@ class Leaf:
 
     @property
     def who(self) -> str:
-        """Whom the certificate names first, and who vouches for that."""
-        return one_line(f"{next(iter(self.identities), 'nobody')} ({self.provider})")
+        """Whom the certificate names, and who vouches for that."""
+        names = ", ".join(self.identities) or self.certificate.subject.rfc4514_string() or "nobody"
+        return one_line(f"{names} ({self.provider})" if self.provider else names)
 
 
 def parse(der: bytes) -> Leaf:

@@ -126,13 +126,10 @@ class Keyless(Notary):
 
 
 def _signed(bundle: Bundle, key: PublicKey, der: bytes) -> Signed:
-    envelope = bundle.envelope
-    pae = envelope.pae
-
-    def digest(name: str) -> bytes:
-        return hashlib.new(name, pae).digest()
-
-    return Signed(envelope.sig, key, der, digest, envelope.payload, envelope.payload_type)
+    it, pae = bundle.envelope, bundle.envelope.pae
+    return Signed(
+        it.sig, key, der, lambda name: hashlib.new(name, pae).digest(), it.payload, it.payload_type
+    )
 
 
 def stamps_of(material: Material) -> list[bytes]:

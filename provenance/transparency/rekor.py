@@ -35,11 +35,7 @@ by sigstore/sigstore ``pkg/signature/algorithm_registry.go``), and hashlib's nam
 
 def format_body(message: bytes, signature: bytes, key: PublicKey) -> bytes:
     """Return the body that says: *key* made *signature* over *message* (an envelope's PAE)."""
-
-    def digest(name: str) -> bytes:
-        return hashlib.new(name, message).digest()
-
-    spec = spec_of(digest, signature, key)
+    spec = spec_of(lambda name: hashlib.new(name, message).digest(), signature, key)
     return strict_json.format({"apiVersion": VERSION, "kind": KIND, "spec": spec})
 
 

@@ -118,8 +118,10 @@ def open_all(
             )
             raise SignatureError(what, where=where) from found
         if not notarised and item.material == "certificate":
+            from provenance.sigstore import certificate  # noqa: PLC0415 - rarely needed
+
             with suppress(SignatureError):
-                who = f"{found.what}; its certificate names {_named_in(item)}"
+                who = f"{found.what}; its certificate names {certificate.parse(item.chain[0]).who}"
                 found = SignatureError(who, hint=found.hint)
         older = as_older(item).envelope.older and not item.envelope.older
         hint = "its form is older: --digests-v0.1 reads it" if older else found.hint
@@ -201,12 +203,6 @@ def understand(
     if not claims and not signatures:
         raise refusal or PolicyError("the given keys signed only statements of other kinds")
     return Statements(tuple(claims), tuple(signatures))
-
-
-def _named_in(item: Bundle) -> str:
-    from provenance.sigstore import certificate  # noqa: PLC0415 - rarely needed
-
-    return certificate.parse(item.chain[0]).who
 
 
 def as_older(item: Bundle) -> Bundle:

@@ -206,8 +206,8 @@ def parse(data: bytes, path: Path) -> TrustPolicy:
     if len(revoked) < len(document.revoked):
         raise MalformedError("revokes a key twice", where=where)
     witnesses = None if document.tlog_policy is None else _witnesses(folder, document.tlog_policy)
-    searched = [against.log] if against else []
-    texts = (text for it in (*(rule.logs for rule in document.rule), searched) for text in it)
+    texts = [text for rule in document.rule for text in rule.logs]
+    texts += [against.log] if against else []
     logs = {text: _log(folder, text, witnesses, where) for text in texts}
     policy = TrustPolicy(document.rule, signers, revoked, logs, (), against, witnesses, folder)
     for number, rule in enumerate(document.rule, 1):
@@ -226,10 +226,8 @@ def _wrong(document: Document) -> Iterator[str]:
         if not (it.keys or it.identities or it.certificates):
             yield f"{it.name} has nothing to sign with"
     said = {f"rule {number}": rule.parties for number, rule in enumerate(document.rule, 1)}
-    for where, parties in {
-        **said,
-        "no-trusted-mismatch": against.parties if against else (),
-    }.items():
+    said["no-trusted-mismatch"] = against.parties if against else ()
+    for where, parties in said.items():
         if unknown := [each for each in parties if each not in names]:
             yield f"{where} names a party that is none: {unknown[0]!r}"
 
