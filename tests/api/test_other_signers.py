@@ -178,7 +178,7 @@ def test_sign_and_attest_one_file(tiny: Path) -> None:
     found = provenance.attest(model, key=key)
     assert found.written == (f"{model}.claims.jsonl", f"{model}.sig")
     assert provenance.verify(model, keys=[key.public], require="attested").name == "weights.bin"
-    with pytest.raises(UsageError, match="signed by another key"):
+    with pytest.raises(UsageError, match="signed by another, or damaged"):
         provenance.sign(model, key=generate())
     model.write_bytes(b"twelve Bytes")
     with pytest.raises(ContentError, match=r"weights\.bin was changed"):

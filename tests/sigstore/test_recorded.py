@@ -258,7 +258,7 @@ def test_whose_model_signature_is_replaced(
     assert provenance("sign", "model", *by(sigstore)).status == 0
     before = tree(work)
     refused(provenance("sign", "model", *others), 2, "signed by another")
-    refused(provenance("sign", "model", "--key", alice.private), 2, "signed by another key")
+    refused(provenance("sign", "model", "--key", alice.private), 2, "signed by another")
     assert tree(work) == before
     kept = provenance("attest", "model", *others)
     assert "the claim stands beside it" in kept.err
