@@ -95,18 +95,21 @@ def model_name(model: Path) -> str:
 
 
 def folder_names(model: Path) -> tuple[str, ...]:
-    """Return what the folder *model* is called: its name, links resolved, or its repository's.
+    """Return what the folder *model* is called, first as whoever named it sees it.
 
-    A snapshot in the Hugging Face cache is ``models--ORG--NAME/snapshots/REVISION``. A file is
-    called as it is.
+    That is the name of a link to it, then its own, or its repository's: a snapshot in the Hugging
+    Face cache is ``models--ORG--NAME/snapshots/REVISION``. A file is called as it is.
     """
     if model.is_file():
         return (model.name,)
-    path = Path(os.path.realpath(model))
+    typed, path = os.path.abspath(model), Path(os.path.realpath(model))  # noqa: PTH100 - its link's
+    names = [path.name]
     kind, *repository = path.parent.parent.name.split("--")
     if path.parent.name == "snapshots" and kind == "models" and repository:
-        return "/".join(repository), repository[-1], path.name
-    return (path.name,)
+        names = ["/".join(repository), repository[-1], path.name]
+    if (link := Path(typed).name) not in names:
+        names.insert(0, link)
+    return tuple(names)
 
 
 def read_bundles(path: Path, *, max_bytes: int | None = None) -> tuple[Bundle, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 
 import msgspec
 
@@ -73,6 +74,7 @@ def decide(
     """Return what the model is called, and the answer to each rule of *policy*; all must hold.
 
     The model is one of *names*, or, where all rules are for all models, whatever its signers say.
+    Called by one of *names*, it must meet the rules for those before it, too.
     What speaks against it counts where the named log was *searched*, and nowhere else.
     """
     named: dict[str, list[Evidence]] = {}
@@ -80,13 +82,19 @@ def decide(
         named.setdefault(each.model, []).append(each)
     called = sorted(named)
     if any(rule.models != ("*",) for rule in policy.rules):
-        called = [name for name in called if name in names]
+        called = [name for name in names if name in named]
     if not called:
         others = some_of(sorted(named)) or "nothing"
         why = f"signed as {others}, not {some_of(names)} (--name)"
         return "", (Answer("model's name", why),)
     against = (_no_mismatch(searched),) if policy.no_trusted_mismatch else ()
-    found = {name: (*_answers(policy, named[name], name, now), *against) for name in called}
+    found = {
+        name: (
+            *_answers(policy, named[name], (*takewhile(name.__ne__, names), name), now),
+            *against,
+        )
+        for name in called
+    }
     holding = (name for name in called if all(each.holds for each in found[name]))
     name = next(holding, called[0])
     return name, found[name]
@@ -172,11 +180,11 @@ def _holds(claim: Claim, training: TrainingStatement) -> Iterator[str]:
 
 
 def _answers(
-    policy: TrustPolicy, evidence: Sequence[Evidence], name: str, now: datetime
+    policy: TrustPolicy, evidence: Sequence[Evidence], names: Sequence[str], now: datetime
 ) -> Iterator[Answer]:
-    if not (rules := _for(policy, name)):
-        yield Answer("model's name", f"no rule is for models called {name}")
-    for number, rule in rules.items():
+    if not _for(policy, *names[-1:]):
+        yield Answer("model's name", f"no rule is for models called {names[-1]}")
+    for number, rule in _for(policy, *names).items():
         yield from _answer(rule, number, policy, evidence, now)
 
 
@@ -187,10 +195,10 @@ def _no_mismatch(searched: Searched) -> Answer:
     return Answer("no trusted mismatch", why or f"none in {searched.range}", not why)
 
 
-def _for(policy: TrustPolicy, name: str) -> dict[int, Rule]:
-    """Return the rules for models called *name*, by their numbers."""
-    numbered = enumerate(policy.rules, 1)
-    return {n: it for n, it in numbered if Globs(it.models, paths=False).matching(name)}
+def _for(policy: TrustPolicy, *names: str) -> dict[int, Rule]:
+    """Return the rules for models called by any of *names*, by their numbers."""
+    numbered = ((n, it, Globs(it.models, paths=False)) for n, it in enumerate(policy.rules, 1))
+    return {n: it for n, it, globs in numbered if any(map(globs.matching, names))}
 
 
 def _answer(

@@ -405,3 +405,26 @@ def test_names_that_are_long_leave_the_table_as_wide(
     ran = provenance("verify", digits, "--trust", write(tmp_path, rule, alice))
     assert ran.status == 1
     assert max(map(len, ran.out.splitlines())) <= 80
+
+
+def test_a_folder_of_two_names_meets_the_rules_of_both(
+    alice: Person, bob: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bob may sign what is called faces; a link, or another's repository, makes it nothing else."""
+    faces = attest(write_files(tmp_path / "faces"), bob)
+    rule = '[[rule]]\nstatement = "training"\nparties = ["{}"]\nmodels = ["{}"]\n'
+    whose = [("alice", "digits"), ("alice", "org/*"), ("bob", "faces")]
+    policy = write(tmp_path, "".join(rule.format(*each) for each in whose), alice, bob)
+    assert library.verify(faces, trust=policy).name == "faces"
+    monkeypatch.chdir(tmp_path)
+    for name in ("digits", "latest"):
+        (tmp_path / name).symlink_to("faces")
+    assert library.verify("latest", trust=policy).name == "faces"
+    with pytest.raises(PolicyError, match="1 training statement"):
+        library.verify("digits", trust=policy)
+    snapshot = tmp_path / "models--org--faces/snapshots/0a1b"
+    snapshot.parent.mkdir(parents=True)
+    faces.rename(snapshot)
+    with pytest.raises(PolicyError, match="2 training statement"):
+        library.verify(snapshot, trust=policy)
+    assert library.verify(snapshot, trust=policy, name="faces").name == "faces"
