@@ -63,9 +63,10 @@ def search(
         documents = dict(_documents(policy, named, verified, more))
         for index, body in enumerate(entries_under(policy.folder / named.folder, signed)):
             opened = documents.get(body)
-            signer = rekor.signer_of(body) if opened is None else signer_in(policy, opened)
             said = _said(opened, verified) if opened else "a document that is not at hand"
-            if said and (name := names.get(signer, stranger)):
+            signers = [signer_in(policy, opened)] if opened else rekor.signers_of(body)
+            known = [names[each] for each in signers if each in names]
+            if said and (name := next(filter(None, known), "" if known else stranger)):
                 found[said == MISMATCH].append(f"{said}, by {name} (entry {index})")
     except ProvenanceError as error:
         return Searched(problem=str(error))
@@ -119,6 +120,11 @@ def _said(opened: Opened, verified: Verified) -> str:
         found = verdicts.from_statement(statement)
     except MalformedError:
         return "a statement that is not understood"
-    about = found.published.root_digest["sha256"] == verified.manifest.root_digest
-    counts = about and found.equality.declared
-    return MISMATCH if counts and found.conclusion == "mismatch" else ""
+    if found.conclusion != "mismatch" or not found.equality.declared:
+        return ""
+    if found.published.root_digest["sha256"] == verified.manifest.root_digest:
+        return MISMATCH
+    # What a signature leaves out may be gone, and with it the digest that a verdict is about.
+    signed = () if verified.claims else (each.signature for each in verified.signatures)
+    left_out = any(each.left_out or each.hashing.shard_bytes for each in signed)
+    return "a mismatch of other files, and the model's signature leaves some out" * left_out

@@ -7,13 +7,18 @@ is over the envelope's pre-authentication encoding, which is what the key signed
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from provenance.encoding import strict_base64, strict_json
 from provenance.errors import MalformedError
 from provenance.keys import PublicKey
+from provenance.keys.public import parse_public_pem
 
 KIND = "hashedrekord"
 VERSION = "0.0.2"
@@ -64,12 +69,11 @@ def parse_kind(body: bytes, *, where: str | None = None) -> tuple[str, str]:
     raise MalformedError("the log entry's body declares no kind and version", where=where)
 
 
-def signer_of(body: bytes) -> str:
-    """Return the id of the key that *body* says signed; "" if it says none as ours do."""
-    try:
-        spec: Any = strict_json.parse(body)
-        verifier = spec["spec"]["hashedRekordV002"]["signature"]["verifier"]
-        spki = strict_base64.parse(str(verifier["publicKey"]["rawBytes"]))
-    except (MalformedError, KeyError, TypeError, IndexError):
-        return ""
-    return strict_base64.format(hashlib.sha256(spki).digest())
+def signers_of(body: bytes) -> Iterator[str]:
+    """Yield the id of each key in *body*, an entry of whatever kind; and what is no key's id."""
+    for text in re.findall(rb"[A-Za-z0-9+/]{40,}={0,2}", body):
+        with suppress(binascii.Error, MalformedError):
+            der = base64.b64decode(text)
+            if der.startswith(b"-----BEGIN PUBLIC"):  # as version 1 of Rekor has it
+                der = parse_public_pem(der).spki
+            yield strict_base64.format(hashlib.sha256(der).digest())

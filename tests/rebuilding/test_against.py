@@ -19,7 +19,7 @@ from provenance.transparency import log as logs
 from provenance.transparency import note
 from provenance.transparency.note import VerifierKey, format_vkey
 from tests.rebuilding.builds import files
-from tests.sigstores import Sigstore
+from tests.sigstores import Sigstore, b64
 from tests.world import attest, cosign, declared, make_log, sign_payload, vkey_text, write_files
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ class World:
         library.publish(path, log=self.folder / "log", keys=[self.people[who].public])
         shutil.copy(self.folder / "log/checkpoint", self.folder / "checkpoint")
 
-    def answer(self, first: str = "", **changes: object) -> str:
+    def answer(
+        self, first: str = "", rule: str = 'statement = "training"', **changes: object
+    ) -> str:
         """Return why the policy says that nothing speaks against the model, or that it does."""
         parties = "".join(
             f'[[party]]\nname = "{name}"\norganisation = "of {name}"\n'
@@ -71,9 +73,7 @@ class World:
             **changes,
         }
         rows = "".join(f"{key} = {json.dumps(value)}\n" for key, value in against.items())
-        text = (
-            f'format = 1\n{first}{parties}[[rule]]\nstatement = "training"\nparties = ["alice"]\n'
-        )
+        text = f'format = 1\n{first}{parties}[[rule]]\n{rule}\nparties = ["alice"]\n'
         policy = self.folder / "policy.toml"
         policy.write_text(f"{text}[no-trusted-mismatch]\n{rows}")
         told: list[Answer] = []
@@ -219,3 +219,31 @@ def test_a_checkpoint_that_witnesses_must_have_cosigned(world: World) -> None:
     assert answers() == [True, False, True]
     world.publish(world.model, "alice")
     assert answers() == [True, True, True]
+
+
+def test_a_signature_that_leaves_files_out(world: World) -> None:
+    """Without the claims, and without a file that is left out, the files have another digest."""
+    alice = world.people["alice"]
+    (world.model / "notes.md").write_text("left out")
+    (world.model / "claims.jsonl").unlink()
+    attest(world.model, alice, equality=declared("bytes"))
+    library.sign(world.model, key=alice.private, ignore_paths=[world.model / "notes.md"])
+    world.publish(world.verdict("bob", "mismatch", 0.1), "bob")
+    rule = 'statement = "signature"'
+    assert world.answer(rule=rule) == "a mismatch, by bob (entry 0)"
+    (world.model / "claims.jsonl").unlink()
+    (world.model / "notes.md").unlink()
+    assert world.answer(rule=rule).startswith("not decidable here")
+
+
+@pytest.mark.parametrize("kind", ["0.0.1", "0.0.2"])
+def test_an_entry_of_another_kind_that_names_a_party(world: World, kind: str) -> None:
+    key = world.people["bob"].key.public
+    signature = {"content": "AAAA", "verifier": {"publicKey": {"rawBytes": b64(key.spki)}}}
+    spec: dict[str, object] = {"dsseV002": {"payloadHash": {}, "signatures": [signature]}}
+    if kind == "0.0.1":
+        spec = {"signatures": [{"signature": "AAAA", "verifier": b64(key.pem)}]}
+    body = {"apiVersion": kind, "kind": "dsse", "spec": spec}
+    logs.append(world.folder / "log", [json.dumps(body).encode()], world.log)
+    shutil.copy(world.folder / "log/checkpoint", world.folder / "checkpoint")
+    assert "not at hand, by bob (entry 0)" in world.answer()
