@@ -95,7 +95,7 @@ class Issued:
 
 
 def issue(
-    name: str,
+    name: str | x509.Name,
     above: Issued | None,
     *extensions: tuple[x509.ExtensionType, bool],
     begin: datetime = NOW - DAY,
@@ -105,7 +105,9 @@ def issue(
     algorithm: Any = SHA256,  # noqa: ANN401 - any hash
 ) -> Issued:
     key = key or new_key()
-    own = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)] if name else [])
+    own = name
+    if isinstance(own, str):
+        own = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, own)] if own else [])
     builder = (
         x509.CertificateBuilder()
         .subject_name(own)

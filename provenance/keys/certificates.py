@@ -29,6 +29,9 @@ from provenance.keys.public import RSA_BITS, PublicKey, public_key_of
 MAX_CHAIN = 10
 """Most certificates on one path to a root."""
 
+MAX_NAME = 200
+"""Longest subject that is told whole, and so can be asked for."""
+
 T = TypeVar("T", bound=x509.ExtensionType)
 
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
@@ -165,7 +168,8 @@ def _whole(certificate: x509.Certificate) -> x509.Certificate:
 
 
 def _name(certificate: x509.Certificate) -> str:
-    return one_line(certificate.subject.rfc4514_string())[:200] or "no subject"
+    name = one_line(certificate.subject.rfc4514_string()) or "no subject"
+    return name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…"
 
 
 def _not_valid(certificate: x509.Certificate, at: datetime) -> str:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, get_args
 import msgspec
 import pytest
 from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provenance.envelope import bundle as bundles
 from provenance.equality.lattice import STRENGTHS
 from provenance.errors import MalformedError, ProvenanceError, SignatureError
+from provenance.keys.certificates import MAX_NAME, parse_authority
 from provenance.transparency.note import VerifierKey, format_vkey
 from provenance.trust.decision import UNSEARCHED, Evidence, Searched, decide
 from provenance.trust.policy import Kind, NoMismatch, Party, Rule, TrustPolicy, load, parse
@@ -477,6 +478,25 @@ def test_an_authority_counts_for_its_own_party_alone(tmp_path: Path) -> None:
     assert found.signers[opened.signer].name == "one"
     with pytest.raises(SignatureError):
         bundles.open_bundle(signed[1], found.trusted)
+
+
+def test_a_long_subject_is_not_what_it_begins_with() -> None:
+    """The longest that is compared whole, and one that its authority gave to somebody else."""
+    begin = datetime.now(UTC) - DAY
+    times: dict[str, Any] = {"begin": begin, "end": begin + 2 * DAY}
+    root = issue("one", None, *AUTHORITY, **times)
+    own = [(usage(digital_signature=True), True)]
+    chains = []
+    for last in (MAX_NAME - 3 * 64, 64):
+        letters = zip("dcba", (last - 3, 60, 60, 60), strict=True)
+        of = NameOID.ORGANIZATIONAL_UNIT_NAME
+        name = x509.Name([x509.NameAttribute(of, it * length) for it, length in letters])
+        chains.append([issue(name, root, *own, **times).der])
+    authority = parse_authority([("one.pem", pem_of("CERTIFICATE", root.der))], datetime.now(UTC))
+    (_, short), (_, long) = map(authority.certify, chains)
+    assert len(short) == MAX_NAME
+    assert long.startswith(short)
+    assert long != short
 
 
 def test_the_policies_that_are_drawn_often_say_yes() -> None:
