@@ -89,6 +89,7 @@ def main(arguments: list[str]) -> None:
     """Run the script that the fourth of *arguments* names."""
     seconds, memory, files = map(int, arguments[:3])
     end_with_the_caller()
+    limit(resource.RLIMIT_CORE, 0)  # it may hold a token, and a limit ends it with one
     limit(resource.RLIMIT_AS, memory)
     limit(resource.RLIMIT_FSIZE, files)
     with socket.socket(fileno=os.dup(1)) as caller:

@@ -79,12 +79,12 @@ def test_a_child_gets_its_arguments_and_may_use_so_much(tmp_path: Path) -> None:
     child = script(
         tmp_path,
         "import resource",
-        "kinds = resource.RLIMIT_CPU, resource.RLIMIT_FSIZE",
+        "kinds = resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_CORE",
         "said = [*arguments, *(resource.getrlimit(kind)[0] for kind in kinds)]",
         "yield [' '.join(map(str, said)).encode()]",
     )
     said = answer_of(child, ["a", "b"])
-    assert said.decode().split() == ["a", "b", "9", str(isolated.MAX_ANSWER + 1)]
+    assert said.decode().split() == ["a", "b", "9", str(isolated.MAX_ANSWER + 1), "0"]
 
 
 def test_a_child_answers_requests_until_one_fails(tmp_path: Path) -> None:
