@@ -74,7 +74,7 @@ def test_the_root_digest_that_is_printed_can_be_demanded(
 ) -> None:
     ran = provenance("verify", classifier, "--key", alice.public)
     (line,) = (line for line in ran.out.splitlines() if line.startswith("  root "))
-    assert line.split()[1] == root_digest(classifier, alice)
+    assert f"sha256:{line.split()[1]}" == root_digest(classifier, alice)
     ran = provenance("verify", classifier, "--key", alice.public, "--root-digest", line.split()[1])
     assert ran.status == 0
     ran = provenance("verify", classifier, "--key", alice.public, "--root-digest", "fa61")
