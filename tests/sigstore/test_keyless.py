@@ -380,25 +380,15 @@ def test_a_digest_is_by_sha256_or_the_curves_own(algorithm: str) -> None:
 
 
 def test_a_blob_in_an_entry_for_envelopes_is_refused() -> None:
-    scene = Scene()
-    document = scene.bundle()
-    del document["dsseEnvelope"]
-    document["messageSignature"] = {"signature": b64(scene.signature)}
-    trusted = root.parse(scene.sigstore.trusted_root(), where="root")
-    keyless = Keyless(trusted, WHO, PROVIDER)
+    def check(kind: tuple[str, str]) -> str:
+        scene = Scene(kind)
+        document = scene.bundle()
+        del document["dsseEnvelope"]
+        document["messageSignature"] = {"signature": b64(scene.signature)}
+        keyless = Keyless(root.parse(scene.sigstore.trusted_root(), where="root"), WHO, PROVIDER)
+        blob = json.dumps(document).encode()
+        return check_blob(keyless, blob, lambda name: hashlib.new(name, pae(PAYLOAD)).digest())
+
     with pytest.raises(SignatureError, match=r"kind dsse 0\.0\.1, which is not supported"):
-        check_blob(
-            keyless,
-            json.dumps(document).encode(),
-            lambda name: hashlib.new(name, pae(PAYLOAD)).digest(),
-        )
-    scene = Scene(V1[0])
-    document = scene.bundle()
-    del document["dsseEnvelope"]
-    document["messageSignature"] = {"signature": b64(scene.signature)}
-    keyless = replace(keyless, root=root.parse(scene.sigstore.trusted_root(), where="root"))
-    assert check_blob(
-        keyless,
-        json.dumps(document).encode(),
-        lambda name: hashlib.new(name, pae(PAYLOAD)).digest(),
-    )
+        check(V1[1])
+    assert check(V1[0])

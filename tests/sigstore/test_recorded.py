@@ -18,7 +18,7 @@ from provenance.sigstore.signing import SIGNING_VARIABLES
 from tests.conformance.test_model_signing_client import run as conformance
 from tests.loopback import Loopback, by, trust
 from tests.sigstores import PROVIDER, WHO
-from tests.world import PROGRAM, Shell, make_log, payload_of, refused, tree
+from tests.world import PROGRAM, Shell, make_log, payload_of, refused, tree, write_files
 
 if TYPE_CHECKING:
     from tests.world import Person
@@ -84,15 +84,7 @@ def test_a_hosted_job_records_without_a_key(
     shown = provenance("show", "model")
     assert shown.status == 0, shown.err
     monkeypatch.delenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
-    given: list[str | Path] = [
-        "--model",
-        "other",
-        "--trust-config",
-        sigstore.config,
-        "--",
-        "touch",
-        "started",
-    ]
+    given = ("--model", "other", "--trust-config", sigstore.config, "--", "touch", "started")
     refused(provenance("record", *given), 125, "the identity", "id-token: write")
     assert not (work / "started").exists()
 
@@ -100,8 +92,7 @@ def test_a_hosted_job_records_without_a_key(
 def test_a_job_of_gitlab(
     sigstore: Loopback, work: Path, provenance: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (work / "model").mkdir()
-    (work / "model/w").write_text("1")
+    write_files(work / "model")
     monkeypatch.setenv("GITLAB_CI", "true")
     named: list[str | Path] = ["--trust-config", sigstore.config]
     refused(provenance("attest", "model", *named), 4, "SIGSTORE_ID_TOKEN")
@@ -115,8 +106,7 @@ def test_a_job_of_gitlab(
 def test_a_job_of_buildkite(
     sigstore: Loopback, work: Path, provenance: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (work / "model").mkdir()
-    (work / "model/w").write_text("1")
+    write_files(work / "model")
     agent = work / "buildkite-agent"
     agent.write_text(f"#!/bin/sh\necho {sigstore.token()}\n")
     agent.chmod(0o755)
@@ -227,8 +217,7 @@ parties = ["the workflow"]
 def test_a_policy_and_what_a_reader_is_told(
     sigstore: Loopback, work: Path, provenance: Shell, alice: Person, larry: Person
 ) -> None:
-    (work / "model").mkdir()
-    (work / "model/w").write_text("1")
+    write_files(work / "model")
     assert provenance("attest", "model", *by(sigstore)).status == 0
     for who, status in ((WHO, 0), ("mallory@example.org", 1)):
         text = POLICY.format(root=sigstore.config, who=who, provider=PROVIDER)
@@ -251,8 +240,7 @@ def test_whose_model_signature_is_replaced(
     sigstore: Loopback, work: Path, provenance: Shell, alice: Person
 ) -> None:
     """Only that of the same identity, and never one of a key, or by one."""
-    (work / "model").mkdir()
-    (work / "model/w").write_text("1")
+    write_files(work / "model")
     others = by(sigstore, who="bob@example.org")
     assert provenance("sign", "model", *by(sigstore)).status == 0
     assert provenance("sign", "model", *by(sigstore)).status == 0
@@ -269,8 +257,7 @@ def test_whose_model_signature_is_replaced(
 
 
 def test_the_adapter_of_the_conformance_suite(sigstore: Loopback, work: Path) -> None:
-    (work / "model").mkdir()
-    (work / "model/w").write_text("1")
+    write_files(work / "model")
     at = ("--method", "sigstore", "--model-path", work / "model", "--trust-config", sigstore.config)
     bundle = work / "bundle"
     token = ("--identity-token", sigstore.token())

@@ -127,18 +127,8 @@ def unsigned_entry(sigstore: Loopback, data: bytes) -> bytes:
 def wrong_time(sigstore: Loopback, data: bytes) -> bytes:
     """Return a timestamp of something else."""
     query = sigstore.folder / "other"
-    words: list[str | Path] = [
-        "openssl",
-        "ts",
-        "-query",
-        "-data",
-        query,
-        "-sha256",
-        "-cert",
-        "-out",
-        query,
-    ]
     query.write_bytes(data)
+    words = ("openssl", "ts", "-query", "-data", query, "-sha256", "-cert", "-out", query)
     subprocess.run(words, check=True, capture_output=True)
     return sigstore.timestamp(query.read_bytes())
 
