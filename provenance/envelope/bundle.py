@@ -158,7 +158,7 @@ class Notary(ABC):
         """Return what a trusted identity signed."""
 
     @abstractmethod
-    def witness(self, bundle: Bundle, opened: Opened) -> Opened:
+    def confirm(self, bundle: Bundle, opened: Opened) -> Opened:
         """Return *opened*, which a trusted key signed, if its logs hold."""
 
 
@@ -261,7 +261,7 @@ def open_bundle(bundle: Bundle, trusted: Sequence[Trusted]) -> Opened:
         if hinted or not any(hints):
             raise
         raise SignatureError(f"signed by another key, {bundle.hint or hints[1]}") from error
-    return opened if notary is None else notary.witness(bundle, opened)
+    return opened if notary is None else notary.confirm(bundle, opened)
 
 
 def _open_certified(

@@ -52,7 +52,7 @@ class Keyless(Notary):
         signed_by = (leaf.key, envelope.sig, name, *said)
         return Opened(envelope.payload_type, envelope.payload, *signed_by, kind="identity")
 
-    def witness(self, bundle: Bundle, opened: Opened) -> Opened:
+    def confirm(self, bundle: Bundle, opened: Opened) -> Opened:
         """Return *opened*, which a key signed, if its entries in logs of the root hold.
 
         Beside an identity there need not be any.

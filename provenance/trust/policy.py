@@ -174,10 +174,10 @@ class _Certified(Notary):
             refusal = refusal or SignatureError(what)
         raise refusal or SignatureError("signed with a certificate, and the policy trusts none")
 
-    def witness(self, bundle: Bundle, opened: Opened) -> Opened:
+    def confirm(self, bundle: Bundle, opened: Opened) -> Opened:
         """Return *opened*, which a key signed, with the time that is proven, if there is one."""
         try:
-            return self.clock.witness(bundle, opened) if self.clock else opened
+            return self.clock.confirm(bundle, opened) if self.clock else opened
         except (LogProofError, MalformedError, SignatureError):
             return opened
 

@@ -14,15 +14,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    return work
-
-
-@pytest.fixture
 def record(
     request: pytest.FixtureRequest, work: Path, provenance: Shell, alice: Person
 ) -> Callable[..., Ran]:

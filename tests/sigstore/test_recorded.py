@@ -30,15 +30,6 @@ DOCS = Path(__file__).parents[2] / "docs/keyless.md"
 
 
 @pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    return work
-
-
-@pytest.fixture
 def github(sigstore: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that may ask who it is."""
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
