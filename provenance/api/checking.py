@@ -161,7 +161,9 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
         from provenance.rebuilding.verdict import check_rebuilt  # noqa: PLC0415 - rarely needed
         from provenance.report.agreement import model_text  # noqa: PLC0415
 
-        opened, found = check_rebuilt(a_path(verdict), verified, trusted)
+        opened, found = check_rebuilt(
+            a_path(verdict), verified, trusted, _counting(rules, verified)
+        )
         builders = f"{count(len(found.builders), 'builder')}, {found.quorum} needed"
         detail = f"{model_text(found)}; {builders}"
         steps = [Step(len(STEPS), STEPS[-1], detail)]
@@ -249,6 +251,16 @@ def _decide(
         declared = verification.declaration_of((claim,), claim) if claim else None
         verified = replace(verified, claim=claim, declaration=declared, ancestors=())
     return replace(verified, name=called or verified.name, answers=answers)
+
+
+def _counting(rules: TrustPolicy | None, verified: Verified) -> Callable[[Claim], bool]:
+    """Return what tells whether a verdict about a claim counts, by *rules* if there are any."""
+    if rules is None:
+        return lambda claim: claim is verified.claim
+    from provenance.trust import decision  # noqa: PLC0415 - rarely needed
+
+    now = datetime.now(UTC)
+    return lambda claim: decision.counts(claim, rules, now, unasked=True)
 
 
 def _further(

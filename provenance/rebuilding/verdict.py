@@ -8,7 +8,7 @@ called reproduced; nor is a match whose builders nobody says to be independent.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote
@@ -28,10 +28,12 @@ from provenance.measure.findings import NEVER_HELD, NEVER_HELD_OF, Excepted, Fin
 from provenance.rebuilding.recipe import Answer, Difference, answer
 from provenance.statement import intoto, uris
 from provenance.statement.intoto import Statement, Subject
+from provenance.trust.verification import declaration_of
 
 if TYPE_CHECKING:
     from provenance.envelope.bundle import Trusted
     from provenance.envelope.dsse import Opened
+    from provenance.trust.opening import Claim
     from provenance.trust.verification import Verified
 
 BEST_FIRST: tuple[Conclusion, ...] = (
@@ -228,11 +230,13 @@ def from_statement(statement: Statement, *, where: str | None = None) -> Verdict
     return verdict
 
 
-def check_rebuilt(path: Path, model: Verified, keys: Sequence[Trusted]) -> tuple[Opened, Verdict]:
+def check_rebuilt(
+    path: Path, model: Verified, keys: Sequence[Trusted], counts: Callable[[Claim], bool]
+) -> tuple[Opened, Verdict]:
     """Return the verdict in *path*, and what one of *keys* signed.
 
-    It must say of the claim by which *model* was verified that the quorum of distinct builders
-    matched it, under the equality that it declared.
+    It must say of a claim about *model* that *counts* that the quorum of distinct builders matched
+    it, under the equality that it declared.
     """
     where = str(path)
     documents = read_bundles(path)
@@ -247,17 +251,19 @@ def check_rebuilt(path: Path, model: Verified, keys: Sequence[Trusted]) -> tuple
     verifier = statement.predicate.get("verifier", {"id": verifier_uri(opened.key.key_id)})
     if not isinstance(verifier, dict) or verifier.get("id") != verifier_uri(opened.key.key_id):
         raise SignatureError("names another verifier than the key that signed it", where=where)
-    claim, published, applied = model.claim, verdict.published, verdict.equality
-    if (
-        claim is None
-        or published.attestation["sha256"] != hashlib.sha256(claim.opened.payload).hexdigest()
-        or published.root_digest["sha256"] != model.manifest.root_digest
-        or published.key_id != claim.opened.key.key_id
-    ):
+    published, applied = verdict.published, verdict.equality
+    about = published.key_id, published.attestation["sha256"]
+    for claim in model.claims:
+        ids = claim.opened.key.key_id, hashlib.sha256(claim.opened.payload).hexdigest()
+        if ids == about and counts(claim):
+            break
+    else:
+        claim = None
+    if claim is None or published.root_digest["sha256"] != model.manifest.root_digest:
         raise PolicyError("is about another claim than the one by which it counts", where=where)
     if verdict.conclusion != "match":
         raise PolicyError(f"concludes {verdict.conclusion}, not a match", where=where)
-    declared = model.declaration
+    declared = declaration_of((claim,), claim)
     if not applied.declared or declared is None or applied.sha256 != declared.digest:
         raise PolicyError("applied another equality than the claim declares", where=where)
     return opened, verdict

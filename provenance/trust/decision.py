@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import takewhile
 
 import msgspec
@@ -117,13 +117,20 @@ def claim_that_counts(
     verified: Verified, policy: TrustPolicy, name: str, now: datetime
 ) -> Claim | None:
     """Return the first claim that a rule counts for the model *name*."""
-    rules = [each for each in _for(policy, name).values() if each.statement == "training"]
-    for claim in verified.claims:
-        if claim.training.model_name == name and failure_of(claim.training) is None:
-            found = _of_claim(claim, policy, frozenset(), now)
-            if any(not _refusal(found, rule, policy) for rule in rules):
-                return claim
-    return None
+    named = (claim for claim in verified.claims if claim.training.model_name == name)
+    return next((claim for claim in named if counts(claim, policy, now)), None)
+
+
+def counts(claim: Claim, policy: TrustPolicy, now: datetime, *, unasked: bool = False) -> bool:
+    """Tell whether a rule counts *claim*; *unasked*: or none asks for a training statement."""
+    named = _for(policy, claim.training.model_name).values()
+    rules = [each for each in named if each.statement == "training"]
+    if failure_of(claim.training) is not None:
+        return False
+    if not rules:
+        return unasked
+    found = _of_claim(claim, policy, frozenset(), now)
+    return any(not _refusal(found, rule, policy) for rule in rules)
 
 
 def signer_in(policy: TrustPolicy, opened: Opened) -> str:
@@ -273,9 +280,18 @@ def demands(
 
 
 def _builders(verdict: Evidence, policy: TrustPolicy) -> int:
-    """Count the builders; those of one organisation, as far as the policy knows them, are one."""
+    """Count the builders; those of one organisation, as far as the policy knows them, are one.
+
+    One whose key is revoked counts where the verdict was there before.
+    """
     known = policy.signers
-    return len({organisation(known[it]) if it in known else it for it in verdict.builders})
+    counted = [it for it in verdict.builders if not _is_late(verdict, policy.revoked.get(it))]
+    return len({organisation(known[it]) if it in known else it for it in counted})
+
+
+def _is_late(each: Evidence, day: date | None) -> bool:
+    """Tell whether *each* is not proven to be from before *day*, on which a key was revoked."""
+    return day is not None and (each.proven is None or each.proven.astimezone(UTC).date() >= day)
 
 
 def _refusal(each: Evidence, rule: Rule, policy: TrustPolicy) -> str:
@@ -286,7 +302,7 @@ def _refusal(each: Evidence, rule: Rule, policy: TrustPolicy) -> str:
     if not may_sign(rule, party):
         return f"{party.name} may not sign it"
     day = policy.revoked.get(each.signer)
-    if day is not None and (each.proven is None or each.proven.astimezone(UTC).date() >= day):
+    if _is_late(each, day):
         return f"a key of {party.name} is revoked since {day}"
     return ""
 

@@ -428,3 +428,25 @@ def test_a_folder_of_two_names_meets_the_rules_of_both(
     with pytest.raises(PolicyError, match="2 training statement"):
         library.verify(snapshot, trust=policy)
     assert library.verify(snapshot, trust=policy, name="faces").name == "faces"
+
+
+def test_a_verdict_is_about_a_claim_that_a_rule_counts(
+    digits: Path, alice: Person, people: dict[str, Person], tmp_path: Path
+) -> None:
+    """Mallory is a party for another model, and "made" these files by copying them."""
+    bob, mallory = people["bob"], people["mallory"]
+    again = attest(write_files(tmp_path / "again/digits"), bob, equality=declared("bytes"))
+    lines = {}
+    for who in (alice, mallory):
+        (digits / "claims.jsonl").unlink(missing_ok=True)
+        attest(digits, who, equality=declared("bytes"))
+        lines[who.name] = (digits / "claims.jsonl").read_bytes()
+        keys, out = [who.public, bob.public], tmp_path / f"about-{who.name}"
+        library.agree([digits, again], keys=keys, sign_with=bob.private, out=out)
+    rules = TRAINING + 'parties = ["alice"]\n[[rule]]\nstatement = "verdict"\nparties = ["bob"]\n'
+    policy = write(tmp_path, rules, alice, bob, mallory)
+    for first, second in (("alice", "mallory"), ("mallory", "alice")):
+        (digits / "claims.jsonl").write_bytes(lines[first] + lines[second])
+        assert library.verify(digits, trust=policy, verdict=tmp_path / "about-alice").answers
+        with pytest.raises(PolicyError, match="about another claim"):
+            library.verify(digits, trust=policy, verdict=tmp_path / "about-mallory")

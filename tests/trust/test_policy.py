@@ -242,6 +242,10 @@ def test_a_revoked_key_counts_for_what_was_there_before() -> None:
         assert holds(found, without(proven=at)) == expected
     assert not holds(found, without(proven=None))
     assert holds(found, without(proven=None), without(signer="k3", proven=None))
+    # As one of the builders, too: of theirs, only the verdict tells a time.
+    rebuilt = policy(Rule("verdict", parties=("party k3",)), revoked={"k1": date(2026, 3, 1)})
+    for there, counted in ((AT, False), (None, False), (AT - timedelta(days=200), True)):
+        assert holds(rebuilt, without(kind="verdict", signer="k3", proven=there)) == counted
 
 
 @pytest.mark.parametrize("least", ["rounded", "tensors", "bytes"])
