@@ -254,8 +254,12 @@ def resign(model: Path, old: PrivateKey, new: PrivateKey) -> tuple[int, tuple[st
         lines = [sign_payload(each, new) for each in payloads]
         lines += [sign_payload(moved, each) for each in (old, new)]
         _write_claims(model, [*(item.raw for item in items), *lines])
-        for each in signed:
-            write_file(path, sign_payload(each.payload, new, openssf=True))
+        if signed:
+            again = [
+                sign_payload(it.envelope.payload, new, openssf=True) if _is_by(it, old) else it.raw
+                for it in signature
+            ]
+            write_file(path, again[0] if len(again) == 1 else _joined(path, again))
     written = (str(beside(model, CLAIMS)), *([str(path)] if signed else ()))
     return len(payloads) + len(signed), written
 

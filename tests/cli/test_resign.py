@@ -83,6 +83,19 @@ def test_only_a_signature_moves(model: Path) -> None:
     assert library.verify(model, keys=[new.public]).claim is None
 
 
+def test_a_signature_of_another_stays_beside_it(model: Path) -> None:
+    old, new, other = (generate() for _ in range(3))
+    path, lines = model / "model.sig", []
+    for key in (old, other):
+        library.sign(model, key=key)
+        lines.append(path.read_bytes() + b"\n")
+        path.unlink()
+    path.write_bytes(b"".join(lines))
+    library.resign(model, old_key=old, new_key=new)
+    found = library.verify(model, keys=[new.public, other.public])
+    assert {it.signer for it in found.levels} == {new.public.key_id, other.public.key_id}
+
+
 def test_one_key_does_not_follow_itself(model: Path, tmp_path: Path, provenance: Shell) -> None:
     write_pair(generate(), tmp_path / "k")
     words = ("--old-key", tmp_path / "k", "--new-key", tmp_path / "k")
