@@ -49,7 +49,7 @@ from provenance.trust.contents import Reading
 from provenance.trust.layout import CHAIN_STEPS, Chain, check_layout
 from provenance.trust.lineage import trace
 from provenance.trust.opening import Claim, open_all, understand
-from provenance.trust.outcome import LEVELS, Level, Word
+from provenance.trust.outcome import LEVELS, Level, Word, failure_of
 from provenance.trust.verification import STEPS, Answer, Policy, Step, Verified
 from provenance.weights import check_numpy
 
@@ -246,7 +246,7 @@ def _decide(
     names = folder_names(verified.root) if name is None else (name,)
     evidence = (*decision.evidence_of(verified, rules, now), *verdicts)
     called, answers = decision.decide(rules, evidence, names, now, searched)
-    claim = decision.claim_that_counts(verified, rules, called, now)
+    claim = decision.claim_that_counts(verified, rules, called)
     if claim is not verified.claim:
         declared = verification.declaration_of((claim,), claim) if claim else None
         verified = replace(verified, claim=claim, declaration=declared, ancestors=())
@@ -257,10 +257,13 @@ def _counting(rules: TrustPolicy | None, verified: Verified) -> Callable[[Claim]
     """Return what tells whether a verdict about a claim counts, by *rules* if there are any."""
     if rules is None:
         return lambda claim: claim is verified.claim
-    from provenance.trust import decision  # noqa: PLC0415 - rarely needed
+    from provenance.trust.decision import asking, counted  # noqa: PLC0415 - rarely needed
 
-    now = datetime.now(UTC)
-    return lambda claim: decision.counts(claim, rules, now, unasked=True)
+    def counts(claim: Claim) -> bool:
+        asked = asking(rules, claim.training.model_name)
+        return counted(claim, asked, rules) > 0 if asked else failure_of(claim.training) is None
+
+    return counts
 
 
 def _further(

@@ -29,6 +29,10 @@ KINDS: dict[Kind, str] = {
 }
 
 
+_UNSTATED = {"", "noassertion", "none", "unknown"}
+"""What says of a licence that there is none, or that nobody says: by SPDX, and on hubs."""
+
+
 class Evidence(msgspec.Struct, frozen=True):
     """Something verified that is about these files.
 
@@ -113,24 +117,26 @@ def evidence_of(verified: Verified, policy: TrustPolicy, now: datetime) -> Itera
         yield Evidence("signature", signer, name, signed.opened.at)
 
 
-def claim_that_counts(
-    verified: Verified, policy: TrustPolicy, name: str, now: datetime
-) -> Claim | None:
-    """Return the first claim that a rule counts for the model *name*."""
+def claim_that_counts(verified: Verified, policy: TrustPolicy, name: str) -> Claim | None:
+    """Return the first claim that most rules count, if one does, for the model *name*."""
+    rules = asking(policy, name)
     named = (claim for claim in verified.claims if claim.training.model_name == name)
-    return next((claim for claim in named if counts(claim, policy, now)), None)
+    found = max(named, key=lambda claim: counted(claim, rules, policy), default=None)
+    return found if found and counted(found, rules, policy) else None
 
 
-def counts(claim: Claim, policy: TrustPolicy, now: datetime, *, unasked: bool = False) -> bool:
-    """Tell whether a rule counts *claim*; *unasked*: or none asks for a training statement."""
-    named = _for(policy, claim.training.model_name).values()
-    rules = [each for each in named if each.statement == "training"]
+def asking(policy: TrustPolicy, name: str) -> list[Rule]:
+    """Return the rules that ask for a training statement about a model called *name*."""
+    return [each for each in _for(policy, name).values() if each.statement == "training"]
+
+
+def counted(claim: Claim, rules: Sequence[Rule], policy: TrustPolicy) -> int:
+    """Return how many of *rules* count *claim*, whatever they demand of it then."""
     if failure_of(claim.training) is not None:
-        return False
-    if not rules:
-        return unasked
-    found = _of_claim(claim, policy, frozenset(), now)
-    return any(not _refusal(found, rule, policy) for rule in rules)
+        return 0
+    name, opened = claim.training.model_name, claim.opened
+    found = Evidence("training", signer_in(policy, opened), name, opened.at)
+    return sum(not _refusal(found, each, policy) for each in rules)
 
 
 def signer_in(policy: TrustPolicy, opened: Opened) -> str:
@@ -180,7 +186,7 @@ def _holds(claim: Claim, training: TrainingStatement) -> Iterator[str]:
             yield "repository"
     about = [each.about for each in recipe.data]
     if about and recipe.base_model is None:  # of which nothing more is stated here
-        if all(each and each.license for each in about):
+        if all(each and each.license.strip().lower() not in _UNSTATED for each in about):
             yield "licences"
         if all(each and each.availability == "open" for each in about):
             yield "open-data"

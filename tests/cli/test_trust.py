@@ -155,7 +155,8 @@ def test_what_a_claim_says_of_code_and_data(alice: Person, tmp_path: Path) -> No
         ],
         "repository": [{"source": replace(source, uri="")}],
         "licences": [
-            {"data": (*data, replace(data[0], name="b", about=About(availability="open")))}
+            {"data": (*data, replace(data[0], name="b", about=About(said, availability="open")))}
+            for said in ("", "NOASSERTION", "unknown")
         ],
         "open-data": [{"data": (*data, replace(data[0], name="b", about=About(license="MIT")))}],
     }
@@ -250,6 +251,14 @@ def test_what_is_shown_is_of_a_claim_that_counts(
     policy = write(tmp_path, TRAINING + 'parties = ["alice"]', alice, people["bob"])
     verified = library.verify(model, trust=policy)
     assert verified.name == "digits"
+    assert verified.claim
+    assert verified.claim.opened.key.key_id == alice.key_id
+    # Bob's may stand first, and be counted by one rule.
+    again = attest(write_files(tmp_path / "again/digits"), people["bob"])
+    data = (again / "claims.jsonl").read_bytes() + (model / "claims.jsonl").read_bytes()
+    (model / "claims.jsonl").write_bytes(data)
+    rules = TRAINING + "organisations = 2\n" + TRAINING + 'parties = ["alice"]\n'
+    verified = library.verify(model, trust=write(tmp_path, rules, alice, people["bob"]))
     assert verified.claim
     assert verified.claim.opened.key.key_id == alice.key_id
     only = write(tmp_path, '[[rule]]\nstatement = "signature"\n', alice, people["bob"])
