@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Generator
 from logging.handlers import BufferingHandler
 from typing import Any
+from urllib.parse import urlsplit
 
 from sigstore.dsse import Statement
 from sigstore.models import ClientTrustConfig
@@ -23,6 +25,10 @@ from sigstore.verify.policy import UnsafeNoOp
 
 MAX_ANSWER, MAX_REASON = 100_000, 600
 """Longest answer of a service that is looked at, and longest reason that is passed on."""
+
+
+LOCAL = "localhost", "127.0.0.1", "::1"
+"""Hosts to which a token may go unencrypted."""
 
 
 def reason_of(error: BaseException | None) -> str:
@@ -51,6 +57,9 @@ def sign(request: dict[str, Any], found: dict[str, Any]) -> None:
     text = request["config"]
     config = ClientTrustConfig.from_json(text) if text else ClientTrustConfig.production()
     context, stampers = SigningContext.from_trust_config(config), config.signing_config.get_tsas()
+    authority = urlsplit(config.signing_config.get_fulcio().url)  # the token goes nowhere else
+    if authority.scheme != "https" and authority.hostname not in LOCAL:
+        raise ValueError(f"the token would go to {authority.hostname} unencrypted, not by https")
     found["bundle"] = ""
     if not request["statement"]:
         return
@@ -74,8 +83,7 @@ def main(_arguments: list[str]) -> Generator[list[bytes], bytes, None]:
     try:
         sign(request, found)
     except Exception as error:  # noqa: BLE001 - whatever the library says is why it failed
-        why = reason_of(error)
-        if request["token"]:  # a service may answer with what it was sent
-            why = why.replace(request["token"], "…")
-        found["failed"] = why[:MAX_REASON]
+        why = reason_of(error).replace(request["token"] or "…", "…")
+        # A service may answer with what it was sent, or a part of it.
+        found["failed"] = re.sub(r"eyJ[\w.-]*", "…", why)[:MAX_REASON]
     yield [json.dumps(found).encode()]

@@ -21,7 +21,7 @@ from provenance.errors import UnavailableError
 from provenance.sigstore.keyless import Keyless
 from provenance.sigstore.root import parse as root_of
 from provenance.sigstore.signing import Identity, read_config
-from tests.loopback import Loopback, by, trust
+from tests.loopback import Loopback, RefusedError, by, trust
 from tests.sigstores import DAY, PROVIDER, WHO, new_key
 from tests.world import PROGRAM, Shell, refused, tree
 
@@ -155,6 +155,27 @@ def test_a_service_that_fails(sigstore: Loopback, case: str) -> None:
     with pytest.raises(UnavailableError, match=f"signing without a key.*{said}") as failed:
         Identity(token, read_config(sigstore.config)).sign(STATEMENT)
     assert token[:30] not in str(failed.value)
+
+
+def test_a_part_of_the_token_is_not_told(sigstore: Loopback) -> None:
+    token = sigstore.token()
+
+    def refuse(_: bytes) -> bytes:
+        raise RefusedError(500, f"what is {token[:-1]}")
+
+    sigstore.spoil["/api/v2/signingCert"] = refuse
+    with pytest.raises(UnavailableError, match="what is …") as failed:
+        Identity(token, read_config(sigstore.config)).sign(STATEMENT)
+    assert token[:30] not in str(failed.value)
+
+
+@pytest.mark.parametrize("url", ["http://ca.example", "http://127.0.0.1@ca.example", "ca.example"])
+def test_a_token_goes_nowhere_unencrypted(sigstore: Loopback, url: str) -> None:
+    config = json.loads(sigstore.config.read_text())
+    config["signingConfig"]["caUrls"][0]["url"] = url
+    sigstore.config.write_text(json.dumps(config))
+    with pytest.raises(UnavailableError, match=r"trust configuration.*unencrypted"):
+        Identity(sigstore.token(), read_config(sigstore.config)).check()
 
 
 TOKENS: dict[str, tuple[dict[str, Any], str]] = {
