@@ -33,7 +33,7 @@ from provenance.transparency import rekor
 from provenance.transparency.checkpoint import Checkpoint
 from provenance.transparency.log import entries_under
 from provenance.transparency.note import MAX_NOTE_BYTES, VerifierKey
-from provenance.trust.decision import Searched, signer_in
+from provenance.trust.decision import Searched, asking, counted, signer_in
 from provenance.trust.policy import NoMismatch, TrustPolicy
 from provenance.trust.verification import Verified
 
@@ -57,13 +57,19 @@ def search(
             names[signer] = party.name
             if party.identities or party.certificates:  # of whom the log does not tell
                 stranger = "somebody"
+    # What a signature leaves out may be gone, and with it the digest that a verdict is about.
+    claims = ((each, asking(policy, each.training.model_name)) for each in verified.claims)
+    bound = any(counted(each, rules, policy) for each, rules in claims) or not any(
+        each.signature.left_out or each.signature.hashing.shard_bytes
+        for each in verified.signatures
+    )
     found: dict[bool, list[str]] = {True: [], False: []}
     try:
         log, signed = _checkpoint(policy, named, now)
         documents = dict(_documents(policy, named, verified, more))
         for index, body in enumerate(entries_under(policy.folder / named.folder, signed)):
             opened = documents.get(body)
-            said = _said(opened, verified) if opened else "a document that is not at hand"
+            said = _said(opened, verified, bound) if opened else "a document that is not at hand"
             signers = [signer_in(policy, opened)] if opened else rekor.signers_of(body)
             known = [names[each] for each in signers if each in names]
             if said and (name := next(filter(None, known), "" if known else stranger)):
@@ -111,8 +117,11 @@ def _files(path: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted(names) if name.endswith(_DOCUMENTS))
 
 
-def _said(opened: Opened, verified: Verified) -> str:
-    """Return what *opened* says against the model; "" if it is about another, or for it."""
+def _said(opened: Opened, verified: Verified, bound: bool) -> str:  # noqa: FBT001 - one caller
+    """Return what *opened* says against the model; "" if it is about another, or for it.
+
+    *bound*: no file of the model can have been taken away unnoticed.
+    """
     try:
         statement = intoto.from_opened(opened)
         if statement.predicate_type not in _VERDICTS:
@@ -124,7 +133,4 @@ def _said(opened: Opened, verified: Verified) -> str:
         return ""
     if found.published.root_digest["sha256"] == verified.manifest.root_digest:
         return MISMATCH
-    # What a signature leaves out may be gone, and with it the digest that a verdict is about.
-    signed = () if verified.claims else (each.signature for each in verified.signatures)
-    left_out = any(each.left_out or each.hashing.shard_bytes for each in signed)
-    return "a mismatch of other files, and the model's signature leaves some out" * left_out
+    return "" if bound else "a mismatch of other files, and the model's signature leaves some out"

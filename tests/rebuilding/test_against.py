@@ -234,6 +234,8 @@ def test_a_signature_that_leaves_files_out(world: World) -> None:
     (world.model / "claims.jsonl").unlink()
     (world.model / "notes.md").unlink()
     assert world.answer(rule=rule).startswith("not decidable here")
+    attest(world.model, world.people["bob"])  # whose claim no rule counts
+    assert world.answer(rule=rule).startswith("not decidable here")
 
 
 @pytest.mark.parametrize("kind", ["0.0.1", "0.0.2"])
