@@ -43,7 +43,7 @@ TRAININGS = {
     "torchrun": Training("torchrun --nproc-per-node 2 ddp.py data/rows.csv {out}"),
     "scikit-learn": Training(f"nice -n 5 timeout 600 nohup taskset -c 0 python {SKLEARN}"),
     "scikit-learn under uv run": Training(f"uv run --no-sync --offline {SKLEARN}"),
-    "HF Trainer": Training("make {out}", "hf-trainer", stray="err.txt"),
+    "HF Trainer": Training("make {out}", "hf-trainer"),
     "Lightning": Training(
         "bash run.sh lightning_fit.py data/rows.csv {out} {out}/checkpoints", "lightning"
     ),
