@@ -58,7 +58,9 @@ def search(
             if party.identities or party.certificates:  # of whom the log does not tell
                 stranger = "somebody"
     # What a signature leaves out may be gone, and with it the digest that a verdict is about.
-    claims = ((each, asking(policy, each.training.model_name)) for each in verified.claims)
+    called = {each.training.model_name for each in verified.claims}
+    asked = {name: asking(policy, name) for name in called}  # once: anybody can add copies
+    claims = ((each, asked[each.training.model_name]) for each in verified.claims)
     bound = any(counted(each, rules, policy) for each, rules in claims) or not any(
         each.signature.left_out or each.signature.hashing.shard_bytes
         for each in verified.signatures
