@@ -2,7 +2,7 @@
 
 - ``public``: public keys and the check of a signature.
 - ``certificates``: the key that a chain of certificates leads to. It is loaded when asked for.
-- ``elsewhere``: private keys that are not in a file, in tokens too.
+- ``elsewhere``: private keys that are not in a file; ``pkcs11``: those in tokens.
 - ``private``: private keys, their files, and ``keygen``.
 """
 

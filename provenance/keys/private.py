@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 from provenance.errors import MalformedError, SecretError, UnreadableError, UsageError
 from provenance.files.atomic import create_file
 from provenance.files.reading import read_file
-from provenance.keys.elsewhere import SIGNERS, Remote, Token, open_cosign, read_text, scheme_of
+from provenance.keys.elsewhere import SIGNERS, Remote, open_cosign, read_text, scheme_of
 from provenance.keys.public import (
     CURVES,
     MAX_KEY_BYTES,
@@ -135,6 +135,8 @@ def load_private(key: str | Path, password: bytes | None = None) -> PrivateKey:
     """
     scheme, where = scheme_of(key), os.fspath(key)
     if scheme == "pkcs11":
+        from provenance.keys.pkcs11 import Token  # noqa: PLC0415 - 30 ms of every start
+
         token = Token(where, password)
         return PrivateKey(token.public, token)
     if scheme in SIGNERS:
