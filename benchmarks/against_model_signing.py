@@ -33,7 +33,7 @@ SMALL_FILES, SMALL_BYTES = 100_000, 4096
 VECTORS = Path(__file__).resolve().parents[1] / "tests/vectors"
 KEYLESS = "openssf-model-signing/v1.1.0-sigstore"
 PROVIDER = "https://sigstore.verify.ibm.com/oauth2"
-WHO = ["--identity", "stefanb@us.ibm.com", "--identity-provider", PROVIDER]
+WHO = ["--identity", "stefanb@us.ibm.com"]
 
 CONFIG = """{
   "mediaType": "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json",
@@ -148,10 +148,14 @@ def make_cases(folder: Path, ours: list[str], peer: list[str], only: list[str]) 
         (folder / "root.json").write_text(said)
         (folder / "config.json").write_text(CONFIG % said)
         keyless = shutil.copytree(VECTORS / KEYLESS, folder / "keyless", dirs_exist_ok=True)
-        ours_by = [*WHO, "--trust-config", str(folder / "root.json")]
-        by = ours_by, ["sigstore", "--ignore-paths", str(keyless / "ignore-me")]
-        by[1].extend(each.replace("y-p", "y_p").replace("t-c", "t_c") for each in ours_by)
-        by[1][-1] = str(folder / "config.json")
+        by = (
+            [*WHO, "--identity-provider", PROVIDER, "--trust-config", str(folder / "root.json")],
+            [
+                *("sigstore", *WHO, "--identity_provider", PROVIDER),
+                *("--trust_config", str(folder / "config.json")),
+                *("--ignore-paths", str(keyless / "ignore-me")),
+            ],
+        )
         yield verifying("  keyless, offline", keyless, by, 15, "<= 0.3 s of cpu")
     if "big" in only:
         big = make_files(folder / "big", BIG_FILES, BIG_BYTES)

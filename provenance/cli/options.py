@@ -33,6 +33,22 @@ trusted_keys_option = click.option(
     help="Public key that you trust; may be repeated. Nothing is trusted by default.",
 )
 
+
+def trusted_identity_options(command: F) -> F:
+    """Add what says which identity is trusted, as ``--key`` says which key."""
+    command = click.option(
+        "--trust-config", type=PATH, metavar="FILE",
+        help="Trusted root of a Sigstore, in place of the public one's in the package sigstore.",
+    )(command)  # fmt: skip
+    command = click.option(
+        "--identity-provider", metavar="URL", help="Who vouches for the identity."
+    )(command)
+    return click.option(
+        "--identity", metavar="NAME",
+        help="Identity that you trust to sign (keyless): a mail, a URL.",
+    )(command)  # fmt: skip
+
+
 link_root_option = click.option(
     "--link-root",
     "link_roots",

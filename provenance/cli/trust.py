@@ -11,7 +11,12 @@ from typing import Any
 import click
 
 from provenance.cli.help import Group
-from provenance.cli.options import PATH, json_option, trusted_keys_option
+from provenance.cli.options import (
+    PATH,
+    json_option,
+    trusted_identity_options,
+    trusted_keys_option,
+)
 from provenance.errors import UsageError, one_line
 from provenance.files.atomic import create_file
 from provenance.report.policy import policy_lines
@@ -63,14 +68,7 @@ def check(policy: Path, *, as_json: bool) -> None:
 )
 @click.argument("policy", type=PATH, metavar="FILE")
 @trusted_keys_option
-@click.option(
-    "--identity", metavar="NAME", help="Identity that you trust (keyless): a mail, a URL."
-)
-@click.option("--identity-provider", metavar="URL", help="Who vouches for the identity.")
-@click.option(
-    "--trust-config", type=PATH, metavar="FILE",
-    help="Trusted root of a Sigstore, in place of the public one's in the package sigstore.",
-)  # fmt: skip
+@trusted_identity_options
 @click.option(
     "--organisation", metavar="NAME", help="Who stands behind them; else each for itself."
 )

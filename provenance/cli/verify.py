@@ -16,6 +16,7 @@ from provenance.cli.options import (
     json_option,
     link_root_option,
     read_trusted_keys,
+    trusted_identity_options,
     trusted_keys_option,
 )
 from provenance.errors import ProvenanceError, UsageError
@@ -47,14 +48,7 @@ from provenance.trust.verification import STEPS, Answer, Step, Verified
     "--certificate-chain", type=PATH, multiple=True, metavar="PEM",
     help="Certificate of an authority that you trust to name signers. Repeatable.",
 )  # fmt: skip
-@click.option(
-    "--identity", metavar="NAME", help="Identity that you trust to sign (keyless): a mail, a URL."
-)
-@click.option("--identity-provider", metavar="URL", help="Who vouches for the identity.")
-@click.option(
-    "--trust-config", type=PATH, metavar="FILE",
-    help="Trusted root of a Sigstore, in place of the public one's in the package sigstore.",
-)  # fmt: skip
+@trusted_identity_options
 @click.option(
     "--trust", type=PATH, metavar="POLICY",
     help="A trust policy says whom you trust, and for what: 'provenance trust'.",
