@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import h5py
@@ -14,11 +17,12 @@ from tests.world import Ran, attest, declared, make_log, refused, run_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.world import Person
 
 WEIGHTS = "reading tensors needs numpy and ml-dtypes (pip install 'training-provenance[weights]')"
+
+SIGNED = Path(__file__).parents[1] / "vectors/openssf-model-signing"
 
 Run: TypeAlias = "Callable[..., Ran]"
 
@@ -137,3 +141,18 @@ def test_scores_without_scipy(without: Callable[..., Run], tmp_path: Path) -> No
         np.savez(tmp_path / name / "scores.npz", accuracy=np.ones(40))
     ran = without("scipy")("compare", "a", "b", "--equality", "scores.toml")
     refused(ran, 4, "needs scipy (pip install 'training-provenance[stats]')")
+
+
+def test_a_gate_that_lacks_what_it_needs(without: Callable[..., Run], tmp_path: Path) -> None:
+    model = shutil.copytree(SIGNED / "model", tmp_path / "tiny")
+    shutil.copy(SIGNED / "made/1.1.1-blake3.sig", model / "model.sig")
+    key = json.dumps(str(SIGNED / "made/key.pub"))
+    (tmp_path / "policy.toml").write_text(
+        f'format = 1\n[[party]]\nname = "a"\norganisation = "a"\nkeys = [{key}]\n'
+        '[[rule]]\nstatement = "signature"\n'
+    )
+    ran = without("blake3")("verify", model, "--trust", "policy.toml", "--json")
+    refused(ran, 4, "BLAKE3, which needs a package", "training-provenance[blake3]")
+    assert ran.document["verified"] is False
+    assert "BLAKE3" in ran.document["error"]["message"]
+    assert "policy" not in ran.document
