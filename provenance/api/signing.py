@@ -33,6 +33,7 @@ from provenance.folder.claims import require_model
 from provenance.keys import ALGORITHMS, PrivateKey, PublicKey, generate
 from provenance.keys import write_pair as write_key_pair
 from provenance.sigstore.signing import Identity
+from provenance.statement.model_signature import left_out
 from provenance.transparency.note import format_vkey
 
 
@@ -92,9 +93,9 @@ def sign(  # noqa: PLR0913 - each option of the verb, by name
     It says which files these are, not how they were made. Without a *key* the identity signs that
     *identity_token* proves, else that of the hosted CI in which this runs (``sigstore``), by the
     services that the file *trust_config* names, else the public ones. A signature by another is not
-    replaced (UsageError). *ignore_paths*, files and folders below *model*, are left out, which the
-    signature says; what a loader opens cannot be. Links may lead to files below *link_roots*, and
-    into known caches. The path *signature* is another place for it. With the file
+    replaced (UsageError). *ignore_paths*, files and folders that are below *model*, are left out,
+    which the signature says; what a loader opens cannot be. Links may lead to files below
+    *link_roots*, and into known caches. The path *signature* is another place for it. With the file
     *signing_certificate* (PEM) and those of a *certificate_chain*, they say who signed.
     """
     folder, signer = Path(model), arguments.signer(key, password, identity_token, trust_config)
@@ -102,10 +103,14 @@ def sign(  # noqa: PLR0913 - each option of the verb, by name
         signer.check()
     signer = arguments.with_certificates(signer, signing_certificate, certificate_chain)
     ignored = [path.rstrip("/") for path in arguments.names_in(folder, ignore_paths)]
+    roots, target = arguments.link_roots(link_roots), optional_path(signature)
     for path in ignored:
         if not is_plain(path):
             raise UsageError("is no path below the model's folder", where=path)
-    roots, target = arguments.link_roots(link_roots), optional_path(signature)
+        own = target is not None and claims.name_in(folder, target) == path  # not there yet
+        if not own and left_out([path]) and not os.path.lexists(folder / path):
+            what, hint = "is not there to be left out", "mend its name, or leave out --ignore-paths"
+            raise UsageError(what, where=str(folder / path), hint=hint)
     with progress("hashing") as advance:
         manifest, uncovered, made = beside.sign(
             folder, signer, ignored=ignored, link_roots=roots, target=target, progress=advance

@@ -194,6 +194,26 @@ def test_a_path_outside_of_the_model_is_not_left_out(
     refused(provenance(*command), 2, "is no path below the model's folder")
 
 
+@pytest.mark.parametrize("path", ["nots.txt", "notes.txt/x", "model/nots.txt"])
+def test_a_path_that_is_not_there_is_not_left_out(
+    here: Path, provenance: Shell, alice: Person, path: str
+) -> None:
+    model = write_files(here / "model", {"weights": b"0.25", "notes.txt": b""})
+    command = ("sign", "model", "--key", alice.private, "--ignore-paths", path)
+    refused(provenance(*command), 2, path, "is not there to be left out", "mend its name")
+    assert not (model / "model.sig").exists()
+
+
+@pytest.mark.parametrize("name", [".git", "model.sig", "claims.jsonl", "own.sig"])
+def test_the_signature_and_reserved_names_need_not_be_there_to_be_left_out(
+    here: Path, provenance: Shell, alice: Person, name: str
+) -> None:
+    model = write_files(here / "model", {"weights": b"0.25"})
+    place = ("--signature", model / "own.sig") if name == "own.sig" else ()
+    command = ("sign", model, "--key", alice.private, "--ignore-paths", model / name, *place)
+    assert provenance(*command).status == 0
+
+
 @pytest.mark.parametrize("name", [".DS_Store", "model.sig.tmp", ".cache/huggingface"])
 def test_leaving_out_a_reserved_name_changes_nothing(
     here: Path, provenance: Shell, alice: Person, name: str
