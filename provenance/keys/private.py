@@ -213,5 +213,5 @@ def refuse_private_key(path: str, data: bytes) -> None:
 
 def _private_key_of(handle: object, *, where: str | None = None) -> PrivateKey:
     if not isinstance(handle, PrivateHandle):
-        raise unsupported_algorithm(where)
+        raise unsupported_algorithm(where, handle)
     return PrivateKey(public_key_of(handle.public_key(), where=where), handle)

@@ -160,10 +160,16 @@ def _verify_rsa(key: rsa.RSAPublicKey, signature: bytes, digest: bytes, by: Preh
             return
 
 
-def unsupported_algorithm(where: str | None) -> MalformedError:
-    """Return the refusal of a key whose algorithm is not among these."""
-    hint = "use ECDSA on P-256, P-384 or P-521, Ed25519, ML-DSA, or to verify RSA-2048 or longer"
-    return MalformedError("the key's algorithm is not supported", where=where, hint=hint)
+def unsupported_algorithm(where: str | None, handle: object = None) -> MalformedError:
+    """Return the refusal of a key, an object of ``cryptography`` if it has one for its kind."""
+    kind = type(handle).__name__.removesuffix("PublicKey").removesuffix("PrivateKey")
+    if curve := getattr(handle, "curve", None):
+        kind = curve.name
+    elif bits := getattr(handle, "key_size", None):
+        kind = f"{kind} with {bits} bits"
+    what = f"the key's algorithm is not supported{f': {kind}' if handle else ''}"
+    hint = "use ECDSA on P-256, P-384 or P-521, Ed25519, ML-DSA; to verify, RSA-2048 to 16384"
+    return MalformedError(what, where=where, hint=hint)
 
 
 def public_key_of(handle: object, *, where: str | None = None) -> PublicKey:
@@ -186,7 +192,7 @@ def public_key_of(handle: object, *, where: str | None = None) -> PublicKey:
     elif isinstance(handle, mldsa.MLDSA87PublicKey):
         name = "ml-dsa-87"
     else:
-        raise unsupported_algorithm(where)
+        raise unsupported_algorithm(where, handle)
     spki = handle.public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -235,7 +241,9 @@ def parse_public_pem(data: bytes, *, where: str | None = None) -> PublicKey:
     load = serialization.load_ssh_public_key if is_openssh else serialization.load_pem_public_key
     try:
         handle = load(data)
-    except (ValueError, InternalError, UnsupportedAlgorithm) as error:
+    except UnsupportedAlgorithm as error:
+        raise unsupported_algorithm(where) from error
+    except (ValueError, InternalError) as error:
         raise MalformedError("not a public key in PEM or OpenSSH form", where=where) from error
     return public_key_of(handle, where=where)
 
