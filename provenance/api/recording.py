@@ -182,7 +182,7 @@ class LiveRun(Run):
         self._path, self._told, self._process = f"{program}/{RECORDS}", False, os.getpid()
         state = SourceFileLoader("provenance_state", f"{program}/state.py")
         folders = heard["watched"], heard["left_out"], heard["models"]
-        watch = inside.Watch(f"{program}/{RECORDS}", *folders, state)
+        watch = inside.Watch(f"{program}/{RECORDS}", folders, state)
         set_here = {VARIABLE: program, "PYTHONPATH": path, watch.variable: str(os.getpid())}
         before = {name: os.environ.get(name) for name in set_here}
         os.environ.update(set_here)
@@ -264,9 +264,9 @@ def observe() -> None:
             raise SystemExit
         kept.started(asked["process"])
         began, started = process.timestamp(), time.monotonic()
-        heard = {name: _text(value) for name, value in recorder.heard(before).items()}
-        answer = {"run": str(kept.path), "finish": kept.command_to_finish(), "heard": heard}
-        answer |= {"program": str(kept.program), "path": environ["PYTHONPATH"], "remarks": remarks}
+        answer: dict[str, Any] = {"run": str(kept.path), "program": str(kept.program)}
+        answer |= {"finish": kept.command_to_finish(), "path": environ["PYTHONPATH"]}
+        answer |= {"heard": recorder.heard(before), "remarks": remarks}
         _send(answers, answer)
         while not select.select([0], [], [], _SECONDS)[0]:
             if os.getppid() != asked["process"]:
@@ -292,10 +292,6 @@ def observe() -> None:
     except Exception as error:  # noqa: BLE001 - it is raised where the block is
         error.__cause__ = error.__context__ = None
         _send(answers, error)
-
-
-def _text(value: Any) -> Any:  # noqa: ANN401 - a path or several
-    return [*map(str, value)] if isinstance(value, list) else str(value)
 
 
 def _send(answers: Any, value: object) -> None:  # noqa: ANN401 - a file

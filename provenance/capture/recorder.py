@@ -175,13 +175,15 @@ def listen(before: Before, directory: Path, environ: Mapping[str, str]) -> dict[
     return startup.install(directory, environ, **heard(before))
 
 
-def heard(before: Before) -> dict[str, Any]:
+def heard(before: Before) -> dict[str, list[str]]:
     """Return of which files the run's Pythons will tell."""
     roots = (repository.root for repository in before.source.repositories)
-    left_out = [path for item in before.hashed for path in item.paths()]
-    watched = [before.inputs.located(Path()), *roots]
-    models = [before.model, *map(before.inputs.located, before.inputs.others)]
-    return {"watched": watched, "left_out": left_out, "models": models}
+    places = {
+        "watched": [before.inputs.located(Path()), *roots],
+        "left_out": [path for item in before.hashed for path in item.paths()],
+        "models": [before.model, *map(before.inputs.located, before.inputs.others)],
+    }
+    return {name: [*map(str, paths)] for name, paths in places.items()}
 
 
 def look_after(

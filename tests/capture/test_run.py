@@ -213,7 +213,7 @@ def test_what_a_signal_raises_inside_it_arrives(
             quietly(act)()
         elif where == "probe":
             monkeypatch.setattr(inside, "_write", act)
-            assert not inside.Watch(str(directory / RECORDS), [], [], ["/m"], None).append("{}")
+            assert not inside.Watch(str(directory / RECORDS), ([], [], ["/m"]), None).append("{}")
         elif where == "value":
             monkeypatch.setattr(Hostile, "__float__", act)
             Run(str(directory)).metric("loss", Hostile())

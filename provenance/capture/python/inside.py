@@ -38,7 +38,6 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from types import ModuleType
     from typing import Any
 
 PARENT = "PROVENANCE_PARENT_"
@@ -69,9 +68,6 @@ LAUNCHED = frozenset(
 )
 """Variables by which launchers tell a process which of several it is: numbers."""
 
-HOST = ""
-"""The recorder's host, put here by the start-up folder."""
-
 _open, _write, _close, _getpid = os.open, os.write, os.close, os.getpid
 """As they are before the program can put others in their place."""
 
@@ -92,15 +88,14 @@ class Watch:
     def __init__(
         self,
         records: str,
-        watched: "Iterable[str]",
-        left_out: "Iterable[str]",
-        models: "Sequence[str]",
+        folders: "Sequence[Sequence[str]]",
         state: "Any",  # noqa: ANN401 - of importlib, which is not imported
     ) -> None:
-        """Tell in *records* of what is below *watched*, but not below *left_out*.
+        """Tell in *records* of *folders*: those watched, those left out, and the models.
 
         *state* loads the program that looks at what is set.
         """
+        watched, left_out, models = folders
         self.records, self.model, self.state = records, models[0], state
         self.variable = PARENT + "".join(filter(str.isalnum, records))
         self.pid, self.parent = _getpid(), os.environ.get(self.variable, "")
@@ -119,13 +114,11 @@ class Watch:
             "import": self.imported,
             "ctypes.dlopen": self.read_named,
             "sqlite3.connect": self.connected,
-            "os.rename": self.placed,
-            "os.link": self.placed,
-            "os.symlink": self.placed,
-            "subprocess.Popen": self.popen,
+            **dict.fromkeys(("os.rename", "os.link", "os.symlink"), lambda it: self.wrote(it[1])),
+            "subprocess.Popen": lambda it: self.started(*it[:4]),
             "os.posix_spawn": self.spawned,
-            "os.exec": self.executed,
-            "os.system": self.by_shell,
+            "os.exec": lambda it: self.started(it[0], it[1], None, it[2]),
+            "os.system": lambda it: self.started("/bin/sh", ["sh", "-c", it[0]], None, None),
         }
 
     def hook(self) -> "Callable[[str, Sequence[Any]], None]":
@@ -150,30 +143,29 @@ class Watch:
 
     def introduce(self) -> bool:
         """Tell what this process is, and whether that could be told."""
-        paths = ",".join(_quoted(path) for path in _searched())
+        parent = self.parent if self.parent.isdigit() and len(self.parent) < 10 else "0"  # noqa: PLR2004
         said = {
+            "pid": self.pid,
+            "parent": int(parent),
+            "forked": self.forked,
             "executable": sys.executable or "",
             "prefix": sys.prefix,
             "basePrefix": sys.base_prefix,
             "version": sys.version,
             "implementation": sys.implementation.name,
             "cacheTag": sys.implementation.cache_tag or "",
+            "pointerBits": 64 if sys.maxsize > 2**32 else 32,
+            "optimize": int(sys.flags.optimize),
+            "hashRandomization": bool(sys.flags.hash_randomization),
         }
-        texts = ",".join(f'"{name}":{_quoted(text)}' for name, text in said.items())
-        launched = ",".join(f'"{name}":{_quoted(text)}' for name, text in self.launched())
-        parent = self.parent if self.parent.isdigit() and len(self.parent) < 10 else "0"  # noqa: PLR2004
-        return self.append(
-            f'{{"process":{{"pid":{self.pid},"parent":{int(parent)},'
-            f'"forked":{_truth(self.forked)},{texts},"path":[{paths}],'
-            f'"pointerBits":{64 if sys.maxsize > 2**32 else 32},'
-            f'"optimize":{int(sys.flags.optimize)},"launched":{{{launched}}},'
-            f'"hashRandomization":{_truth(sys.flags.hash_randomization)}}}}}'
-        )
+        paths, launched = ",".join(map(_quoted, _searched())), _fields(self.launched())
+        lists = f'"path":[{paths}],"launched":{{{launched}}}'
+        return self.append(f'{{"process":{{{_fields(said)},{lists}}}}}')
 
-    def launched(self) -> "list[tuple[str, str]]":
+    def launched(self) -> "dict[str, str]":
         """Return the variables of a launcher, if one made this process one of several."""
-        found = [(name, os.environ[name]) for name in LAUNCHED if name in os.environ]
-        return [(name, text) for name, text in found if text.isdigit() and len(text) < 8]  # noqa: PLR2004
+        found = {name: os.environ[name] for name in LAUNCHED if name in os.environ}
+        return {name: text for name, text in found.items() if text.isdigit() and len(text) < 8}  # noqa: PLR2004
 
     def tell(self, fields: str) -> None:
         """Append a record with *fields* and this process."""
@@ -256,10 +248,6 @@ class Watch:
         if name.__class__ is str and name and name[0] != ":" and not name.startswith("file:"):
             self.read(name)
             self.wrote(name)
-
-    def placed(self, arguments: "Sequence[Any]") -> None:
-        """Take the event of a file that gets a new name."""
-        self.wrote(arguments[1])
 
     def located(self, path: "Any") -> "tuple[str, int]":  # noqa: ANN401 - a path of any kind
         """Return *path* with the links of its folder resolved, and of which kind it is."""
@@ -392,7 +380,7 @@ class Watch:
             self.libraries |= mapped
             exec(self.state.get_code("provenance_state"), names)  # noqa: S102 - our own
             found = names["values"](optimizer, _is_of_signal)
-            texts = [f"{_quoted(name)}:{_json(found[name])}" for name in found]
+            texts = [_fields({name: found[name]}) for name in found]
             self.tell_parts(f'"state":"{when}","values":{{', texts, "}")
             self.tell_parts('"libraries":[', [_quoted(path) for path in sorted(mapped)], "]")
         except BaseException as error:
@@ -410,23 +398,10 @@ class Watch:
 
     # Programs.
 
-    def popen(self, arguments: "Sequence[Any]") -> None:
-        """Take ``subprocess.Popen``."""
-        program, words, folder, environ = arguments[:4]
-        self.started(program, words, folder, environ)
-
     def spawned(self, arguments: "Sequence[Any]") -> None:
         """Take ``os.posix_spawn``, except that of ``subprocess``, whose own event came before."""
         if sys._getframe(2).f_globals.get("__name__") != "subprocess":  # noqa: SLF001
             self.started(arguments[0], arguments[1], None, arguments[2])
-
-    def executed(self, arguments: "Sequence[Any]") -> None:
-        """Take ``os.exec``."""
-        self.started(arguments[0], arguments[1], None, arguments[2])
-
-    def by_shell(self, arguments: "Sequence[Any]") -> None:
-        """Take ``os.system``."""
-        self.started("/bin/sh", ["sh", "-c", arguments[0]], None, None)
 
     def started(self, program: "Any", words: "Any", folder: "Any", environ: "Any") -> None:  # noqa: ANN401 - what subprocess takes
         """Tell of *program*, if it exists, and of those *words* that may name a Python."""
@@ -537,52 +512,44 @@ def _quoted(text: str) -> str:
     return f'"{text}"'
 
 
+def _fields(values: "Mapping[str, Any]") -> str:
+    """Return *values*, which are texts, integers and truth values, as the inside of an object."""
+    return ",".join(f"{_quoted(name)}:{_json(value)}" for name, value in values.items())
+
+
 def _json(value: object) -> str:
     if isinstance(value, bool):
-        return _truth(value)
+        return "true" if value else "false"
     return str(value) if isinstance(value, int) else _quoted(str(value))
-
-
-def _truth(value: object) -> str:
-    return "true" if value else "false"
 
 
 class Finder:
     """Offers a module ``provenance`` with ``current_run`` where none is installed."""
 
-    def __init__(self, text: str) -> None:
-        """Offer the module whose source is *text*."""
-        self.text = text
+    def __init__(self, loader: object) -> None:
+        """Offer what *loader* loads."""
+        self.loader = loader
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> object:
         """Return how to load ``provenance`` (PEP 451)."""
         make: Any = type(sys.__spec__)  # ModuleSpec, without an import
-        return make(name, self, origin="provenance record") if name == "provenance" else None
-
-    def create_module(self, _spec: object) -> None:
-        """Leave the module to Python."""
-
-    def exec_module(self, module: "ModuleType") -> None:
-        """Fill *module*."""
-        exec(compile(self.text, "<provenance>", "exec"), module.__dict__)  # noqa: S102 - our own
+        return make(name, self.loader, origin="provenance record") if name == "provenance" else None
 
 
 def start(
-    records: str,
-    watched: "Sequence[str]",
-    left_out: "Sequence[str]",
-    models: "Sequence[str]",
-    text: str,
-    state: object,
+    records: str, folders: "Sequence[Sequence[str]]", host: str, run: object, state: object
 ) -> None:
-    """Begin to tell, on other hosts than the recorder's in another file; offer ``current_run``."""
+    """Begin to tell of *folders*, and offer what *run* loads: ``current_run``.
+
+    On other hosts than the recorder's *host* it is told in another file.
+    """
     here = os.uname().nodename
-    if here != HOST:
+    if here != host:
         records = f"{records[:-6]}-{os.fsencode(here).hex()}.jsonl"
         os.close(os.open(records, _FLAGS | os.O_CREAT, 0o600))
-    finder: Any = Finder(text)
+    finder: Any = Finder(run)
     sys.meta_path.append(finder)
-    watch = Watch(records, watched, left_out, models, state)
+    watch = Watch(records, folders, state)
     if watch.introduce():
         os.environ[watch.variable] = str(watch.pid)
         sys.addaudithook(watch.hook())

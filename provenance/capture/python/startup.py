@@ -5,8 +5,9 @@ child's ``PYTHONPATH``. Python imports that module when it starts, unless it is 
 ``-E`` or ``-S``. The module takes its folder off ``sys.path``, runs
 :mod:`~provenance.capture.python.inside`, and then the ``sitecustomize`` that would have been found
 without it. Any Python parses it; those before 3.8 only step aside. To compile ``inside`` takes most
-of the time, so it lies beside the folder, where Python keeps what it compiled; ``state``, which
-:mod:`~provenance.capture.python.inside` runs when there is something to ask, too.
+of the time, so it lies beside the folder, where Python keeps what it compiled; so do ``state``,
+which :mod:`~provenance.capture.python.inside` runs when there is something to ask, and ``run``,
+which it offers as ``provenance``.
 """
 
 from __future__ import annotations
@@ -35,9 +36,8 @@ if sys.version_info >= (3, 8):
         _load = type(__spec__.loader)  # it keeps what it compiles
         _code = _load("provenance_inside", {inside}).get_code("provenance_inside")
         exec(_code, _names)
-        _state = _load("provenance_state", {state})
-        _names["HOST"] = {host}
-        _names["start"]({records}, {watched}, {left_out}, {models}, {run}, _state)
+        _run, _state = _load("provenance", {run}), _load("provenance_state", {state})
+        _names["start"]({records}, {folders}, {host}, _run, _state)
     except Exception:
         pass
 _ours = sys.modules.pop("sitecustomize", None)
@@ -55,9 +55,9 @@ def install(
     directory: Path,
     environ: Mapping[str, str],
     *,
-    watched: Iterable[Path],
-    left_out: Iterable[Path],
-    models: Iterable[Path],
+    watched: Iterable[Path | str],
+    left_out: Iterable[Path | str],
+    models: Iterable[Path | str],
 ) -> dict[str, str]:
     """Make the start-up folder in the run's folder *directory*; return *environ* with it.
 
@@ -68,20 +68,18 @@ def install(
         hint = "name another in TMPDIR"
         raise UnavailableError(f"its path holds {os.pathsep!r}", where=str(directory), hint=hint)
     package = resources.files("provenance.capture")
-    programs = {name: directory.absolute() / f"{name}.py" for name in ("inside", "state")}
+    programs = {"inside": "python/inside.py", "state": "python/state.py", "run": "run.py"}
     values: dict[str, object] = {
-        **{name: str(path) for name, path in programs.items()},
+        **{name: str(directory.absolute() / f"{name}.py") for name in programs},
         "records": str(directory.absolute() / RECORDS),
         "host": os.uname().nodename,
-        "watched": [str(path) for path in watched],
-        "left_out": [str(path) for path in left_out],
-        "models": [str(path) for path in models],
-        "run": package.joinpath("run.py").read_text("utf-8"),
+        "folders": [[*map(str, paths)] for paths in (watched, left_out, models)],
     }
     text = _SITECUSTOMIZE.format(**{name: ascii(value) for name, value in values.items()})
     try:
-        for at in programs.values():
-            at.write_text(package.joinpath("python", at.name).read_text("utf-8"), "utf-8")
+        for name, source in programs.items():
+            copy = package.joinpath(source).read_text("utf-8")
+            directory.joinpath(f"{name}.py").write_text(copy, "utf-8")
         folder.mkdir(mode=0o700)
         folder.joinpath("sitecustomize.py").write_text(text, "ascii")
     except OSError as error:

@@ -88,7 +88,7 @@ class Seen(Watch):
         with open(f"{run}/{TRACE}", "rb") as file:  # noqa: PTH123 - pathlib costs 10 ms
             known = json.load(file)
         told = f"{run}/program/records.jsonl"
-        return cls(told, known["roots"], known["left_out"], known["model"], None)
+        return cls(told, (known["roots"], known["left_out"], [known["model"]]), None)
 
 
 def numbers(machine: str) -> dict[int, str]:
