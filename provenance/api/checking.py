@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -180,7 +181,8 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
         for each in verified.answers or ():
             on_answer(each)
         if against := [each.rule.strip() for each in verified.answers or () if not each.holds]:
-            raise PolicyError(f"does not trust this model: {some_of(against)}", where=str(trust))
+            what = f"does not trust this model: {some_of(against)}"
+            raise PolicyError(what, where=str(trust), hint=some_of(verified.warnings) or None)
     return verified
 
 
@@ -287,11 +289,10 @@ def _known(places: Sequence[PathLike], trusted: Sequence[Trusted]) -> Iterator[C
     """Yield the claims of *trusted*, not a stranger's, in *places*: beside models, or files."""
     for path in map(a_path, places):
         is_model = path.is_dir() or beside(path, CLAIMS).is_file()
-        try:
-            read = read_beside(path) if is_model else read_claims(path)
-            yield from understand(open_all(read, trusted)).claims
-        except (LogProofError, PolicyError, SignatureError):
-            continue
+        read = read_beside(path) if is_model else read_claims(path)
+        with suppress(LogProofError, MalformedError, PolicyError, SignatureError):
+            opened = open_all(read, trusted, refuse=lambda _: None)
+            yield from understand(opened, separately=True).claims
 
 
 def _sha256(text: str) -> str:

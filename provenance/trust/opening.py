@@ -7,7 +7,7 @@ each statement parsed once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from provenance.errors import (
 )
 from provenance.files.digest import SHA256
 from provenance.files.manifest import Manifest
+from provenance.files.walking import raise_it
 from provenance.keys import PublicKey, parse_spki
 from provenance.statement import intoto, model_signature, training, uris
 from provenance.statement.model_signature import ModelSignature
@@ -89,9 +90,15 @@ class Statements:
 
 
 def open_all(
-    received: Sequence[tuple[str, Bundle]], trusted: Sequence[Trusted]
+    received: Sequence[tuple[str, Bundle]],
+    trusted: Sequence[Trusted],
+    refuse: Callable[[ProvenanceError], None] = raise_it,
 ) -> list[tuple[str, Bundle, Opened]]:
-    """Return those of the bundles *received* that one of *trusted* signed."""
+    """Return those of the bundles *received* that one of *trusted* signed.
+
+    One that names a trusted key which did not sign it goes to *refuse*; if that returns, it is left
+    out.
+    """
     keys = [each for each in trusted if isinstance(each, PublicKey)]
     known = {name for key in keys for name in (key.key_id, key.pem_digest)}
     opened = []
@@ -110,14 +117,14 @@ def open_all(
         if not isinstance(found, SignatureError):
             opened.append((where, item, found))
             continue
-        hints = {item.hint, item.envelope.keyid}
-        if hints & known:
+        if {item.hint, item.envelope.keyid} & known:
             what = (
                 "the signature does not fit: the claim was changed after it was signed,"
                 " or another key signed it in this one's name"
             )
-            raise SignatureError(what, where=where) from found
-        if not notarised and item.material == "certificate":
+            found = SignatureError(what, where=where)
+            refuse(found)
+        elif not notarised and item.material == "certificate":
             from provenance.sigstore import certificate  # noqa: PLC0415 - rarely needed
 
             with suppress(SignatureError):

@@ -18,6 +18,7 @@ from provenance.envelope.dsse import Opened
 from provenance.equality import declaration as declarations
 from provenance.equality.declaration import Declaration
 from provenance.errors import (
+    SHOWN,
     ContentError,
     LogProofError,
     MalformedError,
@@ -26,11 +27,13 @@ from provenance.errors import (
     SubjectError,
     UsageError,
     count,
+    cut,
     some_of,
 )
 from provenance.files.digest import SHA256
 from provenance.files.manifest import Manifest
 from provenance.files.names import MODEL_SIGNATURE
+from provenance.files.walking import raise_it
 from provenance.folder.claims import (
     check_beside,
     counted,
@@ -182,7 +185,8 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
     held(f"{count(len(received), 'bundle')} in {' and '.join(sources)}")
     if reading.older_digests:
         received = [(where, as_older(item)) for where, item in received]
-    trusted = open_all(received, keys)
+    doubts: list[ProvenanceError] = []
+    trusted = open_all(received, keys, doubts.append if reading.separately else raise_it)
     held(_signature_detail(trusted, received), notes=_silent(trusted, keys))
     try:
         stated = understand(trusted, separately=reading.separately)
@@ -228,7 +232,11 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
         index,
         levels_of(matching, signatures, policy.name),
         uncovered,
-        (*_warnings(root, name, policy), *_unsigned(left_out, names)),
+        (
+            *_warnings(root, name, policy),
+            *_unsigned(left_out, names),
+            *cut([str(each) for each in doubts], SHOWN),
+        ),
         tuple(steps),
         reading,
         claims=matching,

@@ -19,6 +19,7 @@ from tests.world import (
     RECIPE,
     attest,
     declared,
+    edit_bundle,
     make_log,
     refused,
     sign_document,
@@ -340,6 +341,37 @@ def test_what_another_party_says_refuses_nothing(
     (digits / "claims.jsonl").write_bytes((other / "model.sig").read_bytes() + b"\n")
     with pytest.raises(ContentError, match=r"config\.json is extra"):
         library.verify(digits, trust=policy)
+
+
+def test_a_line_in_another_ones_name_refuses_nothing_and_is_shown(
+    provenance: Shell, digits: Path, alice: Person, bob: Person, tmp_path: Path
+) -> None:
+    """Anybody can add a line that names Alice's key; with keys alone it refuses the model."""
+    attest(digits, alice, equality=declared("bytes"))
+    strange = statement_document(state(digits))
+    policy = write(tmp_path, TRAINING + "equality = true\n", alice)
+    lines = (digits / "claims.jsonl").read_bytes()
+    for hint, keyid in ((alice.key_id, ""), ("", alice.key_id), (alice.key.public.pem_digest, "")):
+
+        def rename(document: dict[str, Any], hint: str = hint, keyid: str = keyid) -> None:
+            document["verificationMaterial"]["publicKey"]["hint"] = hint
+            document["dsseEnvelope"]["signatures"][0]["keyid"] = keyid
+
+        forged = edit_bundle(sign_document(strange, bob), rename)
+        (digits / "claims.jsonl").write_bytes(forged + b"\n" + lines)
+        refused(provenance("verify", digits, "--key", alice.public), 1, "claims.jsonl:1: the sign")
+        ran = provenance("verify", digits, "--trust", policy)
+        assert ran.status == 0, ran
+        assert "warning: claims.jsonl:1: the signature does not fit" in " ".join(ran.out.split())
+        document = provenance("verify", digits, "--trust", policy, "--json").document
+        assert "claims.jsonl:1: the signature does not fit" in document["warnings"][0]
+    # Where it is all there is of hers, the no says why.
+    (digits / "claims.jsonl").write_bytes(forged + b"\n")
+    (digits / "model.sig").unlink()
+    refused(provenance("verify", digits, "--trust", policy), 1, "the signature does not fit")
+    attest(digits, bob)
+    policy = write(tmp_path, TRAINING + 'parties = ["alice"]\n', alice, bob)
+    refused(provenance("verify", digits, "--trust", policy), 1, "the signature does not fit")
 
 
 IDENTITY = """

@@ -162,6 +162,27 @@ def test_parts_of_deep_folders_are_bounded(
     assert len(described) == 1 + 300 + lineage.MAX_DEPTH
 
 
+def test_a_line_that_is_not_understood_hides_no_other(
+    tmp_path: Path, alice: Person, bob: Person
+) -> None:
+    one = made(tmp_path / "one", alice)
+    two = made(tmp_path / "two", alice, base=base_of(one))
+    later = world.statement_document(world.state(one))
+    later["predicate"]["buildDefinition"]["externalParameters"]["of a later version"] = 1
+    lines = (one / "claims.jsonl").read_bytes()
+    for strange in (
+        world.sign_document(later, alice),
+        world.edit_bundle(
+            world.sign_document(later, bob),
+            lambda it: it["verificationMaterial"]["publicKey"].update(hint=alice.key_id),
+        ),
+    ):
+        (one / "claims.jsonl").write_bytes(strange + b"\n" + lines)
+        assert ancestors(two, alice, one) == [("one", alice.key_id, "", "")]
+        (one / "claims.jsonl").write_bytes(strange + b"\n")
+        assert ancestors(two, alice, one / "claims.jsonl") == [("one", "", "", NOT_HERE)]
+
+
 def test_claims_of_no_base_model_are_refused(tmp_path: Path, alice: Person) -> None:
     one = made(tmp_path / "one", alice)
     with pytest.raises(UsageError, match="no base model"):
