@@ -180,7 +180,9 @@ def _holds(claim: Claim, training: TrainingStatement) -> Iterator[str]:
             yield "equality"
     if source and source.commit:
         own = (each for each in source.read if not each.name.startswith((ELSEWHERE, MODEL)))
-        if not source.dirty and not any(own):
+        reads = training.build.internal_parameters.collectors.get("reads")
+        seen = training.level == "recorded" and reads is not None and reads.status == "ok"
+        if seen and not source.dirty and not any(own):
             yield "clean-tree"
         if source.uri:
             yield "repository"

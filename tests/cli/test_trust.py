@@ -12,7 +12,7 @@ from msgspec.structs import replace
 import provenance as library
 from provenance.errors import ContentError, MalformedError, PolicyError, ProvenanceError
 from provenance.statement import intoto, training
-from provenance.statement.training import About, ProgramFile, Source
+from provenance.statement.training import About, Collected, Metadata, Outcome, ProgramFile, Source
 from tests import sigstores
 from tests.sigstores import Sigstore
 from tests.world import (
@@ -149,6 +149,7 @@ def test_what_a_claim_says_of_code_and_data(alice: Person, tmp_path: Path) -> No
     text = TRAINING + "".join(f"{name} = true\n" for name in demands)
     policy = write(tmp_path, text, alice)
     untracked = (ProgramFile("secret.py", "11" * 32),)
+    seen = {"reads": Collected("ok")}
     lacking: dict[str, list[dict[str, Any]]] = {
         "clean-tree": [
             {"source": replace(source, dirty=True)},
@@ -165,7 +166,7 @@ def test_what_a_claim_says_of_code_and_data(alice: Person, tmp_path: Path) -> No
     for name, changes in lacking.items():
         for number, change in enumerate(changes):
             model = write_files(tmp_path / f"{name}{number}/digits")
-            attest(model, alice, recipe=replace(whole, **change))
+            attest(model, alice, recipe=replace(whole, **change), collectors=seen)
             answers: list[Any] = []
             try:
                 answers = [*(library.verify(model, trust=policy).answers or ())]
@@ -174,6 +175,27 @@ def test_what_a_claim_says_of_code_and_data(alice: Person, tmp_path: Path) -> No
                     library.verify(model, trust=policy, on_answer=answers.append)
             failed = [each for each in answers if not each.holds]
             assert len(failed) == bool(name), (name, answers)
+
+
+@pytest.mark.parametrize(
+    "watched",
+    [
+        {"run": Metadata(""), "outcome": Outcome()},
+        {"collectors": {}},
+        {"collectors": {"reads": Collected("absent")}},
+    ],
+    ids=["attested", "no collector", "no Python spoke"],
+)
+def test_what_nobody_saw_a_run_read_is_no_clean_tree(
+    alice: Person, digits: Path, tmp_path: Path, watched: dict[str, Any]
+) -> None:
+    recipe = replace(RECIPE, source=Source(commit="1" * 40, tree="2" * 40))
+    policy = write(tmp_path, TRAINING + "clean-tree = true\n", alice)
+    attest(digits, alice, **{"recipe": recipe, "collectors": {"reads": Collected("ok")}, **watched})
+    with pytest.raises(PolicyError, match="code as committed"):
+        library.verify(digits, trust=policy)
+    attest(digits, alice, recipe=recipe, collectors={"reads": Collected("ok")})
+    assert library.verify(digits, trust=policy).claim
 
 
 def test_init_writes_what_its_options_say(
