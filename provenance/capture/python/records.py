@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-import stat
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from os.path import normpath
@@ -22,8 +21,8 @@ import msgspec
 from provenance.capture.python.inside import MAX_LINE_BYTES
 from provenance.capture.python.told import Arguments, Checkpoint, Digest, Integer, Name, Rank, Told
 from provenance.capture.run import MAX_NAME_BYTES, MAX_STEP, RECORDS
-from provenance.errors import UnreadableError, reason
 from provenance.files.atomic import storage_error
+from provenance.files.reading import open_file, unreadable
 from provenance.statement.metrics import MAX_BYTES, Metric, format_metric
 
 MAX_RECORDS_BYTES = MAX_BYTES
@@ -232,8 +231,8 @@ def read_records(directory: Path) -> Records:
     """Return what the run's programs said in the run directory *directory*."""
     metrics, seeds, processes, told = _Metrics(), _Seeds(), _Processes(), Told()
     dropped = damaged = 0
-    for path, data in _all_lines(directory):
-        processes.hear(path)
+    for host, data in _all_lines(directory):
+        processes.hear(host)
         match None if data is None else _parse(data):
             case None:
                 damaged += 1
@@ -247,8 +246,10 @@ def read_records(directory: Path) -> Records:
                 pass
             case Digest() | Arguments() as line:
                 dropped += not told.take(line)
-            case told_of_process:
-                processes.take(told_of_process)
+            case _Introduced(process=said):
+                processes.introduce(said)
+            case of_python:
+                processes.take(of_python)
     return Records(
         metrics=b"".join(metrics.lines[place] for place in sorted(metrics.lines)),
         count=metrics.count,
@@ -256,9 +257,9 @@ def read_records(directory: Path) -> Records:
         seeds=_texts(seeds.values),
         dropped=min(dropped, MAX_STEP),  # the program may report any number
         damaged=damaged,
-        processes=tuple(processes.found),
+        processes=processes.all(),
         told=told,
-        strangers=processes.strangers,
+        strangers=processes.reports[None],
         ranks=metrics.lines.keys(),
         seeds_of_ranks={name: _texts(own) for name, own in seeds.of_ranks.items()},
         reads=processes.reads(),
@@ -312,15 +313,15 @@ class _Processes:
     def __init__(self) -> None:
         self.found: list[Process] = []
         self.known: dict[int, int] = {}
-        self.path, self.host = Path(), -1
+        self.reports: Counter[int | None] = Counter()
+        self.ended: set[tuple[int | None, int]] = set()
+        self.host = 0
         self.files: dict[str, FileState] = {}
         self.written: set[str] = set()
-        self.count = self.lost = self.starts = self.states = self.mapped = self.strangers = 0
+        self.count = self.lost = self.starts = self.states = self.mapped = 0
 
     def take(self, line: _OfPython) -> None:
         match line:
-            case _Introduced(process=said):
-                self.introduce(said)
             case _Read(read=path) if path in self.files or len(self.files) < MAX_FILES:
                 state = FileState(line.size, line.mtime_ns, line.ctime_ns)
                 self.files.setdefault(path, state)
@@ -340,26 +341,17 @@ class _Processes:
                 self.mapped += len(paths)
             case _Lost(lost=lost):
                 self.lost += lost
-            case _Reports(reports=pid) | _Ended(pid=pid):
-                self.mark(pid, line)
+            case _Reports(reports=pid):
+                self.reports[self.known.get(pid)] += 1
+            case _Ended(pid=pid):
+                self.ended.add((self.known.get(pid), pid))
             case _:
                 self.lost += 1
 
-    def hear(self, path: Path) -> None:
-        """Take what follows for that of the host whose file is *path*: ids are its own."""
-        if path != self.path:
-            self.path, self.known, self.host = path, {}, self.host + 1
-
-    def mark(self, pid: int, line: _Reports | _Ended) -> None:
-        number = self.known.get(pid)
-        if number is not None:
-            found = self.found[number]
-            if isinstance(line, _Reports):
-                self.found[number] = replace(found, reported=True)
-            elif found.said.pid == pid:  # else it is a fork that ended
-                self.found[number] = replace(found, ended=True)
-        elif isinstance(line, _Reports):
-            self.strangers += 1
+    def hear(self, host: int) -> None:
+        """Take what follows for that of the *host*: ids are its own."""
+        if host != self.host:
+            self.known, self.host = {}, host
 
     def introduce(self, said: Introduction) -> None:
         above = self.known.get(said.parent)
@@ -371,6 +363,12 @@ class _Processes:
             self.found.append(Process(said, above, states={said.pid: {}}, host=self.host))
         else:
             self.lost += 1
+
+    def all(self) -> tuple[Process, ...]:
+        return tuple(  # a fork that ended has another id
+            replace(it, reported=n in self.reports, ended=(n, it.said.pid) in self.ended)
+            for n, it in enumerate(self.found)
+        )
 
     def reads(self) -> Reads:
         files = {Path(normpath(path)): state for path, state in self.files.items()}
@@ -396,15 +394,15 @@ def parse_seed(text: str) -> str | None:
     return str(int(text))
 
 
-def _all_lines(directory: Path) -> Iterator[tuple[Path, bytes | None]]:
-    """Yield the lines of each host's file, the recorder's first."""
+def _all_lines(directory: Path) -> Iterator[tuple[int, bytes | None]]:
+    """Yield the lines of each host's file, the recorder's first, with the number of the host."""
     left = MAX_RECORDS_BYTES
     others = sorted(path for path in directory.glob("records-*") if _OF_HOST.fullmatch(path.name))
-    for path in [directory / RECORDS, *others[:MAX_HOSTS]]:
+    for host, path in enumerate([directory / RECORDS, *others[:MAX_HOSTS]]):
         for line in _lines(path, left):
             left -= len(line or b"")
-            yield path, line
-    yield from ((path, None) for path in others[MAX_HOSTS:])
+            yield host, line
+    yield from ((MAX_HOSTS, None) for _ in others[MAX_HOSTS:])
 
 
 def _lines(path: Path, left: int) -> Iterator[bytes | None]:
@@ -412,12 +410,10 @@ def _lines(path: Path, left: int) -> Iterator[bytes | None]:
 
     What is behind *left* bytes is dropped, and counted for as many bytes again.
     """
+    # The program may have replaced it with a FIFO or a link to an endless device.
+    descriptor, _ = open_file(path)
     try:
-        # The program may have replaced it with a FIFO or a link to an endless device.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise UnreadableError("is no longer a file", where=str(path))
             while left > 0 and (line := file.readline(MAX_LINE_BYTES + 1)):
                 left -= len(line)
                 if line.endswith(b"\n"):
@@ -433,7 +429,7 @@ def _lines(path: Path, left: int) -> Iterator[bytes | None]:
                 if number := sum(map(bool, chunk.split(b"\n")[:-1])):
                     yield b'{"dropped":%d}' % number
     except OSError as error:
-        raise UnreadableError(f"cannot be read: {reason(error)}", where=str(path)) from error
+        raise unreadable(error, str(path)) from error
 
 
 def _parse(data: bytes) -> _Line | _OfPython | None:
