@@ -242,12 +242,6 @@ class Part:
     at: Candidates
     watcher: Watcher
 
-    @classmethod
-    def of(cls, kept: RunFolder, before: Before, at: Candidates) -> Part:
-        """Return the model that was looked *at* before the run."""
-        watcher = Watcher(kept.place, kept.program, at.target, at.working_folder)
-        return cls(kept, before, at, watcher)
-
 
 def complete(
     claimant: Claimant, kept: RunFolder, parts: Sequence[Part], result: CommandResult
@@ -269,7 +263,6 @@ def complete(
         with claimant.progress("hashing inputs again") as advance:
             before, after = recorder.look_after(
                 parts[0].before,
-                result,
                 environ=claimant.environ,
                 run_directory=kept.program,
                 trace=kept.read(TRACE, Trace),

@@ -25,9 +25,11 @@ from provenance.api.arguments import (
 from provenance.api.finishing import Claimant, Given, Part, Recorded, complete
 from provenance.api.weaknesses import misfit
 from provenance.capture import cost, made, process, recorder, remarks, run_folder
+from provenance.capture.checkpoints import Watcher
 from provenance.capture.datasets import read_info
 from provenance.capture.draft import Before, Recording
 from provenance.capture.inputs import Inputs
+from provenance.capture.python import startup
 from provenance.capture.remarks import Remark
 from provenance.capture.run_folder import PLAN, Plan, RunFolder
 from provenance.capture.trace import tracer
@@ -136,8 +138,7 @@ def attest(
     before = making.observe(None, "")
     with claimant.progress("hashing the model") as advance:
         found = made.look_now(before.model, advance, link_roots=making.inputs.link_roots)
-    seen = recorder.observe_after(before, None, environ=claimant.environ)
-    recording = claimant.about(seen, found, making.inputs.base)
+    recording = claimant.about(recorder.plan(before), found, making.inputs.base)
     if not making.inputs.dry_run and (problem := misfit(root, recording.statement)) is not None:
         raise problem
     said = making.remark(before)
@@ -206,7 +207,7 @@ class Making:
             places = [made.look_before(it, here, advance, link_roots=roots) for it in names]
         with self.run_folder(each, places[0].began) as (kept, environ):
             parts = [
-                Part.of(part, about, at)
+                Part(part, about, at, Watcher(part.place, kept.program, at.target, here))
                 for part, about, at in zip(kept.parts(), each, places, strict=True)
             ]
             tracing = tracer.tracing(mechanism, before, kept)
@@ -270,7 +271,7 @@ class Making:
         with run_folder.create(before.invocation_id, claimant.environ, apart) as kept:
             try:
                 environ = self.inputs.without_secrets(claimant.environ)
-                environ = recorder.listen(before, kept.program, environ)
+                environ = startup.install(kept.program, environ, **recorder.heard(before))
                 for part, each in zip(kept.divide(len(models)), models, strict=True):
                     model = here / each.inputs.model
                     part.write(

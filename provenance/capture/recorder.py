@@ -3,8 +3,10 @@
 ::
 
     before = observe_before(inputs, command, environ=os.environ)
-    result = run(command, …)                      # provenance.capture.process
-    recording = observe_after(before, result, environ=os.environ, run_directory=folder)
+    environ = startup.install(folder, os.environ, **heard(before))
+    result = run(command, environ=environ, run_directory=folder, …)  # provenance.capture.process
+    before, after = look_after(before, environ=os.environ, run_directory=folder)
+    recording = draft(before, after, result)
 
 What can fail (unreadable inputs, a read-only model folder, unpublishable names) fails in
 :func:`observe_before`, before a training of weeks starts. Later problems with collectors or inputs
@@ -39,8 +41,7 @@ from provenance.capture.inputs import (
     hash_input,
     input_paths,
 )
-from provenance.capture.process import CommandResult, find_program
-from provenance.capture.python import startup
+from provenance.capture.process import find_program
 from provenance.capture.python.distribution import describe_distribution
 from provenance.capture.python.libraries import describe_libraries
 from provenance.capture.python.packages import (
@@ -170,11 +171,6 @@ def plan(before: Before) -> Recording:
     return draft(before, After(), None)
 
 
-def listen(before: Before, directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """Prepare the run's folder for what the run's Pythons will say; return *environ* with it."""
-    return startup.install(directory, environ, **heard(before))
-
-
 def heard(before: Before) -> dict[str, list[str]]:
     """Return of which files the run's Pythons will tell."""
     roots = (repository.root for repository in before.source.repositories)
@@ -188,25 +184,19 @@ def heard(before: Before) -> dict[str, list[str]]:
 
 def look_after(
     before: Before,
-    result: CommandResult | None,
     *,
     environ: Mapping[str, str],
-    run_directory: Path | None = None,
+    run_directory: Path,
     trace: Trace | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Before, After]:
     """Return what was observed of the training, to be drafted, without the model's files.
 
-    *trace* is what was seen of files. Without a *result*, inputs are not hashed again and no drift
-    is reported.
+    *trace* is what was seen of files.
     """
     records, said = read_said(run_directory)
-    if result is None:
-        return before, After(records=records, said=said)
-    folder = before.inputs.located(Path())
-    own = before.software
-    if run_directory is not None:
-        before = _with_python_that_trained(before, records, environ)
+    folder, own = before.inputs.located(Path()), before.software
+    before = _with_python_that_trained(before, records, environ)
     environ = before.inputs.without_secrets(environ)
     software = before.software
     if software is own:
@@ -228,11 +218,6 @@ def look_after(
         trace=trace.described(records) if trace else None,
     )
     return replace(before, source=code.observed), after
-
-
-def observe_after(before: Before, result: CommandResult | None, **options: Any) -> Recording:  # noqa: ANN401 - those of look_after
-    """Return the statement about the training, without the model's files."""
-    return draft(*look_after(before, result, **options), result)
 
 
 def _with_python_that_trained(
@@ -317,10 +302,8 @@ def _package_drift(start: Software, end: Software) -> tuple[Drift, ...]:
     )
 
 
-def read_said(run_directory: Path | None) -> tuple[Records, Collected | None]:
+def read_said(run_directory: Path) -> tuple[Records, Collected]:
     """Return what the program reported, and how well it was kept."""
-    if run_directory is None:
-        return Records(), None
     try:
         records = read_records(run_directory)
     except UnreadableError as error:

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from provenance.capture.draft import with_model
+from provenance.capture.draft import draft, with_model
 from provenance.capture.inputs import Inputs
 from provenance.capture.made import look_now
 from provenance.capture.process import CommandResult, run
+from provenance.capture.python import startup
 from provenance.capture.python.packages import Software, observe_software
 from provenance.capture.python.records import prepare
-from provenance.capture.recorder import listen, observe_after, observe_before, plan
+from provenance.capture.recorder import heard, look_after, observe_before, plan
 from provenance.capture.secrecy.leaks import refuse_secrets_in
 from provenance.capture.secrecy.scan import live_secrets
 from provenance.encoding import strict_base64
@@ -82,7 +83,7 @@ class Project:
         changed = {name: getattr(self.inputs, name) for name in Inputs.__slots__} | inputs
         before = observe_before(Inputs(**changed), self.command, environ=self.environ)
         if not self.heard:
-            self.heard = listen(before, self.directory, self.environ)
+            self.heard = startup.install(self.directory, self.environ, **heard(before))
         return before
 
     def run(self, command: tuple[str, ...] | None = None) -> CommandResult:
@@ -93,12 +94,14 @@ class Project:
             run_directory=self.directory,
         )
 
+    def after(self, before: Before, result: CommandResult) -> Recording:
+        seen = look_after(before, environ=self.environ, run_directory=self.directory)
+        return draft(*seen, result)
+
     def record(self) -> Recording:
         before = self.before()
         result = self.run()
-        recording = observe_after(
-            before, result, environ=self.environ, run_directory=self.directory
-        )
+        recording = self.after(before, result)
         return with_model(recording, look_now(before.model))
 
 
@@ -186,9 +189,7 @@ def test_two_runs_of_the_same_have_the_same_recipe(project: Project, tmp_path: P
         environ=project.environ,
         run_directory=project.directory,
     )
-    recording = observe_after(
-        before, result, environ=project.environ, run_directory=project.directory
-    )
+    recording = project.after(before, result)
     second = with_model(recording, look_now(before.model)).statement
     assert second.recipe.command == first.recipe.command
     assert second.manifest == first.manifest
@@ -262,9 +263,7 @@ def test_what_the_program_said_may_be_lost(project: Project) -> None:
     before = project.before()
     result = project.run()
     project.directory.joinpath("records.jsonl").unlink()
-    recording = observe_after(
-        before, result, environ=project.environ, run_directory=project.directory
-    )
+    recording = project.after(before, result)
     said = recording.statement.build.internal_parameters.collectors["metrics"]
     assert said.status == "error"
     assert "metrics" not in byproducts(recording.statement)
@@ -285,12 +284,7 @@ def test_behind_a_shell_script_the_program_tells_its_interpreter(project: Projec
 def test_losses_are_stated(project: Project) -> None:
     before = project.before()
     project.directory.joinpath("records.jsonl").write_text('{"dropped":3}\nbroken\n')
-    recording = observe_after(
-        before,
-        project.run(),
-        environ=project.environ,
-        run_directory=project.directory,
-    )
+    recording = project.after(before, project.run())
     said = recording.statement.build.internal_parameters.collectors["metrics"]
     assert said.values == {"records": 2, "dropped": 3, "damaged": 1}
 
@@ -298,7 +292,7 @@ def test_losses_are_stated(project: Project) -> None:
 def test_a_model_can_be_attested_after_the_fact(project: Project) -> None:
     project.run()
     before = observe_before(project.inputs, None, environ=project.environ)
-    recording = observe_after(before, None, environ=project.environ)
+    recording = plan(before)
     statement = with_model(recording, look_now(before.model)).statement
     assert statement.recipe.command == ()
     assert statement.recipe.source is not None
@@ -436,9 +430,7 @@ def test_an_executable_that_the_program_names_is_not_run(project: Project, tmp_p
     result = project.run()
     record = json.dumps({"interpreter": str(named)})
     project.directory.joinpath("records.jsonl").write_text(record + "\n")
-    recording = observe_after(
-        before, result, environ=project.environ, run_directory=project.directory
-    )
+    recording = project.after(before, result)
     collectors = recording.statement.build.internal_parameters.collectors
     assert collectors["interpreter"].status == "absent"
     assert not proof.exists()
@@ -524,9 +516,7 @@ def test_what_is_editable_here_is_looked_at_again_whoever_trained(
     monkeypatch.setattr("provenance.capture.recorder.observe_software", observe)
     before = project.before()
     result = project.run((sys.executable, "-I", "-c", "import os; os.makedirs('out/model')"))
-    statement = observe_after(
-        before, result, environ=project.environ, run_directory=project.directory
-    ).statement
+    statement = project.after(before, result).statement
     assert statement.build.internal_parameters.collectors["packages"].status != "ok"
     assert statement.run.provenance_outcome.changed_inputs == ()
     assert "editable/lib" in dependencies(statement)

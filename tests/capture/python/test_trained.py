@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from provenance.capture.draft import draft
 from provenance.capture.inputs import Inputs
 from provenance.capture.process import run
+from provenance.capture.python import startup
 from provenance.capture.python.packages import Software, no_software, read_software
 from provenance.capture.python.records import (
     MAX_FILES,
@@ -30,7 +32,7 @@ from provenance.capture.python.records import (
     read_records,
 )
 from provenance.capture.python.trained import describe_states, who_trained
-from provenance.capture.recorder import listen, observe_after, observe_before
+from provenance.capture.recorder import heard, look_after, observe_before
 from provenance.capture.run import RECORDS
 from provenance.statement.training import Collected
 
@@ -343,11 +345,12 @@ class Folder:
         result = run(
             command,
             folder=self.path,
-            environ=listen(before, directory, variables),
+            environ=startup.install(directory, variables, **heard(before)),
             run_directory=directory,
         )
         assert result.status == 0, command
-        return observe_after(before, result, environ=variables, run_directory=directory).statement
+        seen = look_after(before, environ=variables, run_directory=directory)
+        return draft(*seen, result).statement
 
 
 @pytest.fixture
