@@ -13,6 +13,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -242,12 +243,12 @@ def _look_into(path: Path) -> Files:
 
 
 def hash_files(
-    top: Path, base: str, found: Files, going_on: Callable[[int], None] | None = None
+    top: Path, base: str, found: Files, going_on: Callable[[int, int], None] = lambda *_: None
 ) -> Files:
     """Return *found*, whose names begin behind *base* below *top*, hashed.
 
     Raise UnreadableError where a file is not as it was found. *going_on* is called with the
-    descriptor of the file that is read, and may raise.
+    descriptor of the file that is read, and how much was read, and may raise.
     """
     sha256 = {}
     for name, was in found.names.items():
@@ -256,11 +257,7 @@ def hash_files(
         if identity(status) != was or not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
             raise UnreadableError("changed before it was read", where=f"{base}{name}")
-
-        def advance(_: int, descriptor: int = descriptor) -> None:
-            if going_on is not None:
-                going_on(descriptor)
-
+        advance = partial(going_on, descriptor)
         sha256[name], _ = hash_open(descriptor, status, f"{base}{name}", advance)
     return replace(found, sha256=sha256)
 

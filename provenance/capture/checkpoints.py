@@ -210,7 +210,7 @@ class Watcher:
         """Note what is told; tell whether a look is due, as always where nothing is."""
         due = self._inotify is None and self._top is not None
         for _ in range(_MAX_READS):
-            if self._inotify is None or not (events := self._inotify.read(0)):
+            if self._inotify is None or not (events := self._inotify.read()):
                 break
             for event in events:
                 if event.mask & _APART:
@@ -470,7 +470,7 @@ class Watcher:
     def _path(self, name: str) -> Path:
         return Path(*self._place(name))
 
-    def _go_on(self, descriptor: int) -> None:
+    def _go_on(self, descriptor: int, _read: int) -> None:
         if self._ended.is_set() and threading.current_thread() is self._thread:
             raise UnreadableError("the run has ended")
         if os.fstat(descriptor).st_nlink == 0:  # it would take up space for as long as it is open

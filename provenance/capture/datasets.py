@@ -18,10 +18,10 @@ checked; many files state none, or no digest at all (mlcommons/croissant#813).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -125,28 +125,42 @@ def read_croissant(path: Path, link_roots: Sequence[Path] = ()) -> Listed:
         raise MalformedError("conformsTo names no Croissant 1.x", where=where, hint=hint)
     places = walk(path.parent, link_roots=link_roots, refuse=lambda _: None)
     nodes = [node for node in _several(document.get("distribution")) if isinstance(node, dict)]
-    called = [[*filter(None, _files_of(node))] for node in nodes]
-    files = [next(filter(places.__contains__, names), "") for names in called]
     in_sets, matched = _matched(nodes, places)
-    digests = [(n, _text(node.get("sha256")).lower()) for n, node in zip(files, nodes, strict=True)]
-    digests = [it for it in digests if it[0] and re.fullmatch(r"[0-9a-f]{64}", it[1])]
-    ids = [_text(node.get("@id")) or _text(node.get("name")) for node in nodes]
-    within = [{*map(_text, _several(node.get("containedIn")))} for node in nodes]
-    there = {k for k, file in enumerate(files) if file or k in matched}
-    here, unpacked = {ids[k] for k in there}, set().union(*(within[k] for k in there))
-    absent = [
-        next(filter(None, (ids[k], *called[k])), "a part without a name")
-        for k in range(len(nodes))
-        if k not in there and ids[k] not in unpacked and here.isdisjoint(within[k])
-    ]
-    names = dict.fromkeys([path.name, *filter(None, files), *in_sets])
-    paths = {name: path_of(str(path.parent), places[name].file) for name in names if name in places}
+    parts = [_part(node, places, is_set=number in matched) for number, node in enumerate(nodes)]
+    here = [part for part in parts if part.is_here]
+    ids, unpacked = {part.id for part in here}, frozenset().union(*(it.within for it in here))
+    away = (part for part in parts if not part.is_here and part.id not in unpacked)
+    absent = tuple(part.shown for part in away if ids.isdisjoint(part.within))
+    digests = tuple((part.file, part.sha256) for part in here if part.file and part.sha256)
+    names = (*filter(None, (part.file for part in here)), *in_sets)
+    paths = {name: path_of(str(path.parent), places[name].file) for name in names}
     said = {"title": "name", "version": "version", "license": "license", "citation": "citeAs"}
     about = {field: _public(_text(document.get(name))) for field, name in said.items()}
     listed = re.fullmatch(r"https?://spdx\.org/licenses/([\w.+-]+)", about["license"])
     licence = listed[1].removesuffix(".html") if listed else about["license"]
     about |= {"license": licence, "source": _public(_text(document.get("url")))}
-    return Listed(About(**about), {path.name: where} | paths, tuple(digests), tuple(absent))
+    return Listed(About(**about), {path.name: where} | paths, digests, absent)
+
+
+class _Part(NamedTuple):
+    """A part of a ``distribution``: a FileSet or a ``file``, "" if that does not lie here."""
+
+    id: str
+    shown: str
+    file: str
+    sha256: str
+    within: frozenset[str]
+    is_here: bool
+
+
+def _part(node: dict[str, Any], names: Container[str], *, is_set: bool) -> _Part:
+    """Return *node*, a FileSet of some of the *names* here if it *is_set*."""
+    id_, called = _text(node.get("@id")) or _text(node.get("name")), _files_of(node)
+    shown = next(filter(None, (id_, *called)), "a part without a name")
+    file = next((name for name in called if name and name in names), "")
+    digest = re.fullmatch(r"[0-9a-f]{64}", _text(node.get("sha256")).lower())
+    within = frozenset(map(_text, _several(node.get("containedIn"))))
+    return _Part(id_, shown, file, digest[0] if digest else "", within, is_set or bool(file))
 
 
 def _files_of(node: dict[str, Any]) -> tuple[str, ...]:

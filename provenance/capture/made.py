@@ -132,46 +132,43 @@ def look_after(before: Candidates, progress: Callable[[int], None] | None = None
     if before.target:
         return _look_at_target(before, progress)
     folders, elsewhere = _matches(before.named, before.working_folder)
-    looks: list[Look] = []
-    problems: list[Problem] = []
+    looked: list[tuple[Look, Problem | None]] = []
     for folder in folders:
         now = _without_digests(folder, before.link_roots)
         known = _identities(before.before.get(folder, {}))
         if any(not _is_old(seen, known, before.began - CLOCK_TICK) for seen in now.values()):
-            looks.append(_look(folder, before, progress, problems))
-    if len(looks) == 1:
-        return Looks((looks[0],), problems[0] if problems else None)
-    where = str(before.named)
+            looked.append(_look(folder, before, progress))
+    if len(looked) == 1:
+        [(look, problem)] = looked
+        return Looks((look,), problem)
+    looks = tuple(look for look, _ in looked)
     if looks:
         names = some_of([_shown(look.folder, before) for look in looks])
-        problem = Problem(f"the run wrote to {len(looks)} folders that match: {names}", where)
+        what = f"the run wrote to {len(looks)} folders that match: {names}"
     elif elsewhere:
         led = some_of(sorted(f"{_shown(link, before)} -> {to}" for link, to in elsewhere.items()))
-        problem = Problem(f"only links match, which lead elsewhere: {led}", where)
+        what = f"only links match, which lead elsewhere: {led}"
     elif folders:
         names = some_of([_shown(folder, before) for folder in folders])
-        problem = Problem(f"the run wrote to none of the folders that match: {names}", where)
+        what = f"the run wrote to none of the folders that match: {names}"
     else:
-        problem = Problem("no folder matches", where)
-    return Looks(tuple(looks), problem)
+        what = "no folder matches"
+    return Looks(looks, Problem(what, str(before.named)))
 
 
 def _look_at_target(before: Candidates, progress: Callable[[int], None] | None) -> Looks:
-    problems: list[Problem] = []
-    look = _look(before.target, before, progress, problems)
+    look, problem = _look(before.target, before, progress)
     now = os.path.realpath(before.working_folder / before.named)
     if now != before.target:
         old, new = _shown(before.target, before), _shown(now, before)
         what = f"led to {old} before the run, and leads to {new} after it"
-        found = _look(now, before, progress, problems)
+        found, _ = _look(now, before, progress)
         looks = tuple(each for each in (look, found) if each.written)
         return Looks(looks, Problem(what, str(before.named)))
-    if problems:
-        return Looks((look,), problems[0])
-    if not look.written:
+    if problem is None and not look.written:
         what = "the run wrote none of its files" if look.files else "holds no files"
-        return Looks((look,), Problem(what, str(before.named)))
-    return Looks((look,))
+        problem = Problem(what, str(before.named))
+    return Looks((look,), problem)
 
 
 def choose(looks: Looks) -> Made:
@@ -237,18 +234,12 @@ def _same(then: Seen | None, now: Seen) -> bool:
 
 
 def _look(
-    folder: str,
-    before: Candidates,
-    progress: Callable[[int], None] | None,
-    problems: list[Problem],
-) -> Look:
-    """Return the files in *folder* now, as far as they can be read; add to *problems*."""
-
-    def refuse(error: ProvenanceError) -> None:
-        if not problems:
-            problems.append(Problem(error.what, error.where or "", error.hint or ""))
-
-    files = _look_at(Path(folder), link_roots=before.link_roots, progress=progress, refuse=refuse)
+    folder: str, before: Candidates, progress: Callable[[int], None] | None
+) -> tuple[Look, Problem | None]:
+    """Return the files in *folder* now, as far as they can be read, and what is first wrong."""
+    errors: list[ProvenanceError] = []
+    roots, place = before.link_roots, Path(folder)
+    files = _look_at(place, link_roots=roots, progress=progress, refuse=errors.append)
     old = before.before.get(folder, {})
     looked = folder in before.before or not before.target
     known, since = _identities(old), before.began - CLOCK_TICK if looked else before.began
@@ -258,7 +249,9 @@ def _look(
         for name, seen in files.items()
         if name not in untouched and name in old and old[name].sha256 == seen.sha256
     ]
-    return Look(folder, files, tuple(sorted(untouched)), tuple(sorted(rewritten)))
+    look = Look(folder, files, tuple(sorted(untouched)), tuple(sorted(rewritten)))
+    problems = [Problem(each.what, each.where or "", each.hint or "") for each in errors[:1]]
+    return look, next(iter(problems), None)
 
 
 def _is_old(seen: Seen, known: frozenset[tuple[int, ...]], since: int) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from provenance.capture.code.git import FILE, PROGRAM, Entry, Git, Head, look, object_id
 from provenance.errors import UnreadableError
 from provenance.files.digest import hash_file
+from provenance.files.pointers import MAGIC
 from provenance.files.reading import read_file
 
 MAX_CONVERTED_BYTES = 2**28
@@ -91,5 +92,5 @@ def _pointer(git: Git, head: Head, name: bytes) -> str:
         sha256, size = hash_file(git.folder / os.fsdecode(name))
     except UnreadableError:
         return ""
-    text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n"
-    return object_id(head.algorithm, b"blob", text.encode()).hex()
+    data = MAGIC + f"oid sha256:{sha256}\nsize {size}\n".encode()
+    return object_id(head.algorithm, b"blob", data).hex()

@@ -115,7 +115,6 @@ def _without_secrets(parts: list[str], live: tuple[LiveSecret, ...]) -> str:
 def redact(recording: Recording, fields: Iterable[str]) -> Recording:
     """Return *recording* with *fields* redacted; a UsageError if one is not there."""
     statement = recording.statement
-    files = dict(recording.files)
     for field in fields:
         kind, _, name = field.strip("/").partition("/")
         if kind == "byproducts":
@@ -134,7 +133,8 @@ def redact(recording: Recording, fields: Iterable[str]) -> Recording:
             statement, build=changed.build_definition, run=changed.run_details
         )
     kept = {item.digest.get("sha256") for item in statement.run.byproducts}
-    return Recording(statement, {name: data for name, data in files.items() if name in kept})
+    files = {name: data for name, data in recording.files.items() if name in kept}
+    return Recording(statement, files)
 
 
 def _without_byproduct(statement: TrainingStatement, name: str, field: str) -> TrainingStatement:

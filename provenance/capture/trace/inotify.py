@@ -4,7 +4,7 @@
 
     with Inotify() as inotify:
         inotify.add(folder, CLOSE_WRITE | MOVED_TO)
-        for event in inotify.read(1.0):
+        for event in inotify.read():
             …
 
 It says nothing of who did it, of what lies below a folder's folders, nor of what was mapped.
@@ -15,7 +15,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import select
 import struct
 import sys
 from collections.abc import Iterator
@@ -76,12 +75,8 @@ class Inotify:
             raise self._refused(str(path), "max_user_watches")
         self._paths[number] = path
 
-    def read(self, timeout_s: float) -> list[Event]:
-        """Return the events that wait, or the next ones within *timeout_s* seconds."""
-        listening = select.poll()
-        listening.register(self._descriptor, select.POLLIN)
-        if not listening.poll(timeout_s * 1000):
-            return []
+    def read(self) -> list[Event]:
+        """Return events that wait, none where there are none."""
         try:
             data = os.read(self._descriptor, _READ_BYTES)
         except BlockingIOError:

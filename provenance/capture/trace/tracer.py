@@ -270,13 +270,9 @@ def _watches(item: HashedInput) -> list[Path]:
     top = item.place.path
     if not top.is_dir():
         return [*item.paths()]
-    folders = {""}
-    for entry in item.manifest.entries:
-        folder = entry.name.rpartition("/")[0]
-        while folder not in folders:
-            folders.add(folder)
-            folder = folder.rpartition("/")[0]
-    found = [*(top / folder for folder in sorted(folders)), *map(Path, item.behind_links())]
+    names = {entry.name.rpartition("/")[0] for entry in item.manifest.entries}
+    folders = {top}.union(top / at for name in names for at in (Path(name), *Path(name).parents))
+    found = [*sorted(folders), *map(Path, item.behind_links())]
     if len(found) > MAX_WATCHES:
         raise UnavailableError(f"{item.place.key} has more than {MAX_WATCHES} folders")
     return found
@@ -294,7 +290,7 @@ def _seen(queue: Inotify, item: HashedInput) -> tuple[int, bool, bool]:
     top, behind, opened = str(item.place.path), {*item.behind_links()}, set[str]()
     files = {str(item.root / entry.name) for entry in item.manifest.entries}
     files = files - {top} if item.root.is_dir() else {top}
-    while events := queue.read(0):
+    while events := queue.read():
         if time.monotonic() > end:
             lost = True
             break
