@@ -312,20 +312,19 @@ def _of_order(value: Any) -> tuple[str, int]:  # noqa: ANN401 - as above
 def _arguments(values: Any) -> str:  # noqa: ANN401 - as of Run.arguments
     """Return the records of the arguments *values*, each short enough."""
     name = "arguments" if hasattr(values, "items") else _cut(type(values).__name__, 64)
-    pieces: list[str] = []
-    size = MAX_RECORD_BYTES
+    before = f'{{"arguments":{_json(name)},"values":{{'
+    records: list[list[str]] = [[]]
+    size = len(before)
     for number, (key, value) in enumerate(_flat(_mapping(values), "")):
         if number == MAX_ARGUMENTS:
             raise OverflowError
-        piece = f"{_json(_cut(key, MAX_SHOWN))}:{_scalar(key, value)}"
-        size += len(piece) + 1
-        if size > MAX_RECORD_BYTES - _ROOM:
-            pieces.append(f'}}}}\n{{"arguments":{_json(name)},"values":{{{piece}')
-            size = len(pieces[-1])
-        else:
-            pieces.append(f",{piece}")
-    pieces = pieces or [f'{{"arguments":{_json(name)},"values":{{']
-    return "".join(pieces).lstrip("}\n") + "}}"
+        field = f"{_json(_cut(key, MAX_SHOWN))}:{_scalar(key, value)}"
+        if size + len(field) > MAX_RECORD_BYTES - _ROOM:
+            records.append([])
+            size = len(before)
+        records[-1].append(field)
+        size += len(field) + 1
+    return "\n".join(f"{before}{','.join(fields)}}}}}" for fields in records)
 
 
 def _mapping(values: Any) -> Any:  # noqa: ANN401 - as of Run.arguments

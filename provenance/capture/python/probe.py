@@ -39,18 +39,8 @@ _HEADER = re.compile(r"(?im)^(name|version):(.*)$")  # a parser of all headers t
 
 def record_digest(record: str) -> str:
     """Return the canonical digest of the RECORD *record*."""
-    lines = record.splitlines()
-    rows, others = [], lines if '"' in record or "\\" in record or "//" in record else []
-    for line in lines if not others else ():  # most are as they should be
-        if line.count(",") != 2 or line[0] in "./,":  # noqa: PLR2004 - path, hash, size
-            others.append(line)
-        elif line[-2:] == ",,":
-            continue
-        elif ",," in line or "__pycache__" in line or ".d" in line:  # *.data, *.dist-info
-            others.append(line)
-        else:
-            rows.append(line)
-    for row in csv.reader(others):
+    rows = []
+    for row in csv.reader(record.splitlines()):
         path = _installed_path(row[0]) if row[1:] and row[1] else None
         if path is not None:
             rows.append(",".join([path, row[1], row[2] if len(row) > 2 else ""]))  # noqa: PLR2004
