@@ -145,7 +145,7 @@ def _names(before: Before, root: Path, environ: Mapping[str, str]) -> Iterator[s
         repositories = []
         yield from (os.path.relpath(path, root) for path, _ in walk(root, around))
     for top in (each for each in repositories if each.is_relative_to(root)):
-        listing = list_work_tree(open_git(top, environ)[0])
+        listing = list_work_tree(open_git(top, environ))
         for name in (*listing.tracked, *listing.untracked):
             path = top / os.fsdecode(name)
             if (path.is_file() or path.is_symlink()) and (

@@ -105,7 +105,7 @@ def _outputs(before: Before) -> Iterator[tuple[str, str]]:
     if root is None or not inside:
         return
     with contextlib.suppress(GitError):
-        git, _ = open_git(root, before.source.around.environ)
+        git = open_git(root, before.source.around.environ)
         other = {n: v for n, v in git.variables.items() if n != "GIT_LITERAL_PATHSPECS"}
         for what, path in inside.items():
             name = os.path.relpath(path, root)

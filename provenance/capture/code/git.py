@@ -65,10 +65,17 @@ class GitError(UnavailableError):
 
 @dataclass(frozen=True, slots=True)
 class Git:
-    """git in *folder*, with environment *variables*."""
+    """git in *folder*, with environment *variables*, and what is checked out there.
+
+    ``commit`` and ``tree`` are "" before the first commit; ids are of the ``algorithm``.
+    """
 
     folder: Path
     variables: Mapping[str, str]
+    commit: str = ""
+    tree: str = ""
+    objects: Path = Path()
+    algorithm: str = "sha1"
 
     def ask(
         self,
@@ -110,16 +117,6 @@ class Git:
             hint = mine if "dubious ownership" in said else _FSCK
             raise GitError(f"git {arguments[0]} failed: {said}", hint=hint)
         return done.stdout
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """What is checked out, all "" before the first commit, and the object format."""
-
-    commit: str
-    tree: str
-    objects: Path
-    algorithm: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +163,8 @@ def is_bare(folder: Path) -> bool:
     )
 
 
-def open_git(root: Path, environ: Mapping[str, str]) -> tuple[Git, Head]:
-    """Return git for the work tree *root*, and what is checked out there.
+def open_git(root: Path, environ: Mapping[str, str]) -> Git:
+    """Return git for the work tree *root*.
 
     Whoever owns the repository is checked by git; afterwards git is bound to this folder, whatever
     ``core.worktree`` and ``core.bare`` say, and reads only the repository's own configuration.
@@ -206,10 +203,10 @@ def open_git(root: Path, environ: Mapping[str, str]) -> tuple[Git, Head]:
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_CONFIG_NOSYSTEM": "1",
     }
-    git = replace(git, variables=variables | bound)
+    git = Git(root, variables | bound, commit, tree, root / objects, algorithm)
     if not found:
         _require_unborn(git)
-    return git, Head(commit, tree, root / objects, algorithm)
+    return git
 
 
 def _require_unborn(git: Git) -> None:

@@ -16,7 +16,6 @@ from provenance.capture.code.git import (
     Entry,
     Git,
     GitError,
-    Head,
     Listing,
     committed_below,
     list_work_tree,
@@ -127,32 +126,30 @@ class Observer:
         """Observe the repository *root* and those in it, or raise GitError."""
         if len(self.found) >= MAX_REPOSITORIES:
             raise GitError(f"more than {MAX_REPOSITORIES} repositories")
-        git, head = open_git(root, self.around.environ)
+        git = open_git(root, self.around.environ)
         listing = list_work_tree(git)
         settings = settings_of(git)
         uri = public_remote(settings.get("remote.origin.url", ""))
         blank = Repository(
-            name, prefix, root, head.commit, uri=uri, algorithm=head.algorithm, count=count
+            name, prefix, root, git.commit, uri=uri, algorithm=git.algorithm, count=count
         )
         self.found[root] = blank
         try:
-            entries = self._entries(git, head, listing, blank)
+            entries = self._entries(git, listing, blank)
             if settings.get("core.filemode") == "false":
                 entries = _with_modes_of(listing.tracked, entries)
         except (GitError, OSError) as error:
             del self.found[root]
             raise error if isinstance(error, GitError) else GitError(str(error)) from error
-        tree = tree_of(entries, head.algorithm)
-        changed = _changed(git, head, entries) if tree != head.tree else ()
-        found = replace(blank, entries=entries, tree=tree, dirty=tree != head.tree, changed=changed)
+        tree = tree_of(entries, git.algorithm)
+        changed = _changed(git, entries) if tree != git.tree else ()
+        found = replace(blank, entries=entries, tree=tree, dirty=tree != git.tree, changed=changed)
         self.found[root] = found
         if not self.before:  # after the run they are of no interest
             self._note_untracked(listing, found)
         return found
 
-    def _entries(
-        self, git: Git, head: Head, listing: Listing, repository: Repository
-    ) -> dict[bytes, Entry]:
+    def _entries(self, git: Git, listing: Listing, repository: Repository) -> dict[bytes, Entry]:
         index = dict(listing.tracked)
         kept: dict[bytes, Entry] = {}
         if (inside := _relative(self.around.model, git.folder)) is not None:
@@ -163,7 +160,7 @@ class Observer:
             held = [name for name in index if name.startswith(below)]
             for name in held:
                 del index[name]
-            kept = committed_below(git, inside) if held and head.commit else {}
+            kept = committed_below(git, inside) if held and git.commit else {}
         entries = {}
         for name, staged in index.items():
             if staged.mode == SUBMODULE:
@@ -175,7 +172,7 @@ class Observer:
             if entry is not None:
                 entries[name] = entry
         differing = {name: entry for name, entry in entries.items() if entry.id != index[name].id}
-        return entries | as_checked_out(git, head, differing, index) | kept
+        return entries | as_checked_out(git, differing, index) | kept
 
     def _look(self, repository: Repository, name: bytes) -> Entry | None:
         old = self.before.get(repository.root)
@@ -245,9 +242,9 @@ class Observer:
         self.found[root] = replace(blank, entries=entries, tree=tree_of(entries, blank.algorithm))
 
 
-def _changed(git: Git, head: Head, entries: Mapping[bytes, Entry]) -> tuple[str, ...]:
+def _changed(git: Git, entries: Mapping[bytes, Entry]) -> tuple[str, ...]:
     """Return the tracked files that are not as the commit has them, or not in one of the two."""
-    committed = committed_below(git, ".") if head.commit else {}
+    committed = committed_below(git, ".") if git.commit else {}
     then, now = ({n: (e.mode, e.id) for n, e in side.items()} for side in (committed, entries))
     names = sorted(then.keys() | now.keys())
     return tuple(text_of(name) for name in names if then.get(name) != now.get(name))
