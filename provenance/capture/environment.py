@@ -134,24 +134,20 @@ def find_drift(start: Mapping[str, Collected], end: Mapping[str, Collected]) -> 
     """
     found: list[Drift] = []
     for collector in sorted(start.keys() & end.keys()):
-        before, after = _flat(start[collector]), _flat(end[collector])
+        both = ({"status": it.status, **it.values} for it in (start[collector], end[collector]))
+        before, after = (dict(_flat(each, "")) for each in both)
         names = sorted(before.keys() | after.keys())
         all_values = (Drift(collector, name, before.get(name), after.get(name)) for name in names)
         found += (drift for drift in all_values if drift.start != drift.end)
     return tuple(found[:MAX_DRIFT])
 
 
-def _flat(found: Collected) -> dict[str, Any]:
-    flat: dict[str, Any] = {"status": found.status}
-    waiting: list[tuple[str, dict[str, Any]]] = [("", found.values)]
-    while waiting:
-        prefix, values = waiting.pop()
-        for name, value in values.items():
-            if isinstance(value, dict):
-                waiting.append((f"{prefix}{name}.", value))
-            else:
-                flat[prefix + name] = value
-    return flat
+def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def collect_variables(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -120,7 +120,6 @@ class Tree:
             folder.mkdir(parents=True, exist_ok=True)
             if self.before.model.is_dir():
                 (top / self.before.model.relative_to(self.root)).mkdir(parents=True, exist_ok=True)
-            program.mkdir(mode=0o700)
         except OSError as error:
             raise UnavailableError(f"not copied: {reason(error)}", where=str(self.root)) from error
         records.prepare(program)
@@ -153,10 +152,9 @@ def _names(before: Before, root: Path, environ: Mapping[str, str]) -> Iterator[s
             ):
                 yield os.path.relpath(path, root)
     for item in before.hashed:
-        given, path = item.place.given, item.place.path
+        given, top = item.place.given, item.root
         if given.is_symlink() and given.is_relative_to(root):
             yield os.path.relpath(given, root)
-        if path.is_relative_to(root):
-            inside = item.manifest.entries if path.is_dir() else ()
-            yield from (os.path.relpath(path / it.name, root) for it in inside)
-            yield from () if path.is_dir() else (os.path.relpath(path, root),)
+        if top.is_relative_to(root):
+            files = [top / it.name for it in item.manifest.entries] if top.is_dir() else [top]
+            yield from (os.path.relpath(each, root) for each in files)

@@ -116,11 +116,9 @@ class _Trials:
         if not self.repeat(chosen):
             return []
         chosen = next((list(it) for it in (seeds, settings) if it and self.repeat(it)), chosen)
-        for one in chosen if len(chosen) > 1 else ():
-            if self.repeat([one]):
-                chosen = [one]
-                break
-        for each in tuple(chosen) if len(chosen) > 1 else ():
+        if len(chosen) > 1:
+            chosen = next(([one] for one in chosen if self.repeat([one])), chosen)
+        for each in tuple(chosen):
             rest = [it for it in chosen if it != each]
             if rest and self.repeat(rest):
                 chosen = rest

@@ -220,8 +220,9 @@ _decoders: Mapping[bytes, msgspec.json.Decoder[_Line | _OfPython]] = {
 
 
 def prepare(directory: Path) -> None:
-    """Create the empty file of records in *directory*."""
+    """Make the private *directory*, if it is not there, with an empty file of records."""
     try:
+        directory.mkdir(mode=0o700, exist_ok=True)
         directory.joinpath(RECORDS).touch(mode=0o600, exist_ok=False)
     except OSError as error:
         raise storage_error(error, directory / RECORDS) from error
