@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,14 @@ def check(policy: Path, *, as_json: bool) -> None:
 @trusted_keys_option
 @trusted_identity_options
 @click.option(
+    "--certificate-chain", "authority", type=PATH, metavar="PEM",
+    help="Certificate of an authority that you trust to name who signs: --subject.",
+)  # fmt: skip
+@click.option(
+    "--subject", metavar="NAME",
+    help="Who it names, as 'verify --certificate-chain' shows the signer: CN=Alice,O=Example.",
+)  # fmt: skip
+@click.option(
     "--organisation", metavar="NAME", help="Who stands behind them; else each for itself."
 )
 @click.option(
@@ -88,27 +97,17 @@ def init(policy: Path, *, as_json: bool, **options: Any) -> None:  # noqa: ANN40
     """
     if os.path.lexists(policy) or not policy.parent.is_dir():
         create_file(policy, b"")  # says why it cannot, before anything is asked
-    if not (options["key_paths"] or options["identity"]):
+    if not any(options[each] for each in ("key_paths", "identity", "authority", "subject")):
         if not sys.stdin.isatty():
-            hint = "name a public key with --key, or an identity with --identity"
+            hint = "name a public key with --key, an identity with --identity, or a --subject"
             raise UsageError("nobody is trusted by default", hint=hint)
         _ask(options)
-    if bool(name := options["identity"]) != bool(provider := options["identity_provider"]):
-        hint = "add --identity NAME and --identity-provider URL"
-        raise UsageError("an identity counts by the word of its provider", hint=hint)
     if options["files_only"] and options["recorded"]:
         raise UsageError("a model.sig says nothing of a training", hint="leave out --files-only")
     text = "format = 1\n"
     if root := options["trust_config"]:
         text += f"trusted-root = {_spelled(os.path.relpath(root, policy.parent))}\n"
-    keys = {os.path.relpath(path, policy.parent): path for path in options["key_paths"]}
-    stems = [path.stem for path in keys.values()]
-    for key, path in keys.items():
-        named = path.stem if stems.count(path.stem) == 1 else str(path.with_suffix(""))
-        text += _table("party", _called(named, options) | {"keys": [key]})
-    if name:
-        text += _table("party", _called(name, options))
-        text += f"identities = [{{ name = {_spelled(name)}, provider = {_spelled(provider)} }}]\n"
+    text += "".join(_parties(options, policy.parent))
     kind = "signature" if options["files_only"] else "training"
     rule: dict[str, Any] = {"statement": kind, "models": [*options["models"]] or ["*"]}
     text += _table("rule", rule | ({"level": "recorded"} if options["recorded"] else {}))
@@ -119,6 +118,28 @@ def init(policy: Path, *, as_json: bool, **options: Any) -> None:  # noqa: ANN40
         print_json({"policy": str(policy), "words": lines})
         return
     print_lines([f"policy   {one_line(str(policy))}", "", *lines])
+
+
+def _parties(options: dict[str, Any], folder: Path) -> Iterator[str]:
+    """Yield each party of *options* in TOML; files are named from *folder*."""
+    keys = {os.path.relpath(path, folder): path for path in options["key_paths"]}
+    stems = [path.stem for path in keys.values()]
+    for key, path in keys.items():
+        named = path.stem if stems.count(path.stem) == 1 else str(path.with_suffix(""))
+        yield _table("party", _called(named, options) | {"keys": [key]})
+    if bool(name := options["identity"]) != bool(provider := options["identity_provider"]):
+        hint = "add --identity NAME and --identity-provider URL"
+        raise UsageError("an identity counts by the word of its provider", hint=hint)
+    if name:
+        yield _table("party", _called(name, options))
+        yield f"identities = [{{ name = {_spelled(name)}, provider = {_spelled(provider)} }}]\n"
+    if bool(subject := options["subject"]) != bool(authority := options["authority"]):
+        hint = "add --certificate-chain PEM and --subject NAME"
+        raise UsageError("a subject counts by the word of its authority", hint=hint)
+    if subject:
+        root = _spelled(os.path.relpath(authority, folder))
+        yield _table("party", _called(subject, options))
+        yield f"certificates = [{{ authority = {root}, subject = {_spelled(subject)} }}]\n"
 
 
 def _ask(options: dict[str, Any]) -> None:

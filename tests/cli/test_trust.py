@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from msgspec.structs import replace
 
 import provenance as library
@@ -14,7 +15,8 @@ from provenance.errors import ContentError, MalformedError, PolicyError, Provena
 from provenance.statement import intoto, training
 from provenance.statement.training import About, Collected, Metadata, Outcome, ProgramFile, Source
 from tests import sigstores
-from tests.sigstores import Sigstore
+from tests.keys.test_certificates import SIGNER, pem
+from tests.sigstores import AUTHORITY, Sigstore, issue
 from tests.world import (
     RECIPE,
     attest,
@@ -220,6 +222,35 @@ def test_init_writes_what_its_options_say(
     assert provenance("trust", "init", tmp_path / "alike.toml", *alike).status == 0
     parties = provenance("trust", "check", tmp_path / "alike.toml", "--json").document["parties"]
     assert [each["keys"] for each in parties] == [["carol.pub"], ["of/carol.pub"]]
+
+
+def test_init_of_a_party_that_an_authority_names(
+    provenance: Shell, digits: Path, alice: Person, tmp_path: Path
+) -> None:
+    """As 'verify' says that the signer is called."""
+    years: Any = {
+        "begin": sigstores.NOW.replace(year=2020),
+        "end": sigstores.NOW.replace(year=2100),
+    }
+    root = issue("root", None, *AUTHORITY, **years)
+    key = serialization.load_pem_private_key(alice.key.pem(), None)
+    chain, leaf = tmp_path / "pki/root.pem", tmp_path / "leaf.pem"
+    write_files(tmp_path, {"pki/root.pem": pem(root)})
+    leaf.write_bytes(pem(issue("signer", root, *SIGNER, key=key, **years)))
+    library.sign(digits, key=alice.key, signing_certificate=leaf, certificate_chain=[chain])
+    [word] = library.verify(digits, certificate_chain=[chain]).levels
+    policy = tmp_path / "policies/policy.toml"
+    policy.parent.mkdir()
+    command = ("trust", "init", policy, "--certificate-chain", chain, "--files-only")
+    ran = provenance(*command, "--subject", word.signer, "--organisation", "One")
+    assert ran.status == 0, ran
+    assert "CN=signer, of One, signs with 1 key or identity." in ran.out
+    assert "CN=signer (One)" in provenance("verify", digits, "--trust", policy).out
+    refused(provenance("trust", "init", tmp_path / "x", *command[3:]), 2, "word of its authority")
+    refused(provenance("trust", "init", tmp_path / "x", "--subject", "CN=a"), 2, "of its authority")
+    wrong = ("--subject", "nobody", *command[3:])
+    refused(provenance("trust", "init", tmp_path / "x", *wrong), 3, "is no subject")
+    assert not (tmp_path / "x").exists()
 
 
 WHO = "me@example.org"
