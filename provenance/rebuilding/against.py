@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from provenance.envelope.bundle import open_bundle
@@ -90,7 +90,8 @@ def _checkpoint(
     raw = read_file(path, MAX_NOTE_BYTES)
     signed = checkpoints.open_checkpoint(raw, log, where=str(path))
     if policy.witnesses:
-        policy.witnesses.check(raw, now, where=str(path))
+        age = timedelta(named.max_age_days) if named.max_age_days else None
+        policy.witnesses.check(raw, now, max_age=age, where=str(path))
     return log, signed
 
 

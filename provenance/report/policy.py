@@ -64,8 +64,9 @@ def policy_lines(policy: TrustPolicy) -> Iterator[str]:
     if against := policy.no_trusted_mismatch:
         by = some_of(list(against.parties)) or "any of them"
         named = f"No trusted mismatch: {by} signed no verdict against the model that is in the log"
-        more = f" {policy.logs[against.log].name}, up to the checkpoint in {against.checkpoint}."
-        yield from wrap(one_line(named + more), WIDTH, 2)
+        age = f", at most {count(against.max_age_days, 'day')} old" if against.max_age_days else ""
+        more = f" {policy.logs[against.log].name}, up to the checkpoint in {against.checkpoint}"
+        yield from wrap(one_line(f"{named}{more}{age}."), WIDTH, 2)
         yield ""
     if policy.witnesses:
         quorum = policy.witnesses.quorum

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from provenance.errors import LogProofError, MalformedError, SignatureError
+from provenance.errors import LogProofError, MalformedError, SignatureError, count
 from provenance.transparency import checkpoint as checkpoints
 from provenance.transparency import note as notes
 from provenance.transparency.merkle import MAX_SIZE
@@ -54,23 +54,33 @@ class LogPolicy(msgspec.Struct, frozen=True):
         """The keys of the witnesses."""
         return tuple(each for each in self.members.values() if isinstance(each, VerifierKey))
 
-    def check(self, data: bytes, now: datetime, *, where: str | None = None) -> None:
+    def check(
+        self,
+        data: bytes,
+        now: datetime,
+        *,
+        max_age: timedelta | None = None,
+        where: str | None = None,
+    ) -> None:
         """Return if a quorum cosigned the checkpoint *data*, whose log's signature was checked.
 
         Lines of others are ignored; each line of a witness must verify, and one whose time is after
-        *now* does not count.
+        *now*, or more than *max_age* before it, does not count.
         """
+        first = int((now - max_age).timestamp()) if max_age else 0
+        counting = range(first, int((now + MAX_AHEAD).timestamp()) + 1)
         note, met = notes.parse(data, where=where), {NO_QUORUM}
         for name, each in self.members.items():
             if isinstance(each, Group):
                 holds = sum(it in met for it in each.members) >= each.least
             else:
-                holds = _cosigned(note, each, now, where)
+                holds = any(it in counting for it in _times(note, each, where))
             if holds:
                 met.add(name)
         if self.quorum not in met:
             number = sum(name in met for name in self.members)
-            what = f"the quorum {self.quorum} of witnesses did not cosign it: {number} did"
+            when = f" in the last {count(max_age.days, 'day')}" if max_age else ""
+            what = f"the quorum {self.quorum} of witnesses did not cosign it{when}: {number} did"
             raise LogProofError(what, where=where)
 
 
@@ -130,10 +140,9 @@ def _least(text: str, members: list[str], where: str) -> int:
     return least
 
 
-def _cosigned(note: Note, key: VerifierKey, now: datetime, where: str | None) -> bool:
-    """Tell whether the witness with *key* cosigned *note*; each of its lines must verify."""
-    times = [_time(note, line, key, where) for line in note.lines_of(key)]
-    return any(time <= (now + MAX_AHEAD).timestamp() for time in times)
+def _times(note: Note, key: VerifierKey, where: str | None) -> list[int]:
+    """Return when the witness with *key* cosigned *note*; each of its lines must verify."""
+    return [_time(note, line, key, where) for line in note.lines_of(key)]
 
 
 def _time(note: Note, line: NoteSignature, key: VerifierKey, where: str | None) -> int:

@@ -37,6 +37,7 @@ Kind = Literal["training", "signature", "verdict"]
 
 _Name = Annotated[str, msgspec.Meta(pattern=r"^\S(.*\S)?\Z", max_length=200)]
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+_Days = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 _Few = msgspec.Meta(max_length=64)
 
 
@@ -98,7 +99,7 @@ class Rule(_Part, frozen=True):
     licences: bool = False
     open_data: bool = False
     logs: Annotated[tuple[_Text, ...], _Few] = ()
-    max_age_days: Annotated[int, msgspec.Meta(ge=1, le=100_000)] | None = None
+    max_age_days: _Days | None = None
     strength: Literal["rounded", "tensors", "bytes"] | None = None
     builders: Annotated[int, msgspec.Meta(ge=2, le=1000)] | None = None
 
@@ -108,11 +109,13 @@ class NoMismatch(_Part, frozen=True):
 
     Known only of a log: of all in its copy ``folder`` up to ``checkpoint``, which a file holds, as
     far as ``documents`` (files, and folders of files) show what the ``parties`` (all) signed there.
+    How old that is, witnesses say, who cosign only the last that they saw.
     """
 
     log: _Text
     checkpoint: _Text
     folder: _Text
+    max_age_days: _Days | None = None
     documents: Annotated[tuple[_Text, ...], _Few] = ()
     parties: Annotated[tuple[_Name, ...], _Few] = ()
 
@@ -206,6 +209,10 @@ def parse(data: bytes, path: Path) -> TrustPolicy:
     if len(revoked) < len(document.revoked):
         raise MalformedError("revokes a key twice", where=where)
     witnesses = None if document.tlog_policy is None else _witnesses(folder, document.tlog_policy)
+    aged = against is not None and against.max_age_days is not None
+    if aged and (witnesses is None or witnesses.quorum == witness.NO_QUORUM):
+        what, hint = "only witnesses say how old a checkpoint is", "name a quorum in tlog-policy"
+        raise MalformedError(what, where=where, hint=hint)
     texts = [text for rule in document.rule for text in rule.logs]
     texts += [against.log] if against else []
     logs = {text: _log(folder, text, witnesses, where) for text in texts}

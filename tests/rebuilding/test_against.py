@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 from contextlib import suppress
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from msgspec.structs import replace
@@ -14,10 +14,12 @@ from msgspec.structs import replace
 import provenance as library
 from provenance.errors import PolicyError
 from provenance.keys import generate
+from provenance.report.policy import policy_lines
 from provenance.statement import uris
 from provenance.transparency import log as logs
 from provenance.transparency import note
 from provenance.transparency.note import VerifierKey, format_vkey
+from provenance.trust.policy import load
 from tests.rebuilding.builds import files
 from tests.sigstores import Sigstore, b64
 from tests.world import attest, cosign, declared, make_log, sign_payload, vkey_text, write_files
@@ -219,6 +221,26 @@ def test_a_checkpoint_that_witnesses_must_have_cosigned(world: World) -> None:
     assert answers() == [True, False, True]
     world.publish(world.model, "alice")
     assert answers() == [True, True, True]
+
+
+def test_how_old_a_checkpoint_may_be(world: World) -> None:
+    key = generate("ed25519")
+    witness = format_vkey(VerifierKey("w.example", key.public, kind=4))
+    asked = f"log {vkey_text(world.log.verifier)}\nwitness w {witness}\nquorum w\n"
+    world.publish(world.model, "alice")
+    path = world.folder / "checkpoint"
+    read = note.parse(path.read_bytes())
+    for days in (3, 1):
+        at = datetime.now(UTC) - timedelta(days=days, hours=1)
+        line = cosign(read.text, "w.example", key, at, 4)
+        path.write_bytes(note.format(replace(read, signatures=(*read.signatures, line))))
+        first = f"tlog-policy = {json.dumps(asked)}\n"
+        assert world.answer(first=first) == "none in the 1 entry of example.org/log"
+        changes: dict[str, Any] = {"max-age-days": 2}
+        said = world.answer(first=first, **changes)
+        assert ("did not cosign it in the last 2 days" in said) == (days == 3)
+    shown = "\n".join(policy_lines(load(world.folder / "policy.toml")))
+    assert "at most 2 days old." in " ".join(shown.split())
 
 
 def test_a_signature_that_leaves_files_out(world: World) -> None:

@@ -103,6 +103,14 @@ def test_both_kinds_of_cosignature(kind: int) -> None:
     policy.check(note.format(Note(text, (late, line))), NOW)
 
 
+def test_a_cosignature_that_is_too_old_does_not_count() -> None:
+    policy = witness.parse(f"{REAL_POLICY}group g 2 remora mole\nquorum g\n".encode())
+    policy.check(real(), NOW, max_age=timedelta(days=9))
+    with pytest.raises(LogProofError, match="did not cosign it in the last 8 days: 0 did"):
+        policy.check(real(), NOW, max_age=timedelta(days=8))
+    witness.parse(b"quorum none\n").check(real(), NOW, max_age=timedelta(days=8))
+
+
 def other(kind: int) -> NoteSignature:
     key = generate("ed25519" if kind == 4 else "ml-dsa-44")
     return cosign(f"{REAL_TEXT}extension\n", "w.example", key, NOW, kind)

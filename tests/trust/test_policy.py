@@ -353,6 +353,13 @@ def test_what_is_no_policy(text: str, folder: Path) -> None:
         parse(f"{start}{text}\n".encode(), folder / "policy.toml")
 
 
+@pytest.mark.parametrize("first", ["", 'tlog-policy = """\nquorum none\n"""\n'])
+def test_an_age_of_a_checkpoint_that_no_witness_tells(first: str, folder: Path) -> None:
+    text = f"format = 1\n{first}{ALICE}{RULE}{AGAINST}max-age-days = 3\n"
+    with pytest.raises(MalformedError, match="only witnesses say how old a checkpoint is"):
+        parse(text.encode(), folder / "policy.toml")
+
+
 CA = '[]\ncertificates = [{authority = "ca.pem", subject = "%s"}]'
 CERTIFIED = ALICE.replace('["alice.pub"]', CA)
 
