@@ -65,7 +65,10 @@ class Remote:
         """Reach the key that *uri* names; a signer that asks for a secret gets *password*."""
         import logging  # noqa: PLC0415 - as below
 
-        from securesystemslib.exceptions import UnsupportedLibraryError  # noqa: PLC0415 - as below
+        from securesystemslib.exceptions import (  # noqa: PLC0415 - as below
+            UnsupportedAlgorithmError,
+            UnsupportedLibraryError,
+        )
         from securesystemslib.signer import (  # type: ignore[attr-defined] # noqa: PLC0415
             Signer,
             SSlibKey,
@@ -83,9 +86,9 @@ class Remote:
             extra = {"hv": "vault"}.get(scheme_of(uri), scheme_of(uri))
             hint = f"pip install 'securesystemslib[{extra}]'"
             raise UnavailableError("its library is not installed", where=uri, hint=hint) from error
-        except KeyError as error:
+        except (KeyError, UnsupportedAlgorithmError) as error:
             what = f"its service signs by no key of the kind {public.algorithm}"
-            raise UnavailableError(what, where=uri) from error
+            raise UnavailableError(what, where=uri, hint="ECDSA on P-256 is for all") from error
         except Exception as error:
             raise self._failed(error) from error
 
@@ -99,7 +102,8 @@ class Remote:
             self._public.verify(signature, message)
         except SignatureError as error:
             what = "the public key does not fit what the signer made"
-            raise UnavailableError(what, where=self._where) from error
+            hint = "name its own #PUB; of ECDSA, only P-256 is hashed alike by all services"
+            raise UnavailableError(what, where=self._where, hint=hint) from error
         return signature
 
     def _failed(self, error: Exception) -> UnavailableError:

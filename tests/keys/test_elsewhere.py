@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from securesystemslib.exceptions import UnsupportedAlgorithmError
 from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
 import provenance
@@ -260,6 +261,21 @@ def test_a_library_that_is_not_here(
     with pytest.raises(UnavailableError, match="library is not installed") as caught:
         load_private(f"{uri}#{public}").sign(b"x")
     assert "pip install 'securesystemslib[" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("error", [UnsupportedAlgorithmError("Unsupported key"), KeyError("x")])
+def test_a_key_by_which_a_service_does_not_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    found = "securesystemslib.signer._gcp_signer.GCPSigner.from_priv_key_uri"
+    monkeypatch.setattr(found, refuse)
+    public = write_pair(generate("ed25519"), tmp_path / "key")
+    with pytest.raises(UnavailableError, match="by no key of the kind ed25519") as caught:
+        load_private(f"gcpkms:x#{public}")
+    assert caught.value.hint == "ECDSA on P-256 is for all"
 
 
 # --- Tokens ---------------------------------------------------------------------------------------
