@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from msgspec import structs
+
 from provenance.errors import UnreadableError, UsageError
 from provenance.folder.claims import not_compared, not_covered, require_folder
 from provenance.keys import PrivateKey, PublicKey, load_private, load_public
@@ -165,7 +167,7 @@ def with_certificates(
     from provenance.keys.certificates import chain_for  # noqa: PLC0415 - rarely needed
 
     pems = [(str(path), read_key_file(path)) for path in (a_path(certificate), *paths)]
-    return replace(key, chain=chain_for(key.public, pems))
+    return structs.replace(key, chain=chain_for(key.public, pems))
 
 
 def public_keys(keys: Sequence[PathLike | PublicKey]) -> tuple[PublicKey, ...]:

@@ -22,7 +22,6 @@ from provenance.api.arguments import (
 )
 from provenance.api.weaknesses import weaknesses_of_files
 from provenance.capture.secrecy.scan import live_secrets
-from provenance.envelope import bundle
 from provenance.errors import UsageError
 from provenance.files.manifest import Manifest
 from provenance.files.names import MODEL_SIGNATURE, is_plain
@@ -112,18 +111,14 @@ def sign(  # noqa: PLR0913 - each option of the verb, by name
             what, hint = "is not there to be left out", "mend its name, or leave out --ignore-paths"
             raise UsageError(what, where=str(folder / path), hint=hint)
     with progress("hashing") as advance:
-        manifest, uncovered, made = beside.sign(
+        manifest, uncovered, public, identity = beside.sign(
             folder, signer, ignored=ignored, link_roots=roots, target=target, progress=advance
         )
     warnings = [*weaknesses_of_files(folder, manifest.entries, live_secrets(os.environ))]
     written = target or claims.beside(folder, MODEL_SIGNATURE)
-    keys = [signer.public] if isinstance(signer, PrivateKey) else []
-    [public], identity = beside.signed_by(bundle.parse(made), keys)
     if not public.algorithm.startswith("ecdsa"):
         warnings.append(f"model_signing verifies no {public.algorithm} signatures")
-    return Signed(
-        manifest, public.key_id, written, uncovered, tuple(warnings), identity=identity or ""
-    )
+    return Signed(manifest, public.key_id, written, uncovered, tuple(warnings), identity=identity)
 
 
 @dataclass(frozen=True, slots=True)

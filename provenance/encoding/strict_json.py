@@ -185,6 +185,8 @@ def _sorts_alike(root: Any) -> bool:  # noqa: ANN401
     while stack:
         value = stack.pop()
         kind = type(value)
+        if kind is str:
+            continue
         if kind is dict:
             if not all(type(key) is str and key.isascii() for key in value):
                 return False
@@ -194,6 +196,6 @@ def _sorts_alike(root: Any) -> bool:  # noqa: ANN401
         elif kind is int:
             if not -MAX_INTEGER <= value <= MAX_INTEGER:
                 return False
-        elif kind is not str and kind is not bool and value is not None:
+        elif kind is not bool and value is not None:
             return False
     return True

@@ -6,15 +6,15 @@ The command line, the documentation and the conclusions are made from this one t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Literal
+
+import msgspec
 
 Strength = Literal["bytes", "tensors", "rounded", "close", "behaviour", "metrics", "curves"]
 Conclusion = Literal["match", "consistent", "plausible", "mismatch", "inconclusive"]
 
 
-@dataclass(frozen=True, slots=True)
-class Equality:
+class Equality(msgspec.Struct, frozen=True):
     """An equality of the lattice; ``place`` is its number in the specification."""
 
     name: Strength

@@ -109,17 +109,44 @@ def hash_open(
     path: str | Path,
     progress: Callable[[int], None] | None = None,
     hasher: hashlib._Hash | Hasher | None = None,
-    check: Callable[[str, bytes], None] | None = None,
 ) -> tuple[str, int]:
     """Return what :func:`hash_file` does, of the file that is open as *descriptor*; close it.
 
-    The digest is that of *hasher*, if given, when the file was added. *check* is called with
-    *path* and what it holds, if that is less than :data:`CHUNK_BYTES`, and may raise.
+    The digest is that of *hasher*, if given, when the file was added.
     """
     hasher = hasher or hashlib.sha256()
     try:
-        if before.st_size < CHUNK_BYTES:
-            data = _read(descriptor, before.st_size)
+        add_open(hasher, descriptor, before.st_size, path, progress)
+        after = os.fstat(descriptor)
+    except OSError as error:
+        raise unreadable(error, str(path)) from error
+    finally:
+        os.close(descriptor)
+    if identity(before) != identity(after):
+        raise _changed(path)
+    return hasher.hexdigest(), before.st_size
+
+
+def add_open(
+    hasher: hashlib._Hash | Hasher,
+    descriptor: int,
+    expected_size: int,
+    path: str | Path,
+    progress: Callable[[int], None] | None = None,
+    check: Callable[[str, bytes], None] | None = None,
+) -> None:
+    """Add to *hasher* the file of *expected_size* that is open as *descriptor*.
+
+    *check* is called with *path* and what it holds, if that is less than :data:`CHUNK_BYTES`, and
+    may raise. Whether the file was another meanwhile, is for the caller to see.
+    """
+    try:
+        if expected_size < CHUNK_BYTES:
+            # Mostly one call: the byte too many finds the end. FUSE and network file systems may
+            # return less than there is.
+            data = os.read(descriptor, expected_size + 1)
+            while len(data) < expected_size and (more := os.read(descriptor, expected_size + 1)):
+                data += more
             hasher.update(data)
             size = len(data)
             if progress:
@@ -127,25 +154,16 @@ def hash_open(
             if check:
                 check(str(path), data)
         else:
-            size = _add(hasher, descriptor, before.st_size, progress)
-        after = os.fstat(descriptor)
+            size = _add(hasher, descriptor, expected_size, progress)
     except OSError as error:
         raise unreadable(error, str(path)) from error
-    finally:
-        os.close(descriptor)
-    if size != before.st_size or identity(before) != identity(after):
-        hint = "try again when nothing writes to it"
-        raise UnreadableError("changed while it was read", where=str(path), hint=hint)
-    return hasher.hexdigest(), size
+    if size != expected_size:
+        raise _changed(path)
 
 
-def _read(descriptor: int, expected_size: int) -> bytes:
-    # Mostly one call: the byte too many finds the end. FUSE and network file systems may return
-    # less than there is.
-    data = os.read(descriptor, expected_size + 1)
-    while len(data) < expected_size and (more := os.read(descriptor, expected_size + 1)):
-        data += more
-    return data
+def _changed(path: str | Path) -> UnreadableError:
+    hint = "try again when nothing writes to it"
+    return UnreadableError("changed while it was read", where=str(path), hint=hint)
 
 
 def _add(

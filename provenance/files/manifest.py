@@ -10,7 +10,7 @@ link inside: that says for which file it stands, which is hashed once.
 
 A manifest is of one moment: after the last file was hashed, the folder must hold the same files as
 when each was opened, by name, size, inode and times, and every link must be the same and lead to
-the same file. For 100,000 files that check takes half a second, and hashing two or three.
+the same file.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import msgspec
 
 from provenance.errors import MalformedError, ProvenanceError, UnreadableError, reason
-from provenance.files.digest import CHUNK_BYTES, Hasher, Hashing, hash_file, hash_open
+from provenance.files.digest import CHUNK_BYTES, Hasher, Hashing, add_open, hash_file
 from provenance.files.names import check_name, component_order
 from provenance.files.reading import Identity, identity, open_file
 from provenance.files.walking import Place, path_of, raise_it, walk, walk_again
@@ -74,10 +74,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
 def root_digest(digests: Iterable[str]) -> str:
     """Return SHA-256 over the raw bytes of *digests* (hexadecimal), in hexadecimal."""
-    hasher = hashlib.sha256()
-    for digest in digests:
-        hasher.update(bytes.fromhex(digest))
-    return hasher.hexdigest()
+    return hashlib.sha256(bytes.fromhex("".join(digests))).hexdigest()
 
 
 def manifest_of(entries: Iterable[FileEntry], *, where: str | None = None) -> Manifest:
@@ -114,13 +111,16 @@ def hash_folder(
     link_roots: Sequence[Path] = (),
     progress: Callable[[int], None] | None = None,
     check: Check | None = None,
+    places: dict[str, Place] | None = None,
 ) -> Manifest:
     """Return the manifest of the folder *root*, leaving out what *ignore* names.
 
     *progress* is called with the number of bytes read since its last call, from several threads;
-    *check*, which may raise, with each small file. An empty folder is refused.
+    *check*, which may raise, with each small file. *places* are what a walk of the same folder
+    found just now. An empty folder is refused.
     """
-    seen = look_at(root, ignore=ignore, link_roots=link_roots, progress=progress, check=check)
+    how: Any = {"ignore": ignore, "link_roots": link_roots, "places": places}
+    seen = look_at(root, progress=progress, check=check, **how)
     if not seen:
         raise UnreadableError("holds no files", where=str(root))
     return as_manifest(seen)
@@ -141,13 +141,15 @@ def look_at(  # noqa: PLR0913 - how a folder is read, and two listeners
     refuse: Callable[[ProvenanceError], None] = raise_it,
     known: Mapping[str, Seen] = {},
     hashings: Collection[Hashing] = (),
+    places: dict[str, Place] | None = None,
 ) -> dict[str, Seen]:
     """Return the files in the folder *root* by name, as :func:`hash_folder` reads them.
 
     Whatever is wrong goes to *refuse*; if that returns, what is concerned is left out. Files that
     are *known* were read whole, and are not read again. *hashings* are taken beside SHA-256.
     """
-    places = walk(root, ignore=ignore, link_roots=link_roots, refuse=refuse)
+    if places is None:
+        places = walk(root, ignore=ignore, link_roots=link_roots, refuse=refuse)
     files = [name for name, place in places.items() if place.file == name]
     files += {at.file: None for at in places.values() if at.file.startswith("/")}
     hashed = {places[name].file: seen for name, seen in known.items() if name in places}
@@ -199,9 +201,14 @@ def _hash(
     hashings: Collection[Hashing],
     check: Check | None,
 ) -> Seen:
-    hasher = Hasher(hashings) if hashings else None
-    sha256, size = hash_open(*opened, path, progress, hasher, check)
-    return Seen(size, sha256, identity(opened[1]), hasher.others() if hasher else ())
+    descriptor, status = opened
+    hasher = Hasher(hashings) if hashings else hashlib.sha256()
+    try:
+        add_open(hasher, descriptor, status.st_size, path, progress, check)
+    finally:
+        os.close(descriptor)
+    others = hasher.others() if isinstance(hasher, Hasher) else ()
+    return Seen(status.st_size, hasher.hexdigest(), identity(status), others)
 
 
 class _StoppedError(Exception):
@@ -304,8 +311,13 @@ def sizes_of(
     root: Path, *, ignore: frozenset[str] = frozenset(), link_roots: Sequence[Path] = ()
 ) -> dict[str, int]:
     """Return the sizes of the files below *root* in bytes, by name; no file is read."""
+    return sizes_at(root, walk(root, ignore=ignore, link_roots=link_roots))
+
+
+def sizes_at(root: Path, places: Mapping[str, Place]) -> dict[str, int]:
+    """Return the sizes of the files at these *places* below *root* in bytes, by name."""
     sizes: dict[str, int] = {}
-    for name, place in walk(root, ignore=ignore, link_roots=link_roots).items():
+    for name, place in places.items():
         try:
             sizes[name] = os.lstat(path_of(os.fspath(root), place.file)).st_size
         except OSError as error:
@@ -313,14 +325,16 @@ def sizes_of(
     return sizes
 
 
-def compare_sizes(sizes: Mapping[str, int], stated: Mapping[str, int | None]) -> Differences:
+def compare_sizes(sizes: Mapping[str, int | None], stated: Mapping[str, int | None]) -> Differences:
     """Return how files of these *sizes* differ from those *stated*, each list in order of names.
 
     A size of None is not compared.
     """
-    both = sizes.keys() & stated.keys()
+    if sizes == stated:
+        return Differences((), (), ())
+    both = ((name, sizes.get(name), size) for name, size in stated.items())
     return Differences(
-        changed=_ordered(name for name in both if stated[name] not in (None, sizes[name])),
+        changed=_ordered(name for name, it, size in both if None not in (it, size) and it != size),
         missing=_ordered(stated.keys() - sizes.keys()),
         extra=_ordered(sizes.keys() - stated.keys()),
     )

@@ -23,22 +23,23 @@ def open_file(
 
     With *follow*, *path* may be a symbolic link. Errors call the file *shown*.
     """
-    where = str(path) if shown is None else shown
     try:
         descriptor = os.open(path, _FLAGS if follow else _FLAGS | os.O_NOFOLLOW)
-    except FileNotFoundError as error:
-        raise UnreadableError("no such file", where=where) from error
     except (OSError, ValueError) as error:  # ValueError: the path holds NUL
+        where = shown or str(path)
+        if isinstance(error, FileNotFoundError):
+            raise UnreadableError("no such file", where=where) from error
         with contextlib.suppress(OSError, ValueError):
             # A link gives ELOOP on Linux, EMLINK on some BSDs; a socket cannot be opened at all.
             _check_regular(Path(path).stat(follow_symlinks=follow), where)
         raise unreadable(error, where) from error
     try:
         status = os.fstat(descriptor)
-        _check_regular(status, where)
+        if not stat.S_ISREG(status.st_mode):
+            _check_regular(status, shown or str(path))
     except OSError as error:
         os.close(descriptor)
-        raise unreadable(error, where) from error
+        raise unreadable(error, shown or str(path)) from error
     except UnreadableError:
         os.close(descriptor)
         raise

@@ -22,7 +22,6 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import quote
 
 import msgspec
@@ -78,7 +77,7 @@ def walk(
     return found
 
 
-class _Rules(NamedTuple):
+class _Rules(msgspec.Struct, frozen=True):
     """What a walk over ``root``, which is really ``top``, goes by."""
 
     root: Path
@@ -103,7 +102,7 @@ def _is_below(path: str, folders: Iterable[str]) -> bool:
     return any(Path(path).is_relative_to(each) for each in folders)
 
 
-class _Folder(NamedTuple):
+class _Folder(msgspec.Struct, frozen=True):
     """A folder of the walk; ``above`` holds ``path``, and those of the folders on the way to it."""
 
     name: str
@@ -148,7 +147,7 @@ def _walk_folder(
             name, is_folder = folder.name + item.name, False
             try:
                 if item.is_file(follow_symlinks=False):
-                    place = Place(folder.path + item.name, folder.links)
+                    place = Place(folder.path + item.name if folder.links else name, folder.links)
                 else:
                     place, is_folder = _look(rules, folder, item)
             except UnreadableError as error:

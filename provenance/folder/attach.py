@@ -183,12 +183,12 @@ def sign(
     link_roots: Sequence[Path] = (),
     target: Path | None = None,
     progress: Callable[[int], None] | None = None,
-) -> tuple[Manifest, dict[str, int], bytes]:
+) -> tuple[Manifest, dict[str, int], PublicKey, str]:
     """Sign *model*, a folder or a file, in *target*, else ``model.sig``.
 
-    Return its files, what is not covered, and the signature. The paths *ignored* are left out, if
-    no loader opens a file there, and so is *target*. A UsageError if another key signed what is
-    there, a SecretError if a file is a private key.
+    Return its files, what is not covered, the key, and whose it is if an identity's. The paths
+    *ignored* are left out, if no loader opens a file there, and so is *target*. A UsageError if
+    another key signed what is there, a SecretError if a file is a private key.
     """
     require_model(model)
     path = target or beside(model, MODEL_SIGNATURE)
@@ -200,18 +200,23 @@ def sign(
     left_out = model_signature.left_out(ignored)
     if left_out:
         uncovered |= counted(_ignored_files(model, left_out, link_roots))
-    keys, who = ([key.public], None) if isinstance(key, PrivateKey) else ([], "")
-    _refuse_to_replace(path, keys, who)  # before the hashing, and again when it is written
+    signer: tuple[Sequence[PublicKey], str | None] = (), ""
+    if isinstance(key, PrivateKey):
+        signer = (key.public,), None
+    _refuse_to_replace(path, *signer)  # before the hashing, and again when it is written
     name, ignore, check = model_name(model), RESERVED | left_out, refuse_private_key
-    manifest = hash_folder(
-        model, ignore=ignore, link_roots=link_roots, progress=progress, check=check
-    )
-    links, one_file = _holds_links(model, link_roots), model.is_file()
+    places = walk(model, ignore=ignore, link_roots=link_roots)
+    how: Any = {"ignore": ignore, "link_roots": link_roots, "places": places}
+    manifest = hash_folder(model, progress=progress, check=check, **how)
+    links, one_file = any(it.links for it in places.values()), model.is_file()
     signature = sign_model(name, manifest, key, links=links, ignored=ignored, one_file=one_file)
+    if isinstance(key, Identity):
+        signer = signed_by(bundles.parse(signature), ())
     with locked(_folder_of(model)):
-        _refuse_to_replace(path, *signed_by(bundles.parse(signature), keys))
+        _refuse_to_replace(path, *signer)
         write_file(path, signature)
-    return manifest, uncovered, signature
+    [public], who = signer
+    return manifest, uncovered, public, who or ""
 
 
 def _ignored_files(

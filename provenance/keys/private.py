@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
@@ -63,12 +63,11 @@ class Signs(Protocol):
         """Return the signature over *message*."""
 
 
-@dataclass(frozen=True, slots=True)
-class PrivateKey:
+class PrivateKey(msgspec.Struct, frozen=True):
     """A private key that can sign."""
 
     public: PublicKey
-    _handle: PrivateHandle | Signs = field(repr=False)
+    _handle: PrivateHandle | Signs
     chain: tuple[bytes, ...] = ()
     """Certificates (DER) of its owner, from his own up, that go with a model signature."""
 

@@ -21,9 +21,9 @@ import hashlib
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
@@ -75,13 +75,18 @@ _SMALL_ORDER = frozenset({0, 1, _FIELD - 1, _ORDER_8, _FIELD - _ORDER_8})
 """The y of the eight points whose order divides 8, whatever the sign of their x."""
 
 
-@dataclass(frozen=True, slots=True)
-class PublicKey:
-    """A public key: its algorithm's name and its SubjectPublicKeyInfo in DER."""
+class PublicKey(msgspec.Struct, frozen=True, eq=False):
+    """A public key: its algorithm's name and its SubjectPublicKeyInfo in DER, which is the key."""
 
-    algorithm: str = field(compare=False)
+    algorithm: str
     spki: bytes
-    _handle: PublicHandle = field(compare=False)
+    _handle: PublicHandle
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PublicKey) and self.spki == other.spki
+
+    def __hash__(self) -> int:
+        return hash(self.spki)
 
     @property
     def handle(self) -> PublicHandle:

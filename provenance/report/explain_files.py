@@ -31,7 +31,8 @@ from provenance.statement import intoto
 from provenance.statement.intoto import ResourceDescriptor
 from provenance.statement.metrics import parse_metrics
 from provenance.weights import check_numpy
-from provenance.weights.names import is_readable, kind_of
+from provenance.weights.kinds import kind_of
+from provenance.weights.names import is_readable
 
 MAX_METRICS_BYTES = 16 * 2**20
 """Largest file of metrics that is summed up, in bytes: 250,000 lines, read in two seconds."""

@@ -124,8 +124,7 @@ def from_statement(statement: Statement, *, where: str | None = None) -> ModelSi
         raise MalformedError(f"not a model signature but {statement.predicate_type}", where=where)
     predicate = strict_json.convert(statement.predicate, ModelSignaturePredicate, where=where)
     hashing = _hashing_of(predicate.serialization, where)
-    for resource in predicate.resources:
-        _check_digest(resource, hashing, where)
+    _check_digests(predicate.resources, hashing, where)
     if hashing.shard_bytes:
         files, sizes = _shards(predicate.resources, hashing.shard_bytes, where)
     else:
@@ -172,14 +171,16 @@ def _hashing_of(said: Serialization, where: str | None) -> Hashing:
     return Hashing(said.hash_type, int(size))
 
 
-def _check_digest(resource: Resource, hashing: Hashing, where: str | None) -> None:
-    names = {hashing.algorithm}
-    if hashing.shard_bytes:
-        names.add(f"{hashing.algorithm}-sharded-{hashing.shard_bytes}")
-    if resource.algorithm not in names:
-        what = f"hashed with {resource.algorithm!r}, not {hashing.algorithm} as the others"
-        raise MalformedError(what, where=where)
-    intoto.check_digests({hashing.algorithm: resource.digest}, where=where)
+def _check_digests(resources: Iterable[Resource], hashing: Hashing, where: str | None) -> None:
+    name, shard_bytes = hashing
+    names = {name, f"{name}-sharded-{shard_bytes}"} if shard_bytes else {name}
+    digest = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES[name]}}}")
+    for each in resources:
+        if each.algorithm not in names:
+            what = f"hashed with {each.algorithm!r}, not {name} as the others"
+            raise MalformedError(what, where=where)
+        if not digest.fullmatch(each.digest):
+            raise MalformedError(f"not a {name} digest: {each.digest!r}", where=where)
 
 
 def _by_name(digests: Iterable[tuple[str, str]], where: str | None) -> dict[str, str]:

@@ -16,7 +16,6 @@ import functools
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -191,8 +190,7 @@ def _count(level: int, size: int) -> int:
     return size >> HEIGHT * max(level, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class TileStore:
+class TileStore(msgspec.Struct, frozen=True):
     """The tiles and entry bundles in the log folder *root*."""
 
     root: Path

@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from provenance.errors import SHOWN, ContentError, ProvenanceError, UnreadableError, some_of
 from provenance.files.digest import SHA256, Hasher, Hashing, hash_open
 from provenance.files.manifest import (
@@ -25,11 +27,12 @@ from provenance.files.manifest import (
     compare_sizes,
     look_at,
     manifest_of,
-    sizes_of,
+    sizes_at,
 )
 from provenance.files.names import RESERVED, is_within
 from provenance.files.pointers import FETCH, pointer_at
 from provenance.files.reading import open_file
+from provenance.files.walking import Place, walk
 from provenance.loaders.table import folded, table
 from provenance.weights.names import is_loaded, opened_by
 
@@ -41,7 +44,7 @@ Progress = Callable[[int], None] | None
 _AGAIN = "was it downloaded whole? Download it again"
 
 
-class Stated(NamedTuple):
+class Stated(msgspec.Struct, frozen=True):
     """The files that the statement *where* names: digests and size (None: not stated) by name."""
 
     where: str
@@ -61,7 +64,7 @@ class Found(NamedTuple):
     digests: Mapping[Hashing, Mapping[str, str]]
 
 
-class Reading(NamedTuple):
+class Reading(msgspec.Struct, frozen=True):
     """How a folder is read: where its links may lead, and whether files count that nobody signed.
 
     With *ignore_unsigned* they do not, whatever they are.
@@ -90,7 +93,9 @@ def hash_stated(
 
     By names and sizes one of *statements* can be about them, and each of those beside.
     """
-    sizes = sizes_of(root, ignore=RESERVED, link_roots=reading.link_roots)
+    every = list(statements)
+    places = walk(root, ignore=RESERVED, link_roots=reading.link_roots)
+    sizes = _sizes(root, places, (*every, *beside))
     fitting = []
     for stated in beside:
         if not (found := compare_sizes(*_counted(sizes, stated, reading))):
@@ -98,8 +103,7 @@ def hash_stated(
         elif not reading.separately:
             raise _other_files(root, stated, found)
     others = tuple(dict.fromkeys(each.hashing for each in fitting if each.hashing != SHA256))
-    hash_those = partial(_hash, root, reading.link_roots, progress, others)
-    every = list(statements)
+    hash_those = partial(_hash, root, reading.link_roots, progress, others, places)
     for stated in every:
         here, expected = _counted(sizes, stated, reading)
         if len(expected) == len(here) and not compare_sizes(here, expected):
@@ -109,8 +113,8 @@ def hash_stated(
             alike = (each.digests for each in every if each.sizes == stated.sizes)
             known = None not in expected.values() and not left_out
             if reading.later and known and not others and all(it == stated.digests for it in alike):
-                entries = (FileEntry(it, here[it], stated.digests[it]) for it in expected)
-                manifest = manifest_of(entries, where=stated.where)
+                both = ((name, size or 0, stated.digests[name]) for name, size in expected.items())
+                manifest = manifest_of((FileEntry(*each) for each in both), where=stated.where)
                 return Found(manifest, left_out, {SHA256: dict(stated.digests)})
             return hash_those(left_out)
     found, left_out = compare_sizes(here, expected), frozenset(sizes.keys() - here.keys())
@@ -129,20 +133,31 @@ def hash_stated(
     raise _other_files(root, stated, found, whole=True)
 
 
+def _sizes(
+    root: Path, places: Mapping[str, Place], statements: Iterable[Stated]
+) -> dict[str, int | None]:
+    """Return the sizes of the files at these *places* by name; None where none is stated."""
+    if any(size is not None for each in statements for size in each.sizes.values()):
+        return {**sizes_at(root, places)}
+    return dict.fromkeys(places)
+
+
 def _hash(
     root: Path,
     link_roots: Sequence[Path],
     progress: Progress,
     hashings: tuple[Hashing, ...],
+    places: dict[str, Place],
     left_out: frozenset[str],
 ) -> Found:
-    """Return the files in *root* but for those *left_out*."""
+    """Return the files in *root*, which are at these *places*, but for those *left_out*."""
     seen = look_at(
         root,
         ignore=RESERVED | left_out,
         link_roots=link_roots,
         progress=progress,
         hashings=hashings,
+        places=None if left_out else places,  # a link may lead to what is left out
     )
     if not seen:
         raise UnreadableError("holds no files", where=str(root))
@@ -154,9 +169,11 @@ def _hash(
 
 
 def _counted(
-    sizes: dict[str, int], stated: Stated, reading: Reading
-) -> tuple[dict[str, int], dict[str, int | None]]:
+    sizes: dict[str, int | None], stated: Stated, reading: Reading
+) -> tuple[dict[str, int | None], dict[str, int | None]]:
     """Return which of the files that are here count, and which those are that *stated* expects."""
+    if sizes == stated.sizes:
+        return sizes, sizes
     expected = {name: it for name, it in stated.sizes.items() if not is_within(name, RESERVED)}
     if reading.ignore_unsigned:
         return {name: sizes[name] for name in expected if name in sizes}, expected
@@ -195,6 +212,8 @@ def check_files(root: Path, digests: Mapping[str, str], stated: Stated) -> None:
 
 
 def _differences(root: Path, digests: Mapping[str, str], stated: Stated) -> Differences:
+    if digests == stated.digests:  # none is reserved: the walk left those out
+        return Differences((), (), ())
     actual = dict(digests)
     for name in stated.digests:
         if is_within(name, RESERVED):  # signed by a tool that has other reserved names

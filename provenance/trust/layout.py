@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -61,7 +60,9 @@ def check_layout(chain: Chain, manifest: Manifest) -> Iterator[Step]:
 
 def _ask(chain: Chain) -> dict[str, Any]:
     """Return the child's answer about *chain*."""
-    from provenance.weights.isolated import Isolated, Limits  # noqa: PLC0415 - rarely needed
+    import tempfile  # noqa: PLC0415 - rarely needed
+
+    from provenance.weights.isolated import Isolated, Limits  # noqa: PLC0415 - as above
 
     for owner in chain.owners:
         check_signer(owner)

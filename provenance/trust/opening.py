@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -38,8 +37,7 @@ if TYPE_CHECKING:
     from provenance.envelope.bundle import Trusted
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """A training statement that a given key signed."""
 
     where: str
@@ -48,8 +46,7 @@ class Claim:
     bundle: Bundle
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(msgspec.Struct, frozen=True):
     """A model signature that a given key made."""
 
     where: str
@@ -64,8 +61,7 @@ class KeyChange(msgspec.Struct, frozen=True, rename={"old": "from", "new": "to"}
     new: str
 
 
-@dataclass(frozen=True, slots=True)
-class Statements:
+class Statements(msgspec.Struct, frozen=True):
     """The statements of the given keys."""
 
     claims: tuple[Claim, ...]

@@ -7,7 +7,6 @@ here uses the clock or the network.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,8 +119,7 @@ class Answer(msgspec.Struct, frozen=True):
     holds: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(msgspec.Struct, frozen=True):
     """A model whose every step held.
 
     ``claim`` is the first claim about these files whose training did not fail; None where only an
@@ -146,7 +144,7 @@ class Verified:
     not_covered: Mapping[str, int]
     warnings: tuple[str, ...]
     steps: tuple[Step, ...]
-    reading: Reading = Reading()  # noqa: RUF009 - frozen
+    reading: Reading = Reading()
     ancestors: tuple[Ancestor, ...] = ()
     claims: tuple[Claim, ...] = ()
     signatures: tuple[Signed, ...] = ()

@@ -3,7 +3,7 @@
 - ``view``: the base class of every reader, checks that all share, arrays in memory, and the
   canonical digest of a tensor.
 - ``dtypes``: the element types, and the values of their bits.
-- ``opening``: from a path to a reader, by its name and what is in it (``names``);
+- ``opening``: from a path to a reader, by its name (``names``) and what is in it (``kinds``);
   ``source``: the bytes of one file, by position.
 - One format each: ``safetensors``, ``npy`` (with npz), ``skops``, and the packages ``torch``,
   ``gguf``, ``onnx`` and ``hdf5``.
@@ -15,8 +15,8 @@
 - ``model``: a model as files that are compared; ``pairs``: two models side by side.
 
 Nothing is ever unpickled or executed, and no tensor is held in memory whole (one exception, with
-its limit, in :mod:`~provenance.weights.npy`). All but ``names`` and ``source`` need numpy,
-an extra: call :func:`check_numpy`, then import them, where a command needs them.
+its limit, in :mod:`~provenance.weights.npy`). All but ``names``, ``kinds`` and ``source``
+need numpy, an extra: call :func:`check_numpy`, then import them, where a command needs them.
 """
 
 from provenance.errors import UnavailableError

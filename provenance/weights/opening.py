@@ -14,14 +14,12 @@ from provenance.errors import MalformedError, UnreadableError
 from provenance.weights.gguf.reader import GgufFile
 from provenance.weights.hdf5.keras import KerasFile
 from provenance.weights.hdf5.reader import Hdf5File
+from provenance.weights.kinds import HEAD, Kind, kind_of
 from provenance.weights.names import (
-    HEAD,
     ONNX,
     READABLE_WORDS,
     TORCH,
     UNREADABLE,
-    Kind,
-    kind_of,
     suffix_of,
     whole_name,
 )

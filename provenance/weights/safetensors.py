@@ -21,7 +21,7 @@ import msgspec
 
 from provenance.encoding import strict_json
 from provenance.errors import MalformedError
-from provenance.weights.names import MAX_HEADER
+from provenance.weights.kinds import MAX_HEADER
 from provenance.weights.normalisers import Normaliser
 from provenance.weights.source import Source
 from provenance.weights.view import (

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from provenance.errors import MalformedError, UnreadableError
-from provenance.weights.names import kind_of
+from provenance.weights.kinds import kind_of
 from provenance.weights.opening import open_tensors
 from tests.weights import gguf_writing, hdf5_writing, torch_writing
 from tests.weights.writing import simple, tensor_digests

@@ -32,7 +32,7 @@ from typing import Final
 
 from provenance.errors import MalformedError, UnreadableError
 from provenance.loaders.keys import Path
-from provenance.weights.names import LEGACY
+from provenance.weights.kinds import LEGACY
 from provenance.weights.normalisers import Normaliser
 from provenance.weights.source import Source
 from provenance.weights.torch.pickle_program import MAX_PROGRAM, Reference, read_program

@@ -199,6 +199,8 @@ HELD: dict[str, tuple[bytes, str]] = {
     "cloud.json": (b'{"private_key": "-----BEGIN PRIVATE KEY-----\\nabc"}', "(private-key)"),
     "url.cfg": (b"proxy = https://me:pa55word@proxy.example", "(user)"),
     "live.npy": (b"\x93NUMPY\0my-live-secret\0", "variable MY_TOKEN"),
+    "weights.bin": (bytes(range(256)) * 9 + HUB.encode() + b"\xff" * 9, "(hugging-face)"),
+    "utf8.cfg": ("größe = 1\nhttps://jörg:größe-7x@b.example".encode(), "(user)"),
     ".env": (b"A=1", "secrets, by its name"),
     "README.md": (
         b"By [http://www.example.org](http://www.example.org), a [b](https://b.org/@b)",
