@@ -295,11 +295,13 @@ def _make(invocation_id: str, environ: Mapping[str, str], outside: Sequence[Path
         with contextlib.suppress(OSError):
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             (place / name).mkdir(mode=0o700)
+            (place / name / _PROGRAM).mkdir(mode=0o700)
             return RunFolder(place / name, name)
     try:
         if not is_apart(Path(tempfile.gettempdir())):
             raise NotADirectoryError
         path = Path(tempfile.mkdtemp(prefix="provenance-run-"))
+        (path / _PROGRAM).mkdir(mode=0o700)
     except OSError as error:
         what = f"no private folder for what is seen of the run: {reason(error)}"
         hint = "name one outside of the model and the repository in XDG_STATE_HOME"

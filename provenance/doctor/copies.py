@@ -120,6 +120,7 @@ class Tree:
             folder.mkdir(parents=True, exist_ok=True)
             if self.before.model.is_dir():
                 (top / self.before.model.relative_to(self.root)).mkdir(parents=True, exist_ok=True)
+            program.mkdir(mode=0o700)
         except OSError as error:
             raise UnavailableError(f"not copied: {reason(error)}", where=str(self.root)) from error
         records.prepare(program)

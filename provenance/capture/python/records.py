@@ -220,9 +220,8 @@ _decoders: Mapping[bytes, msgspec.json.Decoder[_Line | _OfPython]] = {
 
 
 def prepare(directory: Path) -> None:
-    """Make the private *directory*, if it is not there, with an empty file of records."""
+    """Create the empty file of records in *directory*."""
     try:
-        directory.mkdir(mode=0o700, exist_ok=True)
         directory.joinpath(RECORDS).touch(mode=0o600, exist_ok=False)
     except OSError as error:
         raise storage_error(error, directory / RECORDS) from error
