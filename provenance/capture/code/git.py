@@ -290,18 +290,17 @@ def look(root: Path, name: bytes, algorithm: str, before: Entry | None = None) -
         raise unreadable(error, os.fsdecode(name)) from error
     if not stat.S_ISREG(status.st_mode):
         return None
-    mode = PROGRAM if status.st_mode & stat.S_IXUSR else FILE
     if before is not None and before.state == state_of(status):
-        return replace(before, mode=mode if before.mode in (FILE, PROGRAM) else before.mode)
-    return _hash(os.fsdecode(path), os.fsdecode(name), algorithm)
-
-
-def _hash(path: str, shown: str, algorithm: str) -> Entry:
-    descriptor, status = open_file(path, shown=shown)
+        return replace(before, mode=_mode_of(status)) if before.mode in (FILE, PROGRAM) else before
+    shown = os.fsdecode(name)
+    descriptor, status = open_file(os.fsdecode(path), shown=shown)
     hasher = _object_hasher(algorithm, b"blob", status.st_size)
     id_, _ = hash_open(descriptor, status, shown, hasher=hasher)
-    mode = PROGRAM if status.st_mode & stat.S_IXUSR else FILE
-    return Entry(mode, id_, state_of(status))
+    return Entry(_mode_of(status), id_, state_of(status))
+
+
+def _mode_of(status: os.stat_result) -> bytes:
+    return PROGRAM if status.st_mode & stat.S_IXUSR else FILE
 
 
 def state_of(status: os.stat_result) -> FileState:

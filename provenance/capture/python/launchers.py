@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from itertools import dropwhile
 from pathlib import Path
 
 from provenance.capture.process import find_program, is_python
@@ -77,9 +78,7 @@ def _after_prefix(words: list[str], with_value: str, before: int) -> list[str]:
 
 def _after_env(words: list[str]) -> list[str]:
     """Return what ``env`` runs; nothing if it has options."""
-    rest = list(words)
-    while rest and "=" in rest[0]:
-        del rest[0]
+    rest = [*dropwhile(lambda word: "=" in word, words)]
     return [] if rest and rest[0].startswith("-") else rest
 
 
@@ -133,18 +132,11 @@ def _after_uv(
     words: list[str], folder: Path, environ: Mapping[str, str]
 ) -> tuple[list[str], Mapping[str, str]]:
     """Return what ``uv run`` runs, with the variables that it gets."""
-    rest = list(words)
-    while rest and rest[0] in _UV_FLAGS:
-        del rest[0]
+    rest = [*dropwhile(_UV_FLAGS.__contains__, words)]
     projects = (at for at in (folder, *folder.parents) if at.joinpath("pyproject.toml").is_file())
     bin_folder = next(projects, folder) / ".venv" / "bin"
     redirected = any(name.startswith("UV_") for name in environ)
-    if (
-        not rest
-        or rest[0].startswith("-")
-        or redirected
-        or not bin_folder.joinpath("python").exists()
-    ):
+    if not rest or rest[0].startswith("-") or redirected or not (bin_folder / "python").exists():
         return [], environ
     if rest[0].endswith(".py"):
         rest = ["python", *rest]

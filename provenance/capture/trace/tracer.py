@@ -233,7 +233,7 @@ def tracing(mechanism: str, before: Before, kept: RunFolder) -> Iterator[None]:
     Processes that the run left behind go on and are seen no more.
     """
     names = [] if mechanism in {"off", "inotify"} else ["audit"]
-    queues: dict[str, Inotify] = {}
+    watched: list[tuple[HashedInput, Inotify]] = []
     with contextlib.ExitStack() as stack:
         problem = ""
         try:
@@ -241,10 +241,10 @@ def tracing(mechanism: str, before: Before, kept: RunFolder) -> Iterator[None]:
                 queue = stack.enter_context(Inotify())
                 for path in _watches(item):
                     queue.add(path, inotify.OPEN | _CHANGED | _LOST)
-                queues[item.place.key] = queue
+                watched.append((item, queue))
         except ProvenanceError as error:
             problem = f"inotify: {error.what}"
-        names += ["inotify"] if queues or mechanism == "inotify" else []
+        names += ["inotify"] if watched or mechanism == "inotify" else []
         if mechanism in STOPPING:
             names.append(mechanism)
             (kept.path / SUPERVISED).touch()
@@ -253,13 +253,12 @@ def tracing(mechanism: str, before: Before, kept: RunFolder) -> Iterator[None]:
         yield
         unopened: dict[str, dict[str, int]] = {}
         written = []
-        for item in before.hashed:
-            if (queue_of := queues.get(item.place.key)) is not None:
-                number, changed, lost = _seen(queue_of, item)
-                problem = problem or ("inotify: not all was told" if lost else "")
-                about = {"files": number, "of": len(item.manifest.entries)}
-                unopened |= {item.place.key: about} if number else {}
-                written += [item.place.key] if changed else []
+        for item, queue in watched:
+            number, changed, lost = _seen(queue, item)
+            problem = problem or ("inotify: not all was told" if lost else "")
+            about = {"files": number, "of": len(item.manifest.entries)}
+            unopened |= {item.place.key: about} if number else {}
+            written += [item.place.key] if changed else []
         stopping = _problem(kept) if mechanism in STOPPING else ""
         problem = "; ".join(filter(None, (stopping, problem)))
         kept.keep(TRACE, replace(trace, unopened=unopened, written=(*written,), problem=problem))
