@@ -76,7 +76,7 @@ class Remote:
 
         logging.getLogger("securesystemslib").setLevel(logging.CRITICAL)  # it prints; we raise
         self._public, self._where = public, uri
-        # Of RSA's paddings, the one that the entry of a log names.
+        # Of RSA's paddings, where the service lets one choose: Vault signs by PSS all the same.
         padding = "rsa-pkcs1v15-sha256" if public.algorithm.startswith("rsa-") else None
         try:
             key = SSlibKey.from_crypto(public.handle, scheme=padding)

@@ -21,6 +21,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -52,7 +53,10 @@ RSA_BITS = range(2048, 16385)
 """Sizes of RSA moduli, in bits: OpenSSL checks nothing by a longer one."""
 
 _SHA256 = hashes.SHA256()
-_PADDINGS = padding.PKCS1v15(), padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.AUTO)
+_PADDINGS = {
+    "PKCS1V15": padding.PKCS1v15(),
+    "PSS": padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.AUTO),
+}
 
 MAX_KEY_BYTES = 64 * 2**10
 """Largest key file read, in bytes; an ML-DSA-87 key is under 8 KiB."""
@@ -135,34 +139,32 @@ class PublicKey(msgspec.Struct, frozen=True, eq=False):
         except (InvalidSignature, ValueError) as error:
             raise SignatureError("the signature does not match", where=self.key_id) from error
 
-    def verify_digest(self, signature: bytes, digest: bytes, algorithm: str) -> None:
-        """Return if this key made *signature* over something of this *digest*.
+    def verify_digest(self, signature: bytes, digest: bytes, algorithm: str) -> str:
+        """Return by which padding this key made *signature* over something of this *digest*.
 
-        The *algorithm* is SHA-256 or the curve's own: older clients signed by P-384 and SHA-256.
+        That is ``PKCS1V15`` or ``PSS`` of RSA; the others have none, "". The *algorithm* is SHA-256
+        or the curve's own: older clients signed by P-384 and SHA-256.
         """
         handle = self._handle
         by = {each.name: Prehashed(each) for each in (_SHA256, self._hash) if each}.get(algorithm)
         try:
             if by and isinstance(handle, ec.EllipticCurvePublicKey):
                 handle.verify(signature, digest, ec.ECDSA(by))
-            elif by and isinstance(handle, rsa.RSAPublicKey):
-                _verify_rsa(handle, signature, digest, by)
-            else:
-                what = f"a signature by {self.algorithm} over a digest by {algorithm}"
-                raise SignatureError(f"{what} is not supported")
+                return ""
+            if by and isinstance(handle, rsa.RSAPublicKey):
+                return _verify_rsa(handle, signature, digest, by)
         except (InvalidSignature, ValueError) as error:
             raise SignatureError("the signature does not match", where=self.key_id) from error
+        what = f"a signature by {self.algorithm} over a digest by {algorithm}"
+        raise SignatureError(f"{what} is not supported")
 
 
-def _verify_rsa(key: rsa.RSAPublicKey, signature: bytes, digest: bytes, by: Prehashed) -> None:
-    for number, padded in enumerate(_PADDINGS, 1):
-        try:
+def _verify_rsa(key: rsa.RSAPublicKey, signature: bytes, digest: bytes, by: Prehashed) -> str:
+    for name, padded in _PADDINGS.items():
+        with suppress(InvalidSignature):
             key.verify(signature, digest, padded, by)
-        except InvalidSignature:
-            if number == len(_PADDINGS):
-                raise
-        else:
-            return
+            return name
+    raise InvalidSignature
 
 
 def unsupported_algorithm(where: str | None, handle: object = None) -> MalformedError:

@@ -30,12 +30,13 @@ _ALGORITHMS = {
     "ed25519": ("PKIX_ED25519", "SHA2_256", "sha256"),
     **{f"ml-dsa-{n}": (f"ML_DSA_{n}", "SHA2_256", "sha256") for n in (44, 65, 87)},
     **{
-        f"rsa-{bits}": (f"PKIX_RSA_PKCS1V15_{bits}_SHA256", "SHA2_256", "sha256")
+        f"rsa-{bits}": (f"PKIX_RSA_{{}}_{bits}_SHA256", "SHA2_256", "sha256")
         for bits in (2048, 3072, 4096)
     },
 }
 """By key algorithm: Sigstore's PublicKeyDetails and HashAlgorithm (sigstore_common.proto; digests
-by sigstore/sigstore ``pkg/signature/algorithm_registry.go``), and hashlib's name of the latter."""
+by sigstore/sigstore ``pkg/signature/algorithm_registry.go``), and hashlib's name of the latter. Of
+RSA, the padding that was signed with goes into the former."""
 
 
 def format_body(message: bytes, signature: bytes, key: PublicKey) -> bytes:
@@ -51,10 +52,12 @@ def spec_of(
     if key.algorithm not in _ALGORITHMS:
         raise MalformedError(f"a log has no entry for a key by {key.algorithm}")
     details, algorithm, name = _ALGORITHMS[key.algorithm]
-    text = strict_base64.format
+    text, hashed = strict_base64.format, digest(name)
+    if "{}" in details:
+        details = details.format(key.verify_digest(signature, hashed, name))
     kind, der = ("x509Certificate", certificate) if certificate else ("publicKey", key.spki)
     verifier = {"keyDetails": details, kind: {"rawBytes": text(der)}}
-    data = {"algorithm": algorithm, "digest": text(digest(name))}
+    data = {"algorithm": algorithm, "digest": text(hashed)}
     signed = {"content": text(signature), "verifier": verifier}
     return {"hashedRekordV002": {"data": data, "signature": signed}}
 

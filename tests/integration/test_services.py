@@ -91,8 +91,13 @@ class Service(BaseHTTPRequestHandler):
         if name not in self.keys or body["key_version"] != 1:
             return 400, {"errors": ["signing key not found"]}
         message, key = base64.b64decode(body["input"]), self.keys[name]
-        is_raw = isinstance(key, ed25519.Ed25519PrivateKey)
-        signed = key.sign(message) if is_raw else key.sign(message, ec.ECDSA(hashes.SHA256()))
+        if isinstance(key, ed25519.Ed25519PrivateKey):
+            signed = key.sign(message)
+        elif isinstance(key, rsa.RSAPrivateKey):  # by PSS, if nothing else is asked for
+            padded = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.MAX_LENGTH)
+            signed = key.sign(message, padded, hashes.SHA256())
+        else:
+            signed = key.sign(message, ec.ECDSA(hashes.SHA256()))
         return 200, {"data": {"signature": f"vault:v1:{base64.b64encode(signed).decode()}"}}
 
     do_PUT = do_POST  # noqa: N815 - the name that the server asks for
@@ -201,17 +206,19 @@ def test_what_services_sign_and_refuse(service: Path) -> None:
         assert "token-of" not in said
 
 
-def test_a_claim_by_a_key_that_a_service_keeps(model: Path, service: Path) -> None:
+@pytest.mark.parametrize(("uri", "padded"), [("awskms:rsa", "PKCS1V15"), ("hv:rsa/1", "PSS")])
+def test_a_claim_by_a_key_that_a_service_keeps(
+    model: Path, service: Path, uri: str, padded: str
+) -> None:
     """An entry in a log says by which of RSA's paddings it is signed."""
     public, address = service / "rsa.pub", (service / "address").read_text()
-    ran = run("attest", model, "--key", f"awskms:rsa#{public}", environ=reach(address))
+    ran = run("attest", model, "--key", f"{uri}#{public}", environ=reach(address))
     assert ran.status == 0, ran.err
     claim = provenance.verify(model, keys=[public]).claim
     assert claim
     message, signature = claim.bundle.envelope.pae, claim.opened.signature
-    own = Service.keys["rsa"].public_key()
-    own.verify(signature, message, padding.PKCS1v15(), hashes.SHA256())
-    assert b"PKIX_RSA_PKCS1V15" in rekor.format_body(message, signature, claim.opened.key)
+    body = rekor.format_body(message, signature, claim.opened.key)
+    assert f"PKIX_RSA_{padded}_2048_SHA256".encode() in body
 
 
 def test_a_refusal_is_one_line(model: Path, service: Path) -> None:

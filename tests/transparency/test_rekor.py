@@ -6,11 +6,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from provenance.encoding import strict_json
-from provenance.errors import MalformedError
+from provenance.errors import MalformedError, SignatureError
 from provenance.keys import ALGORITHMS, PrivateKey, generate, parse_spki
 from provenance.transparency import rekor
 
@@ -92,6 +93,24 @@ def test_the_digest_is_that_with_which_the_key_signs(
     assert spec["signature"]["verifier"]["keyDetails"] == details
     assert spec["data"]["algorithm"] == algorithm
     assert base64.b64decode(spec["data"]["digest"]) == digest(MESSAGE).digest()
+
+
+PADDINGS = {
+    "PKCS1V15": padding.PKCS1v15(),
+    "PSS": padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.MAX_LENGTH),
+}
+
+
+@pytest.mark.parametrize("name", PADDINGS)
+def test_the_body_says_by_which_of_rsa_s_paddings_it_is_signed(name: str) -> None:
+    handle = rsa.generate_private_key(65537, 2048)
+    spki = handle.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    signature = handle.sign(MESSAGE, PADDINGS[name], hashes.SHA256())
+    body = json.loads(rekor.format_body(MESSAGE, signature, parse_spki(spki)))
+    verifier = body["spec"]["hashedRekordV002"]["signature"]["verifier"]
+    assert verifier["keyDetails"] == f"PKIX_RSA_{name}_2048_SHA256"
+    with pytest.raises(SignatureError):
+        rekor.format_body(MESSAGE + b".", signature, parse_spki(spki))
 
 
 def test_every_algorithm_that_we_make_can_be_logged() -> None:
