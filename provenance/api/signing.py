@@ -123,31 +123,40 @@ def sign(  # noqa: PLR0913 - each option of the verb, by name
 
 @dataclass(frozen=True, slots=True)
 class Resigned:
-    """How many statements were signed again, the new key's id, and what was written."""
+    """How many statements were signed again, the new key's id, and what was written.
+
+    ``left`` of the old key's are not about the files that are here, or are of other kinds.
+    """
 
     statements: int
     key_id: str
     written: tuple[str, ...]
+    left: int = 0
 
 
-def resign(
+def resign(  # noqa: PLR0913 - each option of the verb, by name
     model: PathLike,
     *,
     old_key: PathLike | PrivateKey,
     new_key: PathLike | PrivateKey,
     old_password: Password = None,
     new_password: Password = None,
+    link_roots: Sequence[PathLike] = (),
+    progress: Progress = silent,
 ) -> Resigned:
-    """Sign again with *new_key* what *old_key* signed beside *model*, a folder or a file.
+    """Sign again with *new_key* what *old_key* signed about the files of *model*.
 
     Both sign that one follows the other. What is said stays, word by word, and so do the claims of
-    the old key; ``model.sig``, which has one signature, gets that of the new one.
+    the old key; ``model.sig``, which has one signature, gets that of the new one. What is said of
+    other files is left as it is. Links may lead to files below *link_roots*.
     """
     old, new = private_key(old_key, old_password), private_key(new_key, new_password)
     if old.public == new.public:
         raise UsageError("the old key and the new one are the same")
-    statements, written = beside.resign(a_path(model), old, new)
-    return Resigned(statements, new.public.key_id, written)
+    roots = arguments.link_roots(link_roots)
+    with progress("hashing") as advance:
+        statements, left, written = beside.resign(a_path(model), old, new, roots, advance)
+    return Resigned(statements, new.public.key_id, written, left)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -43,10 +44,10 @@ from provenance.folder.claims import (
 )
 from provenance.keys import PrivateKey, PublicKey, parse_spki, refuse_private_key
 from provenance.sigstore.signing import Identity
-from provenance.statement import intoto, model_signature
+from provenance.statement import intoto, model_signature, training, uris
 from provenance.statement.intoto import Statement, Subject
+from provenance.statement.model_signature import ONE_FILE
 from provenance.statement.training import TrainingStatement
-from provenance.statement.uris import KEY_CHANGE
 from provenance.transparency import entry as log_entries
 from provenance.transparency import log as logs
 from provenance.transparency import note, rekor
@@ -235,38 +236,61 @@ def _holds_links(model: Path, link_roots: Sequence[Path]) -> bool:
     return any(it.links for _, it in walk_again(model, RESERVED, link_roots, raise_it))
 
 
-def resign(model: Path, old: PrivateKey, new: PrivateKey) -> tuple[int, tuple[str, ...]]:
-    """Sign again with *new* what *old* signed beside *model*; return how much, and the paths.
+def resign(
+    model: Path,
+    old: PrivateKey,
+    new: PrivateKey,
+    link_roots: Sequence[Path] = (),
+    progress: Callable[[int], None] | None = None,
+) -> tuple[int, int, tuple[str, ...]]:
+    """Sign again with *new* what *old* signed beside *model* about its files.
 
-    The same bytes are signed: no file of the model is read. Claims of the old key stay, and that
-    one key follows the other is stated by both.
+    Return how many statements, how many are left as they are, and the paths. The same bytes are
+    signed. Claims of the old key stay, and that one key follows the other is stated by both.
     """
     require_model(model)
     path = beside(model, MODEL_SIGNATURE)
+    manifest = hash_folder(model, ignore=RESERVED, link_roots=link_roots, progress=progress)
     with locked(_folder_of(model)):
-        items = _read_claims(model)
-        signature = read_bundles(path) if os.path.lexists(path) else ()
+        items = _read_claims(model, link_roots)
+        signature = _read_claims(model, link_roots, MODEL_SIGNATURE)
         moved_before = {item.envelope.payload for item in items if _is_by(item, new)}
-        claimed = [item.envelope for item in items if _is_by(item, old)]
-        claimed = [each for each in claimed if each.payload not in moved_before]
-        signed = [item.envelope for item in signature if _is_by(item, old)]
-        if not (claimed or signed):
+        theirs = [item for item in (*items, *signature) if _is_by(item, old)]
+        stated = dict.fromkeys(item.envelope.payload for item in theirs)
+        about = {each for each in stated if _is_about(each, manifest)}
+        signed = [it for it in signature if it in theirs and it.envelope.payload in about]
+        claimed = {it.envelope.payload for it in theirs if it not in signature}
+        payloads = [each for each in stated if each in (claimed & about) - moved_before]
+        if not (payloads or signed):
             hint = "'provenance show' says who signed; what a certificate names stays"
-            what = "nothing here is signed by the old key alone"
+            what = "nothing about the files here is signed by the old key alone"
             raise SignatureError(what, where=str(model), hint=hint)
-        payloads = dict.fromkeys(it.payload for it in claimed)
-        moved = _key_change([*payloads, *(it.payload for it in signed)], old, new)
+        moved = _key_change([*payloads, *(it.envelope.payload for it in signed)], old, new)
         lines = [sign_payload(each, new) for each in payloads]
         lines += [sign_payload(moved, each) for each in (old, new)]
         _write_claims(model, [*(item.raw for item in items), *lines])
         if signed:
             again = [
-                sign_payload(it.envelope.payload, new, openssf=True) if _is_by(it, old) else it.raw
+                sign_payload(it.envelope.payload, new, openssf=True) if it in signed else it.raw
                 for it in signature
             ]
             write_file(path, again[0] if len(again) == 1 else _joined(path, again))
     written = (str(beside(model, CLAIMS)), *([str(path)] if signed else ()))
-    return len(payloads) + len(signed), written
+    return len(payloads) + len(signed), len(stated.keys() - about), written
+
+
+def _is_about(payload: bytes, manifest: Manifest) -> bool:
+    """Tell whether *payload* says how the files of *manifest* were made, or that these are them."""
+    with suppress(MalformedError):
+        statement = intoto.parse(payload)
+        if statement.predicate_type != uris.MODEL_SIGNATURE:
+            return training.from_statement(statement).manifest == manifest
+        said, entries = model_signature.from_statement(statement), manifest.entries
+        digests = {it.name: it.sha256 for it in entries if not is_within(it.name, said.left_out)}
+        files = {it: said.files[it] for it in said.files if not is_within(it, RESERVED)}
+        one = ({ONE_FILE: it.sha256} for it in entries if len(entries) == 1)
+        return files in (digests, *one)
+    return False
 
 
 def _is_by(item: Bundle, key: PrivateKey) -> bool:
@@ -274,7 +298,7 @@ def _is_by(item: Bundle, key: PrivateKey) -> bool:
         return False  # what a certificate says of the old key, none says of the new one
     try:
         dsse.open_envelope(item.envelope, [key.public])
-        return intoto.parse(item.envelope.payload).predicate_type != KEY_CHANGE
+        return intoto.parse(item.envelope.payload).predicate_type != uris.KEY_CHANGE
     except (SignatureError, MalformedError):
         return False
 
@@ -286,7 +310,7 @@ def _key_change(payloads: Iterable[bytes], old: PrivateKey, new: PrivateKey) -> 
         name: {"keyId": key.public.key_id, "spki": strict_base64.format(key.public.spki)}
         for name, key in (("from", old), ("to", new))
     }
-    return intoto.format(Statement(subject, KEY_CHANGE, named))
+    return intoto.format(Statement(subject, uris.KEY_CHANGE, named))
 
 
 def publish(model: Path, log: Log, keys: Sequence[PublicKey] = ()) -> tuple[Published, ...]:
@@ -381,8 +405,10 @@ def _may_replace(path: Path, signers: Sequence[PublicKey], who: str | None) -> b
     return True
 
 
-def _read_claims(model: Path, link_roots: Sequence[Path] = ()) -> tuple[Bundle, ...]:
-    path = beside(model, CLAIMS)
+def _read_claims(
+    model: Path, link_roots: Sequence[Path] = (), name: str = CLAIMS
+) -> tuple[Bundle, ...]:
+    path = beside(model, name)
     if path.is_symlink():
         check_link(path.parent, path.name, link_roots)
     return read_bundles(path) if os.path.lexists(path) else ()

@@ -8,14 +8,14 @@ from cryptography.hazmat.primitives import serialization
 
 import provenance as library
 from provenance.envelope import bundle
-from provenance.errors import ContentError, SignatureError
+from provenance.errors import ContentError, SignatureError, UnreadableError
 from provenance.folder import attach, claims
 from provenance.keys import generate, write_pair
 from provenance.statement import intoto, uris
 from provenance.trust.opening import KeyChange
 from tests.keys.test_certificates import SIGNER, pem
 from tests.sigstores import AUTHORITY, NOW, issue
-from tests.world import refused
+from tests.world import refused, tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +68,7 @@ def test_of_a_stranger_nothing_moves(model: Path) -> None:
     signer, stranger, new = (generate() for _ in range(3))
     library.attest(model, key=signer)
     before = (model / "claims.jsonl").read_bytes()
-    with pytest.raises(SignatureError, match="nothing here is signed by the old key"):
+    with pytest.raises(SignatureError, match="signed by the old key alone"):
         library.resign(model, old_key=stranger, new_key=new)
     assert (model / "claims.jsonl").read_bytes() == before
     library.resign(model, old_key=signer, new_key=new)
@@ -81,6 +81,59 @@ def test_only_a_signature_moves(model: Path) -> None:
     library.sign(model, key=old)
     assert library.resign(model, old_key=old, new_key=new).statements == 1
     assert library.verify(model, keys=[new.public]).claim is None
+
+
+def test_what_is_said_of_other_files_is_left(
+    model: Path, tmp_path: Path, provenance: Shell
+) -> None:
+    """Whoever can add lines beside the model gets no signature of the new key on another one."""
+    old, new, other = generate(), generate(), tmp_path / "other"
+    other.mkdir()
+    (other / "w.bin").write_bytes(b"2")  # of the same name and size
+    for each in (model, other):
+        library.attest(each, key=old)
+    paths = [each / "claims.jsonl" for each in (model, other)]
+    paths[0].write_bytes(b"".join(each.read_bytes() for each in paths))
+    (other / "model.sig").rename(model / "model.sig")
+    for name, key in (("old", old), ("new", new)):
+        write_pair(key, tmp_path / name)
+    command = ("resign", model, "--old-key", tmp_path / "old", "--new-key", tmp_path / "new")
+    done = provenance(*command)
+    assert "signed   1 statement again" in done.out
+    assert "left     2 statements of the old key, of other files" in done.out
+    assert library.verify(model, keys=[new.public]).claim
+    again = tmp_path / "again.jsonl"
+    again.write_bytes((model / "claims.jsonl").read_bytes())
+    with pytest.raises(ContentError, match=r"w\.bin was changed"):
+        library.verify(other, keys=[new.public], claims=again)
+    (model / "w.bin").write_bytes(b"3")
+    refused(provenance(*command), 1, "nothing about the files here is signed by the old key")
+
+
+def test_a_signature_that_leaves_files_out_moves(model: Path, tmp_path: Path) -> None:
+    old, new = generate(), generate()
+    (model / "notes.txt").touch()
+    library.sign(model, key=old, ignore_paths=[model / "notes.txt"])
+    assert library.resign(model, old_key=old, new_key=new).statements == 1
+    assert library.verify(model, keys=[new.public]).not_covered == {"notes.txt": 1}
+    one = tmp_path / "one.bin"
+    one.write_bytes(b"1")
+    library.sign(one, key=old)
+    assert library.resign(one, old_key=old, new_key=new).statements == 1
+    assert library.verify(one, keys=[new.public]).name == "one.bin"
+
+
+@pytest.mark.parametrize("name", ["model.sig", "claims.jsonl"])
+def test_a_link_out_of_the_folder_is_not_followed(model: Path, tmp_path: Path, name: str) -> None:
+    old, new = generate(), generate()
+    library.attest(model, key=old)
+    (model / name).rename(tmp_path / name)
+    (model / name).symlink_to(tmp_path / name)
+    before = tree(model)
+    with pytest.raises(UnreadableError, match=name):
+        library.resign(model, old_key=old, new_key=new)
+    assert tree(model) == before
+    library.resign(model, old_key=old, new_key=new, link_roots=[tmp_path])
 
 
 def test_a_signature_of_another_stays_beside_it(model: Path) -> None:
@@ -139,7 +192,7 @@ def test_what_was_signed_with_a_certificate_stays(model: Path, tmp_path: Path) -
     chain[0].write_bytes(pem(root))
     leaf.write_bytes(pem(issue("signer", root, *SIGNER, key=key, **years)))
     library.sign(model, key=old, signing_certificate=leaf, certificate_chain=chain)
-    with pytest.raises(SignatureError, match="nothing here is signed by the old key alone"):
+    with pytest.raises(SignatureError, match="signed by the old key alone"):
         library.resign(model, old_key=old, new_key=new)
     (model / "model.sig").rename(tmp_path / "kept")
     library.attest(model, key=old)
