@@ -72,8 +72,8 @@ MAX_FILE, MAX_FILES, MAX_NAMED = 2**20, 2**23, 2**20
 """Largest file of a model that is searched, most bytes of all of them, and of those in which values
 are known by their names, which is ten times as slow (a second or two together)."""
 
-_READABLE = re.compile(rb"(?:[\t\n\r -~]++|[\xc2-\xf4][\x80-\xbf]{1,3}+)++")
-"""Text in a file of numbers."""
+_TEXTS = re.compile(rb"[\t\n\r -~]{%d,}" % MIN_LENGTH)
+"""What may be text in a file that is none."""
 
 _PICKLED = re.compile(rb"(?s)X(.)\0\0\0|\x8c(.)")
 """BINUNICODE and SHORT_BINUNICODE of a pickle, with a length below 256."""
@@ -170,10 +170,13 @@ def _secret_in(data: bytes, secrets: tuple[LiveSecret, ...], *, named: bool) -> 
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         data = data.decode("utf-16", "replace").encode("utf-8", "replace")
     pickled = _pickled(data)
-    text = b"\n".join(run for run in _READABLE.findall(data) if len(run) >= MIN_LENGTH)
-    if found := find_secret(b"%b\n%b" % (text, pickled), secrets):
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        data = b"\n".join(_TEXTS.findall(data))
+    if found := find_secret(b"%b\n%b" % (data, pickled), secrets):
         return found.what
-    if named and (kind := named_secret_in(text, pickled)):
+    if named and (kind := named_secret_in(data, pickled)):
         return f"what looks like a credential ({kind})"
     return ""
 
