@@ -71,7 +71,7 @@ def check_blob(
     with refusing():
         if (kind == "publicKey") != (key is not None):
             raise SignatureError("signed by a key" if key is None else "signed by an identity")
-        leaf = None if key else keyless.certified(document.media_type, kind, chain)
+        leaf = None if key else keyless.certified(document.media_type, kind, chain)[0]
         key = leaf.key if leaf else key
         name = DIGESTS.get(said.algorithm, "") if said else "sha256"
         if not name or key is None:
@@ -111,7 +111,8 @@ def verify(given: argparse.Namespace) -> str:
     if given.staging and given.trusted_root is None:
         raise UsageError("the staging instance's root is not shipped", hint="--trusted-root FILE")
     trusted = root.load(given.trusted_root) if given.trusted_root else root.shipped()
-    keyless = Keyless(trusted, given.certificate_identity, given.certificate_oidc_issuer)
+    who = given.certificate_identity, given.certificate_oidc_issuer
+    keyless = Keyless(trusted, (who,) if all(who) else ())
     key = load_public(given.key) if given.key else None
 
     def digest(name: str) -> bytes:

@@ -53,6 +53,7 @@ PARSER_ONLY = {
     "verdict/consistent-called-reproduced.json": "what follows from the parts is computed",
     "verdict/of-another-model.json": "the subject is compared with the published model",
     "verdict/quorum-not-met.json": "builders are counted",
+    "verdict/one-identity-counts-twice.json": "builders are counted",
     "bundle/payload-with-loose-bits.json": "a pattern cannot see the unused bits of base64",
     "bundle/no-signer.json": "one of three fields is there, and each may be null",
     "bundle/signer-named-twice.json": "unknown fields are read over, as Sigstore adds some",

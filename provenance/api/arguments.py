@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -12,13 +13,14 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from msgspec import structs
 
-from provenance.errors import UnreadableError, UsageError
+from provenance.errors import ProvenanceError, UnreadableError, UsageError
 from provenance.folder.claims import not_compared, not_covered, require_folder
 from provenance.keys import PrivateKey, PublicKey, load_private, load_public
 from provenance.keys.elsewhere import TEXTS, read_text, scheme_of
 from provenance.keys.public import read_key_file
 
 if TYPE_CHECKING:
+    from provenance.envelope.bundle import Trusted
     from provenance.equality.declaration import Declaration
     from provenance.folder.attach import Log
     from provenance.keys.certificates import Authority
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 PathLike: TypeAlias = str | os.PathLike[str]
 Password: TypeAlias = str | bytes | None
+Texts: TypeAlias = str | Sequence[str] | None
 Progress: TypeAlias = "Callable[[str], AbstractContextManager[Callable[[int], None] | None]]"
 """Called with what is being done; gives what is then called with the numbers of bytes done."""
 
@@ -177,7 +180,33 @@ def public_keys(keys: Sequence[PathLike | PublicKey]) -> tuple[PublicKey, ...]:
     return tuple(dict.fromkeys(loaded))
 
 
-def authorities(files: Sequence[PathLike]) -> tuple[Authority, ...]:
+def signers(
+    keys: Sequence[PathLike | PublicKey],
+    certificate_chain: Sequence[PathLike],
+    identity: Texts,
+    identity_provider: Texts,
+    trust_config: PathLike | None,
+) -> tuple[Trusted, ...]:
+    """Return who is trusted to sign: by key, by certificate, by identity."""
+    return (
+        *public_keys(keys),
+        *_authorities(certificate_chain),
+        *_identities(paired(identity, identity_provider), trust_config),
+    )
+
+
+def in_options(error: ProvenanceError, of: str = "") -> ProvenanceError:
+    """Return *error*; its hint names the options, *of* somebody, of a verb that takes no policy."""
+    if error.hint is not None:
+        error.hint = _TRUSTING.sub(f"--{of}", error.hint.removesuffix(", or in the policy"))
+    return error
+
+
+_TRUSTING = re.compile(r"--(?=(key|certificate-chain|identity|trust-config)\b)")
+"""How an option begins that says who is trusted."""
+
+
+def _authorities(files: Sequence[PathLike]) -> tuple[Authority, ...]:
     """Return who is trusted by the certificates in *files* (PEM), as of now."""
     paths = [Path(each) for each in several(files, "certificate_chain")]
     if not paths:
@@ -188,24 +217,34 @@ def authorities(files: Sequence[PathLike]) -> tuple[Authority, ...]:
     return (parse_authority(pems, datetime.now(UTC)),)
 
 
-def identities(
-    identity: str | None, provider: str | None, trust_config: PathLike | None
+def paired(identity: Texts, provider: Texts) -> tuple[tuple[str, str], ...]:
+    """Return each identity with its provider: those in the same place, or one for all."""
+    given = (() if it is None else it for it in (identity, provider))
+    names, providers = ([it] if isinstance(it, str) else [*it] for it in given)
+    if len(providers) == 1 and names:
+        providers *= len(names)
+    if len(names) != len(providers) or not all((*names, *providers)):
+        missing = "--identity NAME" if len(names) < len(providers) else "--identity-provider URL"
+        what = "an identity counts by the word of its provider: both are needed"
+        hint = f"add {missing}; one provider is for all, or each identity has its own, in order"
+        raise UsageError(what, hint=hint)
+    return tuple(zip(names, providers, strict=True))
+
+
+def _identities(
+    named: tuple[tuple[str, str], ...], trust_config: PathLike | None
 ) -> tuple[Keyless, ...]:
-    """Return who is trusted by *identity*, for which *provider* vouches, or by nothing but a key.
+    """Return who is trusted by identity, or by nothing but a key that a log knows.
 
     Without the trusted root *trust_config*, it is the one that the package ``sigstore`` ships.
     """
-    if bool(identity) != bool(provider):
-        missing = "--identity-provider URL" if identity else "--identity NAME"
-        what = "an identity counts by the word of its provider: both are needed"
-        raise UsageError(what, hint=f"add {missing}")
-    if not identity and trust_config is None:
+    if not named and trust_config is None:
         return ()
     from provenance.sigstore import root  # noqa: PLC0415 - rarely needed
     from provenance.sigstore.keyless import Keyless  # noqa: PLC0415
 
     trusted = root.shipped() if trust_config is None else root.load(a_path(trust_config))
-    return (Keyless(trusted, identity or "", provider or ""),)
+    return (Keyless(trusted, named),)
 
 
 def declaration(equality: PathLike | Declaration) -> Declaration:

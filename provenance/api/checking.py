@@ -19,16 +19,17 @@ from provenance.api.arguments import (
     Password,
     PathLike,
     Progress,
+    Texts,
     a_path,
-    authorities,
     declaration,
-    identities,
+    in_options,
     log_key,
     open_models,
     optional_path,
     private_key,
     public_keys,
     several,
+    signers,
     silent,
 )
 from provenance.equality.declaration import Declaration
@@ -73,8 +74,8 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     *,
     keys: Sequence[PathLike | PublicKey] = (),
     certificate_chain: Sequence[PathLike] = (),
-    identity: str | None = None,
-    identity_provider: str | None = None,
+    identity: Texts = None,
+    identity_provider: Texts = None,
     trust_config: PathLike | None = None,
     trust: PathLike | None = None,
     claims: PathLike | None = None,
@@ -102,20 +103,21 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
 
     Or a key did whose certificate leads to a root in the files *certificate_chain* (PEM), or an
     *identity* (keyless) for which *identity_provider* vouches, by the Sigstore whose trusted root
-    is the file *trust_config*, else the public one's that the package ``sigstore`` ships. Or the
-    policy in the file *trust* says who is trusted, and for what: a rule that does not hold is a
-    PolicyError, after *on_answer* was told the answer to each. *claims* are read in place of those
-    beside the model, or the one *signature*. With a *log*'s key, the claim must be in that log. A
-    claim of a lower evidence level than *require* is refused; ``rebuilt`` needs a *verdict*, a file
-    that ``agree`` wrote and one of *keys* signed. *name* and *root_digest* (``sha256:HEX``) say
-    which model is expected. An in-toto *layout* that all *layout_keys* signed must hold over the
-    in-toto links in the folder *links*, else those beside the model, and end in its files; it must
-    have no inspections, unless *unsafe_run_inspections* runs them. *bases* are folders or files
-    with claims about what the model was made from, beside those that lie with it. Each of
-    *checkpoints*, a folder or file, must be one that the run wrote, by the claim. Links may lead to
-    files below *link_roots*, and into known caches. *ignore_paths* need not be signed, if no loader
-    opens them; *digests_v0* reads signatures of model-signing before 0.3, *unsafe_ignore_unsigned*
-    accepts whatever nobody signed. *on_step* is told each step that held.
+    is the file *trust_config*, else the public one's that the package ``sigstore`` ships; of
+    several identities, each has its provider in the same place, or one is for all. Or the policy in
+    the file *trust* says who is trusted, and for what: a rule that does not hold is a PolicyError,
+    after *on_answer* was told the answer to each. *claims* are read in place of those beside the
+    model, or the one *signature*. With a *log*'s key, the claim must be in that log. A claim of a
+    lower evidence level than *require* is refused; ``rebuilt`` needs a *verdict*, a file that
+    ``agree`` wrote and one of *keys* signed. *name* and *root_digest* (``sha256:HEX``) say which
+    model is expected. An in-toto *layout* that all *layout_keys* signed must hold over the in-toto
+    links in the folder *links*, else those beside the model, and end in its files; it must have no
+    inspections, unless *unsafe_run_inspections* runs them. *bases* are folders or files with claims
+    about what the model was made from, beside those that lie with it. Each of *checkpoints*, a
+    folder or file, must be one that the run wrote, by the claim. Links may lead to files below
+    *link_roots*, and into known caches. *ignore_paths* need not be signed, if no loader opens them;
+    *digests_v0* reads signatures of model-signing before 0.3, *unsafe_ignore_unsigned* accepts
+    whatever nobody signed. *on_step* is told each step that held.
     """
     if require not in (None, *LEVELS):
         raise UsageError(f"no evidence level: {require!r}", hint=f"one of {', '.join(LEVELS)}")
@@ -123,11 +125,7 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
         raise UsageError("only a verdict says that a model was rebuilt", hint="give it: --verdict")
     root = None if root_digest is None else _sha256(root_digest)
     policy = Policy(require=require or LEVELS[0], name=name, root_digest=root)
-    trusted: tuple[Trusted, ...] = (
-        *public_keys(keys),
-        *authorities(certificate_chain),
-        *identities(identity, identity_provider, trust_config),
-    )
+    trusted = signers(keys, certificate_chain, identity, identity_provider, trust_config)
     rules = _policy(trust, alone=not trusted and log is None and require is None)
     trusted = rules.trusted if rules else trusted
     logged = None if log is None else log_key(log)
@@ -170,7 +168,7 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
         builders = f"{count(len(found.builders), 'builder')}, {found.quorum} needed"
         detail = f"{model_text(found)}; {builders}"
         steps = [Step(len(STEPS), STEPS[-1], detail)]
-        levels = (*levels, Word(opened.key.key_id, "rebuilt"))
+        levels = (*levels, Word(opened.signer, "rebuilt", opened.kind))
         rebuilt = [(opened, found)]
     on_step(steps[0])
     for step in _further(verified, chain, several(checkpoints, "checkpoints")):
@@ -236,6 +234,10 @@ def _decide(
 
         searched = against.search(rules, named, verified, more, now)
 
+    def builders(verdict: Verdict) -> frozenset[str]:
+        built = ((party.key_id, party.subject) for party in verdict.built)
+        return frozenset(decision.builders_in(rules, built))
+
     verdicts = (
         decision.Evidence(
             "verdict",
@@ -243,7 +245,7 @@ def _decide(
             verdict.published.name,
             opened.at,
             strength=verdict.strongest,
-            builders=frozenset(verdict.builders),
+            builders=builders(verdict),
         )
         for opened, verdict in rebuilt
     )
@@ -362,7 +364,11 @@ def compare(
 def agree(  # noqa: PLR0913 - each option of the verb, by name
     models: Sequence[PathLike],
     *,
-    keys: Sequence[PathLike | PublicKey],
+    keys: Sequence[PathLike | PublicKey] = (),
+    certificate_chain: Sequence[PathLike] = (),
+    identity: Texts = None,
+    identity_provider: Texts = None,
+    trust_config: PathLike | None = None,
     equality: PathLike | Declaration | None = None,
     unsafe_other_equality: bool = False,
     probes: PathLike | None = None,
@@ -376,11 +382,12 @@ def agree(  # noqa: PLR0913 - each option of the verb, by name
 ) -> Verdict:
     """Judge whether *models*, the published one first, are the same model; return the verdict.
 
-    Each is verified with *keys* and compared with the first under the equality that the first
-    declared. If that is not *equality*, it is refused, unless *unsafe_other_equality* applies
-    *equality* instead. *quorum* distinct builders must agree. Any verdict, even a negative one, is
-    signed by *sign_with* into the new file *out*; who signs may say that the builders are
-    *independent*, operated by different people. *link_roots* are as for :func:`verify`.
+    Each is verified with *keys*, certificates and identities, as by :func:`verify`, and compared
+    with the first under the equality that the first declared. If that is not *equality*, it is
+    refused, unless *unsafe_other_equality* applies *equality* instead. *quorum* distinct builders
+    must agree. Any verdict, even a negative one, is signed by *sign_with* into the new file *out*;
+    who signs may say that the builders are *independent*, operated by different people.
+    *link_roots* are as for :func:`verify`.
     """
     check_numpy()
     from provenance.rebuilding import agreement  # noqa: PLC0415 - needs numpy
@@ -393,7 +400,7 @@ def agree(  # noqa: PLR0913 - each option of the verb, by name
     if out is not None and os.path.lexists(a_path(out)):  # before hours of comparison
         raise UsageError("exists already", where=str(out), hint="choose another name")
     signer = None if sign_with is None else private_key(sign_with, password)
-    trusted = public_keys(keys)
+    trusted = signers(keys, certificate_chain, identity, identity_provider, trust_config)
     if equality is None and unsafe_other_equality:
         raise UsageError("--unsafe-other-equality needs --equality")
     expected = None if equality is None else declaration(equality)
@@ -405,7 +412,7 @@ def agree(  # noqa: PLR0913 - each option of the verb, by name
         try:
             verified.append(verification.verify_model(Path(model), trusted, reading=reading))
         except ProvenanceError as error:
-            raise error.inside(str(model)) from error
+            raise in_options(error).inside(str(model)) from error
     override = None
     if expected is not None:
         shown = expected.name if isinstance(equality, Declaration) else str(equality)

@@ -16,6 +16,7 @@ from provenance.cli.options import (
     read_password,
     read_trusted_keys,
     trusted_keys_option,
+    trusted_signer_options,
 )
 from provenance.equality.lattice import AGREES
 from provenance.errors import one_line
@@ -34,6 +35,7 @@ from provenance.report.terminal import print_json, print_lines, progress
 )
 @click.argument("models", type=PATH, nargs=-1, required=True, metavar="DIR DIR...")
 @trusted_keys_option
+@trusted_signer_options
 @click.option(
     "--equality", metavar="FILE|NAME", help="Refuse unless this is the declared equality."
 )
@@ -54,7 +56,7 @@ from provenance.report.terminal import print_json, print_lines, progress
     default=2,
     show_default=True,
     metavar="K",
-    help="How many distinct keys must agree, counting the publisher's.",
+    help="How many distinct signers must agree, counting the publisher.",
 )
 @click.option(
     "--independent",

@@ -34,19 +34,31 @@ trusted_keys_option = click.option(
 )
 
 
-def trusted_identity_options(command: F) -> F:
-    """Add what says which identity is trusted, as ``--key`` says which key."""
+def trusted_identity_options(command: F, of: str = "", when: str = "") -> F:
+    """Add what says which identities are trusted, as ``--key`` says which keys.
+
+    The options are *of* somebody, by their names, and their help begins with *when* they are used.
+    """
     command = click.option(
-        "--trust-config", type=PATH, metavar="FILE",
-        help="Trusted root of a Sigstore, in place of the public one's in the package sigstore.",
+        f"--{of}trust-config", type=PATH, metavar="FILE",
+        help=f"{when}Trusted root of a Sigstore, not the public one's in the package sigstore.",
     )(command)  # fmt: skip
     command = click.option(
-        "--identity-provider", metavar="URL", help="Who vouches for the identity."
-    )(command)
+        f"--{of}identity-provider", multiple=True, metavar="URL",
+        help=f"{when}Who vouches for an identity: one for all, or one for each, in order.",
+    )(command)  # fmt: skip
     return click.option(
-        "--identity", metavar="NAME",
-        help="Identity that you trust to sign (keyless): a mail, a URL.",
+        f"--{of}identity", multiple=True, metavar="NAME",
+        help=f"{when}Identity that you trust to sign (keyless): a mail, a URL. Repeatable.",
     )(command)  # fmt: skip
+
+
+def trusted_signer_options(command: F, of: str = "", when: str = "") -> F:
+    """Add what says who is trusted to sign without a key of theirs being known."""
+    return click.option(
+        f"--{of}certificate-chain", type=PATH, multiple=True, metavar="PEM",
+        help=f"{when}Certificate of an authority that you trust to name signers. Repeatable.",
+    )(trusted_identity_options(command, of, when))  # fmt: skip
 
 
 link_root_option = click.option(

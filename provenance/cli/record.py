@@ -15,7 +15,7 @@ import click
 from provenance.capture.python.asking import begun
 from provenance.capture.trace import MECHANISMS
 from provenance.cli.help import Command
-from provenance.cli.options import PATH, key_variables
+from provenance.cli.options import PATH, key_variables, trusted_signer_options
 from provenance.cli.recording import print_recorded, read_given, read_stated, recording_options
 from provenance.errors import UnfinishedError, UsageError, as_typed
 
@@ -25,7 +25,13 @@ _FINISHING = frozenset(
 )
 """The parameters that ``--finish`` takes; the others state what the run already has."""
 
-_GO_WITH = {"redact": "finish", "publisher_keys": "rebuild_of", "yes": "rebuild_of"}
+_PUBLISHER = tuple(
+    f"publisher_{each}"
+    for each in ("keys", "certificate_chain", "identity", "identity_provider", "trust_config")
+)
+"""Parameters that say whom to trust as the publisher."""
+
+_GO_WITH = {"redact": "finish", **dict.fromkeys((*_PUBLISHER, "yes"), "rebuild_of")}
 """Parameters that are for another one."""
 
 
@@ -68,6 +74,7 @@ _GO_WITH = {"redact": "finish", "publisher_keys": "rebuild_of", "yes": "rebuild_
     metavar="PUB",
     help="With --rebuild-of: public key of who published it. Repeatable.",
 )
+@partial(trusted_signer_options, of="publisher-", when="For --rebuild-of. ")
 @click.option(
     "--trace",
     type=click.Choice(MECHANISMS),
@@ -113,7 +120,7 @@ def command(ctx: click.Context, /, **options: Any) -> int:  # noqa: ANN401 - cli
 
             recorded = repeating.rebuild(
                 options["rebuild_of"],
-                publisher_keys=options["publisher_keys"],
+                **{name: options[name] for name in _PUBLISHER},
                 model=model,
                 key=key,
                 confirm=partial(_confirm, unasked=options["yes"] or options["dry_run"]),

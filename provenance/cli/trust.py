@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from provenance.api.arguments import paired
 from provenance.cli.help import Group
 from provenance.cli.options import (
     PATH,
@@ -127,10 +128,7 @@ def _parties(options: dict[str, Any], folder: Path) -> Iterator[str]:
     for key, path in keys.items():
         named = path.stem if stems.count(path.stem) == 1 else str(path.with_suffix(""))
         yield _table("party", _called(named, options) | {"keys": [key]})
-    if bool(name := options["identity"]) != bool(provider := options["identity_provider"]):
-        hint = "add --identity NAME and --identity-provider URL"
-        raise UsageError("an identity counts by the word of its provider", hint=hint)
-    if name:
+    for name, provider in paired(options["identity"], options["identity_provider"]):
         yield _table("party", _called(name, options))
         yield f"identities = [{{ name = {_spelled(name)}, provider = {_spelled(provider)} }}]\n"
     if bool(subject := options["subject"]) != bool(authority := options["authority"]):

@@ -16,8 +16,8 @@ from provenance.cli.options import (
     json_option,
     link_root_option,
     read_trusted_keys,
-    trusted_identity_options,
     trusted_keys_option,
+    trusted_signer_options,
 )
 from provenance.errors import ProvenanceError, UsageError
 from provenance.report.terminal import print_json, print_lines, progress
@@ -44,11 +44,7 @@ from provenance.trust.verification import STEPS, Answer, Step, Verified
 )
 @click.argument("model", type=PATH, metavar="DIR|FILE")
 @trusted_keys_option
-@click.option(
-    "--certificate-chain", type=PATH, multiple=True, metavar="PEM",
-    help="Certificate of an authority that you trust to name signers. Repeatable.",
-)  # fmt: skip
-@trusted_identity_options
+@trusted_signer_options
 @click.option(
     "--trust", type=PATH, metavar="POLICY",
     help="A trust policy says whom you trust, and for what: 'provenance trust'.",

@@ -2,9 +2,10 @@
 
 The first model is the published one: its attestation's equality applies, and every other model is
 compared with *it* (a star), because closeness is not transitive; if the equality is not exact, the
-largest distance between any two is also reported. A builder is a signing key that attested a run
-of its own: models by one key count once, and so do signatures of several keys on one attestation
-or one run. One differing model makes the result a mismatch: dissent is not outvoted.
+largest distance between any two is also reported. A builder is a signer, as the reader trusts them
+(a key, a certificate's subject, an identity), who attested a run of their own: models by one signer
+count once, and so do signatures of several on one attestation or one run, and those that one key
+made under several names. One differing model makes the result a mismatch: dissent is not outvoted.
 
 ``docs/spec/verdict.md`` says when each conclusion is drawn.
 """
@@ -114,7 +115,7 @@ def agree(
         applied,
         parties[0],
         rebuilds,
-        tuple(sorted(party.key_id for party in parties if party.counted)),
+        tuple(sorted(party.signer for party in parties if party.counted)),
         quorum,
         independent,
         tuple(reason for part in parts for reason in part[1]),
@@ -180,33 +181,32 @@ def _rebuild(party: Party, outcome: Outcome, published: Claim, rebuilt: Claim) -
 def _builders(claims: Sequence[Claim], quorum: int) -> tuple[list[Party], Part]:
     """Return the parties, and whether enough builders are among them.
 
-    A party counts if its key, its attestation and its run are new, and it names that key as its
-    signer: a key that signs what another one attested has built nothing.
+    A party counts if its signer, its attestation and its run are new, and the attestation names
+    the key that signed it, or none where an identity signed, whose keys are made as it signs: who
+    signs what another one attested has built nothing.
     """
-    parties: list[Party] = []
-    reasons = []
-    counted: set[str] = set()
-    for number, claim in enumerate(claims):
-        party = _party(claim)
-        same_key = party.key_id in counted
+    parties, reasons = [_party(claim) for claim in claims], []
+    counted, runs = set[int](), set[str]()
+    people = zip(claims, parties, verdict.told_apart(parties), strict=True)
+    for number, (claim, party, signer) in enumerate(people):
         facts = {party.attestation["sha256"], party.invocation_id or party.attestation["sha256"]}
+        key = "" if claim.opened.kind == "identity" else strict_base64.format(claim.opened.key.spki)
         why = ""
-        if claim.training.run.provenance_signer != strict_base64.format(claim.opened.key.spki):
+        if claim.training.run.provenance_signer != key:
             why = "it names another signer than the key that signed it"
-        elif not same_key and facts & counted:
-            why = "another key attested the same run"
+        elif signer not in counted and facts & runs:
+            why = "another signer attested the same run"
         if why:
             who = f"rebuild {number}" if number else "the published model"
             reasons.append(f"{who} does not count as a builder: {why}")
-        elif not same_key:
-            party = msgspec.structs.replace(party, counted=True)
-            counted |= {party.key_id, *facts}
-        parties.append(party)
-    number = sum(party.counted for party in parties)
-    if number >= quorum:
+        elif signer not in counted:
+            parties[number] = msgspec.structs.replace(party, counted=True)
+            counted.add(signer)
+            runs |= facts
+    if len(counted) >= quorum:
         return parties, ("match", reasons)
-    once = ": models by one key count once" if len(parties) - number > len(reasons) else ""
-    return parties, ("inconclusive", [*reasons, f"{number} of {quorum} builders{once}"])
+    once = ": models by one signer count once" if len(parties) > len(counted) + len(reasons) else ""
+    return parties, ("inconclusive", [*reasons, f"{len(counted)} of {quorum} builders{once}"])
 
 
 def _party(claim: Claim) -> Party:
@@ -220,6 +220,7 @@ def _party(claim: Claim) -> Party:
         run.metadata.invocation_id,
         claim.training.level,
         counted=False,
+        subject=claim.opened.subject,
     )
 
 

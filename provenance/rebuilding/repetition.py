@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -30,7 +31,6 @@ from provenance.files.digest import hash_file
 from provenance.files.manifest import FileEntry, Manifest, manifest_of
 from provenance.files.names import is_plain
 from provenance.folder.claims import read_byproduct
-from provenance.keys import PublicKey
 from provenance.rebuilding import recipe
 from provenance.statement.training import (
     REDACTION,
@@ -43,6 +43,9 @@ from provenance.statement.training import (
     changed_text,
 )
 from provenance.trust.verification import verify_claims, verify_model
+
+if TYPE_CHECKING:
+    from provenance.envelope.bundle import Trusted
 
 _LEAVES = re.compile(r"\$\{[^{}]*\}(?:.*/)?\.\.(?:/|$)", re.DOTALL)
 """A path that leaves what its placeholder stands for: none is recorded so."""
@@ -91,16 +94,13 @@ class Published:
 
 
 def read_published(
-    path: Path, keys: Sequence[PublicKey], progress: Callable[[int], None] | None = None
+    path: Path, keys: Sequence[Trusted], progress: Callable[[int], None] | None = None
 ) -> Published:
     """Return the training that *path*, a model's folder or a file of claims, states.
 
     It is verified with *keys* first, and must be one that can be repeated.
     """
     where = str(path)
-    if not keys:
-        hint = "name the publisher's key with --publisher-key"
-        raise UsageError("nothing is trusted by default", where=where, hint=hint)
     if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where it may not look
         verified = verify_model(path, keys, progress=progress)
         folder, claim, declaration = path, verified.claim, verified.declaration

@@ -74,12 +74,16 @@ class AppliedEquality(msgspec.Struct, frozen=True, forbid_unknown_fields=True, o
     declaration: dict[str, Any] | None = None
 
 
-class Party(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+class Party(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel"
+):
     """One attested model.
 
     ``attestation`` is the SHA-256 of the signed payload, and ``bundle`` that of the line of
-    ``claims.jsonl`` that carries it. ``invocation_id`` names the run. ``counted`` says whether it
-    counts as a builder.
+    ``claims.jsonl`` that carries it. ``subject`` is whom the key was trusted to be: an identity,
+    with who vouches for it in parentheses, or a certificate's subject; absent where the key was
+    trusted itself. ``invocation_id`` names the run. ``counted`` says whether it counts as a
+    builder.
     """
 
     name: str
@@ -90,6 +94,12 @@ class Party(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="cam
     invocation_id: str
     level: Literal["attested", "recorded"]
     counted: bool
+    subject: str = ""
+
+    @property
+    def signer(self) -> str:
+        """Who signed, as whoever judged trusts them: by name, else by key."""
+        return self.subject or self.key_id
 
 
 class Rebuild(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -116,9 +126,9 @@ class Diameter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
 class Verdict(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """The judgement over rebuilds of one published model.
 
-    ``builders`` are the distinct key ids; one person can have many keys. ``independent``: whoever
-    signs the verdict says that the builders are independently operated. ``reasons`` say why the
-    conclusion is not better, and what to bear in mind.
+    ``builders`` are the distinct signers: subjects, else key ids; one person can be several.
+    ``independent``: whoever signs the verdict says that the builders are independently operated.
+    ``reasons`` say why the conclusion is not better, and what to bear in mind.
     """
 
     conclusion: Conclusion
@@ -135,6 +145,11 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     def parties(self) -> tuple[Party, ...]:
         """The published model and the rebuilds."""
         return (self.published, *(rebuild.party for rebuild in self.rebuilds))
+
+    @property
+    def built(self) -> tuple[Party, ...]:
+        """Those that count as builders."""
+        return tuple(party for party in self.parties if party.counted)
 
     @property
     def strongest(self) -> Strength | None:
@@ -287,16 +302,29 @@ def worst(conclusions: Iterable[Conclusion]) -> Conclusion:
     return max(conclusions, key=BEST_FIRST.index)
 
 
+def told_apart(parties: Sequence[Party]) -> list[int]:
+    """Return a number for each of *parties*, the same where one signed: by a name, or by a key."""
+    known: dict[str, set[str]] = {}
+    for party in parties:
+        names = (known.setdefault(name, {name}) for name in (party.signer, party.key_id))
+        fewer, more = sorted(names, key=len)
+        if fewer is not more:
+            more |= fewer
+            known |= dict.fromkeys(fewer, more)
+    return [id(known[party.key_id]) for party in parties]
+
+
 def _contradictions(verdict: Verdict) -> Iterator[str]:
     """Yield why *verdict* cannot follow from its own parts."""
-    counted = [party for party in verdict.parties if party.counted]
-    if {party.key_id for party in counted} != set(verdict.builders):
+    counted = verdict.built
+    if {party.signer for party in counted} != set(verdict.builders):
         yield "the builders are not those of the attestations that count"
     runs = [party.invocation_id for party in counted if party.invocation_id]
     attestations = [party.attestation["sha256"] for party in counted]
-    keys = [party.key_id for party in counted]
-    if any(len(set(each)) != len(each) for each in (verdict.builders, keys, attestations, runs)):
-        yield "a key, an attestation or a run counts as two builders"
+    people = zip(verdict.parties, told_apart(verdict.parties), strict=True)
+    signers = [number for party, number in people if party.counted]
+    if any(len({*it}) != len(it) for it in (verdict.builders, signers, attestations, runs)):
+        yield "a signer, an attestation or a run counts as two builders"
     for rebuild in verdict.rebuilds:
         if rebuild.outcome.declaration != verdict.equality.sha256:
             yield "a rebuild was compared by another equality"

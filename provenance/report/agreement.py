@@ -43,12 +43,14 @@ def verdict_lines(
     lines.append(f"equality  {verdict.equality.name} ({declared})")
     said = ", said to be independently operated" if verdict.independent else ""
     needed = f"{verdict.quorum} needed{said}"
-    lines.append(f"builders  {count(len(verdict.builders), 'key')}, {needed}")
+    noun = "signer" if any(party.subject for party in verdict.built) else "key"
+    lines.append(f"builders  {count(len(verdict.builders), noun)}, {needed}")
     files = {key: one_line(name) for key, name in (keys or {}).items() if key in verdict.builders}
     width = max(map(len, files.values()), default=0)
-    levels = {party.key_id: party.level for party in verdict.parties if party.counted}
-    for key_id, name in files.items():
-        lines.append(f"          {name:<{width}}  {key_id}  {levels[key_id]}")
+    for it in verdict.built:
+        file = f"{files[it.signer]:<{width}}  {it.key_id}" if it.signer in files else ""
+        if who := one_line(it.subject) or file:
+            lines.append(f"          {who}  {it.level}")
     if verdict.diameter is not None and len(verdict.rebuilds) > 1:
         lines.append(f"diameter  {_diameter(verdict.diameter)}")
     lines += [f"because   {one_line(reason)}" for reason in verdict.reasons]

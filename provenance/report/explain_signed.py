@@ -230,17 +230,17 @@ def _signature_rows(statement: Statement, where: str) -> list[str]:
 
 def _verdict_rows(statement: Statement, where: str) -> list[str]:
     verdict = verdicts.from_statement(statement, where=where)
-    parties = [verdict.published, *(rebuild.party for rebuild in verdict.rebuilds)]
     models = [
         {"name": p.name, "rootDigest": p.root_digest, "keyId": p.key_id, "level": p.level}
-        for p in parties
+        | ({"subject": p.subject} if p.subject else {})
+        for p in verdict.parties
     ]
     said = {name: cell(statement.predicate[name]) for name in _SAID if name in statement.predicate}
     verifier = statement.predicate.get("verifier")
     if isinstance(verifier, dict):
         said["verifier"] = cell(verifier.get("id"))
     # Colours say what this program found; this verdict is another's.
-    shown = verdict_lines(verdict, [party.name for party in parties])
+    shown = verdict_lines(verdict, [party.name for party in verdict.parties])
     return [
         *fields({"statedAs": statement.predicate_type, **said, "models": models}),
         *(f"  {click.unstyle(line)}" for line in shown),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat import asn1
 from cryptography.x509.certificate_transparency import LogEntryType, SignedCertificateTimestamp
 
-from provenance.errors import MalformedError, SignatureError, one_line
+from provenance.errors import MalformedError, SignatureError, one_line, some_of
 from provenance.keys import PublicKey
 from provenance.keys.certificates import BAD, Authority, load, not_issued
 from provenance.keys.public import public_key_of
@@ -61,14 +61,18 @@ def parse(der: bytes) -> Leaf:
         raise SignatureError(f"the signer's certificate: {error.what}") from error
 
 
-def check_identity(leaf: Leaf, identity: str, provider: str) -> None:
-    """Return if *provider* vouches in *leaf* that the signer is *identity*."""
-    if identity not in leaf.identities:
+def check_identity(leaf: Leaf, trusted: Sequence[tuple[str, str]]) -> str:
+    """Return which of *trusted*, an identity and who vouches for it each, *leaf* names."""
+    named = [each for each in trusted if each[0] in leaf.identities]
+    if not named:
         names = one_line(", ".join(leaf.identities))[:200] or "nobody"
-        raise SignatureError(f"signed by {names}, not by {identity}")
-    if leaf.provider != provider:
-        said = one_line(leaf.provider)[:200] or "nobody"
-        raise SignatureError(f"{identity} is vouched for by {said}, not by {provider}")
+        raise SignatureError(f"signed by {names}, not by {some_of([it for it, _ in trusted])}")
+    for identity, provider in named:
+        if leaf.provider == provider:
+            return f"{identity} ({provider})"
+    said = one_line(leaf.provider)[:200] or "nobody"
+    providers = some_of([it for _, it in named])
+    raise SignatureError(f"{named[0][0]} is vouched for by {said}, not by {providers}")
 
 
 def check_chain(leaf: Leaf, issuers: Iterable[Issuer], at: datetime) -> Authority:

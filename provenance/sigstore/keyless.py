@@ -31,24 +31,22 @@ from provenance.sigstore.root import Log, TrustedRoot
 
 @dataclass(frozen=True)
 class Keyless(Notary):
-    """Trust in an *identity* for which a *provider* vouches, by a trusted root.
+    """Trust in *identities*, each with the provider that vouches for it, by a trusted root.
 
-    Without an identity the root is for what keys signed: that must be in one of its logs.
+    Without any, the root is for what keys signed: that must be in one of its logs.
     """
 
     root: TrustedRoot
-    identity: str = ""
-    provider: str = ""
+    identities: tuple[tuple[str, str], ...] = ()
 
     def open(self, bundle: Bundle) -> Opened:
-        """Return what the identity signed in *bundle*."""
+        """Return what one of the identities signed in *bundle*."""
         document, envelope = bundle.document, bundle.envelope
         with refusing():
-            leaf = self.certified(document.media_type, bundle.material, bundle.chain)
+            leaf, name = self.certified(document.media_type, bundle.material, bundle.chain)
             leaf.key.verify(envelope.sig, envelope.pae)
             signed = _signed(bundle, leaf.key, leaf.der)
             said = self.prove(document.verification_material, document.media_type, signed, leaf)
-        name = f"{self.identity} ({self.provider})"
         signed_by = (leaf.key, envelope.sig, name, *said)
         return Opened(envelope.payload_type, envelope.payload, *signed_by, kind="identity")
 
@@ -64,17 +62,16 @@ class Keyless(Notary):
             raise LogProofError(error.what) from error
         return msgspec.structs.replace(opened, proof=said[0], at=said[1])
 
-    def certified(self, media_type: str, kind: str, chain: tuple[bytes, ...]) -> Leaf:
-        """Return the first of *chain*, if the provider vouches in it for the identity."""
-        if not self.identity:
+    def certified(self, media_type: str, kind: str, chain: tuple[bytes, ...]) -> tuple[Leaf, str]:
+        """Return the first of *chain*, and the trusted identity that it names."""
+        if not self.identities:
             raise bundles.no_identity()
         if kind == "x509CertificateChain" and _version(media_type) == "0.3":
             what = "signed with a chain of certificates, which is not keyless in a bundle v0.3"
             hint = "name the authority that issued them with --certificate-chain"
             raise SignatureError(what, hint=hint)
         leaf = certificate.parse(chain[0])
-        certificate.check_identity(leaf, self.identity, self.provider)
-        return leaf
+        return leaf, certificate.check_identity(leaf, self.identities)
 
     def prove(
         self, material: Material, media_type: str, signed: Signed, leaf: Leaf | None
@@ -117,7 +114,7 @@ class Keyless(Notary):
                     logged.check_inclusion(entry, log)
                 yield entry.index if at else entry.proof.index, log, at
                 none = False
-        if none and (signed.certificate or not self.identity):
+        if none and (signed.certificate or not self.identities):
             hint = "--trust-config names the root of another Sigstore"
             raise SignatureError("the signature is in no log of the trusted root", hint=hint)
 

@@ -106,7 +106,7 @@ class Identity:
             if self.config:
                 trusted = root.parse(self.config, where=_WHERE)
                 name = next(iter(leaf.identities), "")
-                Keyless(trusted, name, leaf.provider).open(item)
+                Keyless(trusted, ((name, leaf.provider),)).open(item)
                 stamps = stamps_of(item.document.verification_material)
                 for each in times.stamped(stamps, item.envelope.sig, trusted.timestamps):
                     if isinstance(each, SignatureError):  # to a reader it counts as absent

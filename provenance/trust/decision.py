@@ -19,7 +19,7 @@ from provenance.loaders.globs import Globs
 from provenance.statement.training import ELSEWHERE, MODEL, TrainingStatement
 from provenance.trust.opening import Claim
 from provenance.trust.outcome import failure_of
-from provenance.trust.policy import Kind, Party, Rule, TrustPolicy, may_sign, organisation
+from provenance.trust.policy import Kind, Party, Rule, TrustPolicy, accepted, may_sign, organisation
 from provenance.trust.verification import Answer, Verified, check_log, declaration_of
 
 KINDS: dict[Kind, str] = {
@@ -143,6 +143,24 @@ def signer_in(policy: TrustPolicy, opened: Opened) -> str:
     """Return who signed, as *policy* names them: a key that a party has is that party's."""
     key_id = opened.key.key_id
     return key_id if key_id in policy.signers else opened.signer
+
+
+def builders_in(policy: TrustPolicy, built: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield who *built*, by key id and subject each, as *policy* names them.
+
+    A verdict says of a certificate its subject and not who issued it: of several organisations with
+    that subject it may be any, and whoever it is does not count.
+    """
+    for key_id, subject in built:
+        signer = key_id if key_id in policy.signers else subject or key_id
+        certified = {
+            organisation(party): name
+            for party in policy.signers.values()
+            for name, of in accepted(party)
+            if of == signer
+        }
+        if len(certified) <= 1:
+            yield from certified.values() or [signer]
 
 
 def _of_claim(claim: Claim, policy: TrustPolicy, holds: frozenset[str], now: datetime) -> Evidence:

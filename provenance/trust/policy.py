@@ -245,7 +245,7 @@ def _signers(
     """Return the parties by each that signs for them; nobody signs for two."""
     found: dict[str, Party] = {}
     for party in document.party:
-        named = (it[0] for it in _accepted(party))
+        named = (it[0] for it in accepted(party))
         for signer in (*(key.key_id for key in keys[party.name]), *named):
             if found.setdefault(signer, party) is not party:
                 both = f"{found[signer].name} and {party.name}"
@@ -286,7 +286,7 @@ def _log(folder: Path, text: str, witnesses: LogPolicy | None, where: str) -> Ve
     return found[0]
 
 
-def _accepted(party: Party) -> Iterator[tuple[str, str]]:
+def accepted(party: Party) -> Iterator[tuple[str, str]]:
     """Yield the name of each signer by certificate, and the subject that it must have."""
     for each in party.identities:
         yield f"{each.name} ({each.provider})", ""
@@ -313,11 +313,11 @@ def _certified(document: Document, folder: Path, where: str) -> Iterator[_Certif
         except UsageError as error:
             hint = 'name its trusted root: trusted-root = "FILE"'
             raise MalformedError(error.what, where=where, hint=hint) from error
-    accepted: list[tuple[str, str, Authority | Keyless]] = []
+    found: list[tuple[str, str, Authority | Keyless]] = []
     for party in document.party:
         whom: list[Authority | Keyless] = []
         if sigstore is not None:
-            whom += [Keyless(sigstore, each.name, each.provider) for each in party.identities]
+            whom += [Keyless(sigstore, ((it.name, it.provider),)) for it in party.identities]
         for it in party.certificates:
             try:
                 x509.Name.from_rfc4514_string(it.subject)
@@ -327,10 +327,10 @@ def _certified(document: Document, folder: Path, where: str) -> Iterator[_Certif
                 raise MalformedError(what, where=where, hint=hint) from error
             pem = (it.authority, read_key_file(folder / it.authority))
             whom.append(parse_authority([pem], datetime.now(UTC)))
-        named = _accepted(party)
-        accepted += [(*name, trusted) for name, trusted in zip(named, whom, strict=True)]
+        named = accepted(party)
+        found += [(*name, trusted) for name, trusted in zip(named, whom, strict=True)]
     # Beside an identity, what a key signed need not be in a log.
-    yield _Certified(tuple(accepted), Keyless(sigstore, "nobody") if sigstore else None)
+    yield _Certified(tuple(found), Keyless(sigstore, (("nobody", ""),)) if sigstore else None)
 
 
 def _never(rule: Rule, policy: TrustPolicy, document: Document) -> Iterator[str]:

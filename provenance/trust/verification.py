@@ -243,14 +243,14 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
     )
 
 
-def verify_claims(path: Path, keys: Sequence[PublicKey]) -> tuple[Claim, Declaration | None]:
+def verify_claims(path: Path, keys: Sequence[Trusted]) -> tuple[Claim, Declaration | None]:
     """Return the claim in the file *path*, and the equality that it declares, without any files.
 
     Every step but *manifest* and *log proof* held. Claims about several models are refused: which
     of them is meant, only the files tell.
     """
     if not keys:
-        raise UsageError("nothing is trusted by default", hint="name a public key")
+        raise UsageError("nothing is trusted by default", hint="name a public key with --key")
     stated = understand(open_all(read_claims(path), keys))
     matching = stated.matching(stated.claims[0].training.manifest) if stated.claims else ()
     if len(matching) < len(stated.claims):

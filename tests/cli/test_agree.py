@@ -374,7 +374,7 @@ def test_a_copy_of_the_published_model_is_no_second_builder(
     published = build("a", alice, equality=declared("bytes"))
     ran = agree(published, published)
     assert ran.status == 1
-    assert "1 of 2 builders: models by one key count once" in ran.out
+    assert "1 of 2 builders: models by one signer count once" in ran.out
     assert "builders  1 key, 2 needed" in ran.out
 
 

@@ -296,6 +296,17 @@ def test_init_of_what_does_not_fit(
     assert not (tmp_path / "new").exists()
 
 
+def test_init_of_several_identities(provenance: Shell, tmp_path: Path) -> None:
+    (tmp_path / "root.json").write_bytes(Sigstore().trusted_root())
+    words: list[str | Path] = ["--identity", sigstores.WHO, "--identity", "bob@example.org"]
+    words += ["--identity-provider", sigstores.PROVIDER, "--trust-config", tmp_path / "root.json"]
+    ran = provenance("trust", "init", tmp_path / "new", *words)
+    assert ran.status == 0, ran.err
+    for who in (sigstores.WHO, "bob@example.org"):
+        pair = f'{{ name = "{who}", provider = "{sigstores.PROVIDER}" }}'
+        assert pair in (tmp_path / "new").read_text()
+
+
 def test_what_is_shown_is_of_a_claim_that_counts(
     alice: Person, people: dict[str, Person], tmp_path: Path
 ) -> None:

@@ -119,7 +119,7 @@ def made() -> tuple[Sigstore, root.TrustedRoot, bytes, bytes]:
 
 @cache
 def keyless() -> Keyless:
-    return Keyless(root.parse(TRUSTED, where="root"), *WHO)
+    return Keyless(root.parse(TRUSTED, where="root"), (WHO,))
 
 
 def _pem(name: str) -> bytes:
@@ -170,7 +170,7 @@ def _signed_claim(data: bytes) -> None:
 
 
 def _root(data: bytes) -> None:
-    trusted = Keyless(root.parse(data, where="root"), *WHO)
+    trusted = Keyless(root.parse(data, where="root"), (WHO,))
     bundles.open_bundle(bundles.parse(BUNDLE), [trusted])
 
 

@@ -108,7 +108,7 @@ def test_one_key_counts_once(builds: Builds, alice: Person) -> None:
     models = [builds("a", alice, equality=declared("bytes")), builds("b", alice)]
     verdict = agree(models)
     assert verdict.conclusion == "inconclusive"
-    assert verdict.reasons == ("1 of 2 builders: models by one key count once",)
+    assert verdict.reasons == ("1 of 2 builders: models by one signer count once",)
 
 
 def test_the_same_model_twice_counts_once(builds: Builds, alice: Person) -> None:
@@ -165,7 +165,7 @@ def test_one_run_is_one_builder_whoever_attests_it(
     verdict = agree(models)
     assert verdict.conclusion == "inconclusive"
     assert verdict.reasons == (
-        "rebuild 1 does not count as a builder: another key attested the same run",
+        "rebuild 1 does not count as a builder: another signer attested the same run",
         "1 of 2 builders",
     )
     assert agree([models[0], builds("c", bob, run=Metadata("two"))]).conclusion == "match"

@@ -243,6 +243,23 @@ def _one_key_for_two(document: dict[str, Any]) -> None:
     rebuilt["keyId"] = published["keyId"]
 
 
+def _one_subject_for_two(document: dict[str, Any]) -> None:
+    _body(document)["builders"] = ["CN=a"]
+    for party in _parties(document):
+        party["subject"] = "CN=a"
+
+
+def _one_key_under_two_names(document: dict[str, Any]) -> None:
+    published, rebuilt = _parties(document)
+    rebuilt |= {"keyId": published["keyId"], "subject": "CN=a"}
+    _body(document)["builders"] = [published["keyId"], "CN=a"]
+
+
+def _a_key_by_anothers_name(document: dict[str, Any]) -> None:
+    published, rebuilt = _parties(document)
+    rebuilt["subject"] = published["keyId"]
+
+
 def _another_answer(document: dict[str, Any]) -> None:
     _body(document)["rebuilds"][0]["recipe"] = "unknown"
 
@@ -345,6 +362,9 @@ FORGERIES: dict[Callable[[dict[str, Any]], None], str] = {
     _a_builder_twice: "not those of the attestations that count",
     _one_run_for_two: "a run counts as two builders",
     _one_key_for_two: "a run counts as two builders",
+    _one_subject_for_two: "a run counts as two builders",
+    _one_key_under_two_names: "a run counts as two builders",
+    _a_key_by_anothers_name: "not those of the attestations that count",
     _another_answer: "a recipe is called unknown",
     _said_to_be_the_same: "a recipe is called same",
     _an_unknown_recipe: "its parts allow inconclusive at best",

@@ -78,7 +78,7 @@ class Scene:
 
     def open(self, document: dict[str, Any] | None = None, who: str = WHO, keys: Any = ()) -> str:  # noqa: ANN401
         trusted = root.parse(self.sigstore.trusted_root(), where="root")
-        keyless = Keyless(trusted, who, PROVIDER if who else "")
+        keyless = Keyless(trusted, ((who, PROVIDER),) if who else ())
         parsed = bundles.parse(json.dumps(document or self.bundle()).encode())
         return bundles.open_bundle(parsed, [*keys, keyless]).proof
 
@@ -385,7 +385,8 @@ def test_a_blob_in_an_entry_for_envelopes_is_refused() -> None:
         document = scene.bundle()
         del document["dsseEnvelope"]
         document["messageSignature"] = {"signature": b64(scene.signature)}
-        keyless = Keyless(root.parse(scene.sigstore.trusted_root(), where="root"), WHO, PROVIDER)
+        trusted = root.parse(scene.sigstore.trusted_root(), where="root")
+        keyless = Keyless(trusted, ((WHO, PROVIDER),))
         blob = json.dumps(document).encode()
         return check_blob(keyless, blob, lambda name: hashlib.new(name, pae(PAYLOAD)).digest())
 

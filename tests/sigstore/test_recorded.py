@@ -193,6 +193,46 @@ def test_from_inside_and_several_models(sigstore: Loopback, work: Path, provenan
         assert provenance("verify", name, *trust(sigstore), "--require", "recorded").status == 0
 
 
+def test_what_an_identity_published_is_rebuilt(
+    sigstore: Loopback, work: Path, provenance: Shell, bob: Person, larry: Person
+) -> None:
+    """By Bob it agrees; the same identity rebuilds it with another key, and is one builder."""
+    (work / "data.csv").write_text("1,2\n")
+    (work / "train.py").write_text(
+        "import os, sys; os.mkdir(sys.argv[1])\nopen(sys.argv[1] + '/w', 'w')\n"
+    )
+    stated = ("--data", "train=data.csv", "--equality", "bytes")
+    made = provenance(
+        "record", "--model", "a", *by(sigstore), *stated, "--", "python3", "train.py", "a"
+    )
+    assert made.status == 0, made.err
+    again = ("record", "--rebuild-of", "a", "--yes", "--model")
+    trusting = [str(it).replace("--", "--publisher-") for it in trust(sigstore)]
+    refused(provenance(*again, "b", *by(sigstore)), 125, "with --publisher-key")
+    by_key = ("--publisher-key", bob.public)
+    refused(
+        provenance(*again, "b", *by_key, *by(sigstore)), 125, f"names {WHO} ({PROVIDER})",
+        "whom you trust with --publisher-identity NAME --publisher-identity-provider URL)",
+    )  # fmt: skip
+    refused(provenance(*again, "b", *trusting[:2], *by(sigstore)), 125, "--publisher-identity-prov")
+    refused(provenance("record", "--model", "b", *trusting, "--", "true"), 125, "with --rebuild-of")
+    own: list[str | Path] = ["--key", bob.private]
+    for name, signs in (("b", own), ("c", by(sigstore))):
+        rebuilt = provenance(*again, name, *trusting, *signs)
+        assert rebuilt.status == 0, rebuilt.err
+    whom = [*trust(sigstore), "--key", bob.public]
+    signed = ("--sign-with", larry.private, "--out", "verdict.json")
+    agreed = provenance("agree", "a", "b", *whom, *signed)
+    assert agreed.status == 0, agreed.out + agreed.err
+    assert f"          {WHO} ({PROVIDER})  recorded" in agreed.out.splitlines()
+    shown = ("--verdict", "verdict.json", "--require", "rebuilt", "--key", larry.public)
+    assert provenance("verify", "a", *trust(sigstore), *shown).status == 0
+    once = provenance("agree", "a", "c", *whom)
+    assert once.status == 1
+    assert "1 of 2 builders: models by one signer count once" in once.out
+    assert "verdict   inconclusive: same model by bytes; the recipe is the same" in once.out
+
+
 POLICY = """format = 1
 trusted-root = "{root}"
 [[party]]

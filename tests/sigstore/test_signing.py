@@ -269,7 +269,7 @@ def test_the_public_sigstore_is_checked_by_its_own_client(
     monkeypatch.setenv("PYTHONPATH", str(sigstore.folder))
     signed = bundles.parse(Identity(sigstore.token()).sign(STATEMENT))
     trusted = root_of(sigstore.trusted_root(), where="root")
-    assert Keyless(trusted, WHO, PROVIDER).open(signed).payload == STATEMENT
+    assert Keyless(trusted, ((WHO, PROVIDER),)).open(signed).payload == STATEMENT
     sigstore.spoil["/api/v1/log/entries"] = lambda it: unsigned_entry(sigstore, it)
     with pytest.raises(UnavailableError, match="the check of the signature"):
         Identity(sigstore.token()).sign(STATEMENT)

@@ -20,6 +20,13 @@ def _zeros(_: Any) -> str:  # noqa: ANN401 - whatever stood there
     return "0" * 64
 
 
+def _by_one_identity(verdict: dict[str, Any]) -> dict[str, Any]:
+    who = "alice@example.org (https://sso.example.org)"
+    for party in (verdict["published"], *(each["party"] for each in verdict["rebuilds"])):
+        party["subject"] = who
+    return {**verdict, "builders": [who]}
+
+
 GONE = object()
 """Stands for the absence of a field."""
 
@@ -88,6 +95,10 @@ _CHANGES: dict[str, tuple[str, dict[str, tuple[tuple[str | int, ...], Any]]]] = 
             "consistent-called-reproduced": (
                 (*_PREDICATE, "provenance_verdict", "conclusion"),
                 "consistent",
+            ),
+            "one-identity-counts-twice": (
+                (*_PREDICATE, "provenance_verdict"),
+                _by_one_identity,
             ),
             "quorum-not-met": ((*_PREDICATE, "provenance_verdict", "quorum"), 3),
             "of-another-model": (("subject", 0, "digest", "sha256"), _zeros),

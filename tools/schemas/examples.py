@@ -243,9 +243,14 @@ def _verdicts() -> dict[str, Verdict]:
         outcome, conclusion="mismatch", alternatives=(other,), strongest=None
     )
     by_one_key = _verdict(outcome, rebuilder=0)
+    keyless = msgspec.structs.replace(
+        match.published, subject="alice@example.org (https://sso.example.org)"
+    )
+    builders = tuple(sorted({_key_id(1), keyless.subject}))
     return {
         "reproduced": msgspec.structs.replace(match, independent=True),
         "same-bytes": match,
+        "published-keyless": msgspec.structs.replace(match, published=keyless, builders=builders),
         "same-tensors": _verdict(tensors),
         "consistent": close,
         "mismatch": _verdict(mismatch),
