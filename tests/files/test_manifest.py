@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -699,3 +700,50 @@ def test_comparing_sizes_refuses_what_a_walk_refuses(model: Path) -> None:
         sizes_of(model)
     with pytest.raises(UnreadableError, match="no such folder"):
         sizes_of(model / "missing")
+
+
+BY_PROCESSES = """
+import os, signal, sys
+from pathlib import Path
+from provenance.errors import ProvenanceError
+from provenance.files import manifest
+
+root, parent, own = Path(sys.argv[1]), os.getpid(), []
+alone, hash_one = manifest.hash_folder(root), manifest._hash
+
+def hash_here(path, *arguments, **options):
+    if os.getpid() == parent:
+        own.append(path)
+    elif path.endswith("killed"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return hash_one(path, *arguments, **options)
+
+def refuse(path, data):
+    if b"secret" in data:
+        raise ProvenanceError("is a secret", where=path)
+
+manifest.MANY, manifest._hash = 1, hash_here
+read = []
+print(manifest.hash_folder(root, progress=read.append) == alone, sum(read) == alone.size)
+print(len(own) < 1201 or len(os.sched_getaffinity(0)) == 1)
+(root / "killed").write_bytes(b"!")
+print(len(manifest.hash_folder(root).entries), len(own) > 1)
+(root / "killed").write_bytes(b"secret")
+try:
+    manifest.hash_folder(root, check=refuse)
+except ProvenanceError as error:
+    print(error.what)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where processes are forked")
+def test_many_files_are_hashed_by_processes(tmp_path: Path) -> None:
+    for number in range(1200):
+        (tmp_path / f"{number}").write_bytes(b"%d" % number)
+    (tmp_path / "large").write_bytes(bytes(CHUNK_BYTES + 1))
+    words = [sys.executable, "-c", BY_PROCESSES, str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["True True", "True", "1202 True", "is a secret"], (
+        done.stderr
+    )
+    assert done.stderr == ""
