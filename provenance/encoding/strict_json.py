@@ -13,6 +13,7 @@ Emitted: JCS (RFC 8785), in UTF-8.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -67,6 +68,10 @@ def parse(
     if _most_values(data) > max_values:  # before any is made
         raise MalformedError(f"more than {max_values} values", where=where)
     try:
+        with contextlib.suppress(msgspec.MsgspecError, ArithmeticError, RecursionError, UnicodeError):
+            value = msgspec.json.decode(data)
+            if msgspec.json.encode(value) == data and _check_depth(value, max_depth):
+                return value  # as it is spelled with nothing lost, no key was there twice
         value = json.loads(
             data.decode("utf-8"),
             object_pairs_hook=_unique,
@@ -141,19 +146,22 @@ def _constant(name: str) -> NoReturn:
     raise MalformedError(f"{name} is not JSON")
 
 
-def _check_depth(root: Any, max_depth: int) -> None:  # noqa: ANN401
-    level = [root] if isinstance(root, _CONTAINERS) else []
-    depth = 0
+def _check_depth(root: Any, max_depth: int) -> bool:  # noqa: ANN401
+    """Return whether no integer in *root* is beyond 2^53 - 1, if it is not nested too deep."""
+    level, depth, small = [root], 0, True
     while level:
-        depth += 1
+        small = small and not any(type(it) is int and abs(it) > MAX_INTEGER for it in level)
+        containers = [it for it in level if isinstance(it, _CONTAINERS)]
+        depth += bool(containers)
         if depth > max_depth:
             raise MalformedError(f"nested deeper than {max_depth} levels")
         level = [
             item
-            for value in level
+            for value in containers
             for item in (value.values() if isinstance(value, dict) else value)
-            if isinstance(item, _CONTAINERS)
+            if type(item) is not str
         ]
+    return small
 
 
 def format(value: Any) -> bytes:  # noqa: A001, ANN401 - see strict_base64; a struct or a JSON value

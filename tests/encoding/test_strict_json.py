@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -304,3 +305,40 @@ def test_a_damaged_document_raises_only_our_error(value: object, draw: st.DataOb
     data[draw.draw(st.integers(0, len(data) - 1))] = draw.draw(st.integers(0, 255))
     with contextlib.suppress(MalformedError):
         assert strict_json.parse(bytes(data)) == as_doubles(bytes(data))
+
+
+def outcome(data: bytes) -> tuple[str, str]:
+    """Return the type and the spelling of what *data* is read as, or the refusal."""
+    try:
+        value = strict_json.parse(data)
+    except MalformedError as error:
+        return "refused", str(error)
+    return "read", repr(value)  # it tells 0.0 from -0.0, and 1 from 1.0
+
+
+PIECES = '[]{}",:019eE+-. \\u ab'.replace(" ", "") + "\ud7ffé\0\n"
+
+
+@given(
+    st.binary(max_size=40)
+    | st.text(st.sampled_from(PIECES)).map(str.encode)
+    | VALUES.map(msgspec.json.encode)
+    | st.lists(st.integers() | st.floats()).map(lambda them: json.dumps(them).encode())
+    | st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["1", "[]", '"c"']))).map(
+        lambda them: f"{{{','.join(f'{json.dumps(key)}:{it}' for key, it in them)}}}".encode()
+    )
+)
+@example(b'{"a":1,"a":1}')
+@example(b'{"a":{"b":[{"c":1,"c":1}]}}')
+@example(b"9007199254740992")
+@example(b"[-9007199254740993,1]")
+@example(b'{"a":18446744073709551616}')
+@example(b"[1e400,-0,-0.0,1e16,0.1000]")
+@example(b'["\\ud800"]')
+@example(b"[" * 65 + b"]" * 65)
+@example(b"[" * 64 + b"]" * 64)
+@example(b"[" * 64 + b"1" + b"]" * 64)
+def test_what_is_read_at_once_is_what_is_read_slowly(data: bytes) -> None:
+    found = outcome(data)
+    with patch.object(msgspec.json, "decode", side_effect=msgspec.DecodeError):
+        assert outcome(data) == found
