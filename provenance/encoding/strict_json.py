@@ -45,6 +45,9 @@ _SAFE_CHARACTERS = 15
 _MAX_CHARACTERS = 22
 """The longest integer that JCS writes: a sign and 21 digits."""
 
+_AT_ONCE = (msgspec.MsgspecError, ArithmeticError, RecursionError, UnicodeError)
+"""What msgspec refuses, and is then read slowly, to say what is wrong with it."""
+
 _CONTAINERS = (dict, list, tuple)
 
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -68,7 +71,7 @@ def parse(
     if _most_values(data) > max_values:  # before any is made
         raise MalformedError(f"more than {max_values} values", where=where)
     try:
-        with contextlib.suppress(msgspec.MsgspecError, ArithmeticError, RecursionError, UnicodeError):
+        with contextlib.suppress(*_AT_ONCE):
             value = msgspec.json.decode(data)
             if msgspec.json.encode(value) == data and _check_depth(value, max_depth):
                 return value  # as it is spelled with nothing lost, no key was there twice

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -193,19 +193,19 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
         raise
     found = {"training statement": stated.claims, "model signature": stated.signatures}
     held(" and ".join(count(len(items), noun) for noun, items in found.items() if items))
-    held(_subject_detail(stated, policy))
-    names = {name for each in _files_of(root, stated) for name in each.digests}
-    uncovered = not_covered(root, names, link_roots=reading.link_roots)
-    sharded = [it for it in stated.signatures if it.signature.hashing != SHA256]
-    odd = [_signed_files(root, each) for each in sharded]
-    found_files = hash_stated(root, _files_of(root, stated), reading, progress, odd)
-    manifest, left_out, _ = found_files
-    uncovered |= counted(left_out)
-    matching, signatures = _select(root, found_files, stated, separately=reading.separately)
+    signed_alone = Statements((), stated.signatures if reading.separately else ())
+    held(_subject_detail(stated, signed_alone, policy))
+    try:
+        contents = _check_contents(root, stated, reading, progress)
+    except ContentError:  # of the claims; a policy may ask for no more than a model signature
+        if not (stated.claims and signed_alone.signatures):
+            raise
+        contents = _check_contents(root, signed_alone, reading, progress)
+    manifest, matching, signatures = contents.manifest, contents.matching, contents.signatures
     signed = () if stated.by_sha256 else [root for _, root in stated.models]
     _check_root((*signed, manifest.root_digest), policy)
     about, trainings = ([each.training for each in them] for them in (matching, stated.claims))
-    beside = check_beside(root, about, trainings, uncovered, reading.link_roots)
+    beside = check_beside(root, about, trainings, contents.uncovered, reading.link_roots)
     held(f"{count(len(manifest.entries), 'file')}, {count(manifest.size, 'byte')}{beside}")
     claim = first_good(matching, policy.name)
     said = claim.training if claim else None
@@ -229,10 +229,10 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
         signature,
         index,
         levels_of(matching, signatures, policy.name),
-        uncovered,
+        contents.uncovered,
         (
             *_warnings(root, name, policy),
-            *_unsigned(left_out, names),
+            *contents.unsigned,
             *cut([str(each) for each in doubts], SHOWN),
         ),
         tuple(steps),
@@ -288,10 +288,36 @@ def _signed_files(root: Path, signed: Signed) -> Stated:
     return Stated(signed.where, said.files, said.sizes, said.left_out, said.hashing)
 
 
+class _Contents(NamedTuple):
+    """The files in a folder, what lies beside them, and what is stated about them."""
+
+    manifest: Manifest
+    uncovered: dict[str, int]
+    unsigned: tuple[str, ...]
+    matching: tuple[Claim, ...]
+    signatures: tuple[Signed, ...]
+
+
+def _check_contents(
+    root: Path, stated: Statements, reading: Reading, progress: Callable[[int], None] | None
+) -> _Contents:
+    """Step 5: what of *stated* is about the files in *root*."""
+    named = list(_files_of(root, stated))
+    names = {name for each in named for name in each.digests}
+    uncovered = not_covered(root, names, link_roots=reading.link_roots)
+    sharded = [it for it in stated.signatures if it.signature.hashing != SHA256]
+    odd = [_signed_files(root, each) for each in sharded]
+    found = hash_stated(root, named, reading, progress, odd)
+    uncovered |= counted(found.left_out)
+    matching, signatures = _select(root, found, stated, separately=reading.separately)
+    unsigned = tuple(_unsigned(found.left_out, names))
+    return _Contents(found.manifest, uncovered, unsigned, matching, signatures)
+
+
 def _select(
     root: Path, found: Found, stated: Statements, *, separately: bool
 ) -> tuple[tuple[Claim, ...], tuple[Signed, ...]]:
-    """Step 5: the training claims and the model signatures that are about these files."""
+    """Return the training claims and the model signatures that are about the files *found*."""
     matching = stated.matching(found.manifest)
     if stated.claims and not matching:
         check_files(root, found.digests[SHA256], claimed_files(stated.claims[-1]))
@@ -409,9 +435,9 @@ def _silent(
         yield "nothing is signed with a certificate"
 
 
-def _subject_detail(stated: Statements, policy: Policy) -> str:
+def _subject_detail(stated: Statements, signed_alone: Statements, policy: Policy) -> str:
     """Step 4, what is expected: before any file is hashed."""
-    names, roots = zip(*stated.models, strict=True)
+    names, roots = zip(*signed_alone.models, *stated.models, strict=True)
     if policy.name not in (None, *names):
         called = some_of(list(dict.fromkeys(names)))
         raise PolicyError(f"is called {called}, and {policy.name} is expected")

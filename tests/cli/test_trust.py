@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -404,6 +405,16 @@ def test_what_another_party_says_refuses_nothing(
         library.verify(digits, trust=policy)
     (digits / "claims.jsonl").write_bytes((other / "model.sig").read_bytes() + b"\n")
     with pytest.raises(ContentError, match=r"config\.json is extra"):
+        library.verify(digits, trust=policy)
+    # A claim about other files is no reason against those that a party signed.
+    library.sign(digits, key=alice.private)
+    shutil.copy(other / "claims.jsonl", digits / "claims.jsonl")
+    policy = write(tmp_path, TRAINING.replace("training", "signature"), alice, bob)
+    found = library.verify(digits, trust=policy, name="digits")
+    assert found.claims == ()
+    assert found.name == "digits"
+    (digits / "config.json").write_text("changed")
+    with pytest.raises(ContentError, match=r"config\.json"):
         library.verify(digits, trust=policy)
 
 
