@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from typing import Any
 from provenance import __version__
 from provenance.capture.code.named import is_piped, program_files, program_folders, redacted_files
 from provenance.capture.code.reread import look_again
-from provenance.capture.code.source import observe_source
+from provenance.capture.code.source import ObservedSource, observe_source
 from provenance.capture.code.worktrees import Surroundings
 from provenance.capture.command import Places, RecordedCommand, record_command
 from provenance.capture.draft import After, Before, Recording, draft
@@ -96,9 +96,6 @@ def observe_before(
     environ = inputs.without_secrets(environ)
     software = observe_software(words, folder, environ, start=not inputs.dry_run)
     recorded = record_command(words, places)
-    program = words[0] if words else ""
-    installed = find_program(Path(program).name, environ, folder) if "/" in program else None
-    tools = {Path(os.path.realpath(tool)) for tool in (software.executable, installed) if tool}
     around = Surroundings.of(
         environ,
         model,
@@ -108,26 +105,9 @@ def observe_before(
         files=(path for item in hashed for path in item.behind_links()),
         secret=redacted_files(words, folder, recorded.redacted),
     )
-    files = program_files(
-        words,
-        folder,
-        leave_out=lambda path: path in tools or around.holds(path) or is_private_key(path),
-        redacted=recorded.redacted,
-    )
-    source = observe_source(
-        folder,
-        around,
-        files=files,
-        folders=[folder / place for place in program_folders(words, recorded.redacted)],
-        editable=software.editable,
-    )
+    source = _observe_code(words, folder, around, software, recorded.redacted)
     if inputs.from_inside and words[-1] == "ipykernel_launcher":
-        lacking, hint = "no file of the notebook is known", "name it as a config"
-        source = replace(source.lacking(lacking), hint=hint)
-    if is_piped(words):
-        source = replace(
-            source.lacking("the program comes from standard input"), hint="name a file of it"
-        )
+        source = source.lacking("no file of the notebook is known", hint="name it as a config")
     collectors = {
         **collect_environment(environ, root),
         **software.collectors,
@@ -146,6 +126,35 @@ def observe_before(
         root=root,
         invocation_id=invocation_id,
     )
+
+
+def _observe_code(
+    words: tuple[str, ...],
+    folder: Path,
+    around: Surroundings,
+    software: Software,
+    redacted: Collection[int],
+) -> ObservedSource:
+    """Return the code that the command *words* runs in *folder*, less the program itself."""
+    program = words[0] if words else ""
+    installed = find_program(Path(program).name, around.environ, folder) if "/" in program else None
+    tools = {Path(os.path.realpath(tool)) for tool in (software.executable, installed) if tool}
+    source = observe_source(
+        folder,
+        around,
+        files=program_files(
+            words,
+            folder,
+            leave_out=lambda path: path in tools or around.holds(path) or is_private_key(path),
+            redacted=redacted,
+        ),
+        folders=[folder / place for place in program_folders(words, redacted)],
+        editable=software.editable,
+    )
+    if is_piped(words):
+        what = "the program comes from standard input"
+        return source.lacking(what, hint="name a file of it")
+    return source
 
 
 def about_model(before: Before, model: Path, environ: Mapping[str, str]) -> Before:

@@ -75,10 +75,11 @@ class ObservedSource:
     present: Mapping[str, FileState] = field(default_factory=dict)
     at: int = 0
 
-    def lacking(self, what: str) -> ObservedSource:
-        """Return this source with the reason *what* why it is not whole."""
+    def lacking(self, what: str, hint: str = "") -> ObservedSource:
+        """Return this source with the reason *what* why it is not whole, and the way out."""
         reason = "; ".join(filter(None, (self.collected.reason, what)))
-        return replace(self, collected=Collected("error", self.collected.values, reason))
+        collected = Collected("error", self.collected.values, reason)
+        return replace(self, collected=collected, hint=hint or self.hint)
 
     @property
     def collectors(self) -> dict[str, Collected]:
