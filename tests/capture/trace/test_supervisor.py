@@ -363,6 +363,18 @@ def test_what_is_told_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert 900 < reads.lost <= seen.lost == 1800
 
 
+def test_what_is_written_in_the_models_folder_is_told_once(tmp_path: Path) -> None:
+    kept = RunFolder(tmp_path, "run")
+    kept.program.mkdir()
+    model = tmp_path / "model"
+    model.mkdir()
+    kept.write(supervisor.TRACE, Trace(roots={str(tmp_path): ("", ())}, model=str(model)))
+    seen = supervisor.Seen.of(str(tmp_path))
+    for name in ("weights", "config"):
+        seen.opened((str(model / name), "w", 0))
+    assert seen.written_files == {str(model)}
+
+
 @seccomp
 def test_a_program_that_is_killed_leaves_no_supervisor(tmp_path: Path) -> None:
     work = tmp_path / "work"
