@@ -102,6 +102,5 @@ def read_zones(root: Path) -> dict[str, list[int]]:
 def read_gpus(load: Callable[[], Any] = load_nvml) -> dict[str, list[int | None]]:
     """Return the energy that each GPU has used since its driver began, in mJ; None: not told."""
     with open_nvml(load) as ask:
-        gpus = open_gpus(ask) if ask else None
-        asked = "nvmlDeviceGetTotalEnergyConsumption"
-        return {"energy": [ask(asked, gpu) for gpu in gpus]} if ask and gpus else {}
+        asked, gpus = "nvmlDeviceGetTotalEnergyConsumption", open_gpus(ask)
+        return {"energy": [ask(asked, gpu) for gpu in gpus]} if gpus else {}

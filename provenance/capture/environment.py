@@ -293,12 +293,12 @@ def collect_gpus(root: Path, load: Callable[[], Any] = load_nvml) -> dict[str, A
     if devices:
         values["devices"] = devices
     with open_nvml(load) as ask:
-        return values | _nvidia(ask) if ask else values
+        return values | _nvidia(ask)
 
 
 @contextlib.contextmanager
-def open_nvml(load: Callable[[], Any] = load_nvml) -> Iterator[Callable[..., Any] | None]:
-    """Give what asks a function of NVML, None if this driver or GPU has no answer; None: no driver.
+def open_nvml(load: Callable[[], Any] = load_nvml) -> Iterator[Callable[..., Any]]:
+    """Give what asks a function of NVML; None if this driver or GPU, or no driver, has no answer.
 
     Raises PermissionError or OSError where the driver does not answer.
     """
@@ -307,7 +307,7 @@ def open_nvml(load: Callable[[], Any] = load_nvml) -> Iterator[Callable[..., Any
         nvml.nvmlInit()
     except nvml.NVMLError as error:
         if error.value in (nvml.NVML_ERROR_LIBRARY_NOT_FOUND, nvml.NVML_ERROR_DRIVER_NOT_LOADED):
-            yield None
+            yield lambda *_: None
             return
         kind = PermissionError if error.value == nvml.NVML_ERROR_NO_PERMISSION else OSError
         raise kind(f"the NVIDIA driver does not answer (NVML error {error.value})") from error
