@@ -9,7 +9,6 @@ runs the source, which it then opens. The comparison runs in a child process, be
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Container, Mapping, Sequence
@@ -17,7 +16,7 @@ from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
 from provenance.errors import UnreadableError
-from provenance.files.reading import open_file
+from provenance.files.reading import read_file
 
 MAX_BYTES = 2**24
 """Largest byte-compiled file that is compared."""
@@ -77,14 +76,10 @@ def honest(
     """
     own: list[tuple[Path, Path]] = []
     foreign: list[tuple[Path, Path]] = []
-    head = b""
     for pair in pairs:
-        try:
-            for path in pair:  # neither may be a FIFO, here or when they are compared
-                descriptor, _ = open_file(path, follow=True)
-                with os.fdopen(descriptor, "rb") as file:
-                    head = file.read(4) if path is pair[0] else head
-        except (UnreadableError, OSError):
+        try:  # neither may be a FIFO, here or when they are compared
+            head, _ = (read_file(path, MAX_BYTES)[:4] for path in pair)
+        except UnreadableError:
             continue
         (own if head == MAGIC_NUMBER else foreign).append(pair)
     found: set[Path] = set()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
+from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 from provenance.capture.python.records import MAX_PROCESSES, Process, Records
@@ -132,11 +133,7 @@ def _text(said: str) -> str:
 
 def in_ranges(ranks: Collection[int]) -> str:
     """Return *ranks* as a text like ``0-3, 7``."""
-    parts: list[list[int]] = []
-    for rank in sorted(ranks):
-        if parts and rank == parts[-1][1] + 1:
-            parts[-1][1] = rank
-        else:
-            parts.append([rank, rank])
-    texts = [str(low) if low == high else f"{low}-{high}" for low, high in parts[:MAX_LISTED]]
-    return ", ".join(texts + ["…"] * (len(parts) > MAX_LISTED))
+    runs = groupby(enumerate(sorted(ranks)), lambda pair: pair[1] - pair[0])
+    parts = [[rank for _, rank in run] for _, run in runs]
+    shown = [str(it[0]) if len(it) == 1 else f"{it[0]}-{it[-1]}" for it in parts[:MAX_LISTED]]
+    return ", ".join(shown + ["…"] * (len(parts) > MAX_LISTED))
