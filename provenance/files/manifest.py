@@ -47,8 +47,8 @@ Check = Callable[[str, bytes], None]
 MANY = 10_000
 """Number of files from which on it is worth while to start processes."""
 
-_RECORD = struct.Struct("=32s2Q3q")
-"""What a process says of a file: its SHA-256 and its identity."""
+_RECORD = struct.Struct("=32s2Q3q?")
+"""What a process says of a file: its SHA-256, its identity, and that this was written whole."""
 
 MAX_OPEN = 64
 """Most large files that are open while they wait for a core."""
@@ -213,13 +213,15 @@ def _hash_by_processes(
             share(range(0, len(names), count), progress)
         except BaseException:
             for child in children:
-                os.kill(child, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
             raise
         finally:
             for child in children:
-                os.waitpid(child, 0)
-        for number, (digest, *state) in enumerate(_RECORD.iter_unpack(records)):
-            if any(digest):
+                with suppress(ChildProcessError):  # has ended, where SIGCHLD is ignored
+                    os.waitpid(child, 0)
+        for number, (digest, *state, whole) in enumerate(_RECORD.iter_unpack(records)):
+            if whole:
                 hashed[names[number]] = seen = Seen(state[2], digest.hex(), (*state,))
                 if progress and number % count:
                     progress(seen.size)
@@ -236,15 +238,15 @@ def _hash_share(
 ) -> None:
     """Write into *records* what those of the files *names* are that have the numbers *share*."""
     for number in share:
-        with suppress(ProvenanceError):
+        with suppress(ProvenanceError, struct.error):  # a time beyond 64 bits
             path = path_of(base, names[number])
             opened = open_file(path)
             if opened[1].st_size >= CHUNK_BYTES:
                 os.close(opened[0])
                 continue
             seen = hash_one(path, opened, progress)
-            digest = bytes.fromhex(seen.sha256)
-            _RECORD.pack_into(records, number * _RECORD.size, digest, *seen.identity)
+            said = (bytes.fromhex(seen.sha256), *seen.identity, True)
+            _RECORD.pack_into(records, number * _RECORD.size, *said)
 
 
 def _hash_all(
