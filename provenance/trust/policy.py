@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -319,12 +320,13 @@ def _certified(document: Document, folder: Path, where: str) -> Iterator[_Certif
         if sigstore is not None:
             whom += [Keyless(sigstore, ((it.name, it.provider),)) for it in party.identities]
         for it in party.certificates:
-            try:
-                x509.Name.from_rfc4514_string(it.subject)
-            except ValueError as error:
+            name = ""
+            with suppress(ValueError):
+                name = x509.Name.from_rfc4514_string(it.subject).rfc4514_string()
+            if name != it.subject:  # in another spelling, nobody ever has it
                 what = f"{it.subject!r} is no subject of a certificate (RFC 4514)"
                 hint = "as 'verify --certificate-chain' names the signer: CN=Alice,O=Example"
-                raise MalformedError(what, where=where, hint=hint) from error
+                raise MalformedError(what, where=where, hint=hint)
             pem = (it.authority, read_key_file(folder / it.authority))
             whom.append(parse_authority([pem], datetime.now(UTC)))
         named = accepted(party)

@@ -381,6 +381,7 @@ CERTIFIED = ALICE.replace('["alice.pub"]', CA)
         (ALICE + ALICE + RULE, r"two parties are called alice"),
         (CERTIFIED % "Alice" + RULE, r"'Alice' is no subject .*CN=Alice"),
         (CERTIFIED % "CN=Alice, O=X" + RULE, r"is no subject of a certificate"),
+        (CERTIFIED % "2.5.4.3=Alice" + RULE, r"is no subject of a certificate"),
         (ALICE + RULE + "parties = []", r"rule 1: 'parties'"),
     ],
 )
