@@ -59,7 +59,8 @@ Identity = tuple[int, int, int, int, int]
 def identity(status: os.stat_result) -> Identity:
     """Return what stays the same while nobody replaces a file or writes to it.
 
-    A write that keeps the size, within one tick of the file system's clock (1 to 4 ms), escapes it.
+    A write that keeps the size escapes it within one tick of the file system's clock (1 to 4 ms),
+    and through memory (``mmap``) until that is flushed; on tmpfs always.
     """
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 

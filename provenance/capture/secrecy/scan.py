@@ -173,7 +173,8 @@ def _secret_in(data: bytes, secrets: tuple[LiveSecret, ...], *, named: bool) -> 
     try:
         data.decode()
     except UnicodeDecodeError:
-        data = b"\n".join(_TEXTS.findall(data))
+        wide = (it for each in secrets for it in _spellings(each.value) if not it.isascii())
+        data = b"\n".join([*_TEXTS.findall(data), *(it for it in wide if it in data)])
     if found := find_secret(b"%b\n%b" % (data, pickled), secrets):
         return found.what
     if named and (kind := named_secret_in(data, pickled)):

@@ -199,6 +199,7 @@ HELD: dict[str, tuple[bytes, str]] = {
     "cloud.json": (b'{"private_key": "-----BEGIN PRIVATE KEY-----\\nabc"}', "(private-key)"),
     "url.cfg": (b"proxy = https://me:pa55word@proxy.example", "(user)"),
     "live.npy": (b"\x93NUMPY\0my-live-secret\0", "variable MY_TOKEN"),
+    "words.bin": (b"\xff" + "größe-7x-live".encode(), "variable WORD_TOKEN"),
     "weights.bin": (bytes(range(256)) * 9 + HUB.encode() + b"\xff" * 9, "(hugging-face)"),
     "utf8.cfg": ("größe = 1\nhttps://jörg:größe-7x@b.example".encode(), "(user)"),
     ".env": (b"A=1", "secrets, by its name"),
@@ -217,7 +218,7 @@ HELD: dict[str, tuple[bytes, str]] = {
 def test_small_files_are_searched_for_secrets(tmp_path: Path) -> None:
     for name, (data, _) in HELD.items():
         (tmp_path / name).write_bytes(data)
-    live = live_secrets({"MY_TOKEN": "my-live-secret"})
+    live = live_secrets({"MY_TOKEN": "my-live-secret", "WORD_TOKEN": "größe-7x-live"})
     found = secrets_in_files(tmp_path, hash_folder(tmp_path).entries, live)
     said = {name: what for what, names in found.items() for name in names}
     assert {name: said.get(name, "").endswith(end) for name, (_, end) in HELD.items() if end} == (
