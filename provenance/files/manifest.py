@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -195,10 +195,11 @@ def _hash_by_processes(
 ) -> dict[str, Seen]:
     """Return the small ones of the files *names* below *root*, hashed by *count* processes.
 
-    What is wrong with one, or was not come to, is left out, for the calling process to see.
+    What is wrong with one, or was not come to, is left out, for the calling process to see. Where
+    that is killed, the others end.
     """
     hashed: dict[str, Seen] = {}
-    children: list[int] = []
+    parent, children = os.getpid(), list[int]()
     with mmap.mmap(-1, _RECORD.size * len(names)) as records:  # into which all of them write
         share = partial(_hash_share, os.fspath(root), names, records, hash_one)
         try:
@@ -206,7 +207,8 @@ def _hash_by_processes(
                 for first in range(1, count):
                     if (child := os.fork()) == 0:
                         try:
-                            share(range(first, len(names), count))
+                            mine = range(first, len(names), count)
+                            share(takewhile(lambda _: os.getppid() == parent, mine))
                         finally:
                             os._exit(0)
                     children.append(child)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -750,3 +751,37 @@ def test_many_files_are_hashed_by_processes(tmp_path: Path) -> None:
     expected = ["True True", "True", "1202 True", "is a secret", "True"]
     assert done.stdout.splitlines() == expected, done.stderr
     assert done.stderr == ""
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from provenance.files import manifest
+
+parent, hash_one = os.getpid(), manifest._hash
+
+def hash_here(*arguments, **options):
+    if os.getpid() == parent:
+        signal.pause()
+    os.kill(parent, signal.SIGKILL)
+    while os.getppid() == parent:
+        pass
+    os.write(1, b".")
+    return hash_one(*arguments, **options)
+
+manifest.MANY, manifest._hash = 1, hash_here
+manifest.hash_folder(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or len(os.sched_getaffinity(0)) == 1, reason="nothing is forked"
+)
+def test_no_process_outlives_the_one_that_it_hashes_for(tmp_path: Path) -> None:
+    for number in range(1200):
+        (tmp_path / f"{number}").write_bytes(b"%d" % number)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert len(done.stdout) < len(os.sched_getaffinity(0))  # each ends after one file
