@@ -10,9 +10,10 @@ be caught, to write the statement, and passes on to the command what was sent to
 Which of the two it was is told by the *sentinel*, a process in the same group that blocks these
 signals: one that is pending there too was sent to all of them.
 
-Signals that it was started to ignore (``nohup``) stay ignored, also by the command. If the recorder
-is killed, the command goes on, as a program does whose parent is gone. The recorder does not wait
-for the command's background processes.
+Signals that it was started to ignore (``nohup``) stay ignored, also by the command, but for
+SIGCHLD: ignored, it hides from the recorder how the command ended. If the recorder is killed, the
+command goes on, as a program does whose parent is gone. The recorder does not wait for the
+command's background processes.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from types import FrameType
 from typing import Any, Self
 
 from provenance.capture.run import VARIABLE
-from provenance.errors import UnavailableError, reason
+from provenance.errors import UnavailableError, UsageError, reason
 
 NOT_FOUND, NOT_EXECUTABLE, KILLED = 127, 126, 128
 """A shell's exit statuses, the last with the number of the signal added."""
@@ -105,6 +106,7 @@ def run(
     process number. What it prints goes to the descriptor *output*, if that is given. Signals are
     handled only in the main thread, as Python requires.
     """
+    _check_that_ends_are_told()
     variables = dict(environ)
     if run_directory is not None:
         variables[VARIABLE] = str(run_directory.absolute())
@@ -206,12 +208,22 @@ def measured(seconds: float, times: Mapping[str, float]) -> dict[str, Any]:
     return cost | ({"cpuSeconds": spent} if spent else {})
 
 
+def _check_that_ends_are_told() -> None:
+    if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+        what = "SIGCHLD is ignored here, so that nobody is told how a command ends"
+        raise UsageError(what, hint="signal.signal(signal.SIGCHLD, signal.SIG_DFL)")
+
+
 def _end_of(child: subprocess.Popen[bytes]) -> tuple[int, resource.struct_rusage | None]:
     """Return the exit code of *child*, and what it and the children it waited for have used."""
     try:
         _, status, usage = os.wait4(child.pid, 0)
-    except ChildProcessError:  # a signal's handler found that it has ended
-        return child.wait(), None
+    except ChildProcessError as error:
+        told, code = child.returncode is not None, child.wait()
+        if not told:  # then it is 0, by subprocess
+            what = "how the command ended was told to another part of this program"
+            raise UnavailableError(what, hint="wait for single processes there") from error
+        return code, None  # a signal's handler found that it has ended
     child.returncode = os.waitstatus_to_exitcode(status)
     return child.returncode, usage
 

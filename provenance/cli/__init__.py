@@ -26,6 +26,7 @@ import importlib
 import io
 import os
 import re
+import signal
 import sys
 import warnings
 from typing import Any, NamedTuple, NoReturn
@@ -135,6 +136,7 @@ class _Heedless(io.FileIO):
 def main() -> NoReturn:
     """Run the command line and exit with its status."""
     gc.set_threshold(50_000)  # what a start loads is no garbage: to look at it takes a tenth of it
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it hides how a command ended
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # of libraries, about what the user cannot mend
     if isinstance(sys.stdout, io.TextIOWrapper):

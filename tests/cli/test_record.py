@@ -425,6 +425,17 @@ def test_output_into_a_pipe_that_nobody_reads(work: Path, alice: Person) -> None
     assert outcome(work / "model") == {"exitStatus": 1}
 
 
+def test_the_status_is_told_where_a_parent_ignores_how_children_end(
+    work: Path, alice: Person
+) -> None:
+    def ignore() -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    words = ("--model", "model", "--key", alice.private, "--", "sh", "-c", f"{TRAIN}; exit 7")
+    assert run_program("record", *words, preexec_fn=ignore).status == 7
+    assert outcome(work / "model") == {"exitStatus": 7}
+
+
 def test_a_hundred_thousand_files_of_data(work: Path, record: Callable[..., Ran]) -> None:
     """The list of them is a file beside the weights, and not in the statement."""
     for folder in range(100):
