@@ -31,7 +31,6 @@ from provenance.errors import (
 )
 from provenance.files.digest import SHA256
 from provenance.files.manifest import Manifest
-from provenance.files.names import MODEL_SIGNATURE
 from provenance.files.walking import raise_it
 from provenance.folder.claims import (
     check_beside,
@@ -43,7 +42,7 @@ from provenance.folder.claims import (
     require_model,
 )
 from provenance.keys import PublicKey
-from provenance.statement.model_signature import ONE_FILE, ModelSignature
+from provenance.statement.model_signature import ONE_FILE
 from provenance.transparency import entry as log_entries
 from provenance.transparency import rekor
 from provenance.transparency.note import VerifierKey
@@ -138,7 +137,6 @@ class Verified(msgspec.Struct, frozen=True):
     manifest: Manifest
     claim: Claim | None
     declaration: Declaration | None
-    signature: ModelSignature | None
     log_index: int | None
     levels: tuple[Word, ...]
     not_covered: Mapping[str, int]
@@ -193,14 +191,8 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
         raise
     found = {"training statement": stated.claims, "model signature": stated.signatures}
     held(" and ".join(count(len(items), noun) for noun, items in found.items() if items))
-    signed_alone = Statements((), stated.signatures if reading.separately else ())
-    held(_subject_detail(stated, signed_alone, policy))
-    try:
-        contents = _check_contents(root, stated, reading, progress)
-    except ContentError:  # of the claims; a policy may ask for no more than a model signature
-        if not (stated.claims and signed_alone.signatures):
-            raise
-        contents = _check_contents(root, signed_alone, reading, progress)
+    held(_subject_detail(stated, policy, separately=reading.separately))
+    contents = _check_contents(root, stated, reading, progress)
     manifest, matching, signatures = contents.manifest, contents.matching, contents.signatures
     signed = () if stated.by_sha256 else [root for _, root in stated.models]
     _check_root((*signed, manifest.root_digest), policy)
@@ -208,8 +200,8 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
     beside = check_beside(root, about, trainings, contents.uncovered, reading.link_roots)
     held(f"{count(len(manifest.entries), 'file')}, {count(manifest.size, 'byte')}{beside}")
     claim = first_good(matching, policy.name)
-    said = claim.training if claim else None
-    check_level(said, policy.require, claim.where if claim else MODEL_SIGNATURE)
+    said, by = (claim.training, claim) if claim else (None, signatures[-1])
+    check_level(said, policy.require, by.where)
     seen = said is not None and said.run.provenance_outcome.exit_status is not None
     held(outcome_detail(said), skipped=not seen, notes=notes_on(claim, matching) if claim else ())
     declaration = declaration_of(() if reading.separately else matching, claim)
@@ -217,16 +209,13 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
     held(declared or "none declared", skipped=declaration is None)
     index = check_log(claim, log) if log else None
     held(_log_detail(claim, log, index), skipped=log is None)
-    signature = signatures[-1].signature if signatures else None
-    name = said.model_name if said else signature.model_name if signature else ""
-    payload = claim.opened.payload if claim else signatures[-1].opened.payload if signature else b""
+    name = said.model_name if said else signatures[-1].signature.model_name
     return Verified(
         root,
         name,
         manifest,
         claim,
         declaration,
-        signature,
         index,
         levels_of(matching, signatures, policy.name),
         contents.uncovered,
@@ -239,7 +228,7 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
         reading,
         claims=matching,
         signatures=signatures,
-        key_changes=key_changes(received, keys, payload),
+        key_changes=key_changes(received, keys, by.opened.payload),
     )
 
 
@@ -302,14 +291,19 @@ def _check_contents(
     root: Path, stated: Statements, reading: Reading, progress: Callable[[int], None] | None
 ) -> _Contents:
     """Step 5: what of *stated* is about the files in *root*."""
-    named = list(_files_of(root, stated))
-    names = {name for each in named for name in each.digests}
-    uncovered = not_covered(root, names, link_roots=reading.link_roots)
-    sharded = [it for it in stated.signatures if it.signature.hashing != SHA256]
-    odd = [_signed_files(root, each) for each in sharded]
-    found = hash_stated(root, named, reading, progress, odd)
+    try:
+        named = list(_files_of(root, stated))
+        names = {name for each in named for name in each.digests}
+        uncovered = not_covered(root, names, link_roots=reading.link_roots)
+        sharded = [it for it in stated.signatures if it.signature.hashing != SHA256]
+        odd = [_signed_files(root, each) for each in sharded]
+        found = hash_stated(root, named, reading, progress, odd)
+        matching, signatures = _select(root, found, stated, separately=reading.separately)
+    except ContentError:  # of the claims; a policy may ask for no more than a model signature
+        if not (reading.separately and stated.claims and stated.signatures):
+            raise
+        return _check_contents(root, Statements((), stated.signatures), reading, progress)
     uncovered |= counted(found.left_out)
-    matching, signatures = _select(root, found, stated, separately=reading.separately)
     unsigned = tuple(_unsigned(found.left_out, names))
     return _Contents(found.manifest, uncovered, unsigned, matching, signatures)
 
@@ -435,9 +429,10 @@ def _silent(
         yield "nothing is signed with a certificate"
 
 
-def _subject_detail(stated: Statements, signed_alone: Statements, policy: Policy) -> str:
+def _subject_detail(stated: Statements, policy: Policy, *, separately: bool) -> str:
     """Step 4, what is expected: before any file is hashed."""
-    names, roots = zip(*signed_alone.models, *stated.models, strict=True)
+    alone = Statements((), stated.signatures if separately else ())
+    names, roots = zip(*alone.models, *stated.models, strict=True)
     if policy.name not in (None, *names):
         called = some_of(list(dict.fromkeys(names)))
         raise PolicyError(f"is called {called}, and {policy.name} is expected")

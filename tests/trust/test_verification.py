@@ -73,8 +73,8 @@ def test_what_is_verified_is_returned(model: Path, alice: Person) -> None:
     assert verified.claim.opened.key == alice.key.public
     assert verified.declaration is not None
     assert verified.declaration.name == "bytes"
-    assert verified.signature is not None
-    assert verified.signature.files.keys() == {e.name for e in verified.manifest.entries}
+    [signed] = verified.signatures
+    assert signed.signature.files.keys() == {e.name for e in verified.manifest.entries}
     assert verified.log_index is None
 
 
