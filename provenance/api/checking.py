@@ -155,26 +155,17 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
         verified = replace(verified, ancestors=trace(verified.claim, [*known, *given]))
     elif bases:
         raise UsageError("the claim states no base model", hint="leave out --base")
-    levels = verified.levels
-    steps = [Step(len(STEPS), STEPS[-1], "not given (--verdict)", skipped=True)]
-    rebuilt: list[tuple[Opened, Verdict]] = []
+    rebuilt = None
     if verdict is not None:
         from provenance.rebuilding.verdict import check_rebuilt  # noqa: PLC0415 - rarely needed
-        from provenance.report.agreement import model_text  # noqa: PLC0415
 
-        opened, found = check_rebuilt(
-            a_path(verdict), verified, trusted, _counting(rules, verified)
-        )
-        builders = f"{count(len(found.builders), 'builder')}, {found.quorum} needed"
-        detail = f"{model_text(found)}; {builders}"
-        steps = [Step(len(STEPS), STEPS[-1], detail)]
-        levels = (*levels, Word(opened.signer, "rebuilt", opened.kind))
-        rebuilt = [(opened, found)]
-    on_step(steps[0])
-    for step in _further(verified, chain, several(checkpoints, "checkpoints")):
-        steps.append(step)
+        counts = _counting(rules, verified)
+        rebuilt = check_rebuilt(a_path(verdict), verified, trusted, counts)
+        word = Word(rebuilt[0].signer, "rebuilt", rebuilt[0].kind)
+        verified = replace(verified, levels=(*verified.levels, word))
+    for step in _further(verified, rebuilt, chain, several(checkpoints, "checkpoints")):
+        verified = replace(verified, steps=(*verified.steps, step))
         on_step(step)
-    verified = replace(verified, levels=levels, steps=(*verified.steps, *steps))
     if rules is not None:
         more = [path for path in (read, optional_path(verdict)) if path is not None]
         verified = _decide(rules, verified, rebuilt, name, more)
@@ -221,7 +212,7 @@ def _chain(
 def _decide(
     rules: TrustPolicy,
     verified: Verified,
-    rebuilt: Sequence[tuple[Opened, Verdict]],
+    rebuilt: tuple[Opened, Verdict] | None,
     name: str | None,
     more: Sequence[Path],
 ) -> Verified:
@@ -234,23 +225,20 @@ def _decide(
 
         searched = against.search(rules, named, verified, more, now)
 
-    def builders(verdict: Verdict) -> frozenset[str]:
+    evidence = [*decision.evidence_of(verified, rules, now)]
+    if rebuilt is not None:
+        opened, verdict = rebuilt
         built = ((party.key_id, party.subject) for party in verdict.built)
-        return frozenset(decision.builders_in(rules, built))
-
-    verdicts = (
-        decision.Evidence(
+        found = decision.Evidence(
             "verdict",
             decision.signer_in(rules, opened),
             verdict.published.name,
             opened.at,
             strength=verdict.strongest,
-            builders=builders(verdict),
+            builders=frozenset(decision.builders_in(rules, built)),
         )
-        for opened, verdict in rebuilt
-    )
+        evidence.append(found)
     names = folder_names(verified.root) if name is None else (name,)
-    evidence = (*decision.evidence_of(verified, rules, now), *verdicts)
     called, answers = decision.decide(rules, evidence, names, now, searched)
     claim = decision.claim_that_counts(verified, rules, called)
     if claim is not verified.claim:
@@ -273,9 +261,20 @@ def _counting(rules: TrustPolicy | None, verified: Verified) -> Callable[[Claim]
 
 
 def _further(
-    verified: Verified, chain: Chain | None, checkpoints: Sequence[PathLike]
+    verified: Verified,
+    rebuilt: tuple[Opened, Verdict] | None,
+    chain: Chain | None,
+    checkpoints: Sequence[PathLike],
 ) -> Iterator[Step]:
-    after = len(STEPS)
+    """Yield the steps after those of :func:`~provenance.trust.verification.verify_model`."""
+    after, detail = len(STEPS), "not given (--verdict)"
+    if rebuilt is not None:
+        from provenance.report.agreement import model_text  # noqa: PLC0415 - rarely needed
+
+        _, verdict = rebuilt
+        builders = count(len(verdict.builders), "builder")
+        detail = f"{model_text(verdict)}; {builders}, {verdict.quorum} needed"
+    yield Step(after, STEPS[-1], detail, skipped=rebuilt is None)
     if chain is not None:
         yield from check_layout(chain, verified.manifest)
         after += len(CHAIN_STEPS)

@@ -268,12 +268,9 @@ def check_rebuilt(
         raise SignatureError("names another verifier than the key that signed it", where=where)
     published, applied = verdict.published, verdict.equality
     about = published.key_id, published.attestation["sha256"]
-    for claim in model.claims:
-        ids = claim.opened.key.key_id, hashlib.sha256(claim.opened.payload).hexdigest()
-        if ids == about and counts(claim):
-            break
-    else:
-        claim = None
+    made = ((it, it.opened.key.key_id, hashlib.sha256(it.opened.payload)) for it in model.claims)
+    same = (claim for claim, key_id, sha256 in made if (key_id, sha256.hexdigest()) == about)
+    claim = next(filter(counts, same), None)
     if claim is None or published.root_digest["sha256"] != model.manifest.root_digest:
         raise PolicyError("is about another claim than the one by which it counts", where=where)
     if verdict.conclusion != "match":
