@@ -253,6 +253,7 @@ def observe() -> None:
 
     for number in process.CAUGHT:  # a batch system signals all: the training decides how it ends
         signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the training may ignore it
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     asked = json.loads(sys.stdin.buffer.readline())

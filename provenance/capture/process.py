@@ -106,7 +106,6 @@ def run(
     process number. What it prints goes to the descriptor *output*, if that is given. Signals are
     handled only in the main thread, as Python requires.
     """
-    _check_that_ends_are_told()
     variables = dict(environ)
     if run_directory is not None:
         variables[VARIABLE] = str(run_directory.absolute())
@@ -174,6 +173,13 @@ def timestamp(moment: datetime | None = None) -> str:
     return (moment or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def check_that_ends_are_told() -> None:
+    """Return if it is told how a child ends; else ``subprocess`` says that all is well."""
+    if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+        what = "SIGCHLD is ignored here, so that nobody is told how a command ends"
+        raise UsageError(what, hint="signal.signal(signal.SIGCHLD, signal.SIG_DFL)")
+
+
 @contextlib.contextmanager
 def blocked(signals: Iterable[int] = CAUGHT) -> Iterator[None]:
     """Block *signals*: a thread or process that is started meanwhile never gets them."""
@@ -206,12 +212,6 @@ def measured(seconds: float, times: Mapping[str, float]) -> dict[str, Any]:
     cost: dict[str, Any] = {"wallSeconds": round(seconds, 3)}
     spent = {name: round(value, 3) for name, value in times.items()}
     return cost | ({"cpuSeconds": spent} if spent else {})
-
-
-def _check_that_ends_are_told() -> None:
-    if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
-        what = "SIGCHLD is ignored here, so that nobody is told how a command ends"
-        raise UsageError(what, hint="signal.signal(signal.SIGCHLD, signal.SIG_DFL)")
 
 
 def _end_of(child: subprocess.Popen[bytes]) -> tuple[int, resource.struct_rusage | None]:

@@ -41,7 +41,7 @@ from provenance.capture.inputs import (
     hash_input,
     input_paths,
 )
-from provenance.capture.process import find_program
+from provenance.capture.process import check_that_ends_are_told, find_program
 from provenance.capture.python.distribution import describe_distribution
 from provenance.capture.python.libraries import describe_libraries
 from provenance.capture.python.packages import (
@@ -80,6 +80,7 @@ def observe_before(
     *root* contains ``proc``, ``sys`` and ``etc``. *progress* is called with the bytes hashed.
     Raises UsageError where the declaration contradicts itself.
     """
+    check_that_ends_are_told()
     words = tuple(command or ())
     folder = inputs.located(Path())
     if not folder.is_dir():

@@ -327,6 +327,25 @@ print(run.recorded.status)
     assert outcome(program.claims()[0])["exitStatus"] == 0
 
 
+def test_a_training_that_ignores_how_children_end_hides_no_failure_of_git(program: Program) -> None:
+    subprocess.run(["git", "init", "-q", program.folder], check=True)
+    (program.folder / ".git" / "index").write_bytes(b"damaged")
+    body = """
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+try:
+    provenance.record(["touch", "ran"], model="model", key=sys.argv[1])
+except provenance.errors.UsageError as error:
+    print(error.what)
+with recording():
+    save()
+"""
+    ran = program.run(body)
+    assert ran.stdout.startswith("SIGCHLD is ignored here"), ran
+    assert not (program.folder / "ran").exists()
+    [claim] = program.claims()
+    assert collectors(claim)["source"]["status"] == "error"
+
+
 def test_what_lies_beside_the_script_is_not_loaded_by_the_observer(program: Program) -> None:
     ran = program.run(
         """

@@ -24,7 +24,7 @@ from provenance.capture.process import (
     timestamp,
 )
 from provenance.capture.run import VARIABLE
-from provenance.errors import UnavailableError, UsageError
+from provenance.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -179,16 +179,6 @@ def test_a_status_that_somebody_else_took_is_not_called_0(monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "wait4", taken)
     with pytest.raises(UnavailableError, match="was told to another part"):
         run_here("sh", "-c", "exit 4")
-
-
-def test_nothing_is_run_where_no_status_is_told(tmp_path: Path) -> None:
-    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    try:
-        with pytest.raises(UsageError, match="SIGCHLD is ignored"):
-            run_here("touch", str(tmp_path / "run"))
-    finally:
-        signal.signal(signal.SIGCHLD, before)
-    assert not (tmp_path / "run").exists()
 
 
 def test_handlers_are_put_back() -> None:
