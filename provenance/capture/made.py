@@ -177,9 +177,9 @@ def choose(looks: Looks) -> Made:
         problem = looks.problem
         raise NotMadeError(problem.what, where=problem.where or None, hint=problem.hint or None)
     [look] = looks.folders
-    refuse_private_keys(Path(look.folder), look.files)
-    manifest = as_manifest(look.files)
-    return Made(Path(look.folder), manifest, look.untouched, look.rewritten)
+    folder = Path(look.folder)
+    refuse_private_keys(folder, look.files)
+    return Made(folder, as_manifest(look.files, folder), look.untouched, look.rewritten)
 
 
 def look_now(
@@ -189,9 +189,8 @@ def look_now(
     link_roots: tuple[Path, ...] = (),
 ) -> Made:
     """Return the model that is in *folder* now, of which nobody saw how it was made."""
-    roots = link_roots
     manifest = hash_folder(
-        folder, ignore=RESERVED, link_roots=roots, progress=progress, check=refuse_private_key
+        folder, ignore=RESERVED, link_roots=link_roots, progress=progress, check=refuse_private_key
     )
     return Made(folder, manifest, uri=hub_uri(folder))
 
@@ -212,8 +211,7 @@ def look_again(
     target = os.path.realpath(folder)
     roots = link_roots
     files = _look_at(Path(target), link_roots=roots, progress=progress, check=refuse_private_key)
-    if not files:
-        raise UnreadableError("holds no files", where=str(folder))
+    manifest = as_manifest(files, folder)
     look = next((each for each in looks.folders if each.folder == target), Look(target, {}))
     new = {name for name, seen in files.items() if not _same(look.files.get(name), seen)}
     old = {name for name in new if files[name].identity[-1] < began}
@@ -222,7 +220,7 @@ def look_again(
         raise NotMadeError("the run wrote none of its files", where=str(folder))
     return Made(
         Path(target),
-        as_manifest(files),
+        manifest,
         untouched=tuple(sorted(old)),
         rewritten=tuple(name for name in look.rewritten if name in files and name not in unseen),
         unseen=tuple(sorted(unseen)),

@@ -27,7 +27,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import pairwise, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 import msgspec
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 Check = Callable[[str, bytes], None]
-"""Called with the path and the bytes of a file of less than a megabyte; it may raise."""
+"""Called with the path and bytes of a file of less than a megabyte, in any process; may raise."""
 
 MANY = 10_000
 """Number of files from which on it is worth while to start processes."""
@@ -129,15 +129,16 @@ def hash_folder(
     *check*, which may raise, with each small file. *places* are what a walk of the same folder
     found just now. An empty folder is refused.
     """
-    how: Any = {"ignore": ignore, "link_roots": link_roots, "places": places}
-    seen = look_at(root, progress=progress, check=check, **how)
+    seen = look_at(
+        root, ignore=ignore, link_roots=link_roots, progress=progress, check=check, places=places
+    )
+    return as_manifest(seen, root)
+
+
+def as_manifest(seen: Mapping[str, Seen], root: Path) -> Manifest:
+    """Return the manifest of the files that were *seen* in *root*, by name; refuse none."""
     if not seen:
         raise UnreadableError("holds no files", where=str(root))
-    return as_manifest(seen)
-
-
-def as_manifest(seen: Mapping[str, Seen]) -> Manifest:
-    """Return the manifest of files that were *seen*, by name."""
     return Manifest(_in_order(FileEntry(name, it.size, it.sha256) for name, it in seen.items()))
 
 

@@ -207,8 +207,9 @@ def sign(
     _refuse_to_replace(path, *signer)  # before the hashing, and again when it is written
     name, ignore, check = model_name(model), RESERVED | left_out, refuse_private_key
     places = walk(model, ignore=ignore, link_roots=link_roots)
-    how: Any = {"ignore": ignore, "link_roots": link_roots, "places": places}
-    manifest = hash_folder(model, progress=progress, check=check, **how)
+    manifest = hash_folder(
+        model, ignore=ignore, link_roots=link_roots, progress=progress, check=check, places=places
+    )
     links, one_file = any(it.links for it in places.values()), model.is_file()
     signature = sign_model(name, manifest, key, links=links, ignored=ignored, one_file=one_file)
     if isinstance(key, Identity):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from provenance.errors import SHOWN, ContentError, ProvenanceError, UnreadableError, some_of
+from provenance.errors import SHOWN, ContentError, ProvenanceError, some_of
 from provenance.files.digest import SHA256, Hasher, Hashing, hash_open
 from provenance.files.manifest import (
     Differences,
@@ -159,13 +159,11 @@ def _hash(
         hashings=hashings,
         places=None if left_out else places,  # a link may lead to what is left out
     )
-    if not seen:
-        raise UnreadableError("holds no files", where=str(root))
     digests = {SHA256: {name: it.sha256 for name, it in seen.items()}}
     for number, each in enumerate(hashings):
         of = ((name, it) for name, it in seen.items() if it.size or not each.shard_bytes)
         digests[each] = {name: it.others[number] for name, it in of}
-    return Found(as_manifest(seen), left_out, digests)
+    return Found(as_manifest(seen, root), left_out, digests)
 
 
 def _counted(
