@@ -54,7 +54,7 @@ from provenance.trust.layout import CHAIN_STEPS, Chain, check_layout
 from provenance.trust.lineage import trace
 from provenance.trust.opening import Claim, open_all, understand
 from provenance.trust.outcome import LEVELS, Level, Word, failure_of
-from provenance.trust.verification import STEPS, Answer, Policy, Step, Verified
+from provenance.trust.verification import STEPS, Answer, Demands, Step, Verified
 from provenance.weights import check_numpy
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     if require == "rebuilt" and verdict is None:
         raise UsageError("only a verdict says that a model was rebuilt", hint="give it: --verdict")
     root = None if root_digest is None else _sha256(root_digest)
-    policy = Policy(require=require or LEVELS[0], name=name, root_digest=root)
+    demands = Demands(require=require or LEVELS[0], name=name, root_digest=root)
     trusted = signers(keys, certificate_chain, identity, identity_provider, trust_config)
     rules = _policy(trust, alone=not trusted and log is None and require is None)
     trusted = rules.trusted if rules else trusted
@@ -139,7 +139,7 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
             trusted,
             claims=read,
             log=logged,
-            policy=policy,
+            demands=demands,
             reading=Reading(
                 arguments.link_roots(link_roots),
                 unsafe_ignore_unsigned,

@@ -99,7 +99,7 @@ class Step(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
+class Demands(msgspec.Struct, frozen=True, kw_only=True):
     """What a reader demands beyond a signature by a trusted key.
 
     ``require``: the least evidence level of the claim. ``name`` and ``root_digest`` (SHA-256 in
@@ -157,7 +157,7 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
     *,
     claims: Path | None = None,
     log: VerifierKey | None = None,
-    policy: Policy = Policy(),  # noqa: B008 - frozen
+    demands: Demands = Demands(),  # noqa: B008 - frozen
     reading: Reading = Reading(),  # noqa: B008 - frozen
     on_step: Callable[[Step], None] = lambda _: None,
     progress: Callable[[int], None] | None = None,
@@ -192,17 +192,17 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
         raise
     found = {"training statement": stated.claims, "model signature": stated.signatures}
     held(" and ".join(count(len(items), noun) for noun, items in found.items() if items))
-    held(_subject_detail(stated, policy, separately=reading.separately))
+    held(_subject_detail(stated, demands, separately=reading.separately))
     contents = _check_contents(root, stated, reading, progress)
     manifest, matching, signatures = contents.manifest, contents.matching, contents.signatures
     signed = () if stated.by_sha256 else [root for _, root in stated.models]
-    _check_root((*signed, manifest.root_digest), policy)
+    _check_root((*signed, manifest.root_digest), demands)
     about, trainings = ([each.training for each in them] for them in (matching, stated.claims))
     beside = check_beside(root, about, trainings, contents.uncovered, reading.link_roots)
     held(f"{count(len(manifest.entries), 'file')}, {count(manifest.size, 'byte')}{beside}")
-    claim = first_good(matching, policy.name)
+    claim = first_good(matching, demands.name)
     said, by = (claim.training, claim) if claim else (None, signatures[-1])
-    check_level(said, policy.require, by.where)
+    check_level(said, demands.require, by.where)
     seen = said is not None and said.run.provenance_outcome.exit_status is not None
     held(outcome_detail(said), skipped=not seen, notes=notes_on(claim, matching) if claim else ())
     declaration = declaration_of(() if reading.separately else matching, claim)
@@ -218,10 +218,10 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
         claim,
         declaration,
         index,
-        levels_of(matching, signatures, policy.name),
+        levels_of(matching, signatures, demands.name),
         contents.uncovered,
         (
-            *_warnings(root, name, policy),
+            *_warnings(root, name, demands),
             *contents.unsigned,
             *cut([str(each) for each in doubts], SHOWN),
         ),
@@ -341,9 +341,9 @@ def claim_that_counts(root: Path, manifest: Manifest, keys: Sequence[PublicKey])
         return None
 
 
-def _warnings(root: Path, name: str, policy: Policy) -> Iterator[str]:
+def _warnings(root: Path, name: str, demands: Demands) -> Iterator[str]:
     known = folder_names(root)
-    if name not in known and policy.name is None and policy.root_digest is None:
+    if name not in known and demands.name is None and demands.root_digest is None:
         kind = "file" if root.is_file() else "folder"
         what = f"the {kind} is called {known[0]}, and its files were signed as {name}"
         yield f"{what}: --name or --root-digest says which model is expected"
@@ -432,21 +432,21 @@ def _silent(
         yield "nothing is signed with a certificate"
 
 
-def _subject_detail(stated: Statements, policy: Policy, *, separately: bool) -> str:
+def _subject_detail(stated: Statements, demands: Demands, *, separately: bool) -> str:
     """Step 4, what is expected: before any file is hashed."""
     alone = Statements((), stated.signatures if separately else ())
     names, roots = zip(*alone.models, *stated.models, strict=True)
-    if policy.name not in (None, *names):
+    if demands.name not in (None, *names):
         called = some_of(list(dict.fromkeys(names)))
-        raise PolicyError(f"is called {called}, and {policy.name} is expected")
+        raise PolicyError(f"is called {called}, and {demands.name} is expected")
     if stated.by_sha256:
-        _check_root(roots, policy)
+        _check_root(roots, demands)
     return f"{names[-1]}, root sha256 {roots[-1][:16]}…"
 
 
-def _check_root(roots: Sequence[str], policy: Policy) -> None:
-    if policy.root_digest not in (None, *roots):
-        expected = f"sha256:{policy.root_digest} is expected"
+def _check_root(roots: Sequence[str], demands: Demands) -> None:
+    if demands.root_digest not in (None, *roots):
+        expected = f"sha256:{demands.root_digest} is expected"
         raise PolicyError(f"the root digest is sha256:{roots[-1]}, and {expected}")
 
 

@@ -22,7 +22,7 @@ from provenance.folder.attach import Log, publish
 from provenance.keys import generate
 from provenance.statement.training import Metadata, Outcome
 from provenance.transparency import note
-from provenance.trust.verification import STEPS, Policy, Step, Verified, verify_model
+from provenance.trust.verification import STEPS, Demands, Step, Verified, verify_model
 from tests.world import (
     RECIPE,
     attest,
@@ -50,7 +50,7 @@ def verify(
     **demands: Any,  # noqa: ANN401 - as a policy has them
 ) -> Verified:
     keys = [person.key.public for person in people]
-    return verify_model(root, keys, claims=claims, log=log, policy=Policy(**demands))
+    return verify_model(root, keys, claims=claims, log=log, demands=Demands(**demands))
 
 
 def details(verified: Verified) -> dict[str, str]:
