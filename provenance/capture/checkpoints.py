@@ -213,8 +213,8 @@ class Watcher:
             if self._inotify is None or not (events := self._inotify.read()):
                 break
             for event in events:
-                if event.mask & _APART:
-                    self._placed = None
+                if event.mask & _APART:  # also of folders that are looked at
+                    self._placed = None if event.path == self._placed else self._placed
                 elif event.mask != inotify.CREATE:  # of a file, which is not written yet
                     due = self._hear(event) or due
         return due
