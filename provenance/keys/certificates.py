@@ -20,7 +20,6 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from provenance.errors import MalformedError, SignatureError, UsageError, one_line
@@ -42,7 +41,7 @@ _PURPOSES = {
 }
 _PARTS = "version subject issuer extensions not_valid_before_utc not_valid_after_utc".split()
 BAD = (
-    CryptographyDeprecationWarning,
+    Warning,
     ValueError,
     TypeError,
     UnsupportedAlgorithm,

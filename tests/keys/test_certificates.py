@@ -96,6 +96,14 @@ def test_what_is_no_certificate_is_our_error(der: bytes) -> None:
         authority.certify([der])
 
 
+def test_what_a_library_warns_of_is_our_error() -> None:
+    authority = parse_authority([("ca.pem", pem(ROOT))], NOW)
+    country = ROOT.der.replace(b"\x55\x04\x03", b"\x55\x04\x06")  # which has two letters
+    assert country != ROOT.der
+    with pytest.raises(SignatureError, match="not a certificate: Attribute's length"):
+        authority.certify([country])
+
+
 @pytest.mark.parametrize("pem", [b"", b"text", ROOT.der, pem(ROOT)[:200]])
 def test_what_is_no_file_of_certificates_is_our_error(pem: bytes) -> None:
     with pytest.raises(MalformedError, match=r"not a certificate|holds no root"):
