@@ -150,7 +150,7 @@ def _constant(name: str) -> NoReturn:
 
 
 def _check_depth(root: Any, max_depth: int) -> bool:  # noqa: ANN401
-    """Return whether no integer in *root* is beyond 2^53 - 1, if it is not nested too deep."""
+    """Refuse what is nested too deep; return whether no integer in *root* is beyond 2^53 - 1."""
     level, depth, small = [root], 0, True
     while level:
         small = small and not any(type(it) is int and abs(it) > MAX_INTEGER for it in level)
@@ -171,8 +171,7 @@ def format(value: Any) -> bytes:  # noqa: A001, ANN401 - see strict_base64; a st
     """Return *value* (a ``msgspec.Struct`` or a JSON value) in JCS."""
     try:
         plain = msgspec.to_builtins(value)
-        _check_depth(plain, MAX_DEPTH)
-        if _sorts_alike(plain):
+        if _check_depth(plain, MAX_DEPTH) and _sorts_alike(plain):
             data = msgspec.json.encode(plain, order="sorted")
         else:
             data = rfc8785.dumps(plain)
@@ -204,9 +203,6 @@ def _sorts_alike(root: Any) -> bool:  # noqa: ANN401
             stack.extend(value.values())
         elif kind is list or kind is tuple:
             stack.extend(value)
-        elif kind is int:
-            if not -MAX_INTEGER <= value <= MAX_INTEGER:
-                return False
-        elif kind is not bool and value is not None:
+        elif kind not in (int, bool) and value is not None:
             return False
     return True
