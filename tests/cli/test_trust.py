@@ -413,6 +413,14 @@ def test_what_another_party_says_refuses_nothing(
     found = library.verify(digits, trust=policy, name="digits")
     assert found.claims == ()
     assert found.name == "digits"
+    # Nor is one about the same files whose training failed, or that calls them otherwise.
+    (digits / "claims.jsonl").unlink()
+    attest(digits, bob, outcome=Outcome(1))
+    found = library.verify(digits, trust=policy)
+    assert (found.claim, len(found.claims)) == (None, 1)
+    assert any("status 1" in each for each in found.warnings)
+    with pytest.raises(PolicyError, match="status 1"):
+        library.verify(digits, keys=[alice.public, bob.public])
     (digits / "config.json").write_text("changed")
     with pytest.raises(ContentError, match=r"config\.json"):
         library.verify(digits, trust=policy)
