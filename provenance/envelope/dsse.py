@@ -74,6 +74,11 @@ class Opened(msgspec.Struct, frozen=True):
         return self.subject or self.key.key_id
 
 
+def identity_text(name: str, provider: str) -> str:
+    """Return the ``subject`` of what an identity signed, *name*, for which *provider* vouches."""
+    return f"{name} ({provider})"
+
+
 def pae(payload_type: str, payload: bytes) -> bytes:
     """Return the pre-authentication encoding."""
     kind = payload_type.encode("utf-8")

@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat import asn1
 from cryptography.x509.certificate_transparency import LogEntryType, SignedCertificateTimestamp
 
+from provenance.envelope.dsse import identity_text
 from provenance.errors import MalformedError, SignatureError, one_line, some_of
 from provenance.keys import PublicKey
 from provenance.keys.certificates import BAD, Authority, load, not_issued
@@ -48,7 +49,7 @@ class Leaf:
     def who(self) -> str:
         """Whom the certificate names, and who vouches for that."""
         names = ", ".join(self.identities) or self.certificate.subject.rfc4514_string() or "nobody"
-        return one_line(f"{names} ({self.provider})" if self.provider else names)
+        return one_line(identity_text(names, self.provider) if self.provider else names)
 
 
 def parse(der: bytes) -> Leaf:
@@ -69,7 +70,7 @@ def check_identity(leaf: Leaf, trusted: Sequence[tuple[str, str]]) -> str:
         raise SignatureError(f"signed by {names}, not by {some_of([it for it, _ in trusted])}")
     for identity, provider in named:
         if leaf.provider == provider:
-            return f"{identity} ({provider})"
+            return identity_text(identity, provider)
     said = one_line(leaf.provider)[:200] or "nobody"
     providers = some_of([it for _, it in named])
     raise SignatureError(f"{named[0][0]} is vouched for by {said}, not by {providers}")

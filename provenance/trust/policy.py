@@ -17,7 +17,7 @@ from unicodedata import normalize
 import msgspec
 
 from provenance.envelope.bundle import Bundle, Notary, open_bundle
-from provenance.envelope.dsse import Opened
+from provenance.envelope.dsse import Opened, identity_text
 from provenance.equality.declaration import MAX_BYTES, in_words, parse_toml
 from provenance.errors import LogProofError, MalformedError, SignatureError, UsageError, count
 from provenance.files.reading import read_file
@@ -290,7 +290,7 @@ def _log(folder: Path, text: str, witnesses: LogPolicy | None, where: str) -> Ve
 def accepted(party: Party) -> Iterator[tuple[str, str]]:
     """Yield the name of each signer by certificate, and the subject that it must have."""
     for each in party.identities:
-        yield f"{each.name} ({each.provider})", ""
+        yield identity_text(each.name, each.provider), ""
     for it in party.certificates:
         yield f"{it.subject} (by {it.authority})", it.subject
 
