@@ -5,7 +5,8 @@ compared with *it* (a star), because closeness is not transitive; if the equalit
 largest distance between any two is also reported. A builder is a signer, as the reader trusts them
 (a key, a certificate's subject, an identity), who attested a run of their own: models by one signer
 count once, and so do signatures of several on one attestation or one run, and those that one key
-made under several names. One differing model makes the result a mismatch: dissent is not outvoted.
+made under several names, or a key and the one that it follows, as both signed. One differing model
+makes the result a mismatch: dissent is not outvoted.
 
 ``docs/spec/verdict.md`` says when each conclusion is drawn.
 """
@@ -13,7 +14,7 @@ made under several names. One differing model makes the result a mismatch: disse
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
@@ -83,7 +84,8 @@ def agree(
             hint="record with --equality",
         )
     files = [_model(model, declaration) for model in models]
-    parties, reached = _builders(claims, quorum)
+    changes = {(it.old, it.new) for model in models for it in model.key_changes}
+    parties, reached = _builders(claims, changes, quorum)
     recipes = [claim.training.recipe for claim in claims]
     applied = AppliedEquality(
         declaration.name,
@@ -178,8 +180,10 @@ def _rebuild(party: Party, outcome: Outcome, published: Claim, rebuilt: Claim) -
     )
 
 
-def _builders(claims: Sequence[Claim], quorum: int) -> tuple[list[Party], Part]:
-    """Return the parties, and whether enough builders are among them.
+def _builders(
+    claims: Sequence[Claim], changes: Iterable[tuple[str, str]], quorum: int
+) -> tuple[list[Party], Part]:
+    """Return the parties, and whether enough builders are among them, by *changes* of their keys.
 
     A party counts if its signer, its attestation and its run are new, and the attestation names
     the key that signed it, or none where an identity signed, whose keys are made as it signs: who
@@ -187,7 +191,7 @@ def _builders(claims: Sequence[Claim], quorum: int) -> tuple[list[Party], Part]:
     """
     parties, reasons = [_party(claim) for claim in claims], []
     counted, runs = set[int](), set[str]()
-    people = zip(claims, parties, verdict.told_apart(parties), strict=True)
+    people = zip(claims, parties, verdict.told_apart(parties, changes), strict=True)
     for number, (claim, party, signer) in enumerate(people):
         facts = {party.attestation["sha256"], party.invocation_id or party.attestation["sha256"]}
         key = "" if claim.opened.kind == "identity" else strict_base64.format(claim.opened.key.spki)

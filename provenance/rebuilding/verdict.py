@@ -299,12 +299,14 @@ def worst(conclusions: Iterable[Conclusion]) -> Conclusion:
     return max(conclusions, key=BEST_FIRST.index)
 
 
-def told_apart(parties: Sequence[Party]) -> list[int]:
-    """Return a number for each of *parties*, the same where one signed: by a name, or by a key."""
+def told_apart(parties: Sequence[Party], changes: Iterable[tuple[str, str]] = ()) -> list[int]:
+    """Return a number for each of *parties*, the same where one signed: by a name, or by a key.
+
+    *changes* are ids of keys of which one follows the other.
+    """
     known: dict[str, set[str]] = {}
-    for party in parties:
-        names = (known.setdefault(name, {name}) for name in (party.signer, party.key_id))
-        fewer, more = sorted(names, key=len)
+    for pair in (*((party.signer, party.key_id) for party in parties), *changes):
+        fewer, more = sorted((known.setdefault(name, {name}) for name in pair), key=len)
         if fewer is not more:
             more |= fewer
             known |= dict.fromkeys(fewer, more)

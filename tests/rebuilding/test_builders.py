@@ -297,3 +297,18 @@ def test_a_keyless_model_is_rebuilt(
         library.verify(again, **trusted, keys=[larry.public], verdict=out)
     assert msgspec.to_builtins(verdict)["published"]["subject"] == NAME
     assert "subject" not in msgspec.to_builtins(verdict.rebuilds[0].party)
+
+
+def test_keys_of_which_one_follows_the_other_are_one_builder(
+    scene: Scene, alice: Person, bob: Person, larry: Person
+) -> None:
+    old, new, other = scene.by_key("a", alice), scene.by_key("b", bob), scene.by_key("c", larry)
+    keys = [each.public for each in (alice, bob, larry)]
+    assert scene.agree(old, new, keys=keys).conclusion == "match"
+    library.resign(old, old_key=alice.private, new_key=bob.private)
+    for models in ((old, new), (new, old)):
+        verdict = scene.agree(*models, keys=keys)
+        assert (verdict.conclusion, len(verdict.builders)) == ("inconclusive", 1)
+        assert verdict.reasons == (ONCE,)
+    verdict = scene.agree(new, old, other, keys=keys)
+    assert {*verdict.builders} == {bob.key_id, larry.key_id}
