@@ -135,7 +135,7 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     equality: AppliedEquality
     published: Party
     rebuilds: Annotated[tuple[Rebuild, ...], msgspec.Meta(min_length=1)]
-    builders: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    builders: tuple[str, ...]
     quorum: Annotated[int, msgspec.Meta(ge=2)]
     independent: bool = False
     reasons: tuple[str, ...] = ()

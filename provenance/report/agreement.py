@@ -43,7 +43,7 @@ def verdict_lines(
     lines.append(f"equality  {verdict.equality.name} ({declared})")
     said = ", said to be independently operated" if verdict.independent else ""
     needed = f"{verdict.quorum} needed{said}"
-    noun = "signer" if any(party.subject for party in verdict.built) else "key"
+    noun = "signer" if any(party.subject for party in verdict.parties) else "key"
     lines.append(f"builders  {count(len(verdict.builders), noun)}, {needed}")
     files = {key: one_line(name) for key, name in (keys or {}).items() if key in verdict.builders}
     width = max(map(len, files.values()), default=0)

@@ -17,6 +17,7 @@ from provenance.envelope import bundle as bundles
 from provenance.envelope import dsse
 from provenance.errors import PolicyError, SignatureError, UsageError
 from provenance.rebuilding.verdict import Verifier, from_statement, to_statement
+from provenance.report.agreement import verdict_lines
 from provenance.statement import intoto, training
 from tests import sigstores
 from tests.sigstores import AUTHORITY, NOW, PROVIDER, WHO, Issued, Sigstore, issue, pem_of, usage
@@ -190,6 +191,15 @@ def test_who_signs_anothers_attestation_has_built_nothing(scene: Scene, alice: P
     verdict = scene.agree(keyless, again, identity=[WHO, "bob@example.org"])
     what = "does not count as a builder: another signer attested the same run"
     assert verdict.reasons == (f"rebuild 1 {what}", "1 of 2 builders")
+
+
+def test_a_verdict_is_signed_where_nobody_counts(scene: Scene, alice: Person, bob: Person) -> None:
+    models = [scene.by_identity(name, payload=scene.payload(name, alice)) for name in ("a", "b")]
+    out = scene.folder / "verdict.json"
+    verdict = scene.agree(*models, sign_with=bob.private, out=out)
+    assert (verdict.conclusion, verdict.builders) == ("inconclusive", ())
+    assert "builders  0 signers, 2 needed" in verdict_lines(verdict, ["a", "b"])
+    assert out.exists()
 
 
 # --- Certificates ---------------------------------------------------------------------------------
