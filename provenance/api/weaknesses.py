@@ -83,5 +83,10 @@ def weaknesses(
     elif problem is not None:
         yield f"the equality does not fit this model: {problem}"
         yield "'agree' will refuse it ('provenance equality check FILE MODEL' says why)"
-    if failure and (counts := claim_that_counts(model, statement.manifest, [key])) is not None:
+    counts = claim_that_counts(model, statement.manifest, [key])
+    if failure and counts is not None:
         yield f"'verify' goes by an earlier claim about the same files, {counts.where}"
+    earlier, declared = counts and counts.training.recipe.equality, statement.recipe.equality
+    if counts and earlier and declared and earlier.sha256 != declared.sha256:
+        what = f"{counts.where} declares another equality for the same files, {earlier.name}"
+        yield f"'verify' will refuse both: {what} (remove the line of one)"

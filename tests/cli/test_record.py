@@ -62,6 +62,16 @@ def test_a_private_key_that_the_run_leaves_is_never_signed(
     assert provenance("verify", work / "model", *key).status == 0
 
 
+def test_another_equality_for_the_same_files(
+    work: Path, record: Callable[..., Ran], provenance: Shell, alice: Person
+) -> None:
+    assert "will refuse" not in record(TRAIN, "--equality", "bytes").err
+    assert "will refuse" not in record(TRAIN, "--equality", "bytes").err
+    ran = record(TRAIN, "--equality", "tensors")
+    assert "'verify' will refuse both: claims.jsonl:1 declares another equality" in ran.err
+    refused(provenance("verify", work / "model", "--key", alice.public), 1, "different equalities")
+
+
 def test_a_failed_run_after_a_good_one(
     work: Path, record: Callable[..., Ran], provenance: Shell, alice: Person
 ) -> None:
