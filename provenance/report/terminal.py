@@ -98,7 +98,8 @@ def wrap(line: str, width: int, hang: int | None = None, *, whole: bool = True) 
             hang = len(text) - len(text.lstrip(" ")) + 2
     parts, used = [""], 0
     longest = max(1, min(max(width - hang, _DIGEST), width - 4))
-    words = _WORD.findall(line) if whole else _pieces(line, longest)
+    room = max(1, width - hang) if width > 2 * hang else longest
+    words = _WORD.findall(line) if whole else _pieces(line, longest, room)
     for word in words:
         length = _columns(click.unstyle(word))
         if used and used + length > width:
@@ -116,11 +117,14 @@ def _columns(text: str) -> int:
     return len(text) if text.isascii() else sum(1 + (east_asian_width(c) in "WF") for c in text)
 
 
-def _pieces(line: str, longest: int) -> Iterator[str]:
-    """Yield the words of *line* with the blanks before them, in pieces of at most *longest*."""
+def _pieces(line: str, longest: int, room: int) -> Iterator[str]:
+    """Yield the words of *line* with the blanks before them; one over *longest* in *room* each."""
     for word in re.findall(" *[^ ]+", line):
-        room = longest if word.isascii() else max(1, longest // 2)
-        yield from (word[at : at + room] for at in range(0, len(word), room))
+        if _columns(word.lstrip(" ")) <= longest:
+            yield word
+            continue
+        most = room if word.isascii() else max(1, room // 2)
+        yield from (word[at : at + most] for at in range(0, len(word), most))
 
 
 def table(

@@ -123,6 +123,20 @@ def test_a_long_word_has_a_line_of_its_own_and_stays_whole() -> None:
     assert wrap(f"x {word * 2}", 80) == ["x", word * 2]
 
 
+def test_a_word_that_may_be_cut_stays_under_the_text() -> None:
+    long = "b" * 70
+    assert wrap(f"✓ 2 signature            signed by {long} x", 80, 25, whole=False) == [
+        "✓ 2 signature            signed by",
+        f"{'':25}{long[:54]}",
+        f"{'':25}{long[54:]} x",
+    ]
+    digest = "a" * 64
+    assert wrap(f"  root       of {digest}", 70, whole=False) == [
+        "  root       of",
+        f"{'':6}{digest}",
+    ]
+
+
 def test_colours_take_no_columns() -> None:
     line = f"{good('=')} {'a' * 38} {dim('b' * 39)}"
     assert wrap(line, 80) == [line]
