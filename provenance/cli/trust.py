@@ -132,7 +132,7 @@ def _parties(options: dict[str, Any], folder: Path) -> Iterator[str]:
         yield _table("party", _called(name, options))
         yield f"identities = [{{ name = {_spelled(name)}, provider = {_spelled(provider)} }}]\n"
     if bool(subject := options["subject"]) != bool(authority := options["authority"]):
-        hint = "add --certificate-chain PEM and --subject NAME"
+        hint = "add --certificate-chain PEM" if subject else "add --subject NAME"
         raise UsageError("a subject counts by the word of its authority", hint=hint)
     if subject:
         root = _spelled(os.path.relpath(authority, folder))

@@ -43,13 +43,15 @@ def policy_lines(policy: TrustPolicy) -> Iterator[str]:
     """Yield *policy* in words."""
     parties = {party.name: party for party in policy.signers.values()}
     for name, party in parties.items():
-        number = sum(each is party for each in policy.signers.values())
-        what = count(number, "key or identity", "keys and identities")
+        counts = (len(party.keys), "key"), (len(party.certificates), "certificate")
+        texts = [count(number, noun) for number, noun in counts if number]
+        texts += [count(len(party.identities), "identity", "identities")] * bool(party.identities)
         against = policy.no_trusted_mismatch
         idle = not any(may_sign(rule, party) for rule in policy.rules)
         idle &= against is None or name not in against.parties
         more = "; no rule lets them sign anything" * idle
-        yield f"{one_line(name)}, of {one_line(party.organisation)}, signs with {what}{more}."
+        who = f"{one_line(name)}, of {one_line(party.organisation)}"
+        yield f"{who}, signs with {' and '.join(texts)}{more}."
     for key_id, day in policy.revoked.items():
         name = one_line(policy.signers[key_id].name)
         yield f"The key {key_id} of {name} is revoked since {day}: it counts only for what a"

@@ -248,7 +248,7 @@ def _answer(
     few = [f"{len(who)} of {rule.organisations} organisations: {some_of(who)}"] * bool(who) or [
         "there is none" + " (--verdict)" * (rule.statement == "verdict")
     ] * (not of_kind)
-    text = f"{number} {KINDS[rule.statement]}"
+    text = f"rule {number}: {KINDS[rule.statement]}"
     if rule.organisations > 1:
         text += f" × {rule.organisations}"
     yield Answer(
@@ -298,7 +298,7 @@ def demands(
         strength, builders = rule.strength or "rounded", rule.builders or 2
         least = STRENGTHS.index(strength)
         yield (
-            f"by {strength}, or stronger",
+            f"by {strength} or stronger",
             "weaker",
             lambda it: it.strength is not None and STRENGTHS.index(it.strength) >= least,
         )

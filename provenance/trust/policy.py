@@ -250,7 +250,7 @@ def _signers(
         for signer in (*(key.key_id for key in keys[party.name]), *named):
             if found.setdefault(signer, party) is not party:
                 both = f"{found[signer].name} and {party.name}"
-                raise MalformedError(f"{both} have one key or certificate", where=where)
+                raise MalformedError(f"{both} share a key, identity or certificate", where=where)
     return found
 
 

@@ -245,7 +245,7 @@ def test_init_of_a_party_that_an_authority_names(
     command = ("trust", "init", policy, "--certificate-chain", chain, "--files-only")
     ran = provenance(*command, "--subject", word.signer, "--organisation", "One")
     assert ran.status == 0, ran
-    assert "CN=signer, of One, signs with 1 key or identity." in ran.out
+    assert "CN=signer, of One, signs with 1 certificate." in ran.out
     assert "CN=signer (One)" in provenance("verify", digits, "--trust", policy).out
     refused(provenance("trust", "init", tmp_path / "x", *command[3:]), 2, "word of its authority")
     refused(provenance("trust", "init", tmp_path / "x", "--subject", "CN=a"), 2, "of its authority")
@@ -544,12 +544,12 @@ def test_a_folder_of_two_names_meets_the_rules_of_both(
     for name in ("digits", "latest"):
         (tmp_path / name).symlink_to("faces")
     assert library.verify("latest", trust=policy).name == "faces"
-    with pytest.raises(PolicyError, match="1 training statement"):
+    with pytest.raises(PolicyError, match="rule 1: training statement"):
         library.verify("digits", trust=policy)
     snapshot = tmp_path / "models--org--faces/snapshots/0a1b"
     snapshot.parent.mkdir(parents=True)
     faces.rename(snapshot)
-    with pytest.raises(PolicyError, match="2 training statement"):
+    with pytest.raises(PolicyError, match="rule 2: training statement"):
         library.verify(snapshot, trust=policy)
     assert library.verify(snapshot, trust=policy, name="faces").name == "faces"
 
