@@ -196,11 +196,16 @@ def signers(
 
 
 def in_options(error: ProvenanceError, of: str = "") -> ProvenanceError:
-    """Return *error*; its hint names the options, *of* somebody, of a verb that takes no policy."""
+    """Return *error*; its hint names the options, *of* somebody, of a verb that has fewer."""
     if error.hint is not None:
-        error.hint = _TRUSTING.sub(f"--{of}", error.hint.removesuffix(", or in the policy"))
+        error.hint = _TRUSTING.sub(f"--{of}", _OF_VERIFY.sub("", error.hint))
     return error
 
+
+_OF_VERIFY = re.compile(
+    r"name the[a-z ]+ with --claims(?: or --signature, or|;) |, or in (?:the policy|a policy .*)$"
+)
+"""What only ``verify`` has an option for."""
 
 _TRUSTING = re.compile(r"--(?=(key|certificate-chain|identity|trust-config)\b)")
 """How an option begins that says who is trusted."""

@@ -133,6 +133,7 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     read = _instead(claims, signature)
     own = [] if read is None else [name_in(Path(model), read)]
     given = [*_known(several(bases, "bases"), trusted)]
+    judged = _document(verdict)
     with progress("hashing") as advance:
         verified = verification.verify_model(
             Path(model),
@@ -156,18 +157,17 @@ def verify(  # noqa: PLR0913 - each option of the verb, by name
     elif bases:
         raise UsageError("the claim states no base model", hint="leave out --base")
     rebuilt = None
-    if verdict is not None:
+    if judged is not None:
         from provenance.rebuilding.verdict import check_rebuilt  # noqa: PLC0415 - rarely needed
 
-        counts = _counting(rules, verified)
-        rebuilt = check_rebuilt(a_path(verdict), verified, trusted, counts)
+        rebuilt = check_rebuilt(judged, verified, trusted, _counting(rules, verified))
         word = Word(rebuilt[0].signer, "rebuilt", rebuilt[0].kind)
         verified = replace(verified, levels=(*verified.levels, word))
     for step in _further(verified, rebuilt, chain, several(checkpoints, "checkpoints")):
         verified = replace(verified, steps=(*verified.steps, step))
         on_step(step)
     if rules is not None:
-        more = [path for path in (read, optional_path(verdict)) if path is not None]
+        more = [path for path in (read, judged) if path is not None]
         verified = _decide(rules, verified, rebuilt, name, more)
         for each in verified.answers or ():
             on_answer(each)
@@ -286,6 +286,14 @@ def _instead(claims: PathLike | None, signature: PathLike | None) -> Path | None
     if claims is not None and signature is not None:
         raise UsageError("--claims and --signature each name what is read in place of the other")
     return optional_path(signature if claims is None else claims)
+
+
+def _document(path: PathLike | None) -> Path | None:
+    """Return *path*, if there is one; what it lacks is said before hours of hashing."""
+    found = optional_path(path)
+    if found is not None:
+        read_claims(found)
+    return found
 
 
 def _known(places: Sequence[PathLike], trusted: Sequence[Trusted]) -> Iterator[Claim]:

@@ -133,7 +133,8 @@ def read_password(variable: str | None) -> bytes | None:
 
 
 def read_trusted_keys(paths: tuple[Path, ...]) -> dict[PublicKey, str]:
-    """Return the public keys at *paths*, each once, with the name of its file."""
+    """Return the public keys at *paths*, each once, with the name of its file, or its path."""
     from provenance.keys import load_public
 
-    return {load_public(path): path.name for path in paths}
+    names = [path.name for path in paths]
+    return {load_public(it): it.name if names.count(it.name) == 1 else str(it) for it in paths}

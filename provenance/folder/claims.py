@@ -128,6 +128,8 @@ def read_beside(root: Path, link_roots: Sequence[Path] = ()) -> list[tuple[str, 
         snapshots = sorted(root.glob("snapshots/*/")) if root.is_dir() else []
         hint = "name them with --claims or --signature, or ask the trainer for them"
         hint = f"name a snapshot of this cache: {snapshots[0]}" if snapshots else hint
+        if root.is_file() and any((root.parent / it).exists() for it in (CLAIMS, MODEL_SIGNATURE)):
+            hint = f"name the folder of the model: {root.parent}"
         what = f"neither {both[0].name} nor {both[1].name} is there"
         raise UnreadableError(what, where=str(root), hint=hint)
     for path in found:

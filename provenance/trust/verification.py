@@ -85,6 +85,8 @@ STEPS = (
     "verdict",
 )
 
+_WHOM = "say whom with --key, --certificate-chain or --identity, or in a policy with --trust"
+
 
 class Step(msgspec.Struct, frozen=True):
     """One step of verification that held, or that there was nothing to do for.
@@ -169,7 +171,7 @@ def verify_model(  # noqa: PLR0913 - what is verified, against what, and two lis
     MalformedError.
     """
     if not keys:
-        raise UsageError("nothing is trusted by default", hint="name a public key with --key")
+        raise UsageError("nothing is trusted by default", hint=_WHOM)
     require_model(root)
     steps: list[Step] = []
 
@@ -246,7 +248,7 @@ def verify_claims(path: Path, keys: Sequence[Trusted]) -> tuple[Claim, Declarati
     of them is meant, only the files tell.
     """
     if not keys:
-        raise UsageError("nothing is trusted by default", hint="name a public key with --key")
+        raise UsageError("nothing is trusted by default", hint=_WHOM)
     stated = understand(open_all(read_claims(path), keys))
     matching = stated.matching(stated.claims[0].training.manifest) if stated.claims else ()
     if len(matching) < len(stated.claims):
@@ -433,9 +435,9 @@ def _silent(
     signers = {opened.key for _, _, opened in trusted}
     given = [key for key in keys if isinstance(key, PublicKey)]
     if silent := [key.key_id for key in given if key not in signers]:
-        yield f"nothing is signed by {some_of(silent)}"
+        yield f"no bundle is signed by {some_of(silent)}"
     if len(given) < len(keys) and not any(opened.subject for _, _, opened in trusted):
-        yield "nothing is signed with a certificate"
+        yield "no bundle is signed with a certificate"
 
 
 def _subject_detail(stated: Statements, demands: Demands, *, separately: bool) -> str:

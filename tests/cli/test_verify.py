@@ -73,12 +73,23 @@ def test_what_is_named_beside_the_model_is_no_step(
 ) -> None:
     (tmp_path / "junk").write_text("junk")
     (tmp_path / "empty").mkdir()
-    for option in ("--base", "--certificate-chain", "--trust-config"):
+    for option in ("--base", "--certificate-chain", "--trust-config", "--verdict"):
         more = ("--identity", "x", "--identity-provider", "y") if "trust" in option else ()
         for path in ("none", "junk", "empty"):
             ran = provenance("verify", model, "--key", alice.public, option, tmp_path / path, *more)
             refused(ran, 3, str(tmp_path / path))
             assert ran.out == ""
+
+
+def test_keys_whose_files_have_one_name(
+    model: Path, tmp_path: Path, provenance: Shell, alice: Person, bob: Person
+) -> None:
+    for who in (alice, bob):
+        write_files(tmp_path / who.public.stem, {"k.pub": who.public.read_bytes()})
+    keys = [tmp_path / who.public.stem / "k.pub" for who in (alice, bob)]
+    ran = provenance("verify", model, "--key", keys[0], "--key", keys[1])
+    assert f"bundles signed by {keys[0]}\n" in ran.out
+    assert f"no bundle is signed by {keys[1]}\n" in ran.out
 
 
 def test_another_key(model: Path, provenance: Shell, mallory: Person, alice: Person) -> None:

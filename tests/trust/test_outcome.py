@@ -203,7 +203,7 @@ def test_who_only_signed_the_files_says_no_more(root: Path, alice: Person, bob: 
 
 def test_a_key_that_signed_nothing_is_said(root: Path, alice: Person, bob: Person) -> None:
     attest(root, alice)
-    assert verify(root, alice, bob).steps[1].notes == (f"nothing is signed by {bob.key_id}",)
+    assert verify(root, alice, bob).steps[1].notes == (f"no bundle is signed by {bob.key_id}",)
     assert verify(root, alice).steps[1].notes == ()
 
 
