@@ -16,6 +16,7 @@ from provenance.cli.help import Group
 from provenance.cli.options import (
     PATH,
     json_option,
+    read_trusted_keys,
     trusted_identity_options,
     trusted_keys_option,
 )
@@ -148,6 +149,7 @@ def _ask(options: dict[str, Any]) -> None:
         options["identity_provider"] = click.prompt("Who vouches for that identity (a URL)")
     else:
         options["key_paths"], name = (Path(who),), Path(who).stem
+        read_trusted_keys(options["key_paths"])  # before more is asked
     name = options["organisation"] or name
     options["organisation"] = click.prompt("Their organisation", default=name)
     if not (options["files_only"] or options["recorded"]):

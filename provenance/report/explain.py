@@ -149,6 +149,9 @@ def _explain_text(path: Path, head: bytes, size: int) -> Explained:
     text = data.decode("utf-8", "replace")
     if text.count("\n") <= 1 and text.count("+") >= 2:  # noqa: PLR2004 - NAME+ID+KEY
         return explain_logs.explain_vkey(text.removesuffix("\n"), where)
+    if b"[[party]]" in data:
+        hint = "'provenance trust check' says what it demands"
+        raise MalformedError("is a trust policy", where=where, hint=hint)
     try:
         return explain_equality.explain_equality(data, where)
     except MalformedError as error:

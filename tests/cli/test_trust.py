@@ -284,6 +284,8 @@ def test_init_asks(
     assert ("Asked of it" in said) == ("Asked of it: recorded" in words)
     monkeypatch.setattr("sys.stdin", Terminal(""))
     refused(provenance("trust", "init", "new.toml"), 2, "exists already")  # asks nothing
+    monkeypatch.setattr("sys.stdin", Terminal("none.pub\n"))
+    refused(provenance("trust", "init", "other.toml"), 3, "none.pub: no such file")  # nothing more
 
 
 @pytest.mark.parametrize(

@@ -291,6 +291,7 @@ def test_metrics_that_are_not_finite() -> None:
         ("binary", b"\x00\x01\x02", "not a file that this program writes"),
         ("config.json", b'{"hidden": 3}', "not a file that this program writes"),
         ("config.toml", b"epochs = 20\n", "not an equality declaration"),
+        ("policy.toml", b"format = 1\n\n[[party]]\n", "policy .'provenance trust check'"),
         ("table.toml", b'[project]\nname = "x"\n', "not an equality declaration"),
         ("weights.gguf", b"GGUF\x03\x00\x00\x00", "cut off"),
         ("weights.pt", b"\x80\x02}q\x00.", "is a pickle"),
