@@ -271,7 +271,10 @@ def check_rebuilt(
     made = ((it, it.opened.key.key_id, hashlib.sha256(it.opened.payload)) for it in model.claims)
     same = (claim for claim, key_id, sha256 in made if (key_id, sha256.hexdigest()) == about)
     claim = next(filter(counts, same), None)
-    if claim is None or published.root_digest["sha256"] != model.manifest.root_digest:
+    if (root := published.root_digest["sha256"]) != model.manifest.root_digest:
+        what = f"is about another model: {published.name}, root sha256 {root[:16]}…"
+        raise PolicyError(what, where=where)
+    if claim is None:
         raise PolicyError("is about another claim than the one by which it counts", where=where)
     if verdict.conclusion != "match":
         raise PolicyError(f"concludes {verdict.conclusion}, not a match", where=where)

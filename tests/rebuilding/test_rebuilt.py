@@ -18,7 +18,7 @@ from provenance.errors import (
 from provenance.rebuilding.agreement import agree
 from provenance.rebuilding.verdict import Verifier, to_statement
 from provenance.statement.training import Metadata, Outcome
-from tests.rebuilding.builds import CLOSE
+from tests.rebuilding.builds import CLOSE, files
 from tests.world import declared, refused, sign_verdict
 
 if TYPE_CHECKING:
@@ -207,3 +207,9 @@ def test_files_that_are_no_verdict(told: Told) -> None:
     told.path.unlink()
     with pytest.raises(UnreadableError, match="no such file"):
         told.verify(None)
+
+
+def test_a_verdict_about_other_files(told: Told, builds: Builds, alice: Person) -> None:
+    other = builds("e", alice, files(0.5)).root
+    with pytest.raises(PolicyError, match="is about another model: .*, root sha256 [0-9a-f]{16}…"):
+        checking.verify(other, keys=told.keys, verdict=told.path)
