@@ -211,5 +211,5 @@ def test_files_that_are_no_verdict(told: Told) -> None:
 
 def test_a_verdict_about_other_files(told: Told, builds: Builds, alice: Person) -> None:
     other = builds("e", alice, files(0.5)).root
-    with pytest.raises(PolicyError, match="is about another model: .*, root sha256 [0-9a-f]{16}…"):
+    with pytest.raises(PolicyError, match=r"another model: .*, root sha256 [0-9a-f]{16}…"):
         checking.verify(other, keys=told.keys, verdict=told.path)
