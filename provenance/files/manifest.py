@@ -16,16 +16,12 @@ the same file.
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
-import signal
-import struct
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
-from itertools import pairwise, takewhile
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
@@ -43,12 +39,6 @@ if TYPE_CHECKING:
 
 Check = Callable[[str, bytes], None]
 """Called with the path and bytes of a file of less than a megabyte, in any process; may raise."""
-
-MANY = 10_000
-"""Number of files from which on it is worth while to start processes."""
-
-_RECORD = struct.Struct("=32s2Q3q?")
-"""What a process says of a file: its SHA-256, its identity, and that this was written whole."""
 
 MAX_OPEN = 64
 """Most large files that are open while they wait for a core."""
@@ -166,9 +156,6 @@ def look_at(  # noqa: PLR0913 - how a folder is read, and two listeners
     hashed = {places[name].file: seen for name, seen in known.items() if name in places}
     unread = [name for name in files if name not in hashed]
     hash_one = partial(_hash, hashings=hashings, check=check)
-    if len(unread) >= MANY and not hashings and (count := _processes()) > 1:
-        hashed |= _hash_by_processes(count, root, unread, progress, hash_one)
-        unread = [name for name in unread if name not in hashed]
     hashed |= _hash_all(root, unread, progress, hash_one, refuse)
     seen = {name: hashed[at.file] for name, at in places.items() if at.file in hashed}
     for name in _changed_since(root, places, hashed, walk_again(root, ignore, link_roots, refuse)):
@@ -176,80 +163,6 @@ def look_at(  # noqa: PLR0913 - how a folder is read, and two listeners
         refuse(UnreadableError(what, where=f"{root}/{name}", hint=hint))
         seen.pop(name, None)
     return seen
-
-
-def _processes() -> int:
-    """Return how many processes may hash: 1 where this one has threads, which a fork would lack."""
-    try:
-        alone = len(os.listdir("/proc/self/task")) == 1  # noqa: PTH208 - their number is needed
-    except OSError:  # no Linux
-        return 1
-    return len(os.sched_getaffinity(0)) if alone else 1
-
-
-def _hash_by_processes(
-    count: int,
-    root: Path,
-    names: Sequence[str],
-    progress: Callable[[int], None] | None,
-    hash_one: Callable[..., Seen],
-) -> dict[str, Seen]:
-    """Return the small ones of the files *names* below *root*, hashed by *count* processes.
-
-    What is wrong with one, or was not come to, is left out, for the calling process to see. Where
-    that is killed, the others end.
-    """
-    hashed: dict[str, Seen] = {}
-    parent, children = os.getpid(), list[int]()
-    with mmap.mmap(-1, _RECORD.size * len(names)) as records:  # into which all of them write
-        share = partial(_hash_share, os.fspath(root), names, records, hash_one)
-        try:
-            with suppress(OSError):  # no more processes
-                for first in range(1, count):
-                    if (child := os.fork()) == 0:
-                        try:
-                            mine = range(first, len(names), count)
-                            share(takewhile(lambda _: os.getppid() == parent, mine))
-                        finally:
-                            os._exit(0)
-                    children.append(child)
-            share(range(0, len(names), count), progress)
-        except BaseException:
-            for child in children:
-                with suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
-            raise
-        finally:
-            for child in children:
-                with suppress(ChildProcessError):  # has ended, where SIGCHLD is ignored
-                    os.waitpid(child, 0)
-        for number, (digest, *state, whole) in enumerate(_RECORD.iter_unpack(records)):
-            if whole:
-                hashed[names[number]] = seen = Seen(state[2], digest.hex(), (*state,))
-                if progress and number % count:
-                    progress(seen.size)
-    return hashed
-
-
-def _hash_share(
-    base: str,
-    names: Sequence[str],
-    records: mmap.mmap,
-    hash_one: Callable[..., Seen],
-    share: Iterable[int],
-    progress: Callable[[int], None] | None = None,
-) -> None:
-    """Write into *records* what those of the files *names* are that have the numbers *share*."""
-    for number in share:
-        with suppress(ProvenanceError, struct.error):  # a time beyond 64 bits
-            path = path_of(base, names[number])
-            opened = open_file(path)
-            if opened[1].st_size >= CHUNK_BYTES:
-                os.close(opened[0])
-                continue
-            seen = hash_one(path, opened, progress)
-            said = (bytes.fromhex(seen.sha256), *seen.identity, True)
-            _RECORD.pack_into(records, number * _RECORD.size, *said)
 
 
 def _hash_all(

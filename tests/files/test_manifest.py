@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -701,87 +699,3 @@ def test_comparing_sizes_refuses_what_a_walk_refuses(model: Path) -> None:
         sizes_of(model)
     with pytest.raises(UnreadableError, match="no such folder"):
         sizes_of(model / "missing")
-
-
-BY_PROCESSES = """
-import os, signal, sys
-from pathlib import Path
-from provenance.errors import ProvenanceError
-from provenance.files import manifest
-
-root, parent, own = Path(sys.argv[1]), os.getpid(), []
-alone, hash_one = manifest.hash_folder(root), manifest._hash
-
-def hash_here(path, *arguments, **options):
-    if os.getpid() == parent:
-        own.append(path)
-    elif path.endswith("killed"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return hash_one(path, *arguments, **options)
-
-def refuse(path, data):
-    if b"secret" in data:
-        raise ProvenanceError("is a secret", where=path)
-
-manifest.MANY, manifest._hash = 1, hash_here
-read = []
-print(manifest.hash_folder(root, progress=read.append) == alone, sum(read) == alone.size)
-print(len(own) < 1201 or len(os.sched_getaffinity(0)) == 1)
-(root / "killed").write_bytes(b"!")
-print(len(manifest.hash_folder(root).entries), len(own) > 1)
-(root / "killed").write_bytes(b"secret")
-try:
-    manifest.hash_folder(root, check=refuse)
-except ProvenanceError as error:
-    print(error.what)
-(root / "killed").unlink()
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-os.utime(root / "7", (2**34, 2**34))
-print(manifest.hash_folder(root) == alone)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="where processes are forked")
-def test_many_files_are_hashed_by_processes(tmp_path: Path) -> None:
-    for number in range(1200):
-        (tmp_path / f"{number}").write_bytes(b"%d" % number)
-    (tmp_path / "large").write_bytes(bytes(CHUNK_BYTES + 1))
-    words = [sys.executable, "-c", BY_PROCESSES, str(tmp_path)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    expected = ["True True", "True", "1202 True", "is a secret", "True"]
-    assert done.stdout.splitlines() == expected, done.stderr
-    assert done.stderr == ""
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from provenance.files import manifest
-
-parent, hash_one = os.getpid(), manifest._hash
-
-def hash_here(*arguments, **options):
-    if os.getpid() == parent:
-        signal.pause()
-    os.kill(parent, signal.SIGKILL)
-    while os.getppid() == parent:
-        pass
-    os.write(1, b".")
-    return hash_one(*arguments, **options)
-
-manifest.MANY, manifest._hash = 1, hash_here
-manifest.hash_folder(Path(sys.argv[1]))
-"""
-
-
-@pytest.mark.skipif(
-    sys.platform != "linux" or len(os.sched_getaffinity(0)) == 1, reason="nothing is forked"
-)
-def test_no_process_outlives_the_one_that_it_hashes_for(tmp_path: Path) -> None:
-    for number in range(1200):
-        (tmp_path / f"{number}").write_bytes(b"%d" % number)
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, check=False
-    )
-    assert done.returncode == -signal.SIGKILL
-    assert len(done.stdout) < len(os.sched_getaffinity(0))  # each ends after one file
