@@ -107,7 +107,12 @@ class TrustedRoot:
 
 def load(path: Path) -> TrustedRoot:
     """Return the trusted root in the file *path*."""
-    return parse(read_file(path, MAX_ROOT_BYTES), where=str(path))
+    data = read_file(path, MAX_ROOT_BYTES)
+    if data.startswith(b"-----BEGIN "):
+        what = "is in PEM, and no trusted root of a Sigstore"
+        hint = "a certificate authority of your own is for --certificate-chain"
+        raise MalformedError(what, where=str(path), hint=hint)
+    return parse(data, where=str(path))
 
 
 def shipped() -> TrustedRoot:

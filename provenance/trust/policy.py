@@ -188,7 +188,11 @@ class _Certified(Notary):
 
 def load(path: Path) -> TrustPolicy:
     """Return the policy in the file *path*."""
-    return parse(read_file(path, MAX_BYTES), path)
+    data = read_file(path, MAX_BYTES)
+    if data.startswith(b"-----BEGIN "):
+        what, hint = "is in PEM, and no policy", "trust it with --key or --certificate-chain"
+        raise MalformedError(what, where=str(path), hint=hint)
+    return parse(data, path)
 
 
 def parse(data: bytes, path: Path) -> TrustPolicy:

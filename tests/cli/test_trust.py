@@ -428,6 +428,14 @@ def test_what_another_party_says_refuses_nothing(
         library.verify(digits, trust=policy)
 
 
+def test_a_key_by_the_option_of_another_file(digits: Path, alice: Person) -> None:
+    with pytest.raises(MalformedError, match="is in PEM, and no policy"):
+        library.verify(digits, trust=alice.public)
+    who: Any = {"identity": "a@example.org", "identity_provider": "https://example.org"}
+    with pytest.raises(MalformedError, match="is in PEM, and no trusted root"):
+        library.verify(digits, **who, trust_config=alice.public)
+
+
 def test_a_line_in_another_ones_name_refuses_nothing_and_is_shown(
     provenance: Shell, digits: Path, alice: Person, bob: Person, tmp_path: Path
 ) -> None:
