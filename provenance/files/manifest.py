@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 Check = Callable[[str, bytes], None]
-"""Called with the path and bytes of a file of less than a megabyte, in any process; may raise."""
+"""Called with the path and the bytes of a file of less than a megabyte; it may raise."""
 
 MAX_OPEN = 64
 """Most large files that are open while they wait for a core."""

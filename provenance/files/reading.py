@@ -31,12 +31,14 @@ def open_file(
             raise UnreadableError("no such file", where=where) from error
         with contextlib.suppress(OSError, ValueError):
             # A link gives ELOOP on Linux, EMLINK on some BSDs; a socket cannot be opened at all.
-            _check_regular(Path(path).stat(follow_symlinks=follow), where)
+            status = Path(path).stat(follow_symlinks=follow)
+            if not stat.S_ISREG(status.st_mode):
+                raise _irregular(status, where) from error
         raise unreadable(error, where) from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            _check_regular(status, shown or str(path))
+            raise _irregular(status, shown or str(path))
     except OSError as error:
         os.close(descriptor)
         raise unreadable(error, shown or str(path)) from error
@@ -46,10 +48,9 @@ def open_file(
     return descriptor, status
 
 
-def _check_regular(status: os.stat_result, where: str) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        hint = "copy the folder with 'cp -rL' first" if stat.S_ISLNK(status.st_mode) else None
-        raise UnreadableError(f"is {kind(status.st_mode)}, not a file", where=where, hint=hint)
+def _irregular(status: os.stat_result, where: str) -> UnreadableError:
+    hint = "copy the folder with 'cp -rL' first" if stat.S_ISLNK(status.st_mode) else None
+    return UnreadableError(f"is {kind(status.st_mode)}, not a file", where=where, hint=hint)
 
 
 Identity = tuple[int, int, int, int, int]
